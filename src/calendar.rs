@@ -1,0 +1,421 @@
+//! Calendar periods in UTC: hours, days, ISO weeks, months and years.
+//!
+//! A [`Period`] is one calendar unit of a [`Grain`], the half-open interval `[start, end)`. It is stored as a
+//! running number of its grain, so shifting and comparing are integer arithmetic and cannot land on a date that
+//! does not exist. Supported years are [`MIN_YEAR`]..=[`MAX_YEAR`], the range bitmapist's `datetime` has.
+//!
+//! This module is pure: it reads no clock.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+
+/// The first supported year.
+pub const MIN_YEAR: i32 = 1;
+/// The last supported year.
+pub const MAX_YEAR: i32 = 9999;
+
+/// The size of a [`Period`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grain {
+    /// 60 minutes, from minute 0.
+    Hour,
+    /// A calendar day in UTC.
+    Day,
+    /// An ISO 8601 week: Monday to Sunday, week 1 holds the year's first Thursday.
+    Week,
+    /// A calendar month.
+    Month,
+    /// A calendar year.
+    Year,
+}
+
+impl Grain {
+    /// All grains, shortest first.
+    pub const ALL: [Grain; 5] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year];
+
+    /// The singular word: `day`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Grain::Hour => "hour",
+            Grain::Day => "day",
+            Grain::Week => "week",
+            Grain::Month => "month",
+            Grain::Year => "year",
+        }
+    }
+
+    /// The adjective a cohort of this grain takes: `daily`.
+    pub const fn adjective(self) -> &'static str {
+        match self {
+            Grain::Hour => "hourly",
+            Grain::Day => "daily",
+            Grain::Week => "weekly",
+            Grain::Month => "monthly",
+            Grain::Year => "yearly",
+        }
+    }
+}
+
+impl fmt::Display for Grain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Grain {
+    type Err = CalendarError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Grain::ALL.into_iter().find(|g| g.as_str() == text).ok_or_else(|| CalendarError::Grain(text.to_owned()))
+    }
+}
+
+/// Why a date, period or moment could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CalendarError {
+    /// Not the name of a grain.
+    #[error("`{0}` is not a period: write hour, day, week, month or year")]
+    Grain(String),
+    /// Not the text of a period.
+    #[error("`{0}` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026")]
+    Period(String),
+    /// Not the text of a moment.
+    #[error(
+        "`{0}` is not a time: write 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds such as 1795442400"
+    )]
+    Moment(String),
+    /// Not the text of a date.
+    #[error("`{0}` is not a date: write it as 2026-11-23")]
+    Date(String),
+    /// A moment outside the supported years.
+    #[error("the year must lie between {MIN_YEAR} and {MAX_YEAR}")]
+    OutOfRange,
+}
+
+/// One hour, day, ISO week, month or year, in UTC.
+///
+/// ```
+/// use cohortist::calendar::{Grain, Period};
+/// // 1 January 2021 is a Friday: its ISO week belongs to the year before.
+/// let day: Period = "2021-01-01".parse()?;
+/// assert_eq!(day.within(Grain::Week).to_string(), "2020-W53");
+/// let leap: Period = "2024-02-29".parse()?;
+/// assert_eq!(leap.shift(1)?.to_string(), "2024-03-01");
+/// let month: Period = "2026-11".parse()?;
+/// assert_eq!(month.shift(-11)?.to_string(), "2025-12");
+/// # Ok::<(), cohortist::calendar::CalendarError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Period {
+    grain: Grain,
+    /// Units of the grain since the one that holds 1970-01-01T00:00Z; for years, the year itself.
+    number: i64,
+}
+
+/// The Monday of the week that holds 1970-01-01, in days since that date.
+const EPOCH_MONDAY: i64 = -3;
+
+impl Period {
+    /// The period of `grain` that holds `moment`.
+    ///
+    /// # Errors
+    /// [`CalendarError::OutOfRange`] outside the supported years.
+    pub fn containing(grain: Grain, moment: DateTime<Utc>) -> Result<Self, CalendarError> {
+        let day = days_since_epoch(moment.date_naive());
+        let number = match grain {
+            Grain::Hour => day * 24 + i64::from(moment.hour()),
+            Grain::Day => day,
+            Grain::Week => (day - EPOCH_MONDAY).div_euclid(7),
+            Grain::Month => months_since_epoch(moment.year(), moment.month()),
+            Grain::Year => i64::from(moment.year()),
+        };
+        Self::checked(grain, number)
+    }
+
+    /// The period of `grain` that holds the given UTC date (for hours: its first hour).
+    ///
+    /// # Errors
+    /// [`CalendarError::OutOfRange`] outside the supported years.
+    pub fn of_date(grain: Grain, date: NaiveDate) -> Result<Self, CalendarError> {
+        Self::containing(grain, date.and_time(NaiveTime::MIN).and_utc())
+    }
+
+    /// The hour of a date; `None` when the hour is not 0–23 or the date does not exist.
+    pub fn hour(year: i32, month: u32, day: u32, hour: u32) -> Option<Self> {
+        let date = NaiveDate::from_ymd_opt(year, month, day)?;
+        (hour < 24).then(|| Self::checked(Grain::Hour, days_since_epoch(date) * 24 + i64::from(hour)).ok())?
+    }
+
+    /// The given day; `None` when there is no such date.
+    pub fn day(year: i32, month: u32, day: u32) -> Option<Self> {
+        Self::of_date(Grain::Day, NaiveDate::from_ymd_opt(year, month, day)?).ok()
+    }
+
+    /// ISO week `week` of ISO year `iso_year`; `None` when that year has no such week.
+    pub fn week(iso_year: i32, week: u32) -> Option<Self> {
+        let monday = NaiveDate::from_isoywd_opt(iso_year, week, chrono::Weekday::Mon)?;
+        Self::of_date(Grain::Week, monday).ok()
+    }
+
+    /// The given month; `None` when `month` is not 1–12.
+    pub fn month(year: i32, month: u32) -> Option<Self> {
+        Self::of_date(Grain::Month, NaiveDate::from_ymd_opt(year, month, 1)?).ok()
+    }
+
+    /// The given year; `None` outside the supported years.
+    pub fn year(year: i32) -> Option<Self> {
+        Self::checked(Grain::Year, i64::from(year)).ok()
+    }
+
+    fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
+        let period = Period { grain, number };
+        let first = start_of(period).ok_or(CalendarError::OutOfRange)?;
+        // The first week of year 1 begins on 1 January 0001, so a start in range is a period in range.
+        if (MIN_YEAR..=MAX_YEAR).contains(&first.year()) { Ok(period) } else { Err(CalendarError::OutOfRange) }
+    }
+
+    /// What kind of period this is.
+    pub const fn grain(self) -> Grain {
+        self.grain
+    }
+
+    /// The first moment of the period.
+    pub fn start(self) -> DateTime<Utc> {
+        start_of(self).unwrap_or(NaiveDateTime::MIN).and_utc()
+    }
+
+    /// The first moment *after* the period: periods are half-open, `[start, end)`.
+    pub fn end(self) -> DateTime<Utc> {
+        start_of(Period { number: self.number + 1, ..self }).unwrap_or(NaiveDateTime::MAX).and_utc()
+    }
+
+    /// The period `by` units later (earlier when negative).
+    ///
+    /// # Errors
+    /// [`CalendarError::OutOfRange`] when that would leave the supported years.
+    pub fn shift(self, by: i64) -> Result<Self, CalendarError> {
+        let number = self.number.checked_add(by).ok_or(CalendarError::OutOfRange)?;
+        Self::checked(self.grain, number)
+    }
+
+    /// The next period of the same grain.
+    ///
+    /// # Errors
+    /// [`CalendarError::OutOfRange`] at the end of the supported years.
+    pub fn next(self) -> Result<Self, CalendarError> {
+        self.shift(1)
+    }
+
+    /// The previous period of the same grain.
+    ///
+    /// # Errors
+    /// [`CalendarError::OutOfRange`] at the beginning of the supported years.
+    pub fn previous(self) -> Result<Self, CalendarError> {
+        self.shift(-1)
+    }
+
+    /// How many periods lie from `earlier` to `self`: 0 for the same period, negative when `self` comes first.
+    /// `None` when the grains differ.
+    pub fn since(self, earlier: Period) -> Option<i64> {
+        (self.grain == earlier.grain).then_some(self.number - earlier.number)
+    }
+
+    /// The period of another grain that holds the start of this one.
+    pub fn within(self, grain: Grain) -> Self {
+        Self::containing(grain, self.start()).unwrap_or(self)
+    }
+
+    /// The periods of `grain` that begin inside this one, in order: the 12 months of a year, the 24 hours of a day.
+    pub fn split(self, grain: Grain) -> impl Iterator<Item = Period> {
+        let end = self.end();
+        let mut next = Self::containing(grain, self.start()).ok();
+        if next.is_some_and(|p| p.start() < self.start()) {
+            next = next.and_then(|p| p.next().ok());
+        }
+        std::iter::from_fn(move || {
+            let current = next.filter(|p| p.start() < end)?;
+            next = current.next().ok();
+            Some(current)
+        })
+    }
+
+    /// `count` consecutive periods from `self` on; shorter at the end of the supported years.
+    pub fn range(self, count: u32) -> impl Iterator<Item = Period> {
+        (0..i64::from(count)).map_while(move |by| self.shift(by).ok())
+    }
+
+    /// The label people read: `Mon 23 Nov 2026`, `23 – 29 Nov 2026 (W48)`, `Nov 2026`, `2026`, `23 Nov 14:00`.
+    ///
+    /// ```
+    /// # use cohortist::calendar::Period;
+    /// let label = |text: &str| text.parse::<Period>().map(Period::label);
+    /// assert_eq!(label("2026-W48")?, "23 – 29 Nov 2026 (W48)");
+    /// assert_eq!(label("2020-W53")?, "28 Dec 2020 – 3 Jan 2021 (W53)");
+    /// # Ok::<(), cohortist::calendar::CalendarError>(())
+    /// ```
+    pub fn label(self) -> String {
+        let start = self.start();
+        match self.grain {
+            Grain::Hour => start.format("%-d %b %H:%M").to_string(),
+            Grain::Day => start.format("%a %-d %b %Y").to_string(),
+            Grain::Month => start.format("%b %Y").to_string(),
+            Grain::Year => start.format("%Y").to_string(),
+            Grain::Week => {
+                let (first, last) = (start.date_naive(), start.date_naive() + Days::new(6));
+                let from = if first.year() != last.year() {
+                    "%-d %b %Y"
+                } else if first.month() != last.month() {
+                    "%-d %b"
+                } else {
+                    "%-d"
+                };
+                format!("{} – {} (W{})", first.format(from), last.format("%-d %b %Y"), first.iso_week().week())
+            }
+        }
+    }
+
+    /// A label for narrow places, such as an axis: the year is left out of days and weeks.
+    pub fn short_label(self) -> String {
+        let start = self.start();
+        match self.grain {
+            Grain::Hour => start.format("%-d %b %H:%M").to_string(),
+            Grain::Day | Grain::Week => start.format("%-d %b").to_string(),
+            Grain::Month => start.format("%b %Y").to_string(),
+            Grain::Year => start.format("%Y").to_string(),
+        }
+    }
+}
+
+/// ISO text, zero-padded: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11`, `2026`. `parse` reads it back.
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = self.start();
+        match self.grain {
+            Grain::Hour => write!(f, "{}", start.format("%Y-%m-%dT%H")),
+            Grain::Day => write!(f, "{}", start.format("%Y-%m-%d")),
+            Grain::Week => {
+                let week = start.iso_week();
+                write!(f, "{:04}-W{:02}", week.year(), week.week())
+            }
+            Grain::Month => write!(f, "{}", start.format("%Y-%m")),
+            Grain::Year => write!(f, "{}", start.format("%Y")),
+        }
+    }
+}
+
+impl FromStr for Period {
+    type Err = CalendarError;
+
+    /// Reads what `Display` prints; numbers need no leading zeros.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || CalendarError::Period(text.to_owned());
+        let (date, hour) = match text.split_once('T') {
+            Some((date, hour)) => (date, Some(digits(hour, 2).ok_or_else(bad)?)),
+            None => (text, None),
+        };
+        let mut parts = date.split('-');
+        let year = parts.next().and_then(|t| digits(t, 4)).and_then(|y| i32::try_from(y).ok()).ok_or_else(bad)?;
+        let (second, third) = (parts.next(), parts.next());
+        if parts.next().is_some() {
+            return Err(bad());
+        }
+        let period = match (second, third, hour) {
+            (None, None, None) => Period::year(year),
+            (Some(week), None, None) if week.starts_with('W') => {
+                digits(&week[1..], 2).and_then(|w| Period::week(year, w))
+            }
+            (Some(month), None, None) => digits(month, 2).and_then(|m| Period::month(year, m)),
+            (Some(month), Some(day), hour) => match (digits(month, 2), digits(day, 2), hour) {
+                (Some(m), Some(d), None) => Period::day(year, m, d),
+                (Some(m), Some(d), Some(h)) => Period::hour(year, m, d, h),
+                _ => None,
+            },
+            _ => None,
+        };
+        period.ok_or_else(bad)
+    }
+}
+
+/// Reads a date written as `2026-11-23`.
+///
+/// # Errors
+/// [`CalendarError::Date`] with the text when it is not one.
+pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
+    match text.trim().parse::<Period>() {
+        Ok(day) if day.grain() == Grain::Day => Ok(day.start().date_naive()),
+        _ => Err(CalendarError::Date(text.to_owned())),
+    }
+}
+
+/// Reads a moment: RFC 3339, `YYYY-MM-DD`, `YYYY-MM-DD hh:mm[:ss[.fff]]` (UTC) or Unix seconds.
+///
+/// ```
+/// use cohortist::calendar::parse_moment;
+/// let noon = parse_moment("2026-11-23T12:00:00Z")?;
+/// assert_eq!(parse_moment("2026-11-23 12:00:00")?, noon);
+/// assert_eq!(parse_moment("2026-11-23T13:00:00+01:00")?, noon);
+/// assert_eq!(parse_moment("1795435200")?, noon);
+/// assert!(parse_moment("yesterday").is_err());
+/// # Ok::<(), cohortist::calendar::CalendarError>(())
+/// ```
+///
+/// # Errors
+/// [`CalendarError::Moment`] with the text when it is none of these, [`CalendarError::OutOfRange`] when the year is
+/// not supported (Unix *milli*seconds end up here).
+pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
+    let text = text.trim();
+    let bad = || CalendarError::Moment(text.to_owned());
+    let is_number = text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let moment = if !text.is_empty() && is_number {
+        let seconds = text.split('.').next().unwrap_or(text).parse::<i64>().map_err(|_| bad())?;
+        DateTime::from_timestamp(seconds, 0).ok_or(CalendarError::OutOfRange)?
+    } else if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        moment.to_utc()
+    } else if let Some(naive) = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
+        .into_iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text.trim_end_matches(" UTC"), format).ok())
+    {
+        naive.and_utc()
+    } else {
+        parse_date(text).map_err(|_| bad())?.and_time(NaiveTime::MIN).and_utc()
+    };
+    if (MIN_YEAR..=MAX_YEAR).contains(&moment.year()) { Ok(moment) } else { Err(CalendarError::OutOfRange) }
+}
+
+/// A run of 1 to `most` ASCII digits, and nothing else.
+fn digits(text: &str, most: usize) -> Option<u32> {
+    let fits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| text.parse().ok())?
+}
+
+fn epoch() -> NaiveDate {
+    NaiveDate::default()
+}
+
+fn days_since_epoch(date: NaiveDate) -> i64 {
+    date.signed_duration_since(epoch()).num_days()
+}
+
+fn months_since_epoch(year: i32, month: u32) -> i64 {
+    (i64::from(year) - 1970) * 12 + i64::from(month) - 1
+}
+
+fn start_of(period: Period) -> Option<NaiveDateTime> {
+    let midnight = |days: i64| Some(epoch().checked_add_signed(TimeDelta::try_days(days)?)?.and_time(NaiveTime::MIN));
+    let number = period.number;
+    match period.grain {
+        Grain::Hour => {
+            epoch().and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::try_hours(number)?)
+        }
+        Grain::Day => midnight(number),
+        Grain::Week => midnight(number.checked_mul(7)?.checked_add(EPOCH_MONDAY)?),
+        Grain::Month => {
+            let year = i32::try_from(number.div_euclid(12) + 1970).ok()?;
+            let month = u32::try_from(number.rem_euclid(12) + 1).ok()?;
+            Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_time(NaiveTime::MIN))
+        }
+        Grain::Year => Some(NaiveDate::from_ymd_opt(i32::try_from(number).ok()?, 1, 1)?.and_time(NaiveTime::MIN)),
+    }
+}

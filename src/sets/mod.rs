@@ -1,0 +1,13 @@
+//! Sets of users as expressions over bitmap keys: names, keys, algebra, text and plans. All pure.
+
+mod key;
+mod parse;
+mod plan;
+mod segment;
+mod set;
+
+pub use key::{EventName, EventNameError, Key, KeyError, Prefix, When, SCRATCH};
+pub use parse::{SyntaxError, parse_set};
+pub use plan::{Node, NodeId, Plan};
+pub use segment::{Segment, SegmentError, Segments};
+pub use set::{Set, UserId};

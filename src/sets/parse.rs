@@ -1,0 +1,263 @@
+//! The text of segments and sets: a small recursive-descent parser with errors that point.
+//!
+//! Loosest first: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
+
+use crate::calendar::Period;
+use crate::sets::{EventName, Segments, Set, When};
+
+/// What is wrong in an expression, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {message}")]
+pub struct SyntaxError {
+    /// The character the error points at, counted from 1.
+    pub column: usize,
+    /// What was expected there, or which rule was broken.
+    pub message: String,
+}
+
+impl SyntaxError {
+    pub(super) fn new(column: usize, message: impl Into<String>) -> Self {
+        SyntaxError { column, message: message.into() }
+    }
+}
+
+/// An expression as written, before it is known whether it is a segment or a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expr {
+    Name { name: EventName, column: usize },
+    At { inner: Box<Expr>, when: When, column: usize },
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Xor(Vec<Expr>),
+    Diff(Box<Expr>, Box<Expr>),
+}
+
+/// How deep parentheses may nest: far beyond what people write, far below what would overflow a stack.
+const MAX_DEPTH: usize = 64;
+
+/// The most characters an expression may have.
+const MAX_CHARS: usize = 10_000;
+
+/// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 & premium@ever`.
+///
+/// # Errors
+/// The column and what was expected there; also for a name that no period is given for.
+pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
+    tie(&parse(text)?, None, saved)
+}
+
+fn tie(expr: &Expr, when: Option<When>, saved: &Segments) -> Result<Set, SyntaxError> {
+    let all = |list: &[Expr]| list.iter().map(|e| tie(e, when, saved)).collect::<Result<Vec<_>, _>>();
+    Ok(match expr {
+        Expr::Name { name, column } => {
+            let Some(when) = when else {
+                let message = format!(
+                    "`{name}` needs a period: write {name}@2026-11-23, {name}@2026-W48, {name}@2026-11, {name}@2026 or {name}@ever"
+                );
+                return Err(SyntaxError::new(*column, message));
+            };
+            let segment = saved.expand_name(name).map_err(|e| SyntaxError::new(*column, e.to_string()))?;
+            match when {
+                When::In(period) => segment.at(period),
+                When::Ever => segment.ever(),
+            }
+        }
+        Expr::At { inner, when, .. } => tie(inner, Some(*when), saved)?,
+        Expr::And(list) => Set::And(all(list)?),
+        Expr::Or(list) => Set::Or(all(list)?),
+        Expr::Xor(list) => Set::Xor(all(list)?),
+        Expr::Diff(a, b) => tie(a, when, saved)? - tie(b, when, saved)?,
+    })
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Symbol(char),
+    Word(String),
+    Quoted(String),
+}
+
+pub(super) fn is_special(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '&' | '|' | '^' | '!' | '(' | ')' | '@' | '"')
+}
+
+fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
+    let mut found = Vec::new();
+    let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
+    while let Some(&(column, c)) = chars.peek() {
+        if column > MAX_CHARS {
+            return Err(SyntaxError::new(column, format!("an expression may have at most {MAX_CHARS} characters")));
+        }
+        if c.is_whitespace() {
+            chars.next();
+        } else if c == '"' {
+            chars.next();
+            let mut name = String::new();
+            loop {
+                match chars.next() {
+                    Some((_, '"')) => break,
+                    Some((at, '\\')) => match chars.next() {
+                        Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
+                        _ => return Err(SyntaxError::new(at, "expected `\\\"` or `\\\\` inside quotes")),
+                    },
+                    Some((_, other)) => name.push(other),
+                    None => return Err(SyntaxError::new(column, "this quote is never closed: expected another `\"`")),
+                }
+            }
+            found.push((column, Token::Quoted(name)));
+        } else if is_special(c) {
+            chars.next();
+            found.push((column, Token::Symbol(c)));
+        } else {
+            let mut word = String::new();
+            while let Some((_, c)) = chars.next_if(|(_, c)| !is_special(*c)) {
+                word.push(c);
+            }
+            found.push((column, Token::Word(word)));
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
+    let end = text.chars().count() + 1;
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, end, depth: 0 };
+    let expr = parser.union()?;
+    match parser.peek() {
+        None => Ok(expr),
+        Some(Token::Symbol(')')) => Err(parser.error("this `)` has no `(` before it")),
+        Some(_) => Err(parser.expected("`&`, `|`, `^` or the end")),
+    }
+}
+
+struct Parser {
+    tokens: Vec<(usize, Token)>,
+    at: usize,
+    end: usize,
+    depth: usize,
+}
+
+/// An operand of `&`, with or without a `!`.
+struct Operand {
+    negated: bool,
+    column: usize,
+    expr: Expr,
+}
+
+impl Parser {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at).map(|(_, token)| token)
+    }
+
+    fn column(&self) -> usize {
+        self.tokens.get(self.at).map_or(self.end, |(column, _)| *column)
+    }
+
+    fn take(&mut self, symbol: char) -> bool {
+        let here = self.peek() == Some(&Token::Symbol(symbol));
+        self.at += usize::from(here);
+        here
+    }
+
+    fn error(&self, message: impl Into<String>) -> SyntaxError {
+        SyntaxError::new(self.column(), message)
+    }
+
+    fn expected(&self, what: &str) -> SyntaxError {
+        let found = match self.peek() {
+            None => "the end".to_owned(),
+            Some(Token::Symbol(c)) => format!("`{c}`"),
+            Some(Token::Word(word) | Token::Quoted(word)) => {
+                format!("`{}`", word.chars().take(30).flat_map(char::escape_debug).collect::<String>())
+            }
+        };
+        self.error(format!("expected {what}, found {found}"))
+    }
+
+    fn union(&mut self) -> Result<Expr, SyntaxError> {
+        self.joined('|', Parser::odd, Expr::Or)
+    }
+
+    fn odd(&mut self) -> Result<Expr, SyntaxError> {
+        self.joined('^', Parser::all, Expr::Xor)
+    }
+
+    fn joined(
+        &mut self,
+        symbol: char,
+        operand: fn(&mut Self) -> Result<Expr, SyntaxError>,
+        make: fn(Vec<Expr>) -> Expr,
+    ) -> Result<Expr, SyntaxError> {
+        let first = operand(self)?;
+        let mut list = vec![first];
+        while self.take(symbol) {
+            list.push(operand(self)?);
+        }
+        Ok(one_or(list, make))
+    }
+
+    fn all(&mut self) -> Result<Expr, SyntaxError> {
+        let mut operands = vec![self.operand()?];
+        while self.take('&') {
+            operands.push(self.operand()?);
+        }
+        let (without, with): (Vec<_>, Vec<_>) = operands.into_iter().partition(|o| o.negated);
+        if with.is_empty() {
+            let first = &without[0];
+            let message = "`!` has nothing to subtract from: write `a & !b`, people in a and not in b";
+            return Err(SyntaxError::new(first.column, message));
+        }
+        let kept = one_or(with.into_iter().map(|o| o.expr).collect(), Expr::And);
+        Ok(without.into_iter().fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b.expr))))
+    }
+
+    fn operand(&mut self) -> Result<Operand, SyntaxError> {
+        let column = self.column();
+        let mut negated = false;
+        while self.take('!') {
+            negated = !negated;
+        }
+        Ok(Operand { negated, column, expr: self.atom()? })
+    }
+
+    fn atom(&mut self) -> Result<Expr, SyntaxError> {
+        let column = self.column();
+        let mut expr = if self.take('(') {
+            self.depth += 1;
+            if self.depth > MAX_DEPTH {
+                return Err(SyntaxError::new(column, format!("parentheses nest deeper than {MAX_DEPTH}")));
+            }
+            let inner = self.union()?;
+            if !self.take(')') {
+                return Err(self.expected("`&`, `|`, `^` or `)`"));
+            }
+            self.depth -= 1;
+            inner
+        } else {
+            let (Some(Token::Word(text)) | Some(Token::Quoted(text))) = self.peek() else {
+                return Err(self.expected("an event name or `(`"));
+            };
+            let name = EventName::new(text).map_err(|e| SyntaxError::new(column, e.to_string()))?;
+            self.at += 1;
+            Expr::Name { name, column }
+        };
+        let at = self.column();
+        if self.take('@') {
+            let column = self.column();
+            let when = match self.peek() {
+                Some(Token::Word(word)) if word == "ever" => When::Ever,
+                Some(Token::Word(word)) => {
+                    When::In(word.parse::<Period>().map_err(|e| SyntaxError::new(column, format!("{e}, or `ever`")))?)
+                }
+                _ => return Err(self.expected("a period such as 2026-11-23, 2026-W48, 2026-11 or `ever`")),
+            };
+            self.at += 1;
+            expr = Expr::At { inner: Box::new(expr), when, column: at };
+        }
+        Ok(expr)
+    }
+}
+
+fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
+    if list.len() == 1 { list.remove(0) } else { make(list) }
+}

@@ -1,0 +1,190 @@
+//! A batch of counts over set algebra: the one thing a store has to answer.
+
+use std::collections::HashMap;
+
+use crate::sets::{Key, Set};
+
+/// The place of a [`Node`] in its [`Plan`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The index into [`Plan::nodes`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One step of a plan. Operands always come before the nodes that use them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Node {
+    /// Nobody.
+    Empty,
+    /// A bitmap.
+    Key(Key),
+    /// Intersection of two or more nodes.
+    And(Vec<NodeId>),
+    /// Union of two or more nodes.
+    Or(Vec<NodeId>),
+    /// Symmetric difference of two or more nodes.
+    Xor(Vec<NodeId>),
+    /// The first without the second.
+    Diff([NodeId; 2]),
+    /// The complement up to the operand's byte length.
+    Not(NodeId),
+}
+
+impl Node {
+    /// The nodes this one is made from.
+    pub fn operands(&self) -> &[NodeId] {
+        match self {
+            Node::Empty | Node::Key(_) => &[],
+            Node::And(ids) | Node::Or(ids) | Node::Xor(ids) => ids,
+            Node::Diff(ids) => ids,
+            Node::Not(id) => std::slice::from_ref(id),
+        }
+    }
+}
+
+/// A graph of unions, intersections and differences over keys, in which equal sub-expressions are one node, and the
+/// list of nodes to count.
+///
+/// ```
+/// use cohortist::sets::{EventName, Plan, Set};
+/// let (a, b) = (Set::ever(&EventName::new("a")?), Set::ever(&EventName::new("b")?));
+/// let mut plan = Plan::new();
+/// plan.count_set(&(a.clone() & b.clone()));
+/// plan.count_set(&(b & a));
+/// // `b & a` is the node that was there, so two counts need one intersection of two keys.
+/// assert_eq!((plan.nodes().len(), plan.roots().len()), (3, 2));
+/// # Ok::<(), cohortist::sets::EventNameError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    nodes: Vec<Node>,
+    ids: HashMap<Node, NodeId>,
+    roots: Vec<NodeId>,
+}
+
+impl Plan {
+    /// A plan that counts nothing.
+    pub fn new() -> Self {
+        Plan::default()
+    }
+
+    /// The steps, operands before users.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes to count, in the order they were asked for; one node may stand here often.
+    pub fn roots(&self) -> &[NodeId] {
+        &self.roots
+    }
+
+    /// The step at `id`.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// Asks for the count of a node; returns its place among the counts.
+    pub fn count(&mut self, node: NodeId) -> usize {
+        self.roots.push(node);
+        self.roots.len() - 1
+    }
+
+    /// Adds a set and asks for its count; returns its place among the counts.
+    pub fn count_set(&mut self, set: &Set) -> usize {
+        let node = self.add(set);
+        self.count(node)
+    }
+
+    /// Adds a set expression, sharing what is there already.
+    pub fn add(&mut self, set: &Set) -> NodeId {
+        match set {
+            Set::Empty => self.empty(),
+            Set::Key(key) => self.intern(Node::Key(key.clone())),
+            Set::And(sets) => {
+                let ids = self.add_all(sets);
+                self.and(ids)
+            }
+            Set::Or(sets) => {
+                let ids = self.add_all(sets);
+                self.or(ids)
+            }
+            Set::Xor(sets) => {
+                let ids = self.add_all(sets);
+                self.xor(ids)
+            }
+            Set::Diff(a, b) => {
+                let (a, b) = (self.add(a), self.add(b));
+                self.diff(a, b)
+            }
+            Set::Not(set) => {
+                let id = self.add(set);
+                self.not(id)
+            }
+        }
+    }
+
+    fn add_all(&mut self, sets: &[Set]) -> Vec<NodeId> {
+        sets.iter().map(|set| self.add(set)).collect()
+    }
+
+    /// Nobody.
+    pub fn empty(&mut self) -> NodeId {
+        self.intern(Node::Empty)
+    }
+
+    /// The intersection of `ids`; nobody when there are none.
+    pub fn and(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
+        self.idempotent(ids.into(), Node::And)
+    }
+
+    /// The union of `ids`.
+    pub fn or(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
+        self.idempotent(ids.into(), Node::Or)
+    }
+
+    /// The users in an odd number of `ids`.
+    pub fn xor(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
+        let mut ids = ids.into();
+        ids.sort_unstable();
+        self.join(ids, Node::Xor)
+    }
+
+    /// The users in `a` and not in `b`.
+    pub fn diff(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        self.intern(Node::Diff([a, b]))
+    }
+
+    /// The complement of `a` up to its byte length.
+    pub fn not(&mut self, a: NodeId) -> NodeId {
+        self.intern(Node::Not(a))
+    }
+
+    fn idempotent(&mut self, mut ids: Vec<NodeId>, make: fn(Vec<NodeId>) -> Node) -> NodeId {
+        ids.sort_unstable();
+        ids.dedup();
+        self.join(ids, make)
+    }
+
+    fn join(&mut self, ids: Vec<NodeId>, make: fn(Vec<NodeId>) -> Node) -> NodeId {
+        match ids[..] {
+            [] => self.empty(),
+            [only] => only,
+            _ => self.intern(make(ids)),
+        }
+    }
+
+    fn intern(&mut self, node: Node) -> NodeId {
+        if let Some(id) = self.ids.get(&node) {
+            return *id;
+        }
+        // A plan is made of at most some ten thousand cells; four billion nodes would not fit in memory.
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(node.clone());
+        self.ids.insert(node, id);
+        id
+    }
+}

@@ -1,0 +1,115 @@
+//! Sets of users as expressions over bitmaps.
+
+use std::ops::{BitAnd, BitOr, BitXor, Not, Sub};
+
+use crate::calendar::{Grain, Period};
+use crate::sets::{EventName, Key};
+
+/// A user: an integer from 0 to 2³²−1, one bit of a bitmap.
+pub type UserId = u32;
+
+/// A set of users: one bitmap, or an expression over bitmaps. A missing bitmap is the empty set.
+///
+/// ```
+/// use cohortist::sets::{EventName, Set};
+/// use cohortist::calendar::Period;
+/// let november: Period = "2026-11".parse()?;
+/// let active = Set::event_in(&EventName::new("active")?, november);
+/// let premium = Set::ever(&EventName::new("premium")?);
+/// let free_and_active = active - premium;
+/// # let _ = free_and_active;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Set {
+    /// Nobody.
+    Empty,
+    /// One bitmap.
+    Key(Key),
+    /// Users in all of these. Of none at all: nobody.
+    And(Vec<Set>),
+    /// Users in any of these.
+    Or(Vec<Set>),
+    /// Users in an odd number of these.
+    Xor(Vec<Set>),
+    /// Users in the first and not in the second. Unlike `BITOP AND a (NOT b)` it keeps users beyond the end of `b`.
+    Diff(Box<Set>, Box<Set>),
+    /// The complement up to the byte length of the operand's bitmap, exactly as Redis' `BITOP NOT`. It exists for
+    /// parity with bitmapist's `BitOpNot`; for "and not" use [`Set::Diff`].
+    Not(Box<Set>),
+}
+
+impl Set {
+    /// Users who did `event` in `period`; for a year, the union of its 12 months.
+    pub fn event_in(event: &EventName, period: Period) -> Set {
+        match Key::new(event.clone(), period) {
+            Ok(key) => Set::Key(key),
+            Err(_) => Set::Or(period.split(Grain::Month).map(|month| Set::event_in(event, month)).collect()),
+        }
+    }
+
+    /// Users in the undated bitmap of `event`.
+    pub fn ever(event: &EventName) -> Set {
+        Set::Key(Key::ever(event.clone()))
+    }
+
+    /// Every key in the expression, in order, duplicates included.
+    pub fn keys(&self) -> Vec<&Key> {
+        match self {
+            Set::Empty => Vec::new(),
+            Set::Key(key) => vec![key],
+            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => sets.iter().flat_map(Set::keys).collect(),
+            Set::Diff(a, b) => [a.keys(), b.keys()].concat(),
+            Set::Not(set) => set.keys(),
+        }
+    }
+}
+
+impl From<Key> for Set {
+    fn from(key: Key) -> Set {
+        Set::Key(key)
+    }
+}
+
+/// Joins two operands into one n-ary node, so that `a | b | c` is a single BITOP.
+macro_rules! operator {
+    ($trait:ident, $method:ident, $variant:ident) => {
+        impl $trait for Set {
+            type Output = Set;
+
+            fn $method(self, other: Set) -> Set {
+                match (self, other) {
+                    (Set::$variant(mut left), Set::$variant(right)) => {
+                        left.extend(right);
+                        Set::$variant(left)
+                    }
+                    (Set::$variant(mut left), right) => {
+                        left.push(right);
+                        Set::$variant(left)
+                    }
+                    (left, right) => Set::$variant(vec![left, right]),
+                }
+            }
+        }
+    };
+}
+
+operator!(BitAnd, bitand, And);
+operator!(BitOr, bitor, Or);
+operator!(BitXor, bitxor, Xor);
+
+impl Sub for Set {
+    type Output = Set;
+
+    fn sub(self, other: Set) -> Set {
+        Set::Diff(Box::new(self), Box::new(other))
+    }
+}
+
+impl Not for Set {
+    type Output = Set;
+
+    fn not(self) -> Set {
+        Set::Not(Box::new(self))
+    }
+}

@@ -1,0 +1,191 @@
+//! Where bitmaps of users live. A [`Store`] answers a whole [`Plan`] at once, in its own best way, and knows nothing
+//! of cohorts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sets::{Key, Plan, Prefix, Set, UserId};
+
+pub mod redis;
+
+/// One bit to set or clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The bitmap.
+    pub key: Key,
+    /// The bit.
+    pub user: UserId,
+    /// Set it, or clear it.
+    pub value: bool,
+}
+
+/// Bitmaps of users, somewhere. Every method is one batch: implementations decide how many trips it takes.
+pub trait Store: Send + Sync {
+    /// Sets and clears bits, in order, all of them or none. When it returns `Ok` they are as durable as the store
+    /// promises. Clearing a bit of a missing bitmap creates it, as Redis' SETBIT does.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    fn apply(&self, marks: &[Mark]) -> Result<()>;
+
+    /// One count for each root of the plan, in order. A missing key is the empty set.
+    ///
+    /// # Errors
+    /// When any of them could not be counted: never a smaller number instead.
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>>;
+
+    /// Members in ascending order, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the set could not be read.
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>>;
+
+    /// For each key whether `user` is in its bitmap.
+    ///
+    /// # Errors
+    /// When a bitmap could not be read.
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>>;
+
+    /// The keys of all events whose name begins with `starting_with`, in no particular order. Temporary keys and keys
+    /// that are nobody's events are left out.
+    ///
+    /// # Errors
+    /// When they could not all be listed.
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>>;
+
+    /// Deletes bitmaps; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    fn delete(&self, keys: &[Key]) -> Result<u64>;
+
+    /// Deletes temporary keys that an interrupted request may have left; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    fn sweep(&self) -> Result<u64>;
+
+    /// What this store is, and that it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn describe(&self) -> Result<StoreInfo>;
+}
+
+/// What a store says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// What kind it is, for people: `Redis 7.0.15`, `embedded`.
+    pub kind: String,
+    /// Where it is, without any password.
+    pub location: String,
+    /// Things its operator should know, such as a log tail that was dropped at start.
+    pub notes: Vec<String>,
+}
+
+/// What went wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The text of `--store` is none of the known forms.
+    #[error(
+        "`{0}` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS) or redis+unix:///path/to/redis.sock"
+    )]
+    Url(String),
+    /// The store cannot be reached, or not in time. Trying again later may help.
+    #[error("the store at {location} does not answer: {reason}")]
+    Unreachable {
+        /// Where, without any password.
+        location: String,
+        /// What was tried and what came back.
+        reason: String,
+    },
+    /// The server answered with an error.
+    #[error("the store at {location} refused: {reason}")]
+    Refused {
+        /// Where, without any password.
+        location: String,
+        /// The server's words, and what to do.
+        reason: String,
+    },
+    /// Another process has the embedded store open.
+    #[error("{0}")]
+    Locked(String),
+    /// The disk is full or cannot be written; nothing of the batch was kept.
+    #[error("cannot write to {path}: {reason}. Nothing of this batch was recorded")]
+    Write {
+        /// The file.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// The embedded store's files cannot be read as such.
+    #[error("the store at {path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// A result of a store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What every key begins with.
+    pub prefix: Prefix,
+    /// When the embedded store's log is forced to disk.
+    pub sync: Sync,
+    /// The most memory the embedded store's cache of bitmaps may take, in bytes.
+    pub cache_bytes: u64,
+    /// How long Redis may take to accept a connection or to answer one pipeline.
+    pub timeout: Duration,
+    /// How many connections to Redis may be open at once.
+    pub connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            prefix: Prefix::default(),
+            sync: Sync::EverySecond,
+            cache_bytes: 1 << 30,
+            timeout: Duration::from_millis(2500),
+            connections: 8,
+        }
+    }
+}
+
+/// When marks in the embedded store's log are forced to disk. Either way they survive the end of the process, however
+/// sudden; this is about the machine losing power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Once a second: a power cut may lose the last second.
+    EverySecond,
+    /// Before each batch is acknowledged.
+    Always,
+}
+
+impl fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…` or `redis+unix:///…`.
+///
+/// # Errors
+/// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
+/// request tries anew.
+pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
+            Ok(Arc::new(redis::RedisStore::new(text, options)?))
+        }
+        _ => Err(StoreError::Url(text.to_owned())),
+    }
+}
