@@ -406,9 +406,7 @@ fn start_of(period: Period) -> Option<NaiveDateTime> {
     let midnight = |days: i64| Some(epoch().checked_add_signed(TimeDelta::try_days(days)?)?.and_time(NaiveTime::MIN));
     let number = period.number;
     match period.grain {
-        Grain::Hour => {
-            epoch().and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::try_hours(number)?)
-        }
+        Grain::Hour => epoch().and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::try_hours(number)?),
         Grain::Day => midnight(number),
         Grain::Week => midnight(number.checked_mul(7)?.checked_add(EPOCH_MONDAY)?),
         Grain::Month => {

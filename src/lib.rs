@@ -1,5 +1,10 @@
 //! Cohort retention from bitmaps.
 
 pub mod calendar;
+pub mod clock;
+pub mod reports;
 pub mod sets;
 pub mod store;
+mod tracker;
+
+pub use tracker::{Batch, Error, Extent, Members, Result, Systems, Tracker};

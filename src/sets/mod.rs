@@ -6,7 +6,7 @@ mod plan;
 mod segment;
 mod set;
 
-pub use key::{EventName, EventNameError, Key, KeyError, Prefix, When, SCRATCH};
+pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, parse_set};
 pub use plan::{Node, NodeId, Plan};
 pub use segment::{Segment, SegmentError, Segments};

@@ -111,9 +111,7 @@ impl Segment {
             Expr::And(list) => Segment::And(all(list)?),
             Expr::Or(list) => Segment::Or(all(list)?),
             Expr::Xor(list) => Segment::Xor(all(list)?),
-            Expr::Diff(a, b) => {
-                Segment::Diff(Box::new(Segment::from_expr(a)?), Box::new(Segment::from_expr(b)?))
-            }
+            Expr::Diff(a, b) => Segment::Diff(Box::new(Segment::from_expr(a)?), Box::new(Segment::from_expr(b)?)),
         })
     }
 }
@@ -161,7 +159,11 @@ impl fmt::Display for Segment {
             Segment::Ever(name) => return write!(f, "{}@ever", Name(name)),
             Segment::Diff(a, b) => {
                 // `a & b & !c` reads as (a & b) without c, so the left side needs no parentheses.
-                if level(a) < above { write!(f, "({a})")? } else { write!(f, "{a}")? }
+                if level(a) < above {
+                    write!(f, "({a})")?
+                } else {
+                    write!(f, "{a}")?
+                }
                 f.write_str(" & !")?;
                 return operand(f, b);
             }

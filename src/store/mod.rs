@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
-pub mod redis;
-
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -138,7 +136,7 @@ pub struct Options {
     /// What every key begins with.
     pub prefix: Prefix,
     /// When the embedded store's log is forced to disk.
-    pub sync: Sync,
+    pub durability: Durability,
     /// The most memory the embedded store's cache of bitmaps may take, in bytes.
     pub cache_bytes: u64,
     /// How long Redis may take to accept a connection or to answer one pipeline.
@@ -151,7 +149,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             prefix: Prefix::default(),
-            sync: Sync::EverySecond,
+            durability: Durability::EverySecond,
             cache_bytes: 1 << 30,
             timeout: Duration::from_millis(2500),
             connections: 8,
@@ -162,7 +160,7 @@ impl Default for Options {
 /// When marks in the embedded store's log are forced to disk. Either way they survive the end of the process, however
 /// sudden; this is about the machine losing power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
+pub enum Durability {
     /// Once a second: a power cut may lose the last second.
     EverySecond,
     /// Before each batch is acknowledged.
@@ -184,7 +182,7 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
-            Ok(Arc::new(redis::RedisStore::new(text, options)?))
+            Err(StoreError::Url(format!("{options:?}")))
         }
         _ => Err(StoreError::Url(text.to_owned())),
     }

@@ -1,0 +1,512 @@
+//! Cohort retention: of the users who did A in a period, how many did B in each later one?
+//!
+//! [`Query`] → [`Query::at`] → [`Question`] with its [`Plan`] → counts from a store → [`Table`].
+
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::stats::{rate, wilson};
+use crate::sets::{NodeId, Plan, Segment};
+
+/// The most cohorts a table may have.
+pub const MAX_ROWS: u32 = 400;
+/// The most columns a table may have.
+pub const MAX_COLS: u32 = 400;
+/// The most cells (rows × columns) a table may have.
+pub const MAX_CELLS: u32 = 20_000;
+
+/// What a cell counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.
+    #[default]
+    On,
+    /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k) ∪ … ∪ B(c+cols−1))|.
+    /// A union, never a sum, so it cannot rise along a row.
+    OnOrAfter,
+}
+
+impl Measure {
+    /// `on` or `on_or_after`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Measure::On => "on",
+            Measure::OnOrAfter => "on_or_after",
+        }
+    }
+}
+
+/// How the average row weighs cohorts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Averaging {
+    /// Σ retained / Σ size: every user counts the same.
+    #[default]
+    Weighted,
+    /// The mean of the rates: every cohort counts the same.
+    Simple,
+}
+
+impl Averaging {
+    /// `weighted` or `simple`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Averaging::Weighted => "weighted",
+            Averaging::Simple => "simple",
+        }
+    }
+}
+
+macro_rules! words {
+    ($type:ident: $($word:literal => $value:ident),+) => {
+        impl FromStr for $type {
+            type Err = QueryError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok($type::$value),)+
+                    _ => Err(QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
+                }
+            }
+        }
+    };
+}
+
+words!(Measure: "on" => On, "on_or_after" => OnOrAfter);
+words!(Averaging: "weighted" => Weighted, "simple" => Simple);
+
+/// A retention question. [`Query::new`] fills in the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Who starts in a cohort.
+    pub cohort: Segment,
+    /// What counts as coming back.
+    pub returning: Segment,
+    /// The length of a period.
+    pub grain: Grain,
+    /// How many cohorts, 1–400; a default for the grain when `None`. Not used when both `from` and `to` are given.
+    pub rows: Option<u32>,
+    /// How many columns, 1–400, column 0 included; a default for the grain when `None`.
+    pub cols: Option<u32>,
+    /// The period that holds this date is the first cohort.
+    pub from: Option<NaiveDate>,
+    /// The period that holds this date is the last cohort; a date in the future means the running period.
+    pub to: Option<NaiveDate>,
+    /// What a cell counts.
+    pub measure: Measure,
+    /// How the average row is made.
+    pub averaging: Averaging,
+}
+
+/// Why a question cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Too few or too many cohorts.
+    #[error("{0} cohorts: ask for 1 to {MAX_ROWS}")]
+    Rows(u64),
+    /// Too many cohorts between two dates.
+    #[error(
+        "{count} {grain}s lie between {from} and {to}, and a table holds at most {MAX_ROWS}: move the dates closer or take a longer period"
+    )]
+    Between {
+        /// The first date.
+        from: NaiveDate,
+        /// The last date.
+        to: NaiveDate,
+        /// Periods between them.
+        count: i64,
+        /// The grain.
+        grain: Grain,
+    },
+    /// Too few or too many columns.
+    #[error("{0} periods: ask for 1 to {MAX_COLS}")]
+    Cols(u64),
+    /// Too many cells.
+    #[error("{rows} cohorts × {cols} periods are {} cells, and a table holds at most {MAX_CELLS}: ask for fewer of either", rows * cols)]
+    Cells {
+        /// Cohorts asked for.
+        rows: u32,
+        /// Columns asked for.
+        cols: u32,
+    },
+    /// `from` comes after `to`.
+    #[error("from {from} comes after to {to}: swap them")]
+    Order {
+        /// The first date.
+        from: NaiveDate,
+        /// The last date.
+        to: NaiveDate,
+    },
+    /// `from` has not come yet.
+    #[error("from {from} lies in the future: the running {grain} is {current}")]
+    Future {
+        /// The date.
+        from: NaiveDate,
+        /// The grain.
+        grain: Grain,
+        /// The running period.
+        current: Period,
+    },
+    /// Not one of the words known there.
+    #[error("`{given}` is none of {}", known.join(", "))]
+    Word {
+        /// What was written.
+        given: String,
+        /// What may be written.
+        known: &'static [&'static str],
+    },
+    /// A date outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+}
+
+impl QueryError {
+    /// The query parameter the error is about, where it is about one.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            QueryError::Rows(_) | QueryError::Cells { .. } => Some("rows"),
+            QueryError::Cols(_) => Some("cols"),
+            QueryError::Between { .. } | QueryError::Order { .. } | QueryError::Future { .. } => Some("from"),
+            QueryError::Word { .. } | QueryError::Calendar(_) => None,
+        }
+    }
+}
+
+/// The default number of cohorts and of columns for a grain.
+pub const fn default_size(grain: Grain) -> u32 {
+    match grain {
+        Grain::Hour => 24,
+        Grain::Day => 14,
+        Grain::Week | Grain::Month => 12,
+        Grain::Year => 5,
+    }
+}
+
+impl Query {
+    /// A question with every default.
+    pub fn new(cohort: Segment, returning: Segment, grain: Grain) -> Self {
+        Query {
+            cohort,
+            returning,
+            grain,
+            rows: None,
+            cols: None,
+            from: None,
+            to: None,
+            measure: Measure::default(),
+            averaging: Averaging::default(),
+        }
+    }
+
+    /// How many columns.
+    pub fn cols(&self) -> u32 {
+        self.cols.unwrap_or(default_size(self.grain))
+    }
+
+    /// The question as of `now`: its cohorts, and the plan that counts them.
+    ///
+    /// # Errors
+    /// When a limit is passed or the dates make no sense.
+    pub fn at(&self, now: DateTime<Utc>) -> Result<Question, QueryError> {
+        let current = Period::containing(self.grain, now)?;
+        let cols = self.cols();
+        if !(1..=MAX_COLS).contains(&cols) {
+            return Err(QueryError::Cols(cols.into()));
+        }
+        let asked = self.rows.unwrap_or(default_size(self.grain));
+        if !(1..=MAX_ROWS).contains(&asked) {
+            return Err(QueryError::Rows(asked.into()));
+        }
+        let on = |date| Period::of_date(self.grain, date);
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(QueryError::Order { from, to });
+        }
+        let (first, last) = match (self.from, self.to) {
+            (Some(from), to) => {
+                let first = on(from)?;
+                if first > current {
+                    return Err(QueryError::Future { from, grain: self.grain, current });
+                }
+                let last = match to {
+                    Some(to) => on(to)?,
+                    None => first.shift(i64::from(asked) - 1).unwrap_or(current),
+                };
+                (first, last.min(current))
+            }
+            (None, to) => {
+                let last = match to {
+                    Some(to) => on(to)?.min(current),
+                    None if self.measure == Measure::OnOrAfter => current.shift(-i64::from(cols))?,
+                    None => current,
+                };
+                (last.shift(1 - i64::from(asked))?, last)
+            }
+        };
+        let count = last.since(first).unwrap_or(0) + 1;
+        let rows = match u32::try_from(count) {
+            Ok(rows) if rows <= MAX_ROWS => rows,
+            _ => {
+                let (from, to) = (first.start().date_naive(), last.start().date_naive());
+                return Err(QueryError::Between { from, to, count, grain: self.grain });
+            }
+        };
+        if rows * cols > MAX_CELLS {
+            return Err(QueryError::Cells { rows, cols });
+        }
+        Ok(Question::new(self.clone(), now, current, first.range(rows).collect()))
+    }
+}
+
+/// A query with its cohorts fixed, and the plan that answers it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    query: Query,
+    now: DateTime<Utc>,
+    current: Period,
+    cohorts: Vec<Asked>,
+    distinct: usize,
+    distinct_complete: usize,
+    plan: Plan,
+}
+
+/// Where the counts of one cohort stand among the plan's roots.
+#[derive(Debug, Clone)]
+struct Asked {
+    period: Period,
+    size: usize,
+    cells: Vec<(Period, State, usize)>,
+}
+
+impl Question {
+    fn new(query: Query, now: DateTime<Utc>, current: Period, periods: Vec<Period>) -> Self {
+        let mut plan = Plan::new();
+        let cols = i64::from(query.cols());
+        let mut cohorts = Vec::with_capacity(periods.len());
+        let (mut all, mut complete) = (Vec::new(), Vec::new());
+        for period in periods {
+            let who = plan.add(&query.cohort.at(period));
+            let size = plan.count(who);
+            all.push(who);
+            let window: Vec<Period> = (0..cols).map_while(|k| period.shift(k).ok().filter(|p| *p <= current)).collect();
+            let returned: Vec<NodeId> = window
+                .iter()
+                .map(|p| {
+                    let back = plan.add(&query.returning.at(*p));
+                    plan.and([who, back])
+                })
+                .collect();
+            let nodes = match query.measure {
+                Measure::On => returned,
+                Measure::OnOrAfter => suffix_unions(&mut plan, returned),
+            };
+            // "On or after" is over when the whole window is: until then each of its cells may still rise.
+            let window_over = period.shift(cols - 1).is_ok_and(|last| last < current);
+            let cells: Vec<_> = window
+                .into_iter()
+                .zip(nodes)
+                .map(|(back, node)| {
+                    let over = match query.measure {
+                        Measure::On => back < current,
+                        Measure::OnOrAfter => window_over,
+                    };
+                    (back, if over { State::Complete } else { State::InProgress }, plan.count(node))
+                })
+                .collect();
+            if cells.iter().any(|(_, state, _)| *state == State::Complete) {
+                complete.push(who);
+            }
+            cohorts.push(Asked { period, size, cells });
+        }
+        let all = plan.or(all);
+        let complete = plan.or(complete);
+        let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
+        Question { query, now, current, cohorts, distinct, distinct_complete, plan }
+    }
+
+    /// What a store has to count.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The table, from the counts of [`plan`](Self::plan) in order.
+    pub fn table(&self, counts: &[u64]) -> Table {
+        let at = |root: usize| counts.get(root).copied().unwrap_or(0);
+        let cols = self.query.cols() as usize;
+        let rows: Vec<Row> = self
+            .cohorts
+            .iter()
+            .map(|asked| {
+                let size = at(asked.size);
+                let mut cells = vec![None; cols];
+                if size > 0 {
+                    for (cell, (period, state, root)) in cells.iter_mut().zip(&asked.cells) {
+                        *cell = Some(Cell { period: *period, state: *state, retained: at(*root), size });
+                    }
+                }
+                let state = if asked.period < self.current { State::Complete } else { State::InProgress };
+                Row { period: asked.period, state, size, cells }
+            })
+            .collect();
+        let in_averages = |row: &&Row| row.cells.iter().flatten().any(|c| c.state == State::Complete);
+        let complete_entries = rows.iter().filter(in_averages).map(|r| r.size).sum();
+        let complete_people = at(self.distinct_complete);
+        let disjoint = complete_people == complete_entries;
+        let averages = (0..cols).map(|k| Average::of(&rows, k, self.query.averaging, disjoint)).collect();
+        Table {
+            query: self.query.clone(),
+            now: self.now,
+            current: self.current,
+            entries: rows.iter().map(|r| r.size).sum(),
+            people: at(self.distinct),
+            complete_entries,
+            complete_people,
+            rows,
+            averages,
+        }
+    }
+}
+
+/// The union of each node with all that follow it.
+fn suffix_unions(plan: &mut Plan, nodes: Vec<NodeId>) -> Vec<NodeId> {
+    let mut unions = nodes;
+    for k in (0..unions.len().saturating_sub(1)).rev() {
+        unions[k] = plan.or([unions[k], unions[k + 1]]);
+    }
+    unions
+}
+
+/// Whether a number can still change. A cell that has not begun is no cell at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its time is over.
+    Complete,
+    /// Its time has begun and is not over: shown, and left out of averages.
+    InProgress,
+}
+
+impl State {
+    /// `complete` or `in_progress`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Complete => "complete",
+            State::InProgress => "in_progress",
+        }
+    }
+}
+
+/// One number of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// The period of coming back.
+    pub period: Period,
+    /// Whether that can still change.
+    pub state: State,
+    /// How many came back.
+    pub retained: u64,
+    /// Out of how many; never 0.
+    pub size: u64,
+}
+
+impl Cell {
+    /// The share that came back, 0–1.
+    pub fn rate(&self) -> f64 {
+        rate(self.retained, self.size).unwrap_or(0.0)
+    }
+
+    /// Its 95 % interval (Wilson), both ends 0–1.
+    pub fn interval(&self) -> (f64, f64) {
+        wilson(self.retained, self.size).unwrap_or((0.0, 1.0))
+    }
+}
+
+/// One cohort.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// When its users did the starting event.
+    pub period: Period,
+    /// Whether its size can still change.
+    pub state: State,
+    /// How many users.
+    pub size: u64,
+    /// As many as the table has columns; `None` where the period has not begun, and everywhere when the size is 0.
+    pub cells: Vec<Option<Cell>>,
+}
+
+/// One column of the average row, over the complete cells of the column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Average {
+    /// The average share, 0–1.
+    pub rate: f64,
+    /// How many cohorts went in.
+    pub cohorts: u32,
+    /// The users retained in those, added up.
+    pub retained: u64,
+    /// The sizes of those, added up.
+    pub size: u64,
+    /// The 95 % interval; only where the average is weighted and the cohorts share nobody.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Average {
+    #[allow(clippy::cast_precision_loss)]
+    fn of(rows: &[Row], column: usize, averaging: Averaging, disjoint: bool) -> Option<Average> {
+        let cells: Vec<Cell> =
+            rows.iter().filter_map(|r| r.cells[column]).filter(|c| c.state == State::Complete).collect();
+        let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
+        let (retained, size) = (cells.iter().map(|c| c.retained).sum(), cells.iter().map(|c| c.size).sum());
+        Some(Average {
+            rate: match averaging {
+                Averaging::Weighted => rate(retained, size)?,
+                Averaging::Simple => cells.iter().map(Cell::rate).sum::<f64>() / f64::from(cohorts),
+            },
+            cohorts,
+            retained,
+            size,
+            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size))?,
+        })
+    }
+}
+
+/// A retention table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The question.
+    pub query: Query,
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// The period that holds `now`.
+    pub current: Period,
+    /// The cohorts, oldest first. Cohorts of the future are left out.
+    pub rows: Vec<Row>,
+    /// The average row; `None` for a column without complete cells.
+    pub averages: Vec<Option<Average>>,
+    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
+    pub entries: u64,
+    /// The distinct people behind `entries`.
+    pub people: u64,
+    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands on.
+    pub complete_entries: u64,
+    /// The distinct people behind `complete_entries`.
+    pub complete_people: u64,
+}
+
+impl Table {
+    /// Whether no cohort holds anybody.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted average means
+    /// something.
+    pub fn is_disjoint(&self) -> bool {
+        self.complete_people == self.complete_entries
+    }
+
+    /// Whether any number shown can still change.
+    pub fn has_running(&self) -> bool {
+        self.rows.iter().flat_map(|r| r.cells.iter().flatten()).any(|c| c.state == State::InProgress)
+    }
+}

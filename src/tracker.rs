@@ -1,0 +1,445 @@
+//! The library's front door: mark what users did, and ask who did it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::CalendarError;
+use crate::reports::retention::{Query, Table};
+use crate::sets::{EventName, Key, Plan, Set, UserId};
+use crate::store::{Mark, Store, StoreError, StoreInfo};
+
+/// How long a list of event names is used before it is read again.
+const NAMES_FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// How many members [`Members`] fetches at a time.
+const MEMBERS_AT_ONCE: usize = 65_536;
+
+/// What can go wrong between a question and its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A date outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+    /// A retention query that cannot be answered.
+    #[error(transparent)]
+    Query(#[from] crate::reports::retention::QueryError),
+}
+
+/// A result of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Which bitmaps a mark sets beyond day, week and month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Also the bitmap of the hour.
+    pub hourly: bool,
+    /// Also the undated bitmap.
+    pub ever: bool,
+}
+
+/// Marks events of users and answers questions about them, in one store.
+///
+/// ```
+/// use cohortist::{Tracker, calendar::parse_moment, sets::{EventName, Set}, store};
+/// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?);
+/// let (active, noon) = (EventName::new("active")?, parse_moment("2026-11-23T12:00:00Z")?);
+/// tracker.mark(&active, 123, noon)?;
+/// let today = Set::event_in(&active, "2026-11-23".parse()?);
+/// let this_year = Set::event_in(&active, "2026".parse()?);
+/// assert_eq!(tracker.count(&today)?, 1);
+/// assert!(tracker.contains(&this_year, 123)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tracker {
+    store: Arc<dyn Store>,
+    extent: Extent,
+    names: Arc<Mutex<Option<(Instant, Arc<[EventName]>)>>>,
+}
+
+impl Tracker {
+    /// A tracker that marks days, weeks and months.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Tracker { store, extent: Extent::default(), names: Arc::default() }
+    }
+
+    /// The same tracker with other defaults for [`mark`](Self::mark) and [`unmark`](Self::unmark).
+    pub fn with_extent(mut self, extent: Extent) -> Self {
+        self.extent = extent;
+        self
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// A batch of marks, written together by [`Batch::commit`].
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { tracker: self, marks: Vec::new() }
+    }
+
+    /// Marks that `user` did `event` at `at`.
+    ///
+    /// # Errors
+    /// When nothing was recorded.
+    pub fn mark(&self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<()> {
+        let mut batch = self.batch();
+        batch.mark(event, user, at)?;
+        batch.commit()
+    }
+
+    /// Takes back that `user` did `event` at `at`: clears the bits of that hour (if asked), day, week and month.
+    ///
+    /// # Errors
+    /// When nothing was changed.
+    pub fn unmark(&self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<()> {
+        let mut batch = self.batch();
+        batch.unmark(event, user, at)?;
+        batch.commit()
+    }
+
+    /// Marks `user` in the undated bitmap of `event`.
+    ///
+    /// # Errors
+    /// When nothing was recorded.
+    pub fn mark_ever(&self, event: &EventName, user: UserId) -> Result<()> {
+        self.batch().mark_ever(event, user).commit()
+    }
+
+    /// Takes `user` out of the undated bitmap of `event`.
+    ///
+    /// # Errors
+    /// When nothing was changed.
+    pub fn unmark_ever(&self, event: &EventName, user: UserId) -> Result<()> {
+        self.batch().unmark_ever(event, user).commit()
+    }
+
+    /// How many users are in the set.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn count(&self, set: &Set) -> Result<u64> {
+        let mut plan = Plan::new();
+        plan.count_set(set);
+        Ok(self.store.count(&plan)?.first().copied().unwrap_or(0))
+    }
+
+    /// The counts of many sets, answered together.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn counts<'a>(&self, sets: impl IntoIterator<Item = &'a Set>) -> Result<Vec<u64>> {
+        let mut plan = Plan::new();
+        sets.into_iter().for_each(|set| {
+            plan.count_set(set);
+        });
+        Ok(self.store.count(&plan)?)
+    }
+
+    /// Whether nobody is in the set.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn is_empty(&self, set: &Set) -> Result<bool> {
+        Ok(self.count(set)? == 0)
+    }
+
+    /// Whether both sets hold the same users.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn same(&self, a: &Set, b: &Set) -> Result<bool> {
+        self.is_empty(&(a.clone() ^ b.clone()))
+    }
+
+    /// Whether `user` is in the set.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn contains(&self, set: &Set, user: UserId) -> Result<bool> {
+        if let Set::Key(key) = set {
+            return Ok(self.store.contains(std::slice::from_ref(key), user)?.first().copied().unwrap_or(false));
+        }
+        let found = match user.checked_sub(1) {
+            None => self.store.members(set, None, 1)?,
+            Some(before) => self.store.members(set, Some(before), 1)?,
+        };
+        Ok(found.first() == Some(&user))
+    }
+
+    /// The users of the set in ascending order, fetched piece by piece: never all of them in memory.
+    pub fn members(&self, set: &Set) -> Members {
+        Members {
+            store: Arc::clone(&self.store),
+            set: set.clone(),
+            piece: Vec::new().into_iter(),
+            after: None,
+            done: false,
+        }
+    }
+
+    /// The names of all events that begin with `starting_with`, sorted. Read from the store at most every few seconds,
+    /// so a new event may take that long to appear.
+    ///
+    /// # Errors
+    /// When they could not all be listed.
+    pub fn events(&self, starting_with: &str) -> Result<Vec<EventName>> {
+        // Held while reading, so that many waiting requests cost one listing.
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh =
+            names.as_ref().filter(|(read, _)| read.elapsed() < NAMES_FRESH_FOR).map(|(_, list)| Arc::clone(list));
+        let list = match fresh {
+            Some(list) => list,
+            None => {
+                let mut found: Vec<EventName> =
+                    self.store.keys("")?.into_iter().map(|key| key.event().clone()).collect();
+                found.sort_unstable();
+                found.dedup();
+                let list: Arc<[EventName]> = found.into();
+                *names = Some((Instant::now(), Arc::clone(&list)));
+                list
+            }
+        };
+        Ok(list.iter().filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
+    }
+
+    /// Deletes one bitmap; says whether there was one.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    pub fn delete(&self, key: &Key) -> Result<bool> {
+        Ok(self.forget_keys(std::slice::from_ref(key))? > 0)
+    }
+
+    /// Deletes all bitmaps of one event; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may still be there.
+    pub fn delete_event(&self, event: &EventName) -> Result<u64> {
+        let mut keys = self.store.keys(event.as_str())?;
+        keys.retain(|key| key.event() == event);
+        self.forget_keys(&keys)
+    }
+
+    /// Deletes every bitmap of every event under this prefix, and nothing else in the store; returns how many there
+    /// were.
+    ///
+    /// # Errors
+    /// When some may still be there.
+    pub fn delete_all(&self) -> Result<u64> {
+        let keys = self.store.keys("")?;
+        self.forget_keys(&keys)
+    }
+
+    fn forget_keys(&self, keys: &[Key]) -> Result<u64> {
+        let deleted = self.store.delete(keys)?;
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(deleted)
+    }
+
+    /// Deletes temporary keys left behind by interrupted requests; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may still be there.
+    pub fn sweep(&self) -> Result<u64> {
+        Ok(self.store.sweep()?)
+    }
+
+    /// Answers a retention query as of `now`.
+    ///
+    /// # Errors
+    /// When the query cannot be answered, or the store could not say.
+    pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
+        let question = query.at(now)?;
+        let counts = self.store.count(question.plan())?;
+        Ok(question.table(&counts))
+    }
+
+    /// What the store says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn describe(&self) -> Result<StoreInfo> {
+        Ok(self.store.describe()?)
+    }
+
+    /// The bitmaps that a mark by this tracker sets.
+    fn keys_of(&self, event: &EventName, at: DateTime<Utc>, extent: Extent) -> Result<Vec<Key>> {
+        let mut keys: Vec<Key> = Key::of_mark(event, at, extent.hourly)?.collect();
+        if extent.ever {
+            keys.push(Key::ever(event.clone()));
+        }
+        Ok(keys)
+    }
+}
+
+/// Marks that are written together: all of them, or none.
+#[derive(Debug)]
+#[must_use = "a batch does nothing until `commit`"]
+pub struct Batch<'a> {
+    tracker: &'a Tracker,
+    marks: Vec<Mark>,
+}
+
+impl Batch<'_> {
+    /// Adds a mark, with the tracker's defaults.
+    ///
+    /// # Errors
+    /// When the moment is outside the supported years.
+    pub fn mark(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<&mut Self> {
+        self.mark_to(event, user, at, self.tracker.extent)
+    }
+
+    /// Adds a mark that also sets the bitmaps `extent` asks for.
+    ///
+    /// # Errors
+    /// When the moment is outside the supported years.
+    pub fn mark_to(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>, extent: Extent) -> Result<&mut Self> {
+        self.put(event, user, at, extent, true)
+    }
+
+    /// Adds the taking back of a mark, with the tracker's defaults.
+    ///
+    /// # Errors
+    /// When the moment is outside the supported years.
+    pub fn unmark(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<&mut Self> {
+        self.unmark_to(event, user, at, self.tracker.extent)
+    }
+
+    /// Adds the taking back of a mark from the bitmaps `extent` asks for as well.
+    ///
+    /// # Errors
+    /// When the moment is outside the supported years.
+    pub fn unmark_to(
+        &mut self,
+        event: &EventName,
+        user: UserId,
+        at: DateTime<Utc>,
+        extent: Extent,
+    ) -> Result<&mut Self> {
+        self.put(event, user, at, extent, false)
+    }
+
+    /// Adds `user` to the undated bitmap of `event`.
+    pub fn mark_ever(&mut self, event: &EventName, user: UserId) -> &mut Self {
+        self.marks.push(Mark { key: Key::ever(event.clone()), user, value: true });
+        self
+    }
+
+    /// Takes `user` out of the undated bitmap of `event`.
+    pub fn unmark_ever(&mut self, event: &EventName, user: UserId) -> &mut Self {
+        self.marks.push(Mark { key: Key::ever(event.clone()), user, value: false });
+        self
+    }
+
+    fn put(
+        &mut self,
+        event: &EventName,
+        user: UserId,
+        at: DateTime<Utc>,
+        extent: Extent,
+        value: bool,
+    ) -> Result<&mut Self> {
+        let keys = self.tracker.keys_of(event, at, extent)?;
+        self.marks.extend(keys.into_iter().map(|key| Mark { key, user, value }));
+        Ok(self)
+    }
+
+    /// How many bits the batch sets or clears.
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Writes the batch and empties it. On an error nothing was written and the batch is kept, to try again.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn commit(&mut self) -> Result<()> {
+        if !self.marks.is_empty() {
+            self.tracker.store.apply(&self.marks)?;
+            self.marks.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The members of a set, in ascending order. See [`Tracker::members`].
+#[derive(Debug)]
+pub struct Members {
+    store: Arc<dyn Store>,
+    set: Set,
+    piece: std::vec::IntoIter<UserId>,
+    after: Option<UserId>,
+    done: bool,
+}
+
+impl Members {
+    /// Begins behind `user`.
+    pub fn after(mut self, user: UserId) -> Self {
+        self.after = Some(user);
+        self
+    }
+}
+
+impl Iterator for Members {
+    type Item = Result<UserId>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(user) = self.piece.next() {
+            return Some(Ok(user));
+        }
+        if self.done {
+            return None;
+        }
+        match self.store.members(&self.set, self.after, MEMBERS_AT_ONCE) {
+            Ok(piece) => {
+                self.done = piece.len() < MEMBERS_AT_ONCE;
+                self.after = piece.last().copied();
+                self.piece = piece.into_iter();
+                self.piece.next().map(Ok)
+            }
+            Err(error) => {
+                self.done = true;
+                Some(Err(error.into()))
+            }
+        }
+    }
+}
+
+/// Several trackers side by side, by name: bitmapist's "systems".
+#[derive(Debug, Clone, Default)]
+pub struct Systems(BTreeMap<String, Tracker>);
+
+impl Systems {
+    /// No systems yet.
+    pub fn new() -> Self {
+        Systems::default()
+    }
+
+    /// Adds a tracker under a name; one that had the name before is returned.
+    pub fn insert(&mut self, name: impl Into<String>, tracker: Tracker) -> Option<Tracker> {
+        self.0.insert(name.into(), tracker)
+    }
+
+    /// The tracker of that name.
+    pub fn get(&self, name: &str) -> Option<&Tracker> {
+        self.0.get(name)
+    }
+
+    /// Names and trackers, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tracker)> {
+        self.0.iter().map(|(name, tracker)| (name.as_str(), tracker))
+    }
+}
