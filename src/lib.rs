@@ -2,6 +2,7 @@
 
 pub mod calendar;
 pub mod clock;
+pub mod render;
 pub mod reports;
 pub mod sets;
 pub mod store;
