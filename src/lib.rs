@@ -3,6 +3,7 @@
 pub mod bitmap;
 pub mod calendar;
 pub mod clock;
+pub mod render;
 pub mod reports;
 pub mod sets;
 pub mod store;

@@ -465,7 +465,7 @@ impl Average {
             cohorts,
             retained,
             size,
-            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size))?,
+            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size)).flatten(),
         })
     }
 }

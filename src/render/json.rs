@@ -1,0 +1,218 @@
+//! A retention table as one JSON object. The structs here *are* its documentation, field by field.
+
+use serde::Serialize;
+
+use crate::render::csv::bounds;
+use crate::reports::retention::{Average, Cell, Row, Table};
+
+/// The object.
+#[derive(Debug, Serialize)]
+pub struct TableJson {
+    /// What was asked.
+    pub query: QueryJson,
+    /// As of when: RFC 3339, UTC.
+    pub now: String,
+    /// The zone that periods begin and end in: always `UTC`.
+    pub zone: &'static str,
+    /// The cohorts, oldest first.
+    pub rows: Vec<RowJson>,
+    /// The average row, one entry a column; `null` for a column without a complete cell.
+    pub average: Vec<Option<AverageJson>>,
+    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
+    pub entries: u64,
+    /// The distinct people behind `entries`.
+    pub people: u64,
+    /// The sizes of the cohorts that have a complete cell, added up: what the averages stand on.
+    pub complete_entries: u64,
+    /// The distinct people behind `complete_entries`.
+    pub complete_people: u64,
+}
+
+/// What was asked.
+#[derive(Debug, Serialize)]
+pub struct QueryJson {
+    /// The starting segment, as segment text.
+    pub cohort: String,
+    /// The returning segment, as segment text.
+    pub returning: String,
+    /// `hour`, `day`, `week`, `month` or `year`.
+    pub by: &'static str,
+    /// How many cohorts the table has.
+    pub rows: usize,
+    /// How many columns, column 0 included.
+    pub cols: u32,
+    /// The date asked for as the first cohort's, `YYYY-MM-DD`; `null` when none was.
+    pub from: Option<String>,
+    /// The date asked for as the last cohort's, `YYYY-MM-DD`; `null` when none was.
+    pub to: Option<String>,
+    /// `on` or `on_or_after`.
+    pub measure: &'static str,
+    /// `weighted` or `simple`.
+    pub average: &'static str,
+}
+
+/// One cohort.
+#[derive(Debug, Serialize)]
+pub struct RowJson {
+    /// Its period as ISO text: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11`, `2026`.
+    pub cohort: String,
+    /// Its period for people: `Mon 23 Nov 2026`.
+    pub label: String,
+    /// Its first day, `YYYY-MM-DD`; for hours its first moment, RFC 3339.
+    pub start: String,
+    /// The first day (moment) after it.
+    pub end: String,
+    /// How many users.
+    pub size: u64,
+    /// Whether the size can still change: `complete` or `in_progress`.
+    pub state: &'static str,
+    /// Its cells. Future ones, and all those of an empty cohort, are left out: go by `index`.
+    pub cells: Vec<CellJson>,
+}
+
+/// One number of the table.
+#[derive(Debug, Serialize)]
+pub struct CellJson {
+    /// Its column: how many periods after the cohort's.
+    pub index: usize,
+    /// The period of coming back as ISO text.
+    pub period: String,
+    /// Its first day, or for hours its first moment.
+    pub start: String,
+    /// The first day (moment) after it.
+    pub end: String,
+    /// How many of the cohort came back.
+    pub retained: u64,
+    /// `retained` by the cohort's size: 0–1, unrounded.
+    pub rate: f64,
+    /// Wilson's 95 % interval of the rate, both ends 0–1.
+    pub interval: (f64, f64),
+    /// Whether the number can still change: `complete` or `in_progress`.
+    pub state: &'static str,
+}
+
+/// One column of the average row.
+#[derive(Debug, Serialize)]
+pub struct AverageJson {
+    /// Its column.
+    pub index: usize,
+    /// The average rate, 0–1, unrounded.
+    pub rate: f64,
+    /// How many cohorts went in: those whose cell is complete.
+    pub cohorts: u32,
+    /// The users retained in those, added up.
+    pub retained: u64,
+    /// The sizes of those, added up.
+    pub size: u64,
+    /// Wilson's 95 % interval; `null` unless the average is weighted and the cohorts share nobody.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// The table as one JSON object: a [`TableJson`].
+pub fn table(table: &Table) -> serde_json::Value {
+    // Serialising a struct of texts and finite numbers cannot fail.
+    serde_json::to_value(TableJson::from(table)).unwrap_or_default()
+}
+
+impl From<&Table> for TableJson {
+    fn from(table: &Table) -> Self {
+        let query = &table.query;
+        TableJson {
+            query: QueryJson {
+                cohort: query.cohort.to_string(),
+                returning: query.returning.to_string(),
+                by: query.grain.as_str(),
+                rows: table.rows.len(),
+                cols: query.cols(),
+                from: query.from.map(|date| date.to_string()),
+                to: query.to.map(|date| date.to_string()),
+                measure: query.measure.as_str(),
+                average: query.averaging.as_str(),
+            },
+            now: table.now.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            zone: "UTC",
+            rows: table.rows.iter().map(RowJson::from).collect(),
+            average: table.averages.iter().enumerate().map(|(k, a)| a.map(|a| AverageJson::new(k, &a))).collect(),
+            entries: table.entries,
+            people: table.people,
+            complete_entries: table.complete_entries,
+            complete_people: table.complete_people,
+        }
+    }
+}
+
+impl From<&Row> for RowJson {
+    fn from(row: &Row) -> Self {
+        let (start, end) = bounds(row.period);
+        let cells = row.cells.iter().enumerate();
+        RowJson {
+            cohort: row.period.to_string(),
+            label: row.period.label(),
+            start,
+            end,
+            size: row.size,
+            state: row.state.as_str(),
+            cells: cells.filter_map(|(k, cell)| Some(CellJson::new(k, cell.as_ref()?))).collect(),
+        }
+    }
+}
+
+impl CellJson {
+    fn new(index: usize, cell: &Cell) -> Self {
+        let (start, end) = bounds(cell.period);
+        CellJson {
+            index,
+            period: cell.period.to_string(),
+            start,
+            end,
+            retained: cell.retained,
+            rate: cell.rate(),
+            interval: cell.interval(),
+            state: cell.state.as_str(),
+        }
+    }
+}
+
+impl AverageJson {
+    fn new(index: usize, average: &Average) -> Self {
+        AverageJson {
+            index,
+            rate: average.rate,
+            cohorts: average.cohorts,
+            retained: average.retained,
+            size: average.size,
+            interval: average.interval,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Grain;
+    use crate::render::sample;
+    use crate::reports::retention::Query;
+
+    #[test]
+    fn one_object_with_every_field() {
+        let query = Query {
+            rows: Some(1),
+            cols: Some(2),
+            to: chrono::NaiveDate::from_ymd_opt(2026, 11, 21),
+            ..Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+        };
+        let json = table(&sample::with(query));
+        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
+    }
+
+    #[test]
+    fn a_table_of_the_sample_agrees_with_itself() {
+        let (source, json) = (sample::table(), table(&sample::table()));
+        assert_eq!(json["rows"].as_array().map(Vec::len), Some(4));
+        assert_eq!(json["rows"][2]["cells"].as_array().map(Vec::len), Some(0));
+        assert_eq!(json["rows"][0]["cells"][3]["state"], "in_progress");
+        assert_eq!(json["average"][3], serde_json::Value::Null);
+        assert_eq!(json["average"][0]["size"], 6);
+        assert_eq!(json["entries"], source.entries);
+    }
+}

@@ -1,0 +1,149 @@
+//! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same numbers.
+
+pub mod csv;
+pub mod json;
+#[cfg(test)]
+mod sample;
+pub mod text;
+
+use std::str::FromStr;
+
+use crate::calendar::Grain;
+use crate::reports::retention::{Measure, QueryError, Table};
+use crate::sets::Segment;
+
+/// What a cell of a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Show {
+    /// The share of the cohort, in percent.
+    #[default]
+    Percent,
+    /// How many users.
+    Count,
+}
+
+impl Show {
+    /// `percent` or `count`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Show::Percent => "percent",
+            Show::Count => "count",
+        }
+    }
+}
+
+impl FromStr for Show {
+    type Err = QueryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "percent" => Ok(Show::Percent),
+            "count" => Ok(Show::Count),
+            _ => Err(QueryError::Word { given: text.to_owned(), known: &["percent", "count"] }),
+        }
+    }
+}
+
+/// A number with commas between its thousands: `1,234,567`.
+///
+/// ```
+/// use cohortist::render::thousands;
+/// assert_eq!((thousands(999), thousands(1_000), thousands(1_234_567)), ("999".into(), "1,000".into(), "1,234,567".into()));
+/// ```
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number and its noun, in the plural where it belongs: `1 file`, `2,357 users`.
+///
+/// ```
+/// use cohortist::render::many;
+/// assert_eq!((many(1, "file"), many(2_357, "user")), ("1 file".into(), "2,357 users".into()));
+/// ```
+pub fn many(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
+/// The question of a table in words: `signup → active, daily cohorts, counted on the day`.
+pub fn title(table: &Table) -> String {
+    let query = &table.query;
+    let preposition = if query.grain == Grain::Day { "on" } else { "in" };
+    let after = match query.measure {
+        Measure::On => "",
+        Measure::OnOrAfter => " or after",
+    };
+    format!(
+        "{} → {}, {} cohorts, counted {preposition} the {}{after}",
+        query.cohort,
+        query.returning,
+        query.grain.adjective(),
+        query.grain
+    )
+}
+
+/// A file name for a table, without its ending: `retention_signup_active_day_2026-11-10`, the date being the first
+/// cohort's. Holds only ASCII letters, digits, `-`, `_` and `.`, and at most about 120 of them.
+pub fn file_stem(table: &Table) -> String {
+    let query = &table.query;
+    let first = table.rows.first().map_or(table.current, |row| row.period);
+    format!("retention_{}_{}_{}_{first}", safe(&query.cohort), safe(&query.returning), query.grain)
+}
+
+/// The most characters a segment may take in a file name.
+const SAFE_CHARS: usize = 40;
+
+fn safe(segment: &Segment) -> String {
+    let mut name = String::new();
+    for c in segment.to_string().chars() {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            name.push(c);
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+        if name.len() == SAFE_CHARS {
+            break;
+        }
+    }
+    let name = name.trim_matches('-');
+    if name.is_empty() { "segment".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_are_read_and_printed() {
+        assert_eq!("count".parse::<Show>(), Ok(Show::Count));
+        assert_eq!(Show::Percent.as_str().parse::<Show>(), Ok(Show::Percent));
+        assert_eq!("rate".parse::<Show>().unwrap_err().to_string(), "`rate` is none of percent, count");
+    }
+
+    #[test]
+    fn titles_say_grain_and_measure() {
+        let mut table = sample::table();
+        assert_eq!(title(&table), "signup → active, daily cohorts, counted on the day");
+        table.query.measure = Measure::OnOrAfter;
+        table.query.grain = Grain::Week;
+        assert_eq!(title(&table), "signup → active, weekly cohorts, counted in the week or after");
+    }
+
+    #[test]
+    fn file_names_carry_the_query_and_nothing_dangerous() {
+        let mut table = sample::table();
+        assert_eq!(file_stem(&table), "retention_signup_active_day_2026-11-20");
+        table.query.cohort = "\"../../etc/passwd\" & \"a|b\"".parse().unwrap();
+        table.query.returning = format!("\"{}\"", "日本".repeat(30)).parse().unwrap();
+        assert_eq!(file_stem(&table), "retention_etc-passwd-a-b_segment_day_2026-11-20");
+        table.query.cohort = "x".repeat(200).parse().unwrap();
+        assert!(file_stem(&table).len() < 120);
+    }
+}

@@ -1,0 +1,273 @@
+//! The table for a terminal.
+
+use std::fmt::Write;
+
+use crate::render::{Show, many, thousands, title};
+use crate::reports::retention::{Averaging, Cell, State, Table};
+
+/// Blanks between columns.
+const GAP: usize = 2;
+
+/// One field of the grid: its text, and how hot it is (0–1) where it takes a colour.
+struct Field {
+    text: String,
+    heat: Option<f64>,
+}
+
+impl From<String> for Field {
+    fn from(text: String) -> Self {
+        Field { text, heat: None }
+    }
+}
+
+impl From<&str> for Field {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// The table in plain text, lines of at most `width` characters where one is given: columns that do not fit are left
+/// out from the right, and a line says so. Running cells carry a `*`, future ones are blank. With `colour`, cells
+/// get a heat from 256-colour escapes.
+pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> String {
+    let grid = grid(table, show);
+    let widths: Vec<usize> =
+        (0..grid[0].len()).map(|k| grid.iter().map(|line| chars(&line[k].text)).max().unwrap_or(0)).collect();
+    let fits = columns_that_fit(&widths, width);
+    let mut out = format!("{}\n\n", title(table));
+    for line in &grid {
+        let mut text = String::new();
+        for (k, (field, wide)) in line.iter().zip(&widths).take(fits).enumerate() {
+            let blanks = " ".repeat(wide - chars(&field.text));
+            match (k, field.heat.filter(|_| colour)) {
+                (0, _) => text += &format!("{}{blanks}", field.text),
+                // The colour spans the whole field, so that the grid has no ragged edge.
+                (_, Some(heat)) => text += &format!(" {}", painted(&format!(" {blanks}{}", field.text), heat)),
+                _ => text += &format!("{}{blanks}{}", " ".repeat(GAP), field.text),
+            }
+        }
+        out += text.trim_end();
+        out.push('\n');
+    }
+    out.push('\n');
+    out + &notes(table, widths.len() - fits)
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// How many fields of a line fit: at least cohort, people and one column.
+fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
+    let Some(width) = width else { return widths.len() };
+    let mut used = 0;
+    let fit = widths.iter().enumerate().take_while(|(k, wide)| {
+        used += **wide + if *k == 0 { 0 } else { GAP };
+        used <= width
+    });
+    fit.count().max(widths.len().min(3))
+}
+
+fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
+    let hottest = hottest(table);
+    let head = ["Cohort".into(), "People".into()].into_iter();
+    let mut grid: Vec<Vec<Field>> =
+        vec![head.chain((0..table.averages.len()).map(|k| format!("{k} ").into())).collect()];
+    for row in &table.rows {
+        let star = if row.state == State::InProgress { "*" } else { " " };
+        let mut line: Vec<Field> = vec![row.period.label().into(), format!("{}{star}", thousands(row.size)).into()];
+        line.extend(row.cells.iter().map(|cell| match cell {
+            Some(cell) => Field { text: shown(cell, show), heat: Some(cell.rate() / hottest) },
+            None => "".into(),
+        }));
+        grid.push(line);
+    }
+    let name = match table.query.averaging {
+        Averaging::Weighted => "Weighted average",
+        Averaging::Simple => "Simple average",
+    };
+    let (mut rates, mut cohorts): (Vec<Field>, Vec<Field>) =
+        (vec![name.into(), "".into()], vec!["  of how many cohorts".into(), "".into()]);
+    for average in &table.averages {
+        // The average is a rate also among counts: an average count would mix cohorts of different size.
+        rates.push(average.map_or_else(String::new, |a| format!("{:.1}% ", a.rate * 100.0)).into());
+        cohorts.push(average.map_or_else(String::new, |a| format!("{} ", a.cohorts)).into());
+    }
+    grid.extend([rates, cohorts]);
+    grid
+}
+
+fn shown(cell: &Cell, show: Show) -> String {
+    let star = if cell.state == State::InProgress { "*" } else { " " };
+    match show {
+        Show::Percent => format!("{:.1}%{star}", cell.rate() * 100.0),
+        Show::Count => format!("{}{star}", thousands(cell.retained)),
+    }
+}
+
+/// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would leave them pale.
+fn hottest(table: &Table) -> f64 {
+    let cells = || table.rows.iter().flat_map(|row| row.cells.iter().enumerate());
+    let most = |first: usize| {
+        cells().filter(|(k, _)| *k >= first).filter_map(|(_, cell)| Some(cell.as_ref()?.rate())).fold(0.0, f64::max)
+    };
+    let later = most(1);
+    if later > 0.0 { later } else { most(0).max(f64::MIN_POSITIVE) }
+}
+
+/// Background and text of the heat, coolest first: one hue that grows brighter, readable at every step.
+const RAMP: [(u8, u8); 6] = [(23, 231), (24, 231), (31, 16), (38, 16), (45, 16), (123, 16)];
+
+fn painted(text: &str, heat: f64) -> String {
+    if heat <= 0.0 {
+        return text.to_owned();
+    }
+    let above = |step: &usize| heat > f64::from(u32::try_from(*step).unwrap_or(0)) / 6.0;
+    let (back, front) = RAMP[(0..RAMP.len()).rev().find(above).unwrap_or(0)];
+    format!("\x1b[48;5;{back};38;5;{front}m{text}\x1b[0m")
+}
+
+fn notes(table: &Table, left_out: usize) -> String {
+    let mut out = String::new();
+    if left_out > 0 {
+        let first = table.averages.len() - left_out;
+        let what = if left_out == 1 {
+            format!("Column {first} does")
+        } else {
+            format!("Columns {first} to {} ({left_out} of them) do", table.averages.len() - 1)
+        };
+        let _ = writeln!(
+            out,
+            "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv."
+        );
+    }
+    if table.is_empty() {
+        let _ = writeln!(out, "Nobody did {} in these {}s.", table.query.cohort, table.query.grain);
+    }
+    if table.people != table.entries {
+        let _ = writeln!(
+            out,
+            "{} behind {} cohort entries: whoever is in several cohorts counts in each.",
+            if table.people == 1 {
+                "1 person".to_owned()
+            } else {
+                format!("{} distinct people", thousands(table.people))
+            },
+            thousands(table.entries),
+        );
+    } else if !table.is_empty() {
+        let _ = writeln!(out, "{}, each in one cohort.", many(table.people, "user"));
+    }
+    let running = if table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress) {
+        "* still in progress, left out of the average · "
+    } else {
+        ""
+    };
+    let _ = writeln!(out, "{running}UTC · as of {}", table.now.format("%Y-%m-%d %H:%M"));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Grain;
+    use crate::render::sample;
+    use crate::reports::retention::Query;
+
+    #[test]
+    fn percentages() {
+        insta::assert_snapshot!(table(&sample::table(), Show::Percent, None, false), @r"
+        signup → active, daily cohorts, counted on the day
+
+        Cohort                 People      0       1       2       3
+        Fri 20 Nov 2026            4   50.0%   25.0%   50.0%   25.0%*
+        Sat 21 Nov 2026            2   50.0%    0.0%    0.0%*
+        Sun 22 Nov 2026            0
+        Mon 23 Nov 2026            3*  33.3%*
+        Weighted average               50.0%   16.7%   50.0%
+          of how many cohorts              2       2       1
+
+        9 users, each in one cohort.
+        * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+    }
+
+    #[test]
+    fn counts_with_shared_people() {
+        let query = Query {
+            rows: Some(3),
+            cols: Some(3),
+            averaging: Averaging::Simple,
+            ..Query::new("active".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+        };
+        insta::assert_snapshot!(table(&sample::with(query), Show::Count, None, false), @r"
+        active → active, daily cohorts, counted on the day
+
+        Cohort                 People       0       1   2
+        Sat 21 Nov 2026            2        2       1   1*
+        Sun 22 Nov 2026            2        2       1*
+        Mon 23 Nov 2026            2*       2*
+        Simple average                 100.0%   50.0%
+          of how many cohorts               2       1
+
+        4 distinct people behind 6 cohort entries: whoever is in several cohorts counts in each.
+        * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_told_what_is_missing() {
+        insta::assert_snapshot!(table(&sample::table(), Show::Percent, Some(48), false), @r"
+        signup → active, daily cohorts, counted on the day
+
+        Cohort                 People      0       1
+        Fri 20 Nov 2026            4   50.0%   25.0%
+        Sat 21 Nov 2026            2   50.0%    0.0%
+        Sun 22 Nov 2026            0
+        Mon 23 Nov 2026            3*  33.3%*
+        Weighted average               50.0%   16.7%
+          of how many cohorts              2       2
+
+        Columns 2 to 3 (2 of them) do not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv.
+        9 users, each in one cohort.
+        * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+        let narrowest = table(&sample::table(), Show::Percent, Some(1), false);
+        assert!(narrowest.contains("Columns 1 to 3 (3 of them) do not fit"), "{narrowest}");
+    }
+
+    #[test]
+    fn nobody_at_all() {
+        let query = Query {
+            rows: Some(2),
+            cols: Some(2),
+            ..Query::new("nope".parse().unwrap(), "active".parse().unwrap(), Grain::Month)
+        };
+        insta::assert_snapshot!(table(&sample::with(query), Show::Percent, None, false), @r"
+        nope → active, monthly cohorts, counted in the month
+
+        Cohort                 People  0   1
+        Oct 2026                   0
+        Nov 2026                   0*
+        Weighted average
+          of how many cohorts
+
+        Nobody did nope in these months.
+        * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+    }
+
+    #[test]
+    fn colour_changes_no_text() {
+        let plain = table(&sample::table(), Show::Percent, None, false);
+        let colour = table(&sample::table(), Show::Percent, None, true);
+        assert!(colour.contains("\x1b[48;5;"));
+        let mut stripped = String::new();
+        let mut rest = colour.as_str();
+        while let Some((before, after)) = rest.split_once('\x1b') {
+            stripped += before;
+            rest = after.split_once('m').map_or("", |(_, after)| after);
+        }
+        assert_eq!(stripped + rest, plain);
+    }
+}
