@@ -21,8 +21,25 @@ fn moments() -> impl Strategy<Value = DateTime<Utc>> {
 
 fn names() -> impl Strategy<Value = EventName> {
     let odd = prop::sample::select(vec![
-        "a|b", "*", "[x]?", "<script>", "=1+1", "\"quoted\"", "back\\slash", "🎉", "x_2026-1", "a_u", "W2026-1", "ever",
-        "a b", "a@ever", "!", "(", "song:played", "_", "naïve",
+        "a|b",
+        "*",
+        "[x]?",
+        "<script>",
+        "=1+1",
+        "\"quoted\"",
+        "back\\slash",
+        "🎉",
+        "x_2026-1",
+        "a_u",
+        "W2026-1",
+        "ever",
+        "a b",
+        "a@ever",
+        "!",
+        "(",
+        "song:played",
+        "_",
+        "naïve",
     ])
     .prop_map(str::to_owned);
     prop_oneof![3 => "[a-z]{1,6}", 2 => odd, 1 => "\\PC{1,20}"]
@@ -250,7 +267,13 @@ fn limits_are_named() {
     let now = parse_moment("2026-11-23").unwrap();
     let ask = |rows, cols, from: Option<&str>, to: Option<&str>| {
         let date = |d: Option<&str>| d.map(|d| d.parse().unwrap());
-        let query = Query { rows, cols, from: date(from), to: date(to), ..Query::new(segment.clone(), segment.clone(), Grain::Day) };
+        let query = Query {
+            rows,
+            cols,
+            from: date(from),
+            to: date(to),
+            ..Query::new(segment.clone(), segment.clone(), Grain::Day)
+        };
         query.at(now).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(ask(Some(400), Some(50), None, None), Ok(()));
