@@ -1,5 +1,6 @@
 //! Cohort retention from bitmaps.
 
+pub mod bitmap;
 pub mod calendar;
 pub mod clock;
 pub mod render;

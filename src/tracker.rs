@@ -60,8 +60,11 @@ pub struct Extent {
 pub struct Tracker {
     store: Arc<dyn Store>,
     extent: Extent,
-    names: Arc<Mutex<Option<(Instant, Arc<[EventName]>)>>>,
+    names: Arc<Mutex<Option<Names>>>,
 }
+
+/// Event names, and when they were read.
+type Names = (Instant, Arc<[EventName]>);
 
 impl Tracker {
     /// A tracker that marks days, weeks and months.

@@ -2,10 +2,13 @@
 //! of cohorts.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
+
+pub mod embedded;
 
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,17 @@ pub enum StoreError {
         /// The server's words, and what to do.
         reason: String,
     },
+    /// A path that is no store, and must not be made one.
+    #[error("{path} is not a cohortist store: {reason}")]
+    NotAStore {
+        /// The path.
+        path: String,
+        /// What is there instead.
+        reason: String,
+    },
+    /// There is no store at the path, and none was to be made.
+    #[error("there is no store at {0}: fill one with `cohortist import`, `mark` or `demo`, or name yours with --store")]
+    Missing(String),
     /// Another process has the embedded store open.
     #[error("{0}")]
     Locked(String),
@@ -135,8 +149,12 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 pub struct Options {
     /// What every key begins with.
     pub prefix: Prefix,
+    /// Whether an embedded store is made where there is none.
+    pub create: bool,
     /// When the embedded store's log is forced to disk.
     pub durability: Durability,
+    /// The embedded store writes a checkpoint when more than this has changed, in bytes of memory or of log.
+    pub checkpoint_bytes: u64,
     /// The most memory the embedded store's cache of bitmaps may take, in bytes.
     pub cache_bytes: u64,
     /// How long Redis may take to accept a connection or to answer one pipeline.
@@ -149,7 +167,9 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             prefix: Prefix::default(),
+            create: true,
             durability: Durability::EverySecond,
+            checkpoint_bytes: 64 << 20,
             cache_bytes: 1 << 30,
             timeout: Duration::from_millis(2500),
             connections: 8,
@@ -179,11 +199,10 @@ impl fmt::Debug for dyn Store {
 /// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
 /// request tries anew.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
     match scheme {
-        Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
-            Err(StoreError::Url(format!("{options:?}")))
-        }
-        _ => Err(StoreError::Url(text.to_owned())),
+        Some("memory") if text == "memory:" => Ok(Arc::new(embedded::EmbeddedStore::in_memory(options))),
+        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(text.to_owned())),
+        _ => Ok(Arc::new(embedded::EmbeddedStore::open(Path::new(text), options)?)),
     }
 }

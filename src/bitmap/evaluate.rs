@@ -1,0 +1,288 @@
+//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root needs.
+
+use std::sync::Arc;
+
+use crate::bitmap::tile::{TILE_BYTES, Tile};
+use crate::sets::{Node, NodeId, Plan};
+
+/// Where the tiles of a plan's keys come from. Leaves are numbered by their [`NodeId::index`].
+pub trait Source: Sync {
+    /// What can go wrong.
+    type Error: Send;
+
+    /// The byte length of the key's bitmap: that of the Redis string it stands for.
+    fn byte_len(&self, leaf: usize) -> u64;
+
+    /// The numbers of the key's tiles that may hold users, ascending.
+    fn tiles(&self, leaf: usize) -> &[u16];
+
+    /// One of these tiles.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Self::Error>;
+}
+
+/// Below this many node-tiles a plan is not worth a second thread.
+const WORTH_A_THREAD: usize = 10_000;
+
+/// One count for each root of the plan.
+///
+/// # Errors
+/// The first error of the source.
+pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
+    let mut roots = plan.roots().to_vec();
+    roots.sort_unstable();
+    roots.dedup();
+    let tiles = candidates(plan, source);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1).max(1);
+    let part = |tiles: &[u16]| {
+        let mut evaluator = Evaluator::new(plan, source);
+        let mut counts = vec![0; roots.len()];
+        for tile in tiles {
+            evaluator.go_to(*tile);
+            for (count, root) in counts.iter_mut().zip(&roots) {
+                *count += evaluator.count(*root)?;
+            }
+        }
+        Ok(counts)
+    };
+    let parts: Vec<Result<Vec<u64>, S::Error>> = if threads == 1 {
+        vec![part(&tiles)]
+    } else {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                tiles.chunks(tiles.len().div_ceil(threads)).map(|chunk| scope.spawn(move || part(chunk))).collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
+    };
+    let mut counts = vec![0; plan.nodes().len()];
+    for part in parts {
+        for (root, count) in roots.iter().zip(part?) {
+            counts[root.index()] += count;
+        }
+    }
+    Ok(plan.roots().iter().map(|root| counts[root.index()]).collect())
+}
+
+/// Gives the non-empty tiles of a node to `each`, ascending from tile `from` on, until it answers `false`.
+///
+/// # Errors
+/// The first error of the source.
+pub fn collect<S: Source>(
+    plan: &Plan,
+    node: NodeId,
+    source: &S,
+    from: u16,
+    mut each: impl FnMut(u16, &Tile) -> bool,
+) -> Result<(), S::Error> {
+    let mut evaluator = Evaluator::new(plan, source);
+    for number in candidates(plan, source) {
+        if number < from {
+            continue;
+        }
+        evaluator.go_to(number);
+        if evaluator.ensure(node)?
+            && let Some(tile) = evaluator.value(node)
+            && !each(number, tile)
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The byte length of every node, by Redis' rules: BITOP pads to its longest operand.
+fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
+    let mut lens: Vec<u64> = Vec::with_capacity(plan.nodes().len());
+    for (i, node) in plan.nodes().iter().enumerate() {
+        let len = match node {
+            Node::Key(_) => source.byte_len(i),
+            _ => node.operands().iter().map(|id| lens[id.index()]).max().unwrap_or(0),
+        };
+        lens.push(len);
+    }
+    lens
+}
+
+/// The tiles in which any node can hold anybody, ascending.
+fn candidates<S: Source>(plan: &Plan, source: &S) -> Vec<u16> {
+    let mut wanted = vec![false; 1 << 16];
+    for (i, node) in plan.nodes().iter().enumerate() {
+        if let Node::Key(_) = node {
+            source.tiles(i).iter().for_each(|t| wanted[usize::from(*t)] = true);
+        }
+    }
+    if plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
+        let longest = byte_lens(plan, source).into_iter().max().unwrap_or(0);
+        let tiles = usize::try_from(longest.div_ceil(TILE_BYTES)).unwrap_or(wanted.len());
+        wanted.iter_mut().take(tiles).for_each(|w| *w = true);
+    }
+    (0..=u16::MAX).zip(wanted).filter_map(|(t, w)| w.then_some(t)).collect()
+}
+
+#[derive(Clone)]
+enum Memo {
+    Unknown,
+    Empty,
+    Tile(Arc<Tile>),
+}
+
+/// The state of evaluating one tile after the other, in ascending order.
+struct Evaluator<'a, S> {
+    plan: &'a Plan,
+    source: &'a S,
+    lens: Vec<u64>,
+    /// How often each node is an operand: a node that is only counted need not be built.
+    uses: Vec<u32>,
+    /// For leaves: how many of the source's tiles lie before the current one.
+    passed: Vec<usize>,
+    memo: Vec<Memo>,
+    number: u16,
+}
+
+impl<'a, S: Source> Evaluator<'a, S> {
+    fn new(plan: &'a Plan, source: &'a S) -> Self {
+        let nodes = plan.nodes().len();
+        let mut uses = vec![0; nodes];
+        plan.nodes().iter().flat_map(Node::operands).for_each(|id| uses[id.index()] += 1);
+        let (lens, passed, memo) = (byte_lens(plan, source), vec![0; nodes], vec![Memo::Unknown; nodes]);
+        Evaluator { plan, source, lens, uses, passed, memo, number: 0 }
+    }
+
+    fn go_to(&mut self, number: u16) {
+        self.number = number;
+        for (i, node) in self.plan.nodes().iter().enumerate() {
+            self.memo[i] = match node {
+                Node::Empty => Memo::Empty,
+                Node::Key(_) => {
+                    let tiles = self.source.tiles(i);
+                    let passed = &mut self.passed[i];
+                    *passed += tiles[*passed..].iter().take_while(|t| **t < number).count();
+                    if tiles.get(*passed) == Some(&number) { Memo::Unknown } else { Memo::Empty }
+                }
+                _ => Memo::Unknown,
+            };
+        }
+    }
+
+    fn value(&self, id: NodeId) -> Option<&Tile> {
+        match &self.memo[id.index()] {
+            Memo::Tile(tile) => Some(tile),
+            Memo::Unknown | Memo::Empty => None,
+        }
+    }
+
+    /// How many users of this tile are in a node.
+    fn count(&mut self, id: NodeId) -> Result<u64, S::Error> {
+        match self.plan.node(id) {
+            // Counted and used nowhere else: the last intersection is never written down.
+            Node::And(ids) if self.uses[id.index()] == 0 && matches!(self.memo[id.index()], Memo::Unknown) => {
+                let Some((last, rest)) = self.all(ids)? else { return Ok(0) };
+                let Some(last) = self.value(last) else { return Ok(0) };
+                Ok(match rest {
+                    Rest::Node(node) => self.value(node).map_or(0, |tile| tile.and_count(last)),
+                    Rest::Tile(tile) => tile.and_count(last),
+                })
+            }
+            _ => {
+                self.ensure(id)?;
+                Ok(self.value(id).map_or(0, Tile::len))
+            }
+        }
+    }
+
+    /// Evaluates the operands of an intersection, giving up at the first empty one, and intersects all but the last.
+    fn all(&mut self, ids: &[NodeId]) -> Result<Option<(NodeId, Rest)>, S::Error> {
+        // What is known to be empty costs nothing to ask.
+        if ids.iter().any(|id| matches!(self.memo[id.index()], Memo::Empty)) {
+            return Ok(None);
+        }
+        for id in ids {
+            if !self.ensure(*id)? {
+                return Ok(None);
+            }
+        }
+        let [first, middle @ .., last] = ids else { return Ok(None) };
+        let mut rest = Rest::Node(*first);
+        for id in middle {
+            let Some(next) = self.value(*id) else { return Ok(None) };
+            let product = match &rest {
+                Rest::Node(node) => self.value(*node).map(|tile| tile.and(next)).unwrap_or_default(),
+                Rest::Tile(tile) => tile.and(next),
+            };
+            if product.is_empty() {
+                return Ok(None);
+            }
+            rest = Rest::Tile(product);
+        }
+        Ok(Some((*last, rest)))
+    }
+
+    /// Evaluates a node; says whether anybody is in it.
+    fn ensure(&mut self, id: NodeId) -> Result<bool, S::Error> {
+        match &self.memo[id.index()] {
+            Memo::Empty => return Ok(false),
+            Memo::Tile(_) => return Ok(true),
+            Memo::Unknown => {}
+        }
+        let plan = self.plan;
+        let tile = match plan.node(id) {
+            Node::Empty => None,
+            Node::Key(_) => Some(self.source.tile(id.index(), self.number)?),
+            Node::And(ids) => self.all(ids)?.and_then(|(last, rest)| {
+                let last = self.value(last)?;
+                Some(Arc::new(match rest {
+                    Rest::Node(node) => self.value(node)?.and(last),
+                    Rest::Tile(tile) => tile.and(last),
+                }))
+            }),
+            Node::Or(ids) => self.fold(ids, Tile::or)?,
+            Node::Xor(ids) => self.fold(ids, Tile::xor)?,
+            Node::Diff([a, b]) => {
+                if self.ensure(*a)? && self.ensure(*b)? {
+                    self.value(*a).zip(self.value(*b)).map(|(a, b)| Arc::new(a.diff(b)))
+                } else {
+                    self.shared(*a)
+                }
+            }
+            Node::Not(a) => {
+                self.ensure(*a)?;
+                let bytes = self.lens[a.index()].saturating_sub(u64::from(self.number) * TILE_BYTES);
+                let nobody = Tile::default();
+                Some(Arc::new(self.value(*a).unwrap_or(&nobody).complement(bytes)))
+            }
+        };
+        let memo = tile.filter(|tile| !tile.is_empty()).map_or(Memo::Empty, Memo::Tile);
+        let any = matches!(memo, Memo::Tile(_));
+        self.memo[id.index()] = memo;
+        Ok(any)
+    }
+
+    fn shared(&self, id: NodeId) -> Option<Arc<Tile>> {
+        match &self.memo[id.index()] {
+            Memo::Tile(tile) => Some(Arc::clone(tile)),
+            Memo::Unknown | Memo::Empty => None,
+        }
+    }
+
+    fn fold(&mut self, ids: &[NodeId], join: fn(&Tile, &Tile) -> Tile) -> Result<Option<Arc<Tile>>, S::Error> {
+        let mut result: Option<Arc<Tile>> = None;
+        for id in ids {
+            if self.ensure(*id)? {
+                result = match (result, self.value(*id)) {
+                    (Some(so_far), Some(tile)) => Some(Arc::new(join(&so_far, tile))),
+                    (so_far, _) => so_far.or_else(|| self.shared(*id)),
+                };
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// The intersection of all operands but the last: one of the nodes as it is, or a product.
+enum Rest {
+    Node(NodeId),
+    Tile(Tile),
+}

@@ -1,0 +1,305 @@
+//! A tile: the bits of 65 536 consecutive users.
+
+use crate::bitmap::kernel::{self, WORDS, Words};
+use crate::sets::UserId;
+
+/// The bytes a tile covers in a Redis bitmap: 65 536 bits.
+pub const TILE_BYTES: u64 = 8192;
+
+/// The most users a tile holds as a sorted list. Measured, not guessed: on 10 M users AND+popcount over 8 KiB of words
+/// takes a tenth of the time of walking two lists of some 3 700, so the border lies where a list is 1 KiB.
+const SPARSE_MAX: usize = 512;
+
+/// The tile of a user, and the place in it.
+#[allow(clippy::cast_possible_truncation)] // The halves of 32 bits.
+pub const fn split(user: UserId) -> (u16, u16) {
+    ((user >> 16) as u16, user as u16)
+}
+
+/// The user at a place of a tile.
+pub const fn user(tile: u16, place: u16) -> UserId {
+    ((tile as u32) << 16) | place as u32
+}
+
+/// The bits of 65 536 consecutive users: a sorted list while few, words when many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tile {
+    /// The places of the set bits, ascending.
+    Sparse(Vec<u16>),
+    /// One bit for each user.
+    Dense(Box<Dense>),
+}
+
+/// Words and how many of their bits are set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dense {
+    count: u32,
+    words: Words,
+}
+
+fn word_and_bit(place: u16) -> (usize, u64) {
+    (usize::from(place / 64), 1 << (63 - place % 64))
+}
+
+impl Dense {
+    fn contains(&self, place: u16) -> bool {
+        let (word, bit) = word_and_bit(place);
+        self.words[word] & bit != 0
+    }
+
+    fn from_places(places: &[u16]) -> Box<Dense> {
+        let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
+        for place in places {
+            let (word, bit) = word_and_bit(*place);
+            dense.words[word] |= bit;
+        }
+        dense.count = kernel::count(&dense.words);
+        dense
+    }
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        Tile::Sparse(Vec::new())
+    }
+}
+
+impl Tile {
+    /// How many users are in it.
+    pub fn len(&self) -> u64 {
+        match self {
+            Tile::Sparse(places) => places.len() as u64,
+            Tile::Dense(dense) => dense.count.into(),
+        }
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        match self {
+            Tile::Sparse(places) => 48 + 2 * places.capacity(),
+            Tile::Dense(_) => 48 + size_of::<Dense>(),
+        }
+    }
+
+    /// Whether the user at `place` is in it.
+    pub fn contains(&self, place: u16) -> bool {
+        match self {
+            Tile::Sparse(places) => places.binary_search(&place).is_ok(),
+            Tile::Dense(dense) => dense.contains(place),
+        }
+    }
+
+    /// Puts the user at `place` in, or takes them out; says whether that changed anything.
+    pub fn set(&mut self, place: u16, value: bool) -> bool {
+        match self {
+            Tile::Sparse(places) => match (places.binary_search(&place), value) {
+                (Ok(at), false) => {
+                    places.remove(at);
+                    true
+                }
+                (Err(_), true) if places.len() >= SPARSE_MAX => {
+                    *self = Tile::Dense(Dense::from_places(places));
+                    self.set(place, true)
+                }
+                (Err(at), true) => {
+                    places.insert(at, place);
+                    true
+                }
+                _ => false,
+            },
+            Tile::Dense(dense) => {
+                let (word, bit) = word_and_bit(place);
+                let changed = (dense.words[word] & bit != 0) != value;
+                if changed {
+                    dense.words[word] ^= bit;
+                    if value { dense.count += 1 } else { dense.count -= 1 }
+                }
+                changed
+            }
+        }
+    }
+
+    /// The places of its users that are `from` or beyond, ascending, given to `each` until it answers `false`.
+    pub fn visit(&self, from: u16, mut each: impl FnMut(u16) -> bool) {
+        match self {
+            Tile::Sparse(places) => {
+                let start = places.partition_point(|p| *p < from);
+                let _ = places[start..].iter().all(|p| each(*p));
+            }
+            Tile::Dense(dense) => {
+                let first = usize::from(from / 64);
+                let mut keep = u64::MAX >> (from % 64);
+                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words).skip(first) {
+                    let mut word = word & keep;
+                    keep = u64::MAX;
+                    while word != 0 {
+                        let place = word.leading_zeros();
+                        word &= !(1 << (63 - place));
+                        #[allow(clippy::cast_possible_truncation)] // Below 64.
+                        if !each(base + place as u16) {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many users are in both.
+    pub fn and_count(&self, other: &Tile) -> u64 {
+        match (self, other) {
+            (Tile::Dense(a), Tile::Dense(b)) => kernel::and_count(&a.words, &b.words).into(),
+            (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
+                places.iter().map(|p| u64::from(dense.contains(*p))).sum()
+            }
+            (Tile::Sparse(a), Tile::Sparse(b)) => {
+                let mut count = 0;
+                merge(a, b, |_, in_a, in_b| count += u64::from(in_a && in_b));
+                count
+            }
+        }
+    }
+
+    /// The users in both.
+    pub fn and(&self, other: &Tile) -> Tile {
+        match (self, other) {
+            (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
+                Tile::Sparse(places.iter().copied().filter(|p| dense.contains(*p)).collect())
+            }
+            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::and_assign),
+            (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a && in_b),
+        }
+    }
+
+    /// The users in either.
+    pub fn or(&self, other: &Tile) -> Tile {
+        match (self, other) {
+            (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a || in_b),
+            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::or_assign),
+            (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
+                let mut result = dense.clone();
+                for place in places {
+                    result.set(*place, true);
+                }
+                result
+            }
+        }
+    }
+
+    /// The users in exactly one of the two.
+    pub fn xor(&self, other: &Tile) -> Tile {
+        match (self, other) {
+            (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a != in_b),
+            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::xor_assign),
+            (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
+                let mut result = dense.clone();
+                for place in places {
+                    result.set(*place, !dense.contains(*place));
+                }
+                result
+            }
+        }
+    }
+
+    /// The users in this one and not in the other.
+    pub fn diff(&self, other: &Tile) -> Tile {
+        match (self, other) {
+            (Tile::Sparse(a), b) => Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect()),
+            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::diff_assign),
+            (Tile::Dense(_), Tile::Sparse(places)) => {
+                let mut result = self.clone();
+                for place in places {
+                    result.set(*place, false);
+                }
+                result
+            }
+        }
+    }
+
+    /// The first `bytes` bytes' worth of users that are not in it; at most [`TILE_BYTES`].
+    pub fn complement(&self, bytes: u64) -> Tile {
+        let bits = bytes.min(TILE_BYTES) * 8;
+        let mut all = Box::new(Dense { count: 0, words: [0; WORDS] });
+        for (start, word) in (0..).step_by(64).zip(&mut all.words) {
+            let left = bits.saturating_sub(start).min(64);
+            *word = u64::MAX.checked_shl(64 - u32::try_from(left).unwrap_or(64)).unwrap_or(0);
+        }
+        all.count = kernel::count(&all.words);
+        Tile::Dense(all).diff(self)
+    }
+
+    /// As stored: 8192 bytes are words in Redis' bit order; fewer are ascending little-endian 16-bit places.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Tile::Sparse(places) => places.iter().flat_map(|p| p.to_le_bytes()).collect(),
+            Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => {
+                let mut places = Vec::with_capacity(dense.count as usize);
+                self.visit(0, |place| {
+                    places.push(place);
+                    true
+                });
+                Tile::Sparse(places).to_bytes()
+            }
+            Tile::Dense(dense) => dense.words.iter().flat_map(|w| w.to_be_bytes()).collect(),
+        }
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Tile> {
+        if bytes.len() as u64 == TILE_BYTES {
+            let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
+            for (word, chunk) in dense.words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *word = u64::from_be_bytes(*chunk);
+            }
+            dense.count = kernel::count(&dense.words);
+            return Some(Tile::Dense(dense));
+        }
+        let (chunks, rest) = bytes.as_chunks::<2>();
+        let places: Vec<u16> = chunks.iter().map(|c| u16::from_le_bytes(*c)).collect();
+        (rest.is_empty() && places.len() <= SPARSE_MAX && places.is_sorted_by(|a, b| a < b))
+            .then_some(Tile::Sparse(places))
+    }
+}
+
+impl FromIterator<u16> for Tile {
+    fn from_iter<I: IntoIterator<Item = u16>>(places: I) -> Self {
+        let mut places: Vec<u16> = places.into_iter().collect();
+        places.sort_unstable();
+        places.dedup();
+        if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
+    }
+}
+
+fn dense(a: &Dense, b: &Dense, apply: fn(&mut Words, &Words) -> u32) -> Tile {
+    let mut result = Box::new(a.clone());
+    result.count = apply(&mut result.words, &b.words);
+    Tile::Dense(result)
+}
+
+fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {
+    let mut places = Vec::with_capacity(a.len().max(b.len()));
+    merge(a, b, |place, in_a, in_b| {
+        if keep(in_a, in_b) {
+            places.push(place);
+        }
+    });
+    if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
+}
+
+/// Walks two ascending lists; `each` hears every place once, with the lists it is in.
+fn merge(a: &[u16], b: &[u16], mut each: impl FnMut(u16, bool, bool)) {
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        let (x, y) = (a[i], b[j]);
+        each(x.min(y), x <= y, y <= x);
+        i += usize::from(x <= y);
+        j += usize::from(y <= x);
+    }
+    a[i..].iter().for_each(|x| each(*x, true, false));
+    b[j..].iter().for_each(|y| each(*y, false, true));
+}

@@ -1,0 +1,303 @@
+//! What the last checkpoint wrote: tiles in a redb file, with a bounded cache in front.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::bitmap::Tile;
+use crate::store::embedded::layers::{Overlay, Overlays};
+use crate::store::{Result, StoreError};
+
+/// Key text → [`Record`], as `postcard` writes it.
+const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
+/// (number of the key, number of the tile) → the tile's bytes.
+const TILES: TableDefinition<(u32, u16), &[u8]> = TableDefinition::new("tiles");
+/// The few numbers below.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// The version of this layout.
+const FORMAT: (&str, u64) = ("format", 1);
+/// The sequence of the last log frame that is in the tables.
+const SEQUENCE: &str = "sequence";
+/// The number the next new key gets. Numbers are never used twice, so a cached tile is never that of another key.
+const NEXT_KEY: &str = "next_key";
+
+/// What is known of a key without its tiles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in the tiles table.
+    pub number: u32,
+    /// The byte length of its bitmap as Redis would have it.
+    pub len: u64,
+    /// The numbers of its tiles, ascending.
+    pub tiles: Vec<u16>,
+}
+
+#[derive(Debug, Clone)]
+struct Weights;
+
+impl Weighter<(u32, u16), Arc<Tile>> for Weights {
+    fn weight(&self, _: &(u32, u16), tile: &Arc<Tile>) -> u64 {
+        64 + tile.memory() as u64
+    }
+}
+
+impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
+    fn weight(&self, text: &Box<str>, record: &Option<Arc<Record>>) -> u64 {
+        (128 + text.len() + record.as_ref().map_or(0, |r| 2 * r.tiles.len())) as u64
+    }
+}
+
+/// The redb file and its cache.
+pub struct Base {
+    path: PathBuf,
+    redb_cache: usize,
+    /// `None` after a failure to open it again.
+    database: RwLock<Option<Database>>,
+    tiles: Cache<(u32, u16), Arc<Tile>, Weights>,
+    records: Cache<Box<str>, Option<Arc<Record>>, Weights>,
+}
+
+/// One view of the file, as of when it was made.
+pub struct Reader<'a> {
+    base: &'a Base,
+    keys: ReadOnlyTable<&'static str, &'static [u8]>,
+    tiles: ReadOnlyTable<(u32, u16), &'static [u8]>,
+}
+
+impl Base {
+    /// Opens or creates the file; `cache_bytes` bounds all memory it keeps.
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, redb::Error> {
+        // redb's own cache holds raw pages, ours what they mean: the second is what repeated questions want.
+        let redb_cache = usize::try_from(cache_bytes / 4).unwrap_or(usize::MAX);
+        let database = open(path, redb_cache)?;
+        let tiles = cache_bytes / 8 * 5;
+        let records = cache_bytes / 8;
+        Ok(Base {
+            path: path.to_owned(),
+            redb_cache,
+            database: RwLock::new(Some(database)),
+            tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
+            records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
+        })
+    }
+
+    /// The sequence of the last log frame that is in the file.
+    pub fn sequence(&self) -> Result<u64> {
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| self.closed())?;
+        let read = || -> Result<u64, redb::Error> {
+            let meta = database.begin_read()?.open_table(META)?;
+            Ok(meta.get(SEQUENCE)?.map_or(0, |v| v.value()))
+        };
+        read().map_err(|e| self.damaged(e))
+    }
+
+    fn closed(&self) -> StoreError {
+        self.damaged("it could not be opened again after a failed write; restart the process")
+    }
+
+    fn damaged(&self, reason: impl ToString) -> StoreError {
+        StoreError::Damaged { path: self.path.display().to_string(), reason: reason.to_string() }
+    }
+
+    /// A view of the file as it is now.
+    pub fn reader(&self) -> Result<Reader<'_>> {
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| self.closed())?;
+        let read = || -> Result<_, redb::Error> {
+            let transaction = database.begin_read()?;
+            Ok((transaction.open_table(KEYS)?, transaction.open_table(TILES)?))
+        };
+        let (keys, tiles) = read().map_err(|e| self.damaged(e))?;
+        Ok(Reader { base: self, keys, tiles })
+    }
+
+    /// Writes overlays and the sequence they stand for, durably. When that fails the file is as before.
+    pub fn write(&self, overlays: &Overlays, sequence: u64) -> Result<(), StoreError> {
+        let outcome = {
+            let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            match slot.as_ref() {
+                Some(database) => write(database, overlays, sequence).map_err(|e| e.to_string()),
+                None => Err("the file could not be opened again".to_owned()),
+            }
+        };
+        outcome.map_err(|reason| {
+            // After a failed write redb refuses all service until the file is opened anew.
+            let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            *slot = None;
+            *slot = open(&self.path, self.redb_cache).ok();
+            StoreError::Write { path: self.path.display().to_string(), reason }
+        })
+    }
+
+    /// Makes the cache agree with overlays that were written. Nobody may be reading meanwhile.
+    pub fn refresh(&self, overlays: &Overlays) {
+        let update = || -> Result<()> {
+            let reader = self.reader()?;
+            for (text, overlay) in overlays {
+                self.records.remove(text);
+                let Some(record) = reader.record(text)? else { continue };
+                for (number, tile) in &overlay.tiles {
+                    if tile.is_empty() {
+                        self.tiles.remove(&(record.number, *number));
+                    } else {
+                        self.tiles.insert((record.number, *number), Arc::clone(tile));
+                    }
+                }
+            }
+            Ok(())
+        };
+        if update().is_err() {
+            // Better to read everything anew than to answer from before the checkpoint.
+            self.records.clear();
+            self.tiles.clear();
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// What is known of a key; `None` when there is no such key.
+    pub fn record(&self, text: &str) -> Result<Option<Arc<Record>>> {
+        if let Some(found) = self.base.records.get(text) {
+            return Ok(found);
+        }
+        let read = || -> Result<Option<Arc<Record>>, redb::Error> {
+            let Some(bytes) = self.keys.get(text)? else { return Ok(None) };
+            let record = postcard::from_bytes(bytes.value()).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
+            Ok(Some(Arc::new(record)))
+        };
+        let record = read().map_err(|e| self.base.damaged(format!("key {text}: {e}")))?;
+        self.base.records.insert(text.into(), record.clone());
+        Ok(record)
+    }
+
+    /// A tile that the key's record names.
+    pub fn tile(&self, record: &Record, number: u16) -> Result<Arc<Tile>> {
+        let place = (record.number, number);
+        if let Some(tile) = self.base.tiles.get(&place) {
+            return Ok(tile);
+        }
+        let read = || -> Result<Tile, redb::Error> {
+            let bytes = self.tiles.get(place)?;
+            let tile = bytes.as_ref().and_then(|b| Tile::from_bytes(b.value()));
+            tile.ok_or_else(|| redb::Error::Corrupted(format!("tile {number} of key {} is not whole", record.number)))
+        };
+        let tile = Arc::new(read().map_err(|e| self.base.damaged(e))?);
+        self.base.tiles.insert(place, Arc::clone(&tile));
+        Ok(tile)
+    }
+
+    /// The texts of all keys that begin so, ascending.
+    pub fn keys(&self, beginning: &str) -> Result<Vec<String>> {
+        let read = || -> Result<Vec<String>, redb::Error> {
+            let mut found = Vec::new();
+            for entry in self.keys.range(beginning..)? {
+                let (text, _) = entry?;
+                if !text.value().starts_with(beginning) {
+                    break;
+                }
+                found.push(text.value().to_owned());
+            }
+            Ok(found)
+        };
+        read().map_err(|e| self.base.damaged(e))
+    }
+}
+
+fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
+    let database = Database::builder().set_cache_size(cache).create(path)?;
+    let transaction = database.begin_read()?;
+    let format = match transaction.open_table(META) {
+        Ok(meta) => meta.get(FORMAT.0)?.map(|v| v.value()),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    drop(transaction);
+    match format {
+        Some(version) if version == FORMAT.1 => {}
+        Some(version) => {
+            let reason = format!("it is of format {version}, and this version of cohortist reads format {}", FORMAT.1);
+            return Err(redb::Error::Corrupted(reason));
+        }
+        None => {
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
+            transaction.open_table(KEYS)?;
+            transaction.open_table(TILES)?;
+            transaction.open_table(META)?.insert(FORMAT.0, FORMAT.1)?;
+            transaction.commit()?;
+        }
+    }
+    Ok(database)
+}
+
+fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    // After a crash the file opens at once instead of being walked through.
+    transaction.set_quick_repair(true);
+    {
+        let mut keys = transaction.open_table(KEYS)?;
+        let mut tiles = transaction.open_table(TILES)?;
+        let mut meta = transaction.open_table(META)?;
+        let mut next_key = meta.get(NEXT_KEY)?.map_or(0, |v| v.value());
+        for (text, overlay) in overlays {
+            let before: Option<Record> = match keys.get(&**text)? {
+                Some(bytes) => {
+                    Some(postcard::from_bytes(bytes.value()).map_err(|e| redb::Error::Corrupted(e.to_string()))?)
+                }
+                None => None,
+            };
+            let mut kept: Vec<u16> = Vec::new();
+            let mut number = None;
+            if let Some(before) = before {
+                if overlay.fresh {
+                    for tile in &before.tiles {
+                        tiles.remove((before.number, *tile))?;
+                    }
+                } else {
+                    number = Some(before.number);
+                    kept = before.tiles.iter().copied().filter(|t| !overlay.tiles.contains_key(t)).collect();
+                    for (tile, _) in overlay.tiles.iter().filter(|(_, tile)| tile.is_empty()) {
+                        tiles.remove((before.number, *tile))?;
+                    }
+                }
+            }
+            if overlay.len == 0 {
+                keys.remove(&**text)?;
+                continue;
+            }
+            let number = match number {
+                Some(number) => number,
+                None => {
+                    let number = u32::try_from(next_key)
+                        .map_err(|_| redb::Error::Corrupted("more than 4 billion keys were made".to_owned()))?;
+                    next_key += 1;
+                    number
+                }
+            };
+            for (tile, bits) in overlay.tiles.iter().filter(|(_, bits)| !bits.is_empty()) {
+                tiles.insert((number, *tile), bits.to_bytes().as_slice())?;
+                kept.push(*tile);
+            }
+            kept.sort_unstable();
+            let record = Record { number, len: overlay.len, tiles: kept };
+            let bytes = postcard::to_stdvec(&record).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
+            keys.insert(&**text, bytes.as_slice())?;
+        }
+        meta.insert(NEXT_KEY, next_key)?;
+        meta.insert(SEQUENCE, sequence)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+impl Overlay {
+    /// Whether the key exists, for this overlay.
+    pub fn exists(&self) -> bool {
+        self.len > 0
+    }
+}

@@ -1,0 +1,289 @@
+//! What has changed since the last checkpoint, laid over what that checkpoint wrote.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::bitmap::{Source, Tile, split};
+use crate::sets::{Node, Plan, Prefix, UserId};
+use crate::store::embedded::base::{Reader, Record};
+use crate::store::embedded::log::{Change, Log};
+use crate::store::{Result, StoreError};
+
+/// The changes of one key since the layer below.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay {
+    /// The key was deleted: what lies below does not count.
+    pub fresh: bool,
+    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone.
+    pub len: u64,
+    /// Tiles that changed, whole; an empty one hides the one below.
+    pub tiles: BTreeMap<u16, Arc<Tile>>,
+}
+
+/// Changes by the text of their key.
+pub type Overlays = HashMap<Box<str>, Overlay>;
+
+/// Everything that is not in the file yet.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// What changed since the last checkpoint began.
+    pub dirty: Overlays,
+    /// What the checkpoint under way, or the one that failed, is writing.
+    pub frozen: Option<Arc<Overlays>>,
+    /// About how much memory `dirty` takes.
+    pub dirty_bytes: usize,
+    /// The sequence of the last change.
+    pub sequence: u64,
+    /// Where changes are logged; in memory, nowhere.
+    pub log: Option<Log>,
+}
+
+/// Bits to change, sorted out by key and tile, with the tiles they change. Made before anything is written, so that a
+/// failure to read leaves everything as it was.
+pub struct Prepared {
+    keys: Vec<PreparedKey>,
+}
+
+struct PreparedKey {
+    text: Box<str>,
+    len: u64,
+    tiles: Vec<PreparedTile>,
+}
+
+struct PreparedTile {
+    number: u16,
+    before: Arc<Tile>,
+    /// Places and their new values, in order.
+    places: Vec<(u16, bool)>,
+}
+
+impl Layers {
+    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`].
+    pub fn prepare(&self, keys: &[String], bits: &[(u32, u32)], reader: Option<&Reader<'_>>) -> Result<Prepared> {
+        let mut order: Vec<usize> = (0..bits.len()).collect();
+        // Stable: of two changes of one bit the later one must win.
+        order.sort_by_key(|i| (bits[*i].0 / 2, bits[*i].1));
+        let mut prepared: Vec<PreparedKey> = Vec::with_capacity(keys.len());
+        let mut previous = None;
+        for i in order {
+            let (key_and_value, user) = bits[i];
+            let (key, value) = (key_and_value / 2, key_and_value % 2 == 1);
+            let Some(text) = keys.get(key as usize) else { continue };
+            let (number, place) = split(user);
+            if previous != Some(key) {
+                let view = self.view(text, reader)?;
+                prepared.push(PreparedKey { text: text.as_str().into(), len: view.len, tiles: Vec::new() });
+                previous = Some(key);
+            }
+            let Some(entry) = prepared.last_mut() else { continue };
+            entry.len = entry.len.max(u64::from(user) / 8 + 1);
+            if entry.tiles.last().is_none_or(|last| last.number != number) {
+                let before = match self.view(text, reader)? {
+                    view if view.has(number) => view.tile(number, reader)?,
+                    _ => Arc::default(),
+                };
+                entry.tiles.push(PreparedTile { number, before, places: Vec::new() });
+            }
+            if let Some(tile) = entry.tiles.last_mut() {
+                tile.places.push((place, value));
+            }
+        }
+        Ok(Prepared { keys: prepared })
+    }
+
+    /// Changes bits in memory. Cannot fail.
+    pub fn apply(&mut self, prepared: Prepared) {
+        for key in prepared.keys {
+            let overlay = self.dirty.entry(key.text).or_default();
+            overlay.len = overlay.len.max(key.len);
+            for PreparedTile { number, before, places } in key.tiles {
+                let tile = overlay.tiles.entry(number).or_insert_with(|| {
+                    self.dirty_bytes += 96 + before.memory();
+                    before
+                });
+                let memory = tile.memory();
+                let tile = Arc::make_mut(tile);
+                for (place, value) in places {
+                    tile.set(place, value);
+                }
+                self.dirty_bytes += tile.memory().saturating_sub(memory);
+            }
+        }
+    }
+
+    /// Those of the keys that exist, each once.
+    pub fn existing(&self, keys: &[String], reader: Option<&Reader<'_>>) -> Result<BTreeSet<Box<str>>> {
+        let mut there = BTreeSet::new();
+        for text in keys {
+            if self.view(text, reader)?.len > 0 {
+                there.insert(text.as_str().into());
+            }
+        }
+        Ok(there)
+    }
+
+    /// Deletes [`existing`](Self::existing) keys in memory. Cannot fail.
+    pub fn delete(&mut self, existing: BTreeSet<Box<str>>) {
+        for text in existing {
+            self.dirty.insert(text, Overlay { fresh: true, ..Overlay::default() });
+        }
+    }
+
+    /// Does what a frame of the log says.
+    pub fn replay(&mut self, change: &Change, reader: Option<&Reader<'_>>) -> Result<()> {
+        match change {
+            Change::Bits { keys, bits } => {
+                let prepared = self.prepare(keys, bits, reader)?;
+                self.apply(prepared);
+            }
+            Change::Delete { keys } => {
+                let existing = self.existing(keys, reader)?;
+                self.delete(existing);
+            }
+        }
+        Ok(())
+    }
+
+    /// One key through all layers.
+    pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
+        let mut overlays = [self.dirty.get(text), self.frozen.as_ref().and_then(|f| f.get(text))];
+        if overlays[0].is_some_and(|o| o.fresh) {
+            overlays[1] = None;
+        }
+        let hidden = overlays.iter().flatten().any(|o| o.fresh);
+        let base = match reader {
+            Some(reader) if !hidden => reader.record(text)?,
+            _ => None,
+        };
+        let len = match overlays.iter().flatten().next() {
+            Some(overlay) => overlay.len,
+            None => base.as_ref().map_or(0, |record| record.len),
+        };
+        Ok(View { overlays, base, len })
+    }
+
+    /// The texts of all keys that begin so, in no particular order.
+    pub fn keys(&self, beginning: &str, reader: Option<&Reader<'_>>) -> Result<Vec<String>> {
+        let mut found = match reader {
+            Some(reader) => reader.keys(beginning)?,
+            None => Vec::new(),
+        };
+        let changed = [self.frozen.as_deref(), Some(&self.dirty)];
+        let changed = || changed.iter().flatten().flat_map(|overlays| overlays.iter());
+        if changed().next().is_some() {
+            let mut there: HashSet<String> = found.drain(..).collect();
+            for (text, overlay) in changed().filter(|(text, _)| text.starts_with(beginning)) {
+                if overlay.exists() {
+                    there.insert(text.to_string());
+                } else {
+                    there.remove(&**text);
+                }
+            }
+            found.extend(there);
+        }
+        Ok(found)
+    }
+}
+
+/// One key through all layers.
+pub struct View<'a> {
+    overlays: [Option<&'a Overlay>; 2],
+    base: Option<Arc<Record>>,
+    /// The byte length of the bitmap.
+    pub len: u64,
+}
+
+impl View<'_> {
+    fn changed(&self, number: u16) -> Option<&Arc<Tile>> {
+        self.overlays.iter().flatten().find_map(|overlay| overlay.tiles.get(&number))
+    }
+
+    /// Whether there may be users in a tile.
+    pub fn has(&self, number: u16) -> bool {
+        match self.changed(number) {
+            Some(tile) => !tile.is_empty(),
+            None => self.base.as_ref().is_some_and(|record| record.tiles.binary_search(&number).is_ok()),
+        }
+    }
+
+    /// The numbers of the tiles that hold users, ascending.
+    fn tiles(&self) -> Tiles {
+        let base = self.base.as_ref();
+        if self.overlays.iter().flatten().all(|overlay| overlay.tiles.is_empty()) {
+            return base.map_or(Tiles::Own(Vec::new()), |record| Tiles::Recorded(Arc::clone(record)));
+        }
+        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.keys());
+        let mut numbers: Vec<u16> = base.iter().flat_map(|record| &record.tiles).chain(changed).copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.retain(|number| self.has(*number));
+        Tiles::Own(numbers)
+    }
+
+    /// A tile that [`has`](Self::has) users.
+    pub fn tile(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Arc<Tile>> {
+        if let Some(tile) = self.changed(number) {
+            return Ok(Arc::clone(tile));
+        }
+        match (&self.base, reader) {
+            (Some(record), Some(reader)) => reader.tile(record, number),
+            _ => Ok(Arc::default()),
+        }
+    }
+}
+
+/// Numbers of tiles: as recorded, or put together from layers.
+enum Tiles {
+    Recorded(Arc<Record>),
+    Own(Vec<u16>),
+}
+
+/// The keys of a plan as the evaluator wants them.
+pub struct Leaves<'a> {
+    views: Vec<Option<(View<'a>, Tiles)>>,
+    reader: Option<&'a Reader<'a>>,
+}
+
+impl<'a> Leaves<'a> {
+    /// Finds the keys of a plan.
+    pub fn new(plan: &Plan, prefix: &Prefix, layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
+        let views = plan.nodes().iter().map(|node| match node {
+            Node::Key(key) => {
+                let view = layers.view(&key.text(prefix), reader)?;
+                let tiles = view.tiles();
+                Ok(Some((view, tiles)))
+            }
+            _ => Ok(None),
+        });
+        Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
+    }
+}
+
+impl Source for Leaves<'_> {
+    type Error = StoreError;
+
+    fn byte_len(&self, leaf: usize) -> u64 {
+        self.views[leaf].as_ref().map_or(0, |(view, _)| view.len)
+    }
+
+    fn tiles(&self, leaf: usize) -> &[u16] {
+        match &self.views[leaf] {
+            Some((_, Tiles::Recorded(record))) => &record.tiles,
+            Some((_, Tiles::Own(numbers))) => numbers,
+            None => &[],
+        }
+    }
+
+    fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>> {
+        match &self.views[leaf] {
+            Some((view, _)) => view.tile(number, self.reader),
+            None => Ok(Arc::default()),
+        }
+    }
+}
+
+/// Whether a view holds a user.
+pub fn contains(view: &View<'_>, user: UserId, reader: Option<&Reader<'_>>) -> Result<bool> {
+    let (number, place) = split(user);
+    Ok(view.has(number) && view.tile(number, reader)?.contains(place))
+}

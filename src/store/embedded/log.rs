@@ -1,0 +1,258 @@
+//! The write-ahead log: what was changed since the last checkpoint, in frames that prove they are whole.
+//!
+//! A file begins with [`MAGIC`]. A frame is a little-endian `u32` length, a CRC-32 of the payload, and the payload: a
+//! [`Frame`] as `postcard` writes it. A frame counts once it was handed to the operating system, so the end of the
+//! process, however sudden, loses nothing that was acknowledged; forcing it to disk is for the case that the machine
+//! loses power.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 16] = b"cohortist log 1\n";
+const HEAD: usize = 8;
+
+/// One batch in the log: all of it is applied, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Counts up by one, over all files of the log.
+    pub sequence: u64,
+    /// What was changed.
+    pub change: Change,
+}
+
+/// A change of bitmaps, by the text of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Bits set or cleared, in order.
+    Bits {
+        /// The keys, each once.
+        keys: Vec<String>,
+        /// For each bit: the place of its key times two, plus one when it is set; and the user.
+        bits: Vec<(u32, u32)>,
+    },
+    /// Bitmaps deleted.
+    Delete {
+        /// Their keys.
+        keys: Vec<String>,
+    },
+}
+
+/// A log file open for appending.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    file: Arc<File>,
+    len: u64,
+    /// Why nothing may be appended any more.
+    broken: Option<String>,
+}
+
+/// What was read from a log file.
+#[derive(Debug)]
+pub struct Replay {
+    /// The whole frames, in order.
+    pub frames: Vec<Frame>,
+    /// What an operator should know: frames that were damaged, a tail that was torn.
+    pub notes: Vec<String>,
+    /// Where the whole frames end.
+    len: u64,
+}
+
+impl Log {
+    /// Creates a log file, or opens one after its [`read`], dropping a torn tail.
+    pub fn open(path: &Path, replay: Option<&Replay>) -> io::Result<Self> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let len = match replay {
+            Some(replay) if replay.len > 0 => replay.len,
+            _ => {
+                file.write_all(MAGIC)?;
+                MAGIC.len() as u64
+            }
+        };
+        file.set_len(len)?;
+        Ok(Log { path: path.to_owned(), file: Arc::new(file), len, broken: None })
+    }
+
+    /// Its file, to force it to disk.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends an encoded frame whole, or leaves the log as it was.
+    pub fn append(&mut self, encoded: &[u8]) -> io::Result<()> {
+        if let Some(reason) = &self.broken {
+            return Err(io::Error::other(reason.clone()));
+        }
+        let mut file = &*self.file;
+        let written = file.seek(SeekFrom::Start(self.len)).and_then(|_| file.write_all(encoded));
+        match written {
+            Ok(()) => {
+                self.len += encoded.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // A frame cut short would end the log for a later reader, and hide the frames behind it.
+                if let Err(second) = self.file.set_len(self.len) {
+                    self.broken = Some(format!(
+                        "an earlier write failed ({error}) and could not be undone ({second}); restart the process"
+                    ));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses all further appends.
+    pub fn break_off(&mut self, reason: String) {
+        self.broken = Some(reason);
+    }
+}
+
+/// A frame as its bytes in the log.
+pub fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(frame, vec![0; HEAD]).map_err(io::Error::other)?;
+    let (head, payload) = bytes.split_at_mut(HEAD);
+    let len = u32::try_from(payload.len()).map_err(|_| io::Error::other("a batch may take at most 4 GiB"))?;
+    head[..4].copy_from_slice(&len.to_le_bytes());
+    head[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    Ok(bytes)
+}
+
+/// Reads the frame at the beginning of `bytes` and how long it is; `None` when it is not whole.
+fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let (end, payload) = extent(bytes)?;
+    (crc32fast::hash(payload) == u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?)).then_some(())?;
+    Some((postcard::from_bytes(payload).ok()?, end))
+}
+
+/// Where the frame at the beginning of `bytes` says it ends, and its payload.
+fn extent(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    // Zeros, as a file system may leave after a power cut, are no frame.
+    let end = HEAD + len;
+    (len > 0).then(|| bytes.get(HEAD..end))?.map(|payload| (end, payload))
+}
+
+/// Reads a log file. What is whole is kept, also behind a damaged frame; a torn tail is kept aside in a file of its own
+/// and noted.
+pub fn read(path: &Path) -> io::Result<Replay> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    let mut replay = Replay { frames: Vec::new(), notes: Vec::new(), len: 0 };
+    if !bytes.starts_with(MAGIC) {
+        if !bytes.is_empty() {
+            set_aside(path, &bytes, 0, &mut replay)?;
+        }
+        return Ok(replay);
+    }
+    let mut at = MAGIC.len();
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        if let Some((frame, len)) = decode(rest) {
+            replay.frames.push(frame);
+            at += len;
+        } else if let Some((len, _)) = extent(rest).filter(|(len, _)| decode(&rest[*len..]).is_some()) {
+            replay.notes.push(format!(
+                "a damaged entry of {len} bytes at byte {at} of {} was skipped; the entries behind it are whole",
+                path.display()
+            ));
+            at += len;
+        } else {
+            set_aside(path, rest, at, &mut replay)?;
+            break;
+        }
+    }
+    replay.len = at as u64;
+    Ok(replay)
+}
+
+fn set_aside(path: &Path, tail: &[u8], at: usize, replay: &mut Replay) -> io::Result<()> {
+    let aside = path.with_extension(format!("torn-at-{at}"));
+    std::fs::write(&aside, tail)?;
+    replay.notes.push(format!(
+        "the last {} bytes of {} were torn, as a write cut short leaves them, and were dropped (kept aside in {})",
+        tail.len(),
+        path.display(),
+        aside.display()
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(sequence: u64) -> Frame {
+        let bits = (0..sequence as u32 % 7).map(|n| (1, n)).collect();
+        Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{sequence}")], bits } }
+    }
+
+    fn written(count: u64) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log-1");
+        let mut log = Log::open(&path, None).unwrap();
+        let ends = (1..=count)
+            .map(|n| {
+                log.append(&encode(&frame(n)).unwrap()).unwrap();
+                log.len()
+            })
+            .collect();
+        (dir, path, ends)
+    }
+
+    #[test]
+    fn a_log_cut_at_any_byte_keeps_every_whole_frame() {
+        let (_dir, path, ends) = written(5);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let replay = read(&path).unwrap();
+            let expected = ends.iter().filter(|end| **end <= cut as u64).count();
+            assert_eq!(replay.frames.len(), expected, "cut at {cut}");
+            let clean = cut == 0 || cut == MAGIC.len() || ends.contains(&(cut as u64));
+            assert_eq!(replay.notes.is_empty(), clean, "cut at {cut}: {:?}", replay.notes);
+            // And it goes on from there.
+            let mut log = Log::open(&path, Some(&replay)).unwrap();
+            log.append(&encode(&frame(99)).unwrap()).unwrap();
+            let again = read(&path).unwrap();
+            assert_eq!((again.frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_costs_itself_and_no_other() {
+        let (_dir, path, ends) = written(5);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[usize::try_from(ends[1]).unwrap() + HEAD + 2] ^= 0x40;
+        std::fs::write(&path, &bytes).unwrap();
+        let replay = read(&path).unwrap();
+        assert_eq!(replay.frames.iter().map(|f| f.sequence).collect::<Vec<_>>(), [1, 2, 4, 5]);
+        assert_eq!(replay.notes.len(), 1);
+    }
+
+    #[test]
+    fn zeros_and_noise_behind_the_last_frame_are_no_frames() {
+        for tail in [vec![0; 4096], vec![0xff; 100], b"cohortist".to_vec()] {
+            let (_dir, path, _) = written(3);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.extend(tail);
+            std::fs::write(&path, &bytes).unwrap();
+            let replay = read(&path).unwrap();
+            assert_eq!((replay.frames.len(), replay.notes.len()), (3, 1));
+        }
+    }
+}

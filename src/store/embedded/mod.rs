@@ -1,0 +1,551 @@
+//! The embedded store: a directory of its own, no server.
+//!
+//! ```text
+//! mark ──▶ log-N (appended, CRC-framed) ──▶ dirty tiles in memory ──checkpoint──▶ bitmaps.redb
+//! read ──▶ dirty ▷ frozen (being written) ▷ tile cache ▷ bitmaps.redb
+//! ```
+//!
+//! Every batch is one frame of the log and counts as recorded once the operating system has it: `kill -9` loses
+//! nothing acknowledged. A thread forces the log to disk once a second and, when enough has changed, begins a
+//! checkpoint: the dirty tiles are frozen, a new log file begins, the frozen tiles go to redb in one transaction, and
+//! the old log file is deleted. At start, what the logs hold beyond the last checkpoint is replayed.
+//!
+//! Readers hold the lock of the layers while they answer, so a plan sees one moment; a batch appears whole.
+
+mod base;
+mod layers;
+mod log;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::bitmap;
+use crate::sets::{Key, Plan, Prefix, Set, UserId};
+use crate::store::{Durability, Mark, Options, Result, Store, StoreError, StoreInfo};
+use base::{Base, Reader};
+use layers::{Layers, Leaves};
+use log::{Change, Frame, Log};
+
+const DATABASE: &str = "bitmaps.redb";
+const OWNER: &str = "owner";
+const LOG: &str = "log-";
+
+/// How long a writer waits for a checkpoint to make room before it gives up.
+const ROOM_WITHIN: Duration = Duration::from_secs(20);
+
+/// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
+const WORTH_A_CHECKPOINT: u64 = 1 << 20;
+
+/// The store that needs no server: a directory, or memory.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    engine: Arc<Engine>,
+    prefix: Prefix,
+    // Dropped with the last handle: stops the thread and leaves the files in order.
+    _keeper: Option<Arc<Keeper>>,
+}
+
+struct Engine {
+    layers: RwLock<Layers>,
+    disk: Option<Disk>,
+    notes: Vec<String>,
+}
+
+/// What a store in memory does without.
+struct Disk {
+    directory: PathBuf,
+    base: Base,
+    durability: Durability,
+    checkpoint_bytes: usize,
+    /// The checkpoint that was begun and is not in the file yet.
+    pending: Mutex<Option<Pending>>,
+    /// The sequence up to which the log was forced to disk.
+    synced: Mutex<u64>,
+    signal: Mutex<Signal>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Signal {
+    stop: bool,
+    checkpoint: bool,
+    /// How often a checkpoint ended, well or not, and how the last one failed.
+    ended: u64,
+    failure: Option<String>,
+}
+
+struct Pending {
+    sequence: u64,
+    /// The files that are of no use once it is done.
+    logs: Vec<PathBuf>,
+    file: Option<Arc<File>>,
+}
+
+impl EmbeddedStore {
+    /// A store in memory, gone with its last handle.
+    pub fn in_memory(options: &Options) -> Self {
+        let engine = Engine { layers: RwLock::default(), disk: None, notes: Vec::new() };
+        EmbeddedStore { engine: Arc::new(engine), prefix: options.prefix.clone(), _keeper: None }
+    }
+
+    /// Opens the store in a directory, making it if there is none.
+    ///
+    /// # Errors
+    /// When another process has it open, the directory holds something else, or its files cannot be read or written.
+    pub fn open(directory: &Path, options: &Options) -> Result<Self> {
+        let (engine, old_logs) = open(directory, options)?;
+        let engine = Arc::new(engine);
+        if let Some(disk) = &engine.disk
+            && old_logs
+        {
+            disk.request_checkpoint();
+        }
+        let thread = std::thread::Builder::new().name("cohortist-store".into()).spawn({
+            let engine = Arc::clone(&engine);
+            move || engine.keep()
+        });
+        let thread = thread.map_err(|e| write_error(directory, &e))?;
+        let keeper = Keeper { engine: Arc::clone(&engine), thread: Some(thread) };
+        Ok(EmbeddedStore { engine, prefix: options.prefix.clone(), _keeper: Some(Arc::new(keeper)) })
+    }
+
+    /// The same store under another prefix: another set of events in the same files.
+    pub fn under(&self, prefix: Prefix) -> Self {
+        EmbeddedStore { prefix, ..self.clone() }
+    }
+
+    /// Writes everything to the file of the last checkpoint now, and begins a new log.
+    ///
+    /// # Errors
+    /// When it could not be written; nothing is lost, the log still has it.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.engine.checkpoint()
+    }
+}
+
+impl Engine {
+    fn read(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Layers> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Result<Option<Reader<'_>>> {
+        self.disk.as_ref().map(|disk| disk.base.reader()).transpose()
+    }
+
+    /// Logs and applies one change; returns how many bitmaps a deletion found.
+    fn write(&self, change: Change) -> Result<u64> {
+        if let Some(disk) = &self.disk {
+            self.wait_for_room(disk)?;
+        }
+        let mut layers = self.lock();
+        let reader = self.reader()?;
+        let sequence = layers.sequence + 1;
+        let frame = Frame { sequence, change };
+        let encoded = match &self.disk {
+            Some(disk) => log::encode(&frame).map_err(|e| write_error(&disk.directory, &e))?,
+            None => Vec::new(),
+        };
+        // Everything that can fail comes before the log, and the log before memory.
+        let found = match frame.change {
+            Change::Bits { keys, bits } => {
+                let prepared = layers.prepare(&keys, &bits, reader.as_ref())?;
+                append(&mut layers, &encoded)?;
+                layers.apply(prepared);
+                0
+            }
+            Change::Delete { keys } => {
+                let existing = layers.existing(&keys, reader.as_ref())?;
+                append(&mut layers, &encoded)?;
+                let found = existing.len() as u64;
+                layers.delete(existing);
+                found
+            }
+        };
+        layers.sequence = sequence;
+        let Some(disk) = &self.disk else { return Ok(found) };
+        let log_bytes = layers.log.as_ref().map_or(0, Log::len);
+        if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.checkpoint_bytes as u64 {
+            disk.request_checkpoint();
+        }
+        let file = layers.log.as_ref().map(Log::file);
+        drop(layers);
+        if disk.durability == Durability::Always
+            && let Some(file) = file
+        {
+            self.sync(disk, &file, sequence)?;
+        }
+        Ok(found)
+    }
+
+    /// Forces the log to disk at least up to `sequence`. Writers that wait here together share one sync.
+    fn sync(&self, disk: &Disk, file: &File, sequence: u64) -> Result<()> {
+        let mut synced = disk.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *synced >= sequence {
+            return Ok(());
+        }
+        let latest = self.read().sequence;
+        match file.sync_data() {
+            Ok(()) => {
+                // A checkpoint may have begun a new file meanwhile; then `latest` is not all in this one.
+                let same = self.read().log.as_ref().is_some_and(|log| std::ptr::eq(&*log.file(), file));
+                *synced = if same { latest.max(sequence) } else { sequence };
+                Ok(())
+            }
+            Err(error) => {
+                // What the system failed to write once it may have thrown away: nothing more is safe in this file.
+                let reason = format!("the disk failed ({error}); restart the process once it is well");
+                if let Some(log) = &mut self.lock().log {
+                    log.break_off(reason.clone());
+                }
+                Err(StoreError::Write { path: disk.directory.display().to_string(), reason })
+            }
+        }
+    }
+
+    /// Holds a writer back while more is in memory than two checkpoints' worth.
+    fn wait_for_room(&self, disk: &Disk) -> Result<()> {
+        let full = || {
+            let layers = self.read();
+            layers.frozen.is_some() && layers.dirty_bytes > 2 * disk.checkpoint_bytes
+        };
+        if !full() {
+            return Ok(());
+        }
+        let started = disk.lock_signal().ended;
+        disk.request_checkpoint();
+        let signal = disk.lock_signal();
+        let (signal, _) = disk
+            .changed
+            .wait_timeout_while(signal, ROOM_WITHIN, |s| s.ended == started && !s.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        let failure = signal.failure.clone();
+        drop(signal);
+        if full()
+            && let Some(reason) = failure
+        {
+            return Err(StoreError::Write { path: disk.directory.display().to_string(), reason });
+        }
+        Ok(())
+    }
+
+    /// The work of the background thread.
+    fn keep(&self) {
+        let Some(disk) = &self.disk else { return };
+        loop {
+            let (stop, checkpoint) = {
+                let signal = disk.lock_signal();
+                let (mut signal, _) = disk
+                    .changed
+                    .wait_timeout_while(signal, Duration::from_secs(1), |s| !s.stop && !s.checkpoint)
+                    .unwrap_or_else(PoisonError::into_inner);
+                (signal.stop, std::mem::take(&mut signal.checkpoint))
+            };
+            let (file, sequence, log_bytes) = {
+                let layers = self.read();
+                (layers.log.as_ref().map(Log::file), layers.sequence, layers.log.as_ref().map_or(0, Log::len))
+            };
+            if let Some(file) = file
+                && let Err(error) = self.sync(disk, &file, sequence)
+            {
+                tracing::error!("{error}");
+            }
+            if checkpoint || (stop && log_bytes > WORTH_A_CHECKPOINT) {
+                let outcome = self.checkpoint();
+                if let Err(error) = &outcome {
+                    tracing::error!("the checkpoint failed, its marks stay in the log: {error}");
+                }
+                let mut signal = disk.lock_signal();
+                signal.ended += 1;
+                signal.failure = outcome.err().map(|e| e.to_string());
+                disk.changed.notify_all();
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let mut pending = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.read().frozen.is_none() {
+            self.freeze(disk, &mut pending)?;
+        }
+        let Some(frozen) = self.read().frozen.clone() else { return Ok(()) };
+        let sequence = pending.as_ref().map_or(0, |p| p.sequence);
+        if let Some(file) = pending.as_ref().and_then(|p| p.file.as_ref()) {
+            file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
+        }
+        disk.base.write(&frozen, sequence)?;
+        {
+            let mut layers = self.lock();
+            disk.base.refresh(&frozen);
+            layers.frozen = None;
+        }
+        for path in pending.take().map(|p| p.logs).unwrap_or_default() {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!("cannot delete {}, which is of no more use: {error}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the dirty layer aside for a checkpoint and begins a new log.
+    fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
+        let mut layers = self.lock();
+        let logs = log_files(&disk.directory).map_err(|e| write_error(&disk.directory, &e))?;
+        if layers.dirty.is_empty() && logs.len() < 2 {
+            return Ok(());
+        }
+        let next = logs.last().map_or(1, |(number, _)| number + 1);
+        let path = disk.directory.join(format!("{LOG}{next}"));
+        let log = Log::open(&path, None).map_err(|e| write_error(&path, &e))?;
+        sync_directory(&disk.directory);
+        let file = layers.log.replace(log).map(|log| log.file());
+        if let Some(file) = file.as_ref().filter(|_| disk.durability == Durability::Always) {
+            // From here on a sync of the new file vouches for every sequence before it.
+            file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
+        }
+        *pending =
+            Some(Pending { sequence: layers.sequence, logs: logs.into_iter().map(|(_, path)| path).collect(), file });
+        layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
+        layers.dirty_bytes = 0;
+        Ok(())
+    }
+}
+
+impl Disk {
+    fn lock_signal(&self) -> std::sync::MutexGuard<'_, Signal> {
+        self.signal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request_checkpoint(&self) {
+        let mut signal = self.lock_signal();
+        if !signal.checkpoint {
+            signal.checkpoint = true;
+            self.changed.notify_all();
+        }
+    }
+}
+
+struct Keeper {
+    engine: Arc<Engine>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(disk) = &self.engine.disk {
+            disk.lock_signal().stop = true;
+            disk.changed.notify_all();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by the thread itself.
+            let _ = thread.join();
+        }
+        if let Some(disk) = &self.engine.disk {
+            let _ = fs::remove_file(disk.directory.join(OWNER));
+        }
+    }
+}
+
+fn append(layers: &mut Layers, encoded: &[u8]) -> Result<()> {
+    match &mut layers.log {
+        Some(log) => log.append(encoded).map_err(|e| write_error(log.path(), &e)),
+        None => Ok(()),
+    }
+}
+
+fn write_error(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// Makes new and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
+fn sync_directory(directory: &Path) {
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}
+
+fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(LOG)?.parse().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Refuses to make a store out of what is something else already.
+fn check_directory(directory: &Path) -> Result<()> {
+    let not_ours =
+        |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
+    if directory.is_file() {
+        return not_ours("it is a file, and the embedded store is a directory");
+    }
+    let Ok(mut entries) = fs::read_dir(directory) else { return Ok(()) };
+    if entries.next().is_some() && !directory.join(DATABASE).exists() {
+        return not_ours("the directory holds other files; give a new or empty one");
+    }
+    Ok(())
+}
+
+/// Opens the files and replays the logs; also says whether more than one log was there.
+fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
+    check_directory(directory)?;
+    if !options.create && !directory.join(DATABASE).exists() {
+        return Err(StoreError::Missing(directory.display().to_string()));
+    }
+    fs::create_dir_all(directory).map_err(|e| write_error(directory, &e))?;
+    let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
+    // From here on the files are ours alone.
+    let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
+    let checkpoint = base.sequence()?;
+    let mut layers = Layers { sequence: checkpoint, ..Layers::default() };
+    let mut notes = Vec::new();
+    let logs = log_files(directory).map_err(|e| write_error(directory, &e))?;
+    {
+        let reader = base.reader()?;
+        for (i, (_, path)) in logs.iter().enumerate() {
+            let replay = log::read(path).map_err(|e| write_error(path, &e))?;
+            for frame in replay.frames.iter().filter(|frame| frame.sequence > checkpoint) {
+                layers.replay(&frame.change, Some(&reader))?;
+                layers.sequence = layers.sequence.max(frame.sequence);
+            }
+            notes.extend(replay.notes.iter().cloned());
+            if i + 1 == logs.len() {
+                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| write_error(path, &e))?);
+            }
+        }
+    }
+    if layers.log.is_none() {
+        let path = directory.join(format!("{LOG}1"));
+        layers.log = Some(Log::open(&path, None).map_err(|e| write_error(&path, &e))?);
+        sync_directory(directory);
+    }
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
+    let disk = Disk {
+        directory: directory.to_owned(),
+        base,
+        durability: options.durability,
+        checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
+        pending: Mutex::default(),
+        synced: Mutex::new(0),
+        signal: Mutex::default(),
+        changed: Condvar::new(),
+    };
+    Ok((Engine { layers: RwLock::new(layers), disk: Some(disk), notes }, logs.len() > 1))
+}
+
+fn open_error(directory: &Path, error: redb::Error) -> StoreError {
+    let path = directory.display().to_string();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => {
+            let owner = fs::read_to_string(directory.join(OWNER)).map(|pid| format!(" (process {pid})"));
+            StoreError::Locked(format!(
+                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one, or ask it through its web address",
+                owner.unwrap_or_default()
+            ))
+        }
+        redb::Error::Io(error) => write_error(directory, &error),
+        other => StoreError::Damaged { path, reason: other.to_string() },
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn apply(&self, marks: &[Mark]) -> Result<()> {
+        let mut places: HashMap<&Key, u32> = HashMap::new();
+        let mut keys = Vec::new();
+        let mut bits = Vec::with_capacity(marks.len());
+        for mark in marks {
+            let place = *places.entry(&mark.key).or_insert_with(|| {
+                keys.push(mark.key.text(&self.prefix));
+                // As many keys as marks at most, and a batch is a slice in memory.
+                u32::try_from(keys.len() - 1).unwrap_or(u32::MAX / 2)
+            });
+            bits.push((place * 2 + u32::from(mark.value), mark.user));
+        }
+        if bits.is_empty() {
+            return Ok(());
+        }
+        self.engine.write(Change::Bits { keys, bits }).map(|_| ())
+    }
+
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        let layers = self.engine.read();
+        let reader = self.engine.reader()?;
+        bitmap::count(plan, &Leaves::new(plan, &self.prefix, &layers, reader.as_ref())?)
+    }
+
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
+        let mut found = Vec::new();
+        let Some(from) = after.map_or(Some(0), |after| after.checked_add(1)) else { return Ok(found) };
+        if limit == 0 {
+            return Ok(found);
+        }
+        let mut plan = Plan::new();
+        let root = plan.add(set);
+        let layers = self.engine.read();
+        let reader = self.engine.reader()?;
+        let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
+        let (first, place) = bitmap::split(from);
+        bitmap::collect(&plan, root, &leaves, first, |number, tile| {
+            tile.visit(if number == first { place } else { 0 }, |place| {
+                found.push(bitmap::user(number, place));
+                found.len() < limit
+            });
+            found.len() < limit
+        })?;
+        Ok(found)
+    }
+
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
+        let layers = self.engine.read();
+        let reader = self.engine.reader()?;
+        let reader = reader.as_ref();
+        keys.iter().map(|key| layers::contains(&layers.view(&key.text(&self.prefix), reader)?, user, reader)).collect()
+    }
+
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let layers = self.engine.read();
+        let reader = self.engine.reader()?;
+        let texts = layers.keys(&format!("{}{starting_with}", self.prefix), reader.as_ref())?;
+        Ok(texts.iter().filter_map(|text| Key::parse(&self.prefix, text)).collect())
+    }
+
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        if keys.is_empty() { Ok(0) } else { self.engine.write(Change::Delete { keys }) }
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        // Plans are evaluated in memory: there are no temporary keys to leave behind.
+        Ok(0)
+    }
+
+    fn describe(&self) -> Result<StoreInfo> {
+        let location = match &self.engine.disk {
+            Some(disk) => disk.directory.display().to_string(),
+            None => "memory:".to_owned(),
+        };
+        // Answering means being able to read.
+        self.engine.reader()?;
+        let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
+        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone() })
+    }
+}
