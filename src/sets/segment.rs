@@ -198,8 +198,8 @@ impl Segments {
     /// When one is made of itself, over however many steps.
     pub fn new(named: BTreeMap<EventName, Segment>) -> Result<Self, SegmentError> {
         let segments = Segments(named);
-        for segment in segments.0.values() {
-            segments.expand(segment)?;
+        for name in segments.0.keys() {
+            segments.expand_name(name)?;
         }
         Ok(segments)
     }

@@ -14,7 +14,7 @@ use crate::store::{Result, StoreError};
 
 /// Key text → [`Record`], as `postcard` writes it.
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
-/// (number of the key, number of the tile) → the tile's bytes.
+/// (number of the key, number of the tile) → the tile's bytes and their CRC-32.
 const TILES: TableDefinition<(u32, u16), &[u8]> = TableDefinition::new("tiles");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -73,7 +73,7 @@ impl Base {
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, redb::Error> {
         // redb's own cache holds raw pages, ours what they mean: the second is what repeated questions want.
         let redb_cache = usize::try_from(cache_bytes / 4).unwrap_or(usize::MAX);
-        let database = open(path, redb_cache)?;
+        let database = shielded(|| open(path, redb_cache))?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
         Ok(Base {
@@ -93,7 +93,7 @@ impl Base {
             let meta = database.begin_read()?.open_table(META)?;
             Ok(meta.get(SEQUENCE)?.map_or(0, |v| v.value()))
         };
-        read().map_err(|e| self.damaged(e))
+        shielded(read).map_err(|e| self.damaged(e))
     }
 
     fn closed(&self) -> StoreError {
@@ -112,7 +112,7 @@ impl Base {
             let transaction = database.begin_read()?;
             Ok((transaction.open_table(KEYS)?, transaction.open_table(TILES)?))
         };
-        let (keys, tiles) = read().map_err(|e| self.damaged(e))?;
+        let (keys, tiles) = shielded(read).map_err(|e| self.damaged(e))?;
         Ok(Reader { base: self, keys, tiles })
     }
 
@@ -121,7 +121,7 @@ impl Base {
         let outcome = {
             let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
             match slot.as_ref() {
-                Some(database) => write(database, overlays, sequence).map_err(|e| e.to_string()),
+                Some(database) => shielded(|| write(database, overlays, sequence)).map_err(|e| e.to_string()),
                 None => Err("the file could not be opened again".to_owned()),
             }
         };
@@ -129,7 +129,7 @@ impl Base {
             // After a failed write redb refuses all service until the file is opened anew.
             let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
             *slot = None;
-            *slot = open(&self.path, self.redb_cache).ok();
+            *slot = shielded(|| open(&self.path, self.redb_cache)).ok();
             StoreError::Write { path: self.path.display().to_string(), reason }
         })
     }
@@ -170,7 +170,7 @@ impl Reader<'_> {
             let record = postcard::from_bytes(bytes.value()).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
             Ok(Some(Arc::new(record)))
         };
-        let record = read().map_err(|e| self.base.damaged(format!("key {text}: {e}")))?;
+        let record = shielded(read).map_err(|e| self.base.damaged(format!("key {text}: {e}")))?;
         self.base.records.insert(text.into(), record.clone());
         Ok(record)
     }
@@ -183,10 +183,10 @@ impl Reader<'_> {
         }
         let read = || -> Result<Tile, redb::Error> {
             let bytes = self.tiles.get(place)?;
-            let tile = bytes.as_ref().and_then(|b| Tile::from_bytes(b.value()));
+            let tile = bytes.as_ref().and_then(|b| unseal(b.value()));
             tile.ok_or_else(|| redb::Error::Corrupted(format!("tile {number} of key {} is not whole", record.number)))
         };
-        let tile = Arc::new(read().map_err(|e| self.base.damaged(e))?);
+        let tile = Arc::new(shielded(read).map_err(|e| self.base.damaged(e))?);
         self.base.tiles.insert(place, Arc::clone(&tile));
         Ok(tile)
     }
@@ -204,8 +204,29 @@ impl Reader<'_> {
             }
             Ok(found)
         };
-        read().map_err(|e| self.base.damaged(e))
+        shielded(read).map_err(|e| self.base.damaged(e))
     }
+}
+
+/// A tile's bytes with their checksum: a bit that flips on the disk must not become a number.
+fn seal(tile: &Tile) -> Vec<u8> {
+    let mut bytes = tile.to_bytes();
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+fn unseal(bytes: &[u8]) -> Option<Tile> {
+    let (bytes, checksum) = bytes.split_last_chunk()?;
+    (crc32fast::hash(bytes) == u32::from_le_bytes(*checksum)).then(|| Tile::from_bytes(bytes))?
+}
+
+/// redb panics where it finds its pages in disorder; to us that is an error like any other.
+fn shielded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words =
+            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(redb::Error::Corrupted(format!("its pages are in disorder ({})", words.unwrap_or("no details"))))
+    })
 }
 
 fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
@@ -280,7 +301,7 @@ fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), 
                 }
             };
             for (tile, bits) in overlay.tiles.iter().filter(|(_, bits)| !bits.is_empty()) {
-                tiles.insert((number, *tile), bits.to_bytes().as_slice())?;
+                tiles.insert((number, *tile), seal(bits).as_slice())?;
                 kept.push(*tile);
             }
             kept.sort_unstable();

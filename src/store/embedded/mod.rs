@@ -369,6 +369,11 @@ fn write_error(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
 }
 
+fn cannot_write(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
 /// Makes new and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
 fn sync_directory(directory: &Path) {
     if let Ok(directory) = File::open(directory) {
@@ -462,7 +467,7 @@ fn open_error(directory: &Path, error: redb::Error) -> StoreError {
                 owner.unwrap_or_default()
             ))
         }
-        redb::Error::Io(error) => write_error(directory, &error),
+        redb::Error::Io(error) if cannot_write(error.kind()) => write_error(directory, &error),
         other => StoreError::Damaged { path, reason: other.to_string() },
     }
 }

@@ -1,0 +1,60 @@
+//! `cohortist count`.
+
+use crate::cli::output::{Out, Usage};
+use crate::cli::store::StoreConfig;
+use crate::sets::{Segments, Set, parse_set};
+
+/// How sets are written, for the help of all commands that take one.
+pub(super) const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist count active@2026-11-23                          that day
+  cohortist count active@2026-W48 active@2026-11             that week; that month
+  cohortist count active@2026 active@2026-11-23T14           that year; that hour (if hours were marked)
+  cohortist count premium@ever                               the undated bitmap
+  cohortist count '(active & ios)@2026-11 & !premium@ever'   & and, | or, ^ either, & ! and not
+  cohortist count '\"a|b\"@2026-11'                            quotes for names that hold such signs
+
+One set prints a number; several print a line each: the number, a tab, the set.";
+
+/// Count the users in sets
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Sets of users: EVENT@PERIOD, joined by & | ^ and & !
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<String>,
+}
+
+/// What to count, with its text.
+pub struct Config {
+    sets: Vec<(String, Set)>,
+}
+
+/// Reads a set; an error points at its column.
+pub(super) fn set(text: &str) -> Result<Set, Usage> {
+    parse_set(text, &Segments::default()).map_err(|error| Usage::in_text("SET", text, &error))
+}
+
+impl TryFrom<Args> for Config {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        let sets = args.sets.into_iter().map(|text| set(&text).map(|set| (text, set)));
+        Ok(Config { sets: sets.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Config {
+    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+        let tracker = store.open_to_read()?;
+        let counts = tracker.counts(self.sets.iter().map(|(_, set)| set))?;
+        let mut out = Out::new();
+        for (count, (text, _)) in counts.iter().zip(&self.sets) {
+            match self.sets.len() {
+                1 => out.line(count)?,
+                _ => out.line(format_args!("{count}\t{text}"))?,
+            }
+        }
+        Ok(out.finish()?)
+    }
+}

@@ -1,0 +1,112 @@
+//! `cohortist delete`.
+
+use anyhow::bail;
+use clap::builder::FalseyValueParser;
+
+use crate::calendar::Period;
+use crate::cli::names;
+use crate::cli::output::{Usage, say};
+use crate::cli::store::StoreConfig;
+use crate::render::many;
+use crate::sets::{EventName, Key};
+use crate::tracker::Tracker;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist delete old:event                       every bitmap of one event
+  cohortist delete active --period 2026-11-23      one bitmap: of that day, and of nothing else
+  cohortist delete premium --period ever           the undated bitmap
+  cohortist delete --all --yes                     every event under the prefix
+
+Keys of other programs in the same Redis are never touched.";
+
+/// Delete bitmaps: one, all of an event, or all
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The event's name
+    event: Option<String>,
+
+    /// Only the bitmap of this period: 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11, or ever
+    #[arg(long, value_name = "PERIOD", env = "COHORTIST_PERIOD")]
+    period: Option<String>,
+
+    /// Every event under the prefix
+    #[arg(long, env = "COHORTIST_ALL", value_parser = FalseyValueParser::new())]
+    all: bool,
+
+    /// Yes, really: needed with --all
+    #[arg(long, env = "COHORTIST_YES", value_parser = FalseyValueParser::new())]
+    yes: bool,
+}
+
+/// What to delete.
+pub enum Config {
+    All { confirmed: bool },
+    Event(EventName),
+    One(Key),
+}
+
+impl TryFrom<Args> for Config {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        let event = args.event.as_deref().map(names::event).transpose()?;
+        match (event, args.period.as_deref(), args.all) {
+            (Some(event), None, false) => Ok(Config::Event(event)),
+            (Some(event), Some("ever"), false) => Ok(Config::One(Key::ever(event))),
+            (Some(event), Some(period), false) => {
+                let period: Period = period.parse().map_err(|error| Usage(format!("--period: {error}")))?;
+                Key::new(event, period).map(Config::One).map_err(|error| {
+                    Usage(format!("--period {period}: {error}. Delete those: {period}-01, {period}-02, …"))
+                })
+            }
+            (None, None, true) => Ok(Config::All { confirmed: args.yes }),
+            (Some(_), _, true) => Err(Usage("name an event or say --all, not both".to_owned())),
+            (None, Some(_), _) => Err(Usage("--period needs an event: cohortist delete EVENT --period P".to_owned())),
+            (None, None, false) => {
+                Err(Usage("what shall be deleted? Name an event, or say --all --yes for every one".to_owned()))
+            }
+        }
+    }
+}
+
+impl Config {
+    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+        match self {
+            Config::All { confirmed: false } => {
+                let prefix = store.prefix();
+                Err(Usage(format!(
+                    "this would delete every event under the prefix `{prefix}` in {}: add --yes to do it",
+                    store.shown()
+                ))
+                .into())
+            }
+            Config::All { confirmed: true } => {
+                let deleted = store.open_to_read()?.delete_all()?;
+                say!("deleted {}: every event under the prefix `{}`", many(deleted, "bitmap"), store.prefix());
+                Ok(())
+            }
+            Config::Event(event) => {
+                let tracker = store.open_to_read()?;
+                let deleted = tracker.delete_event(&event)?;
+                said(&tracker, &event, deleted, "")
+            }
+            Config::One(key) => {
+                let tracker = store.open_to_read()?;
+                let deleted = tracker.delete(&key)?;
+                said(&tracker, key.event(), deleted.into(), " in that period")
+            }
+        }
+    }
+}
+
+fn said(tracker: &Tracker, event: &EventName, deleted: u64, when: &str) -> anyhow::Result<()> {
+    if deleted == 0 {
+        let known = tracker.events("")?;
+        let hint = if known.contains(event) { String::new() } else { names::hint(event.as_str(), &known) };
+        bail!("nothing to delete: there is no bitmap of `{event}`{when}{hint}");
+    }
+    say!("deleted {} of `{event}`", many(deleted, "bitmap"));
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! `cohortist events`.
+
+use crate::cli::output::{Out, say};
+use crate::cli::store::StoreConfig;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist events                            everything that was ever recorded
+  cohortist events --starting-with country:   country:DE, country:US, …";
+
+/// List the names of events, sorted, one a line
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Only names that begin with this
+    #[arg(long, value_name = "TEXT", env = "COHORTIST_STARTING_WITH", default_value = "", hide_default_value = true)]
+    starting_with: String,
+}
+
+/// Which names.
+pub struct Config {
+    starting_with: String,
+}
+
+impl From<Args> for Config {
+    fn from(args: Args) -> Self {
+        Config { starting_with: args.starting_with }
+    }
+}
+
+impl Config {
+    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+        let tracker = store.open_to_read()?;
+        let names = tracker.events(&self.starting_with)?;
+        let mut out = Out::new();
+        for name in &names {
+            out.line(name)?;
+        }
+        out.finish()?;
+        if names.is_empty() {
+            match &*self.starting_with {
+                "" => say!("note: no events under the prefix `{}`", store.prefix()),
+                start => say!("note: no event begins with `{}`", start.escape_debug()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! The command line: flags → [`Config`] → one command. Results go to stdout, everything else to stderr.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
+
+mod count;
+mod delete;
+mod demo;
+mod events;
+mod import;
+mod mark;
+mod names;
+mod output;
+mod people;
+mod records;
+mod retention;
+mod serve;
+mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::calendar::parse_moment;
+use crate::cli::output::{Usage, say};
+use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
+use crate::sets::Prefix;
+use crate::store::{Durability, Options};
+
+const ABOUT: &str = "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  See it with made-up data            cohortist demo
+  Record that user 123 was active     cohortist mark active 123
+  Bring in what you have              cohortist import events.csv
+  Who signed up and came back?        cohortist retention signup active --by week
+  The same in a browser               cohortist serve
+  On bitmapist's data in Redis        cohortist --store redis://localhost:6379/0 serve
+
+Every option is also an environment variable: --store is COHORTIST_STORE, --redis-timeout COHORTIST_REDIS_TIMEOUT.
+COHORTIST_LOG (error, warn, info, debug) says how much is logged to stderr. Times are in UTC throughout.
+TIME is 2026-11-23, \"2026-11-23 14:00:00\", 2026-11-23T14:00:00Z (RFC 3339) or Unix seconds.";
+
+#[derive(Debug, Parser)]
+#[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
+struct Args {
+    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS) or redis+unix:///…
+    #[arg(long, global = true, env = "COHORTIST_STORE", hide_env_values = true, help_heading = EVERYWHERE)]
+    store: Option<String>,
+
+    /// What every key begins with; bitmapist4's data needs bitmapist_
+    #[arg(long, global = true, env = "COHORTIST_PREFIX", default_value = "trackist_", help_heading = EVERYWHERE)]
+    prefix: String,
+
+    /// Answer as of this moment instead of the clock's
+    #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
+    now: Option<DateTime<Utc>>,
+
+    /// When marks in a path store are forced to disk: a power cut (not a crash) may lose the last second, or nothing
+    #[arg(long, global = true, env = "COHORTIST_SYNC", default_value = "second", help_heading = EVERYWHERE)]
+    sync: Sync,
+
+    /// The most memory a path store may use for its cache, in MiB
+    #[arg(long, global = true, env = "COHORTIST_CACHE_MB", value_name = "MIB", default_value_t = 1024,
+          value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = EVERYWHERE)]
+    cache_mb: u64,
+
+    /// How long Redis may take to answer, in seconds
+    #[arg(long, global = true, env = "COHORTIST_REDIS_TIMEOUT", value_name = "SECONDS", default_value = "2.5",
+          value_parser = seconds, help_heading = EVERYWHERE)]
+    redis_timeout: Duration,
+
+    #[command(subcommand)]
+    command: CommandArgs,
+}
+
+const EVERYWHERE: &str = "Options of every command";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Sync {
+    /// Once a second
+    Second,
+    /// Before each write is acknowledged
+    Always,
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandArgs {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Import(import::Args),
+    Mark(mark::Args),
+    #[command(about = mark::UNMARK, after_help = mark::UNMARK_EXAMPLES)]
+    Unmark(mark::Args),
+    Retention(retention::Args),
+    Count(count::Args),
+    People(people::Args),
+    Events(events::Args),
+    Delete(delete::Args),
+}
+
+/// What was asked for, checked.
+struct Config {
+    store: StoreConfig,
+    clock: Clock,
+    command: Command,
+}
+
+enum Command {
+    Serve(serve::Config),
+    Demo(demo::Config),
+    Import(import::Config),
+    Mark(mark::Config),
+    Retention(retention::Config),
+    Count(count::Config),
+    People(people::Config),
+    Events(events::Config),
+    Delete(delete::Config),
+}
+
+impl TryFrom<Args> for Config {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        let options = Options {
+            prefix: Prefix::new(&args.prefix),
+            durability: match args.sync {
+                Sync::Second => Durability::EverySecond,
+                Sync::Always => Durability::Always,
+            },
+            cache_bytes: args.cache_mb << 20,
+            timeout: args.redis_timeout,
+            ..Options::default()
+        };
+        let default_store = match args.command {
+            CommandArgs::Demo(_) => demo::DEFAULT_STORE,
+            _ => store::DEFAULT_STORE,
+        };
+        // An empty variable is how compose files and CI say "not set".
+        let text = args.store.filter(|text| !text.is_empty()).unwrap_or_else(|| default_store.to_owned());
+        Ok(Config {
+            store: StoreConfig::new(text, options)?,
+            clock: args.now.map_or(Clock::System, Clock::Fixed),
+            command: match args.command {
+                CommandArgs::Serve(args) => Command::Serve(args.try_into()?),
+                CommandArgs::Demo(args) => Command::Demo(args.try_into()?),
+                CommandArgs::Import(args) => Command::Import(args.try_into()?),
+                CommandArgs::Mark(args) => Command::Mark(mark::Config::new(args, true)?),
+                CommandArgs::Unmark(args) => Command::Mark(mark::Config::new(args, false)?),
+                CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
+                CommandArgs::Count(args) => Command::Count(args.try_into()?),
+                CommandArgs::People(args) => Command::People(args.try_into()?),
+                CommandArgs::Events(args) => Command::Events(args.into()),
+                CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
+            },
+        })
+    }
+}
+
+impl Command {
+    fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
+        match self {
+            Command::Serve(config) => config.run(store, clock),
+            Command::Demo(config) => config.run(store, clock),
+            Command::Import(config) => config.run(store),
+            Command::Mark(config) => config.run(store, clock),
+            Command::Retention(config) => config.run(store, clock),
+            Command::Count(config) => config.run(store),
+            Command::People(config) => config.run(store),
+            Command::Events(config) => config.run(store),
+            Command::Delete(config) => config.run(store),
+        }
+    }
+
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Serve(_) => "info",
+            Command::Demo(_)
+            | Command::Import(_)
+            | Command::Mark(_)
+            | Command::Retention(_)
+            | Command::Count(_)
+            | Command::People(_)
+            | Command::Events(_)
+            | Command::Delete(_) => "warn",
+        }
+    }
+}
+
+/// Runs the program with the arguments and environment of this process.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version go to stdout and are a success; if nobody reads them any more, so be it.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let config = match Config::try_from(args) {
+        Ok(config) => config,
+        Err(usage) => return output::exit(Err(usage.into()), &|text| text),
+    };
+    start_logging(config.command.log_level());
+    let Config { store, clock, command } = config;
+    let result = command.run(&store, clock);
+    output::exit(result, &|text| store.without_password(&text))
+}
+
+fn start_logging(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    let asked = std::env::var("COHORTIST_LOG").ok().filter(|text| !text.is_empty());
+    let filter = asked.and_then(|text| match EnvFilter::try_new(&text) {
+        Ok(filter) => Some(filter),
+        Err(_) => {
+            say!("note: COHORTIST_LOG={text} is not understood; using {level}. Write error, warn, info or debug.");
+            None
+        }
+    });
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
+    // Fails only when a logger was set before, as a test may have done.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::colour(&std::io::stderr()))
+        .try_init();
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|s| (0.01..=600.0).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds between 0.01 and 600, such as 2.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_its_environment_twin() {
+        let root = Args::command();
+        for command in root.get_subcommands().chain([&root]) {
+            for arg in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+                let Some(long) = arg.get_long() else { continue };
+                let twin = format!("COHORTIST_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*twin), "{}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        for command in Args::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("EXAMPLES\n"), "{} has no examples", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `cohortist retention`.
+
+use std::io::IsTerminal;
+
+use chrono::NaiveDate;
+use clap::ValueEnum;
+
+use crate::calendar::{Grain, parse_date};
+use crate::cli::names;
+use crate::cli::output::{Out, Usage, colour, say};
+use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
+use crate::render::{Show, csv, json, text};
+use crate::reports::retention::{Averaging, Measure, Query, Table};
+use crate::sets::Segment;
+use crate::tracker::{Error, Tracker};
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist retention signup active                            the last 14 days
+  cohortist retention signup active --by week --as count       12 weeks, in people
+  cohortist retention signup 'active & !ios@ever' --by month   & and, | or, ^ either, & ! and not, NAME@ever undated
+  cohortist retention signup active --measure on_or_after      who came back on that day or any later one shown
+  cohortist retention signup active --from 2026-10-01 --to 2026-10-31 --cols 8
+  cohortist retention signup active --format csv > table.csv   for a spreadsheet
+  cohortist retention signup active --format tidy > cells.csv  a line a cell, for pandas or R
+  cohortist retention signup active --format svg > chart.svg   the curve
+
+Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank, one still running has a *
+and stays out of the average. Names that hold spaces or & | ^ ! ( ) @ go in quotes: '\"a|b\"'.";
+
+/// Of the users who did one thing, how many did the other, period by period?
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Who starts: an event, or a segment such as 'signup & plan:pro@ever'
+    cohort: String,
+
+    /// What counts as coming back: an event or segment
+    returning: String,
+
+    /// The length of a period: hour, day, week, month or year
+    #[arg(long, value_name = "GRAIN", env = "COHORTIST_BY", default_value = "day")]
+    by: Grain,
+
+    /// How many cohorts, 1 to 400 [default: hours 24, days 14, weeks 12, months 12, years 5]
+    #[arg(long, value_name = "N", env = "COHORTIST_ROWS", allow_negative_numbers = true)]
+    rows: Option<u32>,
+
+    /// How many columns, 1 to 400, column 0 included [default: as many as cohorts]
+    #[arg(long, value_name = "N", env = "COHORTIST_COLS", allow_negative_numbers = true)]
+    cols: Option<u32>,
+
+    /// The first cohort is the period that holds this date
+    #[arg(long, value_name = "DATE", env = "COHORTIST_FROM", value_parser = parse_date)]
+    from: Option<NaiveDate>,
+
+    /// The last cohort is the period that holds this date
+    #[arg(long, value_name = "DATE", env = "COHORTIST_TO", value_parser = parse_date)]
+    to: Option<NaiveDate>,
+
+    /// What a cell counts: who came back `on` the period, or `on_or_after` it
+    #[arg(long, env = "COHORTIST_MEASURE", default_value = "on")]
+    measure: Measure,
+
+    /// What a cell shows: percent or count
+    #[arg(long = "as", value_name = "SHOW", env = "COHORTIST_AS", default_value = "percent")]
+    show: Show,
+
+    /// Every user counts the same in the average row (weighted), or every cohort does (simple)
+    #[arg(long, env = "COHORTIST_AVERAGE", default_value = "weighted")]
+    average: Averaging,
+
+    /// How to write it
+    #[arg(long, env = "COHORTIST_FORMAT", default_value = "table")]
+    format: Format,
+
+    /// How wide a table may be, in characters [default: the terminal; no limit into a file or pipe]
+    #[arg(long, value_name = "CHARS", env = "COHORTIST_WIDTH")]
+    width: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For the terminal
+    Table,
+    /// A cohort a line, for spreadsheets
+    Csv,
+    /// A cell a line, for programs
+    Tidy,
+    /// One object with everything
+    Json,
+    /// The curve
+    Svg,
+}
+
+/// What to ask and how to show it.
+pub struct Config {
+    query: Query,
+    show: Show,
+    format: Format,
+    width: Option<usize>,
+}
+
+impl TryFrom<Args> for Config {
+    type Error = Usage;
+
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        let segment = |what, text: &str| text.parse::<Segment>().map_err(|error| Usage::in_text(what, text, &error));
+        if args.rows.is_some() && args.from.is_some() && args.to.is_some() {
+            say!("note: --rows is not used: --from and --to already say which cohorts");
+        }
+        let query = Query {
+            rows: args.rows,
+            cols: args.cols,
+            from: args.from,
+            to: args.to,
+            measure: args.measure,
+            averaging: args.average,
+            ..Query::new(segment("COHORT", &args.cohort)?, segment("RETURNING", &args.returning)?, args.by)
+        };
+        Ok(Config { query, show: args.show, format: args.format, width: args.width })
+    }
+}
+
+impl Config {
+    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
+        let now = clock.now();
+        // Asked before the store is opened, so that a slip does not create one.
+        self.query.at(now).map_err(usage)?;
+        let tracker = store.open_to_read()?;
+        let table = tracker.retention(&self.query, now).map_err(|error| match error {
+            Error::Query(error) => usage(error).into(),
+            other => anyhow::Error::from(other),
+        })?;
+        let mut out = Out::new();
+        out.text(&self.render(&table))?;
+        out.finish()?;
+        if suspicious(&table) {
+            note_unknown(&tracker, &table)?;
+        }
+        Ok(())
+    }
+
+    fn render(&self, table: &Table) -> String {
+        match self.format {
+            Format::Table => {
+                let stdout = std::io::stdout();
+                let terminal = stdout.is_terminal().then(terminal_size::terminal_size).flatten();
+                let width = self.width.or(terminal.map(|(width, _)| width.0.into()));
+                text::table(table, self.show, width, colour(&stdout))
+            }
+            Format::Csv => csv::wide(table, self.show),
+            Format::Tidy => csv::tidy(table),
+            Format::Json => format!("{:#}\n", json::table(table)),
+            Format::Svg => svg(table),
+        }
+    }
+}
+
+fn svg(_table: &Table) -> String {
+    String::new()
+}
+
+fn usage(error: crate::reports::retention::QueryError) -> Usage {
+    Usage(match error.field() {
+        Some(field) => format!("--{field}: {error}"),
+        None => error.to_string(),
+    })
+}
+
+/// Whether a name in the question may be a slip. Listing names can take long in a big Redis, so only then.
+fn suspicious(table: &Table) -> bool {
+    let plain = |segment: &Segment| matches!(segment, Segment::Event(_));
+    let nobody_came_back = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).all(|cell| cell.retained == 0);
+    nobody_came_back || !plain(&table.query.cohort) || !plain(&table.query.returning)
+}
+
+fn note_unknown(tracker: &Tracker, table: &Table) -> anyhow::Result<()> {
+    names::note_unknown(tracker, &[&table.query.cohort, &table.query.returning])
+}

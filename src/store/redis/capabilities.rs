@@ -1,0 +1,92 @@
+//! What a server knows. Old ones lack a command here and there, bitmapist-server most of them.
+
+use ::redis::{Value, cmd};
+
+use super::wire::{Batch, Conn, Reply, accept};
+
+/// The commands a server has, and what stands in for those it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capabilities {
+    /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
+    pub transactions: bool,
+    /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS: bitmapist-server
+    /// answers it with 0 for every key.)
+    pub lengths: bool,
+    /// SCAN; without, KEYS.
+    pub scan: bool,
+    /// UNLINK; without, DEL.
+    pub unlink: bool,
+    /// How keys are given a time to live.
+    pub expiry: Expiry,
+    /// BITPOS and GETRANGE; without, GET of the whole bitmap.
+    pub ranges: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    Milliseconds,
+    Seconds,
+    None,
+}
+
+impl Capabilities {
+    /// Asks, in one trip and outside any transaction, which an unknown command would abort.
+    pub fn probe(conn: &mut Conn, nobodys_key: &str) -> Reply<Self> {
+        let key = nobodys_key;
+        let replies = conn.trip(&Batch::of([
+            cmd("UNLINK").arg(key),
+            cmd("STRLEN").arg(key),
+            // bitmapist-server takes SCAN in this form alone.
+            cmd("SCAN").arg(0).arg("MATCH").arg(key).arg("COUNT").arg(1),
+            cmd("PEXPIRE").arg(key).arg(1000),
+            cmd("EXPIRE").arg(key).arg(1),
+            cmd("BITPOS").arg(key).arg(1),
+            cmd("GETRANGE").arg(key).arg(0).arg(0),
+            &cmd("MULTI"),
+            &cmd("DISCARD"),
+        ]))?;
+        for reply in &replies {
+            // A server that is not ready or wants a password says so of everything: nothing learned.
+            if let Value::ServerError(error) = reply
+                && matches!(error.code(), "LOADING" | "BUSY" | "NOAUTH" | "MASTERDOWN")
+            {
+                accept(reply.clone(), None)?;
+            }
+        }
+        let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
+        Ok(Capabilities {
+            unlink: knows(0),
+            lengths: knows(1),
+            scan: knows(2),
+            expiry: match (knows(3), knows(4)) {
+                (true, _) => Expiry::Milliseconds,
+                (false, true) => Expiry::Seconds,
+                (false, false) => Expiry::None,
+            },
+            ranges: knows(5) && knows(6),
+            // Doing without transactions because this user may not use them would break promises behind his back.
+            transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
+        })
+    }
+
+    /// The command that deletes keys.
+    pub fn delete(&self) -> &'static str {
+        if self.unlink { "UNLINK" } else { "DEL" }
+    }
+}
+
+/// Whether a reply says that there is no such command, or none for this user.
+fn is_unknown(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(error) => {
+            let forbidden = error.code() == "NOPERM" && error.details().is_some_and(|d| d.contains("command"));
+            says_unknown(error) || forbidden
+        }
+        _ => false,
+    }
+}
+
+fn says_unknown(error: &::redis::ServerError) -> bool {
+    let words = format!("{} {}", error.code(), error.details().unwrap_or_default()).to_ascii_lowercase();
+    words.contains("unknown command") || words.contains("unsupported command")
+}

@@ -1,0 +1,120 @@
+//! Which server, from a URL; and how to name it without its password.
+
+use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use url::Url;
+
+use crate::store::{Result, StoreError};
+
+/// A server and how to log in there.
+pub(super) struct Address {
+    /// Connects, and only that: the client is given neither password nor database, as the crate's own login reads
+    /// one reply after the other with the whole time-out for each.
+    pub client: Client,
+    /// `AUTH` with these when there is a password.
+    pub login: Option<Login>,
+    /// `SELECT` this when it is not 0.
+    pub database: i64,
+    /// For people, without any password: `redis://host:6379/0`.
+    pub location: String,
+}
+
+pub(super) struct Login {
+    pub user: Option<String>,
+    pub password: String,
+}
+
+impl Address {
+    /// Reads `redis://`, `rediss://`, `valkey(s)://` and `redis+unix://`, `unix://` URLs.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || StoreError::Url(redacted(text));
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let info: ConnectionInfo = url.clone().into_connection_info().map_err(|_| bad())?;
+        let settings = info.redis_settings();
+        let database = settings.db();
+        if database < 0 {
+            return Err(bad());
+        }
+        let login = settings
+            .password()
+            .map(|password| Login { user: settings.username().map(str::to_owned), password: password.to_owned() });
+        let location = location(&url, info.addr(), database);
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            // Fails when the process chose one already, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let bare = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        Ok(Address { client: Client::open(bare).map_err(|_| bad())?, login, database, location })
+    }
+}
+
+fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
+    let scheme = url.scheme();
+    match address {
+        ConnectionAddr::Tcp(..) | ConnectionAddr::TcpTls { .. } => {
+            // `host_str` keeps the brackets of an IPv6 address.
+            format!("{scheme}://{}:{}/{database}", url.host_str().unwrap_or_default(), url.port().unwrap_or(6379))
+        }
+        ConnectionAddr::Unix(path) if database == 0 => format!("{scheme}://{}", path.display()),
+        ConnectionAddr::Unix(path) => format!("{scheme}://{}?db={database}", path.display()),
+        _ => format!("{scheme}://…"),
+    }
+}
+
+/// The text of a URL with whatever may be a password left out: all before an `@`, and the query.
+pub(super) fn redacted(text: &str) -> String {
+    let (head, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    // A password may itself hold `@`, `/`, `?` or `#`, so the last `@` of all counts.
+    let (login, place) = match rest.rsplit_once('@') {
+        Some((_, place)) => ("…@", place),
+        None => ("", rest),
+    };
+    match place.split_once('?') {
+        Some((path, _)) => format!("{head}{login}{path}?…"),
+        None => format!("{head}{login}{place}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn passwords_are_left_out() {
+        for (text, shown) in [
+            ("redis://:secret@host", "redis://host:6379/0"),
+            ("redis://ann:secret@host:7000/3", "redis://host:7000/3"),
+            ("rediss://:secret@[::1]:7000", "rediss://[::1]:7000/0"),
+            ("valkey://host", "valkey://host:6379/0"),
+            ("redis+unix:///run/redis.sock?db=2&pass=secret", "redis+unix:///run/redis.sock?db=2"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().location, shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_its_password() {
+        for text in [
+            "redis://:secret@host:port/0",
+            "redis://:se@cr/et@host:x",
+            "redis://:secret@host/notanumber",
+            "redis://:secret@host/-1",
+            "redis+unix://run/redis.sock?pass=secret",
+            "redis+unix:///run/redis.sock?pass=secret&db=x",
+        ] {
+            let error = Address::parse(text).err().unwrap().to_string();
+            assert!(error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"), "{error}");
+        }
+    }
+
+    #[test]
+    fn login_and_database_are_read() {
+        let address = Address::parse("redis://ann:s%40crit@host/4").unwrap();
+        let login = address.login.unwrap();
+        assert_eq!((login.user.as_deref(), login.password.as_str(), address.database), (Some("ann"), "s@crit", 4));
+    }
+}

@@ -1,0 +1,312 @@
+//! The store in Redis: bitmapist's own bitmaps, where bitmapist keeps them.
+//!
+//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of it is empty, and
+//! one for each chunk of BITOP and BITCOUNT. See [`RedisStore`] for what is promised.
+//!
+//! # Layout
+//! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
+//! `capabilities` finds out what an old server lacks; `resolve` plans, `execute` carries out, `members` reads
+//! bitmaps, `scan` finds and deletes keys.
+
+mod capabilities;
+mod connect;
+mod execute;
+mod location;
+mod members;
+mod resolve;
+mod scan;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use ::redis::{Value, cmd};
+
+use self::capabilities::Capabilities;
+use self::connect::Pool;
+use self::execute::{Executor, Scratch};
+use self::location::Address;
+use self::members::Bitmap;
+use self::resolve::{Script, Source, resolve};
+use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
+use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
+use crate::store::{Mark, Options, Result, Store, StoreError, StoreInfo};
+
+/// How many commands that take no time are sent in one trip.
+const SMALL_COMMANDS: usize = 4096;
+
+/// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist keeps them.
+///
+/// * Opening it connects to nothing. Each request finds Redis there or fails within the time-out, and the next one
+///   tries anew.
+/// * [`count`](Store::count) carries out a plan in chunks, between which Redis serves others. The counts of one chunk
+///   are of one moment; marks that come in meanwhile may be in the counts of later chunks and not in those of earlier.
+/// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They are deleted before a
+///   request returns, whether it succeeds or not, and outside a transaction none exists without a time to live: when
+///   this process is killed they are gone within a minute. (On servers that have no transactions this holds but for a
+///   moment; [`sweep`](Store::sweep) is for that.)
+/// * A password in the URL appears in no error and no description.
+pub struct RedisStore {
+    pool: Pool,
+    prefix: Prefix,
+    /// Learned at first use and remembered.
+    capabilities: OnceLock<Capabilities>,
+}
+
+impl RedisStore {
+    /// A store at `redis://[user:password@]host[:6379][/database]`, `rediss://…` (TLS), `valkey://…`, `valkeys://…`,
+    /// `redis+unix:///path[?db=1&user=…&pass=…]` or `unix://…`.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
+    pub fn new(url: &str, options: &Options) -> Result<Self> {
+        let pool = Pool::new(Address::parse(url)?, options.connections, options.timeout);
+        Ok(RedisStore { pool, prefix: options.prefix.clone(), capabilities: OnceLock::new() })
+    }
+
+    /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
+    /// PING and the request. So requests must come to the same if they are carried out twice.
+    fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        match self.once(&run) {
+            Err(Fault::Dropped(reason)) => {
+                tracing::debug!(location = self.pool.location(), reason, "trying once more");
+                self.once(&run)
+            }
+            result => result,
+        }
+        .map_err(|fault| self.error(fault))
+    }
+
+    fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
+        self.pool.with(|conn| {
+            let capabilities = match self.capabilities.get() {
+                Some(known) => *known,
+                None => {
+                    let known = Capabilities::probe(conn, &Scratch::new(&self.prefix).nobody())?;
+                    *self.capabilities.get_or_init(|| known)
+                }
+            };
+            run(conn, &capabilities)
+        })
+    }
+
+    /// Runs a request that makes temporary keys, and deletes them whatever happens.
+    fn with_scratch<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch) -> Reply<T>) -> Result<T> {
+        self.with(|conn, capabilities| {
+            let mut scratch = Scratch::new(&self.prefix);
+            let result = run(conn, capabilities, &mut scratch);
+            if let Some(deletion) = scratch.deletion(capabilities) {
+                self.clean_up(conn, &Batch::of([&deletion]), &result);
+                scratch.forget();
+            }
+            result
+        })
+    }
+
+    /// Deletes as well as can be; what is not reached goes by its time to live.
+    fn clean_up<T>(&self, conn: &mut Conn, deletion: &Batch, result: &Reply<T>) {
+        // Quick, as whoever waits for the answer has waited already.
+        let limit = Duration::from_millis(300).min(conn.timeout());
+        if conn.is_broken() {
+            // A server that did not answer will not now.
+            if !matches!(result, Err(Fault::Dropped(_))) {
+                return;
+            }
+            match self.pool.connector().connect(Instant::now() + limit) {
+                Ok(fresh) => *conn = fresh,
+                Err(_) => return,
+            }
+        }
+        let _ = conn.trip_within(deletion, limit);
+    }
+
+    fn error(&self, fault: Fault) -> StoreError {
+        let location = self.pool.location().to_owned();
+        match fault {
+            Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
+            Fault::Refused(reason) => StoreError::Refused { location, reason },
+        }
+    }
+
+    /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each node as well.
+    fn prepare(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<(Script, Vec<String>)> {
+        let texts: Vec<String> = plan
+            .nodes()
+            .iter()
+            .map(|node| if let Node::Key(key) = node { key.text(&self.prefix) } else { String::new() })
+            .collect();
+        let keys: Vec<(usize, &String)> = texts.iter().enumerate().filter(|(_, text)| !text.is_empty()).collect();
+        let mut lengths = vec![Some(0); texts.len()];
+        let replies = lengths_of(conn, capabilities, &keys.iter().map(|(_, text)| *text).collect::<Vec<_>>())?;
+        for ((node, _), length) in keys.into_iter().zip(replies) {
+            lengths[node] = length;
+        }
+        Ok((resolve(plan, &lengths), texts))
+    }
+}
+
+/// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot tell.
+fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) -> Reply<Vec<Option<u64>>> {
+    let mut lengths = Vec::with_capacity(keys.len());
+    for chunk in keys.chunks(SMALL_COMMANDS) {
+        let mut batch = Batch::default();
+        let command = if capabilities.lengths { "STRLEN" } else { "TTL" };
+        chunk.iter().for_each(|key| batch.push(cmd(command).arg(key)));
+        for (key, reply) in chunk.iter().zip(conn.trip(&batch)?) {
+            let reply = accept(reply, Some((*key).clone()))?;
+            lengths.push(match integer(command, &reply)? {
+                length if capabilities.lengths => Some(u64::try_from(length).unwrap_or(0)),
+                // TTL's word for "no such key".
+                -2 => Some(0),
+                _ => None,
+            });
+        }
+    }
+    Ok(lengths)
+}
+
+impl Store for RedisStore {
+    /// One transaction. When the time is up before Redis answered, it may have been carried out none the less; marking
+    /// the same again does no harm.
+    fn apply(&self, marks: &[Mark]) -> Result<()> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let mut texts: BTreeMap<&Key, String> = BTreeMap::new();
+        for mark in marks {
+            texts.entry(&mark.key).or_insert_with(|| mark.key.text(&self.prefix));
+        }
+        let keys: Vec<&String> = texts.values().collect();
+        let mut batch = Batch::default();
+        for mark in marks {
+            if let Some(key) = texts.get(&mark.key) {
+                batch.push(cmd("SETBIT").arg(key).arg(mark.user).arg(u8::from(mark.value)));
+            }
+        }
+        self.with(|conn, capabilities| {
+            // Redis' transactions go on after a command that failed. The only one that can is SETBIT of a key that is
+            // no bitmap, so that is found out before.
+            lengths_of(conn, capabilities, &keys)?;
+            let name = |place: usize| marks.get(place).and_then(|mark| texts.get(&mark.key).cloned());
+            conn.transaction(&batch, capabilities.transactions, conn.timeout(), &name).map(drop)
+        })
+    }
+
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        if plan.roots().is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with_scratch(|conn, capabilities, scratch| {
+            let (script, keys) = self.prepare(conn, capabilities, plan)?;
+            let counts = Executor { conn, capabilities, scratch, keys: &keys }.count(&script)?;
+            // Only what is missing has no count.
+            Ok(script.roots.iter().map(|root| counts.get(root).copied().unwrap_or(0)).collect())
+        })
+    }
+
+    /// The set is computed anew for each page. A bitmap that changes meanwhile is read partly as it was.
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
+        let mut plan = Plan::new();
+        plan.count_set(set);
+        self.with_scratch(|conn, capabilities, scratch| {
+            let (script, keys) = self.prepare(conn, capabilities, &plan)?;
+            match script.roots.first() {
+                None | Some(Source::Missing) => Ok(Vec::new()),
+                Some(Source::Key(node)) => {
+                    Bitmap { key: &keys[*node], temporary: false }.read(conn, capabilities, after, limit)
+                }
+                Some(Source::Step(node)) => {
+                    Executor { conn, capabilities, scratch, keys: &keys }.compute(&script)?;
+                    Bitmap { key: &scratch.key(*node), temporary: true }.read(conn, capabilities, after, limit)
+                }
+            }
+        })
+    }
+
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with(|conn, _| {
+            let mut answers = Vec::with_capacity(keys.len());
+            for chunk in keys.chunks(SMALL_COMMANDS) {
+                let texts: Vec<String> = chunk.iter().map(|key| key.text(&self.prefix)).collect();
+                let mut batch = Batch::default();
+                texts.iter().for_each(|key| batch.push(cmd("GETBIT").arg(key).arg(user)));
+                for (key, reply) in texts.into_iter().zip(conn.trip(&batch)?) {
+                    answers.push(natural("GETBIT", &accept(reply, Some(key))?)? != 0);
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let start = format!("{}{starting_with}", self.prefix);
+        self.with(|conn, capabilities| {
+            let found = scan::keys(conn, capabilities, &start)?;
+            // A name may begin with all of a key but for its last part, so `starting_with` is held against the name.
+            let parsed = found.iter().filter_map(|text| Key::parse(&self.prefix, text));
+            Ok(parsed.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
+        })
+    }
+
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        let texts: BTreeSet<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        if texts.is_empty() {
+            return Ok(0);
+        }
+        let texts: Vec<String> = texts.into_iter().collect();
+        // Not twice: the second time would count only what the first left.
+        self.once(|conn, capabilities| scan::delete(conn, capabilities, &texts)).map_err(|fault| self.error(fault))
+    }
+
+    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that have no time to live.
+    /// Those of ours that have one are left: they are in use, or go by themselves within a minute.
+    fn sweep(&self) -> Result<u64> {
+        self.once(|conn, capabilities| {
+            let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;
+            scan::delete(conn, capabilities, &leftovers)
+        })
+        .map_err(|fault| self.error(fault))
+    }
+
+    fn describe(&self) -> Result<StoreInfo> {
+        self.with(|conn, capabilities| {
+            let replies = conn.trip(&Batch::of([&*cmd("INFO").arg("server"), cmd("INFO").arg("memory")]))?;
+            let info: String = replies.iter().map(text).collect::<Vec<_>>().join("\n");
+            let field = |name: &str| {
+                let mut fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
+                fields.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+            };
+            // Valkey gives a redis_version for old clients' sake.
+            let kind = match (field("valkey_version"), field("redis_version")) {
+                (Some(version), _) => format!("Valkey {version}"),
+                (None, Some(version)) => format!("Redis {version}"),
+                (None, None) => "Redis".to_owned(),
+            };
+            let mut notes = Vec::new();
+            if !capabilities.transactions {
+                notes.push("this server has no transactions: a batch that is interrupted may be recorded in part".into());
+            }
+            let limited = field("maxmemory").is_some_and(|bytes| bytes != "0");
+            match field("maxmemory_policy") {
+                Some(policy) if limited && policy.starts_with("allkeys") => notes.push(format!(
+                    "this Redis throws bitmaps away when its memory is full (maxmemory-policy {policy}); noeviction would keep them"
+                )),
+                _ => {}
+            }
+            Ok(StoreInfo { kind, location: self.pool.location().to_owned(), notes })
+        })
+    }
+}
+
+/// A reply's text; nothing of errors, as a server that gives no information is still a store.
+fn text(reply: &Value) -> String {
+    match reply {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
+        _ => String::new(),
+    }
+}

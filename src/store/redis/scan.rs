@@ -1,0 +1,111 @@
+//! Finding keys by their beginning, and deleting them.
+
+use std::collections::BTreeSet;
+
+use ::redis::{Value, cmd};
+
+use super::capabilities::Capabilities;
+use super::execute::OURS;
+use super::wire::{Batch, Conn, Reply, accept, integer, natural, unexpected};
+use crate::sets::{Prefix, SCRATCH};
+
+/// How many keys one SCAN looks at.
+const SCAN_COUNT: u32 = 1000;
+
+/// How many keys one command deletes.
+const DELETE_COUNT: usize = 500;
+
+/// The keys that begin with `start`, each once. Keys that are not UTF-8 are not ours and left out.
+pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) -> Reply<BTreeSet<String>> {
+    let pattern = format!("{}*", escaped(start));
+    let mut found = BTreeSet::new();
+    let mut take = |keys: Value| match keys {
+        Value::Array(keys) => {
+            let texts = keys.into_iter().filter_map(|key| match key {
+                Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+                Value::SimpleString(text) => Some(text),
+                _ => None,
+            });
+            // The pattern may let in a little more; see `escaped`.
+            found.extend(texts.filter(|text| text.starts_with(start)));
+            Ok(())
+        }
+        other => Err(unexpected("SCAN", &other)),
+    };
+    if !capabilities.scan {
+        take(conn.ask(cmd("KEYS").arg(pattern))?)?;
+        return Ok(found);
+    }
+    let mut cursor = "0".to_owned();
+    loop {
+        let reply = conn.ask(cmd("SCAN").arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT))?;
+        let (next, keys) = match reply {
+            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+                Ok([next, keys]) => (next, keys),
+                Err(_) => return Err(unexpected("SCAN", &Value::Array(Vec::new()))),
+            },
+            other => return Err(unexpected("SCAN", &other)),
+        };
+        take(keys)?;
+        cursor = match next {
+            Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Value::SimpleString(text) => text,
+            Value::Int(number) => number.to_string(),
+            other => return Err(unexpected("SCAN", &other)),
+        };
+        if cursor == "0" {
+            return Ok(found);
+        }
+    }
+}
+
+/// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which bitmapist-server
+/// (SQLite's GLOB) takes for themselves; for a backslash any character will do.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
+            '\\' => pattern.push('?'),
+            c => pattern.push(c),
+        }
+    }
+    pattern
+}
+
+/// Deletes keys; returns how many there were.
+pub(super) fn delete(conn: &mut Conn, capabilities: &Capabilities, keys: &[String]) -> Reply<u64> {
+    let mut deleted = 0;
+    for chunk in keys.chunks(DELETE_COUNT) {
+        deleted += natural(capabilities.delete(), &conn.ask(cmd(capabilities.delete()).arg(chunk))?)?;
+    }
+    Ok(deleted)
+}
+
+/// The temporary keys that nobody will delete: bitmapist's, and those of ours without a lifetime. Keys of ours that have
+/// one belong to requests under way, maybe another process's, or go by themselves within a minute.
+pub(super) fn leftovers(conn: &mut Conn, capabilities: &Capabilities, prefix: &Prefix) -> Reply<Vec<String>> {
+    let temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?;
+    let (ours, mut theirs): (Vec<_>, Vec<_>) =
+        temporary.into_iter().partition(|key| key.starts_with(&format!("{prefix}{SCRATCH}{OURS}")));
+    for chunk in ours.chunks(DELETE_COUNT) {
+        let mut batch = Batch::default();
+        chunk.iter().for_each(|key| batch.push(cmd("TTL").arg(key)));
+        for (key, reply) in chunk.iter().zip(conn.trip(&batch)?) {
+            if integer("TTL", &accept(reply, Some(key.clone()))?)? == -1 {
+                theirs.push(key.clone());
+            }
+        }
+    }
+    Ok(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn wildcards_stand_for_themselves() {
+        assert_eq!(escaped("a*b?c[d]e\\f^g-h"), "a[*]b[?]c[[]d]e?f^g-h");
+    }
+}

@@ -1,0 +1,229 @@
+//! Round trips: commands out, replies in, and what went wrong on the way.
+
+use std::time::{Duration, Instant};
+
+use ::redis::{Cmd, RedisError, ServerError, Value};
+
+/// Why a request failed. Nothing in it may hold a password.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The connection broke while in use; a fresh one may well do.
+    Dropped(String),
+    /// There is nobody, or nobody who answers in time.
+    Away(String),
+    /// The server said no.
+    Refused(String),
+}
+
+pub(super) type Reply<T> = Result<T, Fault>;
+
+/// Commands that travel together.
+#[derive(Default)]
+pub(super) struct Batch {
+    packed: Vec<u8>,
+    count: usize,
+}
+
+impl Batch {
+    pub fn push(&mut self, command: &Cmd) {
+        self.packed.extend_from_slice(&command.get_packed_command());
+        self.count += 1;
+    }
+
+    pub fn of<'a>(commands: impl IntoIterator<Item = &'a Cmd>) -> Self {
+        let mut batch = Batch::default();
+        commands.into_iter().for_each(|command| batch.push(command));
+        batch
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// A connection that is logged in.
+///
+/// The `redis` crate's pipelines are not used: after a time-out they go on to wait as long for each of the other
+/// replies, which for a hanging server adds up to many minutes.
+pub(super) struct Conn {
+    raw: ::redis::Connection,
+    timeout: Duration,
+    broken: bool,
+}
+
+impl Conn {
+    pub fn new(raw: ::redis::Connection, timeout: Duration) -> Self {
+        Conn { raw, timeout, broken: false }
+    }
+
+    /// Whether replies may be missing or still to come, so that it must not be used again.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// One round trip. Errors the server answers with are among the replies.
+    pub fn trip(&mut self, batch: &Batch) -> Reply<Vec<Value>> {
+        self.trip_within(batch, self.timeout)
+    }
+
+    /// One round trip that is given up after `limit`.
+    pub fn trip_within(&mut self, batch: &Batch, limit: Duration) -> Reply<Vec<Value>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Anything that ends early leaves replies behind.
+        self.broken = true;
+        let result = self.exchange(batch, limit);
+        self.broken = result.is_err();
+        result.map_err(|error| io_fault(&error, limit))
+    }
+
+    fn exchange(&mut self, batch: &Batch, limit: Duration) -> Result<Vec<Value>, RedisError> {
+        let end = Instant::now() + limit;
+        self.raw.set_write_timeout(Some(positive(limit)))?;
+        self.raw.set_read_timeout(Some(positive(limit)))?;
+        self.raw.send_packed_command(&batch.packed)?;
+        let mut replies = Vec::with_capacity(batch.count);
+        let mut checked = Instant::now();
+        while replies.len() < batch.count {
+            // The socket's time-out is for one read; a server that trickles must not stretch the whole.
+            let now = Instant::now();
+            if now.duration_since(checked) > Duration::from_millis(50) {
+                checked = now;
+                self.raw.set_read_timeout(Some(positive(end.saturating_duration_since(now))))?;
+            }
+            match self.raw.recv_response()? {
+                Value::Push { .. } => {}
+                reply => replies.push(reply),
+            }
+        }
+        Ok(replies)
+    }
+
+    /// One command; an error the server answers with is an error.
+    pub fn ask(&mut self, command: &Cmd) -> Reply<Value> {
+        let mut replies = self.trip(&Batch::of([command]))?;
+        accept(replies.pop().unwrap_or_default(), None)
+    }
+
+    /// One round trip of commands that are carried out together, with nobody else's between them: MULTI … EXEC. Every
+    /// reply is checked. On servers without transactions the commands are merely sent together.
+    ///
+    /// `name` names what the command at a place is about.
+    pub fn transaction(
+        &mut self,
+        batch: &Batch,
+        atomic: bool,
+        limit: Duration,
+        name: &dyn Fn(usize) -> Option<String>,
+    ) -> Reply<Vec<Value>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let replies = if atomic {
+            let mut wrapped = Batch::of([&::redis::cmd("MULTI")]);
+            wrapped.packed.extend_from_slice(&batch.packed);
+            wrapped.count += batch.count;
+            wrapped.push(&::redis::cmd("EXEC"));
+            let mut replies = self.trip_within(&wrapped, limit)?;
+            let executed = replies.pop().unwrap_or_default();
+            // A command that could not even be queued says why; EXEC then only says that it gave up.
+            for (place, reply) in replies.into_iter().enumerate() {
+                accept(reply, place.checked_sub(1).and_then(name))?;
+            }
+            match accept(executed, None)? {
+                Value::Array(replies) if replies.len() == batch.count => replies,
+                other => return Err(unexpected("EXEC", &other)),
+            }
+        } else {
+            self.trip_within(batch, limit)?
+        };
+        replies.into_iter().enumerate().map(|(place, reply)| accept_at(reply, place, name)).collect()
+    }
+
+    /// What a trip may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+fn accept_at(reply: Value, place: usize, name: &dyn Fn(usize) -> Option<String>) -> Reply<Value> {
+    match reply {
+        Value::ServerError(error) => Err(server_fault(&error, name(place))),
+        reply => Ok(reply),
+    }
+}
+
+/// Turns a reply that is an error into one. `about` is the key it concerns.
+pub(super) fn accept(reply: Value, about: Option<String>) -> Reply<Value> {
+    match reply {
+        Value::ServerError(error) => Err(server_fault(&error, about)),
+        reply => Ok(reply),
+    }
+}
+
+/// A reply that must be a number. bitmapist-server answers some with booleans.
+pub(super) fn integer(command: &str, reply: &Value) -> Reply<i64> {
+    match reply {
+        Value::Int(number) => Ok(*number),
+        Value::Boolean(truth) => Ok(i64::from(*truth)),
+        other => Err(unexpected(command, other)),
+    }
+}
+
+/// A reply that must be a number from 0 on.
+pub(super) fn natural(command: &str, reply: &Value) -> Reply<u64> {
+    u64::try_from(integer(command, reply)?).map_err(|_| unexpected(command, reply))
+}
+
+pub(super) fn unexpected(command: &str, reply: &Value) -> Fault {
+    let kind = match reply {
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number out of range",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a text",
+        Value::Array(_) => "a list",
+        _ => "something else",
+    };
+    Fault::Refused(format!("{command} was answered with {kind}; is this Redis, and no proxy in front of it?"))
+}
+
+/// A time-out of zero is an error to the system.
+fn positive(limit: Duration) -> Duration {
+    limit.max(Duration::from_millis(1))
+}
+
+/// What to tell of an error that is not the server's own.
+pub(super) fn io_fault(error: &RedisError, limit: Duration) -> Fault {
+    if error.is_timeout() {
+        Fault::Away(format!("no answer within {:.1} s", limit.as_secs_f64()))
+    } else if error.is_connection_dropped() {
+        Fault::Dropped(format!("the connection was closed ({error})"))
+    } else if error.is_io_error() {
+        Fault::Away(error.to_string())
+    } else {
+        Fault::Refused(format!("what answers there does not speak Redis' protocol ({})", error.category()))
+    }
+}
+
+/// What to tell of an error of the server's, and what to do about it.
+pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault {
+    let details = error.details().unwrap_or_default();
+    let words = format!("{} {details}", error.code()).trim().to_owned();
+    let about = about.map(|key| format!("`{key}`: ")).unwrap_or_default();
+    let hint = match error.code() {
+        "LOADING" => return Fault::Away(format!("it is still loading its data ({words})")),
+        "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => return Fault::Away(words),
+        _ if details.contains("max number of clients") => return Fault::Away(words),
+        "NOAUTH" | "WRONGPASS" => "give the password in the URL, as in redis://:password@host or redis://user:password@host",
+        _ if details.starts_with("invalid password") => "give the right password in the URL, as in redis://:password@host",
+        "NOPERM" | "READONLY" => {
+            "unions and intersections are computed into temporary keys, so the user needs to read and write keys under the prefix, on a server that takes writes"
+        }
+        "WRONGTYPE" => "the key is not a bitmap: another program writes keys under this prefix",
+        "OOM" => "Redis has no memory left for temporary keys: raise maxmemory",
+        "MOVED" | "ASK" | "CROSSSLOT" => "this is a node of a cluster; a single server is needed",
+        "MISCONF" => "Redis cannot save to its disk and takes no writes",
+        _ => return Fault::Refused(format!("{about}{words}")),
+    };
+    Fault::Refused(format!("{about}{words} — {hint}"))
+}

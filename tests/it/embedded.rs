@@ -1,0 +1,373 @@
+//! The embedded store's own promises: what survives, what is refused, what is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cohortist::calendar::parse_moment;
+use cohortist::sets::{EventName, Key, Set};
+use cohortist::store::embedded::EmbeddedStore;
+use cohortist::store::{self, Mark, Options, Store, StoreError};
+
+/// Checkpoints after every few batches, so that every test meets them.
+fn hasty() -> Options {
+    Options { checkpoint_bytes: 20_000, cache_bytes: 1 << 20, ..Options::default() }
+}
+
+fn key(event: u64, day: u64) -> Key {
+    let at = parse_moment(&format!("2026-11-{:02}", day % 28 + 1)).unwrap();
+    Key::of_mark(&EventName::new(&format!("e{event}")).unwrap(), at, false).unwrap().last().unwrap()
+}
+
+/// A running history: operation `n` is always the same, so a store that holds the first `n` of them can be told from
+/// one that holds any other number.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct History(BTreeMap<Key, BTreeSet<u32>>);
+
+enum Operation {
+    Apply(Vec<Mark>),
+    Delete(Key),
+}
+
+fn operation(n: u64) -> Operation {
+    let mix = |salt: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 17;
+    if n % 97 == 96 {
+        return Operation::Delete(key(mix(1) % 4, mix(2) % 5));
+    }
+    let marks = (0..n % 6 + 1).map(|i| Mark {
+        key: key(mix(i) % 4, mix(i + 9) % 5),
+        user: u32::try_from(mix(i + 77) % 300_000).unwrap(),
+        value: mix(i + 5) % 9 != 0,
+    });
+    Operation::Apply(marks.collect())
+}
+
+impl History {
+    fn perform(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Apply(marks) => {
+                for mark in marks {
+                    let users = self.0.entry(mark.key.clone()).or_default();
+                    if mark.value {
+                        users.insert(mark.user)
+                    } else {
+                        users.remove(&mark.user)
+                    };
+                }
+            }
+            Operation::Delete(key) => {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn read(store: &dyn Store) -> Self {
+        let keys = store.keys("").unwrap();
+        History(
+            keys.into_iter()
+                .map(|k| {
+                    let users = store.members(&Set::Key(k.clone()), None, usize::MAX).unwrap();
+                    (k, users.into_iter().collect())
+                })
+                .collect(),
+        )
+    }
+}
+
+fn perform(store: &dyn Store, n: u64) {
+    match operation(n) {
+        Operation::Apply(marks) => store.apply(&marks).unwrap(),
+        Operation::Delete(key) => {
+            store.delete(&[key]).unwrap();
+        }
+    }
+}
+
+const CHILD: &str = "COHORTIST_TEST_CRASH_CHILD";
+
+/// Not a test of its own: what the crash test runs in another process, to kill it.
+#[test]
+fn crash_child() {
+    let Ok(task) = std::env::var(CHILD) else { return };
+    let (from, directory) = task.split_once(' ').unwrap();
+    let store = EmbeddedStore::open(Path::new(directory), &hasty()).unwrap();
+    let mut out = std::io::stdout().lock();
+    for n in from.parse::<u64>().unwrap().. {
+        perform(&store, n);
+        // The acknowledgement. One write, so that it is whole or not there.
+        out.write_all(format!("done {n}\n").as_bytes()).unwrap();
+        out.flush().unwrap();
+    }
+}
+
+#[test]
+fn kill_9_at_any_moment_loses_nothing_acknowledged_and_adds_nothing() {
+    // More rounds: COHORTIST_TEST_KILLS=1000 cargo test --test it kill_9
+    let rounds: u64 = std::env::var("COHORTIST_TEST_KILLS").map_or(60, |n| n.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let (mut done, mut history) = (0_u64, History::default());
+    let mut at_work = 0;
+    for round in 0..rounds {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{done} {}", path.display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut last = None;
+        let ends = (round * 7919) % 400 + 1;
+        let patience = Instant::now() + Duration::from_secs(60);
+        while last.is_none_or(|n| n < done + ends) {
+            let line = lines.next().expect("the child ended by itself").unwrap();
+            last = line.strip_prefix("done ").map(|n| n.parse::<u64>().unwrap()).or(last);
+            assert!(Instant::now() < patience);
+        }
+        // Somewhere inside the work that follows.
+        std::thread::sleep(Duration::from_micros(round * 131 % 5000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            last = line.strip_prefix("done ").map(|n| n.parse::<u64>().unwrap()).or(last);
+        }
+        let acknowledged = last.unwrap() + 1;
+        while done < acknowledged {
+            history.perform(&operation(done));
+            done += 1;
+        }
+        let store = EmbeddedStore::open(&path, &hasty()).unwrap();
+        let found = History::read(&store);
+        if found != history {
+            // The one operation under way when the end came may be there, whole, and nothing else.
+            history.perform(&operation(done));
+            done += 1;
+            at_work += 1;
+        }
+        assert_eq!(found, history, "round {round}, after {done} operations");
+    }
+    eprintln!("{rounds} kills, {done} operations, {at_work} times the operation under way had been logged");
+}
+
+#[test]
+fn checkpoints_and_reopening_change_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::default();
+    let mut store = Some(EmbeddedStore::open(directory.path(), &hasty()).unwrap());
+    for n in 0..4000 {
+        let open = store.as_ref().unwrap();
+        perform(open, n);
+        history.perform(&operation(n));
+        if n % 500 == 250 {
+            open.checkpoint().unwrap();
+        }
+        if n % 250 == 249 {
+            assert_eq!(History::read(open), history, "after {n}");
+        }
+        if n % 800 == 799 {
+            drop(store.take());
+            store = Some(EmbeddedStore::open(directory.path(), &hasty()).unwrap());
+            assert_eq!(History::read(store.as_ref().unwrap()), history, "reopened after {n}");
+        }
+    }
+    let logs = std::fs::read_dir(directory.path())
+        .unwrap()
+        .filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().starts_with("log-"));
+    assert!(logs.count() <= 2, "old logs are deleted");
+}
+
+#[test]
+fn readers_and_writers_at_once_see_whole_batches() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(EmbeddedStore::open(directory.path(), &hasty()).unwrap());
+    let (a, b) = (key(0, 0), key(1, 1));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for user in 0..3000_u32 {
+                let marks = [&a, &b].map(|key| Mark { key: key.clone(), user: user * 37, value: true });
+                store.apply(&marks).unwrap();
+            }
+        });
+        let mut seen = 0;
+        while !writer.is_finished() {
+            let mut plan = cohortist::sets::Plan::new();
+            plan.count_set(&Set::Key(a.clone()));
+            plan.count_set(&Set::Key(b.clone()));
+            plan.count_set(&(Set::Key(a.clone()) ^ Set::Key(b.clone())));
+            let counts = store.count(&plan).unwrap();
+            assert_eq!((counts[0], counts[2]), (counts[1], 0));
+            assert!(counts[0] >= seen);
+            seen = counts[0];
+        }
+    });
+    assert_eq!(store.members(&Set::Key(a), None, usize::MAX).unwrap().len(), 3000);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = EmbeddedStore::open(directory.path(), &hasty()).unwrap();
+    let error = store::open(directory.path().to_str().unwrap(), &hasty()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked(_)));
+    let text = error.to_string();
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+}
+
+#[test]
+fn a_directory_or_file_that_is_something_else_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("letter.txt");
+    std::fs::write(&file, "dear").unwrap();
+    for path in [directory.path(), &file] {
+        let error = EmbeddedStore::open(path, &hasty()).err().unwrap();
+        assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let missing = directory.path().join("new");
+    let error = EmbeddedStore::open(&missing, &Options { create: false, ..hasty() }).err().unwrap();
+    assert!(matches!(error, StoreError::Missing(_)), "{error}");
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_said_and_the_rest_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::default();
+    let mut history = History::default();
+    {
+        let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+        for n in 0..50 {
+            perform(&store, n);
+            history.perform(&operation(n));
+        }
+        assert!(store.describe().unwrap().notes.is_empty());
+    }
+    let log = directory.path().join("log-1");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+    file.write_all(b"\x20\0\0\0half an entry").unwrap();
+    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    assert_eq!(History::read(&store), history);
+    let notes = store.describe().unwrap().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("the last 17 bytes"), "{notes:?}");
+    // It is said once: the log goes on whole.
+    perform(&store, 50);
+    history.perform(&operation(50));
+    drop(store);
+    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    assert_eq!((History::read(&store), store.describe().unwrap().notes.len()), (history, 0));
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_not_a_smaller_number() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = EmbeddedStore::open(directory.path(), &hasty()).unwrap();
+        (0..500).for_each(|n| perform(&store, n));
+        store.checkpoint().unwrap();
+    }
+    let file = directory.path().join("bitmaps.redb");
+    let whole = std::fs::read(&file).unwrap();
+    let mut overwritten = whole.clone();
+    overwritten[8192..whole.len() / 2].fill(0xa5);
+    for damaged in [b"not a database at all".to_vec(), whole[..whole.len() / 2].to_vec(), overwritten] {
+        std::fs::write(&file, damaged).unwrap();
+        let outcome = EmbeddedStore::open(directory.path(), &hasty()).and_then(|store| {
+            for key in store.keys("")? {
+                store.members(&Set::Key(key), None, usize::MAX)?;
+            }
+            Ok(())
+        });
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+}
+
+/// Runs in a shell that allows no file much larger than the new database: to the program, a full disk.
+#[rstest::rstest]
+#[case::of_the_log(1 << 30)]
+#[case::of_the_checkpoint(100_000)]
+fn a_full_disk_is_said_and_what_was_acknowledged_stays(#[case] checkpoint_bytes: u64) {
+    const FULL: &str = "COHORTIST_TEST_FULL_DISK";
+    if let Ok(directory) = std::env::var(FULL) {
+        let options = Options { checkpoint_bytes, ..Options::default() };
+        let store = EmbeddedStore::open(Path::new(&directory), &options).unwrap();
+        for n in 0..1_000_000 {
+            // Far apart, so that many tiles and a large file come of it.
+            let user = u32::try_from(n).unwrap() * 30_000;
+            let marks: Vec<Mark> = (0..40).map(|i| Mark { key: key(i, n), user, value: true }).collect();
+            if let Err(error) = store.apply(&marks) {
+                // And again: the log was left whole, so this fails in the same clear way, or fits.
+                let again = store.apply(&marks);
+                println!("stopped after {n}: {error}; {}", again.is_err());
+                assert!(matches!(error, StoreError::Write { .. }), "{error:?}");
+                let half = store.contains(&[0, 39].map(|i| key(i, n)), user).unwrap();
+                assert_eq!(half, [false; 2], "no part of a refused batch shows");
+                // The process ends here without any farewell.
+                std::process::abort();
+            }
+        }
+        panic!("the disk never filled");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    drop(EmbeddedStore::open(&path, &Options::default()).unwrap());
+    let database = std::fs::metadata(path.join("bitmaps.redb")).unwrap().len();
+    let limit = database.max(600 * 1024) / 1024 + 200;
+    let output = Command::new("bash")
+        .args(["-c", &format!("trap '' XFSZ; ulimit -c 0; ulimit -f {limit}; exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().unwrap())
+        .args([std::thread::current().name().unwrap(), "--exact", "--nocapture"])
+        .env(FULL, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = said.split("stopped after ").nth(1).unwrap_or_else(|| panic!("{output:?}"));
+    let count: u32 = line.split(':').next().unwrap().parse().unwrap();
+    assert!(line.contains("Nothing of this batch was recorded") && line.contains("true"), "{line}");
+    assert!(count > 100, "{count}");
+    let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
+    for event in [0, 39] {
+        let days = (0..28).map(|day| Set::Key(key(event, day)));
+        let users = store.members(&Set::Or(days.collect()), None, usize::MAX).unwrap();
+        assert_eq!(users, (0..count).map(|n| n * 30_000).collect::<Vec<_>>());
+    }
+    assert!(store.describe().unwrap().notes.is_empty(), "the log was left whole");
+}
+
+#[test]
+fn several_sets_of_events_live_side_by_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
+    let theirs = ours.under(cohortist::sets::Prefix::new("bitmapist_"));
+    perform(&ours, 3);
+    assert!(theirs.keys("").unwrap().is_empty());
+    perform(&theirs, 4);
+    theirs.delete(&theirs.keys("").unwrap()).unwrap();
+    let mut history = History::default();
+    history.perform(&operation(3));
+    assert_eq!(History::read(&ours), history);
+}
+
+#[test]
+fn the_last_user_costs_no_more_than_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
+    let key = key(1, 1);
+    let set = Set::Key(key.clone());
+    for user in [0, 65_535, 65_536, u32::MAX] {
+        store.apply(&[Mark { key: key.clone(), user, value: true }]).unwrap();
+    }
+    store.checkpoint().unwrap();
+    assert_eq!(store.members(&set, None, 10).unwrap(), [0, 65_535, 65_536, u32::MAX]);
+    assert_eq!(store.members(&set, Some(65_536), 10).unwrap(), [u32::MAX]);
+    assert!(store.members(&set, Some(u32::MAX), 10).unwrap().is_empty());
+    assert_eq!(store.contains(&[key], u32::MAX).unwrap(), [true]);
+    let bytes: u64 = std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 8 << 20, "{bytes}");
+}

@@ -1,0 +1,8 @@
+//! One binary for all integration tests: real parts, found or named as missing, never skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod architecture;
+mod embedded;
+mod golden;
+mod pure;
+mod support;

@@ -1,0 +1,15 @@
+//! Every kind of store, fresh and empty.
+
+use std::sync::Arc;
+
+use cohortist::store::embedded::EmbeddedStore;
+use cohortist::store::{Options, Store};
+
+/// Runs a check on each kind of store.
+pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
+    check("in memory", Arc::new(EmbeddedStore::in_memory(&Options::default())));
+    // Small enough that nearly everything passes through checkpoints and the cache.
+    let options = Options { checkpoint_bytes: 20_000, cache_bytes: 1 << 20, ..Options::default() };
+    let directory = tempfile::tempdir().unwrap();
+    check("on disk", Arc::new(EmbeddedStore::open(directory.path(), &options).unwrap()));
+}
