@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+pub(super) use self::location::redacted;
+
 use self::capabilities::Capabilities;
 use self::connect::Pool;
 use self::execute::{Executor, Scratch};
