@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "COHORTIST_COLS", allow_negative_numbers = true)]
     cols: Option<u32>,
 
-    /// The first cohort is the period that holds this date
+    /// The first cohort is the period that holds this date, such as 2026-11-23
     #[arg(long, value_name = "DATE", env = "COHORTIST_FROM", value_parser = parse_date)]
     from: Option<NaiveDate>,
 
@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_AVERAGE", default_value = "weighted")]
     average: Averaging,
 
-    /// How to write it
+    /// For the terminal, a spreadsheet (a cohort a line), programs (a cell a line; everything in one object), or the curve
     #[arg(long, env = "COHORTIST_FORMAT", default_value = "table")]
     format: Format,
 
@@ -82,15 +82,10 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For the terminal
     Table,
-    /// A cohort a line, for spreadsheets
     Csv,
-    /// A cell a line, for programs
     Tidy,
-    /// One object with everything
     Json,
-    /// The curve
     Svg,
 }
 
