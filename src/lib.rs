@@ -56,6 +56,7 @@ pub mod reports;
 pub mod sets;
 pub mod store;
 mod tracker;
+pub mod web;
 
 pub use tracker::{Batch, Error, Extent, Members, Result, Systems, Tracker};
 

@@ -1,10 +1,14 @@
 //! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same numbers.
 
+pub mod axis;
+pub mod chart;
+pub mod colour;
 pub mod csv;
 pub mod json;
 #[cfg(test)]
 mod sample;
 pub mod text;
+pub mod words;
 
 use std::str::FromStr;
 

@@ -1,0 +1,93 @@
+//! Round ticks: the numbers people count in.
+
+use crate::calendar::Grain;
+
+/// An axis from 0 upwards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// Where it ends; never 0.
+    pub top: f64,
+    /// From 0 to `top`, evenly.
+    pub ticks: Vec<f64>,
+    /// Digits behind the point that tell the ticks apart.
+    pub decimals: usize,
+}
+
+impl Axis {
+    /// An axis for shares (0–1), in percent: 0/25/50/75/100, or fitted in round steps when none is above a half.
+    pub fn percent(greatest: f64) -> Self {
+        let greatest = if greatest.is_finite() { greatest * 100.0 } else { 0.0 };
+        if greatest <= 0.0 || greatest > 50.0 {
+            return Axis { top: 100.0, ticks: vec![0.0, 25.0, 50.0, 75.0, 100.0], decimals: 0 };
+        }
+        Self::fitted(greatest, 0.1)
+    }
+
+    /// An axis for counts: 0/500/1,000/1,500/2,000.
+    pub fn count(greatest: f64) -> Self {
+        Self::fitted(greatest, 1.0)
+    }
+
+    /// At most five steps of 1, 2 or 5 times a power of ten, none below `least`.
+    fn fitted(greatest: f64, least: f64) -> Self {
+        let mut step = least;
+        for factor in [2.0, 2.5, 2.0].into_iter().cycle().take(60) {
+            if step * 5.0 >= greatest {
+                break;
+            }
+            step *= factor;
+        }
+        let steps = (1..=5u8).find(|n| step * f64::from(*n) >= greatest).unwrap_or(5);
+        let decimals = usize::from(step < 1.0);
+        Axis { top: step * f64::from(steps), ticks: (0..=steps).map(|n| step * f64::from(n)).collect(), decimals }
+    }
+}
+
+/// Every how many periods an axis of `cols` columns is labelled: at most 15 labels, in units people count in.
+pub fn column_step(grain: Grain, cols: usize) -> usize {
+    let steps: &[usize] = match grain {
+        Grain::Hour => &[1, 2, 3, 6, 12, 24, 48, 72],
+        Grain::Day => &[1, 2, 7, 14, 28, 56],
+        Grain::Week => &[1, 2, 4, 13, 26, 52],
+        Grain::Month => &[1, 2, 3, 6, 12, 24, 36],
+        Grain::Year => &[1, 2, 5, 10, 20, 50],
+    };
+    steps.iter().copied().find(|step| cols.saturating_sub(1) / step < 15).unwrap_or(cols.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_ticks_are_round() {
+        let ticks = |greatest| Axis::percent(greatest).ticks;
+        assert_eq!(ticks(0.93), [0.0, 25.0, 50.0, 75.0, 100.0]);
+        assert_eq!(ticks(0.0), [0.0, 25.0, 50.0, 75.0, 100.0]);
+        assert_eq!(ticks(f64::NAN), [0.0, 25.0, 50.0, 75.0, 100.0]);
+        assert_eq!(ticks(0.44), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+        assert_eq!(ticks(0.03), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(Axis::percent(0.001).top, 0.1);
+    }
+
+    #[test]
+    fn count_ticks_are_round() {
+        let ticks = |greatest| Axis::count(greatest).ticks;
+        assert_eq!(ticks(1_719.0), [0.0, 500.0, 1_000.0, 1_500.0, 2_000.0]);
+        assert_eq!(ticks(0.0), [0.0, 1.0]);
+        assert_eq!(ticks(3.0), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(ticks(4_294_967_295.0), [0.0, 1e9, 2e9, 3e9, 4e9, 5e9]);
+    }
+
+    #[test]
+    fn column_labels_stay_few() {
+        assert_eq!(column_step(Grain::Day, 14), 1);
+        assert_eq!(column_step(Grain::Day, 31), 7);
+        assert_eq!(column_step(Grain::Hour, 24), 2);
+        assert_eq!(column_step(Grain::Week, 52), 4);
+        assert_eq!(column_step(Grain::Month, 0), 1);
+        for cols in 1..=400 {
+            assert!((cols - 1) / column_step(Grain::Week, cols) < 15);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Numbers, ranges and questions in words, the same wherever a table is shown.
+
+use chrono::{Datelike, TimeDelta};
+
+use crate::calendar::{Grain, Period};
+use crate::render::thousands;
+use crate::reports::retention::{Cell, Measure, State, Table};
+
+/// A share (0–1) as a percentage with one decimal: `27.4%`.
+pub fn percent(rate: f64) -> String {
+    format!("{:.1}%", rate * 100.0)
+}
+
+/// Both ends of an interval (0–1) in percent, without the sign: `25.1–29.8`.
+pub fn interval((low, high): (f64, f64)) -> String {
+    format!("{:.1}–{:.1}", low * 100.0, high * 100.0)
+}
+
+/// `1 cohort entry`, `17,669 cohort entries`.
+pub fn entries(count: u64) -> String {
+    format!("{} cohort {}", thousands(count), if count == 1 { "entry" } else { "entries" })
+}
+
+/// `person` or `people`.
+pub fn people(count: u64) -> String {
+    format!("{} {}", thousands(count), if count == 1 { "person" } else { "people" })
+}
+
+/// A text of at most `most` characters, its end replaced by `…` when it is longer.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov 2026`.
+pub fn when(period: Period) -> String {
+    match period.grain() {
+        Grain::Hour => format!("in the hour from {}", period.label()),
+        Grain::Day => format!("on {}", period.label()),
+        Grain::Week => format!("in the week {}", period.label()),
+        Grain::Month | Grain::Year => format!("in {}", period.label()),
+    }
+}
+
+/// When a column is: `on day 7`, `in week 1`, `on day 7 or later`.
+pub fn column(table: &Table, k: usize) -> String {
+    let grain = table.query.grain;
+    let preposition = if grain == Grain::Day { "on" } else { "in" };
+    let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
+    format!("{preposition} {grain} {k}{later}")
+}
+
+/// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.
+pub fn cell(table: &Table, cell: &Cell) -> String {
+    let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
+    let state = match cell.state {
+        State::Complete => "complete",
+        State::InProgress => "still in progress",
+    };
+    format!(
+        "{} of {}, {} (95% {}), came back {}{later}, {state}",
+        thousands(cell.retained),
+        people(cell.size),
+        percent(cell.rate()),
+        interval(cell.interval()),
+        when(cell.period),
+    )
+}
+
+/// The days, weeks … that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`. `None` without cohorts.
+pub fn range(table: &Table) -> Option<String> {
+    let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
+    let one = first == last;
+    Some(match table.query.grain {
+        _ if one => first.label(),
+        Grain::Hour => {
+            let (from, to) = (first.start(), last.start());
+            let day = if from.date_naive() == to.date_naive() { "%H:%M" } else { "%-d %b %Y, %H:%M" };
+            format!("{} – {}", from.format("%-d %b %Y, %H:%M"), to.format(day))
+        }
+        Grain::Month | Grain::Year => format!("{} – {}", first.label(), last.label()),
+        Grain::Day | Grain::Week => {
+            let (from, to) = (first.start().date_naive(), (last.end() - TimeDelta::days(1)).date_naive());
+            let format = match (from.year() == to.year(), from.month() == to.month()) {
+                (true, true) => "%-d",
+                (true, false) => "%-d %b",
+                (false, _) => "%-d %b %Y",
+            };
+            format!("{} – {}", from.format(format), to.format("%-d %b %Y"))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([0.0, 0.273_9, 1.0].map(percent), ["0.0%", "27.4%", "100.0%"]);
+        assert_eq!((people(1), entries(1_234)), ("1 person".into(), "1,234 cohort entries".into()));
+        assert_eq!((shortened("señal", 5), shortened("señales", 5)), ("señal".into(), "seña…".into()));
+    }
+}

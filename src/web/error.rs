@@ -1,0 +1,155 @@
+//! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own dress or as JSON.
+
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use serde_json::json;
+
+use crate::store::StoreError;
+use crate::web::pages::Shell;
+use crate::web::query::Problem;
+
+/// After how many seconds a client may try again when the store is away.
+pub const RETRY_SECONDS: &str = "2";
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// The query string has fields that cannot be understood.
+    #[error("the question cannot be answered as it is written")]
+    Query(Vec<Problem>),
+    /// There is no such page.
+    #[error("there is no such page")]
+    NotFound,
+    /// The page exists, the method does not.
+    #[error("this address can only be read (GET or HEAD)")]
+    Method,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A template failed, which no input should bring about.
+    #[error("the page could not be written: {0}")]
+    Render(#[from] askama::Error),
+    /// The work for this request ended without a result: it panicked, or the server is stopping.
+    #[error("the work on this request was broken off")]
+    BrokenOff,
+}
+
+impl From<crate::Error> for WebError {
+    fn from(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Store(error) => WebError::Store(error),
+            crate::Error::Query(error) => WebError::Query(vec![Problem::of_query(&error)]),
+            crate::Error::Calendar(error) => WebError::Query(vec![Problem::of_query(&error.into())]),
+        }
+    }
+}
+
+impl WebError {
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            WebError::Query(_) => StatusCode::BAD_REQUEST,
+            WebError::NotFound => StatusCode::NOT_FOUND,
+            WebError::Method => StatusCode::METHOD_NOT_ALLOWED,
+            WebError::Store(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Locked(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            WebError::Store(
+                StoreError::Write { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::NotAStore { .. }
+                | StoreError::Missing(_)
+                | StoreError::Url(_),
+            )
+            | WebError::Render(_)
+            | WebError::BrokenOff => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A headline, and what the reader can do.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            WebError::Query(_) => ("That question does not work yet", "Mend what is named below and ask again."),
+            WebError::NotFound => ("There is no page here", "The address may be mistyped, or from another version."),
+            WebError::Method => ("This address can only be read", "Open it with GET."),
+            WebError::Store(StoreError::Unreachable { .. }) => (
+                "The store does not answer",
+                "The numbers are there; cohortist cannot reach them just now. It tries anew with every request, so \
+                 load this page again once the store is back: nothing needs a restart.",
+            ),
+            WebError::Store(StoreError::Refused { .. }) => {
+                ("The store refuses", "It answers, but not this question. Its own words are below.")
+            }
+            WebError::Store(StoreError::Locked(_)) => {
+                ("The store is in use", "Another process has it open. End that one, or wait for it.")
+            }
+            WebError::Store(
+                StoreError::Write { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::NotAStore { .. }
+                | StoreError::Missing(_)
+                | StoreError::Url(_),
+            ) => ("The store cannot be read", "What it said is below, and in the server's log."),
+            WebError::Render(_) | WebError::BrokenOff => {
+                ("Something broke", "This is a fault of cohortist. The server's log says more.")
+            }
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    shell: Shell,
+    status: u16,
+    headline: &'a str,
+    advice: &'a str,
+    said: String,
+    problems: &'a [Problem],
+    /// Where the form with these fields is, when a form can mend it.
+    form: Option<String>,
+}
+
+/// The response of a result; an error becomes JSON on `.json` routes and probes, and a page elsewhere.
+pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
+    let error = match result {
+        Ok(response) => return response,
+        Err(error) => error,
+    };
+    let status = error.status();
+    if status.is_server_error() {
+        tracing::error!(path = request.path(), status = status.as_u16(), "{error}");
+    }
+    let mut response = HttpResponse::build(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.insert_header((RETRY_AFTER, RETRY_SECONDS));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.insert_header((ALLOW, format!("{}, {}", Method::GET, Method::HEAD)));
+    }
+    let problems = match &error {
+        WebError::Query(problems) => problems.as_slice(),
+        _ => &[],
+    };
+    if request.path().ends_with(".json") {
+        let fields: Vec<_> = problems
+            .iter()
+            .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
+            .collect();
+        let body = json!({ "error": { "status": status.as_u16(), "message": error.to_string(), "fields": fields } });
+        return response.json(body);
+    }
+    let (headline, advice) = error.words();
+    let form = (!problems.is_empty()).then(|| format!("/retention?{}", request.query_string()));
+    let said = match &error {
+        WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
+        other => other.to_string(),
+    };
+    let page = ErrorPage { shell: Shell::bare(), status: status.as_u16(), headline, advice, said, problems, form };
+    match page.render() {
+        Ok(html) => response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html),
+        Err(_) => response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(error.to_string()),
+    }
+}

@@ -1,0 +1,258 @@
+//! The table and its figures, in the words of the page.
+
+use crate::calendar::Grain;
+use crate::render::{Show, colour, many, thousands, words};
+use crate::reports::figures::Figures;
+use crate::reports::retention::{Average, Averaging, Cell, Row, State, Table};
+
+/// One figure above the chart.
+#[derive(Debug)]
+pub struct Tile {
+    /// The number; `None` when there is none yet.
+    pub value: Option<String>,
+    /// What it is.
+    pub label: String,
+    /// How far it can be trusted.
+    pub note: String,
+}
+
+/// The four figures of a table.
+pub fn tiles(table: &Table) -> Vec<Tile> {
+    let figures = Figures::of(table);
+    let grain = table.query.grain;
+    let came_back = |figure: Option<(usize, Average)>, otherwise: usize| match figure {
+        Some((k, average)) => Tile {
+            value: Some(words::percent(average.rate)),
+            label: format!("came back {}", words::column(table, k)),
+            note: trust(&average),
+        },
+        None => Tile {
+            value: None,
+            label: format!("came back {}", words::column(table, otherwise)),
+            note: "no complete period yet".to_owned(),
+        },
+    };
+    let change = match figures.change {
+        Some(change) => Tile {
+            value: Some(format!("{:+.1} pt", change.points()).replace('-', "−")),
+            label: format!(
+                "{grain} {}, newer {} vs the {} before",
+                change.column,
+                many(len(change.newer_cohorts), "cohort"),
+                change.older_cohorts
+            ),
+            note: format!("{} → {}", words::percent(change.older), words::percent(change.newer)),
+        },
+        None => Tile {
+            value: None,
+            label: format!("change on {grain} 1, newer cohorts vs older"),
+            note: "needs two complete cohorts".to_owned(),
+        },
+    };
+    let size = match figures.size {
+        Some((median, least, most)) => Tile {
+            value: Some(thousands(median)),
+            label: "people in a median cohort".to_owned(),
+            note: format!("{} – {}", thousands(least), thousands(most)),
+        },
+        None => Tile {
+            value: None,
+            label: "people in a median cohort".to_owned(),
+            note: "no complete cohort yet".to_owned(),
+        },
+    };
+    let later = match grain {
+        Grain::Hour => 12,
+        Grain::Day => 7,
+        Grain::Week => 4,
+        Grain::Month => 3,
+        Grain::Year => 2,
+    };
+    vec![came_back(figures.next, 1), came_back(figures.later, later), change, size]
+}
+
+/// How many cohorts stand behind an average, and how wide its interval is.
+fn trust(average: &Average) -> String {
+    let cohorts = many(average.cohorts.into(), "complete cohort");
+    match average.interval {
+        Some((low, high)) => format!("{cohorts} · ±{:.1}", (high - low) / 2.0 * 100.0),
+        None => cohorts,
+    }
+}
+
+fn len(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// One cell that has a number.
+#[derive(Debug)]
+pub struct Number {
+    /// The step of the heat ramp, 0–100.
+    pub heat: u8,
+    /// Whether the number can still change.
+    pub running: bool,
+    /// The number.
+    pub text: String,
+    /// The whole sentence.
+    pub name: String,
+}
+
+/// One cohort's line.
+#[derive(Debug)]
+pub struct Line {
+    /// Its period, without the year where narrow places leave that out.
+    pub label: String,
+    /// The year, where it can be left out.
+    pub year: String,
+    /// How many people.
+    pub size: String,
+    /// Whether that can still grow.
+    pub running: bool,
+    /// Whether nobody is in it.
+    pub empty: bool,
+    /// Its numbers; a `None` between them has not begun.
+    pub numbers: Vec<Option<Number>>,
+    /// How many columns behind them have not begun.
+    pub future: usize,
+}
+
+/// One column of the average row.
+#[derive(Debug)]
+pub struct Mean {
+    /// The average.
+    pub number: Number,
+    /// Of how many cohorts.
+    pub cohorts: u32,
+}
+
+/// The grid.
+#[derive(Debug)]
+pub struct Grid {
+    /// What it is, for those who do not see it.
+    pub caption: String,
+    /// `Day`
+    pub unit: String,
+    /// `day`
+    pub grain: &'static str,
+    /// The starting segment.
+    pub cohort: String,
+    /// How many columns.
+    pub cols: usize,
+    /// `Weighted average`
+    pub average: &'static str,
+    /// The people behind the averages.
+    pub entries: String,
+    /// The average row; `None` for a column without a complete cell.
+    pub means: Vec<Option<Mean>>,
+    /// The cohorts, newest first.
+    pub lines: Vec<Line>,
+    /// Whether any number shown can still change.
+    pub running: bool,
+    /// Why the average row has no interval, or what its interval stands on.
+    pub statement: String,
+}
+
+impl Grid {
+    /// The grid of a table.
+    pub fn new(table: &Table, show: Show) -> Self {
+        let grain = table.query.grain;
+        let average = match table.query.averaging {
+            Averaging::Weighted => "Weighted average",
+            Averaging::Simple => "Simple average",
+        };
+        let what = if show == Show::Percent { "Share" } else { "Number of people" };
+        let means = table.averages.iter().enumerate().map(|(k, a)| Some(mean(table, k, &(*a)?, average)));
+        Grid {
+            caption: format!(
+                "{what} of each {} cohort of {} that came back to {}, newest cohort first",
+                grain.adjective(),
+                table.query.cohort,
+                table.query.returning
+            ),
+            unit: match grain {
+                Grain::Hour => "Hour",
+                Grain::Day => "Day",
+                Grain::Week => "Week",
+                Grain::Month => "Month",
+                Grain::Year => "Year",
+            }
+            .to_owned(),
+            grain: grain.as_str(),
+            cohort: table.query.cohort.to_string(),
+            cols: table.averages.len(),
+            average,
+            entries: thousands(table.complete_entries),
+            means: means.collect(),
+            lines: table.rows.iter().rev().map(|row| line(table, row, show)).collect(),
+            running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
+            statement: statement(table),
+        }
+    }
+}
+
+fn mean(table: &Table, k: usize, average: &Average, name: &str) -> Mean {
+    let interval = average.interval.map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
+    Mean {
+        number: Number {
+            heat: colour::step(average.rate),
+            running: false,
+            text: words::percent(average.rate),
+            name: format!(
+                "{name} of {}: {} of {}, {}{interval}, came back {}",
+                many(average.cohorts.into(), "complete cohort"),
+                thousands(average.retained),
+                words::people(average.size),
+                words::percent(average.rate),
+                words::column(table, k),
+            ),
+        },
+        cohorts: average.cohorts,
+    }
+}
+
+fn line(table: &Table, row: &Row, show: Show) -> Line {
+    let number = |cell: &Cell| Number {
+        heat: colour::step(cell.rate()),
+        running: cell.state == State::InProgress,
+        text: match show {
+            Show::Percent => words::percent(cell.rate()),
+            Show::Count => thousands(cell.retained),
+        },
+        name: words::cell(table, cell),
+    };
+    let label = row.period.label();
+    // A day keeps its weekday in narrow places and loses its year.
+    let year = match (row.period.grain(), label.rsplit_once(' ')) {
+        (Grain::Day, Some((_, year))) => format!(" {year}"),
+        _ => String::new(),
+    };
+    let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    Line {
+        label: label.strip_suffix(&year).unwrap_or(&label).to_owned(),
+        year,
+        size: thousands(row.size),
+        running: row.state == State::InProgress,
+        empty: row.size == 0,
+        numbers: row.cells[..begun].iter().map(|cell| cell.as_ref().map(number)).collect(),
+        future: row.cells.len() - begun,
+    }
+}
+
+fn statement(table: &Table) -> String {
+    if table.averages.iter().all(Option::is_none) {
+        return String::new();
+    }
+    match table.query.averaging {
+        Averaging::Simple => {
+            "The simple average is the mean of the cohorts' rates; an interval belongs to the weighted one.".to_owned()
+        }
+        Averaging::Weighted if table.is_disjoint() => {
+            "No one is in two cohorts, so the 95% interval of the average is Wilson's over all of them.".to_owned()
+        }
+        Averaging::Weighted => format!(
+            "The average has no 95% interval because its cohorts overlap: {} stand behind {}.",
+            words::people(table.complete_people),
+            words::entries(table.complete_entries)
+        ),
+    }
+}

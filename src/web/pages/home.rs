@@ -1,0 +1,59 @@
+//! `/`: on to the question a newcomer would ask first.
+
+use actix_web::http::header::LOCATION;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::sets::{EventName, Segment};
+use crate::web::error::answer;
+use crate::web::query::Asked;
+use crate::web::{State, block};
+
+/// Names under which products record that somebody joined, best first.
+const JOINING: [&str; 8] = ["signup", "sign_up", "signed_up", "register", "registered", "join", "created", "install"];
+
+/// Names under which products record that somebody was there, best first.
+const BEING_THERE: [&str; 8] = ["active", "activity", "login", "visit", "session", "open", "pageview", "seen"];
+
+/// Redirects to `/retention` with the default question; without one when nothing was recorded yet.
+pub async fn get(request: HttpRequest, state: Data<State>) -> HttpResponse {
+    let location = block(&state, |state| {
+        let events = state.tracker.events("")?;
+        Ok(default_question(&events)
+            .map_or("/retention".to_owned(), |asked| format!("/retention?{}", asked.canonical())))
+    });
+    let found = |to: String| HttpResponse::Found().insert_header((LOCATION, to)).finish();
+    answer(&request, location.await.map(found))
+}
+
+/// signup → active where both exist, otherwise the two events that look most like them. `None` without events.
+pub fn default_question(events: &[EventName]) -> Option<Asked> {
+    // `plan:pro` is more likely what somebody *is* than what somebody did.
+    let did: Vec<&EventName> = events.iter().filter(|name| !name.as_str().contains(':')).collect();
+    let did = if did.is_empty() { events.iter().collect() } else { did };
+    let like = |words: &[&str]| {
+        words.iter().find_map(|word| did.iter().copied().find(|name| name.as_str().eq_ignore_ascii_case(word)))
+    };
+    let cohort = like(&JOINING).or_else(|| like(&BEING_THERE)).or(did.first().copied())?;
+    let returning = like(&BEING_THERE).or_else(|| did.iter().copied().find(|name| *name != cohort)).unwrap_or(cohort);
+    Some(Asked::new(Segment::event(cohort), Segment::event(returning)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_question_is_the_most_sensible_one() {
+        let asked = |names: &[&str]| {
+            let events: Vec<EventName> = names.iter().map(|n| EventName::new(n).unwrap()).collect();
+            default_question(&events).map(|asked| format!("{} → {}", asked.cohort, asked.returning))
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["a", "active", "signup"]).as_deref(), Some("signup → active"));
+        assert_eq!(asked(&["Active", "song"]).as_deref(), Some("Active → Active"));
+        assert_eq!(asked(&["country:US", "purchase"]).as_deref(), Some("purchase → purchase"));
+        assert_eq!(asked(&["plan:pro", "plan:free"]).as_deref(), Some("plan:pro → plan:free"));
+        assert_eq!(asked(&["one", "two"]).as_deref(), Some("one → two"));
+    }
+}

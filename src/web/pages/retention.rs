@@ -1,0 +1,290 @@
+//! `/retention`: form, figures, curve and table; and the same question as a file.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+
+use crate::calendar::Grain;
+use crate::render::{self, Show, chart, words};
+use crate::reports::retention::Table;
+use crate::sets::EventName;
+use crate::store::StoreInfo;
+use crate::web::error::{WebError, answer};
+use crate::web::pages::form::Form;
+use crate::web::pages::grid::{Grid, Tile, tiles};
+use crate::web::pages::{Shell, home};
+use crate::web::query::{Asked, Problem, Typed};
+use crate::web::{State, block};
+
+/// The most similar names offered for one that was never recorded.
+const MAX_SIMILAR: usize = 3;
+
+/// The ways a table leaves the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dress {
+    /// What the page shows.
+    Csv,
+    /// A line per cell.
+    Tidy,
+    /// One object.
+    Json,
+    /// The curve alone.
+    Svg,
+}
+
+impl Dress {
+    /// All of them, in the order of their links.
+    pub const ALL: [Dress; 4] = [Dress::Csv, Dress::Tidy, Dress::Json, Dress::Svg];
+
+    /// Its address.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Dress::Csv => "/retention.csv",
+            Dress::Tidy => "/retention.tidy.csv",
+            Dress::Json => "/retention.json",
+            Dress::Svg => "/retention.svg",
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Dress::Csv => "CSV",
+            Dress::Tidy => "Tidy CSV",
+            Dress::Json => "JSON",
+            Dress::Svg => "SVG",
+        }
+    }
+
+    /// Content type, and whether a browser should save rather than show it.
+    const fn content(self) -> (&'static str, &'static str) {
+        match self {
+            Dress::Csv | Dress::Tidy => ("text/csv; charset=utf-8; header=present", "attachment"),
+            Dress::Json => ("application/json", "inline"),
+            Dress::Svg => ("image/svg+xml", "inline"),
+        }
+    }
+
+    fn file_name(self, table: &Table) -> String {
+        let ending = match self {
+            Dress::Csv => "csv",
+            Dress::Tidy => "tidy.csv",
+            Dress::Json => "json",
+            Dress::Svg => "svg",
+        };
+        format!("{}.{ending}", render::file_stem(table))
+    }
+
+    fn body(self, table: &Table, show: Show) -> String {
+        match self {
+            Dress::Csv => render::csv::wide(table, show),
+            Dress::Tidy => render::csv::tidy(table),
+            Dress::Json => format!("{:#}\n", render::json::table(table)),
+            Dress::Svg => chart::svg(table),
+        }
+    }
+}
+
+/// A link to a file with the same question.
+struct Export {
+    href: String,
+    label: &'static str,
+}
+
+/// Something to know before reading the table.
+struct Notice {
+    text: String,
+    /// Words and address of questions that may have been meant.
+    instead: Vec<(String, String)>,
+}
+
+/// The answer to a question.
+struct Report {
+    cohort: String,
+    cohort_and: Vec<String>,
+    returning: String,
+    returning_and: Vec<String>,
+    facts: Vec<String>,
+    /// The canonical address of this page.
+    link: String,
+    exports: Vec<Export>,
+    tiles: Vec<Tile>,
+    curve: String,
+    curve_caption: String,
+    sizes: String,
+    grain: Grain,
+    grid: Grid,
+}
+
+#[derive(Template)]
+#[template(path = "retention.html")]
+struct Page {
+    shell: Shell,
+    title: String,
+    form: Form,
+    notices: Vec<Notice>,
+    report: Option<Report>,
+}
+
+#[derive(Template)]
+#[template(path = "welcome.html")]
+struct Welcome {
+    shell: Shell,
+    store: StoreInfo,
+}
+
+/// `/retention`
+pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
+    let typed = Typed::read(request.query_string());
+    if typed.export_csv
+        && let Ok(asked) = typed.check()
+    {
+        let to = format!("{}?{}", Dress::Csv.path(), asked.canonical());
+        return HttpResponse::Found().insert_header((LOCATION, to)).finish();
+    }
+    let written = block(&state, move |state| written(state, typed)).await;
+    let html = |(status, html): (StatusCode, String)| {
+        HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
+    };
+    answer(&request, written.map(html))
+}
+
+/// `/retention.csv` and its siblings.
+pub async fn file(request: HttpRequest, state: Data<State>, dress: Dress) -> HttpResponse {
+    let typed = Typed::read(request.query_string());
+    let written = block(&state, move |state| {
+        let asked = asked(&typed, || Ok(state.tracker.events("")?))?;
+        let table = state.tracker.retention(&asked.query(), state.clock.now())?;
+        Ok((dress.file_name(&table), dress.body(&table, asked.show)))
+    });
+    let (content_type, disposition) = dress.content();
+    let respond = |(name, body): (String, String)| {
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, content_type))
+            .insert_header((CONTENT_DISPOSITION, format!("{disposition}; filename=\"{name}\"")))
+            .body(body)
+    };
+    answer(&request, written.await.map(respond))
+}
+
+/// The question that was typed, or the default one when no event was named.
+fn asked(typed: &Typed, events: impl FnOnce() -> Result<Vec<EventName>, WebError>) -> Result<Asked, WebError> {
+    let mut typed = typed.clone();
+    if typed.asks_nothing()
+        && let Some(default) = home::default_question(&events()?)
+    {
+        typed.cohort = default.cohort.to_string();
+        typed.returning = default.returning.to_string();
+    }
+    typed.check().map_err(WebError::Query)
+}
+
+fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebError> {
+    let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
+    let shell = Shell::new(&store, &events);
+    if typed.asks_nothing() {
+        match home::default_question(&events) {
+            Some(default) => {
+                typed.cohort = default.cohort.to_string();
+                typed.returning = default.returning.to_string();
+            }
+            None => return Ok((StatusCode::OK, Welcome { shell, store }.render()?)),
+        }
+    }
+    let answered = typed.check().and_then(|asked| {
+        let question = asked.query().at(state.clock.now()).map_err(|e| vec![Problem::of_query(&e)])?;
+        Ok((asked, question))
+    });
+    let (asked, question) = match answered {
+        Ok(answered) => answered,
+        Err(problems) => {
+            let form = Form::new(&typed, None, &problems, &events);
+            let title = "Retention".to_owned();
+            let page = Page { shell, title, form, notices: Vec::new(), report: None };
+            return Ok((StatusCode::BAD_REQUEST, page.render()?));
+        }
+    };
+    let counts = state.tracker.store().count(question.plan())?;
+    let table = question.table(&counts);
+    let page = Page {
+        shell,
+        title: render::title(&table),
+        form: Form::new(&typed, Some(&asked), &[], &events),
+        notices: notices(&asked, &table, &events),
+        report: Some(report(&asked, &table)),
+    };
+    Ok((StatusCode::OK, page.render()?))
+}
+
+fn report(asked: &Asked, table: &Table) -> Report {
+    let canonical = asked.canonical();
+    let texts = |list: &[crate::sets::Segment]| list.iter().map(ToString::to_string).collect();
+    let entries = if table.people < table.entries {
+        format!("{} by {}", words::entries(table.entries), words::people(table.people))
+    } else {
+        words::entries(table.entries)
+    };
+    let range = words::range(table);
+    let facts = range
+        .map(|range| format!("{range}, {} cohorts", asked.grain.adjective()))
+        .into_iter()
+        .chain([entries, format!("as of {} UTC", table.now.format("%a %-d %b %Y, %H:%M"))]);
+    Report {
+        cohort: asked.cohort.to_string(),
+        cohort_and: texts(&asked.cohort_and),
+        returning: asked.returning.to_string(),
+        returning_and: texts(&asked.returning_and),
+        facts: facts.collect(),
+        link: format!("/retention?{canonical}"),
+        exports: Dress::ALL
+            .map(|dress| Export { href: format!("{}?{canonical}", dress.path()), label: dress.label() })
+            .into(),
+        tiles: tiles(table),
+        curve: chart::curve(table),
+        curve_caption: chart::curve_caption(table),
+        sizes: chart::sizes(table),
+        grain: asked.grain,
+        grid: Grid::new(table, asked.show),
+    }
+}
+
+fn notices(asked: &Asked, table: &Table, events: &[EventName]) -> Vec<Notice> {
+    let mut unknown: Vec<&EventName> = asked.segments().flat_map(|s| s.names()).collect();
+    unknown.retain(|name| events.binary_search(name).is_err());
+    unknown.sort_unstable();
+    unknown.dedup();
+    let all_known = unknown.is_empty();
+    let mut notices: Vec<Notice> = unknown
+        .into_iter()
+        .map(|name| Notice {
+            text: format!("Nothing was ever recorded for `{name}`."),
+            instead: similar(name, events)
+                .into_iter()
+                .map(|other| (other.to_string(), format!("/retention?{}", asked.renamed(name, other).canonical())))
+                .collect(),
+        })
+        .collect();
+    if all_known && table.rows.is_empty() {
+        notices.push(Notice { text: "These dates hold no cohort.".to_owned(), instead: Vec::new() });
+    } else if all_known && table.is_empty() {
+        let hours =
+            if table.query.grain == Grain::Hour { " Hours are only kept for marks made with `--hourly`." } else { "" };
+        let range = words::range(table).unwrap_or_default();
+        let text = format!("Nobody did `{}` in {range}.{hours}", table.query.cohort);
+        notices.push(Notice { text, instead: Vec::new() });
+    }
+    notices
+}
+
+/// The recorded names most like one that was not.
+fn similar<'a>(name: &EventName, events: &'a [EventName]) -> Vec<&'a EventName> {
+    let wanted = name.as_str().to_lowercase();
+    let mut scored: Vec<(f64, &EventName)> = events
+        .iter()
+        .map(|event| (strsim::jaro_winkler(&wanted, &event.as_str().to_lowercase()), event))
+        .filter(|(score, _)| *score > 0.82)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(MAX_SIMILAR).map(|(_, event)| event).collect()
+}
