@@ -14,18 +14,25 @@ use crate::support::model::{Model, key, marks, marks_of, set, sets};
 /// An opened store, with whatever must live as long as it: a server, a directory.
 pub type Opened = (Arc<dyn Store>, Box<dyn std::any::Any>);
 
-/// The tests for one kind of store: `contract!(redis, || open());` makes a module of them.
+/// The tests for one kind of store: `contract!(redis, || open());` makes a module of them. `contract!(small …)` leaves
+/// out those with bitmaps of half a gigabyte.
 macro_rules! contract {
-    ($name:ident, $open:expr) => {
+    (small $name:ident, $open:expr) => {
         mod $name {
             $crate::store_contract::contract!(@each $open;
                 marks_are_found_again clearing_leaves_an_empty_bitmap an_unknown_bitmap_is_empty the_last_mark_wins
-                empty_batches_are_fine the_greatest_id_is_a_user counts_follow_the_algebra
-                a_difference_keeps_users_beyond_the_end a_complement_ends_with_the_bitmap shared_nodes_are_counted_right
-                members_come_in_pages members_of_expressions_come_in_pages keys_are_listed_by_the_beginning_of_names
+                empty_batches_are_fine counts_follow_the_algebra a_difference_keeps_users_beyond_the_end
+                a_complement_ends_with_the_bitmap shared_nodes_are_counted_right members_come_in_pages
+                members_of_expressions_come_in_pages keys_are_listed_by_the_beginning_of_names
                 strange_names_are_names_like_others deleting_says_how_many sweeping_leaves_bitmaps_alone
                 a_store_describes_itself batches_come_whole random_sets_are_as_in_the_model
                 random_marks_are_as_in_the_model);
+        }
+    };
+    ($name:ident, $open:expr) => {
+        mod $name {
+            $crate::store_contract::contract!(small small, $open);
+            $crate::store_contract::contract!(@each $open; the_greatest_id_is_a_user);
         }
     };
     (@each $open:expr; $($test:ident)*) => {
@@ -119,15 +126,16 @@ pub fn empty_batches_are_fine(open: Open) {
 pub fn the_greatest_id_is_a_user(open: Open) {
     let (store, _guard) = open();
     let top = UserId::MAX;
+    // One such bitmap only: it takes half a gigabyte in Redis.
     store.apply(&marks_of("a_u", [0, 65_535, 65_536, top - 9, top - 1, top])).unwrap();
-    store.apply(&marks_of("b_u", [0, top])).unwrap();
-    assert_eq!(store.contains(&[key("a_u"), key("b_u")], top).unwrap(), [true, true]);
-    assert_eq!(store.contains(&[key("a_u"), key("b_u")], top - 1).unwrap(), [true, false]);
-    assert_eq!(all(&*store, &(set("a_u") & set("b_u"))), [0, top]);
+    store.apply(&marks_of("b_u", [0, 9])).unwrap();
+    assert_eq!(store.contains(&[key("a_u"), key("b_u")], top).unwrap(), [true, false]);
+    assert_eq!(store.contains(&[key("a_u"), key("b_u")], top - 2).unwrap(), [false, false]);
     assert_eq!(store.members(&set("a_u"), Some(65_536), 10).unwrap(), [top - 9, top - 1, top]);
     assert_eq!(store.members(&set("a_u"), Some(top - 1), 10).unwrap(), [top]);
     assert!(store.members(&set("a_u"), Some(top), 10).unwrap().is_empty());
-    assert_eq!(count(&*store, &(set("a_u") - set("b_u"))), 4);
+    assert_eq!(count(&*store, &(set("a_u") ^ set("b_u"))), 6);
+    assert_eq!(store.members(&(set("a_u") | set("b_u")), Some(9), 9).unwrap(), [65_535, 65_536, top - 9, top - 1, top]);
 }
 
 pub fn counts_follow_the_algebra(open: Open) {
@@ -151,7 +159,7 @@ pub fn counts_follow_the_algebra(open: Open) {
     ] {
         plan.count_set(&expression);
     }
-    assert_eq!(store.count(&plan).unwrap(), [500, 1500, 1000, 500, 500, 250, 750, 750, 1250, 1000]);
+    assert_eq!(store.count(&plan).unwrap(), [500, 1500, 1000, 500, 500, 250, 750, 750, 1500, 1000]);
 }
 
 pub fn a_difference_keeps_users_beyond_the_end(open: Open) {
@@ -237,7 +245,8 @@ pub fn members_of_expressions_come_in_pages(open: Open) {
 
 pub fn keys_are_listed_by_the_beginning_of_names(open: Open) {
     let (store, _guard) = open();
-    for text in ["song:played_2026-11-3", "song:played_W2026-45", "song_u", "songs_2026-11", "so_2026-1-1-5", "other_u"] {
+    for text in ["song:played_2026-11-3", "song:played_W2026-45", "song_u", "songs_2026-11", "so_2026-1-1-5", "other_u"]
+    {
         store.apply(&marks_of(text, [1])).unwrap();
     }
     let listed = |start: &str| names(&store.keys(start).unwrap());
@@ -252,8 +261,28 @@ pub fn keys_are_listed_by_the_beginning_of_names(open: Open) {
 pub fn strange_names_are_names_like_others(open: Open) {
     let (store, _guard) = open();
     let strange = [
-        "*", "?", "[a-z]", "a|b", "a\\b", "^", "🎵 played", "<script>alert(1)</script>", "x_2026-1", "x_2026-1-1", "u",
-        "_", "a_u", "'; --", "{tag}", "naïve", "a b", "]", "[", "-", "bitop", "\\*",
+        "*",
+        "?",
+        "[a-z]",
+        "a|b",
+        "a\\b",
+        "^",
+        "🎵 played",
+        "<script>alert(1)</script>",
+        "x_2026-1",
+        "x_2026-1-1",
+        "u",
+        "_",
+        "a_u",
+        "'; --",
+        "{tag}",
+        "naïve",
+        "a b",
+        "]",
+        "[",
+        "-",
+        "bitop",
+        "\\*",
     ];
     for (user, name) in (1..).zip(strange) {
         let event = EventName::new(name).unwrap();

@@ -107,7 +107,10 @@ mod tests {
             "redis+unix:///run/redis.sock?pass=secret&db=x",
         ] {
             let error = Address::parse(text).err().unwrap().to_string();
-            assert!(error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"), "{error}");
+            assert!(
+                error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"),
+                "{error}"
+            );
         }
     }
 

@@ -95,8 +95,15 @@ pub fn marks_of(key_text: &str, users: impl IntoIterator<Item = UserId>) -> Vec<
 }
 
 /// The bitmaps random marks go into; random sets name one more that nobody ever marks.
-const KEYS: [&str; 7] =
-    ["active_2026-11-1", "active_2026-11-2", "active_W2026-45", "song:played_2026-11-1", "premium_u", "x_y_u", "gone_u"];
+const KEYS: [&str; 7] = [
+    "active_2026-11-1",
+    "active_2026-11-2",
+    "active_W2026-45",
+    "song:played_2026-11-1",
+    "premium_u",
+    "x_y_u",
+    "gone_u",
+];
 
 /// Few enough beyond the first thousands for complements in plain sets to stay quick.
 fn ids() -> impl Strategy<Value = UserId> {
