@@ -18,9 +18,9 @@ contract!(in_memory, || {
     let store = cohortist::store::embedded::EmbeddedStore::in_memory(&cohortist::store::Options::default());
     (std::sync::Arc::new(store) as _, Box::new(()) as _)
 });
-contract!(on_disk, || super::on_disk(20_000));
+contract!(on_disk, || crate::embedded::on_disk(20_000));
 // A checkpoint is always under way.
-contract!(on_disk_written_at_once, || super::on_disk(1));
+contract!(on_disk_written_at_once, || crate::embedded::on_disk(1));
 
 fn on_disk(checkpoint_bytes: u64) -> Opened {
     let directory = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ impl RedisServer {
     /// A connection for raw commands.
     pub fn connection(&self) -> redis::Connection {
         let password = self.password.as_ref().map(|p| format!("?pass={p}")).unwrap_or_default();
-        redis::Client::open(self.url() + &password).unwrap().get_connection().unwrap()
+        redis::Client::open(format!("{}{password}", self.url())).unwrap().get_connection().unwrap()
     }
 
     /// All keys there are, sorted.
