@@ -125,7 +125,7 @@ impl Config {
                 if tally.records == 0 { Err(Said.into()) } else { Ok(()) }
             }
             Err(error) if tally.records == 0 => Err(anyhow!("{error:#}. Nothing was imported")),
-            Err(error) => Err(anyhow!("{error:#}. {} before that imported", were(tally.records))),
+            Err(error) => Err(anyhow!("{error:#}. {} imported, nothing after it", were(tally.records))),
         }
     }
 
@@ -167,7 +167,11 @@ fn failed(file: &str, problem: Problem) -> anyhow::Error {
 }
 
 fn were(records: u64) -> String {
-    if records == 1 { "The 1 record".to_owned() } else { format!("The {} records", thousands(records)) }
+    if records == 1 {
+        "The 1 record before that is".to_owned()
+    } else {
+        format!("The {} records before that are", thousands(records))
+    }
 }
 
 /// An import under way.

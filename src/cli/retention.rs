@@ -19,15 +19,16 @@ const EXAMPLES: &str = "\
 EXAMPLES
   cohortist retention signup active                            the last 14 days
   cohortist retention signup active --by week --as count       12 weeks, in people
-  cohortist retention signup 'active & !ios@ever' --by month   & and, | or, ^ either, & ! and not, NAME@ever undated
-  cohortist retention signup active --measure on_or_after      who came back on that day or any later one shown
+  cohortist retention signup 'active & !ios@ever' --by month   & and, | or, ^ either, & ! and not
+  cohortist retention signup active --measure on_or_after      back on that day or any later one
   cohortist retention signup active --from 2026-10-01 --to 2026-10-31 --cols 8
   cohortist retention signup active --format csv > table.csv   for a spreadsheet
   cohortist retention signup active --format tidy > cells.csv  a line a cell, for pandas or R
   cohortist retention signup active --format svg > chart.svg   the curve
 
-Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank, one still running has a *
-and stays out of the average. Names that hold spaces or & | ^ ! ( ) @ go in quotes: '\"a|b\"'.";
+Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank; one still
+running has a * and stays out of the average. NAME@ever is an undated bitmap. A name with spaces or
+& | ^ ! ( ) @ goes in quotes: '\"a|b\"'.";
 
 /// Of the users who did one thing, how many did the other, period by period?
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod cli;
 mod embedded;
 mod golden;
 mod pure;
