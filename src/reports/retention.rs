@@ -285,11 +285,10 @@ impl Question {
         let mut plan = Plan::new();
         let cols = i64::from(query.cols());
         let mut cohorts = Vec::with_capacity(periods.len());
-        let (mut all, mut complete) = (Vec::new(), Vec::new());
+        let (mut complete, mut rest) = (Vec::new(), Vec::new());
         for period in periods {
             let who = plan.add(&query.cohort.at(period));
             let size = plan.count(who);
-            all.push(who);
             let window: Vec<Period> = (0..cols).map_while(|k| period.shift(k).ok().filter(|p| *p <= current)).collect();
             let returned: Vec<NodeId> = window
                 .iter()
@@ -315,13 +314,17 @@ impl Question {
                     (back, if over { State::Complete } else { State::InProgress }, plan.count(node))
                 })
                 .collect();
-            if cells.iter().any(|(_, state, _)| *state == State::Complete) {
-                complete.push(who);
+            let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete);
+            if is_complete {
+                complete.push(who)
+            } else {
+                rest.push(who)
             }
             cohorts.push(Asked { period, size, cells });
         }
-        let all = plan.or(all);
         let complete = plan.or(complete);
+        rest.push(complete);
+        let all = plan.or(rest);
         let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
         Question { query, now, current, cohorts, distinct, distinct_complete, plan }
     }
