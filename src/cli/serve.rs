@@ -9,6 +9,7 @@ use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::tracker::Tracker;
+use crate::web;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -86,22 +87,5 @@ fn announce(addresses: &[SocketAddr]) {
     }
     if addresses.iter().any(|address| !address.ip().is_loopback()) {
         say!("note: anyone who can reach this address can see everything; cohortist asks for no password");
-    }
-}
-
-mod web {
-    use super::{Clock, SocketAddr, Tracker};
-
-    pub struct Settings {
-        pub listen: String,
-        pub tracker: Tracker,
-        pub clock: Clock,
-    }
-
-    pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> std::io::Result<()> {
-        let listener = std::net::TcpListener::bind(&settings.listen)?;
-        ready(&[listener.local_addr()?]);
-        let _ = (settings.tracker, settings.clock);
-        Ok(())
     }
 }

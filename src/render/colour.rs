@@ -165,7 +165,7 @@ impl Theme {
         // Stripes lead away from the text, so hatching gains contrast; only on a ground already next to white or
         // black, where such stripes could not be seen, do they lead a little towards it.
         let (away, back) = if text.luminance() < ground.luminance() {
-            (ground.towards(Rgb::WHITE, 45, 100), ground.towards(Theme::Light.accent(), 14, 100))
+            (ground.towards(Rgb::WHITE, 45, 100), ground.towards(Theme::Light.accent(), 11, 100))
         } else {
             (ground.towards(Rgb::BLACK, 40, 100), ground.towards(Theme::Dark.accent(), 16, 100))
         };

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod architecture;
+mod browser;
 mod embedded;
 mod golden;
+mod http;
 mod pure;
 mod support;
+mod support_web;
