@@ -20,14 +20,14 @@ use crate::tracker::{Extent, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist demo                                   50,000 users over 120 days, then http://127.0.0.1:8080
+  cohortist demo                                   50,000 users, 120 days, on port 8080
   cohortist demo --users 2000 --days 30            smaller
   cohortist --store redis://localhost:6379/9 demo  into a Redis database of its own
   cohortist demo --no-serve                        fill it, to play in the terminal:
   cohortist --store ./cohortist-demo.db retention signup 'active & plan:pro@ever' --by week
 
-Only an empty store is filled. One that a demo filled before is served as it is: the event `demo:data` tells. Any other
-store is refused. The same --seed and --now make the same data.";
+Only an empty store is filled. One that a demo filled before (the event `demo:data` tells) is served
+as it is; any other is refused. The same --seed and --now make the same data.";
 
 /// The store when none is named.
 pub const DEFAULT_STORE: &str = "./cohortist-demo.db";

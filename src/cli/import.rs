@@ -18,18 +18,20 @@ use crate::tracker::{Batch, Extent};
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist import events.csv                                     columns user, event and timestamp
+  cohortist import events.csv                          columns user, event and timestamp
   cohortist import users.csv --event signup --user-column id --time-column created_at
-  cohortist import january.csv february.csv events.ndjson         several at once
-  zcat events.csv.gz | cohortist import -                         from a pipe
-  psql -c \"COPY (SELECT id AS user, 'signup' AS event, created_at AS timestamp FROM users) TO STDOUT CSV HEADER\" \\
-    | cohortist import -
+  cohortist import january.csv february.csv more.ndjson
+  zcat events.csv.gz | cohortist import -
+  psql -c 'COPY (SELECT id, created_at FROM users) TO STDOUT CSV HEADER' |
+    cohortist import - --event signup --user-column id --time-column created_at
 
-    user,event,timestamp                                          {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 852076800}
-    4,purchase,1997-01-01                                         {\"user\": 4, \"event\": \"purchase\", \"timestamp\": \"1997-01-18\"}
+A CSV names its columns in the first line; NDJSON has one object a line, with fields of those names:
+  user,event,timestamp
+  4,purchase,1997-01-18 09:30:00
+  {\"user\": 4, \"event\": \"purchase\", \"timestamp\": 853579800}
 
-CSV or NDJSON is told by the file's name or its first byte. Other columns are ignored. Importing a file twice changes
-nothing. A bad line is reported with its number and skipped; with --strict it ends the import.";
+Which of the two it is, the file's name or its first byte tells. Other columns are ignored, and importing
+a file twice changes nothing. A bad line is reported with its number and skipped.";
 
 /// Records written in one go. All of them, or none, are in the store whatever happens.
 const AT_ONCE: usize = 5_000;
@@ -123,7 +125,7 @@ impl Config {
                 if tally.records == 0 { Err(Said.into()) } else { Ok(()) }
             }
             Err(error) if tally.records == 0 => Err(anyhow!("{error:#}. Nothing was imported")),
-            Err(error) => Err(anyhow!("{error:#}. {} before that imported", were(tally.records))),
+            Err(error) => Err(anyhow!("{error:#}. {} imported, nothing after it", were(tally.records))),
         }
     }
 
@@ -165,7 +167,11 @@ fn failed(file: &str, problem: Problem) -> anyhow::Error {
 }
 
 fn were(records: u64) -> String {
-    if records == 1 { "The 1 record".to_owned() } else { format!("The {} records", thousands(records)) }
+    if records == 1 {
+        "The 1 record before that is".to_owned()
+    } else {
+        format!("The {} records before that are", thousands(records))
+    }
 }
 
 /// An import under way.

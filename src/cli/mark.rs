@@ -20,7 +20,7 @@ EXAMPLES
   cohortist mark premium 123 --ever                and in the undated bitmap, `premium@ever`
   cohortist mark song:played 123 --hourly          and in the bitmap of the hour, for --by hour
 
-All users of one command are recorded together, or none. Marking twice is the same as marking once.";
+All users of one command are recorded together, or none. Marking twice is the same as once.";
 
 pub(super) const UNMARK: &str = "Take back that users did something";
 

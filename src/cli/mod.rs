@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::calendar::parse_moment;
 use crate::cli::output::{Usage, say};
@@ -41,15 +41,15 @@ EXAMPLES
   The same in a browser               cohortist serve
   On bitmapist's data in Redis        cohortist --store redis://localhost:6379/0 serve
 
-Every option is also an environment variable: --store is COHORTIST_STORE, --redis-timeout COHORTIST_REDIS_TIMEOUT.
-COHORTIST_LOG (error, warn, info, debug) says how much is logged to stderr. Times are in UTC throughout.
-TIME is 2026-11-23, \"2026-11-23 14:00:00\", 2026-11-23T14:00:00Z (RFC 3339) or Unix seconds.";
+Every option is also an environment variable: --store is COHORTIST_STORE, and so on.
+COHORTIST_LOG (error, warn, info or debug) says how much is logged to stderr.
+All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z or Unix seconds.";
 
 #[derive(Debug, Parser)]
 #[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
 struct Args {
     /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS) or redis+unix:///…
-    #[arg(long, global = true, env = "COHORTIST_STORE", hide_env_values = true, help_heading = EVERYWHERE)]
+    #[arg(long, global = true, env = "COHORTIST_STORE", help_heading = EVERYWHERE)]
     store: Option<String>,
 
     /// What every key begins with; bitmapist4's data needs bitmapist_
@@ -60,7 +60,7 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
     now: Option<DateTime<Utc>>,
 
-    /// When marks in a path store are forced to disk: a power cut (not a crash) may lose the last second, or nothing
+    /// When a path store forces marks to disk: each second (a power cut may lose the last one), or always
     #[arg(long, global = true, env = "COHORTIST_SYNC", default_value = "second", help_heading = EVERYWHERE)]
     sync: Sync,
 
@@ -82,9 +82,7 @@ const EVERYWHERE: &str = "Options of every command";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Sync {
-    /// Once a second
     Second,
-    /// Before each write is acknowledged
     Always,
 }
 
@@ -191,13 +189,20 @@ impl Command {
     }
 }
 
+/// The tree of commands. The help names the environment variables and not what is in them: one may be a password.
+fn command() -> clap::Command {
+    let hidden = |arg: clap::Arg| arg.hide_env_values(true);
+    Args::command().mut_args(hidden).mut_subcommands(|command| command.mut_args(hidden))
+}
+
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
     run(std::env::args_os())
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(arguments) {
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => {
             // Help and version go to stdout and are a success; if nobody reads them any more, so be it.
@@ -242,11 +247,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_tree_is_sound() {
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -19,15 +19,16 @@ const EXAMPLES: &str = "\
 EXAMPLES
   cohortist retention signup active                            the last 14 days
   cohortist retention signup active --by week --as count       12 weeks, in people
-  cohortist retention signup 'active & !ios@ever' --by month   & and, | or, ^ either, & ! and not, NAME@ever undated
-  cohortist retention signup active --measure on_or_after      who came back on that day or any later one shown
+  cohortist retention signup 'active & !ios@ever' --by month   & and, | or, ^ either, & ! and not
+  cohortist retention signup active --measure on_or_after      back on that day or any later one
   cohortist retention signup active --from 2026-10-01 --to 2026-10-31 --cols 8
   cohortist retention signup active --format csv > table.csv   for a spreadsheet
   cohortist retention signup active --format tidy > cells.csv  a line a cell, for pandas or R
   cohortist retention signup active --format svg > chart.svg   the curve
 
-Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank, one still running has a *
-and stays out of the average. Names that hold spaces or & | ^ ! ( ) @ go in quotes: '\"a|b\"'.";
+Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank; one still
+running has a * and stays out of the average. NAME@ever is an undated bitmap. A name with spaces or
+& | ^ ! ( ) @ goes in quotes: '\"a|b\"'.";
 
 /// Of the users who did one thing, how many did the other, period by period?
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "COHORTIST_COLS", allow_negative_numbers = true)]
     cols: Option<u32>,
 
-    /// The first cohort is the period that holds this date
+    /// The first cohort is the period that holds this date, such as 2026-11-23
     #[arg(long, value_name = "DATE", env = "COHORTIST_FROM", value_parser = parse_date)]
     from: Option<NaiveDate>,
 
@@ -71,7 +72,7 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_AVERAGE", default_value = "weighted")]
     average: Averaging,
 
-    /// How to write it
+    /// For the terminal, a spreadsheet (a cohort a line), programs (a cell a line; everything in one object), or the curve
     #[arg(long, env = "COHORTIST_FORMAT", default_value = "table")]
     format: Format,
 
@@ -82,15 +83,10 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For the terminal
     Table,
-    /// A cohort a line, for spreadsheets
     Csv,
-    /// A cell a line, for programs
     Tidy,
-    /// One object with everything
     Json,
-    /// The curve
     Svg,
 }
 

@@ -13,9 +13,9 @@ use crate::web;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist serve                                              http://127.0.0.1:8080, this machine only
-  cohortist serve --listen 0.0.0.0:80                          every machine that can reach this one
-  cohortist --store redis://localhost:6379/0 serve             bitmapist's data in Redis
+  cohortist serve                                     http://127.0.0.1:8080, this machine only
+  cohortist serve --listen 0.0.0.0:80                 for every machine that can reach this one
+  cohortist --store redis://localhost:6379/0 serve    bitmapist's data in Redis
   COHORTIST_STORE=/data/cohortist.db COHORTIST_LISTEN=[::]:8080 cohortist serve
 
 It has no password of its own: put a proxy that asks for one in front before others can reach it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
 pub mod embedded;
+pub mod redis;
 
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +203,10 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") if text == "memory:" => Ok(Arc::new(embedded::EmbeddedStore::in_memory(options))),
-        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(text.to_owned())),
+        Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
+            Ok(Arc::new(redis::RedisStore::new(text, options)?))
+        }
+        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(redis::redacted(text))),
         _ => Ok(Arc::new(embedded::EmbeddedStore::open(Path::new(text), options)?)),
     }
 }

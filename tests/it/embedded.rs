@@ -12,6 +12,23 @@ use cohortist::sets::{EventName, Key, Set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Mark, Options, Store, StoreError};
 
+use crate::store_contract::{Opened, contract};
+
+contract!(in_memory, || {
+    let store = cohortist::store::embedded::EmbeddedStore::in_memory(&cohortist::store::Options::default());
+    (std::sync::Arc::new(store) as _, Box::new(()) as _)
+});
+contract!(on_disk, || crate::embedded::on_disk(20_000));
+// A checkpoint is always under way.
+contract!(on_disk_written_at_once, || crate::embedded::on_disk(1));
+
+fn on_disk(checkpoint_bytes: u64) -> Opened {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_bytes, cache_bytes: 1 << 20, ..Options::default() };
+    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    (Arc::new(store), Box::new(directory))
+}
+
 /// Checkpoints after every few batches, so that every test meets them.
 fn hasty() -> Options {
     Options { checkpoint_bytes: 20_000, cache_bytes: 1 << 20, ..Options::default() }

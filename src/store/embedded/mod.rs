@@ -530,7 +530,9 @@ impl Store for EmbeddedStore {
         let layers = self.engine.read();
         let reader = self.engine.reader()?;
         let texts = layers.keys(&format!("{}{starting_with}", self.prefix), reader.as_ref())?;
-        Ok(texts.iter().filter_map(|text| Key::parse(&self.prefix, text)).collect())
+        // A text may begin so with more than its name: `song_u` is a key of `song`.
+        let keys = texts.iter().filter_map(|text| Key::parse(&self.prefix, text));
+        Ok(keys.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
     }
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {

@@ -23,6 +23,15 @@ const CHUNK_COMMANDS: usize = 512;
 /// What a bitmap of unknown length is taken for.
 const UNKNOWN_BYTES: u64 = 256 << 10;
 
+/// What a server does at least in a microsecond, in bytes: cautious by a factor of ten or more. The time for work that
+/// is known to be much comes on top of the time-out, so that a server that works is not taken for one that is away.
+const BYTES_PER_MICROSECOND: u64 = 200;
+
+/// How long the server may take for work on so many bytes.
+pub(super) fn time_for(bytes: u64) -> Duration {
+    Duration::from_micros(bytes / BYTES_PER_MICROSECOND)
+}
+
 /// How long a temporary key outlives the process that made it. Much longer than any trip may take.
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -256,8 +265,9 @@ impl Executor<'_> {
             push(&command, Expect::Done);
         }
 
-        // Time for the work itself, at a cautious 200 bytes a microsecond, comes on top of the trip's.
-        let limit = self.conn.timeout() + Duration::from_micros(bytes / 200);
+        // Where lengths are not known, one bitmap may be as long as bitmaps get.
+        let unknown = if self.capabilities.lengths { 0 } else { 1 << 29 };
+        let limit = self.conn.timeout() + time_for(bytes + unknown);
         let replies = self.conn.transaction(&batch, self.capabilities.transactions, limit, &|_| None)?;
         for (expect, reply) in expected.iter().zip(&replies) {
             match expect {

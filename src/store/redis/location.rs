@@ -61,7 +61,7 @@ fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
 }
 
 /// The text of a URL with whatever may be a password left out: all before an `@`, and the query.
-pub(super) fn redacted(text: &str) -> String {
+pub(in crate::store) fn redacted(text: &str) -> String {
     let (head, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
@@ -107,7 +107,10 @@ mod tests {
             "redis+unix:///run/redis.sock?pass=secret&db=x",
         ] {
             let error = Address::parse(text).err().unwrap().to_string();
-            assert!(error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"), "{error}");
+            assert!(
+                error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"),
+                "{error}"
+            );
         }
     }
 

@@ -23,9 +23,11 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+pub(super) use self::location::redacted;
+
 use self::capabilities::Capabilities;
 use self::connect::Pool;
-use self::execute::{Executor, Scratch};
+use self::execute::{Executor, Scratch, time_for};
 use self::location::Address;
 use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
@@ -174,8 +176,11 @@ impl Store for RedisStore {
             return Ok(());
         }
         let mut texts: BTreeMap<&Key, String> = BTreeMap::new();
+        let mut highest: BTreeMap<&Key, UserId> = BTreeMap::new();
         for mark in marks {
             texts.entry(&mark.key).or_insert_with(|| mark.key.text(&self.prefix));
+            let user = highest.entry(&mark.key).or_default();
+            *user = mark.user.max(*user);
         }
         let keys: Vec<&String> = texts.values().collect();
         let mut batch = Batch::default();
@@ -187,9 +192,13 @@ impl Store for RedisStore {
         self.with(|conn, capabilities| {
             // Redis' transactions go on after a command that failed. The only one that can is SETBIT of a key that is
             // no bitmap, so that is found out before.
-            lengths_of(conn, capabilities, &keys)?;
+            let lengths = lengths_of(conn, capabilities, &keys)?;
+            // Up to half a gigabyte of zeros for the first user with a great id.
+            let grows =
+                |(user, length): (&UserId, Option<u64>)| (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0));
+            let limit = conn.timeout() + time_for(highest.values().zip(lengths).map(grows).sum());
             let name = |place: usize| marks.get(place).and_then(|mark| texts.get(&mark.key).cloned());
-            conn.transaction(&batch, capabilities.transactions, conn.timeout(), &name).map(drop)
+            conn.transaction(&batch, capabilities.transactions, limit, &name).map(drop)
         })
     }
 

@@ -7,7 +7,7 @@ use ::redis::{Value, cmd};
 use super::capabilities::Capabilities;
 use super::execute::OURS;
 use super::wire::{Batch, Conn, Reply, accept, integer, natural, unexpected};
-use crate::sets::{Prefix, SCRATCH};
+use crate::sets::{Key, Prefix, SCRATCH};
 
 /// How many keys one SCAN looks at.
 const SCAN_COUNT: u32 = 1000;
@@ -85,7 +85,9 @@ pub(super) fn delete(conn: &mut Conn, capabilities: &Capabilities, keys: &[Strin
 /// The temporary keys that nobody will delete: bitmapist's, and those of ours without a lifetime. Keys of ours that have
 /// one belong to requests under way, maybe another process's, or go by themselves within a minute.
 pub(super) fn leftovers(conn: &mut Conn, capabilities: &Capabilities, prefix: &Prefix) -> Reply<Vec<String>> {
-    let temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?;
+    let mut temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?;
+    // An event called `bitop` has keys that begin so.
+    temporary.retain(|text| Key::parse(prefix, text).is_none());
     let (ours, mut theirs): (Vec<_>, Vec<_>) =
         temporary.into_iter().partition(|key| key.starts_with(&format!("{prefix}{SCRATCH}{OURS}")));
     for chunk in ours.chunks(DELETE_COUNT) {

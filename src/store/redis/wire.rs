@@ -214,8 +214,12 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
         "LOADING" => return Fault::Away(format!("it is still loading its data ({words})")),
         "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => return Fault::Away(words),
         _ if details.contains("max number of clients") => return Fault::Away(words),
-        "NOAUTH" | "WRONGPASS" => "give the password in the URL, as in redis://:password@host or redis://user:password@host",
-        _ if details.starts_with("invalid password") => "give the right password in the URL, as in redis://:password@host",
+        "NOAUTH" | "WRONGPASS" => {
+            "give the password in the URL, as in redis://:password@host or redis://user:password@host"
+        }
+        _ if details.starts_with("invalid password") => {
+            "give the right password in the URL, as in redis://:password@host"
+        }
         "NOPERM" | "READONLY" => {
             "unions and intersections are computed into temporary keys, so the user needs to read and write keys under the prefix, on a server that takes writes"
         }

@@ -1,1 +1,5 @@
+//! What the tests stand on.
+
+pub mod model;
+pub mod redis;
 pub mod stores;

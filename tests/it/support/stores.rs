@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Options, Store};
+use cohortist::store::{self, Options, Store};
+
+use crate::support::redis::RedisServer;
 
 /// Runs a check on each kind of store.
 pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
@@ -12,4 +14,6 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
     let options = Options { checkpoint_bytes: 20_000, cache_bytes: 1 << 20, ..Options::default() };
     let directory = tempfile::tempdir().unwrap();
     check("on disk", Arc::new(EmbeddedStore::open(directory.path(), &options).unwrap()));
+    let server = RedisServer::start();
+    check("Redis", store::open(&server.url(), &Options::default()).unwrap());
 }

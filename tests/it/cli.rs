@@ -1,0 +1,626 @@
+//! The real program, as people and scripts use it: every command, its mistakes, exit codes and streams.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A directory with a store, and the program in it.
+struct Shop {
+    directory: tempfile::TempDir,
+}
+
+/// How a run ended.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Ran {
+            code: output.status.code().expect("it was not killed"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// Its output, after checking that it succeeded without a word on stderr.
+    fn quietly(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// Its output, after checking that it succeeded.
+    fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    /// Its one error, after checking the code, and that it is an error as promised: no panic, no debug dump.
+    fn error(self, code: i32) -> String {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
+        assert!(self.err.starts_with("error: ") || self.err.contains("\nerror: "), "{}", self.err);
+        for ugly in ["panicked", "RUST_BACKTRACE", "Some(", "Error {", "Err("] {
+            assert!(!self.err.contains(ugly), "{}", self.err);
+        }
+        self.err
+    }
+}
+
+impl Shop {
+    fn new() -> Self {
+        Shop { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        fs::write(self.path(name), content).unwrap();
+        name.to_owned()
+    }
+
+    /// The program, on this shop's store, at 14:05 on Monday 23 November 2026.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = program();
+        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.command(args).output().unwrap().into()
+    }
+
+    fn pipe(&self, args: &[&str], stdin: &[u8]) -> Ran {
+        let mut child = self.start(args);
+        let mut pipe = child.stdin.take().unwrap();
+        // It may well stop reading: a file that is no good is not read to its end.
+        let _ = pipe.write_all(stdin);
+        drop(pipe);
+        child.wait_with_output().unwrap().into()
+    }
+
+    fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// The program with none of its variables set.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cohortist"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COHORTIST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+const COMMANDS: [&str; 10] =
+    ["serve", "demo", "import", "mark", "unmark", "retention", "count", "people", "events", "delete"];
+
+#[test]
+fn help_goes_to_stdout_and_teaches_by_example() {
+    let shop = Shop::new();
+    let overview = shop.run(&["--help"]).quietly();
+    for command in COMMANDS {
+        assert!(overview.contains(&format!("\n  {command} ")), "{command}");
+        let help = shop.run(&[command, "--help"]).quietly();
+        assert!(help.contains("EXAMPLES") && help.contains("cohortist "), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
+    }
+    assert!(shop.run(&["--version"]).quietly().starts_with("cohortist "));
+}
+
+#[test]
+fn help_shows_no_password_from_the_environment() {
+    let shop = Shop::new();
+    let mut command = shop.command(&["count", "--help"]);
+    let ran: Ran = command.env("COHORTIST_STORE", "redis://:hunter2@localhost").output().unwrap().into();
+    assert!(!ran.quietly().contains("hunter2"));
+}
+
+#[test]
+fn bad_usage_is_two() {
+    let shop = Shop::new();
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["mark", "active"],
+        &["mark", "active", "1", "--colour", "red"],
+        &["count"],
+        &["retention", "signup"],
+        &["events", "--now", "yesterday"],
+        &["events", "--redis-timeout", "0"],
+        &["events", "--sync", "never"],
+        &["delete"],
+    ] {
+        let ran = shop.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+        assert!(!ran.err.is_empty());
+    }
+    assert!(!shop.path("cohortist.db").exists(), "a slip makes no store");
+}
+
+#[test]
+fn mark_ask_and_take_back() {
+    let shop = Shop::new();
+    let ran = shop.run(&["mark", "active", "1", "2", "4294967295"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    assert_eq!(ran.err, "marked `active` for 3 users at 2026-11-23 14:05:00 UTC\n");
+    shop.run(&["mark", "active", "2", "0", "--at", "2026-11-22 23:59:59"]).done();
+
+    assert_eq!(shop.run(&["count", "active@2026-11-23"]).quietly(), "3\n");
+    assert_eq!(
+        shop.run(&["count", "active@2026-11-22", "active@2026-W47", "active@2026-11", "active@2026"]).quietly(),
+        "2\tactive@2026-11-22\n2\tactive@2026-W47\n4\tactive@2026-11\n4\tactive@2026\n"
+    );
+    assert_eq!(shop.run(&["people", "active@2026-11-23 & !active@2026-11-22"]).quietly(), "1\n4294967295\n");
+    assert_eq!(shop.run(&["people", "active@2026-10"]).quietly(), "");
+
+    shop.run(&["unmark", "active", "1", "2"]).done();
+    assert_eq!(shop.run(&["people", "active@2026-11-23"]).quietly(), "4294967295\n");
+    assert_eq!(shop.run(&["people", "active@2026-11-22"]).quietly(), "0\n2\n");
+}
+
+#[test]
+fn hours_and_ever_are_asked_for() {
+    let shop = Shop::new();
+    shop.run(&["mark", "active", "1"]).done();
+    shop.run(&["mark", "active", "2", "--hourly", "--ever"]).done();
+    let sets = ["count", "active@2026-11-23T14", "active@ever", "active@2026-11-23"];
+    assert_eq!(shop.run(&sets).quietly(), "1\tactive@2026-11-23T14\n1\tactive@ever\n2\tactive@2026-11-23\n");
+    shop.run(&["unmark", "active", "2", "--hourly", "--ever"]).done();
+    assert!(shop.run(&sets).quietly().starts_with("0\tactive@2026-11-23T14\n0\tactive@ever\n1\t"));
+}
+
+#[test]
+fn ids_that_are_none_are_refused_and_nothing_is_marked() {
+    let shop = Shop::new();
+    for id in ["-1", "4294967296", "abc", "1.5", "", "99999999999999999999999999"] {
+        let error = shop.run(&["mark", "active", "1", id]).error(2);
+        assert!(error.contains(&format!("`{id}` is not a user id")) && error.contains("4294967295"), "{error}");
+    }
+    assert!(!shop.path("cohortist.db").exists());
+}
+
+#[test]
+fn odd_event_names_come_back_as_they_went_in() {
+    let shop = Shop::new();
+    let names = ["<script>", "=1+1", "a|b", "*", "🎉", "a_2026-1-1", "\"quoted\\", "-x"];
+    for name in names {
+        shop.run(&["mark", "--", name, "7"]).done();
+    }
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(shop.run(&["events"]).quietly(), format!("{}\n", sorted.join("\n")));
+    assert_eq!(shop.run(&["events", "--starting-with", "a"]).quietly(), "a_2026-1-1\na|b\n");
+    assert_eq!(shop.run(&["count", "\"a|b\"@2026-11", "*@2026"]).quietly(), "1\t\"a|b\"@2026-11\n1\t*@2026\n");
+    assert_eq!(shop.run(&["people", "\"\\\"quoted\\\\\"@2026-11 & <script>@2026"]).quietly(), "7\n");
+    let table = shop.run(&["retention", "<script>", "\"a|b\"", "--rows", "1", "--cols", "1"]).quietly();
+    assert!(table.starts_with("<script> → \"a|b\", daily cohorts"), "{table}");
+}
+
+#[test]
+fn names_that_break_a_rule_are_told_which() {
+    let shop = Shop::new();
+    for (name, rule) in [
+        ("", "must not be empty"),
+        ("bitop_x", "must not begin with `bitop_`"),
+        ("a\nb", "control characters; `a\\nb` holds U+000A at character 2"),
+        (&"x".repeat(10_000), "at most 200 bytes long; `xxxxxxxxxxxxxxxxxxxx…` has 10000"),
+    ] {
+        let error = shop.run(&["mark", name, "1"]).error(2);
+        assert!(error.contains(rule) && error.len() < 300, "{error}");
+    }
+    let error = shop.run(&["retention", &"x".repeat(10_000), "active"]).error(2);
+    assert!(error.contains("at most 200 bytes") && error.len() < 300, "{error}");
+}
+
+#[test]
+fn bad_segments_point_at_the_column() {
+    let shop = Shop::new();
+    let error = shop.run(&["retention", "signup", "active & !"]).error(2);
+    assert_eq!(
+        error,
+        "error: RETURNING: column 11: expected an event name or `(`, found the end\n\n    active & !\n              ^\n"
+    );
+    for (text, says) in
+        [("!ios", "nothing to subtract from"), ("a b", "column 3"), ("(a", "column 3"), ("a@2026", "only `@ever`")]
+    {
+        let error = shop.run(&["retention", text, "active"]).error(2);
+        assert!(error.starts_with("error: COHORT: column ") && error.contains(says), "{error}");
+    }
+    let error = shop.run(&["count", "active"]).error(2);
+    assert!(error.contains("`active` needs a period: write active@2026-11-23"), "{error}");
+    let error = shop.run(&["people", "active@2026-13"]).error(2);
+    assert!(error.starts_with("error: SET: column "), "{error}");
+    assert!(!shop.path("cohortist.db").exists());
+}
+
+#[test]
+fn dates_and_sizes_that_make_no_sense_name_the_limit() {
+    let shop = Shop::new();
+    for (args, says) in [
+        (&["--rows", "0"][..], "--rows: 0 cohorts: ask for 1 to 400"),
+        (&["--rows", "1000000000"], "--rows: 1000000000 cohorts: ask for 1 to 400"),
+        (&["--rows", "1000000000000"], "--rows"),
+        (&["--rows", "-1"], "--rows"),
+        (&["--cols", "401"], "--cols: 401 periods: ask for 1 to 400"),
+        (&["--rows", "400", "--cols", "51"], "20400 cells, and a table holds at most 20000"),
+        (&["--from", "2026-02-30"], "`2026-02-30` is not a date: write it as 2026-11-23"),
+        (&["--from", "23.11.2026"], "is not a date"),
+        (&["--from", "2027-01-01"], "lies in the future"),
+        (&["--from", "2026-11-20", "--to", "2026-11-01"], "swap them"),
+        (&["--from", "2020-01-01", "--to", "2026-11-01"], "a table holds at most 400"),
+        (&["--by", "fortnight"], "write hour, day, week, month or year"),
+        (&["--measure", "in"], "is none of on, on_or_after"),
+        (&["--as", "share"], "is none of percent, count"),
+        (&["--format", "xlsx"], "table, csv, tidy, json, svg"),
+    ] {
+        let error = shop.run(&[&["retention", "signup", "active"], args].concat()).error(2);
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+    assert!(!shop.path("cohortist.db").exists());
+}
+
+/// Users 1–4 sign up on the 20th; 1 and 2 are active then, 1 on the 21st, and 1 on the running 23rd.
+fn little_shop() -> Shop {
+    let shop = Shop::new();
+    shop.run(&["mark", "signup", "1", "2", "3", "4", "--at", "2026-11-20"]).done();
+    shop.run(&["mark", "active", "1", "2", "--at", "2026-11-20"]).done();
+    shop.run(&["mark", "active", "1", "--at", "2026-11-21"]).done();
+    shop.run(&["mark", "active", "1"]).done();
+    shop
+}
+
+const LITTLE: [&str; 7] = ["retention", "signup", "active", "--rows", "4", "--cols", "4"];
+
+#[test]
+fn retention_in_every_dress() {
+    let shop = little_shop();
+    insta::assert_snapshot!(shop.run(&LITTLE).quietly(), @"");
+    let csv = shop.run(&[&LITTLE[..], &["--format", "csv"]].concat()).quietly();
+    assert_eq!(csv.lines().nth(1), Some("Fri 20 Nov 2026,4,50.00,25.00,0.00,25.00"));
+    let counts = shop.run(&[&LITTLE[..], &["--format", "csv", "--as", "count"]].concat()).quietly();
+    assert_eq!(counts.lines().nth(1), Some("Fri 20 Nov 2026,4,2,1,0,1"));
+    let tidy = shop.run(&[&LITTLE[..], &["--format", "tidy"]].concat()).quietly();
+    assert_eq!(tidy.lines().nth(4), Some("2026-11-20,2026-11-21,4,3,2026-11-23,2026-11-24,1,0.25,in_progress"));
+    let json: Value =
+        serde_json::from_str(&shop.run(&[&LITTLE[..], &["--format", "json"]].concat()).quietly()).unwrap();
+    assert_eq!(json["rows"][0]["cells"][1]["retained"], 1);
+    let after =
+        shop.run(&["retention", "signup", "active", "--measure", "on_or_after", "--cols", "3", "--format", "csv"]);
+    assert!(after.quietly().contains("Fri 20 Nov 2026,4,50.00,25.00,0.00\n"));
+}
+
+#[test]
+fn a_width_leaves_out_columns_and_says_so() {
+    let shop = little_shop();
+    let table = shop.run(&[&LITTLE[..], &["--width", "45"]].concat()).quietly();
+    assert!(table.contains("Columns 2 to 3 (2 of them) do not fit this terminal"), "{table}");
+    assert!(table.lines().skip(2).take(7).all(|line| line.chars().count() <= 45), "{table}");
+}
+
+#[test]
+fn unknown_events_give_an_empty_table_that_says_so() {
+    let shop = little_shop();
+    let ran = shop.run(&["retention", "singup", "nowhere", "--rows", "2", "--cols", "2"]);
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains("Nobody did singup in these days."), "{}", ran.out);
+    assert_eq!(
+        ran.err,
+        "note: nothing was ever recorded for `singup`; did you mean `signup`?\nnote: nothing was ever recorded for `nowhere`; `cohortist events` lists what there is\n"
+    );
+    let ran = shop.run(&["retention", "signup", "active & !ois@ever", "--rows", "4", "--cols", "2"]);
+    assert!(ran.err.contains("nothing was ever recorded for `ois`"), "{}", ran.err);
+}
+
+#[test]
+fn a_store_that_was_not_there_is_mentioned() {
+    let shop = Shop::new();
+    let ran = shop.run(&["--store", "./typo.db", "count", "active@2026-11"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "0\n"));
+    assert!(ran.err.starts_with("note: there was no store at ./typo.db; it is new and empty."), "{}", ran.err);
+    assert_eq!(shop.run(&["--store", "./typo.db", "count", "active@2026-11"]).quietly(), "0\n");
+    assert!(shop.run(&["--store", "./typo.db", "events"]).err.contains("no events under the prefix `trackist_`"));
+}
+
+#[test]
+fn every_option_has_its_environment_twin() {
+    let shop = little_shop();
+    fs::rename(shop.path("cohortist.db"), shop.path("other")).unwrap();
+    let mut command = shop.command(&["retention", "signup", "active"]);
+    command.env("COHORTIST_STORE", "./other").env("COHORTIST_ROWS", "2").env("COHORTIST_COLS", "1");
+    command.env("COHORTIST_BY", "month").env("COHORTIST_FORMAT", "csv").env("COHORTIST_AS", "count");
+    let ran: Ran = command.output().unwrap().into();
+    assert_eq!(ran.quietly(), "cohort,size,0\nOct 2026,0,\nNov 2026,4,2\n");
+    let hour = |value| -> String {
+        let mut mark = shop.command(&["mark", "x", "1", "--store", value]);
+        let ran: Ran = mark.env("COHORTIST_HOURLY", value).output().unwrap().into();
+        ran.done();
+        shop.run(&["count", "x@2026-11-23T14", "--store", value]).quietly()
+    };
+    assert_eq!(
+        (hour("1"), hour("true"), hour("0"), hour("false")),
+        ("1\n".into(), "1\n".into(), "0\n".into(), "0\n".into())
+    );
+    let mut command = shop.command(&["count", "x@2026", "--prefix", "a_"]);
+    let ran: Ran = command.env("COHORTIST_STORE", "").output().unwrap().into();
+    assert_eq!(ran.done(), "0\n", "an empty variable is an unset one");
+    let mut command = shop.command(&["count", "x@2026", "--store", "memory:"]);
+    let ran: Ran = command.env("COHORTIST_LOG", "lots=of=nonsense").output().unwrap().into();
+    assert!(ran.err.contains("COHORTIST_LOG=lots=of=nonsense is not understood") && ran.code == 0, "{}", ran.err);
+}
+
+#[test]
+fn the_prefix_keeps_stores_apart() {
+    let shop = Shop::new();
+    shop.run(&["mark", "active", "1", "--prefix", "a_"]).done();
+    assert_eq!(shop.run(&["count", "active@2026", "--prefix", "a_"]).quietly(), "1\n");
+    assert_eq!(shop.run(&["count", "active@2026", "--prefix", "b_"]).quietly(), "0\n");
+}
+
+#[test]
+fn stores_that_are_none_are_refused_with_the_list_and_without_the_password() {
+    let shop = Shop::new();
+    for store in ["http://me:hunter2@localhost/x", "redis:hunter2@localhost", "memory:hunter2", "mysql://hunter2@x"] {
+        let ran = shop.run(&["--store", store, "events"]);
+        let error = ran.error(2);
+        assert!(error.contains("redis://host:6379/0") && error.contains("memory:"), "{error}");
+        assert!(!store.contains(":hunter2@localhost/") || !error.contains("hunter2"), "{error}");
+    }
+    let error = shop.run(&["--store", "./no/such/directory/x.db", "mark", "a", "1"]);
+    assert!(error.code == 1 || error.code == 0, "{}", error.err);
+}
+
+#[test]
+fn a_redis_that_is_away_is_said_within_three_seconds() {
+    let shop = Shop::new();
+    let started = Instant::now();
+    let error = shop.run(&["--store", "redis://:hunter2@127.0.0.1:1/0", "count", "active@2026"]).error(1);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(error.contains("127.0.0.1:1") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_store() {
+    let shop = Shop::new();
+    let mut first = shop.start(&["import", "-"]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let error = loop {
+        let ran = shop.run(&["count", "active@2026"]);
+        if ran.code == 1 {
+            break ran.error(1);
+        }
+        assert!(Instant::now() < deadline, "{}", ran.err);
+    };
+    assert!(error.contains("cohortist.db") && error.len() < 400, "{error}");
+    drop(first.stdin.take());
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let shop = Shop::new();
+    let lines: String = (0..100_000).map(|id| format!("{id},active,2026-11-23\n")).collect();
+    shop.pipe(&["import", "-"], format!("user,event,timestamp\n{lines}").as_bytes()).done();
+    let mut child = shop.start(&["people", "active@2026-11-23"]);
+    let mut first = String::new();
+    let mut reader = BufReader::with_capacity(16, child.stdout.take().unwrap());
+    reader.read_line(&mut first).unwrap();
+    drop(reader);
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!((first.as_str(), ran.code, ran.err.as_str()), ("0\n", 0, ""));
+}
+
+#[test]
+fn deleting_takes_what_was_named_and_no_more() {
+    let shop = little_shop();
+    let ran = shop.run(&["delete", "active", "--period", "2026-11-21"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, "deleted 1 bitmap of `active`\n"));
+    assert_eq!(
+        shop.run(&["count", "active@2026-11-21", "active@2026-11-20"]).quietly(),
+        "0\tactive@2026-11-21\n2\tactive@2026-11-20\n"
+    );
+    let error = shop.run(&["delete", "active", "--period", "2026-11-21"]).error(1);
+    assert!(error.contains("there is no bitmap of `active` in that period"), "{error}");
+    let error = shop.run(&["delete", "actve"]).error(1);
+    assert!(error.contains("did you mean `active`?"), "{error}");
+    assert!(shop.run(&["delete", "active", "--period", "2026"]).error(2).contains("no bitmap of its own"));
+    assert!(shop.run(&["delete", "active", "--all"]).error(2).contains("not both"));
+    assert!(shop.run(&["delete", "--all"]).error(2).contains("add --yes"));
+    assert_eq!(shop.run(&["events"]).quietly(), "active\nsignup\n");
+    shop.run(&["delete", "active"]).done();
+    assert_eq!(shop.run(&["events"]).quietly(), "signup\n");
+    shop.run(&["mark", "other", "1", "--prefix", "b_"]).done();
+    shop.run(&["delete", "--all", "--yes"]).done();
+    assert_eq!(shop.run(&["events"]).out, "");
+    assert_eq!(shop.run(&["events", "--prefix", "b_"]).quietly(), "other\n");
+}
+
+#[test]
+fn purchases_of_a_real_shop_equal_the_golden_tables() {
+    let shop = Shop::new();
+    let file = fixture("cdnow_sample.csv");
+    let said = shop.run(&["import", file.to_str().unwrap()]).quietly();
+    assert_eq!(said, "imported 6,919 marks of 1 event by 2,357 users from 1 file\n");
+    let golden: Value = serde_json::from_slice(&fs::read(fixture("cdnow_sample.json")).unwrap()).unwrap();
+    for grain in ["month", "week"] {
+        let expected = golden[grain]["recurring"].as_array().unwrap();
+        let size = expected.len().to_string();
+        let args = ["retention", "purchase", "purchase", "--by", grain, "--rows", &size, "--cols", &size];
+        let args = [&args[..], &["--from", "1997-01-01", "--format", "json"]].concat();
+        let table: Value = serde_json::from_str(&shop.run(&args).quietly()).unwrap();
+        let rows = table["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), expected.len());
+        for (row, wanted) in rows.iter().zip(expected) {
+            let start = row["start"].as_str().unwrap();
+            assert!(start.starts_with(wanted["cohort"].as_str().unwrap()), "{start}");
+            assert_eq!(row["size"], wanted["size"], "{start}");
+            let retained: Vec<&Value> = row["cells"].as_array().unwrap().iter().map(|cell| &cell["retained"]).collect();
+            let wanted: Vec<&Value> = wanted["retained"].as_array().unwrap().iter().collect();
+            assert_eq!(retained[..wanted.len()], wanted, "{grain} {start}");
+            assert!(retained[wanted.len()..].iter().all(|beyond| **beyond == 0));
+        }
+    }
+}
+
+#[test]
+fn imports_survive_what_spreadsheets_do() {
+    let shop = Shop::new();
+    let file = shop.write(
+        "a.csv",
+        b"\xEF\xBB\xBFTimestamp,note,user,event\r\n2026-11-23,\"a \"\"b\"\"\r\nc\",1,\"x, y\"\r\n\r\n1795442400,,2,active\r\n",
+    );
+    assert_eq!(shop.run(&["import", &file]).quietly(), "imported 2 marks of 2 events by 2 users from 1 file\n");
+    assert_eq!(shop.run(&["events"]).quietly(), "active\nx, y\n");
+    let again = shop.run(&["import", &file, "--hourly", "--ever"]);
+    assert!(again.quietly().starts_with("imported 2 marks"));
+    assert_eq!(shop.run(&["count", "active@2026-11-23T14 & active@ever"]).quietly(), "1\n");
+}
+
+#[test]
+fn bad_lines_are_numbered_and_skipped() {
+    let shop = Shop::new();
+    let bytes = b"user,event,timestamp\n1,a,2026-11-23\n-1,a,2026-11-23\n2,\xFF\xFE,2026-11-23\n3,a,yesterday\n4,bitop_a,2026-11-23\n5,a\n6,a,2026-11-23\n";
+    let file = shop.write("a.csv", bytes);
+    let ran = shop.run(&["import", &file]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "imported 2 marks of 1 event by 2 users from 1 file, skipped 5 lines\n")
+    );
+    insta::assert_snapshot!(ran.err, @"");
+    assert_eq!(shop.run(&["people", "a@2026-11-23"]).quietly(), "1\n6\n");
+}
+
+#[test]
+fn strict_stops_at_the_first_bad_line() {
+    let shop = Shop::new();
+    let file =
+        shop.write("a.csv", "user,event,timestamp\n1,a,2026-11-23\n2,a,2026-11-23\nx,a,2026-11-23\n3,a,2026-11-23\n");
+    let error = shop.run(&["import", "--strict", &file]).error(1);
+    assert_eq!(
+        error,
+        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295. The 2 records before that are imported, nothing after it\n"
+    );
+    assert_eq!(shop.run(&["people", "a@2026-11-23"]).quietly(), "1\n2\n");
+    let file = shop.write("b.csv", "user,event,timestamp\nx,a,2026-11-23\n");
+    assert!(shop.run(&["import", "--strict", &file]).error(1).ends_with(". Nothing was imported\n"));
+}
+
+#[test]
+fn only_the_first_bad_lines_are_shown() {
+    let shop = Shop::new();
+    let bad: String = (0..50).map(|n| format!("x{n},a,2026-11-23\n")).collect();
+    let ran = shop.pipe(&["import", "-"], format!("user,event,timestamp\n{bad}1,a,2026-11-23\n").as_bytes());
+    assert_eq!((ran.code, ran.err.lines().count()), (0, 21), "{}", ran.err);
+    assert!(ran.err.starts_with("stdin, line 2: `x0` is not a user id"), "{}", ran.err);
+    assert!(ran.out.ends_with("skipped 50 lines\n"), "{}", ran.out);
+}
+
+#[test]
+fn nothing_imported_is_a_failure() {
+    let shop = Shop::new();
+    for (content, says) in [("", ""), ("user,event,timestamp\n", ""), ("user,event,timestamp\nx,a,1\n", "line 2: `x`")]
+    {
+        let file = shop.write("a.csv", content);
+        let ran = shop.run(&["import", &file]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.out.starts_with("imported nothing from 1 file") && ran.err.contains(says), "{}", ran.err);
+    }
+}
+
+#[test]
+fn files_that_are_no_good_fail_before_anything_is_imported() {
+    let shop = Shop::new();
+    let good = shop.write("good.csv", "user,event,timestamp\n1,a,2026-11-23\n");
+    fs::create_dir(shop.path("folder")).unwrap();
+    for (name, content, says) in [
+        (
+            "a.csv",
+            "uid,event,timestamp\n1,a,1\n",
+            "a.csv: there is no column `user`; the first line names `uid`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME",
+        ),
+        ("b.csv", "user,timestamp\n1,1\n", "--event NAME"),
+        ("c.csv", "user,event,when\n1,a,1\n", "--time-column NAME"),
+        ("d.json", "[{\"user\":1}]", "one object a line"),
+        ("e.csv.gz", "\u{1f}\u{8b}", "no column `user`"),
+    ] {
+        let file = shop.write(name, content);
+        let error = shop.run(&["import", &good, &file]).error(1);
+        assert!(error.contains(says), "{error}");
+    }
+    for (name, says) in [("nowhere.csv", "cannot read nowhere.csv: No such file"), ("folder", "folder is a directory")]
+    {
+        let error = shop.run(&["import", &good, name]).error(1);
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(shop.run(&["import", "-", "-"]).error(2).contains("only once"));
+    assert!(!shop.path("cohortist.db").exists());
+}
+
+#[test]
+fn columns_events_and_formats_can_be_named() {
+    let shop = Shop::new();
+    let users = shop.write("users.csv", "id;created_at\n1;2026-11-20\n2;2026-11-21T10:00:00+02:00\n");
+    let log = shop.write("log.ndjson", "{\"user\":1,\"event\":\"active\",\"timestamp\":\"2026-11-23\"}\n\n{\"user\":\"2\",\"event\":\"active\",\"timestamp\":1795442400}\n{\"user\":3}\n");
+    let ran = shop.run(&["import", &users, "--event", "signup", "--user-column", "id", "--time-column", "created_at"]);
+    assert_eq!(ran.quietly(), "imported 2 marks of 1 event by 2 users from 1 file\n");
+    let ran = shop.run(&["import", &log]);
+    assert!(
+        ran.err.starts_with("log.ndjson, line 4: there is no field `event`") || ran.err.contains("no field"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(shop.run(&["count", "signup@2026-11 & active@2026-11"]).quietly(), "2\n");
+    let piped = shop.pipe(&["import", "-"], b"{\"user\":9,\"event\":\"active\",\"timestamp\":0}");
+    assert_eq!(piped.quietly(), "imported 1 mark of 1 event by 1 user from 1 file\n");
+}
+
+#[test]
+fn a_demo_fills_an_empty_store_once() {
+    let shop = Shop::new();
+    let args = ["demo", "--no-serve", "--users", "300", "--days", "20"];
+    let ran = shop.run(&args);
+    assert!(ran.err.starts_with("filled ./cohortist-demo.db with 300 users over 20 days: "), "{}", ran.err);
+    let store = ["--store", "./cohortist-demo.db"];
+    assert_eq!(shop.run(&[&store[..], &["count", "signup@2026"]].concat()).quietly(), "300\n");
+    let ever = "plan:free@ever | plan:pro@ever | plan:team@ever";
+    assert_eq!(shop.run(&[&store[..], &["count", ever]].concat()).quietly(), "300\n");
+    let hourly =
+        shop.run(&[&store[..], &["retention", "active", "active", "--by", "hour", "--format", "tidy"]].concat());
+    assert!(hourly.quietly().lines().count() > 20);
+
+    let again = shop.run(&args);
+    assert!(again.err.starts_with("./cohortist-demo.db was filled by a demo before"), "{}", again.err);
+    let later: Ran = shop.command(&args).env("COHORTIST_NOW", "2026-12-24").output().unwrap().into();
+    assert!(later.err.contains("nobody was active today"), "{}", later.err);
+
+    shop.run(&["mark", "mine", "1"]).done();
+    let error = shop.run(&[&["--store", "./cohortist.db"], &args[..]].concat()).error(1);
+    assert!(error.contains("already holds 1 event that no demo made (`mine`)"), "{error}");
+    assert_eq!(shop.run(&["events"]).quietly(), "mine\n");
+}
+
+#[test]
+fn an_unfinished_demo_is_started_over() {
+    let shop = Shop::new();
+    shop.run(&["mark", "demo:data", "0", "--ever"]).done();
+    shop.run(&["mark", "active", "4000000000", "--at", "2020-01-01"]).done();
+    let ran = shop.run(&["--store", "./cohortist.db", "demo", "--no-serve", "--users", "10", "--days", "3"]);
+    assert!(ran.err.starts_with("./cohortist.db holds an unfinished demo: starting over\nfilled"), "{}", ran.err);
+    assert_eq!(shop.run(&["count", "active@2020"]).quietly(), "0\n");
+}
