@@ -162,6 +162,11 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     let shown = cell.text().await.unwrap();
     assert!(said.contains(&shown) && said.ends_with("in the week 16 – 22 Nov 2026 (W47), complete"), "{said}");
 
+    driver.action_chain().move_to_element_center(&cell).perform().await.unwrap();
+    let tip = "return getComputedStyle(document.querySelector('.cohorts td:hover'), '::after').content";
+    assert_eq!(browser.js(tip).await, format!("\"{said}\""));
+    browser.picture("tooltip.png").await;
+
     // Remove the filter again: a link, no script.
     driver.find(By::Css("a.remove")).await.unwrap().click().await.unwrap();
     driver.query(By::Css("#returning_and-0[value='']")).first().await.unwrap();
