@@ -34,11 +34,13 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
     let mut roots = plan.roots().to_vec();
     roots.sort_unstable();
     roots.dedup();
-    let tiles = candidates(plan, source);
+    let lens = byte_lens(plan, source);
+    let presence = Presence::of(plan, source, &lens);
+    let tiles = presence.tiles(&roots);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1).max(1);
     let part = |tiles: &[u16]| {
-        let mut evaluator = Evaluator::new(plan, source);
+        let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
         let mut counts = vec![0; roots.len()];
         for tile in tiles {
             evaluator.go_to(*tile);
@@ -77,11 +79,10 @@ pub fn collect<S: Source>(
     from: u16,
     mut each: impl FnMut(u16, &Tile) -> bool,
 ) -> Result<(), S::Error> {
-    let mut evaluator = Evaluator::new(plan, source);
-    for number in candidates(plan, source) {
-        if number < from {
-            continue;
-        }
+    let lens = byte_lens(plan, source);
+    let presence = Presence::of(plan, source, &lens);
+    let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
+    for number in presence.tiles(&[node]).into_iter().filter(|number| *number >= from) {
         evaluator.go_to(number);
         if evaluator.ensure(node)?
             && let Some(tile) = evaluator.value(node)
@@ -106,20 +107,62 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     lens
 }
 
-/// The tiles in which any node can hold anybody, ascending.
-fn candidates<S: Source>(plan: &Plan, source: &S) -> Vec<u16> {
-    let mut wanted = vec![false; 1 << 16];
-    for (i, node) in plan.nodes().iter().enumerate() {
-        if let Node::Key(_) = node {
-            source.tiles(i).iter().for_each(|t| wanted[usize::from(*t)] = true);
+/// For each node the tiles in which it can hold anybody: where its operands can, joined as the node joins them.
+struct Presence {
+    /// Words of each node.
+    width: usize,
+    bits: Vec<u64>,
+}
+
+impl Presence {
+    fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64]) -> Self {
+        let tiles = |len: u64| usize::try_from(len.div_ceil(TILE_BYTES)).unwrap_or(usize::MAX).min(1 << 16);
+        let width = lens.iter().copied().max().map_or(0, tiles).div_ceil(64);
+        let mut presence = Presence { width, bits: vec![0; width * lens.len()] };
+        for (i, node) in plan.nodes().iter().enumerate() {
+            let (before, own) = presence.bits.split_at_mut(i * width);
+            let own = &mut own[..width];
+            let mut join = |id: &NodeId, with: fn(&mut u64, u64)| {
+                let operand = &before[id.index() * width..][..width];
+                own.iter_mut().zip(operand).for_each(|(word, other)| with(word, *other));
+            };
+            match node {
+                Node::Empty => {}
+                Node::Key(_) => {
+                    for tile in source.tiles(i).iter().map(|t| usize::from(*t)) {
+                        if let Some(word) = own.get_mut(tile / 64) {
+                            *word |= 1 << (tile % 64);
+                        }
+                    }
+                }
+                Node::And(ids) => {
+                    if let Some((first, rest)) = ids.split_first() {
+                        join(first, |word, other| *word = other);
+                        rest.iter().for_each(|id| join(id, |word, other| *word &= other));
+                    }
+                }
+                Node::Or(ids) | Node::Xor(ids) => ids.iter().for_each(|id| join(id, |word, other| *word |= other)),
+                Node::Diff([a, _]) => join(a, |word, other| *word = other),
+                Node::Not(a) => {
+                    for tile in 0..tiles(lens[a.index()]) {
+                        own[tile / 64] |= 1 << (tile % 64);
+                    }
+                }
+            }
         }
+        presence
     }
-    if plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
-        let longest = byte_lens(plan, source).into_iter().max().unwrap_or(0);
-        let tiles = usize::try_from(longest.div_ceil(TILE_BYTES)).unwrap_or(wanted.len());
-        wanted.iter_mut().take(tiles).for_each(|w| *w = true);
+
+    fn has(&self, node: usize, tile: u16) -> bool {
+        let word = usize::from(tile / 64);
+        word < self.width && self.bits[node * self.width + word] & (1 << (tile % 64)) != 0
     }
-    (0..=u16::MAX).zip(wanted).filter_map(|(t, w)| w.then_some(t)).collect()
+
+    /// The tiles in which any of the nodes can hold anybody, ascending.
+    fn tiles(&self, nodes: &[NodeId]) -> Vec<u16> {
+        let any = |tile: &u16| nodes.iter().any(|id| self.has(id.index(), *tile));
+        (0..=u16::MAX).take(self.width * 64).filter(any).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -133,37 +176,26 @@ enum Memo {
 struct Evaluator<'a, S> {
     plan: &'a Plan,
     source: &'a S,
-    lens: Vec<u64>,
+    lens: &'a [u64],
+    presence: &'a Presence,
     /// How often each node is an operand: a node that is only counted need not be built.
     uses: Vec<u32>,
-    /// For leaves: how many of the source's tiles lie before the current one.
-    passed: Vec<usize>,
     memo: Vec<Memo>,
     number: u16,
 }
 
 impl<'a, S: Source> Evaluator<'a, S> {
-    fn new(plan: &'a Plan, source: &'a S) -> Self {
+    fn new(plan: &'a Plan, source: &'a S, lens: &'a [u64], presence: &'a Presence) -> Self {
         let nodes = plan.nodes().len();
         let mut uses = vec![0; nodes];
         plan.nodes().iter().flat_map(Node::operands).for_each(|id| uses[id.index()] += 1);
-        let (lens, passed, memo) = (byte_lens(plan, source), vec![0; nodes], vec![Memo::Unknown; nodes]);
-        Evaluator { plan, source, lens, uses, passed, memo, number: 0 }
+        Evaluator { plan, source, lens, presence, uses, memo: vec![Memo::Unknown; nodes], number: 0 }
     }
 
     fn go_to(&mut self, number: u16) {
         self.number = number;
-        for (i, node) in self.plan.nodes().iter().enumerate() {
-            self.memo[i] = match node {
-                Node::Empty => Memo::Empty,
-                Node::Key(_) => {
-                    let tiles = self.source.tiles(i);
-                    let passed = &mut self.passed[i];
-                    *passed += tiles[*passed..].iter().take_while(|t| **t < number).count();
-                    if tiles.get(*passed) == Some(&number) { Memo::Unknown } else { Memo::Empty }
-                }
-                _ => Memo::Unknown,
-            };
+        for (i, memo) in self.memo.iter_mut().enumerate() {
+            *memo = if self.presence.has(i, number) { Memo::Unknown } else { Memo::Empty };
         }
     }
 

@@ -176,7 +176,8 @@ impl Command {
 
     fn log_level(&self) -> &'static str {
         match self {
-            Command::Serve(_) => "info",
+            // The server's own start and stop is told in better words already.
+            Command::Serve(_) => "info,actix_server=warn",
             Command::Demo(_)
             | Command::Import(_)
             | Command::Mark(_)

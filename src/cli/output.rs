@@ -25,7 +25,12 @@ impl Usage {
         if shown.chars().count() > 90 {
             return Usage(format!("{what}: {error}"));
         }
-        Usage(format!("{what}: {error}\n\n    {shown}\n    {}^", " ".repeat(error.column.saturating_sub(1))))
+        let mut message =
+            format!("{what}: {error}\n\n    {shown}\n    {}^", " ".repeat(error.column.saturating_sub(1)));
+        if !text.contains('"') && text.trim().contains(char::is_whitespace) && error.message.contains("found `") {
+            message += "\n\nA name that holds spaces or & | ^ ! ( ) @ goes in quotes of its own: '\"like this\"'";
+        }
+        Usage(message)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A bad line is a value among the others, with its number and the reason, so that the caller decides what to do.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Chain, Read};
+use std::io::{self, BufRead, Chain};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::{Map, Value};

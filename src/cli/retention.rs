@@ -10,7 +10,7 @@ use crate::cli::names;
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::render::{Show, csv, json, text};
+use crate::render::{Show, chart, csv, json, text};
 use crate::reports::retention::{Averaging, Measure, Query, Table};
 use crate::sets::Segment;
 use crate::tracker::{Error, Tracker};
@@ -149,13 +149,9 @@ impl Config {
             Format::Csv => csv::wide(table, self.show),
             Format::Tidy => csv::tidy(table),
             Format::Json => format!("{:#}\n", json::table(table)),
-            Format::Svg => svg(table),
+            Format::Svg => chart::svg(table),
         }
     }
-}
-
-fn svg(_table: &Table) -> String {
-    String::new()
 }
 
 fn usage(error: crate::reports::retention::QueryError) -> Usage {

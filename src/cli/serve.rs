@@ -1,9 +1,6 @@
 //! `cohortist serve`.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
-
-use anyhow::anyhow;
 
 use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
@@ -62,22 +59,8 @@ impl Config {
 
     /// Serves until told to stop.
     pub fn serve(self, tracker: Tracker, clock: Clock) -> anyhow::Result<()> {
-        let settings = web::Settings { listen: self.listen.clone(), tracker, clock };
-        web::run(settings, announce).map_err(|error| {
-            let listen = &self.listen;
-            match error.kind() {
-                ErrorKind::AddrInUse => {
-                    anyhow!("cannot listen on {listen}: another program uses that port. Stop it, or take another with --listen 127.0.0.1:8081 (port 0 is any free one)")
-                }
-                ErrorKind::PermissionDenied => {
-                    anyhow!("cannot listen on {listen}: not allowed. Ports below 1024 need privileges; take a higher one with --listen")
-                }
-                ErrorKind::AddrNotAvailable => {
-                    anyhow!("cannot listen on {listen}: this machine has no such address. 127.0.0.1 is itself, 0.0.0.0 all of its addresses")
-                }
-                _ => anyhow::Error::new(error).context(format!("cannot serve on {listen}")),
-            }
-        })
+        let settings = web::Settings { listen: self.listen, tracker, clock };
+        Ok(web::run(settings, announce)?)
     }
 }
 

@@ -1,13 +1,18 @@
 //! Which store a command works on.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::cli::output::{Usage, say};
-use crate::store::{self, Options};
+use crate::store::{self, Options, Store, StoreError};
 use crate::tracker::Tracker;
 
 /// The store when none is named.
 pub const DEFAULT_STORE: &str = "./cohortist.db";
+
+/// How long a command waits for another one that has the store.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"];
 
@@ -51,11 +56,22 @@ impl StoreConfig {
 
     /// Opens it to write: a new path store is made without a word.
     pub fn open(&self) -> anyhow::Result<Tracker> {
-        let tracker = Tracker::new(store::open(&self.text, &self.options)?);
+        let tracker = Tracker::new(self.wait_and_open()?);
         if self.path().is_some() {
             tracker.describe()?.notes.iter().for_each(|note| say!("note: {note}"));
         }
         Ok(tracker)
+    }
+
+    /// One process owns a path store. Another command is done in no time, so it is worth waiting for a little.
+    fn wait_and_open(&self) -> store::Result<Arc<dyn Store>> {
+        let until = Instant::now() + WAIT_FOR_OTHERS;
+        loop {
+            match store::open(&self.text, &self.options) {
+                Err(StoreError::Locked(_)) if Instant::now() < until => std::thread::sleep(WAIT_FOR_OTHERS / 40),
+                result => return result,
+            }
+        }
     }
 
     /// Opens it to ask something: says so when there was nothing to ask.

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn frame(sequence: u64) -> Frame {
-        let bits = (0..sequence as u32 % 7).map(|n| (1, n)).collect();
+        let bits = (0..u32::try_from(sequence % 7).unwrap()).map(|n| (1, n)).collect();
         Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{sequence}")], bits } }
     }
 
