@@ -371,11 +371,11 @@ fn size_layers(table: &Table) -> String {
         let cohort = words::shortened(&table.query.cohort.to_string(), 28);
         let words = format!("{} of {cohort}", table.query.grain);
         write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style(HPos::Center))?;
-        let mut at: Vec<usize> = if n < 3 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
+        let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
         at.dedup();
         for i in at {
             let h = match i {
-                _ if n < 6 => HPos::Center,
+                _ if n < 5 => HPos::Center,
                 0 => HPos::Left,
                 i if i == n - 1 => HPos::Right,
                 _ => HPos::Center,

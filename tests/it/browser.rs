@@ -226,6 +226,11 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
     browser.picture("narrow-dark.png").await;
     browser.size(1320, 1500).await;
     browser.picture("dark.png").await;
+    browser.cdp("Emulation.setEmulatedMedia", serde_json::json!({ "media": "print", "features": [] })).await;
+    browser.size(979, 741).await;
+    assert_eq!(browser.js(SIDEWAYS).await, 0, "a landscape page is wide enough");
+    assert_eq!(browser.js("return document.documentElement.scrollHeight <= 741").await, true, "and high enough");
+    browser.picture("print.png").await;
     browser.end().await;
 }
 
