@@ -30,19 +30,20 @@ const MAX_DOTS: usize = 40;
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
+/// What plotters writes on each text; taken out again, as the whole chart has one font.
+const DRAWN_FONT: &str = "sans-serif";
+
 type Backend<'a> = SVGBackend<'a>;
 type Plane<'a> = DrawingArea<Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// The retention curve as a file of its own: with a title in words, on white.
 pub fn svg(table: &Table) -> String {
-    let head = 104;
+    let head = 136;
     let (width, height) = (CURVE.width, CURVE.height + head + 16);
     let title = render::title(table);
-    let mut below: Vec<String> = words::range(table).into_iter().collect();
-    below.push(format!("{} cohorts", table.query.grain.adjective()));
-    below.push(words::entries(table.entries));
-    below.push(format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")));
+    let mut facts: Vec<String> = words::range(table).into_iter().collect();
+    facts.extend([words::entries(table.entries), format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M"))]);
     let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
     let mut out = opening("retention-chart", "chart", (width, height), &title, &described(table));
     let _ = write!(out, r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##);
@@ -50,11 +51,12 @@ pub fn svg(table: &Table) -> String {
         let text = escaped(text);
         let _ = write!(
             out,
-            r#"<text x="40" y="{y}" font-family="{FONT}" font-size="{size}" font-weight="{weight}" fill="{fill}">{text}</text>"#
+            r#"<text x="40" y="{y}" font-size="{size}" font-weight="{weight}" fill="{fill}">{text}</text>"#
         );
     };
-    headline(&mut out, 54, 30, 700, ink, &words::shortened(&title, 72));
-    headline(&mut out, 88, 20, 400, mute, &format!("{} · {}", below.join(" · "), curve_caption(table)));
+    headline(&mut out, 54, 30, 700, ink, &words::shortened(&title, 64));
+    headline(&mut out, 88, 20, 400, mute, &facts.join(" · "));
+    headline(&mut out, 116, 20, 400, mute, &curve_caption(table));
     let _ = write!(out, r#"<g transform="translate(0,{head})">"#);
     out.push_str(&curve_layers(table));
     out.push_str("</g></svg>\n");
@@ -97,7 +99,7 @@ pub fn curve_caption(table: &Table) -> String {
     let drawn = single_cohorts(table).len();
     let with_people = table.rows.iter().filter(|row| row.size > 0).count();
     let single = if drawn < with_people {
-        format!("thin lines are {drawn} of the {with_people} cohorts")
+        format!("thin lines are {drawn} of {with_people} cohorts")
     } else {
         "thin lines are single cohorts".to_owned()
     };
@@ -116,7 +118,7 @@ struct Canvas {
 }
 
 const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, right: 1204, top: 30, bottom: 448 };
-const SIZES: Canvas = Canvas { width: 720, height: 540, left: 104, right: 704, top: 30, bottom: 448 };
+const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
 
 impl Canvas {
     /// Draws marks in a group of one class. `attributes` are inherited by the marks.
@@ -145,13 +147,37 @@ impl Canvas {
         if inner.is_empty() {
             return String::new();
         }
-        format!("<g class=\"{class}\"{attributes}>{}</g>", inner.replace('\n', ""))
+        grouped(class, attributes, inner)
     }
+}
+
+/// A group of marks. What all of them have in common is said once, by the group: that is half a chart's weight.
+fn grouped(class: &str, attributes: &str, marks: &str) -> String {
+    let font = format!(" font-family=\"{DRAWN_FONT}\"");
+    let mut marks = marks.replace('\n', "").replace(&font, "").replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>");
+    let (count, lines) = (marks.matches('<').count() - marks.matches("</").count(), marks.starts_with("<polyline"));
+    let mut shared = String::new();
+    for name in ["fill", "stroke", "stroke-width", "opacity", "font-size", "text-anchor"] {
+        let found = marks.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        let Some((value, _)) = found else { continue };
+        let attribute = format!(" {name}=\"{value}\"");
+        if marks.matches(&attribute).count() == count {
+            // A group's own opacity would flatten lines that cross.
+            let name = match (name, lines) {
+                ("opacity", true) => "stroke-opacity",
+                ("opacity", false) => "fill-opacity",
+                (name, _) => name,
+            };
+            let _ = write!(shared, " {name}=\"{value}\"");
+            marks = marks.replace(&attribute, "");
+        }
+    }
+    format!("<g class=\"{class}\"{attributes}{shared}>{marks}</g>")
 }
 
 fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-desc\"><title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
         escaped(title),
         escaped(text)
@@ -165,14 +191,12 @@ fn escaped(text: &str) -> String {
 fn described(table: &Table) -> String {
     let mut averages = table.averages.iter().enumerate().filter_map(|(k, a)| Some((k, (*a)?)));
     let (first, last) = (averages.clone().next(), averages.next_back());
-    let grain = table.query.grain;
+    let came_back = |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
     match (first, last) {
-        (Some((from, a)), Some((to, b))) if from < to => format!(
-            "The average goes from {} in {grain} {from} to {} in {grain} {to}.",
-            words::percent(a.rate),
-            words::percent(b.rate)
-        ),
-        (Some((k, a)), _) => format!("The average is {} in {grain} {k}.", words::percent(a.rate)),
+        (Some((from, a)), Some((to, b))) if from < to => {
+            format!("The average goes from {} to {}.", came_back(from, a.rate), came_back(to, b.rate))
+        }
+        (Some((k, a)), _) => format!("The average is {}.", came_back(k, a.rate)),
         _ => "No period is complete yet.".to_owned(),
     }
 }
@@ -192,7 +216,7 @@ fn stroke(rgb: Rgb, opacity: f64, width: u32) -> ShapeStyle {
 
 fn label(size: u32, rgb: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
     // plotters divides a font's size by 1.24 when it writes it.
-    let font = (FONT, f64::from(size) * 1.24).into_font();
+    let font = (DRAWN_FONT, f64::from(size) * 1.24).into_font();
     TextStyle { font, color: colour(rgb).to_backend_color(), pos: Pos::new(h, v) }
 }
 
@@ -292,7 +316,7 @@ fn curve_layers(table: &Table) -> String {
             .flatten()
             .try_for_each(|point| plane.draw(&Circle::new(*point, 6, stroke(accent, 1.0, 4))))
     });
-    out.push_str(&dots.replace("fill=\"none\"", "fill=\"#FFFFFF\""));
+    out.push_str(&dots.replace("fill=\"none\"", "fill=\"#ffffff\""));
     out.push_str(&labels(table, reach));
     out
 }
@@ -329,7 +353,7 @@ fn size_layers(table: &Table) -> String {
     let axis = Axis::count(u32::try_from(greatest).map_or(f64::from(u32::MAX), f64::from));
     let right = coord(table.rows.len().max(1));
     let reach = (right, axis.top);
-    let mut out = rules(&SIZES, &axis, right, short_count);
+    let mut out = rules(&SIZES, &axis, right, |tick| short_count(tick, axis.top));
     // Few cohorts make no fat bars.
     let half = if table.rows.len() > 150 { 0.5 } else { 0.42_f64.min(right / 24.0) };
     for (class, state, opacity) in [("bars", State::Complete, 0.78), ("bars running", State::InProgress, 0.32)] {
@@ -344,11 +368,14 @@ fn size_layers(table: &Table) -> String {
     }
     out.push_str(&SIZES.layer("ticks", "", reach, |plane| {
         let (n, style) = (table.rows.len(), |h| label(20, theme.mute(), h, VPos::Top));
-        let mut at: Vec<usize> = if n < 3 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
+        let cohort = words::shortened(&table.query.cohort.to_string(), 28);
+        let words = format!("{} of {cohort}", table.query.grain);
+        write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style(HPos::Center))?;
+        let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
         at.dedup();
         for i in at {
             let h = match i {
-                _ if n < 6 => HPos::Center,
+                _ if n < 5 => HPos::Center,
                 0 => HPos::Left,
                 i if i == n - 1 => HPos::Right,
                 _ => HPos::Center,
@@ -388,12 +415,13 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
     lines + &ticks
 }
 
-/// A round count where space is dear: `1,500`, `20k`, `1.5M`.
-fn short_count(count: f64) -> String {
+/// A round count where space is dear, alike for all ticks up to `top`: `1,500`, `20k`, `1.5M`.
+fn short_count(count: f64, top: f64) -> String {
     match count {
-        c if c >= 1e9 => format!("{}B", c / 1e9),
-        c if c >= 1e6 => format!("{}M", c / 1e6),
-        c if c >= 2e4 => format!("{}k", c / 1e3),
+        0.0 => "0".to_owned(),
+        c if top >= 1e9 => format!("{}B", c / 1e9),
+        c if top >= 1e6 => format!("{}M", c / 1e6),
+        c if top >= 1e4 => format!("{}k", c / 1e3),
         c if c >= 1e3 => format!("{:.0},{:03.0}", (c / 1e3).floor(), c % 1e3),
         c => format!("{c}"),
     }
@@ -478,7 +506,7 @@ mod tests {
     #[test]
     fn many_cohorts_leave_out_lines_and_say_so() {
         let table = sized(400, 14, 80);
-        assert!(curve_caption(&table).contains("thin lines are 58 of the 400 cohorts"), "{}", curve_caption(&table));
+        assert!(curve_caption(&table).contains("thin lines are 58 of 400 cohorts"), "{}", curve_caption(&table));
         assert!(curve(&table).len() < 40_000);
         assert_eq!(single_cohorts(&sized(14, 14, 80)).len(), 14);
     }
@@ -504,7 +532,10 @@ mod tests {
 
     #[test]
     fn counts_are_short() {
-        let shown = [0.0, 500.0, 1_000.0, 1_500.0, 20_000.0, 1.5e6, 4e9].map(short_count);
-        assert_eq!(shown, ["0", "500", "1,000", "1,500", "20k", "1.5M", "4B"]);
+        let shown =
+            |top: f64, counts: &[f64]| counts.iter().map(|c| short_count(*c, top)).collect::<Vec<_>>().join(" ");
+        assert_eq!(shown(2e3, &[0.0, 500.0, 1_000.0, 1_500.0, 2_000.0]), "0 500 1,000 1,500 2,000");
+        assert_eq!(shown(2e4, &[0.0, 5e3, 1e4, 1.5e4, 2e4]), "0 5k 10k 15k 20k");
+        assert_eq!((shown(1.5e6, &[5e5, 1.5e6]), shown(4e9, &[4e9])), ("0.5M 1.5M".into(), "4B".into()));
     }
 }

@@ -158,14 +158,14 @@ impl Theme {
         let ground = self.ground(step.min(LAST_STEP));
         // The theme's own ink where it can be read, pure white or black in the narrow band where only those can.
         let inks = match self {
-            Theme::Light => [self.ink(), Rgb::WHITE, Rgb::BLACK],
-            Theme::Dark => [self.ink(), Rgb(0x0a, 0x12, 0x1a), Rgb::BLACK],
+            Theme::Light => [self.ink(), Rgb::WHITE, Rgb::WHITE, Rgb::BLACK],
+            Theme::Dark => [self.ink(), Rgb(0x0a, 0x12, 0x1a), Rgb::WHITE, Rgb::BLACK],
         };
         let text = inks.into_iter().find(|ink| ink.contrast(ground) >= MIN_CONTRAST).unwrap_or(Rgb::BLACK);
         // Stripes lead away from the text, so hatching gains contrast; only on a ground already next to white or
         // black, where such stripes could not be seen, do they lead a little towards it.
         let (away, back) = if text.luminance() < ground.luminance() {
-            (ground.towards(Rgb::WHITE, 45, 100), ground.towards(Theme::Light.accent(), 14, 100))
+            (ground.towards(Rgb::WHITE, 45, 100), ground.towards(Theme::Light.accent(), 11, 100))
         } else {
             (ground.towards(Rgb::BLACK, 40, 100), ground.towards(Theme::Dark.accent(), 16, 100))
         };

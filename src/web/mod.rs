@@ -56,7 +56,7 @@ pub struct State {
 /// the addresses as soon as connections are accepted.
 ///
 /// # Errors
-/// When the address cannot be listened on, with what to do.
+/// When the address cannot be listened on, with the kind the system gave it.
 pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
     rt::System::new().block_on(async move {
         let Settings { listen, tracker, clock } = settings;
@@ -65,15 +65,7 @@ pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'stati
             .workers(WORKERS)
             .shutdown_timeout(GRACE_SECONDS)
             .shutdown_signal(stop)
-            .bind(&listen)
-            .map_err(|e| {
-                let mend = match e.kind() {
-                    io::ErrorKind::AddrInUse => "another program is there: choose another port with --listen",
-                    io::ErrorKind::PermissionDenied => "ports below 1024 are reserved: choose another with --listen",
-                    _ => "give --listen an address of this machine and a port, such as 127.0.0.1:8080",
-                };
-                io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}; {mend}"))
-            })?;
+            .bind(&listen)?;
         ready(&server.addrs());
         server.run().await
     })

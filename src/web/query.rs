@@ -60,6 +60,22 @@ impl Field {
     }
 }
 
+impl Field {
+    /// What the page calls it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Field::Cohort => "People who did",
+            Field::CohortAnd(_) | Field::ReturningAnd(_) => "and",
+            Field::Returning => "came back to",
+            Field::Rows => "cohorts",
+            Field::Cols => "periods",
+            Field::Measure => "counted",
+            Field::As => "show",
+            Field::By | Field::From | Field::To | Field::Average => self.name(),
+        }
+    }
+}
+
 /// The field's name, which also is its id on the page: `cohort`, `cohort_and-1`.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,10 +10,13 @@
 )]
 
 mod architecture;
+mod browser;
 mod cli;
 mod embedded;
 mod golden;
+mod http;
 mod pure;
 mod redis_store;
 mod store_contract;
 mod support;
+mod support_web;

@@ -1,6 +1,6 @@
 //! The question as a form.
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, parse_date};
 use crate::render::Show;
 use crate::reports::retention::{Averaging, Measure, default_size};
 use crate::sets::{EventName, Segment};
@@ -16,12 +16,21 @@ pub struct Input {
     pub name: &'static str,
     /// Its id on the page.
     pub id: String,
+    /// What the page calls it.
+    pub label: &'static str,
     /// What stands in it.
     pub value: String,
     /// What is wrong with that.
     pub problem: Option<String>,
     /// The address of the question without this filter.
     pub remove: Option<String>,
+}
+
+impl Input {
+    /// Whether it holds a date, or nothing: a date field would hide any other text instead of keeping it.
+    pub fn is_date(&self) -> bool {
+        self.value.is_empty() || parse_date(&self.value).is_ok()
+    }
 }
 
 /// One choice among a few.
@@ -85,6 +94,7 @@ impl Form {
         let input = |field: Field, value: &str| Input {
             name: field.name(),
             id: field.to_string(),
+            label: field.label(),
             value: value.to_owned(),
             problem: problem(field),
             remove: None,
@@ -160,13 +170,13 @@ impl Form {
         }
     }
 
-    /// The fields with something wrong, in the order of the form.
-    pub fn problems(&self) -> Vec<(&str, &str)> {
+    /// The fields with something wrong, in the order of the form: id, label, message.
+    pub fn problems(&self) -> Vec<(&str, &str, &str)> {
         let sides =
             [&self.cohort].into_iter().chain(&self.cohort_and).chain([&self.returning]).chain(&self.returning_and);
         let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to]);
-        let typed = inputs.filter_map(|i| Some((&*i.id, i.problem.as_deref()?)));
-        let chosen = self.choices.iter().filter_map(|c| Some((c.name, c.problem.as_deref()?)));
+        let typed = inputs.filter_map(|i| Some((&*i.id, i.label, i.problem.as_deref()?)));
+        let chosen = self.choices.iter().filter_map(|c| Some((c.name, c.legend, c.problem.as_deref()?)));
         typed.chain(chosen).collect()
     }
 }

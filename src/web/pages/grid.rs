@@ -36,7 +36,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         Some(change) => Tile {
             value: Some(format!("{:+.1} pt", change.points()).replace('-', "−")),
             label: format!(
-                "{grain} {}, newer {} vs the {} before",
+                "{grain} {}, last {} vs {} before",
                 change.column,
                 many(len(change.newer_cohorts), "cohort"),
                 change.older_cohorts
@@ -134,8 +134,6 @@ pub struct Grid {
     pub unit: String,
     /// `day`
     pub grain: &'static str,
-    /// The starting segment.
-    pub cohort: String,
     /// How many columns.
     pub cols: usize,
     /// `Weighted average`
@@ -153,6 +151,11 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// Whether the average row has anything to show.
+    pub fn has_means(&self) -> bool {
+        self.means.iter().any(Option::is_some)
+    }
+
     /// The grid of a table.
     pub fn new(table: &Table, show: Show) -> Self {
         let grain = table.query.grain;
@@ -178,7 +181,6 @@ impl Grid {
             }
             .to_owned(),
             grain: grain.as_str(),
-            cohort: table.query.cohort.to_string(),
             cols: table.averages.len(),
             average,
             entries: thousands(table.complete_entries),

@@ -250,15 +250,17 @@ fn report(asked: &Asked, table: &Table) -> Report {
 }
 
 fn notices(asked: &Asked, table: &Table, events: &[EventName]) -> Vec<Notice> {
-    let mut unknown: Vec<&EventName> = asked.segments().flat_map(|s| s.names()).collect();
-    unknown.retain(|name| events.binary_search(name).is_err());
-    unknown.sort_unstable();
-    unknown.dedup();
+    let mut unknown: Vec<&EventName> = Vec::new();
+    for name in asked.segments().flat_map(|s| s.names()) {
+        if events.binary_search(name).is_err() && !unknown.contains(&name) {
+            unknown.push(name);
+        }
+    }
     let all_known = unknown.is_empty();
     let mut notices: Vec<Notice> = unknown
         .into_iter()
         .map(|name| Notice {
-            text: format!("Nothing was ever recorded for `{name}`."),
+            text: format!("Nothing was ever recorded for “{name}”."),
             instead: similar(name, events)
                 .into_iter()
                 .map(|other| (other.to_string(), format!("/retention?{}", asked.renamed(name, other).canonical())))
@@ -271,7 +273,7 @@ fn notices(asked: &Asked, table: &Table, events: &[EventName]) -> Vec<Notice> {
         let hours =
             if table.query.grain == Grain::Hour { " Hours are only kept for marks made with `--hourly`." } else { "" };
         let range = words::range(table).unwrap_or_default();
-        let text = format!("Nobody did `{}` in {range}.{hours}", table.query.cohort);
+        let text = format!("Nobody did “{}” in {range}.{hours}", table.query.cohort);
         notices.push(Notice { text, instead: Vec::new() });
     }
     notices

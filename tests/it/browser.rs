@@ -1,0 +1,266 @@
+//! The dashboard in a real Chromium.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use thirtyfour::extensions::cdp::ChromeDevTools;
+use thirtyfour::prelude::*;
+
+use crate::support_web::{empty, name, now, product, serve};
+
+const INSTALL: &str = "these tests drive a real browser: apt-get install chromium chromium-driver";
+
+/// A chromedriver on a free port and one browser, both gone when dropped.
+struct Browser {
+    driver: WebDriver,
+    process: Process,
+    _profile: TempDir,
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Browser {
+    async fn start() -> Browser {
+        let mut child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("chromedriver: {e}; {INSTALL}"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let process = Process(child);
+        let (tell, told) = mpsc::channel();
+        // Read to the end: a full pipe would stop the driver.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    let _ = tell.send(port.trim_end_matches('.').to_owned());
+                }
+            }
+        });
+        let port = told.recv_timeout(Duration::from_secs(30)).expect("chromedriver to say its port");
+        let profile = TempDir::new().unwrap();
+        let mut wanted = DesiredCapabilities::chrome();
+        for flag in [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1320,1000",
+            &format!("--user-data-dir={}", profile.path().display()),
+        ] {
+            wanted.add_arg(flag).unwrap();
+        }
+        wanted.insert_base_capability("goog:loggingPrefs".to_owned(), serde_json::json!({ "browser": "ALL" }));
+        let driver = WebDriver::new(&format!("http://127.0.0.1:{port}"), wanted)
+            .await
+            .unwrap_or_else(|e| panic!("Chromium did not start: {e}; {INSTALL}"));
+        Browser { driver, process, _profile: profile }
+    }
+
+    async fn text(&self, css: &str) -> String {
+        self.driver.find(By::Css(css)).await.unwrap().text().await.unwrap()
+    }
+
+    async fn js(&self, script: &str) -> serde_json::Value {
+        self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
+    }
+
+    async fn cdp(&self, command: &str, parameters: serde_json::Value) {
+        ChromeDevTools::new(self.driver.handle.clone()).execute_cdp_with_params(command, parameters).await.unwrap();
+    }
+
+    async fn size(&self, width: u32, height: u32) {
+        let metrics = serde_json::json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    async fn dark(&self) {
+        let features = serde_json::json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.cdp("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Writes a picture where `COHORTIST_SHOTS` says, to look at.
+    async fn picture(&self, name: &str) {
+        if let Some(directory) = std::env::var_os("COHORTIST_SHOTS") {
+            self.driver.screenshot(&std::path::Path::new(&directory).join(name)).await.unwrap();
+        }
+    }
+
+    /// Nothing was written to the console: no script failed, and the Content-Security-Policy dropped nothing.
+    async fn is_quiet(&self) {
+        let log = self.driver.handle.clone();
+        let said = self.console(log).await;
+        assert!(said.is_empty(), "the console says {said:?}");
+    }
+
+    async fn console(&self, handle: std::sync::Arc<thirtyfour::session::handle::SessionHandle>) -> Vec<String> {
+        let url = format!("{}session/{}/se/log", handle.server_url(), handle.session_id());
+        let agent = ureq::Agent::new_with_defaults();
+        let body = tokio::task::spawn_blocking(move || {
+            agent
+                .post(&url)
+                .header("content-type", "application/json")
+                .send(serde_json::json!({ "type": "browser" }).to_string())
+                .unwrap()
+                .body_mut()
+                .read_to_string()
+                .unwrap()
+        });
+        let answer: serde_json::Value = serde_json::from_str(&body.await.unwrap()).unwrap();
+        answer["value"].as_array().unwrap().iter().map(|line| line["message"].to_string()).collect()
+    }
+
+    async fn end(self) {
+        self.driver.clone().quit().await.unwrap();
+        drop(self.process);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_asked_and_answered_in_a_browser() {
+    let address = tokio::task::spawn_blocking(|| serve(product(40, 120))).await.unwrap();
+    let browser = Browser::start().await;
+    let driver = &browser.driver;
+    driver.goto(format!("http://{address}/")).await.unwrap();
+    assert!(browser.text("h1").await.contains("signup"));
+    browser.is_quiet().await;
+
+    // Another question, from the form.
+    let filter = driver.find(By::Id("returning_and-0")).await.unwrap();
+    filter.send_keys("web").await.unwrap();
+    driver.find(By::Css("input[name=by][value=week]")).await.unwrap().click().await.unwrap();
+    driver.find(By::Id("rows")).await.unwrap().send_keys("4").await.unwrap();
+    driver.find(By::Css("button.go")).await.unwrap().click().await.unwrap();
+    driver.query(By::XPath("//h1/small[contains(., 'web')]")).first().await.unwrap();
+    let url = driver.current_url().await.unwrap();
+    assert_eq!(
+        url.query(),
+        Some("cohort=signup&returning=active&returning_and=web&by=week&measure=on&as=percent&average=weighted&rows=4")
+    );
+    assert_eq!(driver.find_all(By::Css(".cohorts tbody tr")).await.unwrap().len(), 5);
+    browser.is_quiet().await;
+
+    // A cell, as the eye and as a screen reader have it.
+    let cell = driver.find(By::Css(".cohorts tbody tr:nth-child(3) td[aria-label]")).await.unwrap();
+    let said = cell.attr("aria-label").await.unwrap().unwrap();
+    let shown = cell.text().await.unwrap();
+    assert!(said.contains(&shown) && said.ends_with("in the week 16 – 22 Nov 2026 (W47), complete"), "{said}");
+
+    driver.action_chain().move_to_element_center(&cell).perform().await.unwrap();
+    let tip = "return getComputedStyle(document.querySelector('.cohorts td:hover'), '::after').content";
+    assert_eq!(browser.js(tip).await, format!("\"{said}\""));
+    browser.picture("tooltip.png").await;
+
+    // Remove the filter again: a link, no script.
+    driver.find(By::Css("a.remove")).await.unwrap().click().await.unwrap();
+    driver.query(By::Css("#returning_and-0[value='']")).first().await.unwrap();
+    assert_eq!(driver.find_all(By::Css("h1 small")).await.unwrap().len(), 0);
+    driver.back().await.unwrap();
+    driver.query(By::XPath("//h1/small[contains(., 'web')]")).first().await.unwrap();
+    browser.is_quiet().await;
+
+    let export = driver.find(By::Css(".acts a")).await.unwrap().attr("href").await.unwrap().unwrap();
+    assert_eq!(export, "/retention.csv?cohort=signup&returning=active&returning_and=web&by=week&rows=4");
+    browser.end().await;
+}
+
+const BACKGROUND: &str = "return getComputedStyle(document.querySelector('.gridcard')).backgroundColor";
+const SIDEWAYS: &str = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+const GRID_SCROLLS: &str = "const g = document.querySelector('.gridwrap'); return g.scrollWidth > g.clientWidth";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_fits_narrow_windows_and_dark_rooms() {
+    let address = tokio::task::spawn_blocking(|| {
+        let tracker = product(40, 120);
+        for event in [&"🎉".repeat(50), &"w".repeat(200), "<script>alert(1)</script>"] {
+            tracker.mark(&name(event), 1, now()).unwrap();
+        }
+        serve(tracker)
+    });
+    let address = address.await.unwrap();
+    let browser = Browser::start().await;
+    let driver = &browser.driver;
+    let long = "w".repeat(200);
+    let paths = [
+        "/retention?cohort=signup&returning=active&by=day".to_owned(),
+        "/retention?cohort=signup&returning=active&by=week&as=count&returning_and=web".to_owned(),
+        format!("/retention?cohort={long}&cohort_and={long}&returning={long}&by=day"),
+        "/retention?cohort=%22%3Cscript%3Ealert(1)%3C/script%3E%22&returning=active".to_owned(),
+        "/retention?cohort=(&returning=&rows=x".to_owned(),
+        "/nowhere".to_owned(),
+    ];
+    for (i, path) in paths.iter().enumerate() {
+        driver.goto(format!("http://{address}{path}")).await.unwrap();
+        for width in [400, 700, 1000, 1320] {
+            browser.size(width, 900).await;
+            assert_eq!(browser.js(SIDEWAYS).await, 0, "{path} scrolls sideways at {width}");
+            browser.picture(&format!("page{i}-{width}.png")).await;
+        }
+        let said = browser.console(driver.handle.clone()).await;
+        let said: Vec<_> = said.iter().filter(|line| !line.contains("status of 40")).collect();
+        assert!(said.is_empty(), "{path}: the console says {said:?}");
+    }
+    browser.size(400, 1800).await;
+    driver.goto(format!("http://{address}{}", paths[0])).await.unwrap();
+    assert_eq!(browser.js(GRID_SCROLLS).await, true);
+    browser.picture("narrow.png").await;
+    assert_eq!(browser.js(BACKGROUND).await, "rgb(255, 255, 255)");
+    browser.dark().await;
+    assert_eq!(browser.js(BACKGROUND).await, "rgb(19, 28, 37)");
+    browser.picture("narrow-dark.png").await;
+    browser.size(1320, 1500).await;
+    browser.picture("dark.png").await;
+    browser.cdp("Emulation.setEmulatedMedia", serde_json::json!({ "media": "print", "features": [] })).await;
+    browser.size(979, 741).await;
+    assert_eq!(browser.js(SIDEWAYS).await, 0, "a landscape page is wide enough");
+    assert_eq!(browser.js("return document.documentElement.scrollHeight <= 741").await, true, "and high enough");
+    browser.picture("print.png").await;
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keyboard_is_enough() {
+    let address = tokio::task::spawn_blocking(|| serve(product(20, 40))).await.unwrap();
+    let browser = Browser::start().await;
+    let driver = &browser.driver;
+    driver.goto(format!("http://{address}/retention")).await.unwrap();
+    let body = driver.find(By::Css("body")).await.unwrap();
+    // Skip link, brand, page link, then the first field.
+    body.send_keys(Key::Tab.value().to_string()).await.unwrap();
+    assert_eq!(browser.js("return document.activeElement.className").await, "skip");
+    for _ in 0..3 {
+        driver.active_element().await.unwrap().send_keys(Key::Tab.value().to_string()).await.unwrap();
+    }
+    let first = driver.active_element().await.unwrap();
+    assert_eq!(first.attr("id").await.unwrap().as_deref(), Some("cohort"));
+    let outline = browser.js("return getComputedStyle(document.activeElement).outlineStyle").await;
+    assert_eq!(outline, "solid");
+    first.send_keys(Key::Control + "a").await.unwrap();
+    first.send_keys("active").await.unwrap();
+    first.send_keys(Key::Enter.value().to_string()).await.unwrap();
+    driver.query(By::XPath("//h1[starts-with(., 'active')]")).first().await.unwrap();
+    browser.end().await;
+
+    let address = tokio::task::spawn_blocking(|| serve(empty())).await.unwrap();
+    let browser = Browser::start().await;
+    browser.driver.goto(format!("http://{address}/")).await.unwrap();
+    assert_eq!(browser.text("h1").await, "Nothing recorded yet");
+    browser.is_quiet().await;
+    browser.end().await;
+}

@@ -1,0 +1,425 @@
+//! The dashboard over HTTP, on a store in memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use cohortist::Tracker;
+use cohortist::sets::{Key, Plan, Set, UserId};
+use cohortist::store::{Mark, Store, StoreError, StoreInfo};
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::support_web::{empty, name, now, product, serve};
+
+/// One product for all tests that only read.
+static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
+
+fn agent() -> Agent {
+    Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into()
+}
+
+fn get(url: &str) -> Response<Body> {
+    agent().get(url).call().unwrap()
+}
+
+struct Got {
+    status: u16,
+    body: String,
+    response: Response<()>,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+fn read(url: &str) -> Got {
+    let mut response = get(url);
+    let body = response.body_mut().read_to_string().unwrap();
+    let (parts, _) = response.into_parts();
+    Got { status: parts.status.as_u16(), body, response: Response::from_parts(parts, ()) }
+}
+
+fn product_page(path: &str) -> Got {
+    read(&format!("{}{path}", *PRODUCT))
+}
+
+const QUESTION: &str = "cohort=signup&returning=active&by=day";
+
+#[test]
+fn every_route_answers() {
+    let routes = [
+        ("/", 302, ""),
+        ("/retention", 200, "text/html; charset=utf-8"),
+        ("/retention.csv", 200, "text/csv; charset=utf-8; header=present"),
+        ("/retention.tidy.csv", 200, "text/csv; charset=utf-8; header=present"),
+        ("/retention.json", 200, "application/json"),
+        ("/retention.svg", 200, "image/svg+xml"),
+        ("/healthz", 200, "application/json"),
+        ("/readyz", 200, "application/json"),
+        ("/favicon.ico", 200, "image/svg+xml"),
+        ("/favicon.svg", 200, "image/svg+xml"),
+        ("/nowhere", 404, "text/html; charset=utf-8"),
+        ("/nowhere.json", 404, "application/json"),
+        ("/static/app.00000000.css", 404, "text/html; charset=utf-8"),
+    ];
+    for (path, status, content_type) in routes {
+        let got = product_page(path);
+        assert_eq!((got.status, got.header("content-type")), (status, content_type), "{path}");
+        assert!(got.header("content-security-policy").starts_with("default-src 'none'; style-src 'self';"), "{path}");
+        assert_eq!(got.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(got.header("referrer-policy"), "same-origin", "{path}");
+
+        let head = agent().head(format!("{}{path}", *PRODUCT)).call().unwrap();
+        assert_eq!(head.status().as_u16(), status, "HEAD {path}");
+        assert_eq!(head.headers().get("content-type").map_or("", |v| v.to_str().unwrap()), content_type, "HEAD {path}");
+    }
+    assert_eq!(product_page("/").header("location"), format!("/retention?{QUESTION}"));
+    let post = agent().post(format!("{}/retention", *PRODUCT)).send("x").unwrap();
+    assert_eq!((post.status().as_u16(), post.headers()["allow"].to_str().unwrap()), (405, "GET, HEAD"));
+}
+
+#[test]
+fn assets_are_hashed_and_kept_for_ever() {
+    let page = product_page("/retention").body;
+    for (before, content_type) in [
+        ("href=\"/static/app.", "text/css"),
+        ("src=\"/static/app.", "text/javascript"),
+        ("href=\"/static/icon.", "image/svg+xml"),
+    ] {
+        let at = page.find(before).unwrap() + before.find('/').unwrap();
+        let path = page[at..].split('"').next().unwrap();
+        let got = product_page(path);
+        assert!(got.status == 200 && got.header("content-type").starts_with(content_type), "{path}");
+        assert_eq!(got.header("cache-control"), "public, max-age=31536000, immutable");
+        if content_type == "text/css" {
+            assert!(got.body.contains(".h0{") && got.body.contains(".h100{"));
+        }
+    }
+    assert_eq!(product_page("/retention").header("cache-control"), "private, no-cache");
+}
+
+#[test]
+fn pages_hold_no_inline_script_or_style() {
+    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg"] {
+        let body = product_page(path).body;
+        assert!(!body.contains(" style=") && !body.contains("<style"), "{path}");
+        assert!(!body.replace("defer></script>", "").contains("</script"), "{path}");
+        assert!(!body.contains(" onclick") && !body.contains("javascript:"), "{path}");
+    }
+}
+
+#[test]
+fn answers_are_compressed() {
+    // By hand, as a client that unpacks an answer also takes the header away.
+    for encoding in ["gzip", "br"] {
+        let mut stream = std::net::TcpStream::connect(PRODUCT.trim_start_matches("http://")).unwrap();
+        let request = format!(
+            "GET /retention?{QUESTION} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: {encoding}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        assert!(head.contains(&format!("content-encoding: {encoding}")), "{head}");
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        assert!(answer.len() < 14_000, "{} bytes as {encoding}", answer.len());
+    }
+}
+
+/// The texts of the grid's cells, newest cohort first: the first line is the average.
+fn grid(page: &str) -> Vec<Vec<String>> {
+    let body = page.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
+    body.split("<tr")
+        .skip(1)
+        .map(|row| {
+            let cells = row.split("aria-label=\"").skip(1);
+            cells.map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().trim().to_owned()).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn page_and_files_carry_the_same_numbers() {
+    for show in ["percent", "count"] {
+        let query = format!("{QUESTION}&rows=9&cols=6&as={show}");
+        let lines: Vec<Vec<String>> = grid(&product_page(&format!("/retention?{query}")).body);
+        let page: Vec<Vec<String>> = lines[1..].iter().rev().cloned().collect();
+
+        let csv = product_page(&format!("/retention.csv?{query}"));
+        assert_eq!(
+            csv.header("content-disposition"),
+            "attachment; filename=\"retention_signup_active_day_2026-11-15.csv\""
+        );
+        let mut reader = csv::Reader::from_reader(csv.body.as_bytes());
+        let wide: Vec<Vec<String>> = reader
+            .records()
+            .map(|r| r.unwrap().iter().skip(2).filter(|c| !c.is_empty()).map(str::to_owned).collect())
+            .collect();
+
+        let json: serde_json::Value =
+            serde_json::from_str(&product_page(&format!("/retention.json?{query}")).body).unwrap();
+        let tidy = product_page(&format!("/retention.tidy.csv?{query}")).body;
+        let mut tidy_lines = tidy.lines().skip(1);
+        assert_eq!((page.len(), wide.len(), json["rows"].as_array().unwrap().len()), (9, 9, 9));
+        for (i, row) in page.iter().enumerate() {
+            assert_eq!(row.len(), wide[i].len());
+            for (k, text) in row.iter().enumerate() {
+                let cell = &json["rows"][i]["cells"][k];
+                let tidy: Vec<&str> = tidy_lines.next().unwrap().split(',').collect();
+                let (retained, rate) = (cell["retained"].as_u64().unwrap(), cell["rate"].as_f64().unwrap());
+                assert_eq!(tidy[6], retained.to_string());
+                assert_eq!(tidy[8], cell["state"].as_str().unwrap());
+                let star = if tidy[8] == "in_progress" { "*" } else { "" };
+                if show == "count" {
+                    assert_eq!((text, &wide[i][k]), (&format!("{retained}{star}"), &retained.to_string()));
+                } else {
+                    assert_eq!(text, &format!("{:.1}%{star}", rate * 100.0));
+                    assert_eq!(wide[i][k], format!("{:.2}", rate * 100.0));
+                }
+            }
+        }
+        assert!(tidy_lines.next().is_none());
+        for (k, text) in lines[0].iter().enumerate() {
+            let rate = json["average"][k]["rate"].as_f64().unwrap();
+            assert_eq!(text, &format!("{:.1}%", rate * 100.0));
+            if k == 1 {
+                let svg = product_page(&format!("/retention.svg?{query}")).body;
+                assert!(svg.contains(text.as_str()), "{text} in {svg}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cell_says_its_whole_sentence() {
+    let page = product_page(&format!("/retention?{QUESTION}&rows=3&cols=2")).body;
+    let names: Vec<&str> = page.split("<td class=").skip(1).filter_map(|c| c.split("aria-label=\"").nth(1)).collect();
+    let first = names[2].split('"').next().unwrap();
+    assert!(first.ends_with(", came back on Mon 23 Nov 2026, still in progress"), "{first}");
+    let whole = names.iter().find(|n| n.contains(", complete\"")).unwrap().split('"').next().unwrap();
+    assert!(whole.contains(" people, ") && whole.contains("% (95% ") && whole.contains("), came back on "), "{whole}");
+    assert!(page.contains("No one is in two cohorts"));
+    let overlapping = product_page("/retention?cohort=active&returning=active&by=day").body;
+    assert!(overlapping.contains("The average has no 95% interval because its cohorts overlap: "));
+    assert!(overlapping.contains(" cohort entries by "));
+}
+
+#[test]
+fn bitmapists_addresses_still_open() {
+    let old = "select1=signup&select1b=&select2=active&select2b=web&time_group=weeks&num_results=4&num_of_rows=3&as_percent=0";
+    let new = "cohort=signup&returning=active&returning_and=web&by=week&rows=4&cols=4&as=count";
+    assert_eq!(
+        product_page(&format!("/retention.csv?{old}")).body,
+        product_page(&format!("/retention.csv?{new}")).body
+    );
+    let redirect = product_page(&format!("/retention?{old}&export_csv=1"));
+    assert_eq!((redirect.status, redirect.header("location")), (302, &*format!("/retention.csv?{new}")));
+    let page = product_page(&format!("/retention?{old}"));
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains(&format!("/retention.json?{}", new.replace('&', "&#38;"))), "{}", page.body);
+}
+
+#[test]
+fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
+    let query = "cohort=active+%26+%21&returning=%22%3Cb%3E%22&rows=0&cols=1000000000&from=2026-02-31&by=week&returning_and=web";
+    let page = product_page(&format!("/retention?{query}"));
+    assert_eq!(page.status, 400);
+    let mut fields = Vec::new();
+    for input in page.body.split("<input ").skip(1).map(|i| i.split('>').next().unwrap()) {
+        let attribute = |name: &str| input.split(&format!("{name}=\"")).nth(1).map(|v| v.split('"').next().unwrap());
+        if input.contains("aria-invalid") {
+            fields.push((attribute("id").unwrap().to_owned(), attribute("value").unwrap().to_owned()));
+        }
+    }
+    let wrong = [("cohort", "active &#38; !"), ("rows", "0"), ("cols", "1000000000"), ("from", "2026-02-31")];
+    assert_eq!(fields, wrong.map(|(id, value)| (id.to_owned(), value.to_owned())));
+    for said in [
+        "column 11: expected an event name or `(`, found the end",
+        "`0` does not fit: ask for a whole number from 1 to 400",
+        "`2026-02-31` is not a date",
+        "value=\"web\"",
+        "value=\"&#34;&#60;b&#62;&#34;\"",
+        "value=\"week\" checked",
+    ] {
+        assert!(page.body.contains(said), "{said} in {}", page.body);
+    }
+    let file = product_page(&format!("/retention.csv?{query}"));
+    assert!(file.status == 400 && file.header("content-type").starts_with("text/html"));
+    assert!(file.body.contains("column 11") && file.body.contains("Mend it in the form"));
+    let json = product_page(&format!("/retention.json?{query}"));
+    let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!((json.status, said["error"]["status"].as_u64()), (400, Some(400)));
+    assert_eq!(said["error"]["fields"][0]["field"], "cohort");
+    assert_eq!(said["error"]["fields"][0]["column"], 11);
+
+    for (query, said) in [
+        ("rows=400&cols=400", "a table holds at most 20000"),
+        ("from=2030-01-01", "lies in the future"),
+        ("from=2026-11-20&to=2026-11-01", "comes after"),
+        ("from=2020-01-01&to=2026-11-01", "lie between"),
+        ("by=fortnight", "`fortnight` is not a period"),
+        ("returning=", "name an event"),
+    ] {
+        let page = product_page(
+            &format!("/retention?cohort=signup&returning=active&{query}")
+                .replace(if query == "returning=" { "&returning=active" } else { "\0" }, ""),
+        );
+        assert_eq!(page.status, 400, "{query}");
+        assert!(page.body.contains(said), "{query}: {said}");
+    }
+}
+
+#[test]
+fn an_unknown_event_is_an_empty_table_that_says_so() {
+    let page = product_page("/retention?cohort=signup&returning=actve");
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("Nothing was ever recorded for “actve”."));
+    assert!(page.body.contains("<a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day\">active</a>?"));
+    let nobody = product_page("/retention?cohort=nothing&returning=active").body;
+    assert!(nobody.contains("no complete period yet") && nobody.contains("nobody"));
+    let early = product_page("/retention?cohort=signup&returning=active&from=2020-01-01&rows=3").body;
+    assert!(early.contains("Nobody did “signup” in 1 – 3 Jan 2020."), "{early}");
+}
+
+#[test]
+fn names_pass_unharmed_and_break_nothing() {
+    let long = "🎉".repeat(50);
+    let names =
+        ["<script>alert(1)</script>", "a|b", "=1+1", "*", "🎉", &long, "\"q\"", "%2F../", "a b", "<img onerror=x>"];
+    let tracker = empty();
+    for event in names {
+        tracker.mark(&name(event), 1, now()).unwrap();
+    }
+    let base = format!("http://{}", serve(tracker));
+    for event in names {
+        let segment = cohortist::sets::Segment::event(&name(event)).to_string();
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("cohort", &segment)
+            .append_pair("returning", &segment)
+            .finish();
+        let page = read(&format!("{base}/retention?{query}&rows=2"));
+        assert_eq!(page.status, 200, "{event}");
+        assert!(page.body.contains("100.0%*"), "{event}");
+        assert!(!page.body.contains("<script>") && !page.body.contains("<img"), "{event}");
+        for twin in ["csv", "tidy.csv", "json", "svg"] {
+            let file = read(&format!("{base}/retention.{twin}?{query}"));
+            assert_eq!(file.status, 200, "{event} as {twin}");
+            assert!(file.header("content-disposition").is_ascii());
+        }
+        let json: serde_json::Value =
+            serde_json::from_str(&read(&format!("{base}/retention.json?{query}")).body).unwrap();
+        assert_eq!(json["query"]["cohort"], segment);
+    }
+    let too_long = read(&format!("{base}/retention?cohort={}&returning=x", "e".repeat(10_000)));
+    assert_eq!(too_long.status, 400);
+    assert!(too_long.body.contains("at most 200 bytes"));
+}
+
+#[test]
+fn an_empty_store_says_what_to_do_next() {
+    let base = format!("http://{}", serve(empty()));
+    assert_eq!(read(&base).header("location"), "/retention");
+    let page = read(&format!("{base}/retention"));
+    assert_eq!(page.status, 200);
+    for command in ["cohortist demo", "cohortist import", "cohortist mark", "redis://"] {
+        assert!(page.body.contains(command), "{command}");
+    }
+    assert_eq!(read(&format!("{base}/retention.json")).status, 400);
+}
+
+#[test]
+fn every_template_is_rendered() {
+    let empty = format!("http://{}", serve(empty()));
+    let pages = [
+        product_page(&format!("/retention?{QUESTION}")).body,
+        product_page("/nowhere").body,
+        read(&format!("{empty}/retention")).body,
+    ]
+    .concat();
+    let marks = [
+        ("_figures.html", "class=\"tiles\""),
+        ("_form.html", "class=\"sentence\""),
+        ("_grid.html", "class=\"cohorts\""),
+        ("base.html", "<!doctype html>"),
+        ("error.html", "There is no page here"),
+        ("retention.html", "id=\"question\""),
+        ("welcome.html", "Nothing recorded yet"),
+    ];
+    for (template, mark) in marks {
+        assert!(pages.contains(mark), "{template} was not rendered: `{mark}` is on no page");
+    }
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let files: BTreeSet<String> =
+        fs::read_dir(directory).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, marks.map(|(template, _)| template.to_owned()).into(), "a template without a page here");
+}
+
+#[test]
+fn a_page_stays_light() {
+    let page = product_page("/retention?cohort=signup&returning=active&rows=31&cols=13").body;
+    assert!(page.len() < 60_000, "{} bytes", page.len());
+    let chart = product_page("/retention.svg?cohort=signup&returning=active&rows=31&cols=13").body;
+    assert!(chart.len() < 40_000, "{} bytes", chart.len());
+    assert_eq!(product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status, 200);
+}
+
+/// A store whose server is away.
+struct Away;
+
+impl Away {
+    fn error<T>() -> Result<T, StoreError> {
+        let (location, reason) = ("redis://10.0.0.9:6379".to_owned(), "connection refused".to_owned());
+        Err(StoreError::Unreachable { location, reason })
+    }
+}
+
+impl Store for Away {
+    fn apply(&self, _: &[Mark]) -> Result<(), StoreError> {
+        Self::error()
+    }
+    fn count(&self, _: &Plan) -> Result<Vec<u64>, StoreError> {
+        Self::error()
+    }
+    fn members(&self, _: &Set, _: Option<UserId>, _: usize) -> Result<Vec<UserId>, StoreError> {
+        Self::error()
+    }
+    fn contains(&self, _: &[Key], _: UserId) -> Result<Vec<bool>, StoreError> {
+        Self::error()
+    }
+    fn keys(&self, _: &str) -> Result<Vec<Key>, StoreError> {
+        Self::error()
+    }
+    fn delete(&self, _: &[Key]) -> Result<u64, StoreError> {
+        Self::error()
+    }
+    fn sweep(&self) -> Result<u64, StoreError> {
+        Self::error()
+    }
+    fn describe(&self) -> Result<StoreInfo, StoreError> {
+        Self::error()
+    }
+}
+
+#[test]
+fn a_store_that_is_away_is_said_honestly() {
+    let base = format!("http://{}", serve(Tracker::new(Arc::new(Away))));
+    for path in ["/", "/retention", &format!("/retention?{QUESTION}"), &format!("/retention.csv?{QUESTION}")] {
+        let page = read(&format!("{base}{path}"));
+        assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
+        assert!(page.body.contains("The store does not answer") && page.body.contains("connection refused"), "{path}");
+        assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+    }
+    let json = read(&format!("{base}/retention.json?{QUESTION}"));
+    let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!((json.status, said["error"]["status"].as_u64()), (503, Some(503)));
+    assert_eq!(read(&format!("{base}/healthz")).status, 200);
+    let ready = read(&format!("{base}/readyz"));
+    assert_eq!((ready.status, ready.header("retry-after")), (503, "2"));
+    assert!(ready.body.contains("\"unavailable\""));
+}
