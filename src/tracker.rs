@@ -194,23 +194,48 @@ impl Tracker {
     /// # Errors
     /// When they could not all be listed.
     pub fn events(&self, starting_with: &str) -> Result<Vec<EventName>> {
+        let list = self.names(NAMES_FRESH_FOR)?;
+        Ok(list.iter().filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
+    }
+
+    /// Those of the names that have no bitmap at all, each once, in order. An event that is news to
+    /// [`events`](Self::events) is looked for in the store, so one marked a moment ago is not among them.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn never_recorded<'a>(&self, names: impl IntoIterator<Item = &'a EventName>) -> Result<Vec<&'a EventName>> {
+        let mut unknown: Vec<&EventName> = Vec::new();
+        for name in names {
+            if !unknown.contains(&name) {
+                unknown.push(name);
+            }
+        }
+        for fresh_for in [NAMES_FRESH_FOR, Duration::ZERO] {
+            if !unknown.is_empty() {
+                let list = self.names(fresh_for)?;
+                unknown.retain(|name| list.binary_search(name).is_err());
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// All names, read at most `fresh_for` ago.
+    fn names(&self, fresh_for: Duration) -> Result<Arc<[EventName]>> {
+        let asked = Instant::now();
         // Held while reading, so that many waiting requests cost one listing.
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh =
-            names.as_ref().filter(|(read, _)| read.elapsed() < NAMES_FRESH_FOR).map(|(_, list)| Arc::clone(list));
-        let list = match fresh {
-            Some(list) => list,
-            None => {
-                let mut found: Vec<EventName> =
-                    self.store.keys("")?.into_iter().map(|key| key.event().clone()).collect();
-                found.sort_unstable();
-                found.dedup();
-                let list: Arc<[EventName]> = found.into();
-                *names = Some((Instant::now(), Arc::clone(&list)));
-                list
-            }
-        };
-        Ok(list.iter().filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
+        if let Some((read, list)) = &*names
+            && (*read >= asked || asked.duration_since(*read) < fresh_for)
+        {
+            return Ok(Arc::clone(list));
+        }
+        let reading = Instant::now();
+        let mut found: Vec<EventName> = self.store.keys("")?.into_iter().map(|key| key.event().clone()).collect();
+        found.sort_unstable();
+        found.dedup();
+        let list: Arc<[EventName]> = found.into();
+        *names = Some((reading, Arc::clone(&list)));
+        Ok(list)
     }
 
     /// Deletes one bitmap; says whether there was one.

@@ -104,7 +104,7 @@ impl Config {
 fn said(tracker: &Tracker, event: &EventName, deleted: u64, when: &str) -> anyhow::Result<()> {
     if deleted == 0 {
         let known = tracker.events("")?;
-        let hint = if known.contains(event) { String::new() } else { names::hint(event.as_str(), &known) };
+        let hint = if known.contains(event) { String::new() } else { names::hint(event, &known) };
         bail!("nothing to delete: there is no bitmap of `{event}`{when}{hint}");
     }
     say!("deleted {} of `{event}`", many(deleted, "bitmap"));

@@ -54,7 +54,7 @@ impl Config {
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
-        self.serve(store.open_to_read()?, clock)
+        self.serve(store.open()?, clock)
     }
 
     /// Serves until told to stop.

@@ -77,6 +77,23 @@ impl EventName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Up to three of the `known` names that look like this one, likest first: what was perhaps meant.
+    ///
+    /// ```
+    /// use cohortist::sets::EventName;
+    /// let known = ["active", "signup", "song:played"].map(|name| EventName::new(name).unwrap());
+    /// assert_eq!(EventName::new("Singup")?.similar(&known), [&known[1]]);
+    /// # Ok::<(), cohortist::sets::EventNameError>(())
+    /// ```
+    pub fn similar<'a>(&self, known: &'a [EventName]) -> Vec<&'a EventName> {
+        let wanted = self.0.to_lowercase();
+        let score = |name: &EventName| strsim::jaro_winkler(&wanted, &name.0.to_lowercase());
+        let mut scored: Vec<(f64, &EventName)> = known.iter().map(|name| (score(name), name)).collect();
+        scored.retain(|(score, _)| *score > 0.82);
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.into_iter().take(3).map(|(_, name)| name).collect()
+    }
 }
 
 impl fmt::Display for EventName {

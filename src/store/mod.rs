@@ -11,6 +11,8 @@ use crate::sets::{Key, Plan, Prefix, Set, UserId};
 pub mod embedded;
 pub mod redis;
 
+pub use redis::redacted;
+
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -124,6 +126,14 @@ pub enum StoreError {
     /// Another process has the embedded store open.
     #[error("{0}")]
     Locked(String),
+    /// The embedded store cannot be opened or made.
+    #[error("cannot open a store at {path}: {reason}")]
+    Open {
+        /// The path.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
     /// The disk is full or cannot be written; nothing of the batch was kept.
     #[error("cannot write to {path}: {reason}. Nothing of this batch was recorded")]
     Write {
@@ -206,7 +216,7 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
         Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
             Ok(Arc::new(redis::RedisStore::new(text, options)?))
         }
-        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(redis::redacted(text))),
+        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(redacted(text))),
         _ => Ok(Arc::new(embedded::EmbeddedStore::open(Path::new(text), options)?)),
     }
 }

@@ -57,7 +57,8 @@ impl WebError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             WebError::Store(
-                StoreError::Write { .. }
+                StoreError::Open { .. }
+                | StoreError::Write { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
@@ -86,7 +87,8 @@ impl WebError {
                 ("The store is in use", "Another process has it open. End that one, or wait for it.")
             }
             WebError::Store(
-                StoreError::Write { .. }
+                StoreError::Open { .. }
+                | StoreError::Write { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)

@@ -109,7 +109,7 @@ impl EmbeddedStore {
             let engine = Arc::clone(&engine);
             move || engine.keep()
         });
-        let thread = thread.map_err(|e| write_error(directory, &e))?;
+        let thread = thread.map_err(|e| cannot_open(directory, &e))?;
         let keeper = Keeper { engine: Arc::clone(&engine), thread: Some(thread) };
         Ok(EmbeddedStore { engine, prefix: options.prefix.clone(), _keeper: Some(Arc::new(keeper)) })
     }
@@ -369,6 +369,10 @@ fn write_error(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
 }
 
+fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Open { path: path.display().to_string(), reason: error.to_string() }
+}
+
 fn cannot_write(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
@@ -414,31 +418,31 @@ fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
     if !options.create && !directory.join(DATABASE).exists() {
         return Err(StoreError::Missing(directory.display().to_string()));
     }
-    fs::create_dir_all(directory).map_err(|e| write_error(directory, &e))?;
+    fs::create_dir_all(directory).map_err(|e| cannot_open(directory, &e))?;
     let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
     // From here on the files are ours alone.
     let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
     let checkpoint = base.sequence()?;
     let mut layers = Layers { sequence: checkpoint, ..Layers::default() };
     let mut notes = Vec::new();
-    let logs = log_files(directory).map_err(|e| write_error(directory, &e))?;
+    let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
     {
         let reader = base.reader()?;
         for (i, (_, path)) in logs.iter().enumerate() {
-            let replay = log::read(path).map_err(|e| write_error(path, &e))?;
+            let replay = log::read(path).map_err(|e| cannot_open(path, &e))?;
             for frame in replay.frames.iter().filter(|frame| frame.sequence > checkpoint) {
                 layers.replay(&frame.change, Some(&reader))?;
                 layers.sequence = layers.sequence.max(frame.sequence);
             }
             notes.extend(replay.notes.iter().cloned());
             if i + 1 == logs.len() {
-                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| write_error(path, &e))?);
+                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
             }
         }
     }
     if layers.log.is_none() {
         let path = directory.join(format!("{LOG}1"));
-        layers.log = Some(Log::open(&path, None).map_err(|e| write_error(&path, &e))?);
+        layers.log = Some(Log::open(&path, None).map_err(|e| cannot_open(&path, &e))?);
         sync_directory(directory);
     }
     for note in &notes {
@@ -467,7 +471,7 @@ fn open_error(directory: &Path, error: redb::Error) -> StoreError {
                 owner.unwrap_or_default()
             ))
         }
-        redb::Error::Io(error) if cannot_write(error.kind()) => write_error(directory, &error),
+        redb::Error::Io(error) if cannot_write(error.kind()) => cannot_open(directory, &error),
         other => StoreError::Damaged { path, reason: other.to_string() },
     }
 }

@@ -61,7 +61,7 @@ fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
 }
 
 /// The text of a URL with whatever may be a password left out: all before an `@`, and the query.
-pub(in crate::store) fn redacted(text: &str) -> String {
+pub fn redacted(text: &str) -> String {
     let (head, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-pub(super) use self::location::redacted;
+pub use self::location::redacted;
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;
