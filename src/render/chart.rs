@@ -252,10 +252,12 @@ fn curve_layers(table: &Table) -> String {
     let cols = table.averages.len();
     let drawn = single_cohorts(table);
     let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
+    let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
     let rates = singles().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.rate());
-    let averages = table.averages.iter().flatten();
-    let highest = averages.map(|a| a.interval.map_or(a.rate, |i| i.1)).chain(rates).fold(0.0, f64::max);
-    let axis = Axis::percent(highest);
+    let bands = table.averages.iter().flatten().map(|a| a.interval.map_or(a.rate, |i| i.1));
+    let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
+    // Where nobody came back the whole scale says more than the room for error alone.
+    let axis = Axis::percent(if highest > 0.0 { greatest(&mut bands.chain([highest])) } else { 1.0 });
     let right = coord(cols.saturating_sub(1).max(1));
     let reach = (right, axis.top);
     let theme = Theme::Light;
@@ -341,7 +343,7 @@ fn labels(table: &Table, reach: (f64, f64)) -> String {
         out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
             let nobody = if table.is_empty() { "nobody in any cohort" } else { "no complete period yet" };
             let style = label(24, theme.mute(), HPos::Center, VPos::Center);
-            write_at(plane, (reach.0 / 2.0, reach.1 / 2.0), (0, 0), nobody.to_owned(), &style)
+            write_at(plane, (reach.0 / 2.0, reach.1 * 0.625), (0, 0), nobody.to_owned(), &style)
         }));
     }
     out

@@ -44,10 +44,15 @@ pub fn when(period: Period) -> String {
     }
 }
 
+/// `on` a day, `in` an hour, week, month or year.
+pub const fn preposition(grain: Grain) -> &'static str {
+    if matches!(grain, Grain::Day) { "on" } else { "in" }
+}
+
 /// When a column is: `on day 7`, `in week 1`, `on day 7 or later`.
 pub fn column(table: &Table, k: usize) -> String {
     let grain = table.query.grain;
-    let preposition = if grain == Grain::Day { "on" } else { "in" };
+    let preposition = preposition(grain);
     let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
     format!("{preposition} {grain} {k}{later}")
 }

@@ -56,7 +56,7 @@ pub struct State {
 /// the addresses as soon as connections are accepted.
 ///
 /// # Errors
-/// When the address cannot be listened on, with the kind the system gave it.
+/// When the address cannot be listened on, with what to do.
 pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
     rt::System::new().block_on(async move {
         let Settings { listen, tracker, clock } = settings;
@@ -65,10 +65,27 @@ pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'stati
             .workers(WORKERS)
             .shutdown_timeout(GRACE_SECONDS)
             .shutdown_signal(stop)
-            .bind(&listen)?;
+            .bind(&listen)
+            .map_err(|error| cannot_listen(&listen, &error))?;
         ready(&server.addrs());
         server.run().await
     })
+}
+
+fn cannot_listen(listen: &str, error: &io::Error) -> io::Error {
+    let mend = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program uses that port. Stop it, or take another with --listen 127.0.0.1:8081 (port 0 is any free one)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not allowed. Ports below 1024 need privileges; take a higher one with --listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address. Give --listen 127.0.0.1:8080 for itself, 0.0.0.0:8080 for all of its addresses"
+        }
+        _ => return io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}; choose with --listen")),
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {listen}: {mend}"))
 }
 
 /// Ends when the process is asked to.

@@ -378,11 +378,28 @@ impl Asked {
 
     /// The same question with one event's name replaced wherever it stands.
     pub fn renamed(&self, from: &EventName, to: &EventName) -> Self {
-        let all = |list: &[Segment]| list.iter().map(|s| renamed(s, from, to)).collect();
+        let name = |name: &EventName| if name == from { to.clone() } else { name.clone() };
+        self.changed(&|leaf| match leaf {
+            Segment::Ever(event) => Segment::Ever(name(event)),
+            Segment::Event(event) => Segment::Event(name(event)),
+            other => other.clone(),
+        })
+    }
+
+    /// The same question with the undated bitmap of one event for its dated ones.
+    pub fn ever(&self, name: &EventName) -> Self {
+        self.changed(&|leaf| match leaf {
+            Segment::Event(event) if event == name => Segment::Ever(event.clone()),
+            other => other.clone(),
+        })
+    }
+
+    fn changed(&self, leaf: &dyn Fn(&Segment) -> Segment) -> Self {
+        let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
         Asked {
-            cohort: renamed(&self.cohort, from, to),
+            cohort: changed(&self.cohort, leaf),
             cohort_and: all(&self.cohort_and),
-            returning: renamed(&self.returning, from, to),
+            returning: changed(&self.returning, leaf),
             returning_and: all(&self.returning_and),
             ..self.clone()
         }
@@ -394,16 +411,15 @@ impl Asked {
     }
 }
 
-fn renamed(segment: &Segment, from: &EventName, to: &EventName) -> Segment {
-    let name = |name: &EventName| if name == from { to.clone() } else { name.clone() };
-    let all = |list: &[Segment]| list.iter().map(|s| renamed(s, from, to)).collect();
+/// The segment with each of its events replaced.
+fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
+    let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
     match segment {
-        Segment::Event(event) => Segment::Event(name(event)),
-        Segment::Ever(event) => Segment::Ever(name(event)),
+        Segment::Event(_) | Segment::Ever(_) => leaf(segment),
         Segment::And(list) => Segment::And(all(list)),
         Segment::Or(list) => Segment::Or(all(list)),
         Segment::Xor(list) => Segment::Xor(all(list)),
-        Segment::Diff(a, b) => Segment::Diff(Box::new(renamed(a, from, to)), Box::new(renamed(b, from, to))),
+        Segment::Diff(a, b) => Segment::Diff(Box::new(changed(a, leaf)), Box::new(changed(b, leaf))),
     }
 }
 
@@ -468,6 +484,7 @@ mod tests {
         let before = asked("cohort=actve+%26+(web+%7C+actve)&returning=b&returning_and=x&returning_and=y");
         let name = |text| EventName::new(text).unwrap();
         assert_eq!(before.renamed(&name("actve"), &name("active")).cohort.to_string(), "active & (web | active)");
+        assert_eq!(before.ever(&name("web")).cohort.to_string(), "actve & (web@ever | actve)");
         assert_eq!(before.without(Field::ReturningAnd(0)).returning_and, ["y".parse().unwrap()]);
         assert_eq!(before.without(Field::ReturningAnd(7)), before);
     }

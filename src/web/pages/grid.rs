@@ -34,7 +34,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
     };
     let change = match figures.change {
         Some(change) => Tile {
-            value: Some(format!("{:+.1} pt", change.points()).replace('-', "−")),
+            value: Some(points(change.points())),
             label: format!(
                 "{grain} {}, last {} vs {} before",
                 change.column,
@@ -45,7 +45,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         },
         None => Tile {
             value: None,
-            label: format!("change on {grain} 1, newer cohorts vs older"),
+            label: format!("change {} {grain} 1, newer cohorts vs older", words::preposition(grain)),
             note: "needs two complete cohorts".to_owned(),
         },
     };
@@ -69,6 +69,14 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         Grain::Year => 2,
     };
     vec![came_back(figures.next, 1), came_back(figures.later, later), change, size]
+}
+
+/// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
+fn points(points: f64) -> String {
+    match format!("{points:+.1}").as_str() {
+        "+0.0" | "-0.0" => "0.0 pt".to_owned(),
+        signed => format!("{} pt", signed.replace('-', "−")),
+    }
 }
 
 /// How many cohorts stand behind an average, and how wide its interval is.

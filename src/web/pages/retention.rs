@@ -8,8 +8,8 @@ use askama::Template;
 
 use crate::calendar::Grain;
 use crate::render::{self, Show, chart, words};
-use crate::reports::retention::Table;
-use crate::sets::EventName;
+use crate::reports::retention::{Measure, Table};
+use crate::sets::{EventName, Segment, When};
 use crate::store::StoreInfo;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::Form;
@@ -211,7 +211,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
         shell,
         title: render::title(&table),
         form: Form::new(&typed, Some(&asked), &[], &events),
-        notices: notices(&asked, &table, &events),
+        notices: notices(state, &asked, &table, &events)?,
         report: Some(report(&asked, &table)),
     };
     Ok((StatusCode::OK, page.render()?))
@@ -219,7 +219,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
 
 fn report(asked: &Asked, table: &Table) -> Report {
     let canonical = asked.canonical();
-    let texts = |list: &[crate::sets::Segment]| list.iter().map(ToString::to_string).collect();
+    let texts = |list: &[Segment]| list.iter().map(ToString::to_string).collect();
     let entries = if table.people < table.entries {
         format!("{} by {}", words::entries(table.entries), words::people(table.people))
     } else {
@@ -249,34 +249,60 @@ fn report(asked: &Asked, table: &Table) -> Report {
     }
 }
 
-fn notices(asked: &Asked, table: &Table, events: &[EventName]) -> Vec<Notice> {
-    let mut unknown: Vec<&EventName> = Vec::new();
-    for name in asked.segments().flat_map(|s| s.names()) {
-        if events.binary_search(name).is_err() && !unknown.contains(&name) {
-            unknown.push(name);
+fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) -> Result<Vec<Notice>, WebError> {
+    let mut notices = Vec::new();
+    let mut names: Vec<&EventName> = Vec::new();
+    let mut dated: Vec<&EventName> = Vec::new();
+    for segment in asked.segments() {
+        segment.visit(&mut |name, ever| {
+            names.push(name);
+            if !ever && !dated.contains(&name) {
+                dated.push(name);
+            }
+        });
+    }
+    let retained: u64 = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum();
+    let link = |asked: &Asked| format!("/retention?{}", asked.canonical());
+    for (i, name) in names.iter().enumerate() {
+        if events.binary_search(name).is_err() && !names[..i].contains(name) {
+            let instead = similar(name, events);
+            notices.push(Notice {
+                text: format!("Nothing was ever recorded for “{name}”."),
+                instead: instead.into_iter().map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
+            });
         }
     }
-    let all_known = unknown.is_empty();
-    let mut notices: Vec<Notice> = unknown
-        .into_iter()
-        .map(|name| Notice {
-            text: format!("Nothing was ever recorded for “{name}”."),
-            instead: similar(name, events)
-                .into_iter()
-                .map(|other| (other.to_string(), format!("/retention?{}", asked.renamed(name, other).canonical())))
-                .collect(),
-        })
-        .collect();
-    if all_known && table.rows.is_empty() {
-        notices.push(Notice { text: "These dates hold no cohort.".to_owned(), instead: Vec::new() });
-    } else if all_known && table.is_empty() {
-        let hours =
-            if table.query.grain == Grain::Hour { " Hours are only kept for marks made with `--hourly`." } else { "" };
-        let range = words::range(table).unwrap_or_default();
-        let text = format!("Nobody did “{}” in {range}.{hours}", table.query.cohort);
-        notices.push(Notice { text, instead: Vec::new() });
+    if !notices.is_empty() {
+        return Ok(notices);
     }
-    notices
+    if retained == 0 {
+        // `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
+        for name in dated {
+            let keys = state.tracker.store().keys(name.as_str())?;
+            if !keys.iter().any(|key| key.event() == name && key.when() != When::Ever) {
+                notices.push(Notice {
+                    text: format!("“{name}” is only recorded without dates."),
+                    instead: vec![(Segment::Ever(name.clone()).to_string(), link(&asked.ever(name)))],
+                });
+            }
+        }
+    }
+    let one = |text: String| Notice { text, instead: Vec::new() };
+    if table.rows.is_empty() {
+        notices.push(one("These dates hold no cohort.".to_owned()));
+    } else if table.is_empty() && notices.is_empty() {
+        let hint = match (table.query.grain, table.query.measure) {
+            (Grain::Hour, _) => " Hours are only kept for marks made with --hourly.",
+            (_, Measure::OnOrAfter) if asked.from.is_none() && asked.to.is_none() => {
+                " “On or after” takes cohorts whose whole window is over: ask for fewer periods, or set “from” to see \
+                 younger ones."
+            }
+            _ => "",
+        };
+        let range = words::range(table).unwrap_or_default();
+        notices.push(one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)));
+    }
+    Ok(notices)
 }
 
 /// The recorded names most like one that was not.
