@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::calendar::CalendarError;
 use crate::reports::retention::{Query, Table};
-use crate::sets::{EventName, Key, Plan, Set, UserId};
+use crate::sets::{EventName, Key, Plan, Set, UserId, When};
 use crate::store::{Mark, Store, StoreError, StoreInfo};
 
 /// How long a list of event names is used before it is read again.
@@ -217,6 +217,16 @@ impl Tracker {
             }
         }
         Ok(unknown)
+    }
+
+    /// Whether an event is only known without dates: marked ever, and in no period. Reads the event's keys.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn is_undated(&self, event: &EventName) -> Result<bool> {
+        let mut keys = self.store.keys(event.as_str())?;
+        keys.retain(|key| key.event() == event);
+        Ok(!keys.is_empty() && keys.iter().all(|key| key.when() == When::Ever))
     }
 
     /// All names, read at most `fresh_for` ago.

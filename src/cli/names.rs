@@ -19,6 +19,25 @@ pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<
     Ok(())
 }
 
+/// Says on stderr which names are only recorded without dates, where a dated bitmap was asked for: `plan:pro` for
+/// `plan:pro@ever` is easily written, and gives a table full of zeros.
+pub fn note_undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
+    let mut dated: Vec<&EventName> = Vec::new();
+    for segment in segments {
+        segment.visit(&mut |name, ever| {
+            if !ever && !dated.contains(&name) {
+                dated.push(name);
+            }
+        });
+    }
+    for name in dated {
+        if tracker.is_undated(name)? {
+            say!("note: `{name}` is only recorded without dates: write {}", Segment::Ever(name.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// `; did you mean …?`, or what else to do.
 pub fn hint(name: &EventName, known: &[EventName]) -> String {
     let similar: Vec<String> =

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::render::{Show, chart, csv, json, text};
 use crate::reports::retention::{Averaging, Measure, Query, Table};
 use crate::sets::Segment;
-use crate::tracker::{Error, Tracker};
+use crate::tracker::Error;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -132,8 +132,14 @@ impl Config {
         let mut out = Out::new();
         out.text(&self.render(&table))?;
         out.finish()?;
-        if suspicious(&table) {
-            note_unknown(&tracker, &table)?;
+        let segments = [&table.query.cohort, &table.query.returning];
+        // Listing names can take long in a big Redis, so only where one may be a slip.
+        let nobody = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).all(|cell| cell.retained == 0);
+        if nobody || !segments.iter().all(|segment| matches!(segment, Segment::Event(_))) {
+            names::note_unknown(&tracker, &segments)?;
+        }
+        if nobody {
+            names::note_undated(&tracker, &segments)?;
         }
         Ok(())
     }
@@ -159,15 +165,4 @@ fn usage(error: crate::reports::retention::QueryError) -> Usage {
         Some(field) => format!("--{field}: {error}"),
         None => error.to_string(),
     })
-}
-
-/// Whether a name in the question may be a slip. Listing names can take long in a big Redis, so only then.
-fn suspicious(table: &Table) -> bool {
-    let plain = |segment: &Segment| matches!(segment, Segment::Event(_));
-    let nobody_came_back = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).all(|cell| cell.retained == 0);
-    nobody_came_back || !plain(&table.query.cohort) || !plain(&table.query.returning)
-}
-
-fn note_unknown(tracker: &Tracker, table: &Table) -> anyhow::Result<()> {
-    names::note_unknown(tracker, &[&table.query.cohort, &table.query.returning])
 }

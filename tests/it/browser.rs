@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::prelude::*;
 
-use crate::support_web::{empty, name, now, product, serve};
+use crate::support::web::{empty, name, now, product, serve};
 
 const INSTALL: &str = "these tests drive a real browser: apt-get install chromium chromium-driver";
 

@@ -1,108 +1,14 @@
 //! The real program, as people and scripts use it: every command, its mistakes, exit codes and streams.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A directory with a store, and the program in it.
-struct Shop {
-    directory: tempfile::TempDir,
-}
-
-/// How a run ended.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Ran {
-            code: output.status.code().expect("it was not killed"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-impl Ran {
-    /// Its output, after checking that it succeeded without a word on stderr.
-    fn quietly(self) -> String {
-        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
-        self.out
-    }
-
-    /// Its output, after checking that it succeeded.
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{}", self.err);
-        self.out
-    }
-
-    /// Its one error, after checking the code, and that it is an error as promised: no panic, no debug dump.
-    fn error(self, code: i32) -> String {
-        assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
-        assert!(self.err.starts_with("error: ") || self.err.contains("\nerror: "), "{}", self.err);
-        for ugly in ["panicked", "RUST_BACKTRACE", "Some(", "Error {", "Err("] {
-            assert!(!self.err.contains(ugly), "{}", self.err);
-        }
-        self.err
-    }
-}
-
-impl Shop {
-    fn new() -> Self {
-        Shop { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        fs::write(self.path(name), content).unwrap();
-        name.to_owned()
-    }
-
-    /// The program, on this shop's store, at 14:05 on Monday 23 November 2026.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = program();
-        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
-    }
-
-    fn pipe(&self, args: &[&str], stdin: &[u8]) -> Ran {
-        let mut child = self.start(args);
-        let mut pipe = child.stdin.take().unwrap();
-        // It may well stop reading: a file that is no good is not read to its end.
-        let _ = pipe.write_all(stdin);
-        drop(pipe);
-        child.wait_with_output().unwrap().into()
-    }
-
-    fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-}
-
-/// The program with none of its variables set.
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cohortist"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("COHORTIST_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+use crate::support::program::{Ran, Serving, Shop};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -342,13 +248,18 @@ fn unknown_events_give_an_empty_table_that_says_so() {
 }
 
 #[test]
-fn a_store_that_was_not_there_is_mentioned() {
+fn a_slip_in_the_stores_path_makes_no_store() {
     let shop = Shop::new();
-    let ran = shop.run(&["--store", "./typo.db", "count", "active@2026-11"]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, "0\n"));
-    assert!(ran.err.starts_with("note: there was no store at ./typo.db; it is new and empty."), "{}", ran.err);
-    assert_eq!(shop.run(&["--store", "./typo.db", "count", "active@2026-11"]).quietly(), "0\n");
-    assert!(shop.run(&["--store", "./typo.db", "events"]).err.contains("no events under the prefix `trackist_`"));
+    for args in [&["count", "active@2026-11"][..], &["events"], &["people", "a@ever"], &["delete", "--all", "--yes"]] {
+        let error = shop.run(&[&["--store", "./typo.db"], args].concat()).error(1);
+        assert!(error.contains("there is no store at ./typo.db: fill one with `cohortist import`"), "{error}");
+    }
+    assert!(!shop.path("typo.db").exists());
+    shop.run(&["--store", "./new.db", "mark", "active", "1"]).done();
+    assert_eq!(shop.run(&["--store", "./new.db", "count", "active@2026-11"]).quietly(), "1\n");
+    assert!(
+        shop.run(&["--store", "./new.db", "--prefix", "x_", "events"]).err.contains("no events under the prefix `x_`")
+    );
 }
 
 #[test]
@@ -370,9 +281,10 @@ fn every_option_has_its_environment_twin() {
         (hour("1"), hour("true"), hour("0"), hour("false")),
         ("1\n".into(), "1\n".into(), "0\n".into(), "0\n".into())
     );
-    let mut command = shop.command(&["count", "x@2026", "--prefix", "a_"]);
+    let mut command = shop.command(&["mark", "x", "1"]);
     let ran: Ran = command.env("COHORTIST_STORE", "").output().unwrap().into();
-    assert_eq!(ran.done(), "0\n", "an empty variable is an unset one");
+    ran.done();
+    assert!(shop.path("cohortist.db").exists(), "an empty variable is an unset one");
     let mut command = shop.command(&["count", "x@2026", "--store", "memory:"]);
     let ran: Ran = command.env("COHORTIST_LOG", "lots=of=nonsense").output().unwrap().into();
     assert!(ran.err.contains("COHORTIST_LOG=lots=of=nonsense is not understood") && ran.code == 0, "{}", ran.err);
@@ -611,37 +523,6 @@ fn columns_events_and_formats_can_be_named() {
     assert_eq!(shop.run(&["count", "signup@2026-11 & active@2026-11"]).quietly(), "2\n");
     let piped = shop.pipe(&["import", "-"], b"{\"user\":9,\"event\":\"active\",\"timestamp\":0}");
     assert_eq!(piped.quietly(), "imported 1 mark of 1 event by 1 user from 1 file\n");
-}
-
-/// A server under way; it ends with the test.
-struct Serving {
-    child: Child,
-    address: String,
-}
-
-impl Serving {
-    fn start(shop: &Shop, args: &[&str]) -> Self {
-        let mut child = shop.start(args);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines.by_ref().find_map(|line| {
-            let line = line.ok()?;
-            Some(line.strip_prefix("cohortist is listening on http://")?.to_owned())
-        });
-        // Its stderr is read to the end, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Serving { address: address.expect("it says where it listens"), child }
-    }
-
-    fn get(&self, path: &str) -> String {
-        ureq::get(format!("http://{}{path}", self.address)).call().unwrap().body_mut().read_to_string().unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use cohortist::store::{Mark, Store, StoreError, StoreInfo};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::support_web::{empty, name, now, product, serve};
+use crate::support::web::{empty, name, now, product, serve};
 
 /// One product for all tests that only read.
 static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));

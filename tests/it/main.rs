@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod bitmapist;
 mod browser;
 mod cli;
 mod embedded;
@@ -19,4 +20,3 @@ mod pure;
 mod redis_store;
 mod store_contract;
 mod support;
-mod support_web;

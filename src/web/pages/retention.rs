@@ -9,7 +9,7 @@ use askama::Template;
 use crate::calendar::Grain;
 use crate::render::{self, Show, chart, words};
 use crate::reports::retention::{Measure, Table};
-use crate::sets::{EventName, Segment, When};
+use crate::sets::{EventName, Segment};
 use crate::store::StoreInfo;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::Form;
@@ -17,9 +17,6 @@ use crate::web::pages::grid::{Grid, Tile, tiles};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Problem, Typed};
 use crate::web::{State, block};
-
-/// The most similar names offered for one that was never recorded.
-const MAX_SIMILAR: usize = 3;
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,14 +260,12 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     }
     let retained: u64 = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum();
     let link = |asked: &Asked| format!("/retention?{}", asked.canonical());
-    for (i, name) in names.iter().enumerate() {
-        if events.binary_search(name).is_err() && !names[..i].contains(name) {
-            let instead = similar(name, events);
-            notices.push(Notice {
-                text: format!("Nothing was ever recorded for “{name}”."),
-                instead: instead.into_iter().map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
-            });
-        }
+    for name in state.tracker.never_recorded(names)? {
+        let instead = name.similar(events).into_iter();
+        notices.push(Notice {
+            text: format!("Nothing was ever recorded for “{name}”."),
+            instead: instead.map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
+        });
     }
     if !notices.is_empty() {
         return Ok(notices);
@@ -278,8 +273,7 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     if retained == 0 {
         // `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
         for name in dated {
-            let keys = state.tracker.store().keys(name.as_str())?;
-            if !keys.iter().any(|key| key.event() == name && key.when() != When::Ever) {
+            if state.tracker.is_undated(name)? {
                 notices.push(Notice {
                     text: format!("“{name}” is only recorded without dates."),
                     instead: vec![(Segment::Ever(name.clone()).to_string(), link(&asked.ever(name)))],
@@ -303,16 +297,4 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
         notices.push(one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)));
     }
     Ok(notices)
-}
-
-/// The recorded names most like one that was not.
-fn similar<'a>(name: &EventName, events: &'a [EventName]) -> Vec<&'a EventName> {
-    let wanted = name.as_str().to_lowercase();
-    let mut scored: Vec<(f64, &EventName)> = events
-        .iter()
-        .map(|event| (strsim::jaro_winkler(&wanted, &event.as_str().to_lowercase()), event))
-        .filter(|(score, _)| *score > 0.82)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(MAX_SIMILAR).map(|(_, event)| event).collect()
 }

@@ -1,5 +1,7 @@
 //! What the tests stand on.
 
 pub mod model;
+pub mod program;
 pub mod redis;
 pub mod stores;
+pub mod web;

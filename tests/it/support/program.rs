@@ -1,0 +1,133 @@
+//! The real program, run in a directory of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A directory with a store, and the program in it.
+pub struct Shop {
+    directory: tempfile::TempDir,
+}
+
+/// How a run ended.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Ran {
+            code: output.status.code().expect("it was not killed"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// Its output, after checking that it succeeded without a word on stderr.
+    pub fn quietly(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// Its output, after checking that it succeeded.
+    pub fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    /// Its one error, after checking the code, and that it is an error as promised: no panic, no debug dump.
+    pub fn error(self, code: i32) -> String {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
+        assert!(self.err.starts_with("error: ") || self.err.contains("\nerror: "), "{}", self.err);
+        for ugly in ["panicked", "RUST_BACKTRACE", "Some(", "Error {", "Err("] {
+            assert!(!self.err.contains(ugly), "{}", self.err);
+        }
+        self.err
+    }
+}
+
+impl Shop {
+    pub fn new() -> Self {
+        Shop { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        fs::write(self.path(name), content).unwrap();
+        name.to_owned()
+    }
+
+    /// The program, on this shop's store, at 14:05 on Monday 23 November 2026.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = program();
+        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.command(args).output().unwrap().into()
+    }
+
+    pub fn pipe(&self, args: &[&str], stdin: &[u8]) -> Ran {
+        let mut child = self.start(args);
+        let mut pipe = child.stdin.take().unwrap();
+        // It may well stop reading: a file that is no good is not read to its end.
+        let _ = pipe.write_all(stdin);
+        drop(pipe);
+        child.wait_with_output().unwrap().into()
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// The program with none of its variables set.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cohortist"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COHORTIST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A server under way; it ends with the test.
+pub struct Serving {
+    child: Child,
+    pub address: String,
+}
+
+impl Serving {
+    pub fn start(shop: &Shop, args: &[&str]) -> Self {
+        let mut child = shop.start(args);
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = lines.by_ref().find_map(|line| {
+            let line = line.ok()?;
+            Some(line.strip_prefix("cohortist is listening on http://")?.to_owned())
+        });
+        // Its stderr is read to the end, so that it never waits for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Serving { address: address.expect("it says where it listens"), child }
+    }
+
+    pub fn get(&self, path: &str) -> String {
+        ureq::get(format!("http://{}{path}", self.address)).call().unwrap().body_mut().read_to_string().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
