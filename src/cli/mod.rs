@@ -1,4 +1,4 @@
-//! The command line: flags → [`Config`] → one command. Results go to stdout, everything else to stderr.
+//! The command line: flags → `Config` → one command. Results go to stdout, everything else to stderr.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
