@@ -140,6 +140,11 @@ impl Config {
         }
         if nobody {
             names::note_undated(&tracker, &segments)?;
+            if let (true, Segment::Event(name)) = (table.is_empty(), &table.query.cohort)
+                && let Some(last) = tracker.last_recorded(name)?
+            {
+                say!("note: `{name}` was last recorded on {last}; --to {last} shows the cohorts up to then");
+            }
         }
         Ok(())
     }

@@ -59,6 +59,7 @@ impl WebError {
             WebError::Store(
                 StoreError::Open { .. }
                 | StoreError::Write { .. }
+                | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
@@ -89,6 +90,7 @@ impl WebError {
             WebError::Store(
                 StoreError::Open { .. }
                 | StoreError::Write { .. }
+                | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)

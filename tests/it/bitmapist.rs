@@ -47,7 +47,7 @@ fn marks_of_bitmapist_clients_are_on_the_page_at_once() {
     let server = RedisServer::start();
     let shop = Shop::new();
     let serving = serve(&shop, &server);
-    assert!(serving.get("/retention").contains("cohortist import"), "an empty store says what to do");
+    assert!(serving.get("/retention").contains(" import events.csv"), "an empty store says what to do");
     let query = "cohort=signup&returning=active&by=day&rows=2&cols=2";
     for user in [3, 5, 8] {
         mark_as_bitmapist(&server, "signup", user, 1, &SUNDAY);
