@@ -141,6 +141,15 @@ fn redis_away_is_said_within_three_seconds_and_forgiven_at_once() {
 
     server.pause();
     check_away("hanging", &server);
+    // And for everybody at once, not for one after the other.
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let (status, _, _, took) = answer(query);
+                assert!(status == 503 && took < limit + Duration::from_millis(500), "{status} in {took:?}");
+            });
+        }
+    });
     server.resume();
     assert_eq!(answer(query).0, 200, "the next request after it hung");
 
