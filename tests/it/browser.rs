@@ -241,10 +241,10 @@ async fn the_keyboard_is_enough() {
     let driver = &browser.driver;
     driver.goto(format!("http://{address}/retention")).await.unwrap();
     let body = driver.find(By::Css("body")).await.unwrap();
-    // Skip link, brand, page link, then the first field.
+    // Skip link, brand, two page links, then the first field.
     body.send_keys(Key::Tab.value().to_string()).await.unwrap();
     assert_eq!(browser.js("return document.activeElement.className").await, "skip");
-    for _ in 0..3 {
+    for _ in 0..4 {
         driver.active_element().await.unwrap().send_keys(Key::Tab.value().to_string()).await.unwrap();
     }
     let first = driver.active_element().await.unwrap();

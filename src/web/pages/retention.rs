@@ -126,9 +126,11 @@ struct Page {
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
-struct Welcome {
-    shell: Shell,
-    store: StoreInfo,
+pub(super) struct Welcome {
+    pub shell: Shell,
+    pub store: StoreInfo,
+    /// The page it stands for: `retention`, `events`.
+    pub here: &'static str,
 }
 
 /// `/retention`
@@ -186,7 +188,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
                 typed.cohort = default.cohort.to_string();
                 typed.returning = default.returning.to_string();
             }
-            None => return Ok((StatusCode::OK, Welcome { shell, store }.render()?)),
+            None => return Ok((StatusCode::OK, Welcome { shell, store, here: "retention" }.render()?)),
         }
     }
     let answered = typed.check().and_then(|asked| {
