@@ -108,7 +108,7 @@ fn is_labelled(bars: &[Bar], i: usize, few: bool) -> bool {
     let back = n - 1 - i;
     match bars[i].period.grain() {
         Grain::Day => start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7)),
-        Grain::Month => start.month0().is_multiple_of(if few { 6 } else { 2 }) && n <= 24 || start.month0() == 0,
+        Grain::Month => start.month0().is_multiple_of(if few { 3 } else { 2 }) && n <= 24 || start.month0() == 0,
         _ => back.is_multiple_of(n.div_ceil(if few { 3 } else { 7 })),
     }
 }

@@ -164,6 +164,7 @@ impl OverviewQuestion {
         let entry = |asked: &AskedEvent| Entry {
             event: asked.event.clone(),
             days: asked.days.iter().rev().map(|root| at(*root).unwrap_or(0)).collect(),
+            day: recent(self.today, [asked.days[0], asked.days[1], asked.days[2]], asked.span),
             week: recent(self.week, asked.weeks, asked.span),
             month: recent(self.month, asked.months, asked.span),
             ever: at(asked.ever),
@@ -191,6 +192,8 @@ pub struct Entry {
     pub event: EventName,
     /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running.
     pub days: Vec<u64>,
+    /// People by day.
+    pub day: Recent,
     /// People by week.
     pub week: Recent,
     /// People by month.
@@ -199,18 +202,6 @@ pub struct Entry {
     pub ever: Option<u64>,
     /// When it was recorded; `None` for an event that is only recorded without dates.
     pub span: Option<Span>,
-}
-
-impl Entry {
-    /// People on the running day, so far.
-    pub fn today(&self) -> u64 {
-        self.days.last().copied().unwrap_or(0)
-    }
-
-    /// People on the last complete day.
-    pub fn yesterday(&self) -> u64 {
-        self.days.iter().rev().nth(1).copied().unwrap_or(0)
-    }
 }
 
 /// The running period and the two complete ones before it.
@@ -285,9 +276,10 @@ impl ActivityQuestion {
         let mut periods = Vec::new();
         for period in first.previous().ok().into_iter().chain(first.range(count)) {
             let people = ask(period);
-            let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some();
+            let whole = span.is_some_and(|span| span.covers(period));
+            let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some() && whole;
             let days = if daily { period.split(Grain::Day).collect() } else { Vec::new() };
-            let days = days.into_iter().filter(|day| *day < today && span.is_some_and(|span| span.covers(*day)));
+            let days = days.into_iter().filter(|day| *day < today);
             periods.push(AskedPeriod { period, people, days: days.map(&mut ask).collect() });
         }
         let shown = usize::try_from(count).unwrap_or(usize::MAX);
@@ -355,13 +347,13 @@ pub struct Point {
     /// The change from the period before, as a share of it. Only where both are complete, the earlier one had
     /// anybody, and records do not begin within it.
     pub change: Option<f64>,
-    /// The days in it, for weeks and months.
+    /// The days in it, for weeks and months that were recorded from their first day on.
     pub daily: Option<Daily>,
 }
 
 impl Point {
-    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the period's complete days
-    /// from the first day ever recorded on. For a running period both are as of now.
+    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the period's complete
+    /// days. For a running period both are as of now; for one that was not recorded from its first day on there is none.
     #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
     pub fn stickiness(&self) -> Option<f64> {
         let daily = self.daily.filter(|_| self.people > 0)?;
@@ -419,12 +411,12 @@ mod tests {
         assert_eq!(plan.roots().len(), 7, "{:?}", plan.roots());
         let overview = question.overview(&answers(&plan));
         let [b, pro] = &overview.entries[..] else { panic!("{overview:?}") };
-        assert_eq!((b.today(), b.yesterday(), b.days[0], b.days[1], b.days.len()), (23, 22, 25, 0, 30));
+        assert_eq!((b.day.current, b.day.last, b.days[0], b.days[1], b.days.len()), (23, 22, 25, 0, 30));
         assert_eq!(b.week, Recent { current: 100, last: 0, before: 100, known: true });
         assert_eq!((b.week.change(), b.month.change()), (Some(-1.0), None));
         let span = b.span.unwrap();
         assert_eq!((span.first.to_string(), span.last.to_string()), ("2026-10-24".into(), "2026-11-23".into()));
-        assert_eq!((pro.ever, pro.span, pro.today()), (Some(100), None, 0));
+        assert_eq!((pro.ever, pro.span, pro.day.current), (Some(100), None, 0));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::render::{self, thousands, trend, words};
-use crate::reports::activity::{Activity, ActivityError, ActivityQuestion, Entry, OverviewQuestion, Point};
+use crate::reports::activity::{
+    Activity, ActivityError, ActivityQuestion, Daily, Entry, OverviewQuestion, Point, Recent,
+};
 use crate::reports::retention::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
 use crate::store::StoreInfo;
@@ -128,7 +130,7 @@ struct Choice {
 struct Figure {
     value: Option<String>,
     label: String,
-    note: String,
+    notes: Vec<String>,
 }
 
 /// One period of the table.
@@ -303,35 +305,42 @@ fn report(
 
 /// Complete periods in large, running ones beside them, and never the one against the other.
 fn figures(entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
-    let of = |recent: crate::reports::activity::Recent, grain: &str| {
-        let change = recent.change().map(|c| format!("{} on the {grain} before · ", words::change(c)));
-        let so_far = format!("{} this {grain} so far", thousands(recent.current));
+    let of = |recent: Recent, last: &str, grain: &str, this: &str| {
+        let change = recent.change().map(|change| format!("{} on the {grain} before", words::change(change)));
         Figure {
             value: Some(thousands(recent.last)),
-            label: format!("people last {grain}"),
-            note: format!("{}{so_far}", change.unwrap_or_default()),
+            label: format!("people {last}"),
+            notes: change.into_iter().chain([format!("{} {this} so far", thousands(recent.current))]).collect(),
         }
     };
     let sticky = |activity: &Activity| activity.last_complete().and_then(Point::stickiness).map(words::percent);
-    let note = match (months.last_complete().and_then(|point| point.daily.map(|d| (point, d))), sticky(weeks)) {
-        (Some((point, daily)), week) => {
-            let days = render::many(daily.days, "day");
-            let month = format!("{}, mean of {days} ÷ people", point.period.label());
-            week.map_or(month.clone(), |week| format!("{month} · last week {week}"))
+    let month = months.last_complete().filter(|month| month.stickiness().is_some());
+    let note = match month {
+        Some(month) => {
+            format!("{} people a day, in {}", month.daily.map(mean).unwrap_or_default(), month.period.label())
         }
-        (None, Some(week)) => format!("needs a complete month · last week {week}"),
-        (None, None) => "needs a complete month".to_owned(),
+        None => "needs a month recorded whole".to_owned(),
     };
+    let week = sticky(weeks).map(|week| format!("day ÷ week {week}, last week"));
     vec![
+        of(entry.day, "yesterday", "day", "today"),
+        of(entry.week, "last week", "week", "this week"),
+        of(entry.month, "last month", "month", "this month"),
         Figure {
-            value: Some(thousands(entry.yesterday())),
-            label: "people yesterday".to_owned(),
-            note: format!("{} today so far", thousands(entry.today())),
+            value: sticky(months),
+            label: "stickiness, day ÷ month".to_owned(),
+            notes: [note].into_iter().chain(week).collect(),
         },
-        of(entry.week, "week"),
-        of(entry.month, "month"),
-        Figure { value: sticky(months), label: "stickiness, day ÷ month".to_owned(), note },
     ]
+}
+
+/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
+fn mean(daily: Daily) -> String {
+    if daily.mean < 99.95 {
+        return format!("{:.1}", daily.mean);
+    }
+    let whole = format!("{:.0}", daily.mean);
+    whole.parse().map_or(whole, thousands)
 }
 
 impl Line {
@@ -340,7 +349,7 @@ impl Line {
             label: point.period.label(),
             people: thousands(point.people),
             change: point.change.map(words::change).unwrap_or_default(),
-            mean: point.daily.map(|daily| format!("{:.1}", daily.mean)).unwrap_or_default(),
+            mean: point.daily.map(mean).unwrap_or_default(),
             stickiness: point.stickiness().map(words::percent).unwrap_or_default(),
             running: point.state == Progress::InProgress,
             bar: point.people.saturating_mul(1_000) / greatest.max(1),

@@ -122,8 +122,8 @@ impl Line {
     fn new(entry: &Entry, today: Period) -> Self {
         let dated = entry.span.map(|span| Dated {
             spark: trend::spark(&entry.days),
-            today: thousands(entry.today()),
-            yesterday: thousands(entry.yesterday()),
+            today: thousands(entry.day.current),
+            yesterday: thousands(entry.day.last),
             week: Pair::new(entry.week),
             month: Pair::new(entry.month),
             first: seen(span.first, today),
