@@ -204,6 +204,11 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
         "/retention?cohort=%22%3Cscript%3Ealert(1)%3C/script%3E%22&returning=active".to_owned(),
         "/retention?cohort=(&returning=&rows=x".to_owned(),
         "/nowhere".to_owned(),
+        "/events".to_owned(),
+        "/events/active?by=month".to_owned(),
+        format!("/events/{long}"),
+        "/events/%3Cscript%3Ealert(1)%3C%2Fscript%3E".to_owned(),
+        "/events/actve".to_owned(),
     ];
     for (i, path) in paths.iter().enumerate() {
         driver.goto(format!("http://{address}{path}")).await.unwrap();
