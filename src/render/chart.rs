@@ -15,7 +15,7 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, TextStyle};
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Period};
 use crate::render::axis::{Axis, column_step};
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
@@ -108,17 +108,17 @@ pub fn curve_caption(table: &Table) -> String {
 }
 
 /// The canvas of a chart and where its plane lies, in units.
-struct Canvas {
-    width: u32,
-    height: u32,
-    left: i32,
-    right: i32,
-    top: i32,
-    bottom: i32,
+pub(super) struct Canvas {
+    pub width: u32,
+    pub height: u32,
+    pub left: i32,
+    pub right: i32,
+    pub top: i32,
+    pub bottom: i32,
 }
 
-const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, right: 1204, top: 30, bottom: 448 };
-const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
+pub(super) const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, right: 1204, top: 30, bottom: 448 };
+pub(super) const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
 
 impl Canvas {
     /// Draws marks in a group of one class. `attributes` are inherited by the marks.
@@ -175,7 +175,7 @@ fn grouped(class: &str, attributes: &str, marks: &str) -> String {
     format!("<g class=\"{class}\"{attributes}{shared}>{marks}</g>")
 }
 
-fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
+pub(super) fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-desc\"><title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
@@ -184,7 +184,7 @@ fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text
     )
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -350,52 +350,74 @@ fn labels(table: &Table, reach: (f64, f64)) -> String {
 }
 
 fn size_layers(table: &Table) -> String {
-    let theme = Theme::Light;
-    let greatest = table.rows.iter().map(|row| row.size).max().unwrap_or(0);
-    let axis = Axis::count(u32::try_from(greatest).map_or(f64::from(u32::MAX), f64::from));
-    let right = coord(table.rows.len().max(1));
-    let reach = (right, axis.top);
-    let mut out = rules(&SIZES, &axis, right, |tick| short_count(tick, axis.top));
-    // Few cohorts make no fat bars.
-    let half = if table.rows.len() > 150 { 0.5 } else { 0.42_f64.min(right / 24.0) };
-    for (class, state, opacity) in [("bars", State::Complete, 0.78), ("bars running", State::InProgress, 0.32)] {
-        out.push_str(&SIZES.layer(class, "", reach, |plane| {
-            let rows = table.rows.iter().enumerate().filter(|(_, row)| row.state == state && row.size > 0);
-            rows.map(|(i, row)| (coord(i) + 0.5, u32::try_from(row.size).map_or(f64::from(u32::MAX), f64::from)))
-                .try_for_each(|(x, size)| {
-                    let style = colour(theme.accent()).mix(opacity).filled();
-                    plane.draw(&Rectangle::new([(x - half, size), (x + half, 0.0)], style))
-                })
-        }));
-    }
-    out.push_str(&SIZES.layer("ticks", "", reach, |plane| {
-        let (n, style) = (table.rows.len(), |h| label(20, theme.mute(), h, VPos::Top));
-        let cohort = words::shortened(&table.query.cohort.to_string(), 28);
-        let words = format!("{} of {cohort}", table.query.grain);
-        write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style(HPos::Center))?;
-        let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
-        at.dedup();
-        for i in at {
-            let h = match i {
-                _ if n < 5 => HPos::Center,
-                0 => HPos::Left,
-                i if i == n - 1 => HPos::Right,
-                _ => HPos::Center,
-            };
-            let x = match h {
-                HPos::Left => 0.0,
-                HPos::Right => right,
-                HPos::Center => coord(i) + 0.5,
-            };
-            let period = table.rows[i].period;
+    let people = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+    let bars: Vec<Bar> =
+        table.rows.iter().map(|row| Bar { period: row.period, state: row.state, height: people(row.size) }).collect();
+    let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
+    let cohort = words::shortened(&table.query.cohort.to_string(), 28);
+    let n = bars.len();
+    let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
+    at.dedup();
+    let labelled: Vec<(usize, String)> = at
+        .into_iter()
+        .map(|i| {
+            let period = bars[i].period;
             let words = match (period.grain(), n) {
                 (Grain::Hour, 3..) => period.start().format("%-d %b %H:%M").to_string(),
                 (Grain::Day | Grain::Week, n) if n > 180 => period.start().format("%b %Y").to_string(),
                 _ => period.short_label(),
             };
-            write_at(plane, (x, 0.0), (0, 14), words, &style(h))?;
-        }
-        Ok(())
+            (i, words)
+        })
+        .collect();
+    let below = format!("{} of {cohort}", table.query.grain);
+    bar_layers(&SIZES, &axis, &bars, |tick| short_count(tick, axis.top), &labelled, &below)
+}
+
+/// A bar for a period, of a height on the chart's axis.
+pub(super) struct Bar {
+    pub period: Period,
+    pub state: State,
+    pub height: f64,
+}
+
+/// Bars side by side, running ones pale, some of them `labelled`, and a line of words `below` them all.
+pub(super) fn bar_layers(
+    canvas: &Canvas,
+    axis: &Axis,
+    bars: &[Bar],
+    ticks: impl Fn(f64) -> String,
+    labelled: &[(usize, String)],
+    below: &str,
+) -> String {
+    let theme = Theme::Light;
+    let n = bars.len();
+    let right = coord(n.max(1));
+    let reach = (right, axis.top);
+    let mut out = rules(canvas, axis, right, ticks);
+    // Few cohorts make no fat bars.
+    let half = if n > 150 { 0.5 } else { 0.42_f64.min(right / 24.0) };
+    for (class, state, opacity) in [("bars", State::Complete, 0.78), ("bars running", State::InProgress, 0.32)] {
+        out.push_str(&canvas.layer(class, "", reach, |plane| {
+            let bars = bars.iter().enumerate().filter(|(_, bar)| bar.state == state && bar.height > 0.0);
+            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height)).try_for_each(|(x, height)| {
+                let style = colour(theme.accent()).mix(opacity).filled();
+                plane.draw(&Rectangle::new([(x - half, height), (x + half, 0.0)], style))
+            })
+        }));
+    }
+    out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+        let style = |h| label(20, theme.mute(), h, VPos::Top);
+        write_at(plane, (right / 2.0, 0.0), (0, 54), below.to_owned(), &style(HPos::Center))?;
+        labelled.iter().try_for_each(|(i, words)| {
+            let (h, x) = match *i {
+                i if n < 5 => (HPos::Center, coord(i) + 0.5),
+                0 => (HPos::Left, 0.0),
+                i if i == n - 1 => (HPos::Right, right),
+                i => (HPos::Center, coord(i) + 0.5),
+            };
+            write_at(plane, (x, 0.0), (0, 14), words.clone(), &style(h))
+        })
     }));
     out
 }
@@ -418,7 +440,7 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
 }
 
 /// A round count where space is dear, alike for all ticks up to `top`: `1,500`, `20k`, `1.5M`.
-fn short_count(count: f64, top: f64) -> String {
+pub(super) fn short_count(count: f64, top: f64) -> String {
     match count {
         0.0 => "0".to_owned(),
         c if top >= 1e9 => format!("{}B", c / 1e9),

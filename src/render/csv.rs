@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::calendar::{Grain, Period};
 use crate::render::Show;
+use crate::reports::activity::Activity;
 use crate::reports::retention::{Cell, Table};
 
 /// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in percent with two
@@ -63,6 +64,19 @@ pub fn tidy(table: &Table) -> String {
                     cell.state.as_str(),
                 ])?;
             }
+        }
+        Ok(())
+    })
+}
+
+/// How many people, period by period, oldest first: ISO dates, ends exclusive; the state is `complete` or
+/// `in_progress`.
+pub fn activity(activity: &Activity) -> String {
+    written(|csv| {
+        csv.write_record(["period_start", "period_end", "people", "state"])?;
+        for point in &activity.points {
+            let (start, end) = bounds(point.period);
+            csv.write_record([&*start, &*end, &point.people.to_string(), point.state.as_str()])?;
         }
         Ok(())
     })

@@ -8,13 +8,14 @@ pub mod json;
 #[cfg(test)]
 mod sample;
 pub mod text;
+pub mod trend;
 pub mod words;
 
 use std::str::FromStr;
 
 use crate::calendar::Grain;
+use crate::reports::activity::Activity;
 use crate::reports::retention::{Measure, QueryError, Table};
-use crate::sets::Segment;
 
 /// What a cell of a table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,12 +102,19 @@ pub fn file_stem(table: &Table) -> String {
     format!("retention_{}_{}_{}_{first}", safe(&query.cohort), safe(&query.returning), query.grain)
 }
 
+/// A file name for an activity, without its ending: `active_by_day_2026-10-25`, the date being the first period's. As
+/// harmless as [`file_stem`]'s.
+pub fn activity_stem(activity: &Activity) -> String {
+    let first = activity.points.first().map_or_else(String::new, |point| format!("_{}", point.period));
+    format!("{}_by_{}{first}", safe(&activity.segment), activity.grain)
+}
+
 /// The most characters a segment may take in a file name.
 const SAFE_CHARS: usize = 40;
 
-fn safe(segment: &Segment) -> String {
+fn safe(text: &impl ToString) -> String {
     let mut name = String::new();
-    for c in segment.to_string().chars() {
+    for c in text.to_string().chars() {
         if c.is_ascii_alphanumeric() || c == '_' {
             name.push(c);
         } else if !name.is_empty() && !name.ends_with('-') {

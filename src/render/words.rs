@@ -16,6 +16,17 @@ pub fn interval((low, high): (f64, f64)) -> String {
     format!("{:.1}–{:.1}", low * 100.0, high * 100.0)
 }
 
+/// A change (0.1 is a tenth more) in percent, with its sign: `+3.2%`, `−12%`, `±0%`.
+pub fn change(share: f64) -> String {
+    let percent = share * 100.0;
+    let sign = if percent < 0.0 { '−' } else { '+' };
+    match percent.abs() {
+        size if size < 0.05 => "±0%".to_owned(),
+        size if size < 9.95 => format!("{sign}{size:.1}%"),
+        size => format!("{sign}{size:.0}%"),
+    }
+}
+
 /// `1 cohort entry`, `17,669 cohort entries`.
 pub fn entries(count: u64) -> String {
     format!("{} cohort {}", thousands(count), if count == 1 { "entry" } else { "entries" })
@@ -109,6 +120,7 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0.0, 0.273_9, 1.0].map(percent), ["0.0%", "27.4%", "100.0%"]);
+        assert_eq!([0.0, 0.032, -0.12, -1.0, 9.5].map(change), ["±0%", "+3.2%", "−12%", "−100%", "+950%"]);
         assert_eq!((people(1), entries(1_234)), ("1 person".into(), "1,234 cohort entries".into()));
         assert_eq!((shortened("señal", 5), shortened("señales", 5)), ("señal".into(), "seña…".into()));
     }

@@ -1,5 +1,6 @@
 //! Reports: a question becomes a [`Plan`](crate::sets::Plan) of counts, and the counts become a table. All pure.
 
+pub mod activity;
 pub mod figures;
 pub mod retention;
 pub mod stats;

@@ -19,6 +19,9 @@ pub enum WebError {
     /// The query string has fields that cannot be understood.
     #[error("the question cannot be answered as it is written")]
     Query(Vec<Problem>),
+    /// A part of the address that no form has written cannot be understood; what is wrong with it.
+    #[error("{0}")]
+    Address(String),
     /// There is no such page.
     #[error("there is no such page")]
     NotFound,
@@ -50,7 +53,7 @@ impl WebError {
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {
-            WebError::Query(_) => StatusCode::BAD_REQUEST,
+            WebError::Query(_) | WebError::Address(_) => StatusCode::BAD_REQUEST,
             WebError::NotFound => StatusCode::NOT_FOUND,
             WebError::Method => StatusCode::METHOD_NOT_ALLOWED,
             WebError::Store(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Locked(_)) => {
@@ -74,6 +77,9 @@ impl WebError {
     fn words(&self) -> (&'static str, &'static str) {
         match self {
             WebError::Query(_) => ("That question does not work yet", "Mend what is named below and ask again."),
+            WebError::Address(_) => {
+                ("That address does not work", "Mend what is named below, or follow a link instead.")
+            }
             WebError::NotFound => ("There is no page here", "The address may be mistyped, or from another version."),
             WebError::Method => ("This address can only be read", "Open it with GET."),
             WebError::Store(StoreError::Unreachable { .. }) => (

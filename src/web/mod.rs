@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::tracker::Tracker;
 use error::{WebError, answer};
 use pages::retention::Dress;
-use pages::{health, home, retention};
+use pages::{event, events, health, home, retention};
 
 /// Nothing but our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -142,6 +142,9 @@ fn routes(config: &mut ServiceConfig) {
         let file = move |request: HttpRequest, state: Data<State>| retention::file(request, state, dress);
         read(dress.path(), reading().to(file));
     }
+    read("/events", reading().to(events::page));
+    // The name may hold slashes; the handler reads it from the path as it was sent.
+    read("/events/{name:.*}", reading().to(event::page));
     read("/healthz", reading().to(health::alive));
     read("/readyz", reading().to(health::ready));
     read("/static/{name}", reading().to(assets::by_name));

@@ -204,6 +204,11 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
         "/retention?cohort=%22%3Cscript%3Ealert(1)%3C/script%3E%22&returning=active".to_owned(),
         "/retention?cohort=(&returning=&rows=x".to_owned(),
         "/nowhere".to_owned(),
+        "/events".to_owned(),
+        "/events/active?by=month".to_owned(),
+        format!("/events/{long}"),
+        "/events/%3Cscript%3Ealert(1)%3C%2Fscript%3E".to_owned(),
+        "/events/actve".to_owned(),
     ];
     for (i, path) in paths.iter().enumerate() {
         driver.goto(format!("http://{address}{path}")).await.unwrap();
@@ -241,10 +246,10 @@ async fn the_keyboard_is_enough() {
     let driver = &browser.driver;
     driver.goto(format!("http://{address}/retention")).await.unwrap();
     let body = driver.find(By::Css("body")).await.unwrap();
-    // Skip link, brand, page link, then the first field.
+    // Skip link, brand, two page links, then the first field.
     body.send_keys(Key::Tab.value().to_string()).await.unwrap();
     assert_eq!(browser.js("return document.activeElement.className").await, "skip");
-    for _ in 0..3 {
+    for _ in 0..4 {
         driver.active_element().await.unwrap().send_keys(Key::Tab.value().to_string()).await.unwrap();
     }
     let first = driver.active_element().await.unwrap();

@@ -25,19 +25,19 @@ fn get(url: &str) -> Response<Body> {
     agent().get(url).call().unwrap()
 }
 
-struct Got {
-    status: u16,
-    body: String,
+pub struct Got {
+    pub status: u16,
+    pub body: String,
     response: Response<()>,
 }
 
 impl Got {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.response.headers().get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
-fn read(url: &str) -> Got {
+pub fn read(url: &str) -> Got {
     let mut response = get(url);
     let body = response.body_mut().read_to_string().unwrap();
     let (parts, _) = response.into_parts();
@@ -59,6 +59,10 @@ fn every_route_answers() {
         ("/retention.tidy.csv", 200, "text/csv; charset=utf-8; header=present"),
         ("/retention.json", 200, "application/json"),
         ("/retention.svg", 200, "image/svg+xml"),
+        ("/events", 200, "text/html; charset=utf-8"),
+        ("/events/active", 200, "text/html; charset=utf-8"),
+        ("/events/active.csv", 200, "text/csv; charset=utf-8; header=present"),
+        ("/events/none", 404, "text/html; charset=utf-8"),
         ("/healthz", 200, "application/json"),
         ("/readyz", 200, "application/json"),
         ("/favicon.ico", 200, "image/svg+xml"),
@@ -105,7 +109,7 @@ fn assets_are_hashed_and_kept_for_ever() {
 
 #[test]
 fn pages_hold_no_inline_script_or_style() {
-    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg"] {
+    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg", "/events", "/events/active"] {
         let body = product_page(path).body;
         assert!(!body.contains(" style=") && !body.contains("<style"), "{path}");
         assert!(!body.replace("defer></script>", "").contains("</script"), "{path}");
@@ -342,6 +346,9 @@ fn every_template_is_rendered() {
     let pages = [
         product_page(&format!("/retention?{QUESTION}")).body,
         product_page("/nowhere").body,
+        product_page("/events").body,
+        product_page("/events/active").body,
+        product_page("/events/none").body,
         read(&format!("{empty}/retention")).body,
     ]
     .concat();
@@ -351,6 +358,9 @@ fn every_template_is_rendered() {
         ("_grid.html", "class=\"cohorts\""),
         ("base.html", "<!doctype html>"),
         ("error.html", "There is no page here"),
+        ("event.html", "<h1 id=\"event\">active"),
+        ("events.html", "<h1 id=\"events\">Events"),
+        ("no_event.html", "No event is called that"),
         ("retention.html", "id=\"question\""),
         ("welcome.html", "Nothing recorded yet"),
     ];
@@ -373,7 +383,7 @@ fn a_page_stays_light() {
 }
 
 /// A store whose server is away.
-struct Away;
+pub struct Away;
 
 impl Away {
     fn error<T>() -> Result<T, StoreError> {

@@ -14,6 +14,7 @@ mod bitmapist;
 mod browser;
 mod cli;
 mod embedded;
+mod events;
 mod golden;
 mod http;
 mod pure;

@@ -1,5 +1,7 @@
 //! The pages: a file each, with its handler and the struct of its template.
 
+pub mod event;
+pub mod events;
 mod form;
 mod grid;
 pub mod health;

@@ -127,11 +127,19 @@ struct Page {
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
-struct Welcome {
-    shell: Shell,
-    store: StoreInfo,
+pub(super) struct Welcome {
+    pub shell: Shell,
+    pub store: StoreInfo,
+    /// The page it stands for: `retention`, `events`.
+    pub here: &'static str,
+}
+
+impl Welcome {
     /// How commands name this store: ` --store PATH`; nothing where none can reach it.
-    option: String,
+    fn option(&self) -> String {
+        let reachable = self.store.location != "memory:";
+        if reachable { format!(" --store {}", self.store.location) } else { String::new() }
+    }
 }
 
 /// `/retention`
@@ -191,11 +199,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
                 typed.cohort = default.cohort.to_string();
                 typed.returning = default.returning.to_string();
             }
-            None => {
-                let reachable = store.location != "memory:";
-                let option = if reachable { format!(" --store {}", store.location) } else { String::new() };
-                return Ok((StatusCode::OK, Welcome { shell, store, option }.render()?));
-            }
+            None => return Ok((StatusCode::OK, Welcome { shell, store, here: "retention" }.render()?)),
         }
     }
     let answered = typed.check().and_then(|asked| {

@@ -1,0 +1,200 @@
+//! An [`Activity`] as bars, and the little bars beside an event's name. SVG, themed by its classes as
+//! [`chart`](crate::render::chart) is.
+
+use std::fmt::Write as _;
+
+use chrono::Datelike;
+
+use crate::calendar::{Grain, Period};
+use crate::render::axis::Axis;
+use crate::render::chart::{Bar, CURVE, Canvas, SIZES, bar_layers, escaped, opening, short_count};
+use crate::render::words;
+use crate::reports::activity::{Activity, Point};
+use crate::reports::retention::State;
+
+/// How many people in each period.
+pub fn people(activity: &Activity) -> String {
+    let height = |point: &Point| Some(u32::try_from(point.people).map_or(f64::from(u32::MAX), f64::from));
+    let desc = match activity.greatest() {
+        Some(point) => format!("The most were {} {}.", words::people(point.people), words::when(point.period)),
+        None => "Nobody in any period.".to_owned(),
+    };
+    let greatest = activity.points.iter().filter_map(height).fold(0.0, f64::max);
+    let axis = Axis::count(greatest);
+    let chart = Chart { id: "people", class: "chart curve", title: "People", desc, canvas: &CURVE, axis };
+    let said = |point: &Point| words::people(point.people);
+    chart.draw(activity, height, said, short_count)
+}
+
+/// The stickiness of each week or month: mean people a day ÷ people in the period.
+pub fn stickiness(activity: &Activity) -> String {
+    let last = activity.points.iter().rev().filter(|p| p.state == State::Complete).find_map(|p| {
+        let rate = p.stickiness()?;
+        Some(format!("It was {} {}.", words::percent(rate), words::when(p.period)))
+    });
+    let desc = last.unwrap_or_else(|| "No period is complete yet.".to_owned());
+    let greatest = activity.points.iter().filter_map(Point::stickiness).fold(0.0, f64::max);
+    let axis = Axis::percent(greatest);
+    let decimals = axis.decimals;
+    let chart = Chart { id: "sticky", class: "chart sizes", title: "Stickiness", desc, canvas: &SIZES, axis };
+    let said = |point: &Point| point.stickiness().map_or_else(|| "nobody".to_owned(), words::percent);
+    chart.draw(
+        activity,
+        |point| point.stickiness().map(|rate| rate * 100.0),
+        said,
+        |tick, _| format!("{tick:.decimals$}%"),
+    )
+}
+
+struct Chart<'a> {
+    id: &'a str,
+    class: &'a str,
+    title: &'a str,
+    desc: String,
+    canvas: &'a Canvas,
+    axis: Axis,
+}
+
+impl Chart<'_> {
+    fn draw(
+        &self,
+        activity: &Activity,
+        height: impl Fn(&Point) -> Option<f64>,
+        said: impl Fn(&Point) -> String,
+        tick: impl Fn(f64, f64) -> String,
+    ) -> String {
+        let points = &activity.points;
+        let bar =
+            |point: &Point| Bar { period: point.period, state: point.state, height: height(point).unwrap_or(0.0) };
+        let bars: Vec<Bar> = points.iter().map(bar).collect();
+        let few = self.canvas.width <= SIZES.width;
+        let labelled: Vec<(usize, String)> = (0..bars.len())
+            .filter(|i| is_labelled(&bars, *i, few))
+            .map(|i| (i, tick_label(bars[i].period, bars.len())))
+            .collect();
+        let below = match activity.grain {
+            Grain::Week => "weeks by their Monday, UTC".to_owned(),
+            grain => format!("{grain}s, UTC"),
+        };
+        let (canvas, top) = (self.canvas, self.axis.top);
+        let mut out = opening(self.id, self.class, (canvas.width, canvas.height), self.title, &self.desc);
+        out.push_str(&bar_layers(canvas, &self.axis, &bars, |t| tick(t, top), &labelled, &below));
+        // What a pointer over a column reads.
+        out.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">");
+        let (left, width) = (f64::from(canvas.left), f64::from(canvas.right - canvas.left));
+        let column = width / f64::from(u32::try_from(points.len().max(1)).unwrap_or(u32::MAX));
+        let mut x = left;
+        for point in points {
+            let so_far = if point.state == State::InProgress { ", so far" } else { "" };
+            let words = escaped(&format!("{}: {}{so_far}", point.period.label(), said(point)));
+            let (y, height) = (canvas.top, canvas.bottom - canvas.top);
+            let _ = write!(
+                out,
+                r#"<rect x="{x:.1}" y="{y}" width="{column:.1}" height="{height}"><title>{words}</title></rect>"#
+            );
+            x += column;
+        }
+        out.push_str("</g></svg>");
+        out
+    }
+}
+
+/// Whether a bar has a label: those whose place in the calendar is round, and no more than there is room for.
+fn is_labelled(bars: &[Bar], i: usize, few: bool) -> bool {
+    let (n, start) = (bars.len(), bars[i].period.start());
+    if n < 5 {
+        return true;
+    }
+    let back = n - 1 - i;
+    match bars[i].period.grain() {
+        Grain::Day => start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7)),
+        Grain::Month => start.month0().is_multiple_of(if few { 3 } else { 2 }) && n <= 24 || start.month0() == 0,
+        _ => back.is_multiple_of(n.div_ceil(if few { 3 } else { 7 })),
+    }
+}
+
+fn tick_label(period: Period, n: usize) -> String {
+    match period.grain() {
+        Grain::Month if n >= 5 && period.start().month() > 1 => period.start().format("%b").to_string(),
+        _ => period.short_label(),
+    }
+}
+
+/// The height of the little bars, in their own units.
+const SPARK_HEIGHT: u64 = 24;
+
+/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is running. As wide as
+/// there are days, 4 units each.
+pub fn spark(days: &[u64]) -> String {
+    let greatest = days.iter().copied().max().unwrap_or(0).max(1);
+    let mut paths = [String::new(), String::new()];
+    for (i, people) in days.iter().enumerate() {
+        if *people > 0 {
+            // In tenths of what a u64 holds there is room for any number of users.
+            let height = (people * SPARK_HEIGHT).div_ceil(greatest);
+            let path = &mut paths[usize::from(i + 1 == days.len())];
+            let _ = write!(path, "M{} {SPARK_HEIGHT}v-{height}", i * 4 + 2);
+        }
+    }
+    let [past, running] = paths.map(|path| if path.is_empty() { "M0 0".to_owned() } else { path });
+    let (low, high) = match days.split_last() {
+        Some((_, past)) => (past.iter().min().copied().unwrap_or(0), past.iter().max().copied().unwrap_or(0)),
+        None => (0, 0),
+    };
+    format!(
+        "<svg class=\"spark\" viewBox=\"0 0 {} {SPARK_HEIGHT}\" role=\"img\" aria-label=\"{} to {} a day before today\">\
+         <path d=\"{past}\"/><path class=\"running\" d=\"{running}\"/></svg>",
+        days.len() * 4,
+        crate::render::thousands(low),
+        words::people(high),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+    use crate::reports::activity::{Daily, Span};
+
+    fn activity(grain: Grain, n: u32) -> Activity {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let current = Period::containing(grain, now).unwrap();
+        let first = current.shift(1 - i64::from(n)).unwrap();
+        let points = first.range(n).enumerate().map(|(i, period)| {
+            let people = u64::try_from(i * 13 % 90).unwrap();
+            let state = if period < current { State::Complete } else { State::InProgress };
+            let daily = Some(Daily { mean: 0.2, days: 7 });
+            Point { period, state, people, change: None, daily }
+        });
+        let span = Some(Span { first, last: current });
+        Activity { segment: "\"<b>\"".parse().unwrap(), grain, now, span, points: points.collect() }
+    }
+
+    #[test]
+    fn sparks_are_small_and_today_is_pale() {
+        insta::assert_snapshot!(spark(&[0, 1, 1_000, 500]), @r#"<svg class="spark" viewBox="0 0 16 24" role="img" aria-label="0 to 1,000 people a day before today"><path d="M6 24v-1M10 24v-24"/><path class="running" d="M14 24v-12"/></svg>"#);
+        assert!(!spark(&[]).contains("NaN") && spark(&[0, 0]).contains("0 to 0 people"));
+    }
+
+    #[test]
+    fn any_activity_makes_charts_and_labels_stay_few() {
+        for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
+            for n in [1, 4, 12, 26, 30, 90, 400] {
+                let activity = activity(grain, n);
+                for svg in [people(&activity), stickiness(&activity)] {
+                    assert!(!svg.contains("NaN") && !svg.contains("style=") && !svg.contains("<b>"), "{svg}");
+                    assert!(svg.contains("bars running") || activity.points.last().unwrap().people == 0, "{svg}");
+                    assert_eq!(svg.matches("<rect x=").count() > 400, n == 400);
+                }
+                let bars: Vec<Bar> =
+                    activity.points.iter().map(|p| Bar { period: p.period, state: p.state, height: 1.0 }).collect();
+                for (few, most) in [(false, 13), (true, 13)] {
+                    let labels = (0..bars.len()).filter(|i| is_labelled(&bars, *i, few)).count();
+                    assert!(labels <= most || grain == Grain::Month && n == 400, "{labels} labels for {n} {grain}s");
+                    assert!(labels > 0, "no label for {n} {grain}s");
+                }
+            }
+        }
+        assert!(people(&activity(Grain::Day, 90)).len() < 25_000);
+    }
+}

@@ -1,0 +1,473 @@
+//! Activity: how many people did something, period by period.
+//!
+//! [`OverviewQuestion`] asks after many events at once, [`ActivityQuestion`] after one segment over time. Both add
+//! their counts to a [`Plan`] they are given, so that a page asks its store once, and both are told which bitmaps
+//! exist, so that those that do not cost nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::retention::State;
+use crate::reports::stats::rate;
+use crate::sets::{EventName, Key, Plan, Segment, Set, When};
+
+/// How many days an overview shows, the running one included.
+pub const OVERVIEW_DAYS: usize = 30;
+
+/// The most periods an activity may have.
+pub const MAX_PERIODS: u32 = 400;
+
+/// Why an activity cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActivityError {
+    /// Too few or too many periods.
+    #[error("{0} periods: ask for 1 to {MAX_PERIODS}")]
+    Periods(u32),
+    /// A date outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+}
+
+/// Between which periods something was recorded, by the bitmaps there are: days, where days are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first one: a week or month when the bitmaps of its days are gone.
+    pub first: Period,
+    /// The last one that has begun.
+    pub last: Period,
+}
+
+impl Span {
+    /// The span of these keys as of `now`; `None` when none of them is dated and has begun.
+    ///
+    /// ```
+    /// use cohortist::{calendar::parse_moment, reports::activity::Span, sets::{EventName, Key}};
+    /// let event = EventName::new("active")?;
+    /// let keys: Vec<Key> = ["2026-11-09", "2026-11-20"]
+    ///     .iter()
+    ///     .flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), true).unwrap())
+    ///     .collect();
+    /// let span = Span::of(&keys, parse_moment("2026-11-23")?).unwrap();
+    /// assert_eq!((span.first.to_string(), span.last.to_string()), ("2026-11-09".into(), "2026-11-20".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of<'a>(keys: impl IntoIterator<Item = &'a Key>, now: DateTime<Utc>) -> Option<Span> {
+        let mut span: Option<Span> = None;
+        for key in keys {
+            let When::In(period) = key.when() else { continue };
+            let period = if period.grain() == Grain::Hour { period.within(Grain::Day) } else { period };
+            if period.start() > now {
+                continue;
+            }
+            // The month of a day ends after it and begins before it, so a day says more at both ends.
+            let early = |p: Period| (p.end(), Reverse(p.start()));
+            let late = |p: Period| (p.start(), Reverse(p.end()));
+            let span = span.get_or_insert(Span { first: period, last: period });
+            if early(period) < early(span.first) {
+                span.first = period;
+            }
+            if late(period) > late(span.last) {
+                span.last = period;
+            }
+        }
+        span
+    }
+
+    /// Whether there are records from the period's beginning on, so that it can be compared with others.
+    pub fn covers(&self, period: Period) -> bool {
+        self.first.start() <= period.start()
+    }
+}
+
+/// The change from `before` to `after` as a share of `before`: 0.1 is a tenth more. `None` when there was nobody.
+fn change(before: u64, after: u64) -> Option<f64> {
+    rate(after, before).map(|ratio| ratio - 1.0)
+}
+
+/// What a store has to count for an [`Overview`].
+#[derive(Debug, Clone)]
+pub struct OverviewQuestion {
+    now: DateTime<Utc>,
+    today: Period,
+    week: Period,
+    month: Period,
+    events: Vec<AskedEvent>,
+}
+
+/// Where the counts of one event stand among the plan's roots; `None` where there is no bitmap.
+#[derive(Debug, Clone)]
+struct AskedEvent {
+    event: EventName,
+    days: [Option<usize>; OVERVIEW_DAYS],
+    weeks: [Option<usize>; 3],
+    months: [Option<usize>; 3],
+    ever: Option<usize>,
+    span: Option<Span>,
+}
+
+impl OverviewQuestion {
+    /// Adds to the plan what is to be counted as of `now` for every event that has a key among `keys`.
+    ///
+    /// # Errors
+    /// When `now` is outside the supported years.
+    pub fn new(plan: &mut Plan, keys: &[Key], now: DateTime<Utc>) -> Result<Self, CalendarError> {
+        let running = |grain| Period::containing(grain, now);
+        let (today, week, month) = (running(Grain::Day)?, running(Grain::Week)?, running(Grain::Month)?);
+        let mut by_event: BTreeMap<&EventName, Vec<&Key>> = BTreeMap::new();
+        for key in keys {
+            by_event.entry(key.event()).or_default().push(key);
+        }
+        let mut events = Vec::with_capacity(by_event.len());
+        for (event, keys) in by_event {
+            let mut asked = AskedEvent {
+                event: event.clone(),
+                days: [None; OVERVIEW_DAYS],
+                weeks: [None; 3],
+                months: [None; 3],
+                ever: None,
+                span: Span::of(keys.iter().copied(), now),
+            };
+            for key in keys {
+                let slot = match key.when() {
+                    When::Ever => Some(&mut asked.ever),
+                    When::In(period) => {
+                        let back = |running: Period| usize::try_from(running.since(period)?).ok();
+                        match period.grain() {
+                            Grain::Day => back(today).and_then(|n| asked.days.get_mut(n)),
+                            Grain::Week => back(week).and_then(|n| asked.weeks.get_mut(n)),
+                            Grain::Month => back(month).and_then(|n| asked.months.get_mut(n)),
+                            Grain::Hour | Grain::Year => None,
+                        }
+                    }
+                };
+                if let Some(slot) = slot {
+                    let node = plan.add(&Set::Key(key.clone()));
+                    *slot = Some(plan.count(node));
+                }
+            }
+            events.push(asked);
+        }
+        Ok(OverviewQuestion { now, today, week, month, events })
+    }
+
+    /// The overview, from the counts of the plan in order.
+    pub fn overview(&self, counts: &[u64]) -> Overview {
+        let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied();
+        let recent = |running: Period, roots: [Option<usize>; 3], span: Option<Span>| {
+            let [current, last, before] = roots.map(|root| at(root).unwrap_or(0));
+            let known = running.shift(-2).is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
+            Recent { current, last, before, known }
+        };
+        let entry = |asked: &AskedEvent| Entry {
+            event: asked.event.clone(),
+            days: asked.days.iter().rev().map(|root| at(*root).unwrap_or(0)).collect(),
+            day: recent(self.today, [asked.days[0], asked.days[1], asked.days[2]], asked.span),
+            week: recent(self.week, asked.weeks, asked.span),
+            month: recent(self.month, asked.months, asked.span),
+            ever: at(asked.ever),
+            span: asked.span,
+        };
+        Overview { now: self.now, today: self.today, entries: self.events.iter().map(entry).collect() }
+    }
+}
+
+/// Many events side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// The running day.
+    pub today: Period,
+    /// One for each event, sorted by name.
+    pub entries: Vec<Entry>,
+}
+
+/// One event of an [`Overview`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name.
+    pub event: EventName,
+    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running.
+    pub days: Vec<u64>,
+    /// People by day.
+    pub day: Recent,
+    /// People by week.
+    pub week: Recent,
+    /// People by month.
+    pub month: Recent,
+    /// People in the undated bitmap; `None` where there is none.
+    pub ever: Option<u64>,
+    /// When it was recorded; `None` for an event that is only recorded without dates.
+    pub span: Option<Span>,
+}
+
+/// The running period and the two complete ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recent {
+    /// People in the running one, so far.
+    pub current: u64,
+    /// People in the last complete one.
+    pub last: u64,
+    /// People in the complete one before that.
+    pub before: u64,
+    /// Whether there are records for the whole of that one.
+    pub known: bool,
+}
+
+impl Recent {
+    /// The change between the two complete periods, as a share of the earlier one. `None` when that one was empty, or
+    /// records began within it. The running period is never compared.
+    pub fn change(&self) -> Option<f64> {
+        self.known.then(|| change(self.before, self.last))?
+    }
+}
+
+/// What a store has to count for an [`Activity`].
+#[derive(Debug, Clone)]
+pub struct ActivityQuestion {
+    segment: Segment,
+    grain: Grain,
+    now: DateTime<Utc>,
+    current: Period,
+    span: Option<Span>,
+    /// Oldest first, with one more at the beginning than was asked for, to compare with.
+    periods: Vec<AskedPeriod>,
+    shown: usize,
+}
+
+/// Where the counts of one period stand among the plan's roots; `None` where there is no bitmap.
+#[derive(Debug, Clone)]
+struct AskedPeriod {
+    period: Period,
+    people: Option<usize>,
+    /// Of each complete day in it.
+    days: Vec<Option<usize>>,
+}
+
+impl ActivityQuestion {
+    /// Adds to the plan the people in the segment in each of the last `count` periods up to the one that holds `now`.
+    /// `keys` are the bitmaps there are, at least those of the segment's events.
+    ///
+    /// # Errors
+    /// When `count` is not 1–[`MAX_PERIODS`], or that leaves the supported years.
+    pub fn new(
+        plan: &mut Plan,
+        segment: &Segment,
+        (grain, count): (Grain, u32),
+        keys: &[Key],
+        now: DateTime<Utc>,
+    ) -> Result<Self, ActivityError> {
+        if !(1..=MAX_PERIODS).contains(&count) {
+            return Err(ActivityError::Periods(count));
+        }
+        let names = segment.names();
+        let existing: HashSet<&Key> = keys.iter().filter(|key| names.contains(&key.event())).collect();
+        let span = Span::of(existing.iter().copied(), now);
+        let (current, today) = (Period::containing(grain, now)?, Period::containing(Grain::Day, now)?);
+        let first = current.shift(1 - i64::from(count))?;
+        let mut ask = |period: Period| {
+            let set = segment.at(period);
+            // Without a complement nothing but nobody comes of bitmaps that do not exist.
+            set.keys().into_iter().any(|key| existing.contains(key)).then(|| plan.count_set(&set))
+        };
+        let mut periods = Vec::new();
+        for period in first.previous().ok().into_iter().chain(first.range(count)) {
+            let people = ask(period);
+            let whole = span.is_some_and(|span| span.covers(period));
+            let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some() && whole;
+            let days = if daily { period.split(Grain::Day).collect() } else { Vec::new() };
+            let days = days.into_iter().filter(|day| *day < today);
+            periods.push(AskedPeriod { period, people, days: days.map(&mut ask).collect() });
+        }
+        let shown = usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(ActivityQuestion { segment: segment.clone(), grain, now, current, span, periods, shown })
+    }
+
+    /// The activity, from the counts of the plan in order.
+    pub fn activity(&self, counts: &[u64]) -> Activity {
+        let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied().unwrap_or(0);
+        let mut points: Vec<Point> = Vec::with_capacity(self.periods.len());
+        for asked in &self.periods {
+            let people = at(asked.people);
+            let state = if asked.period < self.current { State::Complete } else { State::InProgress };
+            let before = points
+                .last()
+                .filter(|before| state == State::Complete && self.span.is_some_and(|span| span.covers(before.period)));
+            let change = before.and_then(|before| change(before.people, people));
+            let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
+            let days = u64::try_from(asked.days.len()).unwrap_or(0);
+            // Nobody on any day and yet somebody in the month: the bitmaps of its days are gone.
+            let daily = rate(total, days).filter(|_| total > 0).map(|mean| Daily { mean, days });
+            points.push(Point { period: asked.period, state, people, change, daily });
+        }
+        points.drain(..points.len().saturating_sub(self.shown));
+        Activity { segment: self.segment.clone(), grain: self.grain, now: self.now, span: self.span, points }
+    }
+}
+
+/// How many people were in a segment, period by period.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activity {
+    /// Who is counted.
+    pub segment: Segment,
+    /// The length of a period.
+    pub grain: Grain,
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// When its events were recorded; `None` when none of them is dated.
+    pub span: Option<Span>,
+    /// Oldest first; the last one is running.
+    pub points: Vec<Point>,
+}
+
+impl Activity {
+    /// The last period that is over.
+    pub fn last_complete(&self) -> Option<&Point> {
+        self.points.iter().rev().find(|point| point.state == State::Complete)
+    }
+
+    /// The period with the most people, if it has any.
+    pub fn greatest(&self) -> Option<&Point> {
+        self.points.iter().max_by_key(|point| point.people).filter(|point| point.people > 0)
+    }
+}
+
+/// One period of an [`Activity`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// The period.
+    pub period: Period,
+    /// Whether its number can still change.
+    pub state: State,
+    /// How many people.
+    pub people: u64,
+    /// The change from the period before, as a share of it. Only where both are complete, the earlier one had
+    /// anybody, and records do not begin within it.
+    pub change: Option<f64>,
+    /// The days in it, for weeks and months that were recorded from their first day on.
+    pub daily: Option<Daily>,
+}
+
+impl Point {
+    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the period's complete
+    /// days. For a running period both are as of now; for one that was not recorded from its first day on there is none.
+    #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
+    pub fn stickiness(&self) -> Option<f64> {
+        let daily = self.daily.filter(|_| self.people > 0)?;
+        Some(daily.mean / self.people as f64)
+    }
+}
+
+/// The complete days of a week or month.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Daily {
+    /// Mean people a day.
+    pub mean: f64,
+    /// Over how many days.
+    pub days: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+
+    fn keys(texts: &[&str]) -> Vec<Key> {
+        let prefix = crate::sets::Prefix::new("");
+        texts.iter().map(|text| Key::parse(&prefix, text).unwrap()).collect()
+    }
+
+    /// Counts that tell where they were asked: a day counts its day of the month, everything else 100.
+    fn answers(plan: &Plan) -> Vec<u64> {
+        let count = |key: &Key| match key.when() {
+            When::In(p) if p.grain() == Grain::Day => p.start().format("%-d").to_string().parse().unwrap(),
+            _ => 100,
+        };
+        let nodes = plan.roots().iter().map(|id| plan.node(*id));
+        nodes.map(|node| if let crate::sets::Node::Key(key) = node { count(key) } else { 7 }).collect()
+    }
+
+    #[test]
+    fn an_overview_asks_for_existing_bitmaps_only_and_once() {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let keys = keys(&[
+            "b_2026-11-23",
+            "b_2026-11-22",
+            "b_2026-10-25",
+            "b_2026-10-24",
+            "b_2026-11-24",
+            "b_W2026-48",
+            "b_W2026-46",
+            "b_2026-11",
+            "b_2026-11-23-14",
+            "pro_u",
+            "b_2026-12-1",
+        ]);
+        let mut plan = Plan::new();
+        let question = OverviewQuestion::new(&mut plan, &keys, now).unwrap();
+        assert_eq!(plan.roots().len(), 7, "{:?}", plan.roots());
+        let overview = question.overview(&answers(&plan));
+        let [b, pro] = &overview.entries[..] else { panic!("{overview:?}") };
+        assert_eq!((b.day.current, b.day.last, b.days[0], b.days[1], b.days.len()), (23, 22, 25, 0, 30));
+        assert_eq!(b.week, Recent { current: 100, last: 0, before: 100, known: true });
+        assert_eq!((b.week.change(), b.month.change()), (Some(-1.0), None));
+        let span = b.span.unwrap();
+        assert_eq!((span.first.to_string(), span.last.to_string()), ("2026-10-24".into(), "2026-11-23".into()));
+        assert_eq!((pro.ever, pro.span, pro.day.current), (Some(100), None, 0));
+    }
+
+    #[test]
+    fn a_first_week_that_was_not_recorded_whole_is_compared_with_nothing() {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let texts = ["b_W2026-46", "b_W2026-47", "b_2026-11-11", "b_2026-11-17"];
+        let change = |texts: &[&str]| {
+            let mut plan = Plan::new();
+            let question = OverviewQuestion::new(&mut plan, &keys(texts), now).unwrap();
+            question.overview(&answers(&plan)).entries[0].week.change()
+        };
+        assert_eq!((change(&texts), change(&texts[..2])), (None, Some(0.0)));
+    }
+
+    #[test]
+    fn weeks_know_their_days_and_the_running_one_is_compared_with_nothing() {
+        let now = parse_moment("2026-11-25T14:05:00Z").unwrap();
+        let keys = keys(&[
+            "b_W2026-46",
+            "b_W2026-47",
+            "b_W2026-48",
+            "b_2026-11-9",
+            "b_2026-11-17",
+            "b_2026-11-22",
+            "b_2026-11-23",
+            "b_2026-11-25",
+        ]);
+        let mut plan = Plan::new();
+        let asked = (Grain::Week, 2);
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, now).unwrap();
+        let activity = question.activity(&answers(&plan));
+        let [last, running] = activity.points[..] else { panic!("{activity:?}") };
+        assert_eq!((last.state, last.people, last.change), (State::Complete, 100, Some(0.0)));
+        assert_eq!(last.daily, Some(Daily { mean: 39.0 / 7.0, days: 7 }));
+        assert_eq!((running.state, running.change), (State::InProgress, None));
+        assert_eq!(running.daily, Some(Daily { mean: 23.0 / 2.0, days: 2 }));
+        assert_eq!(format!("{:.4}", running.stickiness().unwrap()), "0.1150");
+        let none = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Day, 0), &keys, now);
+        assert_eq!(none.unwrap_err().to_string(), "0 periods: ask for 1 to 400");
+    }
+
+    #[test]
+    fn without_its_days_a_month_says_nothing_of_stickiness() {
+        let now = parse_moment("2026-11-25T14:05:00Z").unwrap();
+        let mut plan = Plan::new();
+        let keys = keys(&["b_2026-10", "b_2026-11-9", "b_2026-11"]);
+        let asked = (Grain::Month, 12);
+        let question = ActivityQuestion::new(&mut plan, &"b & pro@ever".parse().unwrap(), asked, &keys, now).unwrap();
+        assert_eq!(plan.roots().len(), 3);
+        let activity = question.activity(&answers(&plan));
+        let october = activity.last_complete().unwrap();
+        assert_eq!((october.people, october.stickiness(), activity.points.len()), (7, None, 12));
+    }
+}

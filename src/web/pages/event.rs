@@ -1,0 +1,413 @@
+//! `/events/{name}`: one event over time, and the same numbers as CSV.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::form_urlencoded;
+
+use crate::calendar::Grain;
+use crate::render::{self, thousands, trend, words};
+use crate::reports::activity::{
+    Activity, ActivityError, ActivityQuestion, Daily, Entry, OverviewQuestion, Point, Recent,
+};
+use crate::reports::retention::State as Progress;
+use crate::sets::{EventName, Key, Plan, Segment};
+use crate::store::StoreInfo;
+use crate::web::error::{WebError, answer};
+use crate::web::pages::Shell;
+use crate::web::pages::events::seen;
+use crate::web::query::Asked;
+use crate::web::{State, block};
+
+/// Where these pages are.
+const ROOT: &str = "/events/";
+const CSV: &str = ".csv";
+
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+
+/// The address of an event's page, or of its file when `ending` is `.csv`.
+pub fn address(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let mut path = utf8_percent_encode(name.as_str(), PLAIN).to_string();
+    if matches!(name.as_str(), "." | "..") {
+        // However they are written, browsers take them for a way up.
+        query.append_pair("name", name.as_str());
+        path.clear();
+    } else if let Some(stem) = [CSV, ".json"].iter().find_map(|end| path.strip_suffix(end).map(str::len)) {
+        path.replace_range(stem..=stem, "%2E");
+    }
+    query.extend_pairs(pairs);
+    let query = query.finish();
+    format!("{ROOT}{path}{ending}{}{query}", if query.is_empty() { "" } else { "?" })
+}
+
+/// Whose page or file a request is after. `None` when that can be no event's name.
+fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
+    let rest = path.strip_prefix(ROOT).unwrap_or_default();
+    let (rest, is_file) = rest.strip_suffix(CSV).map_or((rest, false), |rest| (rest, true));
+    let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "name");
+    let name = match given {
+        Some((_, name)) if rest.is_empty() => EventName::new(&name).ok(),
+        _ => percent_decode_str(rest).decode_utf8().ok().and_then(|name| EventName::new(&name).ok()),
+    };
+    (name, is_file)
+}
+
+/// The stretches of time a page offers.
+const STRETCHES: [(Grain, u32, &str); 4] = [
+    (Grain::Day, 30, "30 days"),
+    (Grain::Day, 90, "90 days"),
+    (Grain::Week, 26, "26 weeks"),
+    (Grain::Month, 12, "12 months"),
+];
+
+/// By what, and how many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    grain: Grain,
+    count: u32,
+}
+
+impl Stretch {
+    const fn default_count(grain: Grain) -> u32 {
+        match grain {
+            Grain::Week => 26,
+            Grain::Month => 12,
+            Grain::Hour | Grain::Day | Grain::Year => 30,
+        }
+    }
+
+    fn read(query: &str) -> Result<Self, WebError> {
+        let (mut grain, mut count) = (Grain::Day, None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
+            let wrong = |what: &str| WebError::Address(format!("`{name}={value}` does not fit: {what}"));
+            match &*name {
+                "by" => {
+                    grain = match value.parse() {
+                        Ok(grain @ (Grain::Day | Grain::Week | Grain::Month)) => grain,
+                        _ => return Err(wrong("write by=day, by=week or by=month")),
+                    }
+                }
+                "last" => {
+                    let number = value.parse().map_err(|_| wrong("ask for a whole number from 1 to 400"))?;
+                    count = Some(number);
+                }
+                _ => {}
+            }
+        }
+        Ok(Stretch { grain, count: count.unwrap_or(Self::default_count(grain)) })
+    }
+
+    fn address(self, name: &EventName, ending: &str) -> String {
+        let count = self.count.to_string();
+        let by = (self.grain != Grain::Day).then_some(("by", self.grain.as_str()));
+        let last = (self.count != Self::default_count(self.grain)).then_some(("last", &*count));
+        address(name, ending, &by.into_iter().chain(last).collect::<Vec<_>>())
+    }
+}
+
+impl From<ActivityError> for WebError {
+    fn from(error: ActivityError) -> Self {
+        match error {
+            ActivityError::Periods(_) => WebError::Address(format!("`last` does not fit: {error}")),
+            ActivityError::Calendar(error) => crate::Error::from(error).into(),
+        }
+    }
+}
+
+/// A link, and whether it leads here.
+struct Choice {
+    label: &'static str,
+    href: String,
+    taken: bool,
+}
+
+/// One figure above the charts.
+struct Figure {
+    value: Option<String>,
+    label: String,
+    notes: Vec<String>,
+}
+
+/// One period of the table.
+struct Line {
+    label: String,
+    people: String,
+    change: String,
+    mean: String,
+    stickiness: String,
+    running: bool,
+    /// In thousandths of the greatest.
+    bar: u64,
+}
+
+/// What is known of an event with dates.
+struct Report {
+    grain: Grain,
+    stretches: Vec<Choice>,
+    figures: Vec<Figure>,
+    chart: String,
+    sticky_grain: Grain,
+    sticky: String,
+    lines: Vec<Line>,
+    /// Whether a period is made of days.
+    daily: bool,
+}
+
+#[derive(Template)]
+#[template(path = "event.html")]
+struct Page {
+    shell: Shell,
+    name: String,
+    facts: Vec<String>,
+    csv: String,
+    retention: String,
+    /// As a segment, for an event without dates.
+    undated: String,
+    report: Option<Report>,
+}
+
+#[derive(Template)]
+#[template(path = "no_event.html")]
+struct Missing {
+    shell: Shell,
+    name: String,
+    similar: Vec<(String, String)>,
+}
+
+/// What a request comes to.
+enum Found {
+    Html(StatusCode, String),
+    Csv { name: String, body: String },
+}
+
+/// `/events/{name}` and `/events/{name}.csv`
+pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
+    let ((name, is_file), stretch) =
+        (wanted(request.path(), request.query_string()), Stretch::read(request.query_string()));
+    let shown = request.path().strip_prefix(ROOT).unwrap_or_default();
+    let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
+    let found = block(&state, move |state| {
+        let keys = match &name {
+            Some(name) => {
+                let mut keys = state.tracker.store().keys(name.as_str())?;
+                keys.retain(|key| key.event() == name);
+                keys
+            }
+            None => Vec::new(),
+        };
+        match name {
+            Some(name) if !keys.is_empty() => {
+                let stretch = stretch?;
+                if is_file { file(state, &name, stretch, &keys) } else { written(state, &name, stretch, &keys) }
+            }
+            name => missing(state, name.as_ref(), shown),
+        }
+    });
+    let respond = |found| match found {
+        Found::Html(status, html) => {
+            HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
+        }
+        Found::Csv { name, body } => HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
+            .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.csv\"")))
+            .body(body),
+    };
+    answer(&request, found.await.map(respond))
+}
+
+fn missing(state: &State, name: Option<&EventName>, shown: String) -> Result<Found, WebError> {
+    let (events, store): (_, StoreInfo) = (state.tracker.events("")?, state.tracker.describe()?);
+    let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
+    let page = Missing {
+        shell: Shell::new(&store, &events),
+        name: words::shortened(name.map_or(&shown, |name| name.as_str()), 200),
+        similar: similar.into_iter().map(|name| (name.to_string(), address(name, "", &[]))).collect(),
+    };
+    Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
+}
+
+fn file(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+    let (mut plan, segment) = (Plan::new(), Segment::event(name));
+    let asked = (stretch.grain, stretch.count);
+    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, state.clock.now())?;
+    let activity = question.activity(&state.tracker.store().count(&plan)?);
+    Ok(Found::Csv { name: render::activity_stem(&activity), body: render::csv::activity(&activity) })
+}
+
+fn written(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+    let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
+    let (now, segment, mut plan) = (state.clock.now(), Segment::event(name), Plan::new());
+    // One plan for the whole page.
+    let overview = OverviewQuestion::new(&mut plan, keys, now).map_err(crate::Error::from)?;
+    let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, now);
+    let (asked, weeks, months) = (ask(stretch.grain, stretch.count)?, ask(Grain::Week, 26)?, ask(Grain::Month, 12)?);
+    let counts = state.tracker.store().count(&plan)?;
+    let overview = overview.overview(&counts);
+    let (activity, weeks, months) = (asked.activity(&counts), weeks.activity(&counts), months.activity(&counts));
+    let entry = overview.entries.first();
+
+    let mut facts = Vec::new();
+    if let Some(span) = activity.span {
+        let (first, last) = (seen(span.first, overview.today), seen(span.last, overview.today));
+        facts.extend([format!("first seen {first}"), format!("last seen {last}")]);
+    }
+    if let Some(ever) = entry.and_then(|entry| entry.ever) {
+        facts.push(format!("{} marked ever", words::people(ever)));
+    }
+    facts.push(format!("as of {} UTC", now.format("%a %-d %b %Y, %H:%M")));
+    let report = match (entry, activity.span) {
+        (Some(entry), Some(_)) => Some(report(name, stretch, entry, &activity, [&weeks, &months])),
+        _ => None,
+    };
+    let page = Page {
+        shell: Shell::new(&store, &events),
+        name: name.to_string(),
+        facts,
+        csv: stretch.address(name, CSV),
+        retention: format!("/retention?{}", Asked::new(segment.clone(), segment).canonical()),
+        undated: Segment::Ever(name.clone()).to_string(),
+        report,
+    };
+    Ok(Found::Html(StatusCode::OK, page.render()?))
+}
+
+fn report(
+    name: &EventName,
+    stretch: Stretch,
+    entry: &Entry,
+    activity: &Activity,
+    [weeks, months]: [&Activity; 2],
+) -> Report {
+    let sticky = if stretch.grain == Grain::Week { weeks } else { months };
+    let greatest = activity.greatest().map_or(1, |point| point.people);
+    Report {
+        grain: stretch.grain,
+        stretches: STRETCHES
+            .iter()
+            .map(|(grain, count, label)| {
+                let this = Stretch { grain: *grain, count: *count };
+                Choice { label, href: this.address(name, ""), taken: this == stretch }
+            })
+            .collect(),
+        figures: figures(entry, weeks, months),
+        chart: trend::people(activity),
+        sticky_grain: sticky.grain,
+        sticky: trend::stickiness(sticky),
+        lines: activity.points.iter().rev().map(|point| Line::new(point, greatest)).collect(),
+        daily: stretch.grain != Grain::Day,
+    }
+}
+
+/// Complete periods in large, running ones beside them, and never the one against the other.
+fn figures(entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
+    let of = |recent: Recent, last: &str, grain: &str, this: &str| {
+        let change = recent.change().map(|change| format!("{} on the {grain} before", words::change(change)));
+        Figure {
+            value: Some(thousands(recent.last)),
+            label: format!("people {last}"),
+            notes: change.into_iter().chain([format!("{} {this} so far", thousands(recent.current))]).collect(),
+        }
+    };
+    let sticky = |activity: &Activity| activity.last_complete().and_then(Point::stickiness).map(words::percent);
+    let month = months.last_complete().filter(|month| month.stickiness().is_some());
+    let note = match month {
+        Some(month) => {
+            format!("{} people a day, in {}", month.daily.map(mean).unwrap_or_default(), month.period.label())
+        }
+        None => "needs a month recorded whole".to_owned(),
+    };
+    let week = sticky(weeks).map(|week| format!("day ÷ week {week}, last week"));
+    vec![
+        of(entry.day, "yesterday", "day", "today"),
+        of(entry.week, "last week", "week", "this week"),
+        of(entry.month, "last month", "month", "this month"),
+        Figure {
+            value: sticky(months),
+            label: "stickiness, day ÷ month".to_owned(),
+            notes: [note].into_iter().chain(week).collect(),
+        },
+    ]
+}
+
+/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
+fn mean(daily: Daily) -> String {
+    if daily.mean < 99.95 {
+        return format!("{:.1}", daily.mean);
+    }
+    let whole = format!("{:.0}", daily.mean);
+    whole.parse().map_or(whole, thousands)
+}
+
+impl Line {
+    fn new(point: &Point, greatest: u64) -> Self {
+        Line {
+            label: point.period.label(),
+            people: thousands(point.people),
+            change: point.change.map(words::change).unwrap_or_default(),
+            mean: point.daily.map(mean).unwrap_or_default(),
+            stickiness: point.stickiness().map(words::percent).unwrap_or_default(),
+            running: point.state == Progress::InProgress,
+            bar: point.people.saturating_mul(1_000) / greatest.max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_an_address_that_leads_back() {
+        let long = "🎉".repeat(50);
+        let names = [
+            "active",
+            "song:played",
+            "a|b",
+            "<script>",
+            "a/b",
+            "/",
+            "..",
+            ".",
+            "../x",
+            "%",
+            "%2F",
+            "🎉",
+            "x.csv",
+            ".csv",
+            "x.json",
+            "a b",
+            "a?b#c",
+            "+",
+            "\"q\"",
+            "'",
+            &long,
+        ];
+        for name in names.map(|name| EventName::new(name).unwrap()) {
+            for (ending, is_file) in [("", false), (CSV, true)] {
+                let address = address(&name, ending, &[("by", "week")]);
+                let url = url::Url::parse(&format!("http://localhost{address}")).unwrap();
+                assert_eq!(wanted(url.path(), url.query().unwrap()), (Some(name.clone()), is_file), "{address}");
+                assert_eq!(Stretch::read(url.query().unwrap()).unwrap().grain, Grain::Week);
+                assert!(!url.path().ends_with(".json"), "an error there would be JSON");
+            }
+        }
+        assert_eq!(wanted("/events/", ""), (None, false));
+        assert_eq!(wanted("/events/%FF", ""), (None, false));
+    }
+
+    #[test]
+    fn a_stretch_is_read_and_said_shortly() {
+        let name = EventName::new("a").unwrap();
+        let canonical = |query: &str| Stretch::read(query).map(|s| s.address(&name, "")).map_err(|e| e.to_string());
+        assert_eq!(canonical("").unwrap(), "/events/a");
+        assert_eq!(canonical("by=day&last=90&q=").unwrap(), "/events/a?last=90");
+        assert_eq!(canonical("last=12&by=month").unwrap(), "/events/a?by=month");
+        assert!(canonical("by=hour").unwrap_err().contains("by=day, by=week or by=month"));
+        assert!(canonical("last=-1").unwrap_err().contains("from 1 to 400"));
+    }
+}
