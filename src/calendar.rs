@@ -86,6 +86,9 @@ pub enum CalendarError {
         "`{0}` is not a time: write 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds such as 1795442400"
     )]
     Moment(String),
+    /// Digits that are likelier a date without its dashes than seconds since 1970.
+    #[error("`{0}` may be a date or Unix seconds: write a date as 2026-11-23")]
+    Ambiguous(String),
     /// Not the text of a date.
     #[error("`{0}` is not a date: write it as 2026-11-23")]
     Date(String),
@@ -358,6 +361,8 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
 /// assert_eq!(parse_moment("2026-11-23T13:00:00+01:00")?, noon);
 /// assert_eq!(parse_moment("1795435200")?, noon);
 /// assert!(parse_moment("yesterday").is_err());
+/// // Dots and bare digits are how dates are mistyped, and are not taken for seconds since 1970.
+/// assert!(parse_moment("23.11.2026").is_err() && parse_moment("20261123").is_err());
 /// # Ok::<(), cohortist::calendar::CalendarError>(())
 /// ```
 ///
@@ -367,9 +372,10 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
 pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
     let text = text.trim();
     let bad = || CalendarError::Moment(text.to_owned());
-    let is_number = text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let moment = if !text.is_empty() && is_number {
-        let seconds = text.split('.').next().unwrap_or(text).parse::<i64>().map_err(|_| bad())?;
+    let moment = if let Some(seconds) = unix_seconds(text) {
+        if matches!(text.len(), 4 | 8) && text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(CalendarError::Ambiguous(text.to_owned()));
+        }
         DateTime::from_timestamp(seconds, 0).ok_or(CalendarError::OutOfRange)?
     } else if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
         moment.to_utc()
@@ -382,6 +388,18 @@ pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
         parse_date(text).map_err(|_| bad())?.and_time(NaiveTime::MIN).and_utc()
     };
     if (MIN_YEAR..=MAX_YEAR).contains(&moment.year()) { Ok(moment) } else { Err(CalendarError::OutOfRange) }
+}
+
+/// Reads `1795435200` and `1795435200.25`, rounded down.
+fn unix_seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole.strip_prefix('-').unwrap_or(whole)) || !all_digits(fraction) {
+        return None;
+    }
+    let seconds = whole.parse::<i64>().ok()?;
+    let down = whole.starts_with('-') && fraction.bytes().any(|b| b != b'0');
+    Some(seconds - i64::from(down))
 }
 
 /// A run of 1 to `most` ASCII digits, and nothing else.

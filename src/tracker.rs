@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::CalendarError;
 use crate::reports::retention::{Query, Table};
@@ -13,6 +13,9 @@ use crate::store::{Mark, Store, StoreError, StoreInfo};
 
 /// How long a list of event names is used before it is read again.
 const NAMES_FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// How long it is believed that an event was never recorded.
+const UNKNOWN_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How many members [`Members`] fetches at a time.
 const MEMBERS_AT_ONCE: usize = 65_536;
@@ -60,11 +63,19 @@ pub struct Extent {
 pub struct Tracker {
     store: Arc<dyn Store>,
     extent: Extent,
-    names: Arc<Mutex<Option<Names>>>,
+    names: Arc<Mutex<Option<Listing>>>,
 }
 
-/// Event names, and when they were read.
-type Names = (Instant, Arc<[EventName]>);
+/// Event names, sorted, and the last date each was recorded on; none for those that are only known without dates.
+type Names = Arc<[(EventName, Option<NaiveDate>)]>;
+
+/// What came of reading the names, and when.
+#[derive(Debug)]
+struct Listing {
+    began: Instant,
+    ended: Instant,
+    names: Result<Names, StoreError>,
+}
 
 impl Tracker {
     /// A tracker that marks days, weeks and months.
@@ -194,12 +205,12 @@ impl Tracker {
     /// # Errors
     /// When they could not all be listed.
     pub fn events(&self, starting_with: &str) -> Result<Vec<EventName>> {
-        let list = self.names(NAMES_FRESH_FOR)?;
-        Ok(list.iter().filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
+        let list = self.listing(NAMES_FRESH_FOR)?;
+        Ok(list.iter().map(|(name, _)| name).filter(|n| n.as_str().starts_with(starting_with)).cloned().collect())
     }
 
     /// Those of the names that have no bitmap at all, each once, in order. An event that is news to
-    /// [`events`](Self::events) is looked for in the store, so one marked a moment ago is not among them.
+    /// [`events`](Self::events) is looked for in a list that is a second old at most.
     ///
     /// # Errors
     /// When the store could not say.
@@ -210,42 +221,64 @@ impl Tracker {
                 unknown.push(name);
             }
         }
-        for fresh_for in [NAMES_FRESH_FOR, Duration::ZERO] {
+        for fresh_for in [NAMES_FRESH_FOR, UNKNOWN_FRESH_FOR] {
             if !unknown.is_empty() {
-                let list = self.names(fresh_for)?;
-                unknown.retain(|name| list.binary_search(name).is_err());
+                let list = self.listing(fresh_for)?;
+                unknown.retain(|name| list.binary_search_by_key(name, |(known, _)| known).is_err());
             }
         }
         Ok(unknown)
     }
 
-    /// Whether an event is only known without dates: marked ever, and in no period. Reads the event's keys.
+    /// Whether an event is only known without dates: marked ever, and in no period.
     ///
     /// # Errors
     /// When the store could not say.
     pub fn is_undated(&self, event: &EventName) -> Result<bool> {
-        let mut keys = self.store.keys(event.as_str())?;
-        keys.retain(|key| key.event() == event);
-        Ok(!keys.is_empty() && keys.iter().all(|key| key.when() == When::Ever))
+        let list = self.listing(NAMES_FRESH_FOR)?;
+        Ok(list.binary_search_by_key(&event, |(known, _)| known).is_ok_and(|at| list[at].1.is_none()))
     }
 
-    /// All names, read at most `fresh_for` ago.
-    fn names(&self, fresh_for: Duration) -> Result<Arc<[EventName]>> {
+    /// The last date an event was recorded on, by its bitmaps; `None` when it never was, or only without dates.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn last_recorded(&self, event: &EventName) -> Result<Option<NaiveDate>> {
+        let list = self.listing(NAMES_FRESH_FOR)?;
+        Ok(list.binary_search_by_key(&event, |(known, _)| known).ok().and_then(|at| list[at].1))
+    }
+
+    /// All names and whether they have dates, read at most `fresh_for` ago. Whoever asks while the store is being read
+    /// gets what comes of it, also when that is an error: a store that hangs holds up all of them once, and not one
+    /// after the other.
+    fn listing(&self, fresh_for: Duration) -> Result<Names> {
         let asked = Instant::now();
-        // Held while reading, so that many waiting requests cost one listing.
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((read, list)) = &*names
-            && (*read >= asked || asked.duration_since(*read) < fresh_for)
-        {
-            return Ok(Arc::clone(list));
+        let mut last = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(Listing { began, names: Ok(names), .. })
+                if !names.is_empty() && (*began >= asked || asked.duration_since(*began) < fresh_for) =>
+            {
+                return Ok(Arc::clone(names));
+            }
+            Some(Listing { ended, names: Err(error), .. }) if *ended >= asked => return Err(error.clone().into()),
+            _ => {}
         }
-        let reading = Instant::now();
-        let mut found: Vec<EventName> = self.store.keys("")?.into_iter().map(|key| key.event().clone()).collect();
-        found.sort_unstable();
-        found.dedup();
-        let list: Arc<[EventName]> = found.into();
-        *names = Some((reading, Arc::clone(&list)));
-        Ok(list)
+        let began = Instant::now();
+        let names = self.store.keys("").map(|keys| {
+            let mut last: BTreeMap<EventName, Option<NaiveDate>> = BTreeMap::new();
+            for key in keys {
+                // The month and the week of a mark begin no later than its day.
+                let date = match key.when() {
+                    When::In(period) => Some(period.start().date_naive()),
+                    When::Ever => None,
+                };
+                let known = last.entry(key.event().clone()).or_default();
+                *known = (*known).max(date);
+            }
+            last.into_iter().collect::<Names>()
+        });
+        *last = Some(Listing { began, ended: Instant::now(), names: names.clone() });
+        Ok(names?)
     }
 
     /// Deletes one bitmap; says whether there was one.

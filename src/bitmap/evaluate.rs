@@ -36,10 +36,10 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
     roots.dedup();
     let lens = byte_lens(plan, source);
     let presence = Presence::of(plan, source, &lens);
-    let tiles = presence.tiles(&roots);
+    let tiles = presence.places(&roots);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1).max(1);
-    let part = |tiles: &[u16]| {
+    let part = |tiles: &[usize]| {
         let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
         let mut counts = vec![0; roots.len()];
         for tile in tiles {
@@ -82,8 +82,9 @@ pub fn collect<S: Source>(
     let lens = byte_lens(plan, source);
     let presence = Presence::of(plan, source, &lens);
     let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
-    for number in presence.tiles(&[node]).into_iter().filter(|number| *number >= from) {
-        evaluator.go_to(number);
+    for place in presence.places(&[node]).into_iter().filter(|place| presence.numbers[*place] >= from) {
+        evaluator.go_to(place);
+        let number = evaluator.number;
         if evaluator.ensure(node)?
             && let Some(tile) = evaluator.value(node)
             && !each(number, tile)
@@ -107,8 +108,11 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     lens
 }
 
-/// For each node the tiles in which it can hold anybody: where its operands can, joined as the node joins them.
+/// For each node the tiles in which it can hold anybody: where its operands can, joined as the node joins them. A bit
+/// stands for a tile that any key has, so that one far-away user costs one bit and not all between.
 struct Presence {
+    /// The numbers of the tiles that bits stand for, ascending.
+    numbers: Vec<u16>,
     /// Words of each node.
     width: usize,
     bits: Vec<u64>,
@@ -116,9 +120,9 @@ struct Presence {
 
 impl Presence {
     fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64]) -> Self {
-        let tiles = |len: u64| usize::try_from(len.div_ceil(TILE_BYTES)).unwrap_or(usize::MAX).min(1 << 16);
-        let width = lens.iter().copied().max().map_or(0, tiles).div_ceil(64);
-        let mut presence = Presence { width, bits: vec![0; width * lens.len()] };
+        let numbers = Self::numbers(plan, source, lens);
+        let width = numbers.len().div_ceil(64);
+        let mut presence = Presence { numbers, width, bits: vec![0; width * lens.len()] };
         for (i, node) in plan.nodes().iter().enumerate() {
             let (before, own) = presence.bits.split_at_mut(i * width);
             let own = &mut own[..width];
@@ -129,10 +133,10 @@ impl Presence {
             match node {
                 Node::Empty => {}
                 Node::Key(_) => {
-                    for tile in source.tiles(i).iter().map(|t| usize::from(*t)) {
-                        if let Some(word) = own.get_mut(tile / 64) {
-                            *word |= 1 << (tile % 64);
-                        }
+                    let mut at = 0;
+                    for tile in source.tiles(i) {
+                        at += presence.numbers[at..].partition_point(|number| number < tile);
+                        own[at / 64] |= 1 << (at % 64);
                     }
                 }
                 Node::And(ids) => {
@@ -144,24 +148,42 @@ impl Presence {
                 Node::Or(ids) | Node::Xor(ids) => ids.iter().for_each(|id| join(id, |word, other| *word |= other)),
                 Node::Diff([a, _]) => join(a, |word, other| *word = other),
                 Node::Not(a) => {
-                    for tile in 0..tiles(lens[a.index()]) {
-                        own[tile / 64] |= 1 << (tile % 64);
-                    }
+                    let end = presence.numbers.partition_point(|n| u64::from(*n) * TILE_BYTES < lens[a.index()]);
+                    (0..end).for_each(|at| own[at / 64] |= 1 << (at % 64));
                 }
             }
         }
         presence
     }
 
-    fn has(&self, node: usize, tile: u16) -> bool {
-        let word = usize::from(tile / 64);
-        word < self.width && self.bits[node * self.width + word] & (1 << (tile % 64)) != 0
+    fn numbers<S: Source>(plan: &Plan, source: &S, lens: &[u64]) -> Vec<u16> {
+        let mut wanted = vec![false; 1 << 16];
+        for (i, node) in plan.nodes().iter().enumerate() {
+            match node {
+                Node::Key(_) => source.tiles(i).iter().for_each(|tile| wanted[usize::from(*tile)] = true),
+                Node::Not(a) => {
+                    let end = usize::try_from(lens[a.index()].div_ceil(TILE_BYTES)).unwrap_or(usize::MAX);
+                    wanted.iter_mut().take(end).for_each(|wanted| *wanted = true);
+                }
+                _ => {}
+            }
+        }
+        (0..=u16::MAX).zip(wanted).filter_map(|(tile, wanted)| wanted.then_some(tile)).collect()
     }
 
-    /// The tiles in which any of the nodes can hold anybody, ascending.
-    fn tiles(&self, nodes: &[NodeId]) -> Vec<u16> {
-        let any = |tile: &u16| nodes.iter().any(|id| self.has(id.index(), *tile));
-        (0..=u16::MAX).take(self.width * 64).filter(any).collect()
+    /// Whether a node can hold anybody in the tile at a place of `numbers`.
+    fn has(&self, node: usize, place: usize) -> bool {
+        self.bits[node * self.width + place / 64] & (1 << (place % 64)) != 0
+    }
+
+    /// The places of the tiles in which any of the nodes can hold anybody, ascending.
+    fn places(&self, nodes: &[NodeId]) -> Vec<usize> {
+        let mut any = vec![0; self.width];
+        for id in nodes {
+            let own = &self.bits[id.index() * self.width..][..self.width];
+            any.iter_mut().zip(own).for_each(|(any, word)| *any |= word);
+        }
+        (0..self.numbers.len()).filter(|place| any[place / 64] & (1 << (place % 64)) != 0).collect()
     }
 }
 
@@ -192,10 +214,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
         Evaluator { plan, source, lens, presence, uses, memo: vec![Memo::Unknown; nodes], number: 0 }
     }
 
-    fn go_to(&mut self, number: u16) {
-        self.number = number;
+    /// Moves on to the tile at a place of the presence's numbers.
+    fn go_to(&mut self, place: usize) {
+        self.number = self.presence.numbers[place];
         for (i, memo) in self.memo.iter_mut().enumerate() {
-            *memo = if self.presence.has(i, number) { Memo::Unknown } else { Memo::Empty };
+            *memo = if self.presence.has(i, place) { Memo::Unknown } else { Memo::Empty };
         }
     }
 

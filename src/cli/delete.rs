@@ -18,7 +18,7 @@ EXAMPLES
   cohortist delete premium --period ever           the undated bitmap
   cohortist delete --all --yes                     every event under the prefix
 
-Keys of other programs in the same Redis are never touched.";
+Only keys that read as events under the prefix are deleted; all others in the same Redis are left alone.";
 
 /// Delete bitmaps: one, all of an event, or all
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! The command line: flags → [`Config`] → one command. Results go to stdout, everything else to stderr.
+//! The command line: flags → `Config` → one command. Results go to stdout, everything else to stderr.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
@@ -138,8 +138,7 @@ impl TryFrom<Args> for Config {
             CommandArgs::Demo(_) => demo::DEFAULT_STORE,
             _ => store::DEFAULT_STORE,
         };
-        // An empty variable is how compose files and CI say "not set".
-        let text = args.store.filter(|text| !text.is_empty()).unwrap_or_else(|| default_store.to_owned());
+        let text = args.store.unwrap_or_else(|| default_store.to_owned());
         Ok(Config {
             store: StoreConfig::new(text, options)?,
             clock: args.now.map_or(Clock::System, Clock::Fixed),
@@ -192,7 +191,12 @@ impl Command {
 
 /// The tree of commands. The help names the environment variables and not what is in them: one may be a password.
 fn command() -> clap::Command {
-    let hidden = |arg: clap::Arg| arg.hide_env_values(true);
+    let hidden = |arg: clap::Arg| {
+        // An empty variable is how compose files and CI say "not set".
+        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        let arg = arg.hide_env_values(true);
+        if empty { arg.env(None::<&'static str>) } else { arg }
+    };
     Args::command().mut_args(hidden).mut_subcommands(|command| command.mut_args(hidden))
 }
 

@@ -3,7 +3,7 @@
 //! A bad line is a value among the others, with its number and the reason, so that the caller decides what to do.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Chain};
+use std::io::{self, BufRead, Chain, Cursor, Read};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::{Map, Value};
@@ -88,9 +88,30 @@ pub struct Records<R> {
     names: Names,
 }
 
+/// The head of a file, read already, and the rest.
+type Input<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// The most of a file that is looked at to tell what it is.
+const HEAD: usize = 1 << 20;
+
+/// The beginning of a file up to the end of its first line that is not blank. A pipe gives its bytes in pieces of any
+/// size, so one read tells nothing.
+fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while head.len() < HEAD {
+        let before = head.len();
+        let left = (HEAD - before) as u64;
+        reader.by_ref().take(left).read_until(b'\n', &mut head)?;
+        if head.len() == before || !head[before..].trim_ascii().is_empty() {
+            break;
+        }
+    }
+    Ok(head)
+}
+
 enum Source<R> {
-    Csv { reader: Box<csv::Reader<Chain<R, &'static [u8]>>>, record: csv::ByteRecord, places: Places },
-    Ndjson { reader: R, buffer: Vec<u8>, line: u64, columns: Columns },
+    Csv { reader: Box<csv::Reader<Chain<Input<R>, &'static [u8]>>>, record: csv::ByteRecord, places: Places },
+    Ndjson { reader: Input<R>, buffer: Vec<u8>, line: u64, columns: Columns },
     Empty,
 }
 
@@ -109,14 +130,12 @@ impl<R: BufRead> Records<R> {
     /// When it cannot be read, or a CSV lacks a column.
     pub fn new(mut reader: R, format: Option<Format>, columns: &Columns) -> Result<Self, Problem> {
         let names = Names { fixed: columns.event.fixed(), known: HashMap::new() };
-        if reader.fill_buf().map_err(Problem::Read)?.starts_with(b"\xEF\xBB\xBF") {
-            reader.consume(3);
-        }
-        let start = reader.fill_buf().map_err(Problem::Read)?;
+        let head = head(&mut reader).map_err(Problem::Read)?;
+        let start = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&head).to_vec();
         let Some(first) = start.iter().find(|byte| !byte.is_ascii_whitespace()).copied() else {
-            // Nothing but blanks in the first buffer: an empty file, by any sensible measure.
             return Ok(Records { source: Source::Empty, names });
         };
+        let reader = Cursor::new(start.clone()).chain(reader);
         if start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
             return Err(Problem::File("this is UTF-16; save it as UTF-8".to_owned()));
         }
@@ -134,7 +153,7 @@ impl<R: BufRead> Records<R> {
             }
             Format::Ndjson => Source::Ndjson { reader, buffer: Vec::new(), line: 0, columns: columns.clone() },
             Format::Csv => {
-                let delimiter = delimiter(start);
+                let delimiter = delimiter(&start);
                 // Records end at line feeds only and the last one always has one: so lines can be counted. A carriage
                 // return before it is taken off the last field.
                 let mut reader = csv::ReaderBuilder::new()

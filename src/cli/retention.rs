@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "COHORTIST_ROWS", allow_negative_numbers = true)]
     rows: Option<u32>,
 
-    /// How many columns, 1 to 400, column 0 included [default: as many as cohorts]
+    /// How many columns, 1 to 400, column 0 included [default: 24 hours, 14 days, 12 weeks, 12 months or 5 years]
     #[arg(long, value_name = "N", env = "COHORTIST_COLS", allow_negative_numbers = true)]
     cols: Option<u32>,
 
@@ -140,6 +140,11 @@ impl Config {
         }
         if nobody {
             names::note_undated(&tracker, &segments)?;
+            if let (true, Segment::Event(name)) = (table.is_empty(), &table.query.cohort)
+                && let Some(last) = tracker.last_recorded(name)?
+            {
+                say!("note: `{name}` was last recorded on {last}; --to {last} shows the cohorts up to then");
+            }
         }
         Ok(())
     }

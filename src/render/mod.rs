@@ -83,7 +83,7 @@ pub fn title(table: &Table) -> String {
     let preposition = if query.grain == Grain::Day { "on" } else { "in" };
     let after = match query.measure {
         Measure::On => "",
-        Measure::OnOrAfter => " or after",
+        Measure::OnOrAfter => " or later",
     };
     format!(
         "{} → {}, {} cohorts, counted {preposition} the {}{after}",
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(title(&table), "signup → active, daily cohorts, counted on the day");
         table.query.measure = Measure::OnOrAfter;
         table.query.grain = Grain::Week;
-        assert_eq!(title(&table), "signup → active, weekly cohorts, counted in the week or after");
+        assert_eq!(title(&table), "signup → active, weekly cohorts, counted in the week or later");
     }
 
     #[test]

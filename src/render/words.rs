@@ -60,12 +60,16 @@ pub const fn preposition(grain: Grain) -> &'static str {
     if matches!(grain, Grain::Day) { "on" } else { "in" }
 }
 
-/// When a column is: `on day 7`, `in week 1`, `on day 7 or later`.
+/// When a column is: `on day 7`, `in week 1`; counted on or after: `on days 7–13`.
 pub fn column(table: &Table, k: usize) -> String {
     let grain = table.query.grain;
     let preposition = preposition(grain);
-    let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
-    format!("{preposition} {grain} {k}{later}")
+    let last = table.averages.len().saturating_sub(1);
+    if table.query.measure == Measure::OnOrAfter && k < last {
+        format!("{preposition} {grain}s {k}–{last}")
+    } else {
+        format!("{preposition} {grain} {k}")
+    }
 }
 
 /// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.

@@ -2,9 +2,10 @@
 //!
 //! [`Query`] → [`Query::at`] → [`Question`] with its [`Plan`] → counts from a store → [`Table`].
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::stats::{rate, wilson};
@@ -91,7 +92,8 @@ pub struct Query {
     pub cols: Option<u32>,
     /// The period that holds this date is the first cohort.
     pub from: Option<NaiveDate>,
-    /// The period that holds this date is the last cohort; a date in the future means the running period.
+    /// The period that holds this date is the last cohort, for hours the last hour of the date; a date in the future
+    /// means the running period.
     pub to: Option<NaiveDate>,
     /// What a cell counts.
     pub measure: Measure,
@@ -156,7 +158,15 @@ pub enum QueryError {
         /// What may be written.
         known: &'static [&'static str],
     },
-    /// A date outside the supported years.
+    /// A date outside the supported years, or too near their beginning for the cohorts asked for.
+    #[error("{error}")]
+    Date {
+        /// `from` or `to`.
+        field: &'static str,
+        /// What is wrong with it.
+        error: CalendarError,
+    },
+    /// `now` outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
 }
@@ -168,6 +178,7 @@ impl QueryError {
             QueryError::Rows(_) | QueryError::Cells { .. } => Some("rows"),
             QueryError::Cols(_) => Some("cols"),
             QueryError::Between { .. } | QueryError::Order { .. } | QueryError::Future { .. } => Some("from"),
+            QueryError::Date { field, .. } => Some(field),
             QueryError::Word { .. } | QueryError::Calendar(_) => None,
         }
     }
@@ -218,7 +229,13 @@ impl Query {
         if !(1..=MAX_ROWS).contains(&asked) {
             return Err(QueryError::Rows(asked.into()));
         }
-        let on = |date| Period::of_date(self.grain, date);
+        let dated = |field| move |error| QueryError::Date { field, error };
+        let first_on = |date| Period::of_date(self.grain, date).map_err(dated("from"));
+        // The last hour of a day; for all other grains the period that holds it.
+        let last_on = |date: NaiveDate| {
+            let end = Period::of_date(Grain::Day, date).map_err(dated("to"))?.end() - TimeDelta::microseconds(1);
+            Period::containing(self.grain, end).map_err(dated("to"))
+        };
         if let (Some(from), Some(to)) = (self.from, self.to)
             && from > to
         {
@@ -226,23 +243,23 @@ impl Query {
         }
         let (first, last) = match (self.from, self.to) {
             (Some(from), to) => {
-                let first = on(from)?;
+                let first = first_on(from)?;
                 if first > current {
                     return Err(QueryError::Future { from, grain: self.grain, current });
                 }
                 let last = match to {
-                    Some(to) => on(to)?,
+                    Some(to) => last_on(to)?,
                     None => first.shift(i64::from(asked) - 1).unwrap_or(current),
                 };
                 (first, last.min(current))
             }
             (None, to) => {
                 let last = match to {
-                    Some(to) => on(to)?.min(current),
+                    Some(to) => last_on(to)?.min(current),
                     None if self.measure == Measure::OnOrAfter => current.shift(-i64::from(cols))?,
                     None => current,
                 };
-                (last.shift(1 - i64::from(asked))?, last)
+                (last.shift(1 - i64::from(asked)).map_err(dated("to"))?, last)
             }
         };
         let count = last.since(first).unwrap_or(0) + 1;
@@ -286,6 +303,8 @@ impl Question {
         let cols = i64::from(query.cols());
         let mut cohorts = Vec::with_capacity(periods.len());
         let (mut complete, mut rest) = (Vec::new(), Vec::new());
+        // Each period is come back to by many cohorts: its set is built once.
+        let mut returning: HashMap<Period, NodeId> = HashMap::new();
         for period in periods {
             let who = plan.add(&query.cohort.at(period));
             let size = plan.count(who);
@@ -293,7 +312,7 @@ impl Question {
             let returned: Vec<NodeId> = window
                 .iter()
                 .map(|p| {
-                    let back = plan.add(&query.returning.at(*p));
+                    let back = *returning.entry(*p).or_insert_with(|| plan.add(&query.returning.at(*p)));
                     plan.and([who, back])
                 })
                 .collect();
@@ -346,7 +365,9 @@ impl Question {
                 let mut cells = vec![None; cols];
                 if size > 0 {
                     for (cell, (period, state, root)) in cells.iter_mut().zip(&asked.cells) {
-                        *cell = Some(Cell { period: *period, state: *state, retained: at(*root), size });
+                        // A store that counts in several steps may see a mark between two of them.
+                        let retained = at(*root).min(size);
+                        *cell = Some(Cell { period: *period, state: *state, retained, size });
                     }
                 }
                 let state = if asked.period < self.current { State::Complete } else { State::InProgress };
@@ -354,16 +375,17 @@ impl Question {
             })
             .collect();
         let in_averages = |row: &&Row| row.cells.iter().flatten().any(|c| c.state == State::Complete);
-        let complete_entries = rows.iter().filter(in_averages).map(|r| r.size).sum();
-        let complete_people = at(self.distinct_complete);
+        let entries = rows.iter().map(|r| r.size).sum();
+        let complete_entries: u64 = rows.iter().filter(in_averages).map(|r| r.size).sum();
+        let complete_people = at(self.distinct_complete).min(complete_entries);
         let disjoint = complete_people == complete_entries;
         let averages = (0..cols).map(|k| Average::of(&rows, k, self.query.averaging, disjoint)).collect();
         Table {
             query: self.query.clone(),
             now: self.now,
             current: self.current,
-            entries: rows.iter().map(|r| r.size).sum(),
-            people: at(self.distinct),
+            entries,
+            people: at(self.distinct).min(entries),
             complete_entries,
             complete_people,
             rows,

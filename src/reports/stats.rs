@@ -1,7 +1,7 @@
 //! The little statistics that a retention table needs.
 
 /// The standard normal quantile for a two-sided 95 % interval.
-const Z_95: f64 = 1.959_963_984_540_054;
+pub const Z_95: f64 = 1.959_963_984_540_054;
 
 /// The share `part / whole`, 0–1; `None` of nothing.
 #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
@@ -31,6 +31,20 @@ pub fn wilson(part: u64, whole: u64) -> Option<(f64, f64)> {
     let low = if part == 0 { 0.0 } else { (centre - half).max(0.0) };
     let high = if part == whole { 1.0 } else { (centre + half).min(1.0) };
     Some((low, high))
+}
+
+/// The standard error of the share `part / whole`; `None` of nothing.
+#[allow(clippy::cast_precision_loss)]
+pub fn standard_error(part: u64, whole: u64) -> Option<f64> {
+    let p = rate(part, whole)?;
+    Some((p * (1.0 - p) / whole as f64).sqrt())
+}
+
+/// The mean of some numbers; `None` of none.
+#[allow(clippy::cast_precision_loss)]
+pub fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let count = values.len();
+    (count > 0).then(|| values.sum::<f64>() / count as f64)
 }
 
 /// The middle of a list; the mean of the two middle ones, rounded down, when their number is even.

@@ -24,7 +24,7 @@ pub enum EventNameError {
     /// No characters at all.
     #[error("an event name must not be empty")]
     Empty,
-    /// More than [`MAX_NAME_BYTES`] bytes.
+    /// More than 200 bytes.
     #[error("an event name may be at most {MAX_NAME_BYTES} bytes long; `{start}…` has {bytes}")]
     TooLong {
         /// How long it is.

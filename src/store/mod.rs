@@ -30,7 +30,7 @@ pub trait Store: Send + Sync {
     /// promises. Clearing a bit of a missing bitmap creates it, as Redis' SETBIT does.
     ///
     /// # Errors
-    /// When nothing was written.
+    /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
     /// One count for each root of the plan, in order. A missing key is the empty set.
@@ -89,7 +89,7 @@ pub struct StoreInfo {
 }
 
 /// What went wrong in a store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The text of `--store` is none of the known forms.
     #[error(
@@ -138,6 +138,14 @@ pub enum StoreError {
     #[error("cannot write to {path}: {reason}. Nothing of this batch was recorded")]
     Write {
         /// The file.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// The batch was recorded, but the disk could not be made to keep it (`sync=always`): a power cut may lose it.
+    #[error("recorded, but not safe from a power cut: {path}: {reason}")]
+    Unsynced {
+        /// The directory.
         path: String,
         /// The system's words.
         reason: String,
@@ -216,7 +224,15 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
         Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
             Ok(Arc::new(redis::RedisStore::new(text, options)?))
         }
-        _ if text.is_empty() || text.contains("://") => Err(StoreError::Url(redacted(text))),
+        // `localhost:6379` and `memory` are slips; a path of that name is written `./memory`.
+        _ if text.is_empty() || text.contains("://") || text == "memory" || is_host_and_port(text) => {
+            Err(StoreError::Url(redacted(text)))
+        }
         _ => Ok(Arc::new(embedded::EmbeddedStore::open(Path::new(text), options)?)),
     }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(['/', '\\']));
+    parts.is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }

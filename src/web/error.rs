@@ -62,6 +62,7 @@ impl WebError {
             WebError::Store(
                 StoreError::Open { .. }
                 | StoreError::Write { .. }
+                | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
@@ -95,6 +96,7 @@ impl WebError {
             WebError::Store(
                 StoreError::Open { .. }
                 | StoreError::Write { .. }
+                | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)

@@ -171,6 +171,67 @@ fn kill_9_at_any_moment_loses_nothing_acknowledged_and_adds_nothing() {
 }
 
 #[test]
+fn kill_9_while_a_store_is_made_leaves_a_path_that_can_be_opened() {
+    for round in 0..60_u64 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("0 {}", path.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !path.exists() {
+            assert!(Instant::now() < patience);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        std::thread::sleep(Duration::from_micros(round * 173 % 6000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = EmbeddedStore::open(&path, &hasty()).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        // Whatever was done is the beginning of the history, whole.
+        let found = History::read(&store);
+        let mut history = History::default();
+        let n = (0..).find(|n| {
+            let same = found == history;
+            history.perform(&operation(*n));
+            same || *n > 100_000
+        });
+        assert!(n.is_some_and(|n| n <= 100_000), "round {round}");
+        let leftover = |f: &str| f.contains(".new-");
+        let names = std::fs::read_dir(&path).unwrap().map(|f| f.unwrap().file_name().to_string_lossy().into_owned());
+        assert!(names.filter(|name| leftover(name)).count() <= 1);
+    }
+}
+
+#[test]
+fn a_long_log_is_read_through_in_no_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let options = Options { checkpoint_bytes: 1 << 30, ..Options::default() };
+    let copy = directory.path().join("copy");
+    {
+        let store = EmbeddedStore::open(&path, &options).unwrap();
+        let keys: Vec<Key> = (0..4).flat_map(|event| (0..7).map(move |day| key(event, day))).collect();
+        for user in 0..40_000_u32 {
+            let key = keys[user as usize % keys.len()].clone();
+            store.apply(&[Mark { key, user: user * 11, value: true }]).unwrap();
+        }
+        // As after kill -9: the files as they are while the process runs.
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(&path).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let store = EmbeddedStore::open(&copy, &options).unwrap();
+    let users: usize = History::read(&store).0.values().map(BTreeSet::len).sum();
+    assert_eq!(users, 40_000);
+}
+
+#[test]
 fn checkpoints_and_reopening_change_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::default();

@@ -1,7 +1,9 @@
 //! What the last checkpoint wrote: tiles in a redb file, with a bounded cache in front.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -55,8 +57,10 @@ impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
 pub struct Base {
     path: PathBuf,
     redb_cache: usize,
-    /// `None` after a failure to open it again.
+    /// `None` after a failed write, until it could be opened again.
     database: RwLock<Option<Database>>,
+    /// When that was last tried, and what came in the way.
+    tried: Mutex<Option<(Instant, String)>>,
     tiles: Cache<(u32, u16), Arc<Tile>, Weights>,
     records: Cache<Box<str>, Option<Arc<Record>>, Weights>,
 }
@@ -73,6 +77,9 @@ impl Base {
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, redb::Error> {
         // redb's own cache holds raw pages, ours what they mean: the second is what repeated questions want.
         let redb_cache = usize::try_from(cache_bytes / 4).unwrap_or(usize::MAX);
+        if !path.exists() {
+            shielded(|| create(path, redb_cache))?;
+        }
         let database = shielded(|| open(path, redb_cache))?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
@@ -80,6 +87,7 @@ impl Base {
             path: path.to_owned(),
             redb_cache,
             database: RwLock::new(Some(database)),
+            tried: Mutex::default(),
             tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
             records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
         })
@@ -97,7 +105,32 @@ impl Base {
     }
 
     fn closed(&self) -> StoreError {
-        self.damaged("it could not be opened again after a failed write; restart the process")
+        StoreError::Unreachable {
+            location: self.path.display().to_string(),
+            reason: {
+                let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+                let why = tried.as_ref().map_or("", |(_, why)| why);
+                format!("after a failed write the file could not be opened again ({why}); it is tried anew each second")
+            },
+        }
+    }
+
+    /// Opens the file again after a failure, at most once a second.
+    fn reopen(&self) {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried.as_ref().is_some_and(|(at, _)| at.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *tried = match shielded(|| open(&self.path, self.redb_cache)) {
+                Ok(database) => {
+                    *slot = Some(database);
+                    None
+                }
+                Err(error) => Some((Instant::now(), error.to_string())),
+            };
+        }
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {
@@ -106,6 +139,9 @@ impl Base {
 
     /// A view of the file as it is now.
     pub fn reader(&self) -> Result<Reader<'_>> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.reopen();
+        }
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = slot.as_ref().ok_or_else(|| self.closed())?;
         let read = || -> Result<_, redb::Error> {
@@ -127,9 +163,8 @@ impl Base {
         };
         outcome.map_err(|reason| {
             // After a failed write redb refuses all service until the file is opened anew.
-            let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            *slot = None;
-            *slot = shielded(|| open(&self.path, self.redb_cache)).ok();
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            self.reopen();
             StoreError::Write { path: self.path.display().to_string(), reason }
         })
     }
@@ -227,6 +262,21 @@ fn shielded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb:
             panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(redb::Error::Corrupted(format!("its pages are in disorder ({})", words.unwrap_or("no details"))))
     })
+}
+
+/// Makes the file under another name and gives it its own only when it is whole: a process that ends on the way leaves
+/// nothing that looks like a damaged store.
+fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
+    let unfinished = path.with_extension(format!("redb.new-{}", std::process::id()));
+    let _ = fs::remove_file(&unfinished);
+    drop(open(&unfinished, cache)?);
+    // Unlike a renaming this leaves alone what another process has made meanwhile.
+    let linked = fs::hard_link(&unfinished, path);
+    let _ = fs::remove_file(&unfinished);
+    match linked {
+        Err(error) if !path.exists() => Err(redb::Error::Io(error)),
+        _ => Ok(()),
+    }
 }
 
 fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {

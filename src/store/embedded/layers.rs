@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bitmap::{Source, Tile, split};
 use crate::sets::{Node, Plan, Prefix, UserId};
 use crate::store::embedded::base::{Reader, Record};
-use crate::store::embedded::log::{Change, Log};
+use crate::store::embedded::log::{Change, Frame, Log};
 use crate::store::{Result, StoreError};
 
 /// The changes of one key since the layer below.
@@ -129,21 +129,6 @@ impl Layers {
         }
     }
 
-    /// Does what a frame of the log says.
-    pub fn replay(&mut self, change: &Change, reader: Option<&Reader<'_>>) -> Result<()> {
-        match change {
-            Change::Bits { keys, bits } => {
-                let prepared = self.prepare(keys, bits, reader)?;
-                self.apply(prepared);
-            }
-            Change::Delete { keys } => {
-                let existing = self.existing(keys, reader)?;
-                self.delete(existing);
-            }
-        }
-        Ok(())
-    }
-
     /// One key through all layers.
     pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
         let mut overlays = [self.dirty.get(text), self.frozen.as_ref().and_then(|f| f.get(text))];
@@ -182,6 +167,63 @@ impl Layers {
             found.extend(there);
         }
         Ok(found)
+    }
+}
+
+/// Frames of the log on their way back into the layers: bits are gathered over many frames and put in together, as
+/// each key and tile is then looked up once and not once a frame.
+pub struct Gathered<'a> {
+    layers: &'a mut Layers,
+    reader: &'a Reader<'a>,
+    places: HashMap<String, u32>,
+    bits: Vec<(u32, u32)>,
+}
+
+/// How many bits are gathered before they are put in: 32 MiB of them.
+const GATHERED: usize = 4 << 20;
+
+impl<'a> Gathered<'a> {
+    /// Nothing yet.
+    pub fn new(layers: &'a mut Layers, reader: &'a Reader<'a>) -> Self {
+        Gathered { layers, reader, places: HashMap::new(), bits: Vec::new() }
+    }
+
+    /// Takes in the next frame.
+    pub fn take(&mut self, frame: Frame) -> Result<()> {
+        match frame.change {
+            Change::Bits { keys, bits } => {
+                let mut place = |text: String| {
+                    let next = u32::try_from(self.places.len()).unwrap_or(u32::MAX / 2);
+                    *self.places.entry(text).or_insert(next)
+                };
+                let places: Vec<u32> = keys.into_iter().map(&mut place).collect();
+                self.bits.extend(bits.into_iter().filter_map(|(key_and_value, user)| {
+                    let place = places.get(key_and_value as usize / 2)?;
+                    Some((place * 2 + key_and_value % 2, user))
+                }));
+                if self.bits.len() > GATHERED {
+                    self.put_in()?;
+                }
+            }
+            Change::Delete { keys } => {
+                self.put_in()?;
+                let existing = self.layers.existing(&keys, Some(self.reader))?;
+                self.layers.delete(existing);
+            }
+        }
+        self.layers.sequence = self.layers.sequence.max(frame.sequence);
+        Ok(())
+    }
+
+    /// Puts in what was gathered.
+    pub fn put_in(&mut self) -> Result<()> {
+        let mut keys = vec![String::new(); self.places.len()];
+        for (text, place) in self.places.drain() {
+            keys[place as usize] = text;
+        }
+        let prepared = self.layers.prepare(&keys, &std::mem::take(&mut self.bits), Some(self.reader))?;
+        self.layers.apply(prepared);
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The write-ahead log: what was changed since the last checkpoint, in frames that prove they are whole.
 //!
-//! A file begins with [`MAGIC`]. A frame is a little-endian `u32` length, a CRC-32 of the payload, and the payload: a
-//! [`Frame`] as `postcard` writes it. A frame counts once it was handed to the operating system, so the end of the
+//! A file begins with [`MAGIC`]. A frame is [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the
+//! payload: a [`Frame`] as `postcard` writes it. The marker is what a reader looks for behind a damaged place. A frame counts once it was handed to the operating system, so the end of the
 //! process, however sudden, loses nothing that was acknowledged; forcing it to disk is for the case that the machine
 //! loses power.
 
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
-const HEAD: usize = 8;
+const MARKER: &[u8; 4] = b"\xc0hF\x01";
+const HEAD: usize = 12;
 
 /// One batch in the log: all of it is applied, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +55,8 @@ pub struct Log {
 /// What was read from a log file.
 #[derive(Debug)]
 pub struct Replay {
-    /// The whole frames, in order.
-    pub frames: Vec<Frame>,
+    /// How many whole frames there were.
+    pub frames: usize,
     /// What an operator should know: frames that were damaged, a tail that was torn.
     pub notes: Vec<String>,
     /// Where the whole frames end.
@@ -127,33 +128,37 @@ pub fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(frame, vec![0; HEAD]).map_err(io::Error::other)?;
     let (head, payload) = bytes.split_at_mut(HEAD);
     let len = u32::try_from(payload.len()).map_err(|_| io::Error::other("a batch may take at most 4 GiB"))?;
-    head[..4].copy_from_slice(&len.to_le_bytes());
-    head[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    head[..4].copy_from_slice(MARKER);
+    head[4..8].copy_from_slice(&len.to_le_bytes());
+    head[8..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
     Ok(bytes)
 }
 
 /// Reads the frame at the beginning of `bytes` and how long it is; `None` when it is not whole.
 fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
-    let (end, payload) = extent(bytes)?;
-    (crc32fast::hash(payload) == u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?)).then_some(())?;
-    Some((postcard::from_bytes(payload).ok()?, end))
+    let (marker, rest) = bytes.split_first_chunk()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (checksum, rest) = rest.split_first_chunk()?;
+    let len = u32::from_le_bytes(*len) as usize;
+    let payload = rest.get(..len).filter(|_| marker == MARKER)?;
+    (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some(())?;
+    Some((postcard::from_bytes(payload).ok()?, HEAD + len))
 }
 
-/// Where the frame at the beginning of `bytes` says it ends, and its payload.
-fn extent(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
-    // Zeros, as a file system may leave after a power cut, are no frame.
-    let end = HEAD + len;
-    (len > 0).then(|| bytes.get(HEAD..end))?.map(|payload| (end, payload))
+/// Where behind `from` the next whole frame begins.
+fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
+    let candidates = bytes.get(from..)?.windows(MARKER.len()).enumerate().filter(|(_, window)| window == MARKER);
+    candidates.map(|(at, _)| from + at).find(|at| decode(&bytes[*at..]).is_some())
 }
 
-/// Reads a log file. What is whole is kept, also behind a damaged frame; a torn tail is kept aside in a file of its own
-/// and noted.
-pub fn read(path: &Path) -> io::Result<Replay> {
+/// Reads a log file, giving each whole frame to `each`, in order. What is whole is kept, also behind a damaged place;
+/// a torn tail is kept aside in a file of its own. Either is noted.
+pub fn read<E: From<io::Error>>(path: &Path, mut each: impl FnMut(Frame) -> Result<(), E>) -> Result<Replay, E> {
     let mut bytes = Vec::new();
     File::open(path)?.read_to_end(&mut bytes)?;
-    let mut replay = Replay { frames: Vec::new(), notes: Vec::new(), len: 0 };
-    if !bytes.starts_with(MAGIC) {
+    let mut replay = Replay { frames: 0, notes: Vec::new(), len: 0 };
+    if !bytes.starts_with(MAGIC) && next_frame(&bytes, 0).is_none() {
+        // Cut short while its first bytes were written, or no log at all.
         if !bytes.is_empty() {
             set_aside(path, &bytes, 0, &mut replay)?;
         }
@@ -161,18 +166,19 @@ pub fn read(path: &Path) -> io::Result<Replay> {
     }
     let mut at = MAGIC.len();
     while at < bytes.len() {
-        let rest = &bytes[at..];
-        if let Some((frame, len)) = decode(rest) {
-            replay.frames.push(frame);
+        if let Some((frame, len)) = decode(&bytes[at..]) {
+            each(frame)?;
+            replay.frames += 1;
             at += len;
-        } else if let Some((len, _)) = extent(rest).filter(|(len, _)| decode(&rest[*len..]).is_some()) {
+        } else if let Some(next) = next_frame(&bytes, at + 1) {
             replay.notes.push(format!(
-                "a damaged entry of {len} bytes at byte {at} of {} was skipped; the entries behind it are whole",
+                "{} bytes at byte {at} of {} are damaged; the marks in them are lost, those before and behind are kept",
+                next - at,
                 path.display()
             ));
-            at += len;
+            at = next;
         } else {
-            set_aside(path, rest, at, &mut replay)?;
+            set_aside(path, &bytes[at..], at, &mut replay)?;
             break;
         }
     }
@@ -201,6 +207,16 @@ mod tests {
         Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{sequence}")], bits } }
     }
 
+    fn read(path: &Path) -> io::Result<(Replay, Vec<u64>)> {
+        let mut sequences = Vec::new();
+        let replay = super::read(path, |frame| -> io::Result<()> {
+            sequences.push(frame.sequence);
+            Ok(())
+        })?;
+        assert_eq!(replay.frames, sequences.len());
+        Ok((replay, sequences))
+    }
+
     fn written(count: u64) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log-1");
@@ -220,28 +236,38 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let replay = read(&path).unwrap();
+            let (replay, frames) = read(&path).unwrap();
             let expected = ends.iter().filter(|end| **end <= cut as u64).count();
-            assert_eq!(replay.frames.len(), expected, "cut at {cut}");
+            assert_eq!(frames.len(), expected, "cut at {cut}");
             let clean = cut == 0 || cut == MAGIC.len() || ends.contains(&(cut as u64));
             assert_eq!(replay.notes.is_empty(), clean, "cut at {cut}: {:?}", replay.notes);
             // And it goes on from there.
             let mut log = Log::open(&path, Some(&replay)).unwrap();
             log.append(&encode(&frame(99)).unwrap()).unwrap();
-            let again = read(&path).unwrap();
-            assert_eq!((again.frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
+            let (again, frames) = read(&path).unwrap();
+            assert_eq!((frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_damaged_frame_costs_itself_and_no_other() {
-        let (_dir, path, ends) = written(5);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[usize::try_from(ends[1]).unwrap() + HEAD + 2] ^= 0x40;
-        std::fs::write(&path, &bytes).unwrap();
-        let replay = read(&path).unwrap();
-        assert_eq!(replay.frames.iter().map(|f| f.sequence).collect::<Vec<_>>(), [1, 2, 4, 5]);
-        assert_eq!(replay.notes.len(), 1);
+    fn damage_costs_what_it_hit_and_no_other_frame() {
+        let (_dir, path, ends) = written(9);
+        let whole = std::fs::read(&path).unwrap();
+        let end = |n: usize| usize::try_from(ends[n]).unwrap();
+        // In a payload; in a length; over two frames and the head of a third.
+        for (from, to, kept) in [
+            (end(1) + HEAD + 2, end(1) + HEAD + 3, &[1, 2, 4, 5, 6, 7, 8, 9][..]),
+            (end(1) + 5, end(1) + 7, &[1, 2, 4, 5, 6, 7, 8, 9]),
+            (end(1) + 1, end(3) + 2, &[1, 2, 6, 7, 8, 9]),
+            (3, 20, &[2, 3, 4, 5, 6, 7, 8, 9]),
+        ] {
+            let mut bytes = whole.clone();
+            bytes[from..to].iter_mut().for_each(|b| *b ^= 0x5a);
+            std::fs::write(&path, &bytes).unwrap();
+            let (replay, frames) = read(&path).unwrap();
+            assert_eq!((frames.as_slice(), replay.notes.len()), (kept, 1), "damaged from {from} to {to}");
+            assert!(replay.notes[0].contains("are damaged"), "{:?}", replay.notes);
+        }
     }
 
     #[test]
@@ -251,8 +277,8 @@ mod tests {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes.extend(tail);
             std::fs::write(&path, &bytes).unwrap();
-            let replay = read(&path).unwrap();
-            assert_eq!((replay.frames.len(), replay.notes.len()), (3, 1));
+            let (replay, frames) = read(&path).unwrap();
+            assert_eq!((frames.len(), replay.notes.len()), (3, 1));
         }
     }
 }

@@ -22,13 +22,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bitmap;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 use crate::store::{Durability, Mark, Options, Result, Store, StoreError, StoreInfo};
 use base::{Base, Reader};
-use layers::{Layers, Leaves};
+use layers::{Gathered, Layers, Leaves};
 use log::{Change, Frame, Log};
 
 const DATABASE: &str = "bitmaps.redb";
@@ -37,6 +37,9 @@ const LOG: &str = "log-";
 
 /// How long a writer waits for a checkpoint to make room before it gives up.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long after a failed checkpoint the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
 const WORTH_A_CHECKPOINT: u64 = 1 << 20;
@@ -173,7 +176,7 @@ impl Engine {
         layers.sequence = sequence;
         let Some(disk) = &self.disk else { return Ok(found) };
         let log_bytes = layers.log.as_ref().map_or(0, Log::len);
-        if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.checkpoint_bytes as u64 {
+        if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
             disk.request_checkpoint();
         }
         let file = layers.log.as_ref().map(Log::file);
@@ -206,33 +209,34 @@ impl Engine {
                 if let Some(log) = &mut self.lock().log {
                     log.break_off(reason.clone());
                 }
-                Err(StoreError::Write { path: disk.directory.display().to_string(), reason })
+                Err(StoreError::Unsynced { path: disk.directory.display().to_string(), reason })
             }
         }
     }
 
-    /// Holds a writer back while more is in memory than two checkpoints' worth.
+    /// Holds a writer back while more waits for its checkpoint than two checkpoints' worth.
     fn wait_for_room(&self, disk: &Disk) -> Result<()> {
         let full = || {
             let layers = self.read();
-            layers.frozen.is_some() && layers.dirty_bytes > 2 * disk.checkpoint_bytes
+            layers.dirty_bytes > 2 * disk.checkpoint_bytes
+                || layers.log.as_ref().map_or(0, Log::len) > 2 * disk.log_bytes() + WORTH_A_CHECKPOINT
         };
-        if !full() {
-            return Ok(());
-        }
-        let started = disk.lock_signal().ended;
-        disk.request_checkpoint();
-        let signal = disk.lock_signal();
-        let (signal, _) = disk
-            .changed
-            .wait_timeout_while(signal, ROOM_WITHIN, |s| s.ended == started && !s.stop)
-            .unwrap_or_else(PoisonError::into_inner);
-        let failure = signal.failure.clone();
-        drop(signal);
-        if full()
-            && let Some(reason) = failure
-        {
-            return Err(StoreError::Write { path: disk.directory.display().to_string(), reason });
+        let until = Instant::now() + ROOM_WITHIN;
+        while full() {
+            let started = disk.lock_signal().ended;
+            disk.request_checkpoint();
+            let signal = disk.lock_signal();
+            let left = until.saturating_duration_since(Instant::now());
+            let (signal, _) = disk
+                .changed
+                .wait_timeout_while(signal, left, |s| s.ended == started && !s.stop)
+                .unwrap_or_else(PoisonError::into_inner);
+            let failure = signal.failure.clone();
+            drop(signal);
+            if full() && (failure.is_some() || left.is_zero()) {
+                let reason = failure.unwrap_or_else(|| "the disk does not keep up with what is written".to_owned());
+                return Err(StoreError::Write { path: disk.directory.display().to_string(), reason });
+            }
         }
         Ok(())
     }
@@ -240,6 +244,7 @@ impl Engine {
     /// The work of the background thread.
     fn keep(&self) {
         let Some(disk) = &self.disk else { return };
+        let mut attempted = Instant::now();
         loop {
             let (stop, checkpoint) = {
                 let signal = disk.lock_signal();
@@ -249,16 +254,20 @@ impl Engine {
                     .unwrap_or_else(PoisonError::into_inner);
                 (signal.stop, std::mem::take(&mut signal.checkpoint))
             };
-            let (file, sequence, log_bytes) = {
+            let (file, sequence, log_bytes, failed) = {
                 let layers = self.read();
-                (layers.log.as_ref().map(Log::file), layers.sequence, layers.log.as_ref().map_or(0, Log::len))
+                let log = layers.log.as_ref();
+                (log.map(Log::file), layers.sequence, log.map_or(0, Log::len), layers.frozen.is_some())
             };
             if let Some(file) = file
                 && let Err(error) = self.sync(disk, &file, sequence)
             {
                 tracing::error!("{error}");
             }
-            if checkpoint || (stop && log_bytes > WORTH_A_CHECKPOINT) {
+            // What failed, as on a full disk, is tried again without being asked.
+            let again = failed && attempted.elapsed() > RETRY_AFTER;
+            if checkpoint || again || (stop && log_bytes > WORTH_A_CHECKPOINT) {
+                attempted = Instant::now();
                 let outcome = self.checkpoint();
                 if let Err(error) = &outcome {
                     tracing::error!("the checkpoint failed, its marks stay in the log: {error}");
@@ -310,11 +319,15 @@ impl Engine {
         let path = disk.directory.join(format!("{LOG}{next}"));
         let log = Log::open(&path, None).map_err(|e| write_error(&path, &e))?;
         sync_directory(&disk.directory);
-        let file = layers.log.replace(log).map(|log| log.file());
-        if let Some(file) = file.as_ref().filter(|_| disk.durability == Durability::Always) {
-            // From here on a sync of the new file vouches for every sequence before it.
-            file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
+        if disk.durability == Durability::Always
+            && let Some(old) = &mut layers.log
+            && let Err(error) = old.file().sync_data()
+        {
+            // A sync of the new file would vouch for every sequence before it, and it cannot for these.
+            old.break_off(format!("the disk failed ({error}); restart the process once it is well"));
+            return Err(write_error(old.path(), &error));
         }
+        let file = layers.log.replace(log).map(|log| log.file());
         *pending =
             Some(Pending { sequence: layers.sequence, logs: logs.into_iter().map(|(_, path)| path).collect(), file });
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
@@ -324,6 +337,11 @@ impl Engine {
 }
 
 impl Disk {
+    /// How long a log may be before a checkpoint: it is read through at start, which must not take long.
+    fn log_bytes(&self) -> u64 {
+        self.checkpoint_bytes as u64 / 4
+    }
+
     fn lock_signal(&self) -> std::sync::MutexGuard<'_, Signal> {
         self.signal.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -405,11 +423,26 @@ fn check_directory(directory: &Path) -> Result<()> {
     if directory.is_file() {
         return not_ours("it is a file, and the embedded store is a directory");
     }
-    let Ok(mut entries) = fs::read_dir(directory) else { return Ok(()) };
-    if entries.next().is_some() && !directory.join(DATABASE).exists() {
-        return not_ours("the directory holds other files; give a new or empty one");
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    let ours = |name: &str| name.starts_with(DATABASE) || name.starts_with(LOG) || name == OWNER;
+    let all_ours = entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours));
+    if all_ours || directory.join(DATABASE).exists() {
+        Ok(())
+    } else {
+        not_ours("the directory holds other files; give a new or empty one")
     }
-    Ok(())
+}
+
+/// What can end the reading of a log.
+enum Stopped {
+    Io(io::Error),
+    Store(StoreError),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Stopped::Io(error)
+    }
 }
 
 /// Opens the files and replays the logs; also says whether more than one log was there.
@@ -429,11 +462,16 @@ fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
     {
         let reader = base.reader()?;
         for (i, (_, path)) in logs.iter().enumerate() {
-            let replay = log::read(path).map_err(|e| cannot_open(path, &e))?;
-            for frame in replay.frames.iter().filter(|frame| frame.sequence > checkpoint) {
-                layers.replay(&frame.change, Some(&reader))?;
-                layers.sequence = layers.sequence.max(frame.sequence);
-            }
+            let mut gathered = Gathered::new(&mut layers, &reader);
+            let take = |frame: Frame| match frame.sequence > checkpoint {
+                true => gathered.take(frame).map_err(Stopped::Store),
+                false => Ok(()),
+            };
+            let replay = log::read(path, take).map_err(|stopped| match stopped {
+                Stopped::Io(error) => cannot_open(path, &error),
+                Stopped::Store(error) => error,
+            })?;
+            gathered.put_in()?;
             notes.extend(replay.notes.iter().cloned());
             if i + 1 == logs.len() {
                 layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
@@ -467,7 +505,7 @@ fn open_error(directory: &Path, error: redb::Error) -> StoreError {
         redb::Error::DatabaseAlreadyOpen => {
             let owner = fs::read_to_string(directory.join(OWNER)).map(|pid| format!(" (process {pid})"));
             StoreError::Locked(format!(
-                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one, or ask it through its web address",
+                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions",
                 owner.unwrap_or_default()
             ))
         }

@@ -1,7 +1,7 @@
 //! Carrying out a script of set operations on the server, in chunks, with temporary keys that cannot stay behind.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -156,12 +156,14 @@ impl Executor<'_> {
 
     fn run(&mut self, script: &Script, count: bool) -> Reply<HashMap<Source, u64>> {
         let roots: BTreeSet<Source> = script.roots.iter().copied().collect();
-        let mut items: BTreeMap<usize, Item<'_>> = script.steps.iter().map(|s| (s.node, Item::Step(s))).collect();
+        // Bitmaps are counted after what was made from them: marks that come in between then make the size of a cohort
+        // greater, and never smaller than what is left of it.
+        let mut items: Vec<Item<'_>> = script.steps.iter().map(Item::Step).collect();
         let mut uses: HashMap<usize, usize> = script.steps.iter().map(|s| (s.node, s.uses)).collect();
         for root in &roots {
             match root {
                 Source::Key(node) if count => {
-                    items.insert(*node, Item::Key(*node));
+                    items.push(Item::Key(*node));
                 }
                 // A root that is kept is used by whoever reads it.
                 Source::Step(node) if !count => *uses.entry(*node).or_default() += 1,
@@ -175,7 +177,7 @@ impl Executor<'_> {
             made: HashMap::new(),
             counts: HashMap::new(),
         };
-        let mut items = items.into_values().peekable();
+        let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let mut chunk = Vec::new();
             let (mut bytes, mut commands) = (0_u64, 0);

@@ -112,7 +112,7 @@ impl Form {
         let grain = typed.by.parse().unwrap_or(Grain::Day);
         let (on, on_or_after) = match grain {
             Grain::Day => ("On the day".to_owned(), "On or after"),
-            grain => (format!("In the {grain}"), "In or after"),
+            grain => (format!("In the {grain}"), "Then or later"),
         };
         let choices = |field: Field, legend: &'static str, typed: &str, list: Vec<(&'static str, String)>| {
             let known = list.iter().any(|(value, _)| *value == typed);

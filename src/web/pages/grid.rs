@@ -2,8 +2,8 @@
 
 use crate::calendar::Grain;
 use crate::render::{Show, colour, many, thousands, words};
-use crate::reports::figures::Figures;
-use crate::reports::retention::{Average, Averaging, Cell, Row, State, Table};
+use crate::reports::figures::{Figures, later_column};
+use crate::reports::retention::{Average, Averaging, Cell, Measure, Row, State, Table};
 
 /// One figure above the chart.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         None => Tile {
             value: None,
             label: format!("came back {}", words::column(table, otherwise)),
-            note: "no complete period yet".to_owned(),
+            note: if table.is_empty() { "nobody in these cohorts" } else { "no complete period yet" }.to_owned(),
         },
     };
     let change = match figures.change {
@@ -41,34 +41,35 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
                 many(len(change.newer_cohorts), "cohort"),
                 change.older_cohorts
             ),
-            note: format!("{} → {}", words::percent(change.older), words::percent(change.newer)),
+            note: {
+                let (older, newer) = (words::percent(change.older), words::percent(change.newer));
+                let margin = change.margin.map_or_else(String::new, |m| format!(" · ±{:.1} pt", m * 100.0));
+                let chance = if change.may_be_chance() { ", may be chance" } else { "" };
+                format!("{older} → {newer}{margin}{chance}")
+            },
         },
         None => Tile {
             value: None,
             label: format!("change {} {grain} 1, newer cohorts vs older", words::preposition(grain)),
-            note: "needs two complete cohorts".to_owned(),
+            note: match grain {
+                Grain::Hour => "not by hour: day against night".to_owned(),
+                _ => "needs six complete cohorts".to_owned(),
+            },
         },
     };
     let size = match figures.size {
         Some((median, least, most)) => Tile {
             value: Some(thousands(median)),
             label: "people in a median cohort".to_owned(),
-            note: format!("{} – {}", thousands(least), thousands(most)),
+            note: format!("smallest {}, largest {}", thousands(least), thousands(most)),
         },
         None => Tile {
             value: None,
             label: "people in a median cohort".to_owned(),
-            note: "no complete cohort yet".to_owned(),
+            note: if table.is_empty() { "nobody in these cohorts" } else { "no complete cohort yet" }.to_owned(),
         },
     };
-    let later = match grain {
-        Grain::Hour => 12,
-        Grain::Day => 7,
-        Grain::Week => 4,
-        Grain::Month => 3,
-        Grain::Year => 2,
-    };
-    vec![came_back(figures.next, 1), came_back(figures.later, later), change, size]
+    vec![came_back(figures.next, 1), came_back(figures.later, later_column(grain)), change, size]
 }
 
 /// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
@@ -83,7 +84,7 @@ fn points(points: f64) -> String {
 fn trust(average: &Average) -> String {
     let cohorts = many(average.cohorts.into(), "complete cohort");
     match average.interval {
-        Some((low, high)) => format!("{cohorts} · ±{:.1}", (high - low) / 2.0 * 100.0),
+        Some((low, high)) => format!("{cohorts} · ±{:.1} pt", (high - low) / 2.0 * 100.0),
         None => cohorts,
     }
 }
@@ -249,10 +250,18 @@ fn line(table: &Table, row: &Row, show: Show) -> Line {
 }
 
 fn statement(table: &Table) -> String {
+    let until = match (table.query.measure, table.averages.len()) {
+        (Measure::OnOrAfter, cols @ 2..) => format!(
+            "“Or later” counts up to {} {}, so the last columns are low: little time is left in them. ",
+            table.query.grain,
+            cols - 1
+        ),
+        _ => String::new(),
+    };
     if table.averages.iter().all(Option::is_none) {
-        return String::new();
+        return until;
     }
-    match table.query.averaging {
+    let interval = match table.query.averaging {
         Averaging::Simple => {
             "The simple average is the mean of the cohorts' rates; an interval belongs to the weighted one.".to_owned()
         }
@@ -264,5 +273,6 @@ fn statement(table: &Table) -> String {
             words::people(table.complete_people),
             words::entries(table.complete_entries)
         ),
-    }
+    };
+    format!("{until}{interval}")
 }

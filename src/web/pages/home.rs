@@ -3,6 +3,7 @@
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use chrono::TimeDelta;
 
 use crate::sets::{EventName, Segment};
 use crate::web::error::answer;
@@ -15,12 +16,22 @@ const JOINING: [&str; 8] = ["signup", "sign_up", "signed_up", "register", "regis
 /// Names under which products record that somebody was there, best first.
 const BEING_THERE: [&str; 8] = ["active", "activity", "login", "visit", "session", "open", "pageview", "seen"];
 
-/// Redirects to `/retention` with the default question; without one when nothing was recorded yet.
+/// Redirects to `/retention` with the question asked, as bitmapist's old bookmarks do at the root, or the default one;
+/// without one when nothing was recorded yet.
 pub async fn get(request: HttpRequest, state: Data<State>) -> HttpResponse {
+    if !request.query_string().is_empty() {
+        let to = format!("/retention?{}", request.query_string());
+        return HttpResponse::Found().insert_header((LOCATION, to)).finish();
+    }
     let location = block(&state, |state| {
         let events = state.tracker.events("")?;
-        Ok(default_question(&events)
-            .map_or("/retention".to_owned(), |asked| format!("/retention?{}", asked.canonical())))
+        let Some(mut asked) = default_question(&events) else { return Ok("/retention".to_owned()) };
+        // Old data is shown where it is, and not as a fortnight of nothing.
+        if let Segment::Event(name) = &asked.cohort {
+            let fortnight_ago = (state.clock.now() - TimeDelta::days(14)).date_naive();
+            asked.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
+        }
+        Ok(format!("/retention?{}", asked.canonical()))
     });
     let found = |to: String| HttpResponse::Found().insert_header((LOCATION, to)).finish();
     answer(&request, location.await.map(found))

@@ -5,6 +5,7 @@ use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use chrono::NaiveDate;
 
 use crate::calendar::Grain;
 use crate::render::{self, Show, chart, words};
@@ -127,20 +128,33 @@ struct Page {
 #[derive(Template)]
 #[template(path = "welcome.html")]
 pub(super) struct Welcome {
-    pub shell: Shell,
-    pub store: StoreInfo,
+    shell: Shell,
+    store: StoreInfo,
     /// The page it stands for: `retention`, `events`.
-    pub here: &'static str,
+    here: &'static str,
+    /// How commands name this store: ` --store PATH`; nothing where none can reach it.
+    option: String,
+}
+
+impl Welcome {
+    /// For an empty store, in place of the page `here`.
+    pub(super) fn new(shell: Shell, store: StoreInfo, here: &'static str) -> Self {
+        let reachable = store.location != "memory:";
+        let option = if reachable { format!(" --store {}", store.location) } else { String::new() };
+        Welcome { shell, store, here, option }
+    }
 }
 
 /// `/retention`
 pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
     let typed = Typed::read(request.query_string());
-    if typed.export_csv
-        && let Ok(asked) = typed.check()
-    {
-        let to = format!("{}?{}", Dress::Csv.path(), asked.canonical());
-        return HttpResponse::Found().insert_header((LOCATION, to)).finish();
+    if typed.export_csv {
+        let asked = block(&state, move |state| asked(&typed, || Ok(state.tracker.events("")?))).await;
+        let to_file = |asked: Asked| {
+            let to = format!("{}?{}", Dress::Csv.path(), asked.canonical());
+            HttpResponse::Found().insert_header((LOCATION, to)).finish()
+        };
+        return answer(&request, asked.map(to_file));
     }
     let written = block(&state, move |state| written(state, typed)).await;
     let html = |(status, html): (StatusCode, String)| {
@@ -188,7 +202,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
                 typed.cohort = default.cohort.to_string();
                 typed.returning = default.returning.to_string();
             }
-            None => return Ok((StatusCode::OK, Welcome { shell, store, here: "retention" }.render()?)),
+            None => return Ok((StatusCode::OK, Welcome::new(shell, store, "retention").render()?)),
         }
     }
     let answered = typed.check().and_then(|asked| {
@@ -222,7 +236,7 @@ fn report(asked: &Asked, table: &Table) -> Report {
     let entries = if table.people < table.entries {
         format!("{} by {}", words::entries(table.entries), words::people(table.people))
     } else {
-        words::entries(table.entries)
+        words::people(table.entries)
     };
     let range = words::range(table);
     let facts = range
@@ -262,7 +276,14 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     }
     let retained: u64 = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum();
     let link = |asked: &Asked| format!("/retention?{}", asked.canonical());
-    for name in state.tracker.never_recorded(names)? {
+    // Whoever was counted was recorded, whatever a list of names that is a second old may say.
+    let mut counted: Vec<&EventName> = Vec::new();
+    for (segment, users) in [(&table.query.cohort, table.entries), (&table.query.returning, retained)] {
+        if let (Segment::Event(name), true) = (segment, users > 0) {
+            counted.push(name);
+        }
+    }
+    for name in state.tracker.never_recorded(names.into_iter().filter(|name| !counted.contains(name)))? {
         let instead = name.similar(events).into_iter();
         notices.push(Notice {
             text: format!("Nothing was ever recorded for “{name}”."),
@@ -284,6 +305,12 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
         }
     }
     let one = |text: String| Notice { text, instead: Vec::new() };
+    if table.query.measure == Measure::OnOrAfter && asked.from.is_none() && asked.to.is_none() && !table.is_empty() {
+        let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
+        notices.push(one(format!(
+            "Shown are the last {rows} cohorts whose {cols} {grain}s are over; for younger ones ask for fewer periods, or set “from”."
+        )));
+    }
     if table.rows.is_empty() {
         notices.push(one("These dates hold no cohort.".to_owned()));
     } else if table.is_empty() && notices.is_empty() {
@@ -296,7 +323,21 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
             _ => "",
         };
         let range = words::range(table).unwrap_or_default();
-        notices.push(one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)));
+        let last = match &table.query.cohort {
+            Segment::Event(name) => state.tracker.last_recorded(name)?,
+            _ => None,
+        };
+        let before = |date: &NaiveDate| table.rows.first().is_some_and(|row| *date < row.period.start().date_naive());
+        notices.push(match last.filter(before) {
+            Some(date) => Notice {
+                text: format!("Nobody did “{}” in {range}; it was last recorded on {date}.", table.query.cohort),
+                instead: vec![(
+                    format!("the cohorts up to {date}"),
+                    link(&Asked { from: None, to: Some(date), ..asked.clone() }),
+                )],
+            },
+            None => one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)),
+        });
     }
     Ok(notices)
 }
