@@ -182,7 +182,7 @@ fn written(state: &State, asked: &Asked) -> Result<String, WebError> {
     names.dedup();
     let shell = Shell::new(&store, &names);
     if names.is_empty() {
-        return Ok(retention::Welcome { shell, store, here: "events" }.render()?);
+        return Ok(retention::Welcome::new(shell, store, "events").render()?);
     }
     if !asked.search.is_empty() {
         keys.retain(|key| asked.matches(key.event()));

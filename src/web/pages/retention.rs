@@ -128,17 +128,20 @@ struct Page {
 #[derive(Template)]
 #[template(path = "welcome.html")]
 pub(super) struct Welcome {
-    pub shell: Shell,
-    pub store: StoreInfo,
+    shell: Shell,
+    store: StoreInfo,
     /// The page it stands for: `retention`, `events`.
-    pub here: &'static str,
+    here: &'static str,
+    /// How commands name this store: ` --store PATH`; nothing where none can reach it.
+    option: String,
 }
 
 impl Welcome {
-    /// How commands name this store: ` --store PATH`; nothing where none can reach it.
-    fn option(&self) -> String {
-        let reachable = self.store.location != "memory:";
-        if reachable { format!(" --store {}", self.store.location) } else { String::new() }
+    /// For an empty store, in place of the page `here`.
+    pub(super) fn new(shell: Shell, store: StoreInfo, here: &'static str) -> Self {
+        let reachable = store.location != "memory:";
+        let option = if reachable { format!(" --store {}", store.location) } else { String::new() };
+        Welcome { shell, store, here, option }
     }
 }
 
@@ -199,7 +202,7 @@ fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebE
                 typed.cohort = default.cohort.to_string();
                 typed.returning = default.returning.to_string();
             }
-            None => return Ok((StatusCode::OK, Welcome { shell, store, here: "retention" }.render()?)),
+            None => return Ok((StatusCode::OK, Welcome::new(shell, store, "retention").render()?)),
         }
     }
     let answered = typed.check().and_then(|asked| {
