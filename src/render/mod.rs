@@ -7,13 +7,15 @@ pub mod csv;
 pub mod json;
 #[cfg(test)]
 mod sample;
+pub mod strip;
 pub mod text;
 pub mod words;
 
 use std::str::FromStr;
 
 use crate::calendar::Grain;
-use crate::reports::retention::{Measure, QueryError, Table};
+use crate::reports::people::{Crowd, Who};
+use crate::reports::retention::{Measure, Query, QueryError, Table};
 use crate::sets::Segment;
 
 /// What a cell of a table shows.
@@ -101,12 +103,28 @@ pub fn file_stem(table: &Table) -> String {
     format!("retention_{}_{}_{}_{first}", safe(&query.cohort), safe(&query.returning), query.grain)
 }
 
+/// The same for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
+pub fn people_file_stem(query: &Query, crowd: &Crowd, who: Who) -> String {
+    let column = crowd.back.as_ref().map_or_else(String::new, |back| format!("_{}", back.column));
+    let (cohort, returning) = (safe(&query.cohort), safe(&query.returning));
+    format!("people_{cohort}_{returning}_{}_{}{column}_{}", query.grain, crowd.period, who.as_str())
+}
+
+/// The same for the people of a set, from its text: `people_active-2026-11-23`.
+pub fn set_file_stem(set: &str) -> String {
+    format!("people_{}", safe_text(set))
+}
+
 /// The most characters a segment may take in a file name.
 const SAFE_CHARS: usize = 40;
 
 fn safe(segment: &Segment) -> String {
+    safe_text(&segment.to_string())
+}
+
+fn safe_text(text: &str) -> String {
     let mut name = String::new();
-    for c in segment.to_string().chars() {
+    for c in text.chars() {
         if c.is_ascii_alphanumeric() || c == '_' {
             name.push(c);
         } else if !name.is_empty() && !name.ends_with('-') {

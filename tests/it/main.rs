@@ -16,6 +16,7 @@ mod cli;
 mod embedded;
 mod golden;
 mod http;
+mod people;
 mod pure;
 mod redis_store;
 mod store_contract;
