@@ -12,6 +12,7 @@ use cohortist::store::{self, Mark, Store, StoreError, StoreInfo};
 use proptest::prelude::*;
 
 use crate::http::{agent, product_page, read};
+use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, serve};
 
 const CELL: &str = "cohort=signup&returning=active&by=day&at=2026-11-20";
@@ -123,6 +124,10 @@ fn what_is_no_cell_is_said_in_words() {
         for page in ["/people", "/people.csv"] {
             let got = product_page(&format!("{page}?cohort=signup&returning=active&{query}"));
             assert_eq!(got.status, 400, "{query}");
+            if page == "/people" {
+                let mend = links(&got.body, "/retention?");
+                assert_eq!(mend, [format!("/retention?cohort=signup&returning=active&{query}")]);
+            }
             assert!(got.body.contains(said), "{page} {query}: {}", got.body);
         }
     }
@@ -157,6 +162,8 @@ fn a_set_is_asked_for_by_its_text() {
         unknown.body.contains("Nothing was ever recorded for “actve”. Perhaps “active”?")
             && unknown.body.contains("Nobody.")
     );
+    let nothing = read(&format!("http://{}/people", serve(empty())));
+    assert!(nothing.status == 200 && nothing.body.contains("Nothing recorded yet"));
     let start = product_page("/people").body;
     let examples = links(&start, "/people?set=");
     assert_eq!(examples.len(), 3);
@@ -303,6 +310,31 @@ fn a_user_is_told_in_one_look() {
             assert!(page.body.contains(&format!("value=\"{typed}\"")), "{path}: {}", page.body);
         }
     }
+}
+
+#[test]
+fn every_store_tells_the_same_history() {
+    each_store(|kind, store| {
+        let tracker = Tracker::new(store);
+        let mut batch = tracker.batch();
+        for (event, back) in [("active", 0), ("active", 40), ("active", 1_000), ("web", 700), ("web", 900)] {
+            batch.mark(&name(event), 9, now() - TimeDelta::days(back)).unwrap();
+            batch.mark(&name(event), 8, now() - TimeDelta::days(back + 1)).unwrap();
+        }
+        batch.mark_ever(&name("pro"), 9).mark(&name("other"), 8, now()).unwrap().commit().unwrap();
+        let history = tracker.history(9, now()).unwrap();
+        let said: Vec<String> = history
+            .events
+            .iter()
+            .map(|seen| {
+                let text = |period: Option<Period>| period.map_or("-".to_owned(), |period| period.to_string());
+                format!("{} {} {} {} {}", seen.event, text(seen.first), text(seen.last), seen.days.len(), seen.ever)
+            })
+            .collect();
+        let expected = ["active 2024-02-27 2026-11-23 2 false", "web 2024-06-06 2024-12-23 0 false", "pro - - 0 true"];
+        assert_eq!(said, expected, "{kind}");
+        assert_eq!(history.known, 4);
+    });
 }
 
 proptest! {

@@ -34,6 +34,8 @@ const PIECE: usize = 65_536;
 #[derive(Debug, Default)]
 struct Given {
     question: Typed,
+    /// The whole query string.
+    query: String,
     at: String,
     column: String,
     who: String,
@@ -43,7 +45,7 @@ struct Given {
 
 impl Given {
     fn read(query: &str) -> Self {
-        let mut given = Given { question: Typed::read(query), ..Given::default() };
+        let mut given = Given { question: Typed::read(query), query: query.to_owned(), ..Given::default() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let field = match &*name {
                 "at" => &mut given.at,
@@ -209,6 +211,8 @@ struct Page {
     wrong: Option<String>,
     /// What is wrong with an address that nobody typed into a field.
     problems: Vec<Problem>,
+    /// The table of the same question, whose form can mend it.
+    table: String,
     /// Sets to try, with their addresses.
     examples: Vec<(String, String)>,
     list: Option<List>,
@@ -232,6 +236,7 @@ fn written(state: &State, given: &Given) -> Result<(StatusCode, String), WebErro
         typed: given.set.clone(),
         wrong: None,
         problems: Vec::new(),
+        table: format!("/retention?{}", given.query),
         examples: Vec::new(),
         list: None,
     };
