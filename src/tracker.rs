@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::CalendarError;
 use crate::reports::retention::{Query, Table};
+use crate::reports::user::{self, History};
 use crate::sets::{EventName, Key, Plan, Set, UserId, When};
 use crate::store::{Mark, Store, StoreError, StoreInfo};
 
@@ -331,6 +332,23 @@ impl Tracker {
         let question = query.at(now)?;
         let counts = self.store.count(question.plan())?;
         Ok(question.table(&counts))
+    }
+
+    /// What one user did, as of `now`: which events today, this week, this month and ever, and on which days. Asks only
+    /// the bitmaps there are: one listing and at most two batches. Days before the calendar are looked for in the first
+    /// and the last month whose bitmap holds the user.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn history(&self, user: UserId, now: DateTime<Utc>) -> Result<History> {
+        let holding = |keys: &[Key]| -> Result<Vec<Key>> {
+            let held = self.store.contains(keys, user)?;
+            Ok(keys.iter().zip(held).filter(|(_, held)| *held).map(|(key, _)| key.clone()).collect())
+        };
+        let question = user::Question::new(self.store.keys("")?, now)?;
+        let mut found = holding(question.keys())?;
+        found.extend(holding(&question.then(&found))?);
+        Ok(question.history(user, found))
     }
 
     /// What the store says of itself.

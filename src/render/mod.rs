@@ -7,6 +7,7 @@ pub mod csv;
 pub mod json;
 #[cfg(test)]
 mod sample;
+pub mod strip;
 pub mod text;
 pub mod trend;
 pub mod words;
@@ -15,7 +16,8 @@ use std::str::FromStr;
 
 use crate::calendar::Grain;
 use crate::reports::activity::Activity;
-use crate::reports::retention::{Measure, QueryError, Table};
+use crate::reports::people::{Crowd, Who};
+use crate::reports::retention::{Measure, Query, QueryError, Table};
 
 /// What a cell of a table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,6 +109,18 @@ pub fn file_stem(table: &Table) -> String {
 pub fn activity_stem(activity: &Activity) -> String {
     let first = activity.points.first().map_or_else(String::new, |point| format!("_{}", point.period));
     format!("{}_by_{}{first}", safe(&activity.segment), activity.grain)
+}
+
+/// The same for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
+pub fn people_file_stem(query: &Query, crowd: &Crowd, who: Who) -> String {
+    let column = crowd.back.as_ref().map_or_else(String::new, |back| format!("_{}", back.column));
+    let (cohort, returning) = (safe(&query.cohort), safe(&query.returning));
+    format!("people_{cohort}_{returning}_{}_{}{column}_{}", query.grain, crowd.period, who.as_str())
+}
+
+/// The same for the people of a set, from its text: `people_active-2026-11-23`.
+pub fn set_file_stem(set: &str) -> String {
+    format!("people_{}", safe(&set))
 }
 
 /// The most characters a segment may take in a file name.

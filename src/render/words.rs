@@ -4,7 +4,8 @@ use chrono::{Datelike, TimeDelta};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
-use crate::reports::retention::{Cell, Measure, State, Table};
+use crate::reports::people::{Back, Crowd, Who};
+use crate::reports::retention::{Cell, Measure, Query, State, Table};
 
 /// A share (0–1) as a percentage with one decimal: `27.4%`.
 pub fn percent(rate: f64) -> String {
@@ -87,6 +88,27 @@ pub fn cell(table: &Table, cell: &Cell) -> String {
         interval(cell.interval()),
         when(cell.period),
     )
+}
+
+/// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came back to active on Tue
+/// 17 Nov 2026`. `count` is how many, `size` how many the cohort has.
+pub fn crowd(query: &Query, crowd: &Crowd, who: Who, size: u64, count: u64) -> String {
+    let did = format!("did {} {}", query.cohort, when(crowd.period));
+    let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
+        return format!("{} {did}", people(size));
+    };
+    let came = if who == Who::Returned { "came back" } else { "did not come back" };
+    format!("{} of the {} who {did} {came} to {} {}", thousands(count), people(size), query.returning, during(back))
+}
+
+/// When coming back counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
+fn during(back: &Back) -> String {
+    let window = back.window;
+    if window.until == window.from {
+        when(window.from)
+    } else {
+        format!("from {} to {}", window.from.label(), window.until.label())
+    }
 }
 
 /// The days, weeks … that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`. `None` without cohorts.

@@ -2,5 +2,7 @@
 
 pub mod activity;
 pub mod figures;
+pub mod people;
 pub mod retention;
 pub mod stats;
+pub mod user;

@@ -215,6 +215,26 @@ impl Query {
         self.cols.unwrap_or(default_size(self.grain))
     }
 
+    /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun when `current` runs.
+    pub fn windows(&self, cohort: Period, current: Period) -> Vec<Window> {
+        let cols = i64::from(self.cols());
+        let begun: Vec<Period> = (0..cols).map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current)).collect();
+        // "On or after" is over when the whole row is: until then each of its cells may still rise.
+        let row_over = cohort.shift(cols - 1).is_ok_and(|last| last < current);
+        let last = begun.last().copied();
+        let window = |from: Period| match self.measure {
+            Measure::On => (from, from < current),
+            Measure::OnOrAfter => (last.unwrap_or(from), row_over),
+        };
+        begun
+            .into_iter()
+            .map(|from| {
+                let (until, over) = window(from);
+                Window { from, until, state: if over { State::Complete } else { State::InProgress } }
+            })
+            .collect()
+    }
+
     /// The question as of `now`: its cohorts, and the plan that counts them.
     ///
     /// # Errors
@@ -300,7 +320,6 @@ struct Asked {
 impl Question {
     fn new(query: Query, now: DateTime<Utc>, current: Period, periods: Vec<Period>) -> Self {
         let mut plan = Plan::new();
-        let cols = i64::from(query.cols());
         let mut cohorts = Vec::with_capacity(periods.len());
         let (mut complete, mut rest) = (Vec::new(), Vec::new());
         // Each period is come back to by many cohorts: its set is built once.
@@ -308,31 +327,18 @@ impl Question {
         for period in periods {
             let who = plan.add(&query.cohort.at(period));
             let size = plan.count(who);
-            let window: Vec<Period> = (0..cols).map_while(|k| period.shift(k).ok().filter(|p| *p <= current)).collect();
-            let returned: Vec<NodeId> = window
+            let windows = query.windows(period, current);
+            let returned: Vec<NodeId> = windows
                 .iter()
-                .map(|p| {
-                    let back = *returning.entry(*p).or_insert_with(|| plan.add(&query.returning.at(*p)));
+                .map(|window| {
+                    let back =
+                        *returning.entry(window.from).or_insert_with(|| plan.add(&query.returning.at(window.from)));
                     plan.and([who, back])
                 })
                 .collect();
-            let nodes = match query.measure {
-                Measure::On => returned,
-                Measure::OnOrAfter => suffix_unions(&mut plan, returned),
-            };
-            // "On or after" is over when the whole window is: until then each of its cells may still rise.
-            let window_over = period.shift(cols - 1).is_ok_and(|last| last < current);
-            let cells: Vec<_> = window
-                .into_iter()
-                .zip(nodes)
-                .map(|(back, node)| {
-                    let over = match query.measure {
-                        Measure::On => back < current,
-                        Measure::OnOrAfter => window_over,
-                    };
-                    (back, if over { State::Complete } else { State::InProgress }, plan.count(node))
-                })
-                .collect();
+            let nodes = suffix_unions(&mut plan, &windows, returned);
+            let cells: Vec<_> =
+                windows.iter().zip(nodes).map(|(window, node)| (window.from, window.state, plan.count(node))).collect();
             let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete);
             if is_complete {
                 complete.push(who)
@@ -394,13 +400,27 @@ impl Question {
     }
 }
 
-/// The union of each node with all that follow it.
-fn suffix_unions(plan: &mut Plan, nodes: Vec<NodeId>) -> Vec<NodeId> {
+/// For each window the union of the nodes of its periods, given one node for each `from`. Windows of more than one
+/// period end together, so each is its own first period and the window behind it.
+fn suffix_unions(plan: &mut Plan, windows: &[Window], nodes: Vec<NodeId>) -> Vec<NodeId> {
     let mut unions = nodes;
     for k in (0..unions.len().saturating_sub(1)).rev() {
-        unions[k] = plan.or([unions[k], unions[k + 1]]);
+        if windows[k].until > windows[k].from {
+            unions[k] = plan.or([unions[k], unions[k + 1]]);
+        }
     }
     unions
+}
+
+/// The periods in which coming back counts for one cell, both ends included, and whether that can still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The period of the cell.
+    pub from: Period,
+    /// The last period that counts and has begun: `from` again, or for *on or after* that of the last column.
+    pub until: Period,
+    /// Whether all of it is over.
+    pub state: State,
 }
 
 /// Whether a number can still change. A cell that has not begun is no cell at all.

@@ -122,6 +122,12 @@ struct ErrorPage<'a> {
     form: Option<String>,
 }
 
+/// The page whose form can mend the query of a request.
+fn form_for(request: &HttpRequest) -> String {
+    let page = if request.path().starts_with("/people") { "/people" } else { "/retention" };
+    format!("{page}?{}", request.query_string())
+}
+
 /// The response of a result; an error becomes JSON on `.json` routes and probes, and a page elsewhere.
 pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
     let error = match result {
@@ -152,7 +158,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         return response.json(body);
     }
     let (headline, advice) = error.words();
-    let form = (!problems.is_empty()).then(|| format!("/retention?{}", request.query_string()));
+    let form = (!problems.is_empty()).then(|| form_for(request));
     let said = match &error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
         other => other.to_string(),

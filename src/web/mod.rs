@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::tracker::Tracker;
 use error::{WebError, answer};
 use pages::retention::Dress;
-use pages::{event, events, health, home, retention};
+use pages::{event, events, health, home, people, retention, user};
 
 /// Nothing but our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -145,6 +145,11 @@ fn routes(config: &mut ServiceConfig) {
     read("/events", reading().to(events::page));
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
+    read("/people", reading().to(people::page));
+    read("/people.csv", reading().to(people::file));
+    read("/users", reading().to(user::find));
+    read("/users/{id}.json", reading().to(user::json));
+    read("/users/{id}", reading().to(user::page));
     read("/healthz", reading().to(health::alive));
     read("/readyz", reading().to(health::ready));
     read("/static/{name}", reading().to(assets::by_name));

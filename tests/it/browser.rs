@@ -157,13 +157,13 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     browser.is_quiet().await;
 
     // A cell, as the eye and as a screen reader have it.
-    let cell = driver.find(By::Css(".cohorts tbody tr:nth-child(3) td[aria-label]")).await.unwrap();
+    let cell = driver.find(By::Css(".cohorts tbody tr:nth-child(3) td > a[aria-label]")).await.unwrap();
     let said = cell.attr("aria-label").await.unwrap().unwrap();
     let shown = cell.text().await.unwrap();
     assert!(said.contains(&shown) && said.ends_with("in the week 16 – 22 Nov 2026 (W47), complete"), "{said}");
 
     driver.action_chain().move_to_element_center(&cell).perform().await.unwrap();
-    let tip = "return getComputedStyle(document.querySelector('.cohorts td:hover'), '::after').content";
+    let tip = "return getComputedStyle(document.querySelector('.cohorts a:hover'), '::after').content";
     assert_eq!(browser.js(tip).await, format!("\"{said}\""));
     browser.picture("tooltip.png").await;
 
@@ -209,6 +209,12 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
         format!("/events/{long}"),
         "/events/%3Cscript%3Ealert(1)%3C%2Fscript%3E".to_owned(),
         "/events/actve".to_owned(),
+        "/people?cohort=signup&returning=active&by=day&at=2026-11-20&k=2&who=lost".to_owned(),
+        format!("/people?set={long}@2026-11%20|%20active@2026-11"),
+        "/people".to_owned(),
+        format!("/people?set=({long}"),
+        "/users/1".to_owned(),
+        "/users/x".to_owned(),
     ];
     for (i, path) in paths.iter().enumerate() {
         driver.goto(format!("http://{address}{path}")).await.unwrap();
@@ -216,6 +222,11 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
             browser.size(width, 900).await;
             assert_eq!(browser.js(SIDEWAYS).await, 0, "{path} scrolls sideways at {width}");
             browser.picture(&format!("page{i}-{width}.png")).await;
+        }
+        if std::env::var_os("COHORTIST_SHOTS").is_some() {
+            browser.dark().await;
+            browser.picture(&format!("page{i}-dark.png")).await;
+            browser.cdp("Emulation.setEmulatedMedia", serde_json::json!({ "features": [] })).await;
         }
         let said = browser.console(driver.handle.clone()).await;
         let said: Vec<_> = said.iter().filter(|line| !line.contains("status of 40")).collect();
@@ -246,13 +257,17 @@ async fn the_keyboard_is_enough() {
     let driver = &browser.driver;
     driver.goto(format!("http://{address}/retention")).await.unwrap();
     let body = driver.find(By::Css("body")).await.unwrap();
-    // Skip link, brand, two page links, then the first field.
+    // Skip link, brand, page links, search, then the first field.
     body.send_keys(Key::Tab.value().to_string()).await.unwrap();
     assert_eq!(browser.js("return document.activeElement.className").await, "skip");
-    for _ in 0..4 {
-        driver.active_element().await.unwrap().send_keys(Key::Tab.value().to_string()).await.unwrap();
+    let mut first = driver.active_element().await.unwrap();
+    for _ in 0..9 {
+        if first.attr("id").await.unwrap().as_deref() == Some("cohort") {
+            break;
+        }
+        first.send_keys(Key::Tab.value().to_string()).await.unwrap();
+        first = driver.active_element().await.unwrap();
     }
-    let first = driver.active_element().await.unwrap();
     assert_eq!(first.attr("id").await.unwrap().as_deref(), Some("cohort"));
     let outline = browser.js("return getComputedStyle(document.activeElement).outlineStyle").await;
     assert_eq!(outline, "solid");
@@ -266,6 +281,60 @@ async fn the_keyboard_is_enough() {
     let browser = Browser::start().await;
     browser.driver.goto(format!("http://{address}/")).await.unwrap();
     assert_eq!(browser.text("h1").await, "Nothing recorded yet");
+    browser.is_quiet().await;
+    browser.end().await;
+}
+
+const FOCUS: &str = "return document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_opens_its_people() {
+    let address = tokio::task::spawn_blocking(|| serve(product(20, 160))).await.unwrap();
+    let browser = Browser::start().await;
+    let driver = &browser.driver;
+    driver
+        .goto(format!("http://{address}/retention?cohort=signup&returning=active&by=day&rows=5&cols=4"))
+        .await
+        .unwrap();
+    // One stop for Tab, and arrows from there.
+    assert_eq!(browser.js("return document.querySelectorAll('.cohorts a[tabindex=\"0\"]').length").await, 1);
+    let press = async |keys: &[Key]| {
+        for key in keys {
+            driver.active_element().await.unwrap().send_keys(key.value().to_string()).await.unwrap();
+        }
+        browser.js(FOCUS).await.as_str().unwrap().to_owned()
+    };
+    browser.js("document.querySelector('.cohorts a').focus()").await;
+    assert!(press(&[Key::Right]).await.ends_with("came back on Mon 23 Nov 2026, still in progress"));
+    assert!(press(&[Key::Down, Key::Down, Key::Right]).await.ends_with("came back on Sun 22 Nov 2026, complete"));
+    assert!(press(&[Key::End]).await.ends_with("on Mon 23 Nov 2026, still in progress"));
+    assert!(press(&[Key::Right, Key::Down]).await.ends_with("on Sun 22 Nov 2026, complete"), "stays at the border");
+    let size = press(&[Key::Home]).await;
+    let said = press(&[Key::Right, Key::Right]).await;
+    assert!(said.ends_with("on Sat 21 Nov 2026, complete"), "{said}");
+    browser.picture("focus.png").await;
+
+    // Enter follows the link; the people are as many as the cell said.
+    driver.active_element().await.unwrap().send_keys(Key::Enter.value().to_string()).await.unwrap();
+    driver.query(By::Id("who")).first().await.unwrap();
+    let number = said.split(' ').next().unwrap();
+    assert!(
+        browser.text("#who").await.starts_with(&format!("{number} of the {size} people who did signup on Fri 20 Nov"))
+    );
+    assert_eq!(driver.find_all(By::Css(".ids a")).await.unwrap().len().to_string(), number);
+    assert_eq!(browser.text(".tabs [aria-current] b").await, number);
+    browser.is_quiet().await;
+
+    // On to those who did not, to one of them, and by the search box to another.
+    driver.find(By::XPath("//nav[@class='tabs']/a[2]")).await.unwrap().click().await.unwrap();
+    driver.query(By::XPath("//h1[contains(., 'did not come back')]")).first().await.unwrap();
+    let id = browser.text(".ids a").await;
+    driver.find(By::Css(".ids a")).await.unwrap().click().await.unwrap();
+    driver.query(By::XPath(format!("//h1[. = 'User {id}']"))).first().await.unwrap();
+    let search = driver.find(By::Css(".find input")).await.unwrap();
+    search.send_keys("1").await.unwrap();
+    search.send_keys(Key::Enter.value().to_string()).await.unwrap();
+    driver.query(By::XPath("//h1[. = 'User 1']")).first().await.unwrap();
     browser.is_quiet().await;
     browser.end().await;
 }

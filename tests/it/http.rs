@@ -15,9 +15,9 @@ use ureq::{Agent, Body};
 use crate::support::web::{empty, name, now, product, serve};
 
 /// One product for all tests that only read.
-static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
+pub static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
 
-fn agent() -> Agent {
+pub fn agent() -> Agent {
     Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into()
 }
 
@@ -44,7 +44,7 @@ pub fn read(url: &str) -> Got {
     Got { status: parts.status.as_u16(), body, response: Response::from_parts(parts, ()) }
 }
 
-fn product_page(path: &str) -> Got {
+pub fn product_page(path: &str) -> Got {
     read(&format!("{}{path}", *PRODUCT))
 }
 
@@ -63,6 +63,16 @@ fn every_route_answers() {
         ("/events/active", 200, "text/html; charset=utf-8"),
         ("/events/active.csv", 200, "text/csv; charset=utf-8; header=present"),
         ("/events/none", 404, "text/html; charset=utf-8"),
+        ("/people", 200, "text/html; charset=utf-8"),
+        ("/people?set=active@2026-11-23", 200, "text/html; charset=utf-8"),
+        ("/people.csv?set=active@2026-11-23", 200, "text/csv; charset=utf-8; header=present"),
+        ("/people.csv", 400, "text/html; charset=utf-8"),
+        ("/users", 200, "text/html; charset=utf-8"),
+        ("/users?id=7", 302, ""),
+        ("/users/7", 200, "text/html; charset=utf-8"),
+        ("/users/seven", 400, "text/html; charset=utf-8"),
+        ("/users/7.json", 200, "application/json"),
+        ("/users/-1.json", 400, "application/json"),
         ("/healthz", 200, "application/json"),
         ("/readyz", 200, "application/json"),
         ("/favicon.ico", 200, "image/svg+xml"),
@@ -109,7 +119,9 @@ fn assets_are_hashed_and_kept_for_ever() {
 
 #[test]
 fn pages_hold_no_inline_script_or_style() {
-    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg", "/events", "/events/active"] {
+    let people = format!("/people?{QUESTION}&at=2026-11-20&k=1");
+    let own = [&people, "/people", "/users/7", "/events", "/events/active"];
+    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg"].iter().chain(&own) {
         let body = product_page(path).body;
         assert!(!body.contains(" style=") && !body.contains("<style"), "{path}");
         assert!(!body.replace("defer></script>", "").contains("</script"), "{path}");
@@ -322,6 +334,27 @@ fn names_pass_unharmed_and_break_nothing() {
         let json: serde_json::Value =
             serde_json::from_str(&read(&format!("{base}/retention.json?{query}")).body).unwrap();
         assert_eq!(json["query"]["cohort"], segment);
+        let in_set = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("set", &format!("{segment}@2026-11-23"))
+            .finish();
+        for people in [format!("/people?{query}&rows=2&at=2026-11-23&k=0&who=returned"), format!("/people?{in_set}")] {
+            let list = read(&format!("{base}{people}"));
+            assert_eq!(list.status, 200, "{event}");
+            assert!(list.body.contains("<a href=\"/users/1\">1</a>"), "{event}: {}", list.body);
+            assert!(!list.body.contains("<script>") && !list.body.contains("<img"), "{event}");
+            // The link to all of them, as it stands on the page.
+            let csv =
+                list.body.split("\"/people.csv?").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
+            let file = read(&format!("{base}/people.csv?{csv}"));
+            assert_eq!((file.status, &*file.body), (200, "user_id\n1\n"), "{event}");
+            assert!(
+                file.header("content-disposition").is_ascii() && !file.header("content-disposition").contains("..")
+            );
+        }
+        // From the page of the user back to everybody who did the same.
+        let user = read(&format!("{base}/users/1")).body;
+        assert!(!user.contains("<script>") && !user.contains("<img"));
+        assert!(user.contains(&format!("href=\"/people?{in_set}\"")), "{event}: {user}");
     }
     let too_long = read(&format!("{base}/retention?cohort={}&returning=x", "e".repeat(10_000)));
     assert_eq!(too_long.status, 400);
@@ -345,6 +378,8 @@ fn every_template_is_rendered() {
     let empty = format!("http://{}", serve(empty()));
     let pages = [
         product_page(&format!("/retention?{QUESTION}")).body,
+        product_page(&format!("/people?{QUESTION}&at=2026-11-20&k=1&who=lost")).body,
+        product_page("/users/7").body,
         product_page("/nowhere").body,
         product_page("/events").body,
         product_page("/events/active").body,
@@ -361,7 +396,9 @@ fn every_template_is_rendered() {
         ("event.html", "<h1 id=\"event\">active"),
         ("events.html", "<h1 id=\"events\">Events"),
         ("no_event.html", "No event is called that"),
+        ("people.html", "class=\"ids\""),
         ("retention.html", "id=\"question\""),
+        ("user.html", "<h1>User 7</h1>"),
         ("welcome.html", "Nothing recorded yet"),
     ];
     for (template, mark) in marks {
@@ -376,7 +413,8 @@ fn every_template_is_rendered() {
 #[test]
 fn a_page_stays_light() {
     let page = product_page("/retention?cohort=signup&returning=active&rows=31&cols=13").body;
-    assert!(page.len() < 60_000, "{} bytes", page.len());
+    // 325 of its numbers are links, with an address and a sentence each; compressed it is a tenth of this.
+    assert!(page.len() < 90_000, "{} bytes", page.len());
     let chart = product_page("/retention.svg?cohort=signup&returning=active&rows=31&cols=13").body;
     assert!(chart.len() < 40_000, "{} bytes", chart.len());
     assert_eq!(product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status, 200);
@@ -422,7 +460,11 @@ impl Store for Away {
 #[test]
 fn a_store_that_is_away_is_said_honestly() {
     let base = format!("http://{}", serve(Tracker::new(Arc::new(Away))));
-    for path in ["/", "/retention", &format!("/retention?{QUESTION}"), &format!("/retention.csv?{QUESTION}")] {
+    let set = "set=active@2026-11-23";
+    let retention = ["", ".csv"].map(|twin| format!("/retention{twin}?{QUESTION}"));
+    let people = ["", ".csv"].map(|twin| format!("/people{twin}?{set}"));
+    let paths = retention.iter().chain(&people).map(String::as_str);
+    for path in paths.chain(["/", "/retention", "/people", "/users/7", "/users?id=x"]) {
         let page = read(&format!("{base}{path}"));
         assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
         assert!(page.body.contains("The store does not answer") && page.body.contains("connection refused"), "{path}");

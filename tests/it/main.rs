@@ -17,6 +17,7 @@ mod embedded;
 mod events;
 mod golden;
 mod http;
+mod people;
 mod pure;
 mod redis_store;
 mod store_contract;

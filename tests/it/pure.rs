@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::bitmap::Tile;
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::people::{Crowd, CrowdError};
 use cohortist::reports::retention::{Measure, Query, QueryError, State};
 use cohortist::reports::stats::wilson;
 use cohortist::sets::{EventName, Key, Prefix, Segment, Segments, Set, parse_set};
@@ -246,6 +247,26 @@ proptest! {
                 }
             }
         }
+        // Whoever stands behind a number is as many as the number says.
+        let (mut sets, mut counts) = (Vec::new(), Vec::new());
+        for row in &table.rows {
+            for (k, cell) in (0..).zip(&row.cells) {
+                let crowd = match Crowd::at(&query, row.period, Some(k), facts.now) {
+                    Ok(crowd) => crowd,
+                    Err(CrowdError::NotBegun { .. }) => {
+                        prop_assert!(cell.is_none() && row.period.shift(i64::from(k)).unwrap() > today);
+                        continue;
+                    }
+                    Err(error) => return Err(TestCaseError::fail(error.to_string())),
+                };
+                let back = crowd.back.unwrap();
+                let retained = cell.map_or(0, |cell| cell.retained);
+                prop_assert!(cell.is_none_or(|cell| cell.state == back.window.state && cell.period == back.window.from));
+                sets.extend([crowd.cohort, back.returned, back.lost]);
+                counts.extend([row.size, retained, row.size - retained]);
+            }
+        }
+        prop_assert_eq!(tracker.counts(&sets).unwrap(), counts);
         prop_assert_eq!(table.entries, everybody.values().sum::<u64>());
         prop_assert_eq!(table.people, everybody.len() as u64);
         for (k, average) in table.averages.iter().enumerate() {

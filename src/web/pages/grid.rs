@@ -1,6 +1,6 @@
 //! The table and its figures, in the words of the page.
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Period};
 use crate::render::{Show, colour, many, thousands, words};
 use crate::reports::figures::{Figures, later_column};
 use crate::reports::retention::{Average, Averaging, Cell, Measure, Row, State, Table};
@@ -109,6 +109,8 @@ pub struct Number {
 /// One cohort's line.
 #[derive(Debug)]
 pub struct Line {
+    /// Its period, as in an address.
+    pub at: Period,
     /// Its period, without the year where narrow places leave that out.
     pub label: String,
     /// The year, where it can be left out.
@@ -143,6 +145,8 @@ pub struct Grid {
     pub unit: String,
     /// `day`
     pub grain: &'static str,
+    /// The address of the people behind its numbers, but for `at` and `k`. Escaped: no sign in it means anything in HTML.
+    pub people: String,
     /// How many columns.
     pub cols: usize,
     /// `Weighted average`
@@ -165,8 +169,8 @@ impl Grid {
         self.means.iter().any(Option::is_some)
     }
 
-    /// The grid of a table.
-    pub fn new(table: &Table, show: Show) -> Self {
+    /// The grid of a table whose question has this query string.
+    pub fn new(table: &Table, show: Show, query: &str) -> Self {
         let grain = table.query.grain;
         let average = match table.query.averaging {
             Averaging::Weighted => "Weighted average",
@@ -190,6 +194,7 @@ impl Grid {
             }
             .to_owned(),
             grain: grain.as_str(),
+            people: format!("people?{query}"),
             cols: table.averages.len(),
             average,
             entries: thousands(table.complete_entries),
@@ -239,6 +244,7 @@ fn line(table: &Table, row: &Row, show: Show) -> Line {
     };
     let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     Line {
+        at: row.period,
         label: label.strip_suffix(&year).unwrap_or(&label).to_owned(),
         year,
         size: thousands(row.size),

@@ -6,7 +6,9 @@ mod form;
 mod grid;
 pub mod health;
 pub mod home;
+pub mod people;
 pub mod retention;
+pub mod user;
 
 use crate::sets::EventName;
 use crate::store::StoreInfo;

@@ -258,7 +258,7 @@ fn report(asked: &Asked, table: &Table) -> Report {
         curve_caption: chart::curve_caption(table),
         sizes: chart::sizes(table),
         grain: asked.grain,
-        grid: Grid::new(table, asked.show),
+        grid: Grid::new(table, asked.show, &asked.short()),
     }
 }
 

@@ -1,0 +1,171 @@
+//! Who stands behind a number of a retention table: the cohort, those of it who came back, and those who did not.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::retention::{Query, QueryError, State, Window};
+use crate::sets::Set;
+
+/// Which people of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Those the cell counts.
+    Returned,
+    /// Those of the cohort whom the cell does not count.
+    Lost,
+    /// All of the cohort.
+    Cohort,
+}
+
+impl Who {
+    /// All of them, in the order of the page.
+    pub const ALL: [Who; 3] = [Who::Returned, Who::Lost, Who::Cohort];
+
+    /// `returned`, `lost` or `cohort`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Who::Returned => "returned",
+            Who::Lost => "lost",
+            Who::Cohort => "cohort",
+        }
+    }
+}
+
+impl FromStr for Who {
+    type Err = QueryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Who::ALL.into_iter().find(|who| who.as_str() == text);
+        known.ok_or_else(|| QueryError::Word { given: text.to_owned(), known: &["returned", "lost", "cohort"] })
+    }
+}
+
+/// Why a table has no such cell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CrowdError {
+    /// A period of another length than the table's.
+    #[error("{given} is a {}, and the cohorts are {}: name the {wanted}", given.grain(), wanted.adjective())]
+    Grain {
+        /// The period given.
+        given: Period,
+        /// The table's grain.
+        wanted: Grain,
+    },
+    /// A cohort of the future.
+    #[error("{given} has not begun: the running {} is {current}", given.grain())]
+    Future {
+        /// The period given.
+        given: Period,
+        /// The running period.
+        current: Period,
+    },
+    /// A column that the table does not have.
+    #[error("column {column} is not in the table: it has 0 to {}", cols.saturating_sub(1))]
+    Column {
+        /// The column given.
+        column: u32,
+        /// How many there are.
+        cols: u32,
+    },
+    /// A cell of the future.
+    #[error("{} {column} of the cohort {cohort} has not begun", cohort.grain())]
+    NotBegun {
+        /// The column given.
+        column: u32,
+        /// The cohort.
+        cohort: Period,
+    },
+    /// A moment outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+}
+
+impl CrowdError {
+    /// Whether it is about the column, and not about the cohort.
+    pub const fn is_column(&self) -> bool {
+        matches!(self, CrowdError::Column { .. } | CrowdError::NotBegun { .. })
+    }
+}
+
+/// A cohort as a set, and who of it came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowd {
+    /// When its people did the starting event.
+    pub period: Period,
+    /// Whether more people can still join it.
+    pub state: State,
+    /// The people.
+    pub cohort: Set,
+    /// Those who came back and those who did not, when a column was named.
+    pub back: Option<Back>,
+}
+
+/// Both sides of a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Back {
+    /// The cell's column.
+    pub column: u32,
+    /// When coming back counts.
+    pub window: Window,
+    /// Those who came back.
+    pub returned: Set,
+    /// Those who did not.
+    pub lost: Set,
+}
+
+impl Crowd {
+    /// The people of a cohort, and of the cell in its `column`, as of `now`. The counts of these sets are the numbers
+    /// of the [table](crate::reports::retention::Table) of the same query.
+    ///
+    /// ```
+    /// use cohortist::{calendar::{Grain, parse_moment}, reports::{people::Crowd, retention::Query}, sets::{Segments, parse_set}};
+    /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
+    /// let now = parse_moment("2026-11-23")?;
+    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), now)?;
+    /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
+    /// assert_eq!(crowd.back.unwrap().returned, expected);
+    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), now).is_err(), "that is tomorrow");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the table has no such cohort or cell, or it has not begun.
+    pub fn at(query: &Query, period: Period, column: Option<u32>, now: DateTime<Utc>) -> Result<Self, CrowdError> {
+        let current = Period::containing(query.grain, now)?;
+        if period.grain() != query.grain {
+            return Err(CrowdError::Grain { given: period, wanted: query.grain });
+        }
+        if period > current {
+            return Err(CrowdError::Future { given: period, current });
+        }
+        let cohort = query.cohort.at(period);
+        let back = column.map(|column| {
+            if column >= query.cols() {
+                return Err(CrowdError::Column { column, cols: query.cols() });
+            }
+            let windows = query.windows(period, current);
+            let not_begun = CrowdError::NotBegun { column, cohort: period };
+            let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
+            let mut periods: Vec<Set> = windows
+                .iter()
+                .filter(|w| (window.from..=window.until).contains(&w.from))
+                .map(|w| query.returning.at(w.from))
+                .collect();
+            let did = if periods.len() == 1 { periods.remove(0) } else { Set::Or(periods) };
+            Ok(Back { column, window, returned: cohort.clone() & did.clone(), lost: cohort.clone() - did })
+        });
+        let state = if period < current { State::Complete } else { State::InProgress };
+        Ok(Crowd { period, state, cohort, back: back.transpose()? })
+    }
+
+    /// The set of some of them. `None` for those who came back or not when no column was named.
+    pub fn set(&self, who: Who) -> Option<&Set> {
+        match who {
+            Who::Cohort => Some(&self.cohort),
+            Who::Returned => self.back.as_ref().map(|back| &back.returned),
+            Who::Lost => self.back.as_ref().map(|back| &back.lost),
+        }
+    }
+}
