@@ -152,14 +152,11 @@ fn report(history: &History) -> Report {
         Year {
             name: seen.event.to_string(),
             strip: strip::svg(since, until, &seen.days, &format!("{days}; which ones is listed below it")),
-            facts: [
-                Some(days),
-                seen.first.map(|p| format!("first {}", day(p))),
-                seen.last.map(|p| format!("last {}", day(p))),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
+            facts: match (seen.first, seen.last) {
+                (Some(first), Some(last)) if first == last => vec![days, format!("only {}", day(first))],
+                (Some(first), Some(last)) => vec![days, format!("first {}", day(first)), format!("last {}", day(last))],
+                _ => vec![days],
+            },
             months: strip::words(&seen.days).into_iter().rev().collect(),
         }
     });
