@@ -331,7 +331,7 @@ async fn a_number_opens_its_people() {
     let id = browser.text(".ids a").await;
     driver.find(By::Css(".ids a")).await.unwrap().click().await.unwrap();
     driver.query(By::XPath(format!("//h1[. = 'User {id}']"))).first().await.unwrap();
-    let search = driver.find(By::Css(".find input")).await.unwrap();
+    let search = driver.find(By::Css(".seek input")).await.unwrap();
     search.send_keys("1").await.unwrap();
     search.send_keys(Key::Enter.value().to_string()).await.unwrap();
     driver.query(By::XPath("//h1[. = 'User 1']")).first().await.unwrap();
