@@ -161,3 +161,38 @@ fn redis_away_is_said_within_three_seconds_and_forgiven_at_once() {
     let (status, _, body, _) = answer(query);
     assert!(status == 200 && body.contains("100.0%"), "the next request after it was started again: {status} {body}");
 }
+
+#[test]
+fn tls_and_a_password_protect_the_way_to_redis() {
+    let certificate = |name: &str| format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    // A free port: asked for, given back, and taken again by Redis.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let (cert, key) = (certificate("server.crt"), certificate("server.key"));
+    let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let tls = [&tls[..], &["--tls-ca-cert-file", &cert, "--requirepass", "s3cret", "--bind", "127.0.0.1"]].concat();
+    let server = RedisServer::start_with(&tls);
+    let shop = Shop::new();
+    let run = |url: &str, trusted: &str, args: &[&str]| {
+        let mut command = shop.command(&[&["--store", url], args].concat());
+        let output = command.env("SSL_CERT_FILE", certificate(trusted)).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let url = format!("rediss://:s3cret@localhost:{port}/2");
+    let (code, _, err) = run(&url, "ca.crt", &["mark", "active", "1", "5"]);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, out, err) = run(&url, "ca.crt", &["people", "active@2026-11"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "1\n5\n", ""));
+    // It went to database 2, and nowhere else.
+    let mut connection = server.connection();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    assert_eq!(keys, [""; 0]);
+    redis::cmd("SELECT").arg(2).exec(&mut connection).unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("trackist_active_*").query(&mut connection).unwrap();
+    assert_eq!(keys.len(), 3);
+    // A certificate nobody vouches for, and a wrong password: refused, and no secret repeated.
+    for (url, trusted) in [(url.as_str(), "server.key"), (&format!("rediss://:wr0ng@localhost:{port}/2"), "ca.crt")] {
+        let (code, out, err) = run(url, trusted, &["count", "active@2026-11"]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.starts_with("error: ") && !err.contains("s3cret") && !err.contains("wr0ng"), "{err}");
+    }
+}

@@ -22,3 +22,4 @@ mod pure;
 mod redis_store;
 mod store_contract;
 mod support;
+mod tracker;
