@@ -1,8 +1,9 @@
 //! `cohortist count`.
 
+use crate::cli::names;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
-use crate::sets::{Segments, Set, parse_set};
+use crate::sets::{EventName, Segments, Set, parse_set};
 
 /// How sets are written, for the help of all commands that take one.
 pub(super) const EXAMPLES: &str = "\
@@ -55,6 +56,10 @@ impl Config {
                 _ => out.line(format_args!("{count}\t{text}"))?,
             }
         }
-        Ok(out.finish()?)
+        out.finish()?;
+        // A 0 may be a slip in a name: said, so that it does not pass for an answer.
+        let empty = counts.iter().zip(&self.sets).filter(|(count, _)| **count == 0);
+        let names: Vec<&EventName> = empty.flat_map(|(_, (_, set))| set.keys()).map(|key| key.event()).collect();
+        names::note_never_recorded(&tracker, names)
     }
 }

@@ -9,14 +9,22 @@ pub fn event(text: &str) -> Result<EventName, Usage> {
     EventName::new(text).map_err(|error| Usage(error.to_string()))
 }
 
-/// Says on stderr which names of the segments stand for nothing at all, and which were perhaps meant.
-pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
-    let unknown = tracker.never_recorded(segments.iter().flat_map(|segment| segment.names()))?;
+/// Says on stderr which names stand for nothing at all, and which were perhaps meant.
+pub fn note_never_recorded<'a>(
+    tracker: &Tracker,
+    names: impl IntoIterator<Item = &'a EventName>,
+) -> anyhow::Result<()> {
+    let unknown = tracker.never_recorded(names)?;
     if !unknown.is_empty() {
         let known = tracker.events("")?;
         unknown.iter().for_each(|name| say!("note: nothing was ever recorded for `{name}`{}", hint(name, &known)));
     }
     Ok(())
+}
+
+/// The same for the names in segments.
+pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
+    note_never_recorded(tracker, segments.iter().flat_map(|segment| segment.names()))
 }
 
 /// Says on stderr which names are only recorded without dates, where a dated bitmap was asked for: `plan:pro` for

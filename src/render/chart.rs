@@ -296,7 +296,7 @@ fn curve_layers(table: &Table) -> String {
         }
     };
     out.push_str(&CURVE.layer("single", " stroke-linejoin=\"round\"", reach, lines(solid, 0.2)));
-    out.push_str(&CURVE.layer("single running", " stroke-dasharray=\"5 5\"", reach, lines(dashed, 0.35)));
+    out.push_str(&CURVE.layer("single running", " stroke-dasharray=\"5 5\"", reach, lines(dashed, 0.22)));
 
     out.push_str(&CURVE.layer("band", "", reach, |plane| {
         stretches(table.averages.iter().map(|a| (*a)?.interval)).into_iter().filter(|s| s.len() > 1).try_for_each(
