@@ -50,49 +50,39 @@ impl From<crate::Error> for WebError {
 }
 
 impl WebError {
-    /// The status it is answered with.
-    pub fn status(&self) -> StatusCode {
+    /// The status it is answered with, a headline, and what the reader can do.
+    fn told(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            WebError::Query(_) | WebError::Address(_) => StatusCode::BAD_REQUEST,
-            WebError::NotFound => StatusCode::NOT_FOUND,
-            WebError::Method => StatusCode::METHOD_NOT_ALLOWED,
-            WebError::Store(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Locked(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
+            WebError::Query(_) => {
+                (StatusCode::BAD_REQUEST, "That question does not work yet", "Mend what is named below and ask again.")
             }
-            WebError::Store(
-                StoreError::Open { .. }
-                | StoreError::Write { .. }
-                | StoreError::Unsynced { .. }
-                | StoreError::Damaged { .. }
-                | StoreError::NotAStore { .. }
-                | StoreError::Missing(_)
-                | StoreError::Url(_),
-            )
-            | WebError::Render(_)
-            | WebError::BrokenOff => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// A headline, and what the reader can do.
-    fn words(&self) -> (&'static str, &'static str) {
-        match self {
-            WebError::Query(_) => ("That question does not work yet", "Mend what is named below and ask again."),
-            WebError::Address(_) => {
-                ("That address does not work", "Mend what is named below, or follow a link instead.")
-            }
-            WebError::NotFound => ("There is no page here", "The address may be mistyped, or from another version."),
-            WebError::Method => ("This address can only be read", "Open it with GET."),
+            WebError::Address(_) => (
+                StatusCode::BAD_REQUEST,
+                "That address does not work",
+                "Mend what is named below, or follow a link instead.",
+            ),
+            WebError::NotFound => (
+                StatusCode::NOT_FOUND,
+                "There is no page here",
+                "The address may be mistyped, or from another version.",
+            ),
+            WebError::Method => (StatusCode::METHOD_NOT_ALLOWED, "This address can only be read", "Open it with GET."),
             WebError::Store(StoreError::Unreachable { .. }) => (
+                StatusCode::SERVICE_UNAVAILABLE,
                 "The store does not answer",
                 "The numbers are there; cohortist cannot reach them just now. It tries anew with every request, so \
                  load this page again once the store is back: nothing needs a restart.",
             ),
-            WebError::Store(StoreError::Refused { .. }) => {
-                ("The store refuses", "It answers, but not this question. Its own words are below.")
-            }
-            WebError::Store(StoreError::Locked(_)) => {
-                ("The store is in use", "Another process has it open. End that one, or wait for it.")
-            }
+            WebError::Store(StoreError::Refused { .. }) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The store refuses",
+                "It answers, but not this question. Its own words are below.",
+            ),
+            WebError::Store(StoreError::Locked(_)) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The store is in use",
+                "Another process has it open. End that one, or wait for it.",
+            ),
             WebError::Store(
                 StoreError::Open { .. }
                 | StoreError::Write { .. }
@@ -101,10 +91,16 @@ impl WebError {
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
                 | StoreError::Url(_),
-            ) => ("The store cannot be read", "What it said is below, and in the server's log."),
-            WebError::Render(_) | WebError::BrokenOff => {
-                ("Something broke", "This is a fault of cohortist. The server's log says more.")
-            }
+            ) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The store cannot be read",
+                "What it said is below, and in the server's log.",
+            ),
+            WebError::Render(_) | WebError::BrokenOff => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something broke",
+                "This is a fault of cohortist. The server's log says more.",
+            ),
         }
     }
 }
@@ -134,7 +130,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         Ok(response) => return response,
         Err(error) => error,
     };
-    let status = error.status();
+    let (status, headline, advice) = error.told();
     if status.is_server_error() {
         tracing::error!(path = request.path(), status = status.as_u16(), "{error}");
     }
@@ -157,7 +153,6 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         let body = json!({ "error": { "status": status.as_u16(), "message": error.to_string(), "fields": fields } });
         return response.json(body);
     }
-    let (headline, advice) = error.words();
     let form = (!problems.is_empty()).then(|| form_for(request));
     let said = match &error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
