@@ -17,8 +17,10 @@ fn store(server: &RedisServer) -> Arc<dyn Store> {
     open(&server.url(), &Options::default()).unwrap()
 }
 
+/// With time to spare: the contract is about answers, and a busy machine takes long over half a gigabyte.
 fn on(server: RedisServer) -> Opened {
-    (store(&server), Box::new(server))
+    let options = Options { timeout: Duration::from_secs(30), ..Options::default() };
+    (open(&server.url(), &options).unwrap(), Box::new(server))
 }
 
 contract!(redis_server, || crate::redis_store::on(crate::redis_store::RedisServer::start()));
