@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cli::output::{Usage, say};
-use crate::store::{self, Options, Store, StoreError};
+use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::Tracker;
 
 /// The store when none is named.
@@ -13,8 +13,6 @@ pub const DEFAULT_STORE: &str = "./cohortist.db";
 
 /// How long a command waits for another one that has the store.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
-
-const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"];
 
 /// A store as named on the command line.
 pub struct StoreConfig {
@@ -24,16 +22,8 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     pub fn new(text: String, options: Options) -> Result<Self, Usage> {
-        let config = StoreConfig { text, options };
-        match config.text.split_once(':') {
-            Some(("memory", "")) => Ok(config),
-            Some((scheme, rest)) if rest.starts_with("//") && SCHEMES.contains(&scheme) => Ok(config),
-            // `redis:localhost` and `http://…` are slips; `C:\data` and `./a:b` are paths.
-            Some((scheme, rest)) if rest.starts_with("//") || scheme == "memory" || SCHEMES.contains(&scheme) => {
-                Err(Usage(StoreError::Url(config.shown()).to_string()))
-            }
-            _ => Ok(config),
-        }
+        Place::parse(&text).map_err(|error| Usage(error.to_string()))?;
+        Ok(StoreConfig { text, options })
     }
 
     /// The store's name, fit to be printed.
@@ -46,7 +36,10 @@ impl StoreConfig {
     }
 
     fn path(&self) -> Option<&Path> {
-        (self.text != "memory:" && !self.text.contains("://")).then(|| Path::new(&self.text))
+        match Place::parse(&self.text) {
+            Ok(Place::Directory(path)) => Some(path),
+            _ => None,
+        }
     }
 
     /// Opens it to write: a new path store is made without a word.
@@ -105,7 +98,9 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused_with_the_list() {
-        for text in ["http://:hunter2@localhost", "redis:localhost", "memory:x", "postgres://x"] {
+        for text in
+            ["http://:hunter2@localhost", "redis:localhost", "localhost:6379", "memory:x", "memory", "postgres://x", ""]
+        {
             let error = StoreConfig::new(text.into(), Options::default()).err().unwrap().to_string();
             assert!(error.contains("redis://host:6379/0") && !error.contains("hunter2"), "{error}");
         }

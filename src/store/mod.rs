@@ -218,17 +218,41 @@ impl fmt::Debug for dyn Store {
 /// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
 /// request tries anew.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-    match scheme {
-        Some("memory") if text == "memory:" => Ok(Arc::new(embedded::EmbeddedStore::in_memory(options))),
-        Some("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys") => {
-            Ok(Arc::new(redis::RedisStore::new(text, options)?))
+    Ok(match Place::parse(text)? {
+        Place::Memory => Arc::new(embedded::EmbeddedStore::in_memory(options)),
+        Place::Redis => Arc::new(redis::RedisStore::new(text, options)?),
+        Place::Directory(path) => Arc::new(embedded::EmbeddedStore::open(path, options)?),
+    })
+}
+
+/// What kind of place the text of `--store` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// `memory:`
+    Memory,
+    /// The URL of a Redis.
+    Redis,
+    /// Any other path.
+    Directory(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    /// Tells the kind. Slips are refused: `redis:localhost`, `http://…`, `localhost:6379`, `memory`; a path of such a name
+    /// is written `./memory`.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`], without any password, when the text names no store.
+    pub fn parse(text: &'a str) -> Result<Self> {
+        const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"];
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(Place::Memory),
+            Some((scheme, rest)) if SCHEMES.contains(&scheme) && rest.starts_with("//") => Ok(Place::Redis),
+            Some((scheme, rest)) if rest.starts_with("//") || scheme == "memory" || SCHEMES.contains(&scheme) => {
+                Err(StoreError::Url(redacted(text)))
+            }
+            _ if text.is_empty() || text == "memory" || is_host_and_port(text) => Err(StoreError::Url(redacted(text))),
+            _ => Ok(Place::Directory(Path::new(text))),
         }
-        // `localhost:6379` and `memory` are slips; a path of that name is written `./memory`.
-        _ if text.is_empty() || text.contains("://") || text == "memory" || is_host_and_port(text) => {
-            Err(StoreError::Url(redacted(text)))
-        }
-        _ => Ok(Arc::new(embedded::EmbeddedStore::open(Path::new(text), options)?)),
     }
 }
 

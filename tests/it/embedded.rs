@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,17 @@ fn crash_child() {
     }
 }
 
+/// A process that performs the history from `from` on until it is killed.
+fn spawn_crash_child(from: u64, path: &Path, stdout: Stdio) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, format!("{from} {}", path.display()))
+        .stdout(stdout)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn kill_9_at_any_moment_loses_nothing_acknowledged_and_adds_nothing() {
     // More rounds: COHORTIST_TEST_KILLS=1000 cargo test --test it kill_9
@@ -129,13 +140,7 @@ fn kill_9_at_any_moment_loses_nothing_acknowledged_and_adds_nothing() {
     let (mut done, mut history) = (0_u64, History::default());
     let mut at_work = 0;
     for round in 0..rounds {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{done} {}", path.display()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_crash_child(done, &path, Stdio::piped());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = None;
         let ends = (round * 7919) % 400 + 1;
@@ -175,13 +180,7 @@ fn kill_9_while_a_store_is_made_leaves_a_path_that_can_be_opened() {
     for round in 0..60_u64 {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("0 {}", path.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_crash_child(0, &path, Stdio::null());
         let patience = Instant::now() + Duration::from_secs(60);
         while !path.exists() {
             assert!(Instant::now() < patience);
