@@ -5,7 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/it \
     && echo '//! Stand-in.' > src/lib.rs && echo 'fn main() {}' > src/main.rs \
-    && touch benches/retention.rs tests/it/main.rs \
+    && touch benches/retention.rs benches/pages.rs benches/import.rs tests/it/main.rs \
     && cargo build --release --locked --bin cohortist \
     && rm -rf src
 COPY src src
@@ -26,8 +26,8 @@ COPY --from=build /src/target/release/cohortist /usr/local/bin/cohortist
 USER cohortist
 WORKDIR /data
 VOLUME /data
-ENV COHORTIST_STORE=/data/cohortist.db \
-    COHORTIST_LISTEN=0.0.0.0:8080
+# The store is ./cohortist.db, here /data/cohortist.db, unless COHORTIST_STORE or a /data/cohortist.toml names others.
+ENV COHORTIST_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=15s --timeout=3s --start-period=5s CMD ["curl", "-fsS", "http://127.0.0.1:8080/healthz"]
 ENTRYPOINT ["cohortist"]

@@ -35,6 +35,7 @@
 //! | [`calendar`] | periods: parse, print, shift, bounds; pure | |
 //! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar |
 //! | [`bitmap`] | tiles of bits and the evaluation of plans over them; pure | sets |
+//! | [`ingest`] | lines of CSV and NDJSON → marks; pure | sets, calendar |
 //! | [`store`] | `Store` and what implements it: embedded, Redis | sets, bitmap |
 //! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports |
@@ -51,6 +52,7 @@ pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod ingest;
 pub mod render;
 pub mod reports;
 pub mod sets;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::CalendarError;
-use crate::reports::retention::{Query, Table};
+use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
-use crate::sets::{EventName, Key, Plan, Set, UserId, When};
-use crate::store::{Mark, Store, StoreError, StoreInfo};
+use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
+use crate::store::{Mark, Saved, Store, StoreError, StoreInfo};
 
-/// How long a list of event names is used before it is read again.
-const NAMES_FRESH_FOR: Duration = Duration::from_secs(5);
+/// How long a list of the keys is used before it is read again.
+const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// How long it is believed that an event was never recorded.
 const UNKNOWN_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub enum Error {
     Calendar(#[from] CalendarError),
     /// A retention query that cannot be answered.
     #[error(transparent)]
-    Query(#[from] crate::reports::retention::QueryError),
+    Query(#[from] QueryError),
 }
 
 /// A result of the library.
@@ -64,24 +64,35 @@ pub struct Extent {
 pub struct Tracker {
     store: Arc<dyn Store>,
     extent: Extent,
-    names: Arc<Mutex<Option<Listing>>>,
+    list: Arc<Mutex<Option<Listing>>>,
+    segments: Arc<Segments>,
 }
 
-/// Event names, sorted, and the last date each was recorded on; none for those that are only known without dates.
-type Names = Arc<[(EventName, Option<NaiveDate>)]>;
-
-/// What came of reading the names, and when.
+/// What came of listing the keys, and when.
 #[derive(Debug)]
 struct Listing {
     began: Instant,
     ended: Instant,
-    names: Result<Names, StoreError>,
+    /// The store's [`keys_version`](Store::keys_version) before it began.
+    version: Option<u64>,
+    keys: Result<Arc<Catalogue>, StoreError>,
 }
 
 impl Tracker {
     /// A tracker that marks days, weeks and months.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Tracker { store, extent: Extent::default(), names: Arc::default() }
+        Tracker { store, extent: Extent::default(), list: Arc::default(), segments: Arc::default() }
+    }
+
+    /// The same tracker with saved segments: names that [`retention`](Self::retention) takes for their expression.
+    pub fn with_segments(mut self, segments: Segments) -> Self {
+        self.segments = Arc::new(segments);
+        self
+    }
+
+    /// The saved segments; none unless [`with_segments`](Self::with_segments) gave any.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// The same tracker with other defaults for [`mark`](Self::mark) and [`unmark`](Self::unmark).
@@ -206,8 +217,9 @@ impl Tracker {
     /// # Errors
     /// When they could not all be listed.
     pub fn events(&self, starting_with: &str) -> Result<Vec<EventName>> {
-        let list = self.listing(NAMES_FRESH_FOR)?;
-        Ok(list.iter().map(|(name, _)| name).filter(|n| n.as_str().starts_with(starting_with)).cloned().collect())
+        let list = self.listing(LIST_FRESH_FOR)?;
+        let names = list.events().map(|known| &known.event);
+        Ok(names.filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
     }
 
     /// Those of the names that have no bitmap at all, each once, in order. An event that is news to
@@ -222,10 +234,10 @@ impl Tracker {
                 unknown.push(name);
             }
         }
-        for fresh_for in [NAMES_FRESH_FOR, UNKNOWN_FRESH_FOR] {
+        for fresh_for in [LIST_FRESH_FOR, UNKNOWN_FRESH_FOR] {
             if !unknown.is_empty() {
                 let list = self.listing(fresh_for)?;
-                unknown.retain(|name| list.binary_search_by_key(name, |(known, _)| known).is_err());
+                unknown.retain(|name| list.event(name).is_none());
             }
         }
         Ok(unknown)
@@ -236,8 +248,7 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn is_undated(&self, event: &EventName) -> Result<bool> {
-        let list = self.listing(NAMES_FRESH_FOR)?;
-        Ok(list.binary_search_by_key(&event, |(known, _)| known).is_ok_and(|at| list[at].1.is_none()))
+        Ok(self.listing(LIST_FRESH_FOR)?.event(event).is_some_and(|known| known.last.is_none()))
     }
 
     /// The last date an event was recorded on, by its bitmaps; `None` when it never was, or only without dates.
@@ -245,41 +256,51 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn last_recorded(&self, event: &EventName) -> Result<Option<NaiveDate>> {
-        let list = self.listing(NAMES_FRESH_FOR)?;
-        Ok(list.binary_search_by_key(&event, |(known, _)| known).ok().and_then(|at| list[at].1))
+        Ok(self.listing(LIST_FRESH_FOR)?.event(event).and_then(|known| known.last))
     }
 
-    /// All names and whether they have dates, read at most `fresh_for` ago. Whoever asks while the store is being read
-    /// gets what comes of it, also when that is an error: a store that hangs holds up all of them once, and not one
-    /// after the other.
-    fn listing(&self, fresh_for: Duration) -> Result<Names> {
+    /// Every bitmap there is, by event. Read from the store at most every few seconds, unless the store can tell that
+    /// nothing came or went: then it is as of now, at no cost. A new bitmap may take that long to appear, but for the
+    /// first ones of all, which appear at once.
+    ///
+    /// # Errors
+    /// When they could not all be listed.
+    pub fn catalogue(&self) -> Result<Arc<Catalogue>> {
+        self.listing(LIST_FRESH_FOR)
+    }
+
+    /// The bitmaps of one event. When there are none to the knowledge of [`catalogue`](Self::catalogue), they are looked
+    /// for in a list that is a second old at most.
+    ///
+    /// # Errors
+    /// When they could not all be listed.
+    pub fn keys_of(&self, event: &EventName) -> Result<Vec<Key>> {
+        let known = self.listing(LIST_FRESH_FOR)?.of(event).to_vec();
+        if known.is_empty() { Ok(self.listing(UNKNOWN_FRESH_FOR)?.of(event).to_vec()) } else { Ok(known) }
+    }
+
+    /// All keys, read at most `fresh_for` ago. Whoever asks while the store is being read gets what comes of it, also
+    /// when that is an error: a store that hangs holds up all of them once, and not one after the other.
+    fn listing(&self, fresh_for: Duration) -> Result<Arc<Catalogue>> {
         let asked = Instant::now();
-        let mut last = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before they are listed: what comes in meanwhile makes it another one.
+        let version = self.store.keys_version();
         match &*last {
-            Some(Listing { began, names: Ok(names), .. })
-                if !names.is_empty() && (*began >= asked || asked.duration_since(*began) < fresh_for) =>
+            Some(Listing { began, keys: Ok(keys), version: then, .. })
+                if (version.is_some() && version == *then)
+                    || *began >= asked
+                    || (!keys.is_empty() && asked.duration_since(*began) < fresh_for) =>
             {
-                return Ok(Arc::clone(names));
+                return Ok(Arc::clone(keys));
             }
-            Some(Listing { ended, names: Err(error), .. }) if *ended >= asked => return Err(error.clone().into()),
+            Some(Listing { ended, keys: Err(error), .. }) if *ended >= asked => return Err(error.clone().into()),
             _ => {}
         }
         let began = Instant::now();
-        let names = self.store.keys("").map(|keys| {
-            let mut last: BTreeMap<EventName, Option<NaiveDate>> = BTreeMap::new();
-            for key in keys {
-                // The month and the week of a mark begin no later than its day.
-                let date = match key.when() {
-                    When::In(period) => Some(period.start().date_naive()),
-                    When::Ever => None,
-                };
-                let known = last.entry(key.event().clone()).or_default();
-                *known = (*known).max(date);
-            }
-            last.into_iter().collect::<Names>()
-        });
-        *last = Some(Listing { began, ended: Instant::now(), names: names.clone() });
-        Ok(names?)
+        let keys = self.store.keys("").map(|keys| Arc::new(Catalogue::new(keys)));
+        *last = Some(Listing { began, ended: Instant::now(), version, keys: keys.clone() });
+        Ok(keys?)
     }
 
     /// Deletes one bitmap; says whether there was one.
@@ -311,9 +332,44 @@ impl Tracker {
     }
 
     fn forget_keys(&self, keys: &[Key]) -> Result<u64> {
-        let deleted = self.store.delete(keys)?;
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(deleted)
+        let deleted = self.store.delete(keys);
+        self.forget_list();
+        Ok(deleted?)
+    }
+
+    fn forget_list(&self) {
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Saves the members of `set`, as they are now, as the undated bitmap of a new event: the segment `name@ever` from
+    /// then on. Refused, by [`Saved::Taken`], when the event has any bitmap at all, dated or not; and, by
+    /// [`Saved::Nobody`], when there is nobody to save.
+    ///
+    /// ```
+    /// use cohortist::{Tracker, sets::{EventName, Set}, store::{self, Saved}};
+    /// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?);
+    /// let (a, b, both) = (EventName::new("a")?, EventName::new("b")?, EventName::new("both")?);
+    /// for user in 1..5 {
+    ///     tracker.mark_ever(&a, user)?;
+    ///     tracker.mark_ever(&b, user + 2)?;
+    /// }
+    /// let set = Set::ever(&a) & Set::ever(&b);
+    /// assert_eq!(tracker.save_ever(&set, &both)?, Saved::People(2));
+    /// assert_eq!(tracker.save_ever(&set, &both)?, Saved::Taken);
+    /// assert!(tracker.contains(&Set::ever(&both), 3)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it was not saved, as [`Store::save`] has it.
+    pub fn save_ever(&self, set: &Set, name: &EventName) -> Result<Saved> {
+        if self.store.keys(name.as_str())?.iter().any(|key| key.event() == name) {
+            return Ok(Saved::Taken);
+        }
+        let saved = self.store.save(set, &Key::ever(name.clone()));
+        // Also after an error, which may hide that it was made.
+        self.forget_list();
+        Ok(saved?)
     }
 
     /// Deletes temporary keys left behind by interrupted requests; returns how many there were.
@@ -329,14 +385,23 @@ impl Tracker {
     /// # Errors
     /// When the query cannot be answered, or the store could not say.
     pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
-        let question = query.at(now)?;
+        let question = self.question(query, now)?;
         let counts = self.store.count(question.plan())?;
         Ok(question.table(&counts))
     }
 
+    /// A retention query as of `now` with its saved segments written out, to be counted by the store. Its table tells
+    /// the query as it was asked.
+    ///
+    /// # Errors
+    /// When the query cannot be answered.
+    pub fn question(&self, query: &Query, now: DateTime<Utc>) -> Result<Question, QueryError> {
+        Ok(query.expanded(&self.segments).at(now)?.asked_as(query.clone()))
+    }
+
     /// What one user did, as of `now`: which events today, this week, this month and ever, and on which days. Asks only
-    /// the bitmaps there are: one listing and at most two batches. Days before the calendar are looked for in the first
-    /// and the last month whose bitmap holds the user.
+    /// the bitmaps there are: at most two batches, and a [`catalogue`](Self::catalogue). Days before the calendar are
+    /// looked for in the first and the last month whose bitmap holds the user.
     ///
     /// # Errors
     /// When the store could not say.
@@ -345,7 +410,8 @@ impl Tracker {
             let held = self.store.contains(keys, user)?;
             Ok(keys.iter().zip(held).filter(|(_, held)| *held).map(|(key, _)| key.clone()).collect())
         };
-        let question = user::Question::new(self.store.keys("")?, now)?;
+        let keys = self.catalogue()?;
+        let question = user::Question::new(&keys, now)?;
         let mut found = holding(question.keys())?;
         found.extend(holding(&question.then(&found))?);
         Ok(question.history(user, found))
@@ -360,7 +426,7 @@ impl Tracker {
     }
 
     /// The bitmaps that a mark by this tracker sets.
-    fn keys_of(&self, event: &EventName, at: DateTime<Utc>, extent: Extent) -> Result<Vec<Key>> {
+    fn marked(&self, event: &EventName, at: DateTime<Utc>, extent: Extent) -> Result<Vec<Key>> {
         let mut keys: Vec<Key> = Key::of_mark(event, at, extent.hourly)?.collect();
         if extent.ever {
             keys.push(Key::ever(event.clone()));
@@ -436,7 +502,7 @@ impl Batch<'_> {
         extent: Extent,
         value: bool,
     ) -> Result<&mut Self> {
-        let keys = self.tracker.keys_of(event, at, extent)?;
+        let keys = self.tracker.marked(event, at, extent)?;
         self.marks.extend(keys.into_iter().map(|key| Mark { key, user, value }));
         Ok(self)
     }

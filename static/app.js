@@ -45,3 +45,240 @@ for (const body of document.querySelectorAll("table.cohorts > tbody")) {
     to?.focus();
   });
 }
+
+// The row under the pointer or the keyboard lights its cohort in the charts: its line, its bar and its point.
+for (const body of document.querySelectorAll("table.cohorts > tbody")) {
+  const charts = document.querySelectorAll(".charts .chart");
+  const make = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const attribute in attributes) made.setAttribute(attribute, attributes[attribute]);
+    return made;
+  };
+  let lit;
+  const light = (row) => {
+    if (row === lit) return;
+    lit = row;
+    for (const old of document.querySelectorAll(".chart > .lit")) old.remove();
+    const at = row?.dataset.at;
+    if (!at) return;
+    for (const chart of charts) {
+      // Copies, as only what comes last is drawn on top.
+      const top = make("g", { class: "lit" });
+      for (const mark of chart.querySelectorAll(`[data-at="${at}"]`)) {
+        const group = mark.parentNode.cloneNode(false);
+        group.append(mark.cloneNode(true));
+        top.append(group);
+        for (const point of mark.getAttribute("points")?.trim().split(" ") ?? []) {
+          const [cx, cy] = point.split(",");
+          top.append(make("circle", { cx, cy, r: 6 }));
+        }
+      }
+      if (top.firstChild) chart.append(top);
+    }
+  };
+  const focused = () => body.contains(document.activeElement) && document.activeElement.closest("tr");
+  for (const come of ["pointerover", "focusin"]) body.addEventListener(come, (event) => light(event.target.closest("tr")));
+  for (const go of ["pointerleave", "focusout"]) body.addEventListener(go, () => light(focused() || undefined));
+}
+
+// Filters come and go without loading: a filled "+ and" gets an empty one beside it, and × takes a filter away.
+for (const form of document.querySelectorAll("form.ask")) {
+  form.addEventListener("input", ({ target: field }) => {
+    if (!field.matches(".event.more") || !field.value.trim()) return;
+    const cond = field.parentElement;
+    const empty = field.cloneNode();
+    const [, stem, number] = field.id.match(/^(.*?)(\d*)$/);
+    empty.id = stem + (Number(number) + 1);
+    empty.value = "";
+    empty.setAttribute("aria-expanded", "false");
+    for (const said of ["value", "aria-invalid", "aria-describedby", "aria-activedescendant"]) empty.removeAttribute(said);
+    const remove = element("button", { type: "button", className: "remove", ariaLabel: "Remove this filter" }, "×");
+    field.classList.remove("more");
+    field.placeholder = "";
+    cond.prepend("and ");
+    cond.append(remove);
+    const next = cond.cloneNode();
+    next.append(empty);
+    cond.after(" ", next);
+    completes(empty);
+  });
+  form.addEventListener("click", (event) => {
+    const cond = event.target.closest(".remove")?.closest(".cond");
+    if (!cond || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const gone = cond.querySelector(".event");
+    const fields = [...form.elements].filter((field) => field.name === gone.name);
+    const at = fields.indexOf(gone);
+    (fields[at + 1] ?? fields[at - 1] ?? form.querySelector(".event"))?.focus();
+    cond.remove();
+  });
+}
+
+// The name being written at the caret of an expression: where it stands, and what there is of it. Words side by side are
+// one name, as only a quoted name may hold blanks. Nothing behind `@`, a bracket or a finished name.
+function nameAt(text, caret) {
+  let before = "";
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"?|[^&|^!()@"]+|./gsu)) {
+    const blank = !token.trim();
+    const end = index + token.length;
+    if (caret <= end && (caret > index || !index) && (blank || !/^[&|^!()@]$/.test(token))) {
+      if (/[@)"]/.test(before)) return undefined;
+      if (blank) return { start: caret, end: caret, name: "" };
+      if (token[0] === '"') return { start: index, end, name: token.replace(/^"|"$/g, "").replace(/\\(.)/g, "$1") };
+      return { start: index + token.search(/\S/), end: index + token.trimEnd().length, name: token.trim() };
+    }
+    if (index >= caret) break;
+    if (!blank) before = token.at(-1);
+  }
+  return /[@)"]/.test(before) ? undefined : { start: caret, end: caret, name: "" };
+}
+
+// The events that fit what is written: those that begin with it, then those with a word that does, then the others.
+function fitting(events, written) {
+  const words = written.toLowerCase().split(/\s+/).filter(Boolean);
+  const rank = (event) => {
+    const known = `${event.label ?? ""}\n${event.name}`.toLowerCase();
+    if (!words.every((word) => known.includes(word))) return 9;
+    if (known.split("\n").some((text) => text.startsWith(words.join(" ")))) return 0;
+    return known.split(/[^\p{L}\p{N}]+/u).some((word) => word.startsWith(words[0])) ? 1 : 2;
+  };
+  return [0, 1, 2].flatMap((wanted) => events.filter((event) => rank(event) === wanted));
+}
+
+// Fields for an event complete its name: a combobox with one list for the page, filled when first needed.
+const MOST_OFFERED = 50;
+const offers = { shown: [], active: -1 };
+
+function loadEvents() {
+  // Failed, it is tried again when a field gets the focus.
+  offers.loading ||= fetch(fields[0].form.dataset.events)
+    .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer.status)))
+    .then(({ events }) => (offers.events = events))
+    .catch(() => (offers.loading = null))
+    .finally(() => offers.field && showList());
+}
+
+function closeList() {
+  if (!offers.field) return;
+  offers.field.setAttribute("aria-expanded", "false");
+  offers.field.removeAttribute("aria-activedescendant");
+  offers.box.hidden = true;
+  offers.field = undefined;
+}
+
+function activate(index) {
+  const list = offers.box.firstChild;
+  list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
+  offers.active = index;
+  const option = list.children[index];
+  option?.setAttribute("aria-selected", "true");
+  option?.scrollIntoView({ block: "nearest" });
+  if (option) offers.field.setAttribute("aria-activedescendant", option.id);
+  else offers.field.removeAttribute("aria-activedescendant");
+}
+
+function element(name, attributes, ...inside) {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.append(...inside);
+  return made;
+}
+
+function option({ name, label, group, today }, index) {
+  const hidden = (text) => element("span", { className: "sr" }, text);
+  const what = element("span", {}, label ?? name);
+  if (group) what.append(" ", element("small", {}, group));
+  const count = today?.toLocaleString("en-GB") ?? "ever";
+  const unit = today === null ? ": recorded without dates" : ` ${today === 1 ? "person" : "people"} today`;
+  const number = element("b", {}, hidden(", "), count, hidden(unit));
+  return element("li", { id: `offer-${index}`, role: "option", ariaSelected: "false" }, what, number);
+}
+
+function showList() {
+  const { field, box, events, typed } = offers;
+  const at = nameAt(field.value, field.selectionStart);
+  if (!at) return closeList();
+  // A field just opened shows all there is, not the one name that stands in it.
+  const found = fitting(events ?? [], typed ? at.name : "");
+  offers.shown = found.slice(0, MOST_OFFERED);
+  const more = (found.length - offers.shown.length).toLocaleString("en-GB");
+  const [list, status] = box.children;
+  list.replaceChildren(...offers.shown.map(option));
+  list.hidden = !offers.shown.length;
+  status.textContent = !events
+    ? offers.loading ? "Loading events…" : "Could not load: type the name"
+    : !found.length ? "No event has this in its name" : more !== "0" ? `… ${more} more: type on` : "";
+  status.hidden = !status.textContent;
+  box.hidden = false;
+  field.setAttribute("aria-expanded", String(!list.hidden));
+  activate(-1);
+  list.scrollTop = 0;
+  const place = field.getBoundingClientRect();
+  const room = document.documentElement.clientWidth - box.offsetWidth - 8;
+  box.style.left = `${Math.max(8, Math.min(place.left, room)) + scrollX}px`;
+  box.style.top = `${place.bottom + scrollY + 4}px`;
+}
+
+function openList(field, typed) {
+  if (offers.field !== field) closeList();
+  Object.assign(offers, { field, typed });
+  if (offers.loading === undefined) loadEvents();
+  showList();
+}
+
+function choose(index) {
+  const { field, shown } = offers;
+  const { start, end } = nameAt(field.value, field.selectionStart);
+  const { text } = shown[index];
+  const before = field.value.slice(0, start).replace(/([&|^])$/, "$1 ");
+  const after = field.value.slice(end);
+  field.value = before + text + (text.endsWith("@ever") ? after.replace(/^@ever/, "") : after);
+  field.selectionStart = field.selectionEnd = before.length + text.length;
+  closeList();
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+}
+
+function completes(field) {
+  field.removeAttribute("list");
+  const said = { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": "offers" };
+  for (const attribute in said) field.setAttribute(attribute, said[attribute]);
+  field.addEventListener("focus", loadEvents);
+  field.addEventListener("blur", closeList);
+  field.addEventListener("click", () => openList(field, false));
+  // Not when a name was put in from the list.
+  field.addEventListener("input", (event) => event.isTrusted && openList(field, true));
+  field.addEventListener("keydown", (event) => {
+    const { key } = event;
+    const isOpen = offers.field === field;
+    if (event.isComposing || event.ctrlKey || event.metaKey) return;
+    if (key === "ArrowDown" || key === "ArrowUp") {
+      event.preventDefault();
+      if (!isOpen) openList(field, false);
+      const count = offers.field ? offers.shown.length : 0;
+      // One place of the round is the field itself.
+      if (count) activate(((offers.active + (key === "ArrowDown" ? 2 : count + 1)) % (count + 1)) - 1);
+    } else if (isOpen && key === "Escape") {
+      event.preventDefault();
+      closeList();
+    } else if (isOpen && (key === "Enter" || key === "Tab")) {
+      if (offers.active < 0) return closeList();
+      if (key === "Enter") event.preventDefault();
+      choose(offers.active);
+    }
+  });
+}
+
+const fields = document.querySelectorAll("input[list=events]");
+if (fields.length) {
+  const list = element("ul", { id: "offers", role: "listbox", ariaLabel: "Events" });
+  const box = element("div", { className: "offers", hidden: true }, list, element("p", { role: "status" }));
+  // The field keeps the focus.
+  box.addEventListener("mousedown", (event) => event.preventDefault());
+  list.addEventListener("click", (event) => {
+    const chosen = [...list.children].indexOf(event.target.closest("li"));
+    if (chosen >= 0) choose(chosen);
+  });
+  fields[0].form.append(box);
+  fields.forEach(completes);
+  addEventListener("resize", closeList);
+  offers.box = box;
+}

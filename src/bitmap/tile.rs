@@ -150,6 +150,35 @@ impl Tile {
         }
     }
 
+    /// The place of its last user.
+    pub fn last(&self) -> Option<u16> {
+        match self {
+            Tile::Sparse(places) => places.last().copied(),
+            Tile::Dense(dense) => {
+                let found = (0..=u16::MAX).step_by(64).zip(&dense.words).rfind(|(_, word)| **word != 0);
+                // A word that is not 0 has fewer than 64 zeros behind its last bit.
+                found.and_then(|(base, word)| Some(base + 63 - u16::try_from(word.trailing_zeros()).ok()?))
+            }
+        }
+    }
+
+    /// The same users in as little memory as may be: an intersection of dense tiles may have few users left.
+    pub fn compact(&self) -> Tile {
+        match self {
+            Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => Tile::Sparse(self.places()),
+            _ => self.clone(),
+        }
+    }
+
+    fn places(&self) -> Vec<u16> {
+        let mut places = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(0));
+        self.visit(0, |place| {
+            places.push(place);
+            true
+        });
+        places
+    }
+
     /// How many users are in both.
     pub fn and_count(&self, other: &Tile) -> u64 {
         match (self, other) {
@@ -237,14 +266,7 @@ impl Tile {
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Tile::Sparse(places) => places.iter().flat_map(|p| p.to_le_bytes()).collect(),
-            Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => {
-                let mut places = Vec::with_capacity(dense.count as usize);
-                self.visit(0, |place| {
-                    places.push(place);
-                    true
-                });
-                Tile::Sparse(places).to_bytes()
-            }
+            Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => self.compact().to_bytes(),
             Tile::Dense(dense) => dense.words.iter().flat_map(|w| w.to_be_bytes()).collect(),
         }
     }

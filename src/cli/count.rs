@@ -32,20 +32,16 @@ pub struct Config {
 }
 
 /// Reads a set; an error points at its column.
-pub(super) fn set(text: &str) -> Result<Set, Usage> {
-    parse_set(text, &Segments::default()).map_err(|error| Usage::in_text("SET", text, &error))
-}
-
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
-        let sets = args.sets.into_iter().map(|text| set(&text).map(|set| (text, set)));
-        Ok(Config { sets: sets.collect::<Result<_, _>>()? })
-    }
+pub(super) fn set(text: &str, saved: &Segments) -> Result<Set, Usage> {
+    parse_set(text, saved).map_err(|error| Usage::in_text("SET", text, &error))
 }
 
 impl Config {
+    pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
+        let sets = args.sets.into_iter().map(|text| set(&text, saved).map(|set| (text, set)));
+        Ok(Config { sets: sets.collect::<Result<_, _>>()? })
+    }
+
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let counts = tracker.counts(self.sets.iter().map(|(_, set)| set))?;

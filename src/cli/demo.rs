@@ -9,6 +9,7 @@ use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::calendar::{Grain, Period};
+use crate::cli::config::File;
 use crate::cli::output::{Usage, say};
 use crate::cli::serve;
 use crate::cli::store::StoreConfig;
@@ -17,6 +18,7 @@ use crate::demo::Demo;
 use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
 use crate::tracker::{Extent, Tracker};
+use crate::web::NamedStore;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -72,15 +74,15 @@ pub struct Config {
     users: u32,
     days: u32,
     seed: u64,
-    serve: Option<serve::Config>,
+    /// The address to serve it on.
+    listen: Option<String>,
+    file: File,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
-        let serve = serve::Config::new(args.listen)?;
-        Ok(Config { users: args.users, days: args.days, seed: args.seed, serve: (!args.no_serve).then_some(serve) })
+impl Config {
+    pub fn new(args: Args, file: File) -> Result<Self, Usage> {
+        let listen = Some(serve::address(args.listen)?).filter(|_| !args.no_serve);
+        Ok(Config { users: args.users, days: args.days, seed: args.seed, listen, file })
     }
 }
 
@@ -116,8 +118,11 @@ impl Config {
                 );
             }
         }
-        match self.serve {
-            Some(serve) => serve.serve(tracker, clock),
+        match self.listen {
+            Some(listen) => {
+                let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
+                serve::serve(listen, stores, &self.file, None, clock)
+            }
             None => {
                 say!("try: cohortist --store {shown} retention signup active --by week");
                 Ok(())

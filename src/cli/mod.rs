@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
+mod config;
+mod copy;
 mod count;
 mod delete;
 mod demo;
@@ -11,12 +13,12 @@ mod mark;
 mod names;
 mod output;
 mod people;
-mod records;
 mod retention;
 mod serve;
 mod store;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use chrono::{DateTime, Utc};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::calendar::parse_moment;
+use crate::cli::config::File;
 use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -48,13 +51,18 @@ All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z 
 #[derive(Debug, Parser)]
 #[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
 struct Args {
-    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS) or redis+unix:///…
+    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS), redis+unix:///…, or the
+    /// name of a store in the configuration file
     #[arg(long, global = true, env = "COHORTIST_STORE", help_heading = EVERYWHERE)]
     store: Option<String>,
 
-    /// What every key begins with; bitmapist4's data needs bitmapist_
-    #[arg(long, global = true, env = "COHORTIST_PREFIX", default_value = "trackist_", help_heading = EVERYWHERE)]
-    prefix: String,
+    /// Titles, labels, saved segments and named stores [default: ./cohortist.toml, where there is one]
+    #[arg(long, global = true, env = "COHORTIST_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
+    config: Option<PathBuf>,
+
+    /// What every key begins with; bitmapist4's data needs bitmapist_ [default: trackist_]
+    #[arg(long, global = true, env = "COHORTIST_PREFIX", help_heading = EVERYWHERE)]
+    prefix: Option<String>,
 
     /// Answer as of this moment instead of the clock's
     #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
@@ -98,6 +106,7 @@ enum CommandArgs {
     Count(count::Args),
     People(people::Args),
     Events(events::Args),
+    Copy(copy::Args),
     Delete(delete::Args),
 }
 
@@ -117,6 +126,7 @@ enum Command {
     Count(count::Config),
     People(people::Config),
     Events(events::Config),
+    Copy(copy::Config),
     Delete(delete::Config),
 }
 
@@ -124,8 +134,12 @@ impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
+        let clock = args.now.map_or(Clock::System, Clock::Fixed);
+        // A demo is about its own events, whatever file lies about.
+        let unasked = !matches!(args.command, CommandArgs::Demo(_));
+        let file = File::find(args.config.as_deref(), unasked, clock)?;
         let options = Options {
-            prefix: Prefix::new(&args.prefix),
+            prefix: args.prefix.as_deref().map(Prefix::new).unwrap_or_default(),
             durability: match args.sync {
                 Sync::Second => Durability::EverySecond,
                 Sync::Always => Durability::Always,
@@ -134,26 +148,25 @@ impl TryFrom<Args> for Config {
             timeout: args.redis_timeout,
             ..Options::default()
         };
-        let default_store = match args.command {
-            CommandArgs::Demo(_) => demo::DEFAULT_STORE,
-            _ => store::DEFAULT_STORE,
-        };
-        let text = args.store.unwrap_or_else(|| default_store.to_owned());
+        let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
+        let stores = store::Stores::new(args.store, own_default, &file, &options)?;
+        let saved = &file.segments;
         Ok(Config {
-            store: StoreConfig::new(text, options)?,
-            clock: args.now.map_or(Clock::System, Clock::Fixed),
+            clock,
             command: match args.command {
-                CommandArgs::Serve(args) => Command::Serve(args.try_into()?),
-                CommandArgs::Demo(args) => Command::Demo(args.try_into()?),
+                CommandArgs::Serve(args) => Command::Serve(serve::Config::new(args, file, stores.all)?),
+                CommandArgs::Demo(args) => Command::Demo(demo::Config::new(args, file)?),
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(mark::Config::new(args, true)?),
                 CommandArgs::Unmark(args) => Command::Mark(mark::Config::new(args, false)?),
                 CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
-                CommandArgs::Count(args) => Command::Count(args.try_into()?),
-                CommandArgs::People(args) => Command::People(args.try_into()?),
+                CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
+                CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
+                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options)?),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
             },
+            store: stores.default,
         })
     }
 }
@@ -161,7 +174,7 @@ impl TryFrom<Args> for Config {
 impl Command {
     fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         match self {
-            Command::Serve(config) => config.run(store, clock),
+            Command::Serve(config) => config.run(clock),
             Command::Demo(config) => config.run(store, clock),
             Command::Import(config) => config.run(store),
             Command::Mark(config) => config.run(store, clock),
@@ -169,6 +182,7 @@ impl Command {
             Command::Count(config) => config.run(store),
             Command::People(config) => config.run(store),
             Command::Events(config) => config.run(store),
+            Command::Copy(config) => config.run(),
             Command::Delete(config) => config.run(store),
         }
     }
@@ -184,6 +198,7 @@ impl Command {
             | Command::Count(_)
             | Command::People(_)
             | Command::Events(_)
+            | Command::Copy(_)
             | Command::Delete(_) => "warn",
         }
     }

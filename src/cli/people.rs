@@ -3,7 +3,7 @@
 use crate::cli::count;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
-use crate::sets::Set;
+use crate::sets::{Segments, Set};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -25,15 +25,11 @@ pub struct Config {
     set: Set,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
-        Ok(Config { set: count::set(&args.set)? })
-    }
-}
-
 impl Config {
+    pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
+        Ok(Config { set: count::set(&args.set, saved)? })
+    }
+
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let mut out = Out::new();

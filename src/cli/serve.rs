@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::output::{Usage, say};
-use crate::cli::store::StoreConfig;
+use anyhow::Context as _;
+use clap::builder::FalseyValueParser;
+
+use crate::cli::config::File;
+use crate::cli::output::{Out, Usage, say};
+use crate::cli::store::Named;
 use crate::clock::Clock;
-use crate::tracker::Tracker;
-use crate::web;
+use crate::web::{self, Dashboard, NamedStore, TITLE};
 
 const EXAMPLES: &str = "\
 EXAMPLES
   cohortist serve                                     http://127.0.0.1:8080, this machine only
   cohortist serve --listen 0.0.0.0:80                 for every machine that can reach this one
   cohortist --store redis://localhost:6379/0 serve    bitmapist's data in Redis
+  cohortist --config acme.toml serve --check          is the configuration right?
   COHORTIST_STORE=/data/cohortist.db COHORTIST_LISTEN=[::]:8080 cohortist serve
 
 It has no password of its own: put a proxy that asks for one in front before others can reach it.
@@ -28,47 +32,112 @@ pub struct Args {
     /// Address and port to listen on; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", env = "COHORTIST_LISTEN", default_value = DEFAULT_LISTEN)]
     listen: String,
+
+    /// Pages change nothing in the stores: saving people as a segment is off
+    #[arg(long, env = "COHORTIST_READ_ONLY", value_parser = FalseyValueParser::new())]
+    read_only: bool,
+
+    /// Take marks at POST /api/v1/marks from whoever sends this token; without it nobody can
+    #[arg(long, value_name = "TOKEN", env = "COHORTIST_WRITE_TOKEN", value_parser = token)]
+    write_token: Option<String>,
+
+    /// Only check flags and configuration file, then exit; no store is opened
+    #[arg(long, env = "COHORTIST_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
 }
 
-/// Where to listen.
+/// What to serve, and where.
 pub struct Config {
-    pub(super) listen: String,
+    listen: String,
+    read_only: bool,
+    write_token: Option<String>,
+    check: bool,
+    file: File,
+    stores: Vec<Named>,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
-        Config::new(args.listen)
+/// Whether this is an address to listen on.
+pub(super) fn address(listen: String) -> Result<String, Usage> {
+    let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if matches!(port, Some(Ok(_))) {
+        return Ok(listen);
     }
+    let port = listen.trim_start_matches(':').parse::<u16>().map_or("8080".to_owned(), |port| port.to_string());
+    Err(Usage(format!("--listen: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all")))
 }
 
 impl Config {
-    pub fn new(listen: String) -> Result<Self, Usage> {
-        let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-        if matches!(port, Some(Ok(_))) {
-            return Ok(Config { listen });
+    pub fn new(args: Args, file: File, stores: Vec<Named>) -> Result<Self, Usage> {
+        let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
+        Ok(Config { listen: address(args.listen)?, read_only, write_token, check, file, stores })
+    }
+
+    pub fn run(self, clock: Clock) -> anyhow::Result<()> {
+        if self.check {
+            return self.told();
         }
-        let port = listen.trim_start_matches(':').parse::<u16>().map_or("8080".to_owned(), |port| port.to_string());
-        Err(Usage(format!("--listen: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all")))
+        if !self.file.name.is_empty() {
+            say!("configuration: {}: {}", self.file.name, self.file.summary());
+            let (named, shown) = (self.file.stores.iter().map(|s| &s.name), self.stores.iter().map(|s| &s.name));
+            if named.len() > 0 && !named.eq(shown) {
+                say!("note: --store is given, so only {} is shown", self.stores[0].store.shown());
+            }
+        }
+        let mut stores = Vec::new();
+        for Named { name, store, read_only } in self.stores {
+            let tracker = store.open().with_context(|| format!("store {name}"))?;
+            stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
+        }
+        serve(self.listen, stores, &self.file, self.write_token, clock)
     }
 
-    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
-        self.serve(store.open()?, clock)
-    }
-
-    /// Serves until told to stop.
-    pub fn serve(self, tracker: Tracker, clock: Clock) -> anyhow::Result<()> {
-        let settings = web::Settings { listen: self.listen, tracker, clock };
-        Ok(web::run(settings, announce)?)
+    /// What would be served, for a look before the real start.
+    fn told(self) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        let name = if self.file.name.is_empty() { "no configuration file" } else { &self.file.name };
+        out.line(format_args!("{name}: {}", self.file.summary()))?;
+        for store in &self.stores {
+            let read_only = if store.read_only || self.read_only { ", read-only" } else { "" };
+            out.line(format_args!("{}: {}{read_only}", store.name, store.store.shown()))?;
+        }
+        out.line("all is well; no store was opened")?;
+        Ok(out.finish()?)
     }
 }
 
-fn announce(addresses: &[SocketAddr]) {
+/// Serves stores, as a configuration file would have them, until told to stop.
+pub(super) fn serve(
+    listen: String,
+    stores: Vec<NamedStore>,
+    file: &File,
+    write_token: Option<String>,
+    clock: Clock,
+) -> anyhow::Result<()> {
+    let dashboard = Dashboard {
+        title: file.title.clone().unwrap_or(TITLE.to_owned()),
+        stores,
+        glossary: file.glossary.clone(),
+        question: file.question.clone(),
+        clock,
+        write_token,
+    };
+    let read_only = dashboard.stores.iter().all(|store| store.read_only);
+    Ok(web::run(web::Settings { listen, dashboard }, move |addresses| announce(addresses, read_only))?)
+}
+
+/// A token somebody might guess is none.
+fn token(text: &str) -> Result<String, String> {
+    let fits = text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "write 16 or more ASCII letters, digits and signs, no blanks".to_owned())
+}
+
+fn announce(addresses: &[SocketAddr], read_only: bool) {
     for address in addresses {
         say!("cohortist is listening on http://{address}");
     }
     if addresses.iter().any(|address| !address.ip().is_loopback()) {
-        say!("note: anyone who can reach this address can see everything; cohortist asks for no password");
+        let also = if read_only { "" } else { ", and save segments (--read-only turns that off)" };
+        say!("note: anyone who can reach this address can see everything{also}; cohortist asks for no password");
     }
 }

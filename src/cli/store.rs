@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cli::config::{Entry, File};
 use crate::cli::output::{Usage, say};
-use crate::store::{self, Options, Place, Store, StoreError};
+use crate::sets::{Prefix, Segments};
+use crate::store::{self, Durability, Options, Place, Store, StoreError};
 use crate::tracker::Tracker;
 
 /// The store when none is named.
@@ -15,15 +17,38 @@ pub const DEFAULT_STORE: &str = "./cohortist.db";
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 /// A store as named on the command line.
+#[derive(Debug, Clone)]
 pub struct StoreConfig {
     text: String,
     options: Options,
+    segments: Segments,
 }
 
 impl StoreConfig {
     pub fn new(text: String, options: Options) -> Result<Self, Usage> {
         Place::parse(&text).map_err(|error| Usage(error.to_string()))?;
-        Ok(StoreConfig { text, options })
+        Ok(StoreConfig { text, options, segments: Segments::default() })
+    }
+
+    /// The same with saved segments.
+    pub fn with_segments(self, segments: Segments) -> Self {
+        StoreConfig { segments, ..self }
+    }
+
+    /// The same with keys that begin otherwise.
+    pub fn with_prefix(mut self, prefix: Prefix) -> Self {
+        self.options.prefix = prefix;
+        self
+    }
+
+    /// Whether both are the same keys of the same store, as far as their texts tell.
+    pub fn is_same_place(&self, other: &StoreConfig) -> bool {
+        let place = |config: &StoreConfig| match config.path() {
+            Some(path) => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
+            None => config.text.clone(),
+        };
+        // A path store belongs to one process, and is opened once.
+        place(self) == place(other) && (self.path().is_some() || self.prefix() == other.prefix())
     }
 
     /// The store's name, fit to be printed.
@@ -33,6 +58,23 @@ impl StoreConfig {
 
     pub fn prefix(&self) -> &str {
         self.options.prefix.as_str()
+    }
+
+    /// A text that no other store has, fit to be kept; a path as it is from anywhere, when it is there.
+    pub fn identity(&self) -> String {
+        let path = self.path().map(|path| path.canonicalize().unwrap_or(path.to_owned()));
+        path.map_or_else(|| self.shown(), |path| path.display().to_string())
+    }
+
+    pub fn is_redis(&self) -> bool {
+        matches!(Place::parse(&self.text), Ok(Place::Redis))
+    }
+
+    /// How long after it was acknowledged a mark is safe from a power cut, as far as this process can tell.
+    pub fn safe_after(&self) -> Duration {
+        let lazy = self.path().is_some() && self.options.durability == Durability::EverySecond;
+        // A log that is forced to disk once a second, and the time that takes.
+        if lazy { Duration::from_secs(2) } else { Duration::ZERO }
     }
 
     fn path(&self) -> Option<&Path> {
@@ -53,7 +95,7 @@ impl StoreConfig {
     }
 
     fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
-        let tracker = Tracker::new(self.wait_and_open(options)?);
+        let tracker = Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
         if self.path().is_some() {
             tracker.describe()?.notes.iter().for_each(|note| say!("note: {note}"));
         }
@@ -74,6 +116,54 @@ impl StoreConfig {
     /// A message without the password that the store's text may hold.
     pub fn without_password(&self, message: &str) -> String {
         message.replace(&self.text, &self.shown())
+    }
+}
+
+/// The stores a command may work on.
+pub struct Stores {
+    /// The one for commands that work on one.
+    pub default: StoreConfig,
+    /// Those a dashboard shows, the default one first.
+    pub all: Vec<Named>,
+}
+
+/// A store with its name on the dashboard.
+pub struct Named {
+    pub name: String,
+    pub store: StoreConfig,
+    pub read_only: bool,
+}
+
+impl Stores {
+    /// `--store` may name one of the file's stores; any other text stands for itself, and the file's stores are then
+    /// left alone. Without it the file's are meant, or else the default path. `own_default` is that of a command that
+    /// leaves the file's stores alone.
+    pub fn new(
+        given: Option<String>,
+        own_default: Option<&str>,
+        file: &File,
+        options: &Options,
+    ) -> Result<Self, Usage> {
+        let one = |name: &str, text: String, options: Options, read_only: bool| {
+            let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone());
+            Ok(Named { name: name.to_owned(), store, read_only })
+        };
+        let of_file = |entry: &Entry| {
+            let prefix = entry.prefix.clone().unwrap_or(options.prefix.clone());
+            one(&entry.name, entry.store.clone(), Options { prefix, ..options.clone() }, entry.read_only)
+        };
+        let all: Vec<Named> = match (given, own_default) {
+            (Some(text), _) => match file.stores.iter().find(|entry| entry.name == text) {
+                Some(entry) => vec![of_file(entry)?],
+                None => vec![one("store", text, options.clone(), file.read_only)?],
+            },
+            (None, Some(text)) => vec![one("store", text.to_owned(), options.clone(), file.read_only)?],
+            (None, None) if file.stores.is_empty() => {
+                vec![one("store", DEFAULT_STORE.to_owned(), options.clone(), file.read_only)?]
+            }
+            (None, None) => file.stores.iter().map(of_file).collect::<Result<_, Usage>>()?,
+        };
+        Ok(Stores { default: all[0].store.clone(), all })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Round ticks: the numbers people count in.
 
-use crate::calendar::Grain;
+use chrono::Datelike;
+
+use crate::calendar::{Grain, Period};
 
 /// An axis from 0 upwards.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +23,14 @@ impl Axis {
             return Axis { top: 100.0, ticks: vec![0.0, 25.0, 50.0, 75.0, 100.0], decimals: 0 };
         }
         Self::fitted(greatest, 0.1)
+    }
+
+    /// The same without a jump from a half to the whole, where the ups and downs are what is looked at: 0/20/40/60.
+    pub fn percent_fitted(greatest: f64) -> Self {
+        match greatest * 100.0 {
+            percent if percent > 50.0 && percent <= 80.0 => Self::fitted(percent, 20.0),
+            _ => Self::percent(greatest),
+        }
     }
 
     /// An axis for counts: 0/500/1,000/1,500/2,000.
@@ -55,9 +65,58 @@ pub fn column_step(grain: Grain, cols: usize) -> usize {
     steps.iter().copied().find(|step| cols.saturating_sub(1) / step < 15).unwrap_or(cols.max(1))
 }
 
+/// Which of some adjoining periods, oldest first, are labelled on an axis, and how: those whose place in the calendar is
+/// round, and no more than there is room for. `narrow` is for an axis of half a page.
+pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
+    let labelled = (0..periods.len()).filter(|i| is_labelled(periods, *i, narrow));
+    labelled.map(|i| (i, period_label(periods[i], periods.len()))).collect()
+}
+
+fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
+    let (n, start) = (periods.len(), periods[i].start());
+    if n < if narrow { 5 } else { 7 } {
+        return true;
+    }
+    let back = n - 1 - i;
+    match periods[i].grain() {
+        Grain::Day if n > 14 => {
+            start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7))
+        }
+        Grain::Month if n <= 24 => start.month0().is_multiple_of(if narrow { 3 } else { 2 }),
+        Grain::Month => {
+            let years = [1, 2, 5, 10].into_iter().find(|years| n / (12 * years) < 12).unwrap_or(20);
+            start.month0() == 0 && usize::try_from(start.year()).is_ok_and(|year| year.is_multiple_of(years))
+        }
+        _ => back.is_multiple_of(n.div_ceil(if narrow { 3 } else { 7 })),
+    }
+}
+
+fn period_label(period: Period, n: usize) -> String {
+    match period.grain() {
+        Grain::Month if n >= 5 && period.start().month() > 1 => period.start().format("%b").to_string(),
+        _ => period.short_label(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::parse_moment;
+
+    #[test]
+    fn period_labels_stay_few_and_are_never_none() {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        for grain in Grain::ALL {
+            let current = Period::containing(grain, now).unwrap();
+            for n in 1..=400 {
+                let periods: Vec<Period> = current.shift(1 - i64::from(n)).unwrap().range(n).collect();
+                for narrow in [false, true] {
+                    let labels = period_labels(&periods, narrow);
+                    assert!((1..=13).contains(&labels.len()), "{labels:?} for {n} {grain}s");
+                }
+            }
+        }
+    }
 
     #[test]
     fn percent_ticks_are_round() {
@@ -68,6 +127,10 @@ mod tests {
         assert_eq!(ticks(0.44), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
         assert_eq!(ticks(0.03), [0.0, 1.0, 2.0, 3.0]);
         assert_eq!(Axis::percent(0.001).top, 0.1);
+        let fitted = |greatest| Axis::percent_fitted(greatest).ticks;
+        assert_eq!(fitted(0.51), [0.0, 20.0, 40.0, 60.0]);
+        assert_eq!(fitted(0.8), [0.0, 20.0, 40.0, 60.0, 80.0]);
+        assert_eq!((fitted(0.5), fitted(0.81)), (ticks(0.5), ticks(0.81)));
     }
 
     #[test]

@@ -12,42 +12,43 @@ pub mod text;
 pub mod trend;
 pub mod words;
 
-use std::str::FromStr;
+use std::fmt;
 
-use crate::calendar::Grain;
 use crate::reports::activity::Activity;
+use crate::reports::choice;
 use crate::reports::people::{Crowd, Who};
-use crate::reports::retention::{Measure, Query, QueryError, Table};
+use crate::reports::retention::{Measure, Query, Table};
 
-/// What a cell of a table shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Show {
-    /// The share of the cohort, in percent.
-    #[default]
-    Percent,
-    /// How many users.
-    Count,
-}
-
-impl Show {
-    /// `percent` or `count`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Show::Percent => "percent",
-            Show::Count => "count",
-        }
+choice! {
+    /// What a cell of a table shows.
+    Show {
+        /// The share of the cohort, in percent.
+        #[default]
+        Percent = "percent",
+        /// How many users.
+        Count = "count",
     }
 }
 
-impl FromStr for Show {
-    type Err = QueryError;
+choice! {
+    /// Which cohort of a table stands on top.
+    Order {
+        /// The newest.
+        #[default]
+        Newest = "newest",
+        /// The oldest.
+        Oldest = "oldest",
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "percent" => Ok(Show::Percent),
-            "count" => Ok(Show::Count),
-            _ => Err(QueryError::Word { given: text.to_owned(), known: &["percent", "count"] }),
-        }
+choice! {
+    /// What the shades of a table's cells stand for.
+    Scale {
+        /// 0–100 %, the same for every table.
+        #[default]
+        Absolute = "absolute",
+        /// From the lowest to the highest rate of the table, so that small differences show.
+        Fitted = "fitted",
     }
 }
 
@@ -81,19 +82,17 @@ pub fn many(number: u64, noun: &str) -> String {
 
 /// The question of a table in words: `signup → active, daily cohorts, counted on the day`.
 pub fn title(table: &Table) -> String {
-    let query = &table.query;
-    let preposition = if query.grain == Grain::Day { "on" } else { "in" };
+    title_of(&table.query, &table.query.cohort, &table.query.returning)
+}
+
+/// The same for a query whose two sides have names for people.
+pub fn title_of(query: &Query, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
+    let (grain, preposition) = (query.grain, words::preposition(query.grain));
     let after = match query.measure {
         Measure::On => "",
         Measure::OnOrAfter => " or later",
     };
-    format!(
-        "{} → {}, {} cohorts, counted {preposition} the {}{after}",
-        query.cohort,
-        query.returning,
-        query.grain.adjective(),
-        query.grain
-    )
+    format!("{cohort} → {returning}, {} cohorts, counted {preposition} the {grain}{after}", grain.adjective())
 }
 
 /// A file name for a table, without its ending: `retention_signup_active_day_2026-11-10`, the date being the first
@@ -145,6 +144,7 @@ fn safe(text: &impl ToString) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::Grain;
 
     #[test]
     fn shows_are_read_and_printed() {

@@ -1,55 +1,106 @@
-//! A year of days as a strip: a column a week, a row a weekday, and a square for each day.
+//! What somebody did, day by day, as strips under one axis of months: a strip an event.
+//!
+//! Strips and axis take whatever width they are given; what is told of days is in their drawings' own units, a day
+//! each, and nothing of it is text, which would be stretched.
 
 use std::fmt::Write as _;
 
-use chrono::{Datelike, Days, NaiveDate};
+use chrono::{Datelike, Days, Months, NaiveDate};
 
-/// From one square to the next, in units of the drawing.
-const STEP: u64 = 13;
-/// How wide and high a square is.
-const SIDE: u64 = 10;
-/// Where the squares begin, right of the weekdays' names and below the months'.
-const LEFT: u64 = 30;
-const TOP: u64 = 17;
+use crate::render::chart::escaped;
 
-/// The strip from `since`, a Monday, to `until`, both included: the `days` given are filled. Parts carry classes, no
-/// colours. `label` says the same in words; it must hold no sign that means anything in HTML.
-pub fn svg(since: NaiveDate, until: NaiveDate, days: &[NaiveDate], label: &str) -> String {
-    let place = |date: NaiveDate| {
-        let number = u64::try_from((date - since).num_days()).unwrap_or(0);
-        (LEFT + number / 7 * STEP, TOP + number % 7 * STEP)
-    };
-    let (width, height) = (place(until).0 + STEP, TOP + 7 * STEP);
-    let mut out = format!(r#"<svg class="days" viewBox="0 0 {width} {height}" role="img" aria-label="{label}"><g>"#);
-    let square = |(x, y): (u64, u64)| format!("M{x} {y}h{SIDE}v{SIDE}h-{SIDE}z");
-    // Writing to a string cannot fail.
-    for (row, name) in [(0, "Mon"), (2, "Wed"), (4, "Fri")] {
-        let _ = write!(out, r#"<text x="0" y="{}">{name}</text>"#, TOP + row * STEP + 9);
+/// How high a strip is, in its own units.
+const HEIGHT: u64 = 10;
+
+/// The least days of an axis: few of them would make large squares.
+const LEAST_DAYS: u64 = 56;
+
+/// The days that strips have in common, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Axis {
+    since: NaiveDate,
+    until: NaiveDate,
+}
+
+impl Axis {
+    /// The days from `since` to `until`; eight weeks at least.
+    pub fn new(since: NaiveDate, until: NaiveDate) -> Self {
+        let least = until.checked_sub_days(Days::new(LEAST_DAYS - 1)).unwrap_or(since);
+        Axis { since: since.min(least), until }
     }
-    let mut free_from = LEFT;
-    let all = || since.iter_days().take_while(|date| *date <= until);
-    for date in all().filter(|date| date.day() == 1) {
-        let x = place(date + Days::new(6)).0;
-        if x >= free_from && x + 20 <= width {
-            let format = if date.month() == 1 { "%Y" } else { "%b" };
-            let _ = write!(out, r#"<text x="{x}" y="10">{}</text>"#, date.format(format));
-            free_from = x + 2 * STEP;
+
+    /// How many days there are.
+    fn len(self) -> u64 {
+        self.place(self.until) + 1
+    }
+
+    /// How many days lie before a date: 0 for the first one and all before it, at most all of them.
+    fn place(self, date: NaiveDate) -> u64 {
+        u64::try_from((date.min(self.until) - self.since).num_days()).unwrap_or(0)
+    }
+
+    /// The first days of months, from the second month on, or the first where it is there from its first day on.
+    fn months(self) -> impl Iterator<Item = NaiveDate> {
+        let first = self.since.with_day(1).unwrap_or(self.since);
+        let months = (0..).map_while(move |n| first.checked_add_months(Months::new(n)));
+        months.skip_while(move |month| *month < self.since).take_while(move |month| *month <= self.until)
+    }
+
+    /// The names of the months, for above the strips. Where they are many, every second one carries a class, so that a
+    /// narrow page can leave it out.
+    #[allow(clippy::cast_precision_loss)] // A few hundred days.
+    pub fn svg(self) -> String {
+        let mut out = String::from(r#"<svg class="months" width="100%" height="16" aria-hidden="true">"#);
+        let total = self.len();
+        // At the right end there is no room for a name.
+        let fits = |month: &NaiveDate| (total - self.place(*month)) * 30 >= total;
+        let months: Vec<NaiveDate> = self.months().filter(fits).collect();
+        for (i, month) in months.iter().enumerate() {
+            let class = if months.len() > 6 && (months.len() - i).is_multiple_of(2) { r#" class="odd""# } else { "" };
+            let name = if month.month() == 1 { month.format("%Y") } else { month.format("%b") };
+            let x = self.place(*month) as f64 * 100.0 / total as f64;
+            // Writing to a string cannot fail.
+            let _ = write!(out, r#"<text x="{x:.2}%" y="12"{class}>{name}</text>"#);
         }
+        out.push_str("</svg>");
+        out
     }
-    // A dashed line for each weekday: its dashes are the squares.
-    let ends = (0..7).filter_map(|back| until.checked_sub_days(Days::new(back)));
-    let lines: String = ends.map(place).map(|(x, y)| format!("M{LEFT} {}H{}", y + SIDE / 2, x + SIDE)).collect();
-    let _ = write!(
-        out,
-        r#"</g><path class="off" stroke-width="{SIDE}" stroke-dasharray="{SIDE} {}" d="{lines}"/><g class="on">"#,
-        STEP - SIDE
-    );
-    for date in days {
-        let _ =
-            write!(out, r#"<path d="{}"><title>{}</title></path>"#, square(place(*date)), date.format("%a %-d %b %Y"));
+
+    /// The strip of some `days`, which ascend: the rest is pale, and before `from` there is only a line, as nobody can
+    /// be missed there. Parts carry classes, no colours. `label` says the same in words.
+    pub fn strip(self, from: NaiveDate, days: &[NaiveDate], label: &str) -> String {
+        let (total, middle) = (self.len(), HEIGHT / 2);
+        let label = escaped(label);
+        let mut out = format!(
+            r#"<svg class="days" viewBox="0 0 {total} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">"#
+        );
+        let begin = if from > self.until { total } else { self.place(from) };
+        // Dashes are a day long, so that days are told apart without a mark for each.
+        if begin > 0 {
+            let _ = write!(out, r#"<path class="before" d="M0 {middle}H{begin}"/>"#);
+        }
+        if begin < total {
+            let _ = write!(
+                out,
+                r#"<path class="off" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14" d="M{begin} {middle}H{total}"/>"#
+            );
+        }
+        let _ = write!(out, r#"<g class="on" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14">"#);
+        let shown = days.iter().copied().filter(|day| (self.since..=self.until).contains(day)).collect::<Vec<_>>();
+        for run in shown.chunk_by(|a, b| a.succ_opt() == Some(*b)) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let day = |day: &NaiveDate| day.format("%a %-d %b %Y").to_string();
+            let title = if run.len() == 1 { day(first) } else { format!("{} – {}", day(first), day(last)) };
+            let _ = write!(
+                out,
+                r#"<path d="M{} {middle}h{}"><title>{title}</title></path>"#,
+                self.place(*first),
+                run.len()
+            );
+        }
+        out.push_str("</g></svg>");
+        out
     }
-    out.push_str("</g></svg>");
-    out
 }
 
 /// Days in words, a month a line: `Nov 2026` and `1, 3–5, 23`. `days` ascend.
@@ -86,18 +137,28 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_has_a_square_for_each_day() {
-        let (since, until) = (date("2025-11-24"), date("2026-11-23"));
-        let svg = svg(since, until, &[since, until], "two days");
-        assert!(
-            svg.contains(r#" d="M30 22H716M30 100H703M30 87H703M30 74H703M30 61H703M30 48H703M30 35H703"/>"#),
-            "{svg}"
-        );
-        assert_eq!(svg.matches("h10v10h-10z").count(), 2);
-        assert!(svg.contains(r#"<path d="M30 17h10v10h-10z"><title>Mon 24 Nov 2025</title></path>"#), "{svg}");
-        assert!(svg.contains(r#"<path d="M706 17h10v10h-10z"><title>Mon 23 Nov 2026</title></path>"#), "{svg}");
-        assert!(
-            svg.contains(">2026</text>") && svg.contains(">Nov</text>") && svg.contains(r#"aria-label="two days""#)
-        );
+    fn a_strip_has_a_place_for_each_day() {
+        let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
+        let days = ["2026-08-31", "2026-09-30", "2026-10-01", "2026-11-23"].map(date);
+        insta::assert_snapshot!(axis.strip(date("2026-09-11"), &days, "<a>"), @r#"<svg class="days" viewBox="0 0 84 10" preserveAspectRatio="none" role="img" aria-label="&lt;a&gt;"><path class="before" d="M0 5H10"/><path class="off" stroke-width="10" stroke-dasharray=".86 .14" d="M10 5H84"/><g class="on" stroke-width="10" stroke-dasharray=".86 .14"><path d="M29 5h2"><title>Wed 30 Sep 2026 – Thu 1 Oct 2026</title></path><path d="M83 5h1"><title>Mon 23 Nov 2026</title></path></g></svg>"#);
+    }
+
+    #[test]
+    fn absence_begins_where_somebody_could_be_missed() {
+        let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
+        let svg = |from: &str| axis.strip(date(from), &[], "");
+        let (early, first, late) = (svg("2020-01-01"), svg("2026-09-01"), svg("2026-12-01"));
+        assert!(early == first && !early.contains("before") && early.contains("M0 5H84"), "{early}");
+        assert!(!late.contains("off") && late.contains(r#"class="before" d="M0 5H84""#), "{late}");
+    }
+
+    #[test]
+    fn months_are_named_where_they_begin() {
+        insta::assert_snapshot!(Axis::new(date("2026-09-01"), date("2026-11-23")).svg(), @r#"<svg class="months" width="100%" height="16" aria-hidden="true"><text x="0.00%" y="12">Sep</text><text x="35.71%" y="12">Oct</text><text x="72.62%" y="12">Nov</text></svg>"#);
+        let long = Axis::new(date("2025-11-24"), date("2026-11-23")).svg();
+        assert!(long.contains(">Dec</text>") && long.contains(">2026</text>") && long.matches("<text").count() == 12);
+        // A month that began just now has no room, and eight weeks are the least.
+        let short = Axis::new(date("2026-11-01"), date("2026-11-01"));
+        assert_eq!((short.len(), short.svg().matches("<text").count()), (56, 1));
     }
 }

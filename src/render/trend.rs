@@ -3,17 +3,24 @@
 
 use std::fmt::Write as _;
 
-use chrono::Datelike;
-
-use crate::calendar::{Grain, Period};
-use crate::render::axis::Axis;
+use crate::calendar::Grain;
+use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::{Bar, CURVE, Canvas, SIZES, bar_layers, escaped, opening, short_count};
 use crate::render::words;
 use crate::reports::activity::{Activity, Point};
 use crate::reports::retention::State;
 
-/// How many people in each period.
+/// How many people in each period, from the first recorded one on.
 pub fn people(activity: &Activity) -> String {
+    people_on(activity, &CURVE, ("people", "chart curve roomy"))
+}
+
+/// The same for half a page, or a narrow one.
+pub fn people_small(activity: &Activity) -> String {
+    people_on(activity, &SIZES, ("people-small", "chart sizes snug"))
+}
+
+fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) -> String {
     let height = |point: &Point| Some(u32::try_from(point.people).map_or(f64::from(u32::MAX), f64::from));
     let desc = match activity.greatest() {
         Some(point) => format!("The most were {} {}.", words::people(point.people), words::when(point.period)),
@@ -21,12 +28,12 @@ pub fn people(activity: &Activity) -> String {
     };
     let greatest = activity.points.iter().filter_map(height).fold(0.0, f64::max);
     let axis = Axis::count(greatest);
-    let chart = Chart { id: "people", class: "chart curve", title: "People", desc, canvas: &CURVE, axis };
+    let chart = Chart { id, class, title: "People", desc, canvas, axis };
     let said = |point: &Point| words::people(point.people);
-    chart.draw(activity, height, said, short_count)
+    chart.draw(activity.grain, activity.recorded(), height, said, short_count)
 }
 
-/// The stickiness of each week or month: mean people a day ÷ people in the period.
+/// The stickiness of each week or month, from the first one that has any on: mean people a day ÷ people in the period.
 pub fn stickiness(activity: &Activity) -> String {
     let last = activity.points.iter().rev().filter(|p| p.state == State::Complete).find_map(|p| {
         let rate = p.stickiness()?;
@@ -38,8 +45,11 @@ pub fn stickiness(activity: &Activity) -> String {
     let decimals = axis.decimals;
     let chart = Chart { id: "sticky", class: "chart sizes", title: "Stickiness", desc, canvas: &SIZES, axis };
     let said = |point: &Point| point.stickiness().map_or_else(|| "nobody".to_owned(), words::percent);
+    let points = activity.recorded();
+    let first = points.iter().position(|p| p.stickiness().is_some()).unwrap_or(points.len().saturating_sub(1));
     chart.draw(
-        activity,
+        activity.grain,
+        points.get(first..).unwrap_or_default(),
         |point| point.stickiness().map(|rate| rate * 100.0),
         said,
         |tick, _| format!("{tick:.decimals$}%"),
@@ -58,21 +68,18 @@ struct Chart<'a> {
 impl Chart<'_> {
     fn draw(
         &self,
-        activity: &Activity,
+        grain: Grain,
+        points: &[Point],
         height: impl Fn(&Point) -> Option<f64>,
         said: impl Fn(&Point) -> String,
         tick: impl Fn(f64, f64) -> String,
     ) -> String {
-        let points = &activity.points;
         let bar =
             |point: &Point| Bar { period: point.period, state: point.state, height: height(point).unwrap_or(0.0) };
         let bars: Vec<Bar> = points.iter().map(bar).collect();
         let few = self.canvas.width <= SIZES.width;
-        let labelled: Vec<(usize, String)> = (0..bars.len())
-            .filter(|i| is_labelled(&bars, *i, few))
-            .map(|i| (i, tick_label(bars[i].period, bars.len())))
-            .collect();
-        let below = match activity.grain {
+        let labelled = period_labels(&points.iter().map(|point| point.period).collect::<Vec<_>>(), few);
+        let below = match grain {
             Grain::Week => "weeks by their Monday, UTC".to_owned(),
             grain => format!("{grain}s, UTC"),
         };
@@ -96,27 +103,6 @@ impl Chart<'_> {
         }
         out.push_str("</g></svg>");
         out
-    }
-}
-
-/// Whether a bar has a label: those whose place in the calendar is round, and no more than there is room for.
-fn is_labelled(bars: &[Bar], i: usize, few: bool) -> bool {
-    let (n, start) = (bars.len(), bars[i].period.start());
-    if n < 5 {
-        return true;
-    }
-    let back = n - 1 - i;
-    match bars[i].period.grain() {
-        Grain::Day => start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7)),
-        Grain::Month => start.month0().is_multiple_of(if few { 3 } else { 2 }) && n <= 24 || start.month0() == 0,
-        _ => back.is_multiple_of(n.div_ceil(if few { 3 } else { 7 })),
-    }
-}
-
-fn tick_label(period: Period, n: usize) -> String {
-    match period.grain() {
-        Grain::Month if n >= 5 && period.start().month() > 1 => period.start().format("%b").to_string(),
-        _ => period.short_label(),
     }
 }
 
@@ -153,7 +139,7 @@ pub fn spark(days: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::parse_moment;
+    use crate::calendar::{Period, parse_moment};
     use crate::reports::activity::{Daily, Span};
 
     fn activity(grain: Grain, n: u32) -> Activity {
@@ -177,21 +163,32 @@ mod tests {
     }
 
     #[test]
-    fn any_activity_makes_charts_and_labels_stay_few() {
+    fn charts_begin_where_records_begin() {
+        let mut activity = activity(Grain::Month, 12);
+        activity.span = Some(Span {
+            first: "2026-09-14".parse().unwrap(),
+            last: activity.now.date_naive().to_string().parse().unwrap(),
+        });
+        activity.points[9].daily = None;
+        let columns = |svg: &str| svg.split("<g class=\"hits\"").nth(1).unwrap().matches("<rect").count();
+        assert_eq!(
+            [people(&activity), people_small(&activity), stickiness(&activity)].map(|svg| columns(&svg)),
+            [3, 3, 2]
+        );
+        assert!(people(&activity).contains(">Sep 2026</text>") && !people(&activity).contains("Aug"));
+        activity.points.iter_mut().for_each(|point| point.daily = None);
+        assert_eq!(columns(&stickiness(&activity)), 1);
+    }
+
+    #[test]
+    fn any_activity_makes_charts() {
         for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
             for n in [1, 4, 12, 26, 30, 90, 400] {
                 let activity = activity(grain, n);
-                for svg in [people(&activity), stickiness(&activity)] {
+                for svg in [people(&activity), people_small(&activity), stickiness(&activity)] {
                     assert!(!svg.contains("NaN") && !svg.contains("style=") && !svg.contains("<b>"), "{svg}");
                     assert!(svg.contains("bars running") || activity.points.last().unwrap().people == 0, "{svg}");
                     assert_eq!(svg.matches("<rect x=").count() > 400, n == 400);
-                }
-                let bars: Vec<Bar> =
-                    activity.points.iter().map(|p| Bar { period: p.period, state: p.state, height: 1.0 }).collect();
-                for (few, most) in [(false, 13), (true, 13)] {
-                    let labels = (0..bars.len()).filter(|i| is_labelled(&bars, *i, few)).count();
-                    assert!(labels <= most || grain == Grain::Month && n == 400, "{labels} labels for {n} {grain}s");
-                    assert!(labels > 0, "no label for {n} {grain}s");
                 }
             }
         }

@@ -12,6 +12,12 @@ pub fn percent(rate: f64) -> String {
     format!("{:.1}%", rate * 100.0)
 }
 
+/// A share (0–1) as an end of a scale: `100%`, `4.2%`.
+pub fn percent_of_scale(rate: f64) -> String {
+    let text = percent(rate);
+    text.strip_suffix(".0%").map(|whole| format!("{whole}%")).unwrap_or(text)
+}
+
 /// Both ends of an interval (0–1) in percent, without the sign: `25.1–29.8`.
 pub fn interval((low, high): (f64, f64)) -> String {
     format!("{:.1}–{:.1}", low * 100.0, high * 100.0)

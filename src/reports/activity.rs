@@ -5,14 +5,14 @@
 //! exist, so that those that do not cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::retention::State;
 use crate::reports::stats::rate;
-use crate::sets::{EventName, Key, Plan, Segment, Set, When};
+use crate::sets::{Catalogue, EventName, Key, Plan, Segment, Set, When};
 
 /// How many days an overview shows, the running one included.
 pub const OVERVIEW_DAYS: usize = 30;
@@ -82,6 +82,13 @@ impl Span {
     }
 }
 
+/// How many periods back lies the one that a period is compared with: a day is compared with the same weekday of the week
+/// before, as between two days that follow one another the weekday says more than anything people did; everything else
+/// with the period before.
+pub const fn compared(grain: Grain) -> u32 {
+    if matches!(grain, Grain::Day) { 7 } else { 1 }
+}
+
 /// The change from `before` to `after` as a share of `before`: 0.1 is a tenth more. `None` when there was nobody.
 fn change(before: u64, after: u64) -> Option<f64> {
     rate(after, before).map(|ratio| ratio - 1.0)
@@ -114,13 +121,23 @@ impl OverviewQuestion {
     /// # Errors
     /// When `now` is outside the supported years.
     pub fn new(plan: &mut Plan, keys: &[Key], now: DateTime<Utc>) -> Result<Self, CalendarError> {
+        let all = Catalogue::new(keys.to_vec());
+        Self::of(plan, all.events().map(|known| all.of_known(known)), now)
+    }
+
+    /// The same for events one by one, each with its keys.
+    ///
+    /// # Errors
+    /// When `now` is outside the supported years.
+    pub fn of<'a>(
+        plan: &mut Plan,
+        events: impl IntoIterator<Item = &'a [Key]>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, CalendarError> {
         let running = |grain| Period::containing(grain, now);
         let (today, week, month) = (running(Grain::Day)?, running(Grain::Week)?, running(Grain::Month)?);
-        let mut by_event: BTreeMap<&EventName, Vec<&Key>> = BTreeMap::new();
-        for key in keys {
-            by_event.entry(key.event()).or_default().push(key);
-        }
-        let mut events = Vec::with_capacity(by_event.len());
+        let by_event = events.into_iter().filter_map(|keys| Some((keys.first()?.event(), keys)));
+        let mut events = Vec::new();
         for (event, keys) in by_event {
             let mut asked = AskedEvent {
                 event: event.clone(),
@@ -128,7 +145,7 @@ impl OverviewQuestion {
                 weeks: [None; 3],
                 months: [None; 3],
                 ever: None,
-                span: Span::of(keys.iter().copied(), now),
+                span: Span::of(keys, now),
             };
             for key in keys {
                 let slot = match key.when() {
@@ -156,17 +173,19 @@ impl OverviewQuestion {
     /// The overview, from the counts of the plan in order.
     pub fn overview(&self, counts: &[u64]) -> Overview {
         let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied();
-        let recent = |running: Period, roots: [Option<usize>; 3], span: Option<Span>| {
-            let [current, last, before] = roots.map(|root| at(root).unwrap_or(0));
-            let known = running.shift(-2).is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
+        let recent = |running: Period, roots: &[Option<usize>], span: Option<Span>| {
+            let back = 1 + usize::try_from(compared(running.grain())).unwrap_or(1);
+            let [current, last, before] = [0, 1, back].map(|n| roots.get(n).and_then(|root| at(*root)).unwrap_or(0));
+            let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
+            let known = before_of_last.is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
             Recent { current, last, before, known }
         };
         let entry = |asked: &AskedEvent| Entry {
             event: asked.event.clone(),
             days: asked.days.iter().rev().map(|root| at(*root).unwrap_or(0)).collect(),
-            day: recent(self.today, [asked.days[0], asked.days[1], asked.days[2]], asked.span),
-            week: recent(self.week, asked.weeks, asked.span),
-            month: recent(self.month, asked.months, asked.span),
+            day: recent(self.today, &asked.days, asked.span),
+            week: recent(self.week, &asked.weeks, asked.span),
+            month: recent(self.month, &asked.months, asked.span),
             ever: at(asked.ever),
             span: asked.span,
         };
@@ -204,14 +223,14 @@ pub struct Entry {
     pub span: Option<Span>,
 }
 
-/// The running period and the two complete ones before it.
+/// The running period, the last complete one, and the one that is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recent {
     /// People in the running one, so far.
     pub current: u64,
     /// People in the last complete one.
     pub last: u64,
-    /// People in the complete one before that.
+    /// People in the one it is compared with: the week or month before it, the same weekday a week before a day.
     pub before: u64,
     /// Whether there are records for the whole of that one.
     pub known: bool,
@@ -233,7 +252,7 @@ pub struct ActivityQuestion {
     now: DateTime<Utc>,
     current: Period,
     span: Option<Span>,
-    /// Oldest first, with one more at the beginning than was asked for, to compare with.
+    /// Oldest first, with as many more at the beginning than were asked for as it takes to compare the first.
     periods: Vec<AskedPeriod>,
     shown: usize,
 }
@@ -274,7 +293,8 @@ impl ActivityQuestion {
             set.keys().into_iter().any(|key| existing.contains(key)).then(|| plan.count_set(&set))
         };
         let mut periods = Vec::new();
-        for period in first.previous().ok().into_iter().chain(first.range(count)) {
+        let earlier = (1..=i64::from(compared(grain))).rev().filter_map(|back| first.shift(-back).ok());
+        for period in earlier.chain(first.range(count)) {
             let people = ask(period);
             let whole = span.is_some_and(|span| span.covers(period));
             let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some() && whole;
@@ -293,8 +313,9 @@ impl ActivityQuestion {
         for asked in &self.periods {
             let people = at(asked.people);
             let state = if asked.period < self.current { State::Complete } else { State::InProgress };
-            let before = points
-                .last()
+            let back = usize::try_from(compared(self.grain)).ok().and_then(|back| points.len().checked_sub(back));
+            let before = back
+                .and_then(|i| points.get(i))
                 .filter(|before| state == State::Complete && self.span.is_some_and(|span| span.covers(before.period)));
             let change = before.and_then(|before| change(before.people, people));
             let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
@@ -329,6 +350,14 @@ impl Activity {
         self.points.iter().rev().find(|point| point.state == State::Complete)
     }
 
+    /// The points from the first period on in which anything was recorded; at least the running one. Before it there is
+    /// nothing to see, not even that nobody came.
+    pub fn recorded(&self) -> &[Point] {
+        let begun = |point: &Point| self.span.is_some_and(|span| span.first.start() < point.period.end());
+        let first = self.points.iter().position(begun).unwrap_or(self.points.len().saturating_sub(1));
+        self.points.get(first..).unwrap_or_default()
+    }
+
     /// The period with the most people, if it has any.
     pub fn greatest(&self) -> Option<&Point> {
         self.points.iter().max_by_key(|point| point.people).filter(|point| point.people > 0)
@@ -344,8 +373,8 @@ pub struct Point {
     pub state: State,
     /// How many people.
     pub people: u64,
-    /// The change from the period before, as a share of it. Only where both are complete, the earlier one had
-    /// anybody, and records do not begin within it.
+    /// The change from the period before, for a day from the same weekday a week before, as a share of it. Only where
+    /// both are complete, the earlier one had anybody, and records do not begin within it.
     pub change: Option<f64>,
     /// The days in it, for weeks and months that were recorded from their first day on.
     pub daily: Option<Daily>,
@@ -398,6 +427,7 @@ mod tests {
             "b_2026-11-22",
             "b_2026-10-25",
             "b_2026-10-24",
+            "b_2026-11-15",
             "b_2026-11-24",
             "b_W2026-48",
             "b_W2026-46",
@@ -408,10 +438,11 @@ mod tests {
         ]);
         let mut plan = Plan::new();
         let question = OverviewQuestion::new(&mut plan, &keys, now).unwrap();
-        assert_eq!(plan.roots().len(), 7, "{:?}", plan.roots());
+        assert_eq!(plan.roots().len(), 8, "{:?}", plan.roots());
         let overview = question.overview(&answers(&plan));
         let [b, pro] = &overview.entries[..] else { panic!("{overview:?}") };
         assert_eq!((b.day.current, b.day.last, b.days[0], b.days[1], b.days.len()), (23, 22, 25, 0, 30));
+        assert_eq!(b.day, Recent { current: 23, last: 22, before: 15, known: true }, "a Sunday with a Sunday");
         assert_eq!(b.week, Recent { current: 100, last: 0, before: 100, known: true });
         assert_eq!((b.week.change(), b.month.change()), (Some(-1.0), None));
         let span = b.span.unwrap();
@@ -429,6 +460,22 @@ mod tests {
             question.overview(&answers(&plan)).entries[0].week.change()
         };
         assert_eq!((change(&texts), change(&texts[..2])), (None, Some(0.0)));
+    }
+
+    #[test]
+    fn a_day_is_compared_with_its_weekday_once_that_was_recorded() {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let keys = keys(&["b_2026-11-13", "b_2026-11-14", "b_2026-11-20", "b_2026-11-21", "b_2026-11-22"]);
+        let mut plan = Plan::new();
+        let asked = (Grain::Day, 14);
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, now).unwrap();
+        let activity = question.activity(&answers(&plan));
+        let said: Vec<_> = activity.recorded().iter().map(|p| (p.period.to_string(), p.people, p.change)).collect();
+        assert_eq!(activity.points.len(), 14);
+        assert_eq!((said.len(), said[0].clone()), (11, ("2026-11-13".into(), 13, None)), "nothing is known before it");
+        let last: Vec<_> = said[7..].iter().map(|(day, _, change)| (&day[8..], *change)).collect();
+        let expected = [("20", Some(20.0 / 13.0 - 1.0)), ("21", Some(0.5)), ("22", None), ("23", None)];
+        assert_eq!(last, expected, "nobody on Sunday the 15th, and today is compared with nothing");
     }
 
     #[test]

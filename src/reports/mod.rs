@@ -1,5 +1,33 @@
 //! Reports: a question becomes a [`Plan`](crate::sets::Plan) of counts, and the counts become a table. All pure.
 
+/// A choice of a few, each with its word in addresses and on the command line.
+macro_rules! choice {
+    ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $value:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum $type { $($(#[$doc])* $value),+ }
+
+        impl $type {
+            /// Its word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($type::$value => $word),+ }
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::reports::retention::QueryError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok($type::$value),)+
+                    _ => Err($crate::reports::retention::QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
+                }
+            }
+        }
+    };
+}
+pub(crate) use choice;
+
 pub mod activity;
 pub mod figures;
 pub mod people;

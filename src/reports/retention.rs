@@ -3,13 +3,12 @@
 //! [`Query`] → [`Query::at`] → [`Question`] with its [`Plan`] → counts from a store → [`Table`].
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::stats::{rate, wilson};
-use crate::sets::{NodeId, Plan, Segment};
+use crate::sets::{NodeId, Plan, Segment, Segments};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -18,64 +17,28 @@ pub const MAX_COLS: u32 = 400;
 /// The most cells (rows × columns) a table may have.
 pub const MAX_CELLS: u32 = 20_000;
 
-/// What a cell counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Measure {
-    /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.
-    #[default]
-    On,
-    /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k) ∪ … ∪ B(c+cols−1))|.
-    /// A union, never a sum, so it cannot rise along a row.
-    OnOrAfter,
-}
-
-impl Measure {
-    /// `on` or `on_or_after`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Measure::On => "on",
-            Measure::OnOrAfter => "on_or_after",
-        }
+choice! {
+    /// What a cell counts.
+    Measure {
+        /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.
+        #[default]
+        On = "on",
+        /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k) ∪ … ∪ B(c+cols−1))|.
+        /// A union, never a sum, so it cannot rise along a row.
+        OnOrAfter = "on_or_after",
     }
 }
 
-/// How the average row weighs cohorts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Averaging {
-    /// Σ retained / Σ size: every user counts the same.
-    #[default]
-    Weighted,
-    /// The mean of the rates: every cohort counts the same.
-    Simple,
-}
-
-impl Averaging {
-    /// `weighted` or `simple`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Averaging::Weighted => "weighted",
-            Averaging::Simple => "simple",
-        }
+choice! {
+    /// How the average row weighs cohorts.
+    Averaging {
+        /// Σ retained / Σ size: every user counts the same.
+        #[default]
+        Weighted = "weighted",
+        /// The mean of the rates: every cohort counts the same.
+        Simple = "simple",
     }
 }
-
-macro_rules! words {
-    ($type:ident: $($word:literal => $value:ident),+) => {
-        impl FromStr for $type {
-            type Err = QueryError;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text {
-                    $($word => Ok($type::$value),)+
-                    _ => Err(QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
-                }
-            }
-        }
-    };
-}
-
-words!(Measure: "on" => On, "on_or_after" => OnOrAfter);
-words!(Averaging: "weighted" => Weighted, "simple" => Simple);
 
 /// A retention question. [`Query::new`] fills in the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +198,11 @@ impl Query {
             .collect()
     }
 
+    /// The same query with saved segments written out.
+    pub fn expanded(&self, saved: &Segments) -> Query {
+        Query { cohort: saved.expand(&self.cohort), returning: saved.expand(&self.returning), ..self.clone() }
+    }
+
     /// The question as of `now`: its cohorts, and the plan that counts them.
     ///
     /// # Errors
@@ -352,6 +320,17 @@ impl Question {
         let all = plan.or(rest);
         let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
         Question { query, now, current, cohorts, distinct, distinct_complete, plan }
+    }
+
+    /// The same question whose table tells another wording of the same query: one that names saved segments.
+    pub fn asked_as(mut self, query: Query) -> Question {
+        self.query = query;
+        self
+    }
+
+    /// The oldest cohort; the others follow one by one. `None` without cohorts.
+    pub fn first(&self) -> Option<Period> {
+        self.cohorts.first().map(|cohort| cohort.period)
     }
 
     /// What a store has to count.

@@ -3,12 +3,13 @@
 //! [`Question::new`] takes the keys there are → [`Question::keys`] are looked into → [`Question::then`] names the few
 //! more that matter → [`Question::history`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::sets::{EventName, Key, UserId, When};
+use crate::reports::activity;
+use crate::sets::{Catalogue, EventName, Key, UserId, When};
 
 /// How many weeks the calendar has, the running one included.
 pub const WEEKS: i64 = 53;
@@ -36,57 +37,45 @@ impl Span {
             since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())?,
         })
     }
+
+    /// Whether a bitmap of an event is looked into at first, given the months it has bitmaps of.
+    fn asks(&self, when: When, months: &HashSet<Period>) -> bool {
+        let When::In(period) = when else { return true };
+        match period.grain() {
+            // Days before the calendar can wait until their month is known to hold the user.
+            Grain::Day if period < self.since => !months.contains(&period.within(Grain::Month)),
+            Grain::Day => period <= self.today,
+            Grain::Week => period == self.week,
+            Grain::Month => period <= self.month,
+            Grain::Hour | Grain::Year => false,
+        }
+    }
 }
 
 /// Which bitmaps to look into for one user.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct Question<'a> {
     span: Span,
+    all: &'a Catalogue,
     keys: Vec<Key>,
-    /// Days before the calendar, by event and month: most months need not be looked into.
-    older: BTreeMap<(EventName, Period), Vec<Key>>,
-    events: usize,
+    now: DateTime<Utc>,
 }
 
-impl Question {
+impl<'a> Question<'a> {
     /// The question as of `now`, given all keys there are. Hours are left out: their days say the same.
     ///
     /// # Errors
     /// Outside the supported years.
-    pub fn new(all: Vec<Key>, now: DateTime<Utc>) -> Result<Self, CalendarError> {
+    pub fn new(all: &'a Catalogue, now: DateTime<Utc>) -> Result<Self, CalendarError> {
         let span = Span::at(now)?;
-        let mut events: Vec<EventName> = all.iter().map(|key| key.event().clone()).collect();
-        events.sort_unstable();
-        events.dedup();
-        let (mut keys, mut older) = (Vec::new(), BTreeMap::<_, Vec<Key>>::new());
-        for key in all {
-            let period = match key.when() {
-                When::Ever => {
-                    keys.push(key);
-                    continue;
-                }
-                When::In(period) => period,
-            };
-            let asked = match period.grain() {
-                Grain::Day if period < span.since => {
-                    older.entry((key.event().clone(), period.within(Grain::Month))).or_default().push(key);
-                    continue;
-                }
-                Grain::Day => period <= span.today,
-                Grain::Week => period == span.week,
-                Grain::Month => period <= span.month,
-                Grain::Hour | Grain::Year => false,
-            };
-            if asked {
-                keys.push(key);
-            }
+        let mut keys = Vec::new();
+        for known in all.events() {
+            let of_event = all.of_known(known);
+            let months: HashSet<Period> =
+                of_event.iter().filter_map(|key| month_of(key).filter(|month| *month <= span.month)).collect();
+            keys.extend(of_event.iter().filter(|key| span.asks(key.when(), &months)).cloned());
         }
-        // Without the month's bitmap nothing tells whether its days are worth a look.
-        let months: BTreeSet<(EventName, Period)> = keys.iter().filter_map(month_of).collect();
-        for (_, days) in older.extract_if(.., |month, _| !months.contains(month)) {
-            keys.extend(days);
-        }
-        Ok(Question { span, keys, older, events: events.len() })
+        Ok(Question { span, all, keys, now })
     }
 
     /// The bitmaps to look into.
@@ -97,21 +86,23 @@ impl Question {
     /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days of each event's
     /// first month, and of its last where no later day is known.
     pub fn then(&self, found: &[Key]) -> Vec<Key> {
-        let mut months: BTreeMap<EventName, Vec<Period>> = BTreeMap::new();
-        found.iter().filter_map(month_of).for_each(|(event, month)| months.entry(event).or_default().push(month));
+        let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
+        for key in found {
+            let (months, lately) = by_event.entry(key.event()).or_default();
+            months.extend(month_of(key));
+            *lately |= matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p >= self.span.since);
+        }
         let mut keys = Vec::new();
-        for (event, months) in months {
-            let mut wanted = Vec::from_iter(months.iter().min());
-            let since = self.span.since;
-            let lately = |key: &Key| {
-                let day = matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p >= since);
-                day && *key.event() == event
+        for (event, (months, lately)) in by_event {
+            let wanted = [months.iter().min(), months.iter().max().filter(|_| !lately)];
+            let asked = |key: &&Key| match key.when() {
+                When::In(day) if day.grain() == Grain::Day && day < self.span.since => {
+                    wanted.contains(&Some(&day.within(Grain::Month)))
+                }
+                _ => false,
             };
-            if !found.iter().any(lately) {
-                wanted.extend(months.iter().max().filter(|last| !wanted.contains(last)));
-            }
-            for month in wanted {
-                keys.extend(self.older.get(&(event.clone(), *month)).into_iter().flatten().cloned());
+            if !months.is_empty() {
+                keys.extend(self.all.of(event).iter().filter(asked).cloned());
             }
         }
         keys
@@ -123,18 +114,52 @@ impl Question {
         for key in found {
             by_event.entry(key.event().clone()).or_default().push(key.when());
         }
-        let mut events: Vec<Seen> =
-            by_event.into_iter().map(|(event, whens)| Seen::new(event, &whens, &self.span)).collect();
+        let mut events: Vec<Seen> = by_event.into_iter().map(|(event, whens)| self.seen(event, &whens)).collect();
         events
             .sort_by_key(|seen| (std::cmp::Reverse(seen.last.map(Period::start)), std::cmp::Reverse(seen.days.len())));
-        History { user, span: self.span, events, known: self.events }
+        History { user, span: self.span, events, known: self.all.events().len() }
+    }
+
+    fn seen(&self, event: EventName, whens: &[When]) -> Seen {
+        let span = &self.span;
+        let of = |grain: Grain| {
+            let mut found: Vec<Period> = whens
+                .iter()
+                .filter_map(|when| match when {
+                    When::In(period) if period.grain() == grain => Some(*period),
+                    _ => None,
+                })
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let (days, months) = (of(Grain::Day), of(Grain::Month));
+        // A month says more than the days when it lies outside them.
+        let pick =
+            |day: Option<&Period>, month: Option<&Period>, outside: fn(&Period, &Period) -> bool| match (day, month) {
+                (Some(day), Some(month)) if outside(month, &day.within(Grain::Month)) => Some(*month),
+                (Some(day), _) => Some(*day),
+                (None, month) => month.copied(),
+            };
+        let calendar = days.iter().filter(|day| **day >= span.since);
+        Seen {
+            recorded: activity::Span::of(self.all.of(&event), self.now).map(|span| span.first),
+            event,
+            today: days.contains(&span.today),
+            week: whens.contains(&When::In(span.week)),
+            month: months.contains(&span.month),
+            ever: whens.contains(&When::Ever),
+            first: pick(days.first(), months.first(), |month, day| month < day),
+            last: pick(days.last(), months.last(), |month, day| month > day),
+            days: calendar.map(|day| day.start().date_naive()).collect(),
+        }
     }
 }
 
-/// The event and month of a month's key.
-fn month_of(key: &Key) -> Option<(EventName, Period)> {
+/// The month of a month's key.
+fn month_of(key: &Key) -> Option<Period> {
     match key.when() {
-        When::In(month) if month.grain() == Grain::Month => Some((key.event().clone(), month)),
+        When::In(month) if month.grain() == Grain::Month => Some(month),
         _ => None,
     }
 }
@@ -158,41 +183,8 @@ pub struct Seen {
     pub last: Option<Period>,
     /// The days of the calendar, ascending.
     pub days: Vec<NaiveDate>,
-}
-
-impl Seen {
-    fn new(event: EventName, whens: &[When], span: &Span) -> Self {
-        let of = |grain: Grain| {
-            let mut found: Vec<Period> = whens
-                .iter()
-                .filter_map(|when| match when {
-                    When::In(period) if period.grain() == grain => Some(*period),
-                    _ => None,
-                })
-                .collect();
-            found.sort_unstable();
-            found
-        };
-        let (days, months) = (of(Grain::Day), of(Grain::Month));
-        // A month says more than the days when it lies outside them.
-        let pick =
-            |day: Option<&Period>, month: Option<&Period>, outside: fn(&Period, &Period) -> bool| match (day, month) {
-                (Some(day), Some(month)) if outside(month, &day.within(Grain::Month)) => Some(*month),
-                (Some(day), _) => Some(*day),
-                (None, month) => month.copied(),
-            };
-        let calendar = days.iter().filter(|day| **day >= span.since);
-        Seen {
-            event,
-            today: days.contains(&span.today),
-            week: whens.contains(&When::In(span.week)),
-            month: months.contains(&span.month),
-            ever: whens.contains(&When::Ever),
-            first: pick(days.first(), months.first(), |month, day| month < day),
-            last: pick(days.last(), months.last(), |month, day| month > day),
-            days: calendar.map(|day| day.start().date_naive()).collect(),
-        }
-    }
+    /// When anybody was first recorded in the event; `None` without dates. Before it nobody's absence says anything.
+    pub recorded: Option<Period>,
 }
 
 /// What one user did.

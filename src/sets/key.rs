@@ -179,6 +179,11 @@ impl Key {
         &self.event
     }
 
+    /// The bitmap of another event of the same time.
+    pub(crate) fn renamed(&self, event: &EventName) -> Self {
+        Key { event: event.clone(), when: self.when }
+    }
+
     /// The period, or ever.
     pub fn when(&self) -> When {
         self.when

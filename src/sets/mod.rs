@@ -1,11 +1,13 @@
 //! Sets of users as expressions over bitmap keys: names, keys, algebra, text and plans. All pure.
 
+mod catalogue;
 mod key;
 mod parse;
 mod plan;
 mod segment;
 mod set;
 
+pub use catalogue::{Catalogue, Known};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, parse_set};
 pub use plan::{Node, NodeId, Plan};

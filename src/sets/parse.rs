@@ -56,7 +56,7 @@ fn tie(expr: &Expr, when: Option<When>, saved: &Segments) -> Result<Set, SyntaxE
                 );
                 return Err(SyntaxError::new(*column, message));
             };
-            let segment = saved.expand_name(name).map_err(|e| SyntaxError::new(*column, e.to_string()))?;
+            let segment = saved.expand_name(name);
             match when {
                 When::In(period) => segment.at(period),
                 When::Ever => segment.ever(),

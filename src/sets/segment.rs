@@ -50,6 +50,18 @@ impl Segment {
         self.build(&Set::ever)
     }
 
+    /// The segment with `@ever` at each of its names.
+    fn undated(&self) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(Segment::undated).collect();
+        match self {
+            Segment::Event(name) | Segment::Ever(name) => Segment::Ever(name.clone()),
+            Segment::And(list) => Segment::And(all(list)),
+            Segment::Or(list) => Segment::Or(all(list)),
+            Segment::Xor(list) => Segment::Xor(all(list)),
+            Segment::Diff(a, b) => Segment::Diff(Box::new(a.undated()), Box::new(b.undated())),
+        }
+    }
+
     fn build(&self, event: &dyn Fn(&EventName) -> Set) -> Set {
         let all = |list: &[Segment]| list.iter().map(|s| s.build(event)).collect();
         match self {
@@ -180,70 +192,113 @@ impl fmt::Display for Segment {
 }
 
 /// Saved segments: names that stand for an expression, which may use other names.
+///
+/// ```
+/// use cohortist::sets::{EventName, Segments};
+/// let saved = [("mobile", "ios | android"), ("paying", "plan:pro@ever & mobile")];
+/// let saved = Segments::new(saved.map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap())))?;
+/// assert_eq!(saved.expand(&"active & !paying".parse()?).to_string(), "active & !(plan:pro@ever & (ios | android))");
+/// assert_eq!(saved.expand(&"mobile@ever".parse()?).to_string(), "ios@ever | android@ever");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segments(BTreeMap<EventName, Segment>);
 
-/// Saved segments that use each other in a circle.
+/// The most names an expanded segment may hold: names of names grow fast.
+const MAX_NAMES: usize = 10_000;
+
+/// Saved segments that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentError {
-    /// The names along the circle.
+    /// It is made of itself; the names along the circle.
     #[error("the saved segment `{0}` is made of itself: {1}")]
     Cycle(EventName, String),
+    /// Written out it holds too many names.
+    #[error("the saved segment `{0}`, written out, holds more than {MAX_NAMES} events")]
+    TooLarge(EventName),
+}
+
+impl SegmentError {
+    /// The segment it is about.
+    pub fn name(&self) -> &EventName {
+        match self {
+            SegmentError::Cycle(name, _) | SegmentError::TooLarge(name) => name,
+        }
+    }
 }
 
 impl Segments {
     /// Checks a collection of saved segments.
     ///
     /// # Errors
-    /// When one is made of itself, over however many steps.
-    pub fn new(named: BTreeMap<EventName, Segment>) -> Result<Self, SegmentError> {
-        let segments = Segments(named);
+    /// When one is made of itself, over however many steps, or of more than some 10,000 events.
+    pub fn new(named: impl IntoIterator<Item = (EventName, Segment)>) -> Result<Self, SegmentError> {
+        let segments = Segments(named.into_iter().collect());
+        let mut sizes = BTreeMap::new();
         for name in segments.0.keys() {
-            segments.expand_name(name)?;
+            segments.measure(name, &mut Vec::new(), &mut sizes)?;
         }
         Ok(segments)
     }
 
+    /// How many names a saved segment holds when it is written out; 1 for a name that is not saved.
+    fn measure(
+        &self,
+        name: &EventName,
+        inside: &mut Vec<EventName>,
+        known: &mut BTreeMap<EventName, usize>,
+    ) -> Result<usize, SegmentError> {
+        let Some(meaning) = self.0.get(name) else { return Ok(1) };
+        if let Some(size) = known.get(name) {
+            return Ok(*size);
+        }
+        let again = inside.contains(name);
+        inside.push(name.clone());
+        if again {
+            let path: Vec<&str> = inside.iter().map(EventName::as_str).collect();
+            return Err(SegmentError::Cycle(name.clone(), path.join(" → ")));
+        }
+        let (mut leaves, mut size) = (Vec::new(), 0_usize);
+        meaning.visit(&mut |leaf, _| leaves.push(leaf));
+        for leaf in leaves {
+            size = size.saturating_add(self.measure(leaf, inside, known)?);
+        }
+        inside.pop();
+        if size > MAX_NAMES {
+            return Err(SegmentError::TooLarge(name.clone()));
+        }
+        known.insert(name.clone(), size);
+        Ok(size)
+    }
+
+    /// Names and what they stand for, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&EventName, &Segment)> {
+        self.0.iter()
+    }
+
+    /// What a saved name stands for, as it was written.
+    pub fn get(&self, name: &EventName) -> Option<&Segment> {
+        self.0.get(name)
+    }
+
     /// The segment with every saved name replaced by what it stands for.
-    ///
-    /// # Errors
-    /// When a saved name is made of itself.
-    pub fn expand(&self, segment: &Segment) -> Result<Segment, SegmentError> {
-        self.replace(segment, &mut Vec::new())
+    pub fn expand(&self, segment: &Segment) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(|s| self.expand(s)).collect();
+        match segment {
+            Segment::Event(name) => self.expand_name(name),
+            Segment::Ever(name) => self.expand_name(name).undated(),
+            Segment::And(list) => Segment::And(all(list)),
+            Segment::Or(list) => Segment::Or(all(list)),
+            Segment::Xor(list) => Segment::Xor(all(list)),
+            Segment::Diff(a, b) => Segment::Diff(Box::new(self.expand(a)), Box::new(self.expand(b))),
+        }
     }
 
-    /// What a single name stands for: a saved expression, or the event itself.
-    ///
-    /// # Errors
-    /// When it is made of itself.
-    pub fn expand_name(&self, name: &EventName) -> Result<Segment, SegmentError> {
-        self.expand(&Segment::event(name))
-    }
-
-    fn replace(&self, segment: &Segment, inside: &mut Vec<EventName>) -> Result<Segment, SegmentError> {
-        let all = |list: &[Segment], inside: &mut Vec<EventName>| {
-            list.iter().map(|s| self.replace(s, inside)).collect::<Result<Vec<_>, _>>()
-        };
-        Ok(match segment {
-            Segment::Event(name) => {
-                let Some(meaning) = self.0.get(name) else { return Ok(segment.clone()) };
-                if inside.contains(name) {
-                    inside.push(name.clone());
-                    let path: Vec<&str> = inside.iter().map(EventName::as_str).collect();
-                    return Err(SegmentError::Cycle(name.clone(), path.join(" → ")));
-                }
-                inside.push(name.clone());
-                let expanded = self.replace(meaning, inside)?;
-                inside.pop();
-                expanded
-            }
-            Segment::Ever(_) => segment.clone(),
-            Segment::And(list) => Segment::And(all(list, inside)?),
-            Segment::Or(list) => Segment::Or(all(list, inside)?),
-            Segment::Xor(list) => Segment::Xor(all(list, inside)?),
-            Segment::Diff(a, b) => {
-                Segment::Diff(Box::new(self.replace(a, inside)?), Box::new(self.replace(b, inside)?))
-            }
-        })
+    /// What a single name stands for: a saved expression, written out, or the event itself.
+    pub fn expand_name(&self, name: &EventName) -> Segment {
+        match self.0.get(name) {
+            Some(meaning) => self.expand(meaning),
+            None => Segment::event(name),
+        }
     }
 }

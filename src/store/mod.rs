@@ -58,11 +58,26 @@ pub trait Store: Send + Sync {
     /// When they could not all be listed.
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>>;
 
+    /// A number that is another one after keys were made or deleted, so that a listing can be known to be as good as
+    /// new. `None` where only listing them again would tell.
+    fn keys_version(&self) -> Option<u64> {
+        None
+    }
+
     /// Deletes bitmaps; returns how many there were.
     ///
     /// # Errors
     /// When some may not have been deleted.
     fn delete(&self, keys: &[Key]) -> Result<u64>;
+
+    /// Makes the bitmap `key`, which must not exist yet, hold exactly the members of `set`: all of them, or there is no
+    /// such bitmap. Nothing is ever overwritten, whoever else saves or marks at the same time. How long the bitmap is
+    /// beyond its greatest member, which only a complement could tell, is the store's affair.
+    ///
+    /// # Errors
+    /// When it was not saved; when the answer of a server got lost on the way it may have been, and then whole. With
+    /// [`StoreError::Unsynced`] it was saved, and may be lost in a power cut.
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved>;
 
     /// Deletes temporary keys that an interrupted request may have left; returns how many there were.
     ///
@@ -75,6 +90,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it does not.
     fn describe(&self) -> Result<StoreInfo>;
+}
+
+/// What came of [`Store::save`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "nothing may have been saved"]
+pub enum Saved {
+    /// The bitmap was made, and holds so many users: at least one.
+    People(u64),
+    /// Nobody is in the set, and nothing was made: an event that nobody did would stand in every list, take its name, and
+    /// answer every question with 0.
+    Nobody,
+    /// There is something of that name already. It was left as it is.
+    Taken,
 }
 
 /// What a store says of itself.

@@ -1,7 +1,7 @@
 //! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own dress or as JSON.
 
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde_json::json;
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::store::StoreError;
 use crate::web::pages::Shell;
 use crate::web::query::Problem;
+use crate::web::{here, place};
 
 /// After how many seconds a client may try again when the store is away.
 pub const RETRY_SECONDS: &str = "2";
@@ -26,8 +27,23 @@ pub enum WebError {
     #[error("there is no such page")]
     NotFound,
     /// The page exists, the method does not.
-    #[error("this address can only be read (GET or HEAD)")]
+    #[error("this method does nothing at this address")]
     Method,
+    /// Another site's page wanted something changed.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A request to change something came without the token that allows it.
+    #[error("{0}")]
+    Unauthorised(&'static str),
+    /// Some entries of a batch are wrong: how many, and the first of them.
+    #[error("{} wrong, so nothing was recorded", if *.0 == 1 { "1 entry is".to_owned() } else { format!("{} entries are", .0) })]
+    Entries(usize, Vec<BadEntry>),
+    /// A body longer than so many bytes.
+    #[error("the body is longer than {} MiB: send it in pieces", .0 >> 20)]
+    TooLarge(usize),
+    /// A body in a form that is not understood.
+    #[error("{0}")]
+    Unsupported(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,6 +53,15 @@ pub enum WebError {
     /// The work for this request ended without a result: it panicked, or the server is stopping.
     #[error("the work on this request was broken off")]
     BrokenOff,
+}
+
+/// What is wrong with one entry of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BadEntry {
+    /// Its place, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 impl From<crate::Error> for WebError {
@@ -66,6 +91,17 @@ impl WebError {
                 "There is no page here",
                 "The address may be mistyped, or from another version.",
             ),
+            WebError::Forbidden(_) => (
+                StatusCode::FORBIDDEN,
+                "That is not allowed here",
+                "Nothing was changed. What is in the way is named below.",
+            ),
+            WebError::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "Who is asking?", "Nothing was changed."),
+            WebError::Entries(..) => (StatusCode::BAD_REQUEST, "Some entries are wrong", "Nothing was recorded."),
+            WebError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "That is too much at once", "Send it in pieces."),
+            WebError::Unsupported(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "That form is not understood", "Nothing was recorded.")
+            }
             WebError::Method => (StatusCode::METHOD_NOT_ALLOWED, "This address can only be read", "Open it with GET."),
             WebError::Store(StoreError::Unreachable { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -120,8 +156,10 @@ struct ErrorPage<'a> {
 
 /// The page whose form can mend the query of a request.
 fn form_for(request: &HttpRequest) -> String {
-    let page = if request.path().starts_with("/people") { "/people" } else { "/retention" };
-    format!("{page}?{}", request.query_string())
+    let (state, path) = place(request);
+    let page = if path.starts_with("/people") { "/people" } else { "/retention" };
+    let base = state.map_or("", |state| state.base.as_str());
+    format!("{base}{page}?{}", request.query_string())
 }
 
 /// The response of a result; an error becomes JSON on `.json` routes and probes, and a page elsewhere.
@@ -130,37 +168,63 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         Ok(response) => return response,
         Err(error) => error,
     };
-    let (status, headline, advice) = error.told();
-    if status.is_server_error() {
-        tracing::error!(path = request.path(), status = status.as_u16(), "{error}");
-    }
+    let (status, html) = page(request, &error);
     let mut response = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((RETRY_AFTER, RETRY_SECONDS));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.insert_header((ALLOW, format!("{}, {}", Method::GET, Method::HEAD)));
+        let allow = match place(request).1 {
+            "/people" => "GET, HEAD, POST",
+            "/api/v1/marks" => "POST",
+            _ => "GET, HEAD",
+        };
+        response.insert_header((ALLOW, allow));
     }
-    let problems = match &error {
-        WebError::Query(problems) => problems.as_slice(),
-        _ => &[],
-    };
-    if request.path().ends_with(".json") {
-        let fields: Vec<_> = problems
+    if status == StatusCode::UNAUTHORIZED {
+        response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+    }
+    if request.path().ends_with(".json") || place(request).1.starts_with("/api/") {
+        let fields: Vec<_> = problems(&error)
             .iter()
             .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
             .collect();
-        let body = json!({ "error": { "status": status.as_u16(), "message": error.to_string(), "fields": fields } });
-        return response.json(body);
+        let mut told = json!({ "status": status.as_u16(), "message": error.to_string(), "fields": fields });
+        if let WebError::Entries(_, entries) = &error {
+            told["entries"] = json!(entries);
+        }
+        return response.json(json!({ "error": told }));
     }
-    let form = (!problems.is_empty()).then(|| form_for(request));
-    let said = match &error {
+    response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
+}
+
+fn problems(error: &WebError) -> &[Problem] {
+    match error {
+        WebError::Query(problems) => problems,
+        _ => &[],
+    }
+}
+
+/// The page that tells an error, and its status. What is the server's to mend is logged.
+pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
+    let (status, headline, advice) = error.told();
+    if status.is_server_error() {
+        tracing::error!(path = request.path(), status = status.as_u16(), "{error}");
+    }
+    let problems = problems(error);
+    let said = match error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
         other => other.to_string(),
     };
-    let page = ErrorPage { shell: Shell::bare(), status: status.as_u16(), headline, advice, said, problems, form };
-    match page.render() {
-        Ok(html) => response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html),
-        Err(_) => response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(error.to_string()),
-    }
+    let (state, _) = place(request);
+    let page = ErrorPage {
+        shell: Shell::bare(state.map(|state| &***state), &here(request)),
+        status: status.as_u16(),
+        headline,
+        advice,
+        said,
+        problems,
+        form: (!problems.is_empty()).then(|| form_for(request)),
+    };
+    (status, page.render().unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")))
 }

@@ -3,30 +3,36 @@
 //! A page is a file in [`pages`] with its handler and the struct of its template. Nothing here knows how bits are
 //! stored or cohorts are counted.
 
+pub mod api;
 pub mod assets;
+mod dashboard;
 pub mod error;
+mod metrics;
 pub mod pages;
 pub mod query;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::web::{Data, ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
+use chrono::{DateTime, Utc};
 
-use crate::clock::Clock;
+use crate::sets::EventName;
 use crate::tracker::Tracker;
+pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
 use error::{WebError, answer};
 use pages::retention::Dress;
-use pages::{event, events, health, home, people, retention, user};
+use pages::{event, events, health, home, offer, people, retention, user};
 
 /// Nothing but our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'; connect-src 'self'";
+                      base-uri 'self'; frame-ancestors 'none'; connect-src 'self'";
 
 /// How many threads answer requests. The work itself happens on a pool of blocking threads.
 const WORKERS: usize = 2;
@@ -34,22 +40,98 @@ const WORKERS: usize = 2;
 /// How long a request in progress may take to end when the server stops, in seconds.
 const GRACE_SECONDS: u64 = 10;
 
-/// What the dashboard needs to know.
+/// What the server needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen: `127.0.0.1:8080`; port 0 takes a free one.
     pub listen: String,
-    /// Whose numbers it shows.
-    pub tracker: Tracker,
-    /// As of when.
-    pub clock: Clock,
+    /// What it shows.
+    pub dashboard: Dashboard,
 }
 
-/// What every handler can see.
+/// What every handler of one store's pages can see.
 #[derive(Debug, Clone)]
 pub struct State {
+    dashboard: Arc<Dashboard>,
+    /// Which of the dashboard's stores.
+    index: usize,
+    /// What the addresses of its pages begin with.
+    base: String,
     tracker: Tracker,
-    clock: Clock,
+    read_only: bool,
+}
+
+impl State {
+    fn of(dashboard: &Arc<Dashboard>, index: usize, store: &NamedStore) -> Self {
+        State {
+            dashboard: Arc::clone(dashboard),
+            index,
+            base: dashboard.base(index),
+            tracker: store.tracker.clone(),
+            read_only: store.read_only,
+        }
+    }
+
+    /// As of when.
+    fn now(&self) -> DateTime<Utc> {
+        self.dashboard.clock.now()
+    }
+
+    /// The events that lists offer.
+    fn events(&self) -> Result<Vec<EventName>, WebError> {
+        let mut events = self.tracker.events("")?;
+        events.retain(|name| !self.dashboard.glossary.hides(name));
+        Ok(events)
+    }
+
+    /// The address of a page of this store.
+    fn to(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+/// What one request can see: the state, and where it is itself.
+#[derive(Debug, Clone)]
+pub struct View {
+    state: Data<State>,
+    /// Path and query as they were sent, without the store's beginning.
+    pub(crate) here: String,
+}
+
+/// Path and query of a request as they were sent, without the store's beginning.
+pub(crate) fn here(request: &HttpRequest) -> String {
+    let (_, path) = place(request);
+    // Browsers take what two slashes begin for the name of another host.
+    let path = if path.starts_with("//") { "/" } else { path };
+    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    format!("{path}{query}")
+}
+
+impl View {
+    fn of(request: &HttpRequest) -> Result<Self, WebError> {
+        let (state, _) = place(request);
+        Ok(View { state: Data::clone(state.ok_or(WebError::NotFound)?), here: here(request) })
+    }
+
+    /// The query string as it was sent.
+    fn query(&self) -> &str {
+        self.here.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+/// The state of a request, and its path without the store's beginning.
+pub(crate) fn place(request: &HttpRequest) -> (Option<&Data<State>>, &str) {
+    let state = request.app_data::<Data<State>>();
+    let path = request.path();
+    (state, state.and_then(|state| path.strip_prefix(state.base.as_str())).unwrap_or(path))
 }
 
 /// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end. Blocks. `ready` is told
@@ -59,10 +141,13 @@ pub struct State {
 /// When the address cannot be listened on, with what to do.
 pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
     rt::System::new().block_on(async move {
-        let Settings { listen, tracker, clock } = settings;
+        let Settings { listen, dashboard } = settings;
+        let dashboard = Arc::new(dashboard);
         let stop = stop_signal()?;
-        let server = HttpServer::new(move || actix_web::App::new().configure(app_config(tracker.clone(), clock)))
+        let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
             .workers(WORKERS)
+            // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
+            .tcp_nodelay(true)
             .shutdown_timeout(GRACE_SECONDS)
             .shutdown_signal(stop)
             .bind(&listen)
@@ -111,45 +196,57 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 /// The whole application: every route, its headers and its error pages. For [`run`], and for tests without a socket.
-pub fn app_config(tracker: Tracker, clock: Clock) -> impl FnOnce(&mut ServiceConfig) + Clone {
-    let state = Data::new(State { tracker, clock });
+pub fn app_config(dashboard: &Arc<Dashboard>) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
+    let stores = dashboard.stores.iter().enumerate();
+    let states: Vec<Data<State>> = stores.map(|(i, store)| Data::new(State::of(dashboard, i, store))).collect();
     move |config| {
         let headers = DefaultHeaders::new()
             .add((CONTENT_SECURITY_POLICY, POLICY))
             .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .add((REFERRER_POLICY, "same-origin"))
             .add((CACHE_CONTROL, "private, no-cache"));
-        let everything = actix_web::web::scope("")
-            .app_data(state)
-            .wrap(Compress::default())
-            .wrap(headers)
-            .wrap(from_fn(logged))
-            .configure(routes)
-            .default_service(actix_web::web::to(nowhere));
+        let mut everything =
+            scope("").wrap(Compress::default()).wrap(headers).wrap(from_fn(logged)).default_service(to(nowhere));
+        // The first store's pages have the shortest addresses; they come last, as their scope takes whatever is left.
+        for state in states.into_iter().rev() {
+            let pages = scope(&state.base).app_data(state).configure(routes);
+            everything = everything.service(pages.default_service(to(nowhere)));
+        }
         config.service(everything);
     }
 }
 
 /// Every route there is.
 fn routes(config: &mut ServiceConfig) {
+    let marks = resource("/api/v1/marks").route(post().to(api::marks::post));
+    config.service(marks.default_service(to(unreadable)));
+    // Everything else is only read, but for the lists of people that can be saved.
+    let people = resource("/people").route(reading().to(people::page)).route(post().to(people::save));
+    config.service(people.default_service(to(unreadable)));
     let mut read = |path: &str, route: Route| {
-        let resource = actix_web::web::resource(path).route(route).default_service(actix_web::web::to(unreadable));
-        config.service(resource);
+        config.service(resource(path).route(route).default_service(to(unreadable)));
     };
     read("/", reading().to(home::get));
     read("/retention", reading().to(retention::page));
     for dress in Dress::ALL {
-        let file = move |request: HttpRequest, state: Data<State>| retention::file(request, state, dress);
+        let file = move |request: HttpRequest| retention::file(request, dress);
         read(dress.path(), reading().to(file));
     }
     read("/events", reading().to(events::page));
+    read("/events.json", reading().to(offer::json));
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
-    read("/people", reading().to(people::page));
     read("/people.csv", reading().to(people::file));
+    read("/people/{question}/{first}/{cell}", reading().to(people::cell));
     read("/users", reading().to(user::find));
     read("/users/{id}.json", reading().to(user::json));
     read("/users/{id}", reading().to(user::page));
+    read("/api/v1/retention", reading().to(move |request: HttpRequest| retention::file(request, Dress::Json)));
+    read("/api/v1/count", reading().to(api::count));
+    read("/api/v1/people", reading().to(api::people));
+    read("/api/v1/events", reading().to(api::events));
+    read("/api/v1/openapi.json", reading().to(api::openapi));
+    read("/metrics", reading().to(metrics::page));
     read("/healthz", reading().to(health::alive));
     read("/readyz", reading().to(health::ready));
     read("/static/{name}", reading().to(assets::by_name));
@@ -176,15 +273,24 @@ async fn logged(
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let (started, method, path) = (std::time::Instant::now(), request.method().clone(), request.path().to_owned());
     let response = next.call(request).await?;
-    tracing::debug!(%method, path, status = response.status().as_u16(), ms = started.elapsed().as_millis(), "answered");
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    metrics::answered(response.request().match_pattern(), method.as_str(), status, took);
+    tracing::debug!(%method, path, status, ms = took.as_millis(), "answered");
     Ok(response)
 }
 
 /// The one crossing from the server's threads to those that may block: whatever asks the store goes through here.
-pub(crate) async fn block<T: Send + 'static>(
-    state: &Data<State>,
-    work: impl FnOnce(&State) -> Result<T, WebError> + Send + 'static,
+pub(crate) async fn crossing<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
-    let state = Data::clone(state);
-    actix_web::web::block(move || work(&state)).await.map_err(|_| WebError::BrokenOff)?
+    actix_web::web::block(work).await.map_err(|_| WebError::BrokenOff)?
+}
+
+/// Work for a request, across the [`crossing`].
+pub(crate) async fn block<T: Send + 'static>(
+    request: &HttpRequest,
+    work: impl FnOnce(&View) -> Result<T, WebError> + Send + 'static,
+) -> Result<T, WebError> {
+    let view = View::of(request)?;
+    crossing(move || work(&view)).await
 }

@@ -9,6 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("calendar", &[]),
     ("clock", &[]),
     ("sets", &["calendar"]),
+    ("ingest", &["sets", "calendar"]),
     ("bitmap", &["sets"]),
     ("store", &["sets", "bitmap"]),
     ("reports", &["sets", "calendar"]),
@@ -16,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("render", &["reports", "sets", "calendar"]),
     ("demo", &["tracker", "sets", "calendar"]),
     ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
-    ("cli", &["web", "demo", "render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
+    ("cli", &["web", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
     ("main", &["cli"]),
 ];
 

@@ -1,136 +1,9 @@
 //! The dashboard in a real Chromium.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-
-use tempfile::TempDir;
-use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::prelude::*;
 
+use crate::support::browser::Browser;
 use crate::support::web::{empty, name, now, product, serve};
-
-const INSTALL: &str = "these tests drive a real browser: apt-get install chromium chromium-driver";
-
-/// A chromedriver on a free port and one browser, both gone when dropped.
-struct Browser {
-    driver: WebDriver,
-    process: Process,
-    _profile: TempDir,
-}
-
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Browser {
-    async fn start() -> Browser {
-        let mut child = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("chromedriver: {e}; {INSTALL}"));
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let process = Process(child);
-        let (tell, told) = mpsc::channel();
-        // Read to the end: a full pipe would stop the driver.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    let _ = tell.send(port.trim_end_matches('.').to_owned());
-                }
-            }
-        });
-        let port = told.recv_timeout(Duration::from_secs(30)).expect("chromedriver to say its port");
-        let profile = TempDir::new().unwrap();
-        let mut wanted = DesiredCapabilities::chrome();
-        for flag in [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--window-size=1320,1000",
-            &format!("--user-data-dir={}", profile.path().display()),
-        ] {
-            wanted.add_arg(flag).unwrap();
-        }
-        wanted.insert_base_capability("goog:loggingPrefs".to_owned(), serde_json::json!({ "browser": "ALL" }));
-        let driver = WebDriver::new(&format!("http://127.0.0.1:{port}"), wanted)
-            .await
-            .unwrap_or_else(|e| panic!("Chromium did not start: {e}; {INSTALL}"));
-        Browser { driver, process, _profile: profile }
-    }
-
-    async fn text(&self, css: &str) -> String {
-        self.driver.find(By::Css(css)).await.unwrap().text().await.unwrap()
-    }
-
-    async fn js(&self, script: &str) -> serde_json::Value {
-        self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
-    }
-
-    async fn cdp(&self, command: &str, parameters: serde_json::Value) {
-        ChromeDevTools::new(self.driver.handle.clone()).execute_cdp_with_params(command, parameters).await.unwrap();
-    }
-
-    async fn size(&self, width: u32, height: u32) {
-        let metrics = serde_json::json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
-    }
-
-    async fn dark(&self) {
-        let features = serde_json::json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
-        self.cdp("Emulation.setEmulatedMedia", features).await;
-    }
-
-    /// Writes a picture where `COHORTIST_SHOTS` says, to look at.
-    async fn picture(&self, name: &str) {
-        if let Some(directory) = std::env::var_os("COHORTIST_SHOTS") {
-            self.driver.screenshot(&std::path::Path::new(&directory).join(name)).await.unwrap();
-        }
-    }
-
-    /// Nothing was written to the console: no script failed, and the Content-Security-Policy dropped nothing.
-    async fn is_quiet(&self) {
-        let log = self.driver.handle.clone();
-        let said = self.console(log).await;
-        assert!(said.is_empty(), "the console says {said:?}");
-    }
-
-    async fn console(&self, handle: std::sync::Arc<thirtyfour::session::handle::SessionHandle>) -> Vec<String> {
-        let url = format!("{}session/{}/se/log", handle.server_url(), handle.session_id());
-        let agent = ureq::Agent::new_with_defaults();
-        let body = tokio::task::spawn_blocking(move || {
-            agent
-                .post(&url)
-                .header("content-type", "application/json")
-                .send(serde_json::json!({ "type": "browser" }).to_string())
-                .unwrap()
-                .body_mut()
-                .read_to_string()
-                .unwrap()
-        });
-        let answer: serde_json::Value = serde_json::from_str(&body.await.unwrap()).unwrap();
-        answer["value"].as_array().unwrap().iter().map(|line| line["message"].to_string()).collect()
-    }
-
-    async fn end(self) {
-        self.driver.clone().quit().await.unwrap();
-        drop(self.process);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_asked_and_answered_in_a_browser() {
@@ -167,8 +40,9 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
     assert_eq!(browser.js(tip).await, format!("\"{said}\""));
     browser.picture("tooltip.png").await;
 
-    // Remove the filter again: a link, no script.
+    // Remove the filter again, and ask anew.
     driver.find(By::Css("a.remove")).await.unwrap().click().await.unwrap();
+    driver.find(By::Css("button.go")).await.unwrap().click().await.unwrap();
     driver.query(By::Css("#returning_and-0[value='']")).first().await.unwrap();
     assert_eq!(driver.find_all(By::Css("h1 small")).await.unwrap().len(), 0);
     driver.back().await.unwrap();
@@ -304,7 +178,7 @@ async fn a_number_opens_its_people() {
         }
         browser.js(FOCUS).await.as_str().unwrap().to_owned()
     };
-    browser.js("document.querySelector('.cohorts a').focus()").await;
+    browser.js("document.querySelector('.cohorts tbody a').focus()").await;
     assert!(press(&[Key::Right]).await.ends_with("came back on Mon 23 Nov 2026, still in progress"));
     assert!(press(&[Key::Down, Key::Down, Key::Right]).await.ends_with("came back on Sun 22 Nov 2026, complete"));
     assert!(press(&[Key::End]).await.ends_with("on Mon 23 Nov 2026, still in progress"));

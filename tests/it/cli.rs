@@ -451,7 +451,7 @@ fn strict_stops_at_the_first_bad_line() {
     let error = shop.run(&["import", "--strict", &file]).error(1);
     assert_eq!(
         error,
-        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295. The 2 records before that are imported, nothing after it\n"
+        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295; text ids are not supported yet. The 2 records before that are imported, nothing after it\n"
     );
     assert_eq!(shop.run(&["people", "a@2026-11-23"]).quietly(), "1\n2\n");
     let file = shop.write("b.csv", "user,event,timestamp\nx,a,2026-11-23\n");
@@ -488,8 +488,8 @@ fn files_that_are_no_good_fail_before_anything_is_imported() {
     for (name, content, says) in [
         (
             "a.csv",
-            "uid,event,timestamp\n1,a,1\n",
-            "a.csv: there is no column `user`; the first line names `uid`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME",
+            "id,event,timestamp\n1,a,1\n",
+            "a.csv: there is no column `user`; the first line names `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME",
         ),
         ("b.csv", "user,timestamp\n1,1\n", "--event NAME"),
         ("c.csv", "user,event,when\n1,a,1\n", "--time-column NAME"),
@@ -592,4 +592,59 @@ fn an_unfinished_demo_is_started_over() {
     let ran = shop.run(&["--store", "./cohortist.db", "demo", "--no-serve", "--users", "10", "--days", "3"]);
     assert!(ran.err.starts_with("./cohortist.db holds an unfinished demo: starting over\nfilled"), "{}", ran.err);
     assert_eq!(shop.run(&["count", "active@2020"]).quietly(), "0\n");
+}
+
+#[test]
+fn a_configuration_names_stores_segments_and_a_question_for_every_command() {
+    let shop = Shop::new();
+    shop.run(&["--store", "./a.db", "mark", "ios", "1", "2"]).done();
+    shop.run(&["--store", "./a.db", "mark", "web", "2", "3"]).done();
+    shop.run(&["--store", "./b.db", "--prefix", "bitmapist_", "mark", "ios", "9"]).done();
+    let file = "title = \"Acme\"\n[stores]\nmain = \"./a.db\"\nold = { store = \"./b.db\", prefix = \"bitmapist_\", read_only = true }\n\
+                [segments]\nany = \"ios | web\"\n[question]\ncohort = \"any\"\nreturning = \"web\"\n";
+    shop.write("acme.toml", file);
+    let any = |args: &[&str]| shop.run(&[args, &["count", "any@2026-11-23"]].concat()).quietly();
+    assert_eq!(any(&["--config", "acme.toml"]), "3\n", "the first store, and the segment");
+    assert_eq!(any(&["--config", "acme.toml", "--store", "old"]), "1\n", "a store by its name, with its prefix");
+    assert_eq!(any(&["--config", "acme.toml", "--store", "./a.db"]), "3\n");
+    let table = shop.run(&["--config", "acme.toml", "retention", "any", "web", "--rows", "1", "--cols", "1"]).quietly();
+    assert!(table.contains("any → web") && table.contains("66.7%"), "{table}");
+
+    // The file of that name is found by itself, but not by a demo.
+    shop.write("cohortist.toml", file);
+    assert_eq!(any(&[]), "3\n");
+    let check = shop.run(&["serve", "--check"]).quietly();
+    insta::assert_snapshot!(check, @"
+cohortist.toml: 2 stores, 1 saved segment, the question any → web
+main: ./a.db
+old: ./b.db, read-only
+all is well; no store was opened
+");
+    let demo = shop.run(&["demo", "--users", "50", "--days", "5", "--no-serve"]).done();
+    assert_eq!(demo, "");
+    assert!(shop.path("cohortist-demo.db").exists());
+
+    let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
+    assert!(serving.get("/").contains("<h1 id=\"question\">any <span"), "the question of the file");
+    assert!(serving.get("/in/old/people?set=any@2026-11-23").contains("1 person in any@2026-11-23"));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_all_its_faults() {
+    let shop = Shop::new();
+    shop.write("cohortist.toml", "titel = 1\n");
+    let said = shop.run(&["serve", "--check"]).error(2);
+    assert!(said.starts_with("error: cohortist.toml, line 1: `titel`: unknown field"), "{said}");
+    shop.write("c.toml", "title = \"\"\n[stores]\na = \"redis://:hunter2@localhost/x y\"\nb = \"$COHORTIST_TEST_NOT_SET\"\n[segments]\nm = \"a &\"\n");
+    let said = shop.run(&["--config", "c.toml", "serve", "--check"]).error(2);
+    for part in
+        ["line 1: `title`", "line 4: `stores.b`: the environment has no variable", "line 6: `segments.m`: column 4"]
+    {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(!said.contains("hunter2"));
+    let said = shop.run(&["--config", "none.toml", "count", "a@ever"]).error(2);
+    assert!(said.starts_with("error: --config: cannot read none.toml: "), "{said}");
+    // Nothing was made by any of this.
+    assert!(!shop.path("cohortist.db").exists());
 }

@@ -47,12 +47,27 @@ struct History(BTreeMap<Key, BTreeSet<u32>>);
 enum Operation {
     Apply(Vec<Mark>),
     Delete(Key),
+    Save(Key, [Key; 3]),
+}
+
+fn saved(n: u64) -> Key {
+    Key::ever(EventName::new(&format!("saved{}", n % 3)).unwrap())
+}
+
+/// Who is saved: those in the first two and not in the third.
+fn saved_set(of: &[Key; 3]) -> Set {
+    let [a, b, c] = of.clone().map(Set::Key);
+    (a | b) - c
 }
 
 fn operation(n: u64) -> Operation {
     let mix = |salt: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 17;
     if n % 97 == 96 {
-        return Operation::Delete(key(mix(1) % 4, mix(2) % 5));
+        return Operation::Delete(if n.is_multiple_of(2) { saved(mix(1)) } else { key(mix(1) % 4, mix(2) % 5) });
+    }
+    if n % 19 == 18 {
+        let of = [3, 4, 5].map(|salt| key(mix(salt) % 4, mix(salt + 90) % 5));
+        return Operation::Save(saved(mix(1)), of);
     }
     let marks = (0..n % 6 + 1).map(|i| Mark {
         key: key(mix(i) % 4, mix(i + 9) % 5),
@@ -78,6 +93,13 @@ impl History {
             Operation::Delete(key) => {
                 self.0.remove(key);
             }
+            Operation::Save(key, of) => {
+                let users = |key: &Key| self.0.get(key).cloned().unwrap_or_default();
+                let who = &(&users(&of[0]) | &users(&of[1])) - &users(&of[2]);
+                if !who.is_empty() {
+                    self.0.entry(key.clone()).or_insert(who);
+                }
+            }
         }
     }
 
@@ -86,7 +108,13 @@ impl History {
         History(
             keys.into_iter()
                 .map(|k| {
-                    let users = store.members(&Set::Key(k.clone()), None, usize::MAX).unwrap();
+                    let set = Set::Key(k.clone());
+                    let users = store.members(&set, None, usize::MAX).unwrap();
+                    // The count of a key is kept beside it, and that of a union is made from its tiles.
+                    let mut plan = cohortist::sets::Plan::new();
+                    plan.count_set(&set);
+                    plan.count_set(&(set | Set::Key(key(99, 0))));
+                    assert_eq!(store.count(&plan).unwrap(), [users.len() as u64; 2], "{k}");
                     (k, users.into_iter().collect())
                 })
                 .collect(),
@@ -99,6 +127,9 @@ fn perform(store: &dyn Store, n: u64) {
         Operation::Apply(marks) => store.apply(&marks).unwrap(),
         Operation::Delete(key) => {
             store.delete(&[key]).unwrap();
+        }
+        Operation::Save(key, of) => {
+            let _ = store.save(&saved_set(&of), &key).unwrap();
         }
     }
 }
@@ -275,8 +306,9 @@ fn readers_and_writers_at_once_see_whole_batches() {
             plan.count_set(&Set::Key(a.clone()));
             plan.count_set(&Set::Key(b.clone()));
             plan.count_set(&(Set::Key(a.clone()) ^ Set::Key(b.clone())));
+            plan.count_set(&(Set::Key(a.clone()) | Set::Key(key(99, 0))));
             let counts = store.count(&plan).unwrap();
-            assert_eq!((counts[0], counts[2]), (counts[1], 0));
+            assert_eq!((counts[0], counts[2], counts[3]), (counts[1], 0, counts[0]));
             assert!(counts[0] >= seen);
             seen = counts[0];
         }

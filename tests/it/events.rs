@@ -12,6 +12,8 @@ use cohortist::sets::{Plan, Segment, Set};
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
+use crate::support::browser::Browser;
+use crate::support::program::{Serving, Shop};
 use crate::support::web::{empty, name, now, product, serve};
 
 /// A product, and a dashboard that shows it.
@@ -56,28 +58,53 @@ fn running(grain: Grain) -> Period {
 fn the_list_has_the_numbers_the_library_counts() {
     let rows = cells(&page("/events?sort=name"));
     let names: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
-    assert_eq!(names, ["active", "plan:pro", "signup", "web"]);
-    for row in rows.iter().filter(|row| row[0] != "plan:pro") {
+    assert_eq!(names, ["active", "signup", "web"]);
+    for row in &rows {
         let number = |cell: usize| -> u64 { row[cell].split(' ').next().unwrap().replace(',', "").parse().unwrap() };
         for (cell, grain, back) in [
-            (2, Grain::Day, 0),
-            (3, Grain::Day, -1),
-            (4, Grain::Week, 0),
-            (5, Grain::Week, -1),
-            (6, Grain::Month, 0),
-            (7, Grain::Month, -1),
+            (1, Grain::Day, -1),
+            (2, Grain::Week, -1),
+            (3, Grain::Month, -1),
+            (5, Grain::Day, 0),
+            (6, Grain::Week, 0),
+            (7, Grain::Month, 0),
         ] {
             assert_eq!(number(cell), count(&row[0], running(grain).shift(back).unwrap()), "{row:?} {cell}");
         }
-        assert_eq!((row[8].as_str(), row[9].as_str()), ("15 Oct 2026", "today"));
+        assert_eq!(row[8..], ["15 Oct 2026"], "last seen today, as everything should be, and never marked ever");
         // Recorded from mid-October on: the last two weeks are comparable, October and September are not.
-        assert!(row[5].ends_with('%') && !row[7].contains('%'), "{row:?}");
+        assert!(row[2].ends_with('%') && !row[3].contains('%'), "{row:?}");
+        let [day, earlier] = [-1, -8].map(|back| count(&row[0], running(Grain::Day).shift(back).unwrap()) as f64);
+        let change = cohortist::render::words::change(day / earlier - 1.0);
+        assert!(row[1].ends_with(&change), "a Sunday with a Sunday, {change}: {row:?}");
     }
     let pro = PRODUCT.0.count(&Set::ever(&name("plan:pro"))).unwrap();
-    assert_eq!(rows[1][1..], ["recorded without dates".to_owned(), cohortist::render::thousands(pro)]);
+    let undated = page("/events?sort=name");
+    let undated = undated.split("Recorded without dates").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(text(undated).ends_with(&format!("plan:pro {} people", cohortist::render::thousands(pro))), "{undated}");
     let most: Vec<String> = cells(&page("/events")).into_iter().map(|row| row[0].clone()).collect();
-    assert_eq!(most, ["active", "web", "signup", "plan:pro"]);
+    assert_eq!(most, ["active", "web", "signup"]);
     assert!(page("/events").contains("aria-current=\"page\">Events</a>"));
+}
+
+#[test]
+fn the_list_says_more_where_there_is_more_to_say() {
+    let tracker = empty();
+    let mut batch = tracker.batch();
+    batch.mark(&name("old"), 1, now() - TimeDelta::days(9)).unwrap().mark(&name("both"), 1, now()).unwrap();
+    batch.mark_ever(&name("both"), 1).mark_ever(&name("both"), 2).mark_ever(&name("pro"), 7);
+    batch.commit().unwrap();
+    let base = format!("http://{}", serve(tracker));
+    let page = read(&format!("{base}/events?sort=name")).body;
+    let rows = cells(&page);
+    assert_eq!(rows[0][8..], ["today", "2"], "{rows:?}");
+    assert_eq!(rows[1][8..], ["14 Nov 2026 last 14 Nov 2026", ""], "{rows:?}");
+    assert!(text(&page).contains("pro 1 person"), "{page}");
+    // What has no dates alone makes no empty table.
+    let page = read(&format!("{base}/events?q=pro")).body;
+    assert!(
+        !page.contains("<table") && text(&page).contains("Recorded without dates") && page.contains("1 of 3 events")
+    );
 }
 
 #[test]
@@ -108,7 +135,12 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
     ] {
         let page = page(&format!("/events/active{query}"));
         let shown = cells(&page);
-        assert_eq!(shown.len(), rows, "{query}");
+        // What lies before the first mark is on file only.
+        let recorded = running(grain).since(Period::day(2026, 10, 15).unwrap().within(grain)).unwrap() + 1;
+        let recorded = usize::try_from(recorded).unwrap().min(rows);
+        assert_eq!(shown.len(), recorded, "{query}");
+        assert_eq!(page.contains("Recorded since the first mark on Thu 15 Oct 2026"), recorded < rows, "{query}");
+        assert_eq!(page.matches("<g class=\"hits\"").count(), 3, "people, large and small, and stickiness");
         let href = page.split("href=\"/events/active.csv").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(href.replace("&#38;", "&"), query);
         let file = read(&format!("{}/events/active.csv{query}", PRODUCT.1));
@@ -117,6 +149,7 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         let mut csv = csv::Reader::from_reader(file.body.as_bytes());
         let records: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
         assert_eq!(records.len(), rows);
+        assert!(records.iter().rev().skip(recorded).all(|record| &record[2] == "0"));
         for (i, (record, row)) in records.iter().rev().zip(&shown).enumerate() {
             let period = running(grain).shift(-i64::try_from(i).unwrap()).unwrap();
             assert_eq!(row[0], period.label());
@@ -129,6 +162,10 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         }
     }
     let page = page("/events/active");
+    let [day, earlier] = [-1, -8].map(|back| count("active", running(Grain::Day).shift(back).unwrap()) as f64);
+    let change = cohortist::render::words::change(day / earlier - 1.0);
+    assert_eq!(cells(&page)[1][2], change);
+    assert!(text(&page).contains(&format!("{change} on the Sunday before")), "{page}");
     assert!(page.contains("href=\"/retention?cohort=active&#38;returning=active&#38;by=day\""), "{page}");
     assert!(page.contains("first seen 15 Oct 2026") && page.contains("last seen today"));
     for wrong in ["by=hour", "last=0", "last=401", "last=x"] {
@@ -151,62 +188,6 @@ fn stickiness_is_the_mean_complete_day_over_the_period() {
     let rows = cells(&page("/events/active?by=month"));
     assert!(rows[1][3..5].iter().all(String::is_empty) && rows[0][4].ends_with("%*"), "{rows:?}");
     assert!(page("/events/active").contains("needs a month recorded whole"));
-}
-
-#[test]
-fn odd_names_are_escaped_and_reachable() {
-    let long = "🎉".repeat(50);
-    let names = [
-        "<script>alert(1)</script>",
-        "a|b",
-        "a/b",
-        "/",
-        "%",
-        "%2F",
-        "🎉",
-        &long,
-        "\"q\"",
-        "..",
-        ".",
-        "../x",
-        "=1+1",
-        "x.csv",
-        "x.json",
-        ".csv",
-        "a b",
-        "a+b",
-        "a?b#c",
-        "<img onerror=x>",
-    ];
-    let tracker = empty();
-    for event in names {
-        tracker.mark(&name(event), 1, now()).unwrap();
-    }
-    let base = format!("http://{}", serve(tracker));
-    let list = read(&format!("{base}/events?sort=name")).body;
-    assert!(!list.contains("<script>") && !list.contains("<img"));
-    let row = |row: &str| row.split("href=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let links: Vec<String> = list.split("<th scope=\"row\">").skip(1).map(row).collect();
-    assert_eq!(links.len(), names.len());
-    let mut sorted = names;
-    sorted.sort_unstable();
-    for (event, link) in sorted.iter().zip(links) {
-        // As a browser would ask for it.
-        let url = url::Url::parse(&format!("{base}{}", link.replace("&#38;", "&"))).unwrap();
-        let page = read(url.as_str());
-        assert_eq!(page.status, 200, "{event} at {url}");
-        let heading = page.body.split("<h1 id=\"event\">").nth(1).unwrap().split("</h1>").next().unwrap();
-        let heading = heading.replace("&#60;", "<").replace("&#62;", ">").replace("&#34;", "\"").replace("&#38;", "&");
-        assert_eq!(heading, *event);
-        assert!(!page.body.contains("<script>") && !page.body.contains("<img"), "{event}");
-        let csv = page.body.split("\">CSV</a>").next().unwrap().rsplit("href=\"").next().unwrap();
-        let file = read(url::Url::parse(&format!("{base}{}", csv.replace("&#38;", "&"))).unwrap().as_str());
-        assert!(file.status == 200 && file.header("content-type").starts_with("text/csv"), "{event} at {csv}");
-        assert!(file.body.ends_with(",1,in_progress\n") && file.header("content-disposition").is_ascii(), "{event}");
-        let asked = page.body.split("\">Retention of this event").next().unwrap().rsplit("href=\"").next().unwrap();
-        let retention = read(&format!("{base}{}", asked.replace("&#38;", "&")));
-        assert!(retention.status == 200 && retention.body.contains("100.0%*"), "{event} at {asked}");
-    }
 }
 
 #[test]
@@ -236,6 +217,54 @@ fn an_event_without_dates_says_so() {
     assert_eq!(read(&format!("{}/events/plan:pro.csv", PRODUCT.1)).body.lines().count(), 31);
 }
 
+fn offered(base: &str, query: &str) -> serde_json::Value {
+    let got = read(&format!("{base}/events.json{query}"));
+    assert_eq!((got.status, got.header("content-type")), (200, "application/json"), "{query}");
+    serde_json::from_str(&got.body).unwrap()
+}
+
+#[test]
+fn fields_are_offered_the_events_with_the_people_of_today() {
+    let all = offered(&PRODUCT.1, "");
+    assert_eq!((all["as_of"].as_str(), all["zone"].as_str()), (Some("2026-11-23T19:04:00Z"), Some("UTC")));
+    let events = all["events"].as_array().unwrap();
+    let names: Vec<&str> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["active", "web", "signup", "plan:pro"], "by today's people, those without dates last");
+    for event in &events[..3] {
+        let today = count(event["name"].as_str().unwrap(), running(Grain::Day));
+        assert_eq!((event["today"].as_u64(), &event["text"]), (Some(today), &event["name"]));
+        assert!(today > 0 && event.get("label").is_none() && event.get("group").is_none(), "{event}");
+    }
+    assert_eq!(events[3], serde_json::json!({ "name": "plan:pro", "text": "plan:pro@ever", "today": null }));
+    let found = offered(&PRODUCT.1, "?q=+WE+b");
+    assert_eq!(found["events"].as_array().unwrap().len(), 1);
+    assert_eq!(found["events"][0]["name"], "web");
+    assert_eq!(offered(&PRODUCT.1, "?q=sginup")["events"], serde_json::json!([]));
+    assert_eq!(offered(&format!("http://{}", serve(empty())), "")["events"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_offered_can_be_written_into_a_segment() {
+    let tracker = empty();
+    let names = ["\"q\"", "a b", "a|b", "back\\slash", "<b>", "z@ever", "🎉"];
+    for event in names {
+        tracker.mark(&name(event), 1, now() - TimeDelta::days(1)).unwrap();
+    }
+    tracker.batch().mark_ever(&name("only (once)"), 1).commit().unwrap();
+    let all = offered(&format!("http://{}", serve(tracker)), "");
+    let events = all["events"].as_array().unwrap();
+    assert_eq!(events.len(), names.len() + 1);
+    for event in events {
+        let segment: Segment = event["text"].as_str().unwrap().parse().unwrap();
+        let named = name(event["name"].as_str().unwrap());
+        if named.as_str() == "only (once)" {
+            assert_eq!((segment, event["today"].as_u64()), (Segment::Ever(named), None));
+        } else {
+            assert_eq!((segment, event["today"].as_u64()), (Segment::Event(named), Some(0)));
+        }
+    }
+}
+
 #[test]
 fn no_events_and_no_store_are_said_clearly() {
     let base = format!("http://{}", serve(empty()));
@@ -249,6 +278,25 @@ fn no_events_and_no_store_are_said_clearly() {
         let page = read(&format!("{base}{path}"));
         assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
         assert!(page.body.contains("The store does not answer"), "{path}");
+    }
+    let json = read(&format!("{base}/events.json"));
+    assert!(json.status == 503 && json.body.contains("\"status\":503"), "{}", json.body);
+}
+
+#[test]
+fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
+    let shop = Shop::new();
+    for (store, marks) in
+        [(None, "cohortist mark signup 123"), (Some("./our.db"), "cohortist --store ./our.db mark signup 123")]
+    {
+        let args: Vec<&str> = store.iter().flat_map(|store| ["--store", *store]).collect();
+        let serve = [&args[..], &["serve", "--listen", "127.0.0.1:0"]].concat();
+        let page = Serving::start(&shop, &serve).get("/events");
+        assert!(page.contains(&format!("<pre>{marks}\n")), "{page}");
+        assert!(page.contains("stop it with Ctrl-C") && !page.contains("reload"), "{page}");
+        let typed: Vec<&str> = marks.split(' ').skip(1).collect();
+        shop.run(&typed).done();
+        assert!(Serving::start(&shop, &serve).get("/events").contains(">signup</a>"));
     }
 }
 
@@ -269,6 +317,43 @@ fn two_hundred_events_are_one_light_page() {
     let page = read(&format!("{base}/events")).body;
     assert_eq!(cells(&page).len(), 200);
     assert!(page.len() < 250_000, "{} bytes", page.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_fit_a_desk_and_a_hand() {
+    let base = tokio::task::spawn_blocking(|| {
+        let tracker = empty();
+        let mut batch = tracker.batch();
+        for (event, day) in (0..30).flat_map(|event| (0..40).map(move |day| (event, day))) {
+            batch.mark(&name(&format!("event:number-{event}")), 1, now() - TimeDelta::days(day)).unwrap();
+        }
+        batch.commit().unwrap();
+        format!("http://{}", serve(tracker))
+    })
+    .await
+    .unwrap();
+    let browser = Browser::start().await;
+    browser.driver.goto(format!("{base}/events")).await.unwrap();
+    browser.size(1320, 700).await;
+    // The page alone scrolls, and the head of the table stays.
+    let stays = "scrollTo(0, 500); const box = document.querySelector('.gridwrap');
+        return [scrollY, document.querySelector('thead th').getBoundingClientRect().top,
+            box.scrollHeight - box.clientHeight, document.documentElement.scrollWidth - innerWidth <= 0]";
+    assert_eq!(browser.js(stays).await, serde_json::json!([500, 0, 0, true]));
+    // In the hand what is complete comes first: yesterday and last week, without a push.
+    browser.size(400, 900).await;
+    let seen = "const edge = document.querySelector('.gridwrap').getBoundingClientRect().right;
+        return [...document.querySelectorAll('thead th')].filter((th) => th.getBoundingClientRect().right <= edge)
+            .map((th) => th.textContent)";
+    assert_eq!(browser.js(seen).await, serde_json::json!(["Event", "Yesterday", "Last week"]));
+    browser.driver.goto(format!("{base}/events/event:number-1")).await.unwrap();
+    let charts = "return [...document.querySelectorAll('figure svg')].filter((svg) => svg.checkVisibility()).map((svg) => {
+        const box = svg.getBoundingClientRect(), text = svg.querySelector('.ticks text');
+        return [Math.round(box.height), Math.round(parseFloat(getComputedStyle(text).fontSize) * box.width / svg.viewBox.baseVal.width)] })";
+    let charts = browser.js(charts).await;
+    assert!(charts.as_array().unwrap().len() == 2 && charts[0] == charts[1], "{charts}");
+    assert!(charts[0][1].as_u64().unwrap() >= 11, "{charts}");
+    browser.end().await;
 }
 
 type Deed = (usize, u32, i64);
@@ -329,8 +414,10 @@ proptest! {
                 let day = today.shift(-i64::try_from(back).unwrap()).unwrap();
                 prop_assert_eq!(*people, plain(&deeds, event, day, now));
             }
-            for (recent, grain) in [(entry.week, Grain::Week), (entry.month, Grain::Month)] {
-                let [current, last, before] = [0, -1, -2].map(|by| running(grain).shift(by).unwrap());
+            for (recent, grain, back) in
+                [(entry.day, Grain::Day, 8), (entry.week, Grain::Week, 2), (entry.month, Grain::Month, 2)]
+            {
+                let [current, last, before] = [0, 1, back].map(|by| running(grain).shift(-by).unwrap());
                 prop_assert_eq!(recent.current, plain(&deeds, event, current, now));
                 prop_assert_eq!(recent.last, plain(&deeds, event, last, now));
                 prop_assert_eq!(recent.before, plain(&deeds, event, before, now));
@@ -343,10 +430,17 @@ proptest! {
         }
         for (event, activity) in activities.iter().enumerate() {
             prop_assert_eq!(activity.points.len(), usize::try_from(count).unwrap());
+            let silent = activity.points.len() - activity.recorded().len();
+            prop_assert!(silent < activity.points.len());
+            prop_assert!(activity.points[..silent].iter().all(|point| point.people == 0 && point.change.is_none()));
+            if let Some(first) = first_of(event) {
+                let begun = activity.recorded()[0].period;
+                prop_assert!(silent == 0 || (begun.start()..begun.end()).contains(&first.start()));
+            }
             for point in &activity.points {
                 prop_assert_eq!(point.people, plain(&deeds, event, point.period, now));
                 prop_assert_eq!(point.state == State::InProgress, point.period == running(grain));
-                let before = point.period.previous().unwrap();
+                let before = point.period.shift(if grain == Grain::Day { -7 } else { -1 }).unwrap();
                 let earlier = plain(&deeds, event, before, now);
                 if let Some(change) = point.change {
                     prop_assert!(point.state == State::Complete && earlier > 0);

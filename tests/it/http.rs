@@ -8,11 +8,11 @@ use std::sync::{Arc, LazyLock};
 
 use cohortist::Tracker;
 use cohortist::sets::{Key, Plan, Set, UserId};
-use cohortist::store::{Mark, Store, StoreError, StoreInfo};
+use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::support::web::{empty, name, now, product, serve};
+use crate::support::web::{empty, product, serve};
 
 /// One product for all tests that only read.
 pub static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
@@ -60,6 +60,7 @@ fn every_route_answers() {
         ("/retention.json", 200, "application/json"),
         ("/retention.svg", 200, "image/svg+xml"),
         ("/events", 200, "text/html; charset=utf-8"),
+        ("/events.json", 200, "application/json"),
         ("/events/active", 200, "text/html; charset=utf-8"),
         ("/events/active.csv", 200, "text/csv; charset=utf-8; header=present"),
         ("/events/none", 404, "text/html; charset=utf-8"),
@@ -75,6 +76,7 @@ fn every_route_answers() {
         ("/users/-1.json", 400, "application/json"),
         ("/healthz", 200, "application/json"),
         ("/readyz", 200, "application/json"),
+        ("/metrics", 200, "text/plain; version=0.0.4"),
         ("/favicon.ico", 200, "image/svg+xml"),
         ("/favicon.svg", 200, "image/svg+xml"),
         ("/nowhere", 404, "text/html; charset=utf-8"),
@@ -307,61 +309,6 @@ fn an_unknown_event_is_an_empty_table_that_says_so() {
 }
 
 #[test]
-fn names_pass_unharmed_and_break_nothing() {
-    let long = "🎉".repeat(50);
-    let names =
-        ["<script>alert(1)</script>", "a|b", "=1+1", "*", "🎉", &long, "\"q\"", "%2F../", "a b", "<img onerror=x>"];
-    let tracker = empty();
-    for event in names {
-        tracker.mark(&name(event), 1, now()).unwrap();
-    }
-    let base = format!("http://{}", serve(tracker));
-    for event in names {
-        let segment = cohortist::sets::Segment::event(&name(event)).to_string();
-        let query: String = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("cohort", &segment)
-            .append_pair("returning", &segment)
-            .finish();
-        let page = read(&format!("{base}/retention?{query}&rows=2"));
-        assert_eq!(page.status, 200, "{event}");
-        assert!(page.body.contains("100.0%*"), "{event}");
-        assert!(!page.body.contains("<script>") && !page.body.contains("<img"), "{event}");
-        for twin in ["csv", "tidy.csv", "json", "svg"] {
-            let file = read(&format!("{base}/retention.{twin}?{query}"));
-            assert_eq!(file.status, 200, "{event} as {twin}");
-            assert!(file.header("content-disposition").is_ascii());
-        }
-        let json: serde_json::Value =
-            serde_json::from_str(&read(&format!("{base}/retention.json?{query}")).body).unwrap();
-        assert_eq!(json["query"]["cohort"], segment);
-        let in_set = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("set", &format!("{segment}@2026-11-23"))
-            .finish();
-        for people in [format!("/people?{query}&rows=2&at=2026-11-23&k=0&who=returned"), format!("/people?{in_set}")] {
-            let list = read(&format!("{base}{people}"));
-            assert_eq!(list.status, 200, "{event}");
-            assert!(list.body.contains("<a href=\"/users/1\">1</a>"), "{event}: {}", list.body);
-            assert!(!list.body.contains("<script>") && !list.body.contains("<img"), "{event}");
-            // The link to all of them, as it stands on the page.
-            let csv =
-                list.body.split("\"/people.csv?").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
-            let file = read(&format!("{base}/people.csv?{csv}"));
-            assert_eq!((file.status, &*file.body), (200, "user_id\n1\n"), "{event}");
-            assert!(
-                file.header("content-disposition").is_ascii() && !file.header("content-disposition").contains("..")
-            );
-        }
-        // From the page of the user back to everybody who did the same.
-        let user = read(&format!("{base}/users/1")).body;
-        assert!(!user.contains("<script>") && !user.contains("<img"));
-        assert!(user.contains(&format!("href=\"/people?{in_set}\"")), "{event}: {user}");
-    }
-    let too_long = read(&format!("{base}/retention?cohort={}&returning=x", "e".repeat(10_000)));
-    assert_eq!(too_long.status, 400);
-    assert!(too_long.body.contains("at most 200 bytes"));
-}
-
-#[test]
 fn an_empty_store_says_what_to_do_next() {
     let base = format!("http://{}", serve(empty()));
     assert_eq!(read(&base).header("location"), "/retention");
@@ -391,6 +338,7 @@ fn every_template_is_rendered() {
         ("_figures.html", "class=\"tiles\""),
         ("_form.html", "class=\"sentence\""),
         ("_grid.html", "class=\"cohorts\""),
+        ("_twin.html", "<caption>Cohort sizes in short"),
         ("base.html", "<!doctype html>"),
         ("error.html", "There is no page here"),
         ("event.html", "<h1 id=\"event\">active"),
@@ -411,10 +359,38 @@ fn every_template_is_rendered() {
 }
 
 #[test]
+fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
+    let host = format!("http://{}", serve(empty()));
+    let value = |line: &str| -> u64 {
+        let text = read(&format!("{host}/metrics")).body;
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        found.map_or(0, |number| number.parse().unwrap())
+    };
+    let line = "cohortist_http_requests_total{method=\"GET\",route=\"/users/{id}\",status=\"400\"}";
+    let before = value(line);
+    for name in ["x1", "x2", "x3"] {
+        assert_eq!(read(&format!("{host}/users/{name}")).status, 400);
+    }
+    // Other tests of this process may add to it.
+    assert!(value(line) >= before + 3);
+    assert_eq!(value("cohortist_store_up{store=\"store\"}"), 1);
+    let away = format!("http://{}", serve(Tracker::new(Arc::new(Away))));
+    assert!(read(&format!("{away}/metrics")).body.contains("cohortist_store_up{store=\"store\"} 0"));
+    assert!(value("cohortist_http_request_seconds_count{route=\"/users/{id}\"}") >= 3);
+}
+
+#[test]
 fn a_page_stays_light() {
     let page = product_page("/retention?cohort=signup&returning=active&rows=31&cols=13").body;
-    // 325 of its numbers are links, with an address and a sentence each; compressed it is a tenth of this.
-    assert!(page.len() < 90_000, "{} bytes", page.len());
+    assert!(page.matches(" came back on ").count() > 325, "325 of its numbers are links with a sentence each");
+    // The page without its drawings, and each of them.
+    let mut html = String::new();
+    for (i, part) in page.split("<svg").enumerate() {
+        let (drawing, rest) = if i == 0 { ("", part) } else { part.split_once("</svg>").unwrap() };
+        assert!(drawing.len() < 15_000, "a drawing of {} bytes", drawing.len());
+        html.push_str(rest);
+    }
+    assert!(html.len() < 60_000, "{} bytes", html.len());
     let chart = product_page("/retention.svg?cohort=signup&returning=active&rows=31&cols=13").body;
     assert!(chart.len() < 40_000, "{} bytes", chart.len());
     assert_eq!(product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status, 200);
@@ -447,6 +423,9 @@ impl Store for Away {
         Self::error()
     }
     fn delete(&self, _: &[Key]) -> Result<u64, StoreError> {
+        Self::error()
+    }
+    fn save(&self, _: &Set, _: &Key) -> Result<Saved, StoreError> {
         Self::error()
     }
     fn sweep(&self) -> Result<u64, StoreError> {

@@ -9,14 +9,23 @@
     missing_docs
 )]
 
+mod agree;
+mod api;
 mod architecture;
+mod axe;
 mod bitmapist;
 mod browser;
+mod browser_ask;
+mod browser_flows;
 mod cli;
+mod copy;
+mod dashboard;
 mod embedded;
 mod events;
 mod golden;
+mod hostile;
 mod http;
+mod import;
 mod people;
 mod pure;
 mod redis_store;

@@ -8,7 +8,7 @@ use chrono::{NaiveDate, TimeDelta};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
 use cohortist::sets::{Key, Plan, Set, UserId};
-use cohortist::store::{self, Mark, Store, StoreError, StoreInfo};
+use cohortist::store::{self, Mark, Saved, Store, StoreError, StoreInfo};
 use proptest::prelude::*;
 
 use crate::http::{agent, product_page, read};
@@ -39,11 +39,12 @@ fn every_number_of_a_table_opens_as_many_people() {
     for measure in ["on", "on_or_after&from=2026-11-12"] {
         let table = format!("cohort=signup&returning=active&returning_and=web&by=day&rows=12&cols=9&measure={measure}");
         let page = product_page(&format!("/retention?{table}")).body;
+        let base = page.split("<base href=\"").nth(1).unwrap().split('"').next().unwrap();
         let body = page.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
         let (mut seen, mut sizes) = (0, 0);
-        for (i, link) in body.split("<a href=\"").skip(1).enumerate() {
-            let (href, rest) = link.split_once('"').unwrap();
-            let is_size = !href.contains("&k=");
+        for (i, link) in body.split("<a href=").skip(1).enumerate() {
+            let (href, rest) = link.split_at(link.find([' ', '>']).unwrap());
+            let is_size = !href.contains('.');
             // All sizes, and every fifth cell.
             if !is_size && i % 5 != 0 {
                 continue;
@@ -55,7 +56,9 @@ fn every_number_of_a_table_opens_as_many_people() {
                 seen += 1;
                 leading(rest.split("aria-label=\"").nth(1).unwrap())
             };
-            let people = product_page(&format!("/{href}"));
+            let there = product_page(&format!("{base}{href}"));
+            assert_eq!(there.status, 302, "{href}");
+            let people = product_page(there.header("location"));
             assert_eq!(people.status, 200, "{href}");
             let heading = people.body.split("<h1 id=\"who\">").nth(1).unwrap();
             assert_eq!(leading(heading), number, "{href}");
@@ -81,7 +84,9 @@ fn every_number_of_a_table_opens_as_many_people() {
 #[test]
 fn a_cell_is_told_as_a_sentence_and_leads_back() {
     let page = product_page(&format!("/people?{CELL}&rows=9&k=2&who=lost")).body;
-    let heading = page.split("<h1 id=\"who\">").nth(1).unwrap().split('<').next().unwrap();
+    let whole = page.split("<h1 id=\"who\">").nth(1).unwrap().split("</h1>").next().unwrap();
+    assert_eq!(whole.matches("<span>").count(), 2, "no line breaks in a date: {whole}");
+    let heading = whole.replace("<span>", "").replace("</span>", "");
     assert!(
         heading.ends_with(" people who did signup on Fri 20 Nov 2026 did not come back to active on Sun 22 Nov 2026"),
         "{heading}"
@@ -98,11 +103,60 @@ fn a_cell_is_told_as_a_sentence_and_leads_back() {
     let running = product_page(&format!("/people?{CELL}&k=3")).body;
     assert!(running.contains("So far: Mon 23 Nov 2026 is still in progress"), "{running}");
     let later = product_page(&format!("/people?{CELL}&k=1&measure=on_or_after&cols=3")).body;
-    assert!(later.contains(" came back to active from Sat 21 Nov 2026 to Sun 22 Nov 2026<"), "{later}");
+    let from_to = " came back to active from <span>Sat 21 Nov 2026</span> to <span>Sun 22 Nov 2026</span><";
+    assert!(later.contains(from_to), "{later}");
     let cohort = product_page(&format!("/people?{CELL}")).body;
-    assert!(cohort.contains(" people did signup on Fri 20 Nov 2026</h1>") && !cohort.contains("class=\"tabs\""));
+    assert!(
+        cohort.contains(" people did signup on <span>Fri 20 Nov 2026</span></h1>")
+            && !cohort.contains("class=\"tabs\"")
+    );
     let growing = product_page("/people?cohort=signup&returning=active&by=week&at=2026-W48").body;
     assert!(growing.contains("So far: this week is still in progress, and the cohort may grow."));
+}
+
+/// What stands in the field of a page of people.
+fn typed(page: &str) -> String {
+    let value = page.split("id=\"set\" name=\"set\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    value.replace("&#38;", "&").replace("&#34;", "\"")
+}
+
+#[test]
+fn a_cell_is_also_a_set_that_can_be_asked_for() {
+    for (query, returned) in [
+        (CELL.to_owned() + "&k=2", "signup@2026-11-20 & active@2026-11-22"),
+        (CELL.to_owned() + "&k=1&measure=on_or_after&cols=3", "signup@2026-11-20 & (active@2026-11-21 | active@2026-11-22)"),
+        (
+            "cohort=signup|web&cohort_and=plan:pro@ever&returning=active&returning_and=!plan:pro@ever%26web&by=week&at=2026-W46&k=1"
+                .replace("!plan:pro@ever%26web", "web%26!plan:pro@ever"),
+            "((signup | web) & plan:pro@ever)@2026-W46 & (active & (web & !plan:pro@ever))@2026-W47",
+        ),
+        (
+            "cohort=plan:pro@ever&returning=active&by=month&at=2026-10&k=1".to_owned(),
+            "plan:pro@ever & active@2026-11",
+        ),
+    ] {
+        for who in ["returned", "lost", "cohort"] {
+            let page = product_page(&format!("/people?{query}&who={who}")).body;
+            let set = typed(&page);
+            match who {
+                "returned" => assert_eq!(set, returned),
+                "lost" => assert_eq!(set, returned.replacen(" & (active", " & !(active", 1).replacen(" & active", " & !active", 1)),
+                _ => assert!(returned.starts_with(&set), "{set}"),
+            }
+            let address = format!("/people?{}", url::form_urlencoded::Serializer::new(String::new()).append_pair("set", &set).finish());
+            let asked = product_page(&address);
+            let csv = |page: &str| ids(&product_page(&links(page, "/people.csv?")[0]).body);
+            assert_eq!((asked.status, csv(&asked.body)), (200, csv(&page)), "{set}");
+        }
+    }
+    // What is too long to be read is left out.
+    let long = product_page(&format!("/people?{CELL}&k=0&measure=on_or_after")).body;
+    assert_eq!(
+        typed(&long),
+        "signup@2026-11-20 & (active@2026-11-20 | active@2026-11-21 | active@2026-11-22 | active@2026-11-23)"
+    );
+    let long = product_page("/people?cohort=signup&returning=active&by=day&at=2026-11-10&k=1&measure=on_or_after").body;
+    assert!(typed(&long).is_empty() && long.contains("came back to active from"));
 }
 
 #[test]
@@ -234,6 +288,9 @@ impl Store for Fragile {
     fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
         self.0.delete(keys)
     }
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
+        self.0.save(set, key)
+    }
     fn sweep(&self) -> Result<u64, StoreError> {
         self.0.sweep()
     }
@@ -283,15 +340,19 @@ fn a_user_is_told_in_one_look() {
         .map(|tile| {
             let names = tile.split("<li><a href=\"").skip(1);
             let names = names.map(|l| l.split('>').nth(1).unwrap().split('<').next().unwrap()).collect();
+            assert_eq!(tile.contains("<em>as this week, and also</em>"), tile.starts_with("This month"), "{tile}");
             (tile.contains("<b>Yes</b>"), names)
         })
         .collect();
-    let expected =
-        [(true, vec!["active"]), (true, vec!["active"]), (true, vec!["active", "web"]), (true, vec!["&#60;b&#62;pro"])];
+    let expected = [(true, vec!["active"]), (true, vec![]), (true, vec!["web"]), (true, vec!["&#60;b&#62;pro"])];
     assert_eq!(said, expected);
     assert!(page.contains("First seen on Thu 6 Jun 2024") && page.contains("last seen today"), "{page}");
     assert!(page.contains("did 4 of 4 events") && page.contains("2 days in the last 53 weeks"));
-    assert!(page.contains("<title>Mon 23 Nov 2026</title>") && page.contains("<dt>Nov 2026</dt><dd>22–23</dd>"));
+    assert!(page.contains("<title>Sun 22 Nov 2026 – Mon 23 Nov 2026</title>"), "{page}");
+    assert!(page.contains("<dt>Nov 2026</dt><dd>22–23</dd>"));
+    let calendars: Vec<&str> =
+        page.split("aria-label=\"Calendar of ").skip(1).map(|l| l.split(':').next().unwrap()).collect();
+    assert_eq!(calendars, ["active", "web", "old"], "each by its own name");
     let stranger = read(&format!("{base}/users/4294967295"));
     assert!(stranger.status == 200 && stranger.body.contains("Nothing is recorded for this user."));
     assert_eq!(stranger.body.matches("<b class=\"none\">No</b>").count(), 3);
@@ -310,6 +371,41 @@ fn a_user_is_told_in_one_look() {
             assert!(page.body.contains(&format!("value=\"{typed}\"")), "{path}: {}", page.body);
         }
     }
+}
+
+#[test]
+fn a_day_before_somebody_came_is_no_absence() {
+    let tracker = empty();
+    let at = |days: i64| now() - TimeDelta::days(days);
+    let [signup, active, new] = ["signup", "active", "new"].map(name);
+    let mut batch = tracker.batch();
+    batch.mark(&signup, 1, at(99)).unwrap().mark(&signup, 2, at(60)).unwrap().mark(&active, 2, at(1)).unwrap();
+    batch.mark(&new, 3, at(20)).unwrap().mark(&new, 2, at(10)).unwrap();
+    batch.commit().unwrap();
+    let page = read(&format!("http://{}/users/2", serve(tracker.clone()))).body;
+    // The axis begins with the first mark of anybody, 100 days long; user 2 came after 39 of them.
+    let strip =
+        |event: &str| page.split(&format!("Calendar of {event}")).nth(1).unwrap().split("</svg>").next().unwrap();
+    assert!(
+        strip("signup").contains("class=\"before\" d=\"M0 5H39\"") && strip("signup").contains("M39 5H100"),
+        "{page}"
+    );
+    // Nobody did the others before these days.
+    assert!(strip("new").contains("M0 5H79") && strip("active").contains("M0 5H98"), "{page}");
+    let history = tracker.history(2, now()).unwrap();
+    let recorded: Vec<_> = history.events.iter().map(|seen| seen.recorded.unwrap().to_string()).collect();
+    assert_eq!(recorded, ["2026-11-22", "2026-11-03", "2026-08-16"]);
+    // A week that began in the month before is not said to be in the month.
+    let tracker = empty();
+    let (wednesday, monday) = (now() + TimeDelta::days(9), now() + TimeDelta::days(7));
+    tracker.mark(&signup, 2, monday).unwrap();
+    tracker.mark(&active, 2, wednesday).unwrap();
+    let clock = cohortist::clock::Clock::Fixed(wednesday);
+    let host = crate::support::web::serve_dashboard(cohortist::web::Dashboard::new(tracker, clock));
+    let page = read(&format!("http://{host}/users/2")).body;
+    let month = page.split("<h2>This month").nth(1).unwrap().split("</div>").next().unwrap();
+    assert!(!month.contains("as this week") && month.contains(">active</a>") && !month.contains("signup"), "{month}");
+    assert!(page.contains("<em>as today, and also</em>"), "{page}");
 }
 
 #[test]

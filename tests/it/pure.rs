@@ -336,11 +336,14 @@ fn segments_say_where_they_are_wrong() {
 fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
     let saved = |pairs: &[(&str, &str)]| {
         let pairs = pairs.iter().map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap()));
-        Segments::new(pairs.collect())
+        Segments::new(pairs)
     };
     let segments = saved(&[("mobile", "ios | android"), ("team", "mobile & !free@ever")]).unwrap();
-    let expanded = segments.expand(&"active & team".parse().unwrap()).unwrap();
+    let expanded = segments.expand(&"active & team".parse().unwrap());
     assert_eq!(expanded.to_string(), "active & ((ios | android) & !free@ever)");
+    let doubling: Vec<(String, String)> = (1..40).map(|i| (format!("s{i}"), format!("s{} | s{0}", i - 1))).collect();
+    let doubling: Vec<(&str, &str)> = doubling.iter().map(|(name, text)| (&**name, &**text)).collect();
+    insta::assert_snapshot!(saved(&doubling).unwrap_err(), @"the saved segment `s14`, written out, holds more than 10000 events");
     let cycle = saved(&[("a", "b | x"), ("b", "c"), ("c", "a & y")]).unwrap_err();
     insta::assert_snapshot!(cycle, @"the saved segment `a` is made of itself: a → b → c → a");
 }

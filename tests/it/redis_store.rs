@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use cohortist::sets::{Plan, Prefix, Set};
 use cohortist::store::redis::RedisStore;
-use cohortist::store::{Mark, Options, Store, StoreError, open};
+use cohortist::store::{Mark, Options, Saved, Store, StoreError, open};
 use redis::cmd;
 
 use crate::store_contract::{Opened, contract};
 use crate::support::model::{key, marks_of, set};
+use crate::support::program::{Ran, Shop, signal};
 use crate::support::redis::RedisServer;
 
 fn store(server: &RedisServer) -> Arc<dyn Store> {
@@ -107,6 +108,34 @@ fn bits_are_bitmapists() {
     let bytes: Vec<u8> = cmd("GET").arg("trackist_active_2026-1-9").query(&mut server.connection()).unwrap();
     assert_eq!(bytes, [0x80, 0x40, 0x01]);
     assert_eq!(server.keys(), ["trackist_active_2026-1-9"]);
+}
+
+#[test]
+fn a_saved_set_stays_for_good_and_leaves_nothing_beside_it() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    store.apply(&[marks_of("a_u", [0, 9, 23, 70]), marks_of("b_u", [9, 23])].concat()).unwrap();
+    assert_eq!(store.save(&(set("a_u") & set("b_u")), &key("both_u")).unwrap(), Saved::People(2));
+    assert_eq!(store.save(&set("b_u"), &key("copy_u")).unwrap(), Saved::People(2));
+    // Somebody's text under our prefix is no less theirs for holding nothing.
+    let mut conn = server.connection();
+    cmd("SET").arg("trackist_empty_u").arg("").exec(&mut conn).unwrap();
+    for taken in ["both_u", "copy_u", "empty_u"] {
+        assert_eq!(store.save(&(set("a_u") | set("b_u")), &key(taken)).unwrap(), Saved::Taken);
+    }
+    let keys = ["a_u", "b_u", "both_u", "copy_u", "empty_u"].map(|text| format!("trackist_{text}"));
+    assert_eq!(server.keys(), keys);
+    for text in ["both_u", "copy_u"] {
+        let lifetime: i64 = cmd("TTL").arg(format!("trackist_{text}")).query(&mut conn).unwrap();
+        assert_eq!(lifetime, -1, "{text} never expires");
+        let bytes: Vec<u8> = cmd("GET").arg(format!("trackist_{text}")).query(&mut conn).unwrap();
+        assert_eq!(bytes[..3], [0, 0x40, 0x01], "{text}");
+    }
+    // A set that takes more than one chunk.
+    fill(&*store, 60, 8_000_000);
+    let all = Set::Or((1..=60).map(|day| set(&format!("a_{}-1-1", 2000 + day))).collect());
+    assert_eq!(store.save(&(all.clone() | (all & set("b_u"))), &key("year_u")).unwrap(), Saved::People(61));
+    assert_eq!(temporary(&server), Vec::<String>::new());
 }
 
 #[test]
@@ -557,4 +586,21 @@ fn what_does_not_speak_the_protocol_is_refused() {
     let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), &Options::default()).unwrap();
     let error = store.keys("").unwrap_err();
     assert!(error.to_string().contains("does not speak Redis' protocol"), "{error}");
+}
+
+/// Ctrl-Z and `fg` while a program waits for Redis: Linux then ends the read.
+#[test]
+fn a_program_that_is_stopped_and_goes_on_still_gets_its_answer() {
+    let server = RedisServer::start();
+    let (shop, url) = (Shop::new(), server.url());
+    shop.run(&["--store", &url, "mark", "active", "7", "--at", "2026-11-23"]).done();
+    server.pause();
+    let child = shop.start(&["--store", &url, "count", "active@2026-11-23"]);
+    std::thread::sleep(Duration::from_millis(700));
+    signal(child.id(), "-STOP");
+    std::thread::sleep(Duration::from_millis(100));
+    signal(child.id(), "-CONT");
+    server.resume();
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!(ran.quietly(), "1\n");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cohortist::sets::{EventName, Key, Plan, Set, UserId};
-use cohortist::store::{Mark, Store};
+use cohortist::store::{Mark, Saved, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -26,7 +26,9 @@ macro_rules! contract {
                 members_of_expressions_come_in_pages keys_are_listed_by_the_beginning_of_names
                 strange_names_are_names_like_others deleting_says_how_many sweeping_leaves_bitmaps_alone
                 a_store_describes_itself batches_come_whole random_sets_are_as_in_the_model
-                random_marks_are_as_in_the_model);
+                random_marks_are_as_in_the_model a_saved_set_is_a_bitmap_like_others saving_overwrites_nothing
+                one_of_many_savers_wins saved_sets_are_as_in_the_model
+                what_changes_a_listing_changes_its_version many_bitmaps_are_looked_into_at_once);
         }
     };
     ($name:ident, $open:expr) => {
@@ -394,6 +396,7 @@ pub fn random_marks_are_as_in_the_model(open: Open) {
             for text in model.keys() {
                 let bits = model.evaluate(&set(&text));
                 prop_assert_eq!(all(&*store, &set(&text)), bits.users.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(count(&*store, &set(&text)), bits.users.len() as u64);
                 for mark in batches.iter().flatten().take(20) {
                     let found = store.contains(&[key(&text)], mark.user).unwrap();
                     prop_assert_eq!(found, [bits.users.contains(&mark.user)]);
@@ -402,4 +405,144 @@ pub fn random_marks_are_as_in_the_model(open: Open) {
             Ok(())
         })
         .unwrap();
+}
+
+pub fn a_saved_set_is_a_bitmap_like_others(open: Open) {
+    let (store, _guard) = open();
+    store.apply(&marks_of("dense_u", 60_000..140_000)).unwrap();
+    store.apply(&marks_of("sparse_u", (0..200_000).step_by(333))).unwrap();
+    let of = |set: &Set, text: &str| {
+        let expected = all(&*store, set);
+        assert_eq!(store.save(set, &key(text)).unwrap(), Saved::People(expected.len() as u64), "{text}");
+        expected
+    };
+    let both = of(&(set("dense_u") & set("sparse_u")), "both_u");
+    let copy = of(&set("dense_u"), "copy_2026-11-3");
+    let rest = of(&(set("dense_u") - set("both_u")), "rest_u");
+    // What it was made from may change, and so may it.
+    store.apply(&[Mark { key: key("dense_u"), user: 60_000, value: false }]).unwrap();
+    store.apply(&[marks_of("both_u", [7]), marks_of("rest_u", [3_000_000])].concat()).unwrap();
+    assert_eq!(all(&*store, &set("both_u")), [&[7], &both[..]].concat());
+    assert_eq!(all(&*store, &set("copy_2026-11-3")), copy);
+    assert_eq!(all(&*store, &set("rest_u")), [&rest[..], &[3_000_000]].concat());
+    assert_eq!(store.contains(&[key("rest_u"), key("both_u")], rest[0]).unwrap(), [true, false]);
+    let listed = names(&store.keys("").unwrap());
+    assert_eq!(listed, ["dense_u", "sparse_u", "both_u", "copy_2026-11-3", "rest_u"].map(String::from).into());
+    assert_eq!(store.delete(&[key("rest_u")]).unwrap(), 1);
+    assert_eq!(store.save(&set("sparse_u"), &key("rest_u")).unwrap(), Saved::People(601));
+    assert_eq!(all(&*store, &set("rest_u")), all(&*store, &set("sparse_u")), "nothing of the deleted one comes back");
+    assert_eq!(store.sweep().unwrap(), 0);
+}
+
+pub fn saving_overwrites_nothing(open: Open) {
+    let (store, _guard) = open();
+    store.apply(&[marks_of("a_u", [1, 2, 3]), marks_of("b_u", [9])].concat()).unwrap();
+    store.apply(&[Mark { key: key("cleared_u"), user: 20, value: false }]).unwrap();
+    for taken in ["a_u", "b_u", "cleared_u"] {
+        let before = all(&*store, &set(taken));
+        for of in [set("a_u"), set("a_u") | set("b_u"), set("gone_u"), Set::Empty] {
+            assert_eq!(store.save(&of, &key(taken)).unwrap(), Saved::Taken, "{taken}: {of:?}");
+        }
+        assert_eq!(all(&*store, &set(taken)), before);
+    }
+    for nobody in [Set::Empty, set("gone_u"), set("cleared_u"), set("a_u") & set("b_u"), set("new_u"), !set("gone_u")] {
+        assert_eq!(store.save(&nobody, &key("new_u")).unwrap(), Saved::Nobody, "{nobody:?}");
+    }
+    assert_eq!(names(&store.keys("").unwrap()), ["a_u", "b_u", "cleared_u"].map(String::from).into());
+    assert_eq!(store.save(&(set("new_u") | set("b_u")), &key("new_u")).unwrap(), Saved::People(1), "of itself");
+}
+
+pub fn one_of_many_savers_wins(open: Open) {
+    let (store, _guard) = open();
+    for n in 0..4_u32 {
+        store.apply(&marks_of(&format!("s{n}_u"), (0..1000 * (n + 1)).step_by(n as usize + 1))).unwrap();
+    }
+    for round in 0..12 {
+        let target = format!("t{round}_u");
+        let outcomes: Vec<Saved> = std::thread::scope(|scope| {
+            let save = |n: usize| {
+                let (store, target) = (&store, &target);
+                scope.spawn(move || store.save(&(set(&format!("s{n}_u")) | set("gone_u")), &key(target)).unwrap())
+            };
+            let savers: Vec<_> = (0..4).map(save).collect();
+            savers.into_iter().map(|saver| saver.join().unwrap()).collect()
+        });
+        let winners: Vec<usize> = (0..4).filter(|n| outcomes[*n] == Saved::People(1000)).collect();
+        assert_eq!(winners.len(), 1, "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(|o| **o == Saved::Taken).count(), 3, "{outcomes:?}");
+        assert_eq!(all(&*store, &set(&target)), all(&*store, &set(&format!("s{}_u", winners[0]))));
+    }
+}
+
+pub fn saved_sets_are_as_in_the_model(open: Open) {
+    cases(16)
+        .run(&(marks(), prop::collection::vec(sets(), 1..8), marks()), |(before, sets, after)| {
+            let (store, _guard) = open();
+            let mut model = Model::default();
+            model.apply(&before);
+            store.apply(&before).unwrap();
+            let mut saved = Vec::new();
+            for (n, of) in sets.iter().enumerate() {
+                let (target, users) = (format!("saved{n}_u"), model.evaluate(of).users);
+                let expected = if users.is_empty() { Saved::Nobody } else { Saved::People(users.len() as u64) };
+                prop_assert_eq!(store.save(of, &key(&target)).unwrap(), expected, "{:?}", of);
+                saved.push((target, users));
+            }
+            store.apply(&after).unwrap();
+            model.apply(&after);
+            let mut there = model.keys();
+            there.extend(saved.iter().filter(|(_, users)| !users.is_empty()).map(|(target, _)| target.clone()));
+            prop_assert_eq!(names(&store.keys("").unwrap()), there);
+            for (target, users) in saved {
+                prop_assert_eq!(count(&*store, &set(&target)), users.len() as u64);
+                prop_assert_eq!(all(&*store, &set(&target)), users.into_iter().collect::<Vec<_>>());
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+pub fn what_changes_a_listing_changes_its_version(open: Open) {
+    let (store, _guard) = open();
+    let operations: [(&str, &dyn Fn(), bool); 9] = [
+        ("a new bitmap", &|| store.apply(&marks_of("a_u", [1, 2])).unwrap(), true),
+        ("one more user in it", &|| store.apply(&marks_of("a_u", [70_000])).unwrap(), false),
+        ("one fewer", &|| store.apply(&[Mark { key: key("a_u"), user: 1, value: false }]).unwrap(), false),
+        ("two more bitmaps", &|| store.apply(&[marks_of("b_u", [1]), marks_of("c_u", [1])].concat()).unwrap(), true),
+        ("a saved set", &|| assert_eq!(store.save(&set("a_u"), &key("d_u")).unwrap(), Saved::People(2)), true),
+        ("a taken name", &|| assert_eq!(store.save(&set("b_u"), &key("d_u")).unwrap(), Saved::Taken), false),
+        ("a deletion", &|| assert_eq!(store.delete(&[key("b_u")]).unwrap(), 1), true),
+        ("of what is not there", &|| assert_eq!(store.delete(&[key("b_u")]).unwrap(), 0), false),
+        ("made again", &|| store.apply(&marks_of("b_u", [1])).unwrap(), true),
+    ];
+    let mut seen = vec![store.keys_version()];
+    for (what, perform, changes) in operations {
+        perform();
+        let version = store.keys_version();
+        assert_eq!(version.is_some(), seen[0].is_some());
+        if changes && version.is_some() {
+            assert!(!seen.contains(&version), "{what}: {version:?} of {seen:?}");
+        }
+        seen.push(version);
+    }
+}
+
+pub fn many_bitmaps_are_looked_into_at_once(open: Open) {
+    let (store, _guard) = open();
+    // More than one trip or one thread takes, every third of them missing.
+    let texts: Vec<String> =
+        (0..9000).map(|n| format!("e{}_{}-{}-{}", n % 7, 2000 + n / 300, n % 12 + 1, n % 28 + 1)).collect();
+    let keys: Vec<Key> = texts.iter().map(|text| key(text)).collect();
+    let there: BTreeSet<&Key> = keys.iter().enumerate().filter(|(n, _)| n % 3 > 0).map(|(_, key)| key).collect();
+    let marks: Vec<Mark> = there
+        .iter()
+        .enumerate()
+        .map(|(n, key)| Mark { key: (*key).clone(), user: n as u32 % 2 * 70_000, value: true })
+        .collect();
+    store.apply(&marks).unwrap();
+    for user in [0, 70_000, 5] {
+        let holding: BTreeSet<&Key> = marks.iter().filter(|mark| mark.user == user).map(|mark| &mark.key).collect();
+        let expected: Vec<bool> = keys.iter().map(|key| holding.contains(key)).collect();
+        assert_eq!(store.contains(&keys, user).unwrap(), expected, "{user}");
+    }
 }

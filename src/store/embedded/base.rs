@@ -8,35 +8,26 @@ use std::time::{Duration, Instant};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Tile;
 use crate::store::embedded::layers::{Overlay, Overlays};
+use crate::store::embedded::record::Record;
 use crate::store::{Result, StoreError};
 
-/// Key text → [`Record`], as `postcard` writes it.
+/// Key text → [`Record`].
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// (number of the key, number of the tile) → the tile's bytes and their CRC-32.
 const TILES: TableDefinition<(u32, u16), &[u8]> = TableDefinition::new("tiles");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// The version of this layout.
-const FORMAT: (&str, u64) = ("format", 1);
+/// The version of this layout. 1 had no counts in its records; they are still read.
+const FORMAT: (&str, u64) = ("format", 2);
+/// The oldest version that is read.
+const OLDEST_FORMAT: u64 = 1;
 /// The sequence of the last log frame that is in the tables.
 const SEQUENCE: &str = "sequence";
 /// The number the next new key gets. Numbers are never used twice, so a cached tile is never that of another key.
 const NEXT_KEY: &str = "next_key";
-
-/// What is known of a key without its tiles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Its number in the tiles table.
-    pub number: u32,
-    /// The byte length of its bitmap as Redis would have it.
-    pub len: u64,
-    /// The numbers of its tiles, ascending.
-    pub tiles: Vec<u16>,
-}
 
 #[derive(Debug, Clone)]
 struct Weights;
@@ -49,7 +40,7 @@ impl Weighter<(u32, u16), Arc<Tile>> for Weights {
 
 impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
     fn weight(&self, text: &Box<str>, record: &Option<Arc<Record>>) -> u64 {
-        (128 + text.len() + record.as_ref().map_or(0, |r| 2 * r.tiles.len())) as u64
+        (64 + text.len() + record.as_ref().map_or(0, |r| r.memory())) as u64
     }
 }
 
@@ -202,8 +193,7 @@ impl Reader<'_> {
         }
         let read = || -> Result<Option<Arc<Record>>, redb::Error> {
             let Some(bytes) = self.keys.get(text)? else { return Ok(None) };
-            let record = postcard::from_bytes(bytes.value()).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
-            Ok(Some(Arc::new(record)))
+            Ok(Some(Arc::new(read_record(bytes.value())?)))
         };
         let record = shielded(read).map_err(|e| self.base.damaged(format!("key {text}: {e}")))?;
         self.base.records.insert(text.into(), record.clone());
@@ -241,6 +231,10 @@ impl Reader<'_> {
         };
         shielded(read).map_err(|e| self.base.damaged(e))
     }
+}
+
+fn read_record(bytes: &[u8]) -> Result<Record, redb::Error> {
+    Record::from_bytes(bytes).ok_or_else(|| redb::Error::Corrupted("its record is not whole".to_owned()))
 }
 
 /// A tile's bytes with their checksum: a bit that flips on the disk must not become a number.
@@ -290,8 +284,16 @@ fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
     drop(transaction);
     match format {
         Some(version) if version == FORMAT.1 => {}
+        Some(version) if (OLDEST_FORMAT..FORMAT.1).contains(&version) => {
+            // Older programs could not read what is written from now on, and are to say so.
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
+            transaction.open_table(META)?.insert(FORMAT.0, FORMAT.1)?;
+            transaction.commit()?;
+        }
         Some(version) => {
-            let reason = format!("it is of format {version}, and this version of cohortist reads format {}", FORMAT.1);
+            let reason =
+                format!("it is of format {version}, and this version of cohortist reads formats up to {}", FORMAT.1);
             return Err(redb::Error::Corrupted(reason));
         }
         None => {
@@ -315,14 +317,15 @@ fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), 
         let mut tiles = transaction.open_table(TILES)?;
         let mut meta = transaction.open_table(META)?;
         let mut next_key = meta.get(NEXT_KEY)?.map_or(0, |v| v.value());
+        // In the order they are listed in: keys asked for together then get numbers, and places in the file, side by side.
+        let mut overlays: Vec<_> = overlays.iter().collect();
+        overlays.sort_unstable_by_key(|(text, _)| *text);
         for (text, overlay) in overlays {
-            let before: Option<Record> = match keys.get(&**text)? {
-                Some(bytes) => {
-                    Some(postcard::from_bytes(bytes.value()).map_err(|e| redb::Error::Corrupted(e.to_string()))?)
-                }
+            let before = match keys.get(&**text)? {
+                Some(bytes) => Some(read_record(bytes.value())?),
                 None => None,
             };
-            let mut kept: Vec<u16> = Vec::new();
+            let mut kept: Vec<(u16, Option<u64>)> = Vec::new();
             let mut number = None;
             if let Some(before) = before {
                 if overlay.fresh {
@@ -331,7 +334,14 @@ fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), 
                     }
                 } else {
                     number = Some(before.number);
-                    kept = before.tiles.iter().copied().filter(|t| !overlay.tiles.contains_key(t)).collect();
+                    for tile in before.tiles.iter().filter(|tile| !overlay.tiles.contains_key(tile)) {
+                        let users = match before.users_in(*tile) {
+                            // Written before counts were kept. A tile that cannot be read is said when it is asked for.
+                            None => tiles.get((before.number, *tile))?.and_then(|b| unseal(b.value())).map(|t| t.len()),
+                            known => known,
+                        };
+                        kept.push((*tile, users));
+                    }
                     for (tile, _) in overlay.tiles.iter().filter(|(_, tile)| tile.is_empty()) {
                         tiles.remove((before.number, *tile))?;
                     }
@@ -352,11 +362,11 @@ fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), 
             };
             for (tile, bits) in overlay.tiles.iter().filter(|(_, bits)| !bits.is_empty()) {
                 tiles.insert((number, *tile), seal(bits).as_slice())?;
-                kept.push(*tile);
+                kept.push((*tile, Some(bits.len())));
             }
             kept.sort_unstable();
-            let record = Record { number, len: overlay.len, tiles: kept };
-            let bytes = postcard::to_stdvec(&record).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
+            let record = Record::new(number, overlay.len, &kept);
+            let bytes = record.to_bytes().map_err(|e| redb::Error::Corrupted(e.to_string()))?;
             keys.insert(&**text, bytes.as_slice())?;
         }
         meta.insert(NEXT_KEY, next_key)?;
@@ -370,5 +380,65 @@ impl Overlay {
     /// Whether the key exists, for this overlay.
     pub fn exists(&self) -> bool {
         self.len > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitmap::split;
+
+    fn overlays(marks: &[(&str, &[u32])]) -> Overlays {
+        let mut overlays = Overlays::new();
+        for (text, users) in marks {
+            let overlay = overlays.entry((*text).into()).or_default();
+            overlay.len = 200_000;
+            for user in *users {
+                let (number, place) = split(*user);
+                Arc::make_mut(overlay.tiles.entry(number).or_default()).set(place, true);
+            }
+        }
+        overlays
+    }
+
+    /// Makes every record what it was before counts were kept.
+    fn age(path: &Path) {
+        let database = Database::open(path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut keys = transaction.open_table(KEYS).unwrap();
+            let records: Vec<(String, Record)> = keys
+                .iter()
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|(text, bytes)| (text.value().to_owned(), Record::from_bytes(bytes.value()).unwrap()))
+                .collect();
+            for (text, record) in records {
+                let plain = postcard::to_stdvec(&(record.number, record.len, record.tiles)).unwrap();
+                keys.insert(&*text, &*plain).unwrap();
+            }
+            transaction.open_table(META).unwrap().insert(FORMAT.0, OLDEST_FORMAT).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn a_store_from_before_counts_were_kept_gets_them_as_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bitmaps.redb");
+        let base = Base::open(&path, 1 << 20).unwrap();
+        base.write(&overlays(&[("a", &[1, 2, 70_000, 140_000]), ("b", &[9])]), 1).unwrap();
+        let users = |base: &Base, text: &str| base.reader().unwrap().record(text).unwrap().unwrap().users();
+        assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), Some(1)));
+        drop(base);
+        age(&path);
+        let base = Base::open(&path, 1 << 20).unwrap();
+        assert_eq!((users(&base, "a"), users(&base, "b")), (None, None));
+        // One tile is written anew, another emptied, the third left.
+        let mut more = overlays(&[("a", &[70_000, 70_001, 70_002])]);
+        more.get_mut("a").unwrap().tiles.insert(0, Arc::default());
+        base.write(&more, 2).unwrap();
+        base.refresh(&more);
+        assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));
     }
 }

@@ -1,12 +1,13 @@
 //! What has changed since the last checkpoint, laid over what that checkpoint wrote.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::bitmap::{Source, Tile, split};
 use crate::sets::{Node, Plan, Prefix, UserId};
-use crate::store::embedded::base::{Reader, Record};
-use crate::store::embedded::log::{Change, Frame, Log};
+use crate::store::embedded::base::Reader;
+use crate::store::embedded::log::{Change, Frame, Log, Packed};
+use crate::store::embedded::record::Record;
 use crate::store::{Result, StoreError};
 
 /// The changes of one key since the layer below.
@@ -34,6 +35,8 @@ pub struct Layers {
     pub dirty_bytes: usize,
     /// The sequence of the last change.
     pub sequence: u64,
+    /// How often keys were made or deleted since the store was opened.
+    pub keys_version: u64,
     /// Where changes are logged; in memory, nowhere.
     pub log: Option<Log>,
 }
@@ -46,6 +49,8 @@ pub struct Prepared {
 
 struct PreparedKey {
     text: Box<str>,
+    /// There is no such key yet.
+    new: bool,
     len: u64,
     tiles: Vec<PreparedTile>,
 }
@@ -72,7 +77,8 @@ impl Layers {
             let (number, place) = split(user);
             if previous != Some(key) {
                 let view = self.view(text, reader)?;
-                prepared.push(PreparedKey { text: text.as_str().into(), len: view.len, tiles: Vec::new() });
+                let (text, new) = (text.as_str().into(), view.len == 0);
+                prepared.push(PreparedKey { text, new, len: view.len, tiles: Vec::new() });
                 previous = Some(key);
             }
             let Some(entry) = prepared.last_mut() else { continue };
@@ -94,6 +100,7 @@ impl Layers {
     /// Changes bits in memory. Cannot fail.
     pub fn apply(&mut self, prepared: Prepared) {
         for key in prepared.keys {
+            self.keys_version += u64::from(key.new);
             let overlay = self.dirty.entry(key.text).or_default();
             overlay.len = overlay.len.max(key.len);
             for PreparedTile { number, before, places } in key.tiles {
@@ -125,8 +132,18 @@ impl Layers {
     /// Deletes [`existing`](Self::existing) keys in memory. Cannot fail.
     pub fn delete(&mut self, existing: BTreeSet<Box<str>>) {
         for text in existing {
+            self.keys_version += 1;
             self.dirty.insert(text, Overlay { fresh: true, ..Overlay::default() });
         }
+    }
+
+    /// Makes a bitmap in memory where there is none. Cannot fail.
+    pub fn put(&mut self, text: &str, len: u64, tiles: Vec<(u16, Packed)>) {
+        let tiles: BTreeMap<u16, Arc<Tile>> = tiles.into_iter().map(|(number, Packed(tile))| (number, tile)).collect();
+        self.dirty_bytes += tiles.values().map(|tile| 96 + tile.memory()).sum::<usize>();
+        self.keys_version += 1;
+        // Whatever lies below was deleted.
+        self.dirty.insert(text.into(), Overlay { fresh: true, len, tiles });
     }
 
     /// One key through all layers.
@@ -210,6 +227,10 @@ impl<'a> Gathered<'a> {
                 let existing = self.layers.existing(&keys, Some(self.reader))?;
                 self.layers.delete(existing);
             }
+            Change::Put { key, len, tiles } => {
+                self.put_in()?;
+                self.layers.put(&key, len, tiles);
+            }
         }
         self.layers.sequence = self.layers.sequence.max(frame.sequence);
         Ok(())
@@ -248,6 +269,24 @@ impl View<'_> {
         }
     }
 
+    /// How many users there are: what the file knows, but for the tiles that changed. `None` when a record from before
+    /// counts were kept does not say.
+    fn users(&self) -> Option<u64> {
+        let base = self.base.as_deref();
+        let mut users = base.map_or(Some(0), Record::users)?;
+        let mut above: Option<&Overlay> = None;
+        for overlay in self.overlays.iter().flatten() {
+            for (number, tile) in &overlay.tiles {
+                if above.is_none_or(|above| !above.tiles.contains_key(number)) {
+                    let before = base.map_or(Some(0), |record| record.users_in(*number))?;
+                    users = users.checked_sub(before)? + tile.len();
+                }
+            }
+            above = Some(overlay);
+        }
+        Some(users)
+    }
+
     /// The numbers of the tiles that hold users, ascending.
     fn tiles(&self) -> Tiles {
         let base = self.base.as_ref();
@@ -282,7 +321,7 @@ enum Tiles {
 
 /// The keys of a plan as the evaluator wants them.
 pub struct Leaves<'a> {
-    views: Vec<Option<(View<'a>, Tiles)>>,
+    views: Vec<Option<(View<'a>, OnceLock<Tiles>)>>,
     reader: Option<&'a Reader<'a>>,
 }
 
@@ -290,11 +329,7 @@ impl<'a> Leaves<'a> {
     /// Finds the keys of a plan.
     pub fn new(plan: &Plan, prefix: &Prefix, layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
         let views = plan.nodes().iter().map(|node| match node {
-            Node::Key(key) => {
-                let view = layers.view(&key.text(prefix), reader)?;
-                let tiles = view.tiles();
-                Ok(Some((view, tiles)))
-            }
+            Node::Key(key) => Ok(Some((layers.view(&key.text(prefix), reader)?, OnceLock::new()))),
             _ => Ok(None),
         });
         Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
@@ -308,11 +343,15 @@ impl Source for Leaves<'_> {
         self.views[leaf].as_ref().map_or(0, |(view, _)| view.len)
     }
 
+    fn users(&self, leaf: usize) -> Option<u64> {
+        self.views[leaf].as_ref().map_or(Some(0), |(view, _)| view.users())
+    }
+
     fn tiles(&self, leaf: usize) -> &[u16] {
-        match &self.views[leaf] {
-            Some((_, Tiles::Recorded(record))) => &record.tiles,
-            Some((_, Tiles::Own(numbers))) => numbers,
-            None => &[],
+        let Some((view, tiles)) = &self.views[leaf] else { return &[] };
+        match tiles.get_or_init(|| view.tiles()) {
+            Tiles::Recorded(record) => &record.tiles,
+            Tiles::Own(numbers) => numbers,
         }
     }
 

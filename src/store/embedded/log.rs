@@ -5,12 +5,16 @@
 //! process, however sudden, loses nothing that was acknowledged; forcing it to disk is for the case that the machine
 //! loses power.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::bitmap::Tile;
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -40,6 +44,44 @@ pub enum Change {
         /// Their keys.
         keys: Vec<String>,
     },
+    /// A bitmap made, whole, where there was none.
+    Put {
+        /// Its key.
+        key: String,
+        /// Its byte length.
+        len: u64,
+        /// The numbers of its tiles, ascending, and the tiles; none of them empty.
+        tiles: Vec<(u16, Packed)>,
+    },
+}
+
+/// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed(pub Arc<Tile>);
+
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.to_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Packed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bytes of a tile")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Packed, E> {
+                let tile = Tile::from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))?;
+                Ok(Packed(Arc::new(tile)))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 /// A log file open for appending.

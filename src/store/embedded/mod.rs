@@ -15,6 +15,8 @@
 mod base;
 mod layers;
 mod log;
+mod opening;
+mod record;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -26,10 +28,11 @@ use std::time::{Duration, Instant};
 
 use crate::bitmap;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
-use crate::store::{Durability, Mark, Options, Result, Store, StoreError, StoreInfo};
+use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
 use base::{Base, Reader};
-use layers::{Gathered, Layers, Leaves};
-use log::{Change, Frame, Log};
+use layers::{Layers, Leaves};
+use log::{Change, Frame, Log, Packed};
+use opening::{cannot_open, log_files, open, sync_directory};
 
 const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
@@ -40,6 +43,9 @@ const ROOM_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Looking for a user in fewer bitmaps than twice as many is not worth a second thread.
+const WORTH_A_THREAD: usize = 2000;
 
 /// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
 const WORTH_A_CHECKPOINT: u64 = 1 << 20;
@@ -144,7 +150,7 @@ impl Engine {
         self.disk.as_ref().map(|disk| disk.base.reader()).transpose()
     }
 
-    /// Logs and applies one change; returns how many bitmaps a deletion found.
+    /// Logs and applies one change; returns how many bitmaps a deletion found or a saving made.
     fn write(&self, change: Change) -> Result<u64> {
         if let Some(disk) = &self.disk {
             self.wait_for_room(disk)?;
@@ -171,6 +177,14 @@ impl Engine {
                 let found = existing.len() as u64;
                 layers.delete(existing);
                 found
+            }
+            Change::Put { key, len, tiles } => {
+                if layers.view(&key, reader.as_ref())?.len > 0 {
+                    return Ok(0);
+                }
+                append(&mut layers, &encoded)?;
+                layers.put(&key, len, tiles);
+                1
             }
         };
         layers.sequence = sequence;
@@ -387,133 +401,6 @@ fn write_error(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
 }
 
-fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Open { path: path.display().to_string(), reason: error.to_string() }
-}
-
-fn cannot_write(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
-}
-
-/// Makes new and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
-fn sync_directory(directory: &Path) {
-    if let Ok(directory) = File::open(directory) {
-        let _ = directory.sync_all();
-    }
-}
-
-fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(LOG)?.parse().ok());
-        if let Some(number) = number {
-            found.push((number, path));
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// Refuses to make a store out of what is something else already.
-fn check_directory(directory: &Path) -> Result<()> {
-    let not_ours =
-        |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
-    if directory.is_file() {
-        return not_ours("it is a file, and the embedded store is a directory");
-    }
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    let ours = |name: &str| name.starts_with(DATABASE) || name.starts_with(LOG) || name == OWNER;
-    let all_ours = entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours));
-    if all_ours || directory.join(DATABASE).exists() {
-        Ok(())
-    } else {
-        not_ours("the directory holds other files; give a new or empty one")
-    }
-}
-
-/// What can end the reading of a log.
-enum Stopped {
-    Io(io::Error),
-    Store(StoreError),
-}
-
-impl From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Self {
-        Stopped::Io(error)
-    }
-}
-
-/// Opens the files and replays the logs; also says whether more than one log was there.
-fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
-    check_directory(directory)?;
-    if !options.create && !directory.join(DATABASE).exists() {
-        return Err(StoreError::Missing(directory.display().to_string()));
-    }
-    fs::create_dir_all(directory).map_err(|e| cannot_open(directory, &e))?;
-    let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
-    // From here on the files are ours alone.
-    let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
-    let checkpoint = base.sequence()?;
-    let mut layers = Layers { sequence: checkpoint, ..Layers::default() };
-    let mut notes = Vec::new();
-    let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
-    {
-        let reader = base.reader()?;
-        for (i, (_, path)) in logs.iter().enumerate() {
-            let mut gathered = Gathered::new(&mut layers, &reader);
-            let take = |frame: Frame| match frame.sequence > checkpoint {
-                true => gathered.take(frame).map_err(Stopped::Store),
-                false => Ok(()),
-            };
-            let replay = log::read(path, take).map_err(|stopped| match stopped {
-                Stopped::Io(error) => cannot_open(path, &error),
-                Stopped::Store(error) => error,
-            })?;
-            gathered.put_in()?;
-            notes.extend(replay.notes.iter().cloned());
-            if i + 1 == logs.len() {
-                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
-            }
-        }
-    }
-    if layers.log.is_none() {
-        let path = directory.join(format!("{LOG}1"));
-        layers.log = Some(Log::open(&path, None).map_err(|e| cannot_open(&path, &e))?);
-        sync_directory(directory);
-    }
-    for note in &notes {
-        tracing::warn!("{note}");
-    }
-    let disk = Disk {
-        directory: directory.to_owned(),
-        base,
-        durability: options.durability,
-        checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
-        pending: Mutex::default(),
-        synced: Mutex::new(0),
-        signal: Mutex::default(),
-        changed: Condvar::new(),
-    };
-    Ok((Engine { layers: RwLock::new(layers), disk: Some(disk), notes }, logs.len() > 1))
-}
-
-fn open_error(directory: &Path, error: redb::Error) -> StoreError {
-    let path = directory.display().to_string();
-    match error {
-        redb::Error::DatabaseAlreadyOpen => {
-            let owner = fs::read_to_string(directory.join(OWNER)).map(|pid| format!(" (process {pid})"));
-            StoreError::Locked(format!(
-                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions",
-                owner.unwrap_or_default()
-            ))
-        }
-        redb::Error::Io(error) if cannot_write(error.kind()) => cannot_open(directory, &error),
-        other => StoreError::Damaged { path, reason: other.to_string() },
-    }
-}
-
 impl Store for EmbeddedStore {
     fn apply(&self, marks: &[Mark]) -> Result<()> {
         let mut places: HashMap<&Key, u32> = HashMap::new();
@@ -565,7 +452,26 @@ impl Store for EmbeddedStore {
         let layers = self.engine.read();
         let reader = self.engine.reader()?;
         let reader = reader.as_ref();
-        keys.iter().map(|key| layers::contains(&layers.view(&key.text(&self.prefix), reader)?, user, reader)).collect()
+        let look = |keys: &[Key]| -> Result<Vec<bool>> {
+            let found = keys.iter().map(|key| {
+                let view = layers.view(&key.text(&self.prefix), reader)?;
+                layers::contains(&view, user, reader)
+            });
+            found.collect()
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(keys.len() / WORTH_A_THREAD);
+        if threads < 2 {
+            return look(keys);
+        }
+        std::thread::scope(|scope| {
+            let parts = keys.chunks(keys.len().div_ceil(threads)).map(|part| scope.spawn(move || look(part)));
+            let parts: Vec<_> = parts.collect();
+            let mut found = Vec::with_capacity(keys.len());
+            for part in parts {
+                found.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(found)
+        })
     }
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
@@ -577,9 +483,43 @@ impl Store for EmbeddedStore {
         Ok(keys.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
     }
 
+    fn keys_version(&self) -> Option<u64> {
+        Some(self.engine.read().keys_version)
+    }
+
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         if keys.is_empty() { Ok(0) } else { self.engine.write(Change::Delete { keys }) }
+    }
+
+    /// The set is evaluated while marks wait, and is of that moment; it is written as one frame of the log.
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        let text = key.text(&self.prefix);
+        let mut plan = Plan::new();
+        let root = plan.add(set);
+        let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
+        {
+            let layers = self.engine.read();
+            let reader = self.engine.reader()?;
+            if layers.view(&text, reader.as_ref())?.len > 0 {
+                return Ok(Saved::Taken);
+            }
+            let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
+            bitmap::collect(&plan, root, &leaves, 0, |number, tile| {
+                if let Some(last) = tile.last() {
+                    people += tile.len();
+                    len = u64::from(bitmap::user(number, last)) / 8 + 1;
+                    tiles.push((number, Packed(Arc::new(tile.compact()))));
+                }
+                true
+            })?;
+        }
+        if people == 0 {
+            return Ok(Saved::Nobody);
+        }
+        // Looked for once more, now that nobody else can make it.
+        let made = self.engine.write(Change::Put { key: text, len, tiles })?;
+        Ok(if made == 0 { Saved::Taken } else { Saved::People(people) })
     }
 
     fn sweep(&self) -> Result<u64> {

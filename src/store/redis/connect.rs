@@ -115,11 +115,7 @@ impl Connector {
         let left = end.saturating_duration_since(Instant::now());
         let raw = self.dial(left)?;
         let mut conn = Conn::new(raw, self.timeout);
-        // Nobody to blame on a pool here: what breaks now is not worth another try.
-        self.log_in(&mut conn, end).map_err(|fault| match fault {
-            Fault::Dropped(reason) => Fault::Away(reason),
-            other => other,
-        })?;
+        self.log_in(&mut conn, end)?;
         Ok(conn)
     }
 
@@ -151,10 +147,9 @@ impl Connector {
                 Err(Fault::Away(format!("{what}: is redis-server running there?")))
             }
             Ok(Err(error)) => match io_fault(&error, limit) {
-                Fault::Dropped(_) => Err(Fault::Away(error.to_string())),
                 // Addresses such as 0.0.0.0 that the client does not take.
                 Fault::Refused(_) => Err(Fault::Away(error.to_string())),
-                away => Err(away),
+                fault => Err(fault),
             },
             Err(_) => Err(Fault::Away(format!("no connection within {:.1} s", self.timeout.as_secs_f64()))),
         }

@@ -13,12 +13,30 @@ use super::resolve::{Op, Script, Source, Step};
 use super::wire::{Batch, Conn, Fault, Reply, natural};
 use crate::sets::{Prefix, SCRATCH};
 
-/// How many bytes of bitmaps one chunk may touch. Redis serves nobody else while it carries out a chunk, some 5 ms for
-/// so many; between chunks everybody has his turn.
-const CHUNK_BYTES: u64 = 16 << 20;
+/// How much one chunk may do. Redis serves nobody else while it carries out a chunk; between chunks everybody has his
+/// turn.
+#[derive(Clone, Copy)]
+struct Chunk {
+    /// How many bytes of bitmaps it may touch.
+    bytes: u64,
+    /// How many commands it may have: each costs a microsecond or so however small its bitmaps.
+    commands: usize,
+}
 
-/// How many commands one chunk may have, for the same reason: each costs a microsecond or so however small its bitmaps.
-const CHUNK_COMMANDS: usize = 512;
+/// Some 5 ms.
+const CHUNK: Chunk = Chunk { bytes: 16 << 20, commands: 512 };
+
+/// Some 50 ms, for what is done now and then and is to be of one moment.
+const LARGE_CHUNK: Chunk = Chunk { bytes: 160 << 20, commands: 5120 };
+
+/// What is wanted of a script.
+struct Wish {
+    /// How many users are in its roots.
+    count: bool,
+    /// That the temporary keys of its roots stay.
+    keep: bool,
+    chunk: Chunk,
+}
 
 /// How many operands one BITOP takes. Beyond 16 Redis goes through them byte by byte instead of word by word, which
 /// takes some ten times as long.
@@ -146,15 +164,22 @@ impl Executor<'_> {
     ///
     /// Each chunk is one transaction: its counts are of one moment, but marks may come in between chunks.
     pub fn count(&mut self, script: &Script) -> Reply<HashMap<Source, u64>> {
-        self.run(script, true)
+        self.run(script, Wish { count: true, keep: false, chunk: CHUNK })
     }
 
     /// Computes a single root into its temporary key, which stays alive and in the scratch's list.
     pub fn compute(&mut self, script: &Script) -> Reply<()> {
-        self.run(script, false).map(drop)
+        self.run(script, Wish { count: false, keep: true, chunk: CHUNK }).map(drop)
     }
 
-    fn run(&mut self, script: &Script, count: bool) -> Reply<HashMap<Source, u64>> {
+    /// [`compute`](Self::compute), and how many users are in it. What touches no more than [`LARGE_CHUNK`] is of one
+    /// moment.
+    pub fn compute_and_count(&mut self, script: &Script) -> Reply<u64> {
+        let counts = self.run(script, Wish { count: true, keep: true, chunk: LARGE_CHUNK })?;
+        Ok(script.roots.first().and_then(|root| counts.get(root)).copied().unwrap_or(0))
+    }
+
+    fn run(&mut self, script: &Script, Wish { count, keep, chunk: most }: Wish) -> Reply<HashMap<Source, u64>> {
         let roots: BTreeSet<Source> = script.roots.iter().copied().collect();
         // Bitmaps are counted after what was made from them: marks that come in between then make the size of a cohort
         // greater, and never smaller than what is left of it.
@@ -166,7 +191,7 @@ impl Executor<'_> {
                     items.push(Item::Key(*node));
                 }
                 // A root that is kept is used by whoever reads it.
-                Source::Step(node) if !count => *uses.entry(*node).or_default() += 1,
+                Source::Step(node) if keep => *uses.entry(*node).or_default() += 1,
                 _ => {}
             }
         }
@@ -185,7 +210,7 @@ impl Executor<'_> {
                 let (more_bytes, more_commands) = run.cost(item);
                 bytes = bytes.saturating_add(more_bytes);
                 commands += more_commands;
-                if !chunk.is_empty() && (bytes > CHUNK_BYTES || commands > CHUNK_COMMANDS) {
+                if !chunk.is_empty() && (bytes > most.bytes || commands > most.commands) {
                     break;
                 }
                 chunk.extend(items.next());

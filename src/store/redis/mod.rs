@@ -27,13 +27,13 @@ pub use self::location::redacted;
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;
-use self::execute::{Executor, Scratch, time_for};
+use self::execute::{Executor, Scratch, expiry, time_for};
 use self::location::Address;
 use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, Result, Store, StoreError, StoreInfo};
+use crate::store::{Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
@@ -95,15 +95,22 @@ impl RedisStore {
 
     /// Runs a request that makes temporary keys, and deletes them whatever happens.
     fn with_scratch<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch) -> Reply<T>) -> Result<T> {
-        self.with(|conn, capabilities| {
-            let mut scratch = Scratch::new(&self.prefix);
-            let result = run(conn, capabilities, &mut scratch);
-            if let Some(deletion) = scratch.deletion(capabilities) {
-                self.clean_up(conn, &Batch::of([&deletion]), &result);
-                scratch.forget();
-            }
-            result
-        })
+        self.with(|conn, capabilities| self.cleaned(conn, capabilities, &run))
+    }
+
+    fn cleaned<T>(
+        &self,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        run: impl Fn(&mut Conn, &Capabilities, &mut Scratch) -> Reply<T>,
+    ) -> Reply<T> {
+        let mut scratch = Scratch::new(&self.prefix);
+        let result = run(conn, capabilities, &mut scratch);
+        if let Some(deletion) = scratch.deletion(capabilities) {
+            self.clean_up(conn, &Batch::of([&deletion]), &result);
+            scratch.forget();
+        }
+        result
     }
 
     /// Deletes as well as can be; what is not reached goes by its time to live.
@@ -166,6 +173,22 @@ fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) ->
         }
     }
     Ok(lengths)
+}
+
+/// Gives a temporary key a name for good; says whether the name was free.
+fn rename_new(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, name: &str) -> Reply<bool> {
+    let mut batch = Batch::default();
+    let lifetime = expiry(temporary, capabilities);
+    if lifetime.is_some() {
+        batch.push(cmd("PERSIST").arg(temporary));
+    }
+    let place = usize::from(lifetime.is_some());
+    batch.push(cmd("RENAMENX").arg(temporary).arg(name));
+    // Where the name was taken, the key is temporary as before; otherwise there is none.
+    lifetime.iter().for_each(|command| batch.push(command));
+    let limit = conn.timeout();
+    let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(name.to_owned()))?;
+    Ok(natural("RENAMENX", replies.get(place).unwrap_or(&Value::Nil))? != 0)
 }
 
 impl Store for RedisStore {
@@ -269,6 +292,31 @@ impl Store for RedisStore {
         let texts: Vec<String> = texts.into_iter().collect();
         // Not twice: the second time would count only what the first left.
         self.once(|conn, capabilities| scan::delete(conn, capabilities, &texts)).map_err(|fault| self.error(fault))
+    }
+
+    /// The set is computed into a temporary key, which is then given its name in one step (RENAMENX). It is of one moment
+    /// unless it takes more than some 160 MB of bitmaps; then, as with [`count`](Store::count), marks that come in
+    /// meanwhile may be in it in part.
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        let mut plan = Plan::new();
+        plan.count_set(set);
+        let name = key.text(&self.prefix);
+        // Not twice: the second time would find taken what the first has made.
+        let run = |conn: &mut Conn, capabilities: &Capabilities, scratch: &mut Scratch| {
+            if lengths_of(conn, capabilities, &[&name])? != [Some(0)] {
+                return Ok(Saved::Taken);
+            }
+            let (mut script, keys) = self.prepare(conn, capabilities, &plan)?;
+            script.copy_keys();
+            let Some(Source::Step(node)) = script.roots.first().copied() else { return Ok(Saved::Nobody) };
+            let made = Executor { conn, capabilities, scratch, keys: &keys }.compute_and_count(&script)?;
+            if made == 0 {
+                return Ok(Saved::Nobody);
+            }
+            rename_new(conn, capabilities, &scratch.key(node), &name)
+                .map(|renamed| if renamed { Saved::People(made) } else { Saved::Taken })
+        };
+        self.once(|conn, capabilities| self.cleaned(conn, capabilities, run)).map_err(|fault| self.error(fault))
     }
 
     /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that have no time to live.

@@ -46,6 +46,20 @@ pub(super) struct Script {
     pub lengths: Vec<Option<u64>>,
 }
 
+impl Script {
+    /// Makes of each root that is a user's bitmap a step that copies it.
+    pub fn copy_keys(&mut self) {
+        for root in &mut self.roots {
+            if let Source::Key(node) = *root {
+                if !self.steps.iter().any(|step| step.node == node) {
+                    self.steps.push(Step { node, op: Op::Or, operands: vec![*root], uses: 0 });
+                }
+                *root = Source::Step(node);
+            }
+        }
+    }
+}
+
 /// Resolves a plan. `lengths` has for each node that is a key its length in bytes: 0 when it is missing, `None` when
 /// it exists and the server cannot tell its length. Other nodes' entries are not read.
 ///

@@ -1,5 +1,7 @@
 //! Round trips: commands out, replies in, and what went wrong on the way.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, RedisError, ServerError, Value};
@@ -198,11 +200,22 @@ pub(super) fn io_fault(error: &RedisError, limit: Duration) -> Fault {
         Fault::Away(format!("no answer within {:.1} s", limit.as_secs_f64()))
     } else if error.is_connection_dropped() {
         Fault::Dropped(format!("the connection was closed ({error})"))
+    } else if is_interrupted(error) {
+        // Linux ends a read that has a time limit when the process is stopped and goes on, as by Ctrl-Z and `fg`. What
+        // was read of a reply cannot be taken up again.
+        Fault::Dropped("waiting for the answer was interrupted".to_owned())
     } else if error.is_io_error() {
         Fault::Away(error.to_string())
     } else {
         Fault::Refused(format!("what answers there does not speak Redis' protocol ({})", error.category()))
     }
+}
+
+/// The `redis` crate wraps what it met.
+fn is_interrupted(error: &RedisError) -> bool {
+    let wrapped = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let met = wrapped.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    met.is_some_and(|met| met.kind() == std::io::ErrorKind::Interrupted)
 }
 
 /// What to tell of an error of the server's, and what to do about it.

@@ -2,9 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
@@ -20,7 +20,7 @@ use crate::web::error::{WebError, answer};
 use crate::web::pages::Shell;
 use crate::web::pages::events::seen;
 use crate::web::query::Asked;
-use crate::web::{State, block};
+use crate::web::{View, block, place};
 
 /// Where these pages are.
 const ROOT: &str = "/events/";
@@ -141,8 +141,6 @@ struct Line {
     mean: String,
     stickiness: String,
     running: bool,
-    /// In thousandths of the greatest.
-    bar: u64,
 }
 
 /// What is known of an event with dates.
@@ -151,11 +149,17 @@ struct Report {
     stretches: Vec<Choice>,
     figures: Vec<Figure>,
     chart: String,
+    /// The same for a page with little room.
+    small_chart: String,
     sticky_grain: Grain,
     sticky: String,
     lines: Vec<Line>,
     /// Whether a period is made of days.
     daily: bool,
+    /// What a change is against.
+    against: &'static str,
+    /// From when on there are records, where that cuts the list short.
+    since: Option<String>,
 }
 
 #[derive(Template)]
@@ -163,6 +167,8 @@ struct Report {
 struct Page {
     shell: Shell,
     name: String,
+    /// What it is called, where that is something else.
+    label: Option<String>,
     facts: Vec<String>,
     csv: String,
     retention: String,
@@ -186,26 +192,22 @@ enum Found {
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
-pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
-    let ((name, is_file), stretch) =
-        (wanted(request.path(), request.query_string()), Stretch::read(request.query_string()));
-    let shown = request.path().strip_prefix(ROOT).unwrap_or_default();
+pub async fn page(request: HttpRequest) -> HttpResponse {
+    let (_, path) = place(&request);
+    let ((name, is_file), stretch) = (wanted(path, request.query_string()), Stretch::read(request.query_string()));
+    let shown = path.strip_prefix(ROOT).unwrap_or_default();
     let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
-    let found = block(&state, move |state| {
+    let found = block(&request, move |view| {
         let keys = match &name {
-            Some(name) => {
-                let mut keys = state.tracker.store().keys(name.as_str())?;
-                keys.retain(|key| key.event() == name);
-                keys
-            }
+            Some(name) => view.tracker.keys_of(name)?,
             None => Vec::new(),
         };
         match name {
             Some(name) if !keys.is_empty() => {
                 let stretch = stretch?;
-                if is_file { file(state, &name, stretch, &keys) } else { written(state, &name, stretch, &keys) }
+                if is_file { file(view, &name, stretch, &keys) } else { written(view, &name, stretch, &keys) }
             }
-            name => missing(state, name.as_ref(), shown),
+            name => missing(view, name.as_ref(), shown),
         }
     });
     let respond = |found| match found {
@@ -220,33 +222,33 @@ pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
     answer(&request, found.await.map(respond))
 }
 
-fn missing(state: &State, name: Option<&EventName>, shown: String) -> Result<Found, WebError> {
-    let (events, store): (_, StoreInfo) = (state.tracker.events("")?, state.tracker.describe()?);
+fn missing(view: &View, name: Option<&EventName>, shown: String) -> Result<Found, WebError> {
+    let (events, store): (_, StoreInfo) = (view.events()?, view.tracker.describe()?);
     let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
     let page = Missing {
-        shell: Shell::new(&store, &events),
+        shell: Shell::new(view, &store, Some(&events)),
         name: words::shortened(name.map_or(&shown, |name| name.as_str()), 200),
-        similar: similar.into_iter().map(|name| (name.to_string(), address(name, "", &[]))).collect(),
+        similar: similar.into_iter().map(|name| (name.to_string(), view.to(&address(name, "", &[])))).collect(),
     };
     Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
 }
 
-fn file(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
     let (mut plan, segment) = (Plan::new(), Segment::event(name));
     let asked = (stretch.grain, stretch.count);
-    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, state.clock.now())?;
-    let activity = question.activity(&state.tracker.store().count(&plan)?);
+    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, view.now())?;
+    let activity = question.activity(&view.tracker.store().count(&plan)?);
     Ok(Found::Csv { name: render::activity_stem(&activity), body: render::csv::activity(&activity) })
 }
 
-fn written(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
-    let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
-    let (now, segment, mut plan) = (state.clock.now(), Segment::event(name), Plan::new());
+fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+    let (events, store) = (view.events()?, view.tracker.describe()?);
+    let (now, segment, mut plan) = (view.now(), Segment::event(name), Plan::new());
     // One plan for the whole page.
     let overview = OverviewQuestion::new(&mut plan, keys, now).map_err(crate::Error::from)?;
     let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, now);
     let (asked, weeks, months) = (ask(stretch.grain, stretch.count)?, ask(Grain::Week, 26)?, ask(Grain::Month, 12)?);
-    let counts = state.tracker.store().count(&plan)?;
+    let counts = view.tracker.store().count(&plan)?;
     let overview = overview.overview(&counts);
     let (activity, weeks, months) = (asked.activity(&counts), weeks.activity(&counts), months.activity(&counts));
     let entry = overview.entries.first();
@@ -261,15 +263,16 @@ fn written(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> R
     }
     facts.push(format!("as of {} UTC", now.format("%a %-d %b %Y, %H:%M")));
     let report = match (entry, activity.span) {
-        (Some(entry), Some(_)) => Some(report(name, stretch, entry, &activity, [&weeks, &months])),
+        (Some(entry), Some(_)) => Some(report(view, name, stretch, entry, &activity, [&weeks, &months])),
         _ => None,
     };
     let page = Page {
-        shell: Shell::new(&store, &events),
+        shell: Shell::new(view, &store, Some(&events)),
         name: name.to_string(),
+        label: view.dashboard.glossary.label(name).map(str::to_owned),
         facts,
-        csv: stretch.address(name, CSV),
-        retention: format!("/retention?{}", Asked::new(segment.clone(), segment).canonical()),
+        csv: view.to(&stretch.address(name, CSV)),
+        retention: view.to(&format!("/retention?{}", Asked::new(segment.clone(), segment).canonical())),
         undated: Segment::Ever(name.clone()).to_string(),
         report,
     };
@@ -277,6 +280,7 @@ fn written(state: &State, name: &EventName, stretch: Stretch, keys: &[Key]) -> R
 }
 
 fn report(
+    view: &View,
     name: &EventName,
     stretch: Stretch,
     entry: &Entry,
@@ -284,29 +288,38 @@ fn report(
     [weeks, months]: [&Activity; 2],
 ) -> Report {
     let sticky = if stretch.grain == Grain::Week { weeks } else { months };
-    let greatest = activity.greatest().map_or(1, |point| point.people);
+    let recorded = activity.recorded();
+    let cut = recorded.len() < activity.points.len();
     Report {
         grain: stretch.grain,
         stretches: STRETCHES
             .iter()
             .map(|(grain, count, label)| {
                 let this = Stretch { grain: *grain, count: *count };
-                Choice { label, href: this.address(name, ""), taken: this == stretch }
+                Choice { label, href: view.to(&this.address(name, "")), taken: this == stretch }
             })
             .collect(),
-        figures: figures(entry, weeks, months),
+        figures: figures(entry, weeks, months, activity.now),
         chart: trend::people(activity),
+        small_chart: trend::people_small(activity),
         sticky_grain: sticky.grain,
         sticky: trend::stickiness(sticky),
-        lines: activity.points.iter().rev().map(|point| Line::new(point, greatest)).collect(),
+        lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
+        against: match stretch.grain {
+            Grain::Day => "same weekday a week before",
+            Grain::Week => "week before",
+            _ => "month before",
+        },
+        since: activity.span.filter(|_| cut).map(|span| words::when(span.first)),
     }
 }
 
 /// Complete periods in large, running ones beside them, and never the one against the other.
-fn figures(entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
-    let of = |recent: Recent, last: &str, grain: &str, this: &str| {
-        let change = recent.change().map(|change| format!("{} on the {grain} before", words::change(change)));
+fn figures(entry: &Entry, weeks: &Activity, months: &Activity, now: DateTime<Utc>) -> Vec<Figure> {
+    let weekday = format!("the {} before", (now - TimeDelta::days(1)).format("%A"));
+    let of = |recent: Recent, last: &str, before: &str, this: &str| {
+        let change = recent.change().map(|change| format!("{} on {before}", words::change(change)));
         Figure {
             value: Some(thousands(recent.last)),
             label: format!("people {last}"),
@@ -323,9 +336,9 @@ fn figures(entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
     };
     let week = sticky(weeks).map(|week| format!("day ÷ week {week}, last week"));
     vec![
-        of(entry.day, "yesterday", "day", "today"),
-        of(entry.week, "last week", "week", "this week"),
-        of(entry.month, "last month", "month", "this month"),
+        of(entry.day, "yesterday", &weekday, "today"),
+        of(entry.week, "last week", "the week before", "this week"),
+        of(entry.month, "last month", "the month before", "this month"),
         Figure {
             value: sticky(months),
             label: "stickiness, day ÷ month".to_owned(),
@@ -344,7 +357,7 @@ fn mean(daily: Daily) -> String {
 }
 
 impl Line {
-    fn new(point: &Point, greatest: u64) -> Self {
+    fn new(point: &Point) -> Self {
         Line {
             label: point.period.label(),
             people: thousands(point.people),
@@ -352,7 +365,6 @@ impl Line {
             mean: point.daily.map(mean).unwrap_or_default(),
             stickiness: point.stickiness().map(words::percent).unwrap_or_default(),
             running: point.state == Progress::InProgress,
-            bar: point.people.saturating_mul(1_000) / greatest.max(1),
         }
     }
 }

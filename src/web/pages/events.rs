@@ -1,7 +1,6 @@
 //! `/events`: every event at a glance.
 
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use url::form_urlencoded;
@@ -12,7 +11,7 @@ use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent};
 use crate::sets::{EventName, Plan};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, event, retention};
-use crate::web::{State, block};
+use crate::web::{Glossary, View, block};
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
 const MAX_SHOWN: usize = 500;
@@ -78,14 +77,14 @@ impl Asked {
         if query.is_empty() { "/events".to_owned() } else { format!("/events?{query}") }
     }
 
-    /// Every word of the search stands somewhere in the name, in either case.
-    fn matches(&self, name: &EventName) -> bool {
-        let name = name.as_str().to_lowercase();
-        self.search.to_lowercase().split_whitespace().all(|word| name.contains(word))
+    /// Every word of the search stands somewhere in the name or the label, in either case.
+    fn matches(&self, glossary: &Glossary, name: &EventName) -> bool {
+        let text = format!("{name} {}", glossary.label(name).unwrap_or_default()).to_lowercase();
+        self.search.to_lowercase().split_whitespace().all(|word| text.contains(word))
     }
 }
 
-/// The running period, the last complete one, and how that compares with the one before.
+/// The running period, the last complete one, and how that compares with an earlier one.
 struct Pair {
     current: String,
     last: String,
@@ -101,37 +100,69 @@ impl Pair {
 
 /// The dated part of a line.
 struct Dated {
-    spark: String,
-    today: String,
-    yesterday: String,
+    day: Pair,
     week: Pair,
     month: Pair,
+    spark: String,
     first: String,
-    last: String,
-}
-
-/// One event.
-struct Line {
-    name: String,
-    href: String,
-    dated: Option<Dated>,
+    /// When it was last seen, where that is not today.
+    last: Option<String>,
     ever: String,
 }
 
-impl Line {
-    fn new(entry: &Entry, today: Period) -> Self {
-        let dated = entry.span.map(|span| Dated {
-            spark: trend::spark(&entry.days),
-            today: thousands(entry.day.current),
-            yesterday: thousands(entry.day.last),
-            week: Pair::new(entry.week),
-            month: Pair::new(entry.month),
-            first: seen(span.first, today),
-            last: seen(span.last, today),
-        });
-        let ever = entry.ever.map(thousands).unwrap_or_default();
-        Line { name: entry.event.to_string(), href: event::address(&entry.event, "", &[]), dated, ever }
-    }
+/// One event, with what is known of it.
+struct Line<T> {
+    /// The group that begins with this line, in a list that has groups.
+    group: Option<String>,
+    /// What the event is called.
+    label: String,
+    /// Its name, where that is something else.
+    name: Option<String>,
+    href: String,
+    numbers: T,
+}
+
+/// The lines of a list, its groups in the order of the glossary.
+fn lines<'a, T>(
+    view: &View,
+    entries: impl Iterator<Item = &'a Entry>,
+    numbers: impl Fn(&Entry) -> Option<T>,
+) -> Vec<Line<T>> {
+    let glossary = &view.dashboard.glossary;
+    let mut last = None;
+    let line = |entry: &'a Entry| {
+        let numbers = numbers(entry)?;
+        let group = Some(group(glossary, &entry.event).1).filter(|_| !glossary.groups.is_empty());
+        let begins = group.filter(|_| last != group).map(str::to_owned);
+        last = group;
+        let label = glossary.label(&entry.event);
+        Some(Line {
+            group: begins,
+            label: label.map_or_else(|| entry.event.to_string(), str::to_owned),
+            name: label.map(|_| entry.event.to_string()),
+            href: view.to(&event::address(&entry.event, "", &[])),
+            numbers,
+        })
+    };
+    entries.filter_map(line).collect()
+}
+
+/// The group of an event, and its place among the groups.
+fn group<'a>(glossary: &'a Glossary, event: &EventName) -> (usize, &'a str) {
+    glossary.group(event).unwrap_or((glossary.groups.len(), "Other"))
+}
+
+fn dated(entry: &Entry, today: Period) -> Option<Dated> {
+    let span = entry.span?;
+    Some(Dated {
+        day: Pair::new(entry.day),
+        week: Pair::new(entry.week),
+        month: Pair::new(entry.month),
+        spark: trend::spark(&entry.days),
+        first: seen(span.first, today),
+        last: (span.last != today).then(|| seen(span.last, today)),
+        ever: entry.ever.map(thousands).unwrap_or_default(),
+    })
 }
 
 /// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or a week or month where no days are kept.
@@ -159,7 +190,11 @@ struct Page {
     sort: &'static str,
     ways: Vec<Way>,
     facts: Vec<String>,
-    lines: Vec<Line>,
+    lines: Vec<Line<Dated>>,
+    /// Whether any of them is also marked without a date.
+    ever: bool,
+    /// Those that are only recorded without dates, and how many people each has.
+    undated: Vec<Line<String>>,
     /// How many matching events are not shown.
     more: String,
     /// Names that may have been meant when none matched, and their pages.
@@ -167,48 +202,53 @@ struct Page {
 }
 
 /// `/events`
-pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
+pub async fn page(request: HttpRequest) -> HttpResponse {
     let asked = Asked::read(request.query_string());
-    let written = block(&state, move |state| written(state, &asked?)).await;
+    let written = block(&request, move |view| written(view, &asked?)).await;
     let html = |html| HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html);
     answer(&request, written.map(html))
 }
 
-fn written(state: &State, asked: &Asked) -> Result<String, WebError> {
-    let store = state.tracker.describe()?;
-    let mut keys = state.tracker.store().keys("")?;
-    let mut names: Vec<EventName> = keys.iter().map(|key| key.event().clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let shell = Shell::new(&store, &names);
+fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
+    let (store, glossary) = (view.tracker.describe()?, &view.dashboard.glossary);
+    let all = view.tracker.catalogue()?;
+    let names: Vec<EventName> =
+        all.events().map(|known| &known.event).filter(|name| !glossary.hides(name)).cloned().collect();
+    let shell = Shell::new(view, &store, Some(&names));
     if names.is_empty() {
         return Ok(retention::Welcome::new(shell, store, "events").render()?);
     }
-    if !asked.search.is_empty() {
-        keys.retain(|key| asked.matches(key.event()));
-    }
     let mut plan = Plan::new();
-    let question = OverviewQuestion::new(&mut plan, &keys, state.clock.now()).map_err(crate::Error::from)?;
-    let overview = question.overview(&state.tracker.store().count(&plan)?);
-    Ok(page_of(asked, &names, overview, shell).render()?)
+    let shown = all.events().filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
+    let shown = shown.map(|known| all.of_known(known));
+    let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
+    let overview = question.overview(&view.tracker.store().count(&plan)?);
+    Ok(page_of(view, asked, &names, overview, shell).render()?)
 }
 
-fn page_of(asked: &Asked, names: &[EventName], overview: Overview, shell: Shell) -> Page {
+fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell) -> Page {
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
         // Names keep their order among equals, and those without dates come last.
         entries
             .sort_by_cached_key(|e| std::cmp::Reverse((e.span.is_some(), e.month.current.max(e.month.last), e.ever)));
     }
+    entries.sort_by_key(|entry| group(&view.dashboard.glossary, &entry.event).0);
+    let shown = || entries.iter().take(MAX_SHOWN);
+    let known = lines(view, shown(), |entry| dated(entry, overview.today));
+    let undated = lines(view, shown(), |entry| match entry.span {
+        None => Some(words::people(entry.ever.unwrap_or(0))),
+        Some(_) => None,
+    });
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let (found, undated) = (entries.len(), entries.iter().filter(|entry| entry.span.is_none()).count());
+    let (found, without) = (entries.len(), entries.iter().filter(|entry| entry.span.is_none()).count());
     let mut facts = vec![if found < names.len() {
         format!("{} of {}", thousands(number(found)), many(number(names.len()), "event"))
     } else {
         many(number(found), "event")
     }];
-    if undated > 0 && undated < found {
-        facts.push(format!("{} of them without dates", thousands(number(undated))));
+    if without > 0 && without < found {
+        facts.push(format!("{} of them without dates", thousands(number(without))));
     }
     facts.push(format!("as of {} UTC", overview.now.format("%a %-d %b %Y, %H:%M")));
     let more = match found.saturating_sub(MAX_SHOWN) {
@@ -224,11 +264,13 @@ fn page_of(asked: &Asked, names: &[EventName], overview: Overview, shell: Shell)
         search: asked.search.clone(),
         sort: if asked.sort == Sort::People { "" } else { asked.sort.as_str() },
         ways: Sort::ALL
-            .map(|sort| Way { label: sort.label(), href: asked.sorted(sort), taken: sort == asked.sort })
+            .map(|sort| Way { label: sort.label(), href: view.to(&asked.sorted(sort)), taken: sort == asked.sort })
             .into(),
         facts,
-        lines: entries.iter().take(MAX_SHOWN).map(|entry| Line::new(entry, overview.today)).collect(),
+        ever: known.iter().any(|line| !line.numbers.ever.is_empty()),
+        lines: known,
+        undated,
         more,
-        similar: similar.into_iter().map(|name| (name.to_string(), event::address(name, "", &[]))).collect(),
+        similar: similar.into_iter().map(|name| (name.to_string(), view.to(&event::address(name, "", &[])))).collect(),
     }
 }

@@ -1,13 +1,10 @@
 //! The question as a form.
 
 use crate::calendar::{Grain, parse_date};
-use crate::render::Show;
+use crate::render::{Show, words};
 use crate::reports::retention::{Averaging, Measure, default_size};
-use crate::sets::{EventName, Segment};
-use crate::web::query::{Asked, Field, Problem, Typed};
-
-/// The most event names offered while typing: beyond it the list would outweigh the page.
-const MAX_OFFERED: usize = 1_000;
+use crate::web::State;
+use crate::web::query::{Asked, Field, Problem, Range, Typed};
 
 /// A field to type in.
 #[derive(Debug)]
@@ -22,6 +19,8 @@ pub struct Input {
     pub value: String,
     /// What is wrong with that.
     pub problem: Option<String>,
+    /// The character that is about, counted from 1.
+    pub column: Option<usize>,
     /// The address of the question without this filter.
     pub remove: Option<String>,
 }
@@ -80,13 +79,19 @@ pub struct Form {
     pub from: Input,
     /// The last cohort's date.
     pub to: Input,
-    /// Events to offer, as segment text.
-    pub offered: Vec<String>,
+    /// Choices that the form passes on without showing them: name and value.
+    pub kept: Vec<(&'static str, String)>,
+    /// The choices in a few words, for narrow places that fold them away.
+    pub summary: String,
+    /// Ranges to take with one click.
+    pub ranges: Vec<Choice>,
+    /// What is wrong that no field of the form can show.
+    pub stray: Vec<(&'static str, String)>,
 }
 
 impl Form {
     /// The form for what was typed. `asked` is the question when there is one.
-    pub fn new(typed: &Typed, asked: Option<&Asked>, problems: &[Problem], events: &[EventName]) -> Self {
+    pub fn new(state: &State, typed: &Typed, asked: Option<&Asked>, problems: &[Problem]) -> Self {
         let problem = |field: Field| {
             let said: Vec<&str> = problems.iter().filter(|p| p.field == field).map(|p| &*p.message).collect();
             (!said.is_empty()).then(|| said.join("; "))
@@ -97,10 +102,11 @@ impl Form {
             label: field.label(),
             value: value.to_owned(),
             problem: problem(field),
+            column: problems.iter().find(|p| p.field == field).and_then(|p| p.column),
             remove: None,
         };
         let filters = |field: fn(usize) -> Field, values: &[String]| -> Vec<Input> {
-            let remove = |i: usize| Some(format!("/retention?{}", asked?.without(field(i)).canonical()));
+            let remove = |i: usize| Some(state.to(&format!("/retention?{}", asked?.without(field(i)).canonical())));
             let mut inputs: Vec<Input> = values
                 .iter()
                 .enumerate()
@@ -166,19 +172,77 @@ impl Form {
             default_size: default_size(grain),
             from: input(Field::From, &typed.from),
             to: input(Field::To, &typed.to),
-            offered: events.iter().take(MAX_OFFERED).map(|name| Segment::event(name).to_string()).collect(),
+            summary: summary(typed, grain),
+            kept: [(Field::Order, &typed.order), (Field::Scale, &typed.scale), (Field::Trend, &typed.trend)]
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(field, value)| (field.name(), value.clone()))
+                .collect(),
+            ranges: Range::ALL
+                .map(|range| Choice {
+                    value: range.as_str(),
+                    label: range.label().to_owned(),
+                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now())),
+                })
+                .into(),
+            stray: [Field::Order, Field::Scale, Field::Trend, Field::Range]
+                .into_iter()
+                .filter_map(|field| Some((field.label(), problem(field)?)))
+                .collect(),
         }
     }
 
-    /// The fields with something wrong, in the order of the form: id, label, message.
-    pub fn problems(&self) -> Vec<(&str, &str, &str)> {
+    /// What is wrong, in the order of the form.
+    pub fn problems(&self) -> Vec<Wrong<'_>> {
         let sides =
             [&self.cohort].into_iter().chain(&self.cohort_and).chain([&self.returning]).chain(&self.returning_and);
         let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to]);
-        let typed = inputs.filter_map(|i| Some((&*i.id, i.label, i.problem.as_deref()?)));
-        let chosen = self.choices.iter().filter_map(|c| Some((c.name, c.legend, c.problem.as_deref()?)));
+        let typed = inputs.filter_map(|input| {
+            let place = input.column.map(|column| place(&input.value, column));
+            Some(Wrong { id: &input.id, label: input.label, message: input.problem.as_deref()?, place })
+        });
+        let chosen = self
+            .choices
+            .iter()
+            .filter_map(|c| Some(Wrong { id: c.name, label: c.legend, message: c.problem.as_deref()?, place: None }));
         typed.chain(chosen).collect()
     }
+}
+
+/// What is wrong with one field.
+#[derive(Debug)]
+pub struct Wrong<'a> {
+    /// The field's id on the page.
+    pub id: &'a str,
+    /// What the page calls it.
+    pub label: &'a str,
+    /// What is wrong.
+    pub message: &'a str,
+    /// The text before, at and behind the place it is about.
+    pub place: Option<[String; 3]>,
+}
+
+/// A text cut where `column`, counted from 1, is marked; behind its end a blank is.
+fn place(text: &str, column: usize) -> [String; 3] {
+    let mut chars = text.chars();
+    let before: String = chars.by_ref().take(column.saturating_sub(1)).collect();
+    let at = chars.next().map_or_else(|| "\u{2003}".to_owned(), String::from);
+    [before, at, chars.collect()]
+}
+
+/// `By day, on the day, 14 cohorts × 14 periods`, as far as that is what was typed.
+fn summary(typed: &Typed, grain: Grain) -> String {
+    let size = default_size(grain).to_string();
+    let number = |typed: &str| if typed.is_empty() { size.clone() } else { words::shortened(typed, 8) };
+    let later = if typed.measure == Measure::OnOrAfter.as_str() { " or later" } else { "" };
+    let dates = [("from", &typed.from), ("to", &typed.to)].into_iter().filter(|(_, date)| !date.is_empty());
+    let dates: String = dates.map(|(word, date)| format!(", {word} {}", words::shortened(date, 12))).collect();
+    format!(
+        "By {grain}, {} the {grain}{later}, {} cohorts × {} periods{dates}",
+        words::preposition(grain),
+        number(&typed.rows),
+        number(&typed.cols)
+    )
 }
 
 fn capital(word: &str) -> String {

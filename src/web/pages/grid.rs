@@ -1,9 +1,10 @@
 //! The table and its figures, in the words of the page.
 
 use crate::calendar::{Grain, Period};
-use crate::render::{Show, colour, many, thousands, words};
+use crate::render::{Order, Scale, Show, colour, many, thousands, words};
 use crate::reports::figures::{Figures, later_column};
 use crate::reports::retention::{Average, Averaging, Cell, Measure, Row, State, Table};
+use crate::web::query::Asked;
 
 /// One figure above the chart.
 #[derive(Debug)]
@@ -109,7 +110,9 @@ pub struct Number {
 /// One cohort's line.
 #[derive(Debug)]
 pub struct Line {
-    /// Its period, as in an address.
+    /// Its place among the cohorts, the oldest being 0: where its people are, behind the page's base address.
+    pub row: usize,
+    /// Its period, by which its marks in the charts are found.
     pub at: Period,
     /// Its period, without the year where narrow places leave that out.
     pub label: String,
@@ -145,17 +148,19 @@ pub struct Grid {
     pub unit: String,
     /// `day`
     pub grain: &'static str,
-    /// The address of the people behind its numbers, but for `at` and `k`. Escaped: no sign in it means anything in HTML.
-    pub people: String,
     /// How many columns.
     pub cols: usize,
     /// `Weighted average`
     pub average: &'static str,
+    /// The column whose trend is drawn.
+    pub trend: Option<usize>,
     /// The people behind the averages.
     pub entries: String,
     /// The average row; `None` for a column without a complete cell.
     pub means: Vec<Option<Mean>>,
-    /// The cohorts, newest first.
+    /// What the lowest and the highest shade stand for.
+    pub shades: (String, String),
+    /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
     /// Whether any number shown can still change.
     pub running: bool,
@@ -169,21 +174,34 @@ impl Grid {
         self.means.iter().any(Option::is_some)
     }
 
-    /// The grid of a table whose question has this query string.
-    pub fn new(table: &Table, show: Show, query: &str) -> Self {
+    /// Whether the trend of this column is drawn.
+    pub fn draws(&self, column: &usize) -> bool {
+        self.trend == Some(*column)
+    }
+
+    /// The grid of a table, shown as asked.
+    pub fn new(table: &Table, asked: &Asked) -> Self {
+        let shades = Shades::new(table, asked.scale);
+        let show = asked.show;
         let grain = table.query.grain;
         let average = match table.query.averaging {
             Averaging::Weighted => "Weighted average",
             Averaging::Simple => "Simple average",
         };
         let what = if show == Show::Percent { "Share" } else { "Number of people" };
-        let means = table.averages.iter().enumerate().map(|(k, a)| Some(mean(table, k, &(*a)?, average)));
+        let means = table.averages.iter().enumerate().map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
+        let mut lines: Vec<Line> =
+            table.rows.iter().enumerate().map(|(i, row)| line(table, i, row, show, shades)).collect();
+        if asked.order == Order::Newest {
+            lines.reverse();
+        }
         Grid {
             caption: format!(
-                "{what} of each {} cohort of {} that came back to {}, newest cohort first",
+                "{what} of each {} cohort of {} that came back to {}, {} cohort first",
                 grain.adjective(),
                 table.query.cohort,
-                table.query.returning
+                table.query.returning,
+                asked.order.as_str()
             ),
             unit: match grain {
                 Grain::Hour => "Hour",
@@ -194,23 +212,61 @@ impl Grid {
             }
             .to_owned(),
             grain: grain.as_str(),
-            people: format!("people?{query}"),
             cols: table.averages.len(),
             average,
+            trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
             entries: thousands(table.complete_entries),
             means: means.collect(),
-            lines: table.rows.iter().rev().map(|row| line(table, row, show)).collect(),
+            shades: shades.ends(table),
+            lines,
             running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
             statement: statement(table),
         }
     }
 }
 
-fn mean(table: &Table, k: usize, average: &Average, name: &str) -> Mean {
+/// What the shades of the cells stand for.
+#[derive(Debug, Clone, Copy)]
+struct Shades {
+    /// The rate of the lowest one, 0–1.
+    low: f64,
+    /// The rate of the highest one.
+    high: f64,
+}
+
+impl Shades {
+    fn new(table: &Table, scale: Scale) -> Self {
+        // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
+        let from = usize::from(table.averages.len() > 1);
+        let cells = table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten()).map(Cell::rate);
+        let averages = table.averages.iter().skip(from).flatten().map(|average| average.rate);
+        let rates: Vec<f64> = cells.chain(averages).collect();
+        if scale == Scale::Absolute || rates.is_empty() {
+            return Shades { low: 0.0, high: 1.0 };
+        }
+        Shades { low: rates.iter().copied().fold(1.0, f64::min), high: rates.iter().copied().fold(0.0, f64::max) }
+    }
+
+    /// Both ends in words; a cell may lie beyond them.
+    fn ends(self, table: &Table) -> (String, String) {
+        let all = || table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(Cell::rate);
+        let lower = if all().any(|rate| rate < self.low) { " or less" } else { "" };
+        let higher = if all().any(|rate| rate > self.high) { " or more" } else { "" };
+        let (low, high) = (words::percent_of_scale(self.low), words::percent_of_scale(self.high));
+        (format!("{low}{lower}"), format!("{high}{higher}"))
+    }
+
+    fn step(self, rate: f64) -> u8 {
+        let width = self.high - self.low;
+        colour::step(if width > 0.0 { (rate - self.low) / width } else { rate })
+    }
+}
+
+fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
     let interval = average.interval.map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
     Mean {
         number: Number {
-            heat: colour::step(average.rate),
+            heat: shades.step(average.rate),
             running: false,
             text: words::percent(average.rate),
             name: format!(
@@ -226,9 +282,9 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str) -> Mean {
     }
 }
 
-fn line(table: &Table, row: &Row, show: Show) -> Line {
+fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
     let number = |cell: &Cell| Number {
-        heat: colour::step(cell.rate()),
+        heat: shades.step(cell.rate()),
         running: cell.state == State::InProgress,
         text: match show {
             Show::Percent => words::percent(cell.rate()),
@@ -244,6 +300,7 @@ fn line(table: &Table, row: &Row, show: Show) -> Line {
     };
     let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     Line {
+        row: index,
         at: row.period,
         label: label.strip_suffix(&year).unwrap_or(&label).to_owned(),
         year,

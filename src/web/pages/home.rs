@@ -1,12 +1,11 @@
 //! `/`: on to the question a newcomer would ask first.
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::TimeDelta;
 
 use crate::sets::{EventName, Segment};
-use crate::web::error::answer;
+use crate::web::error::{WebError, answer};
 use crate::web::query::Asked;
 use crate::web::{State, block};
 
@@ -18,27 +17,36 @@ const BEING_THERE: [&str; 8] = ["active", "activity", "login", "visit", "session
 
 /// Redirects to `/retention` with the question asked, as bitmapist's old bookmarks do at the root, or the default one;
 /// without one when nothing was recorded yet.
-pub async fn get(request: HttpRequest, state: Data<State>) -> HttpResponse {
-    if !request.query_string().is_empty() {
-        let to = format!("/retention?{}", request.query_string());
-        return HttpResponse::Found().insert_header((LOCATION, to)).finish();
-    }
-    let location = block(&state, |state| {
-        let events = state.tracker.events("")?;
-        let Some(mut asked) = default_question(&events) else { return Ok("/retention".to_owned()) };
-        // Old data is shown where it is, and not as a fortnight of nothing.
-        if let Segment::Event(name) = &asked.cohort {
-            let fortnight_ago = (state.clock.now() - TimeDelta::days(14)).date_naive();
-            asked.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
+pub async fn get(request: HttpRequest) -> HttpResponse {
+    let query = request.query_string().to_owned();
+    let location = block(&request, move |view| {
+        if !query.is_empty() {
+            return Ok(view.to(&format!("/retention?{query}")));
         }
-        Ok(format!("/retention?{}", asked.canonical()))
+        let Some(asked) = default_question(view)? else { return Ok(view.to("/retention")) };
+        Ok(view.to(&format!("/retention?{}", asked.canonical())))
     });
     let found = |to: String| HttpResponse::Found().insert_header((LOCATION, to)).finish();
     answer(&request, location.await.map(found))
 }
 
+/// The question of whoever asks none: the dashboard's own, or the most sensible one, shown where its data are. `None`
+/// without events.
+pub(super) fn default_question(state: &State) -> Result<Option<Asked>, WebError> {
+    if let Some(own) = &state.dashboard.question {
+        return Ok(Some(own.clone()));
+    }
+    let Some(mut asked) = likely_question(&state.events()?) else { return Ok(None) };
+    // Old data is shown where it is, and not as a fortnight of nothing.
+    if let Segment::Event(name) = &asked.cohort {
+        let fortnight_ago = (state.now() - TimeDelta::days(14)).date_naive();
+        asked.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
+    }
+    Ok(Some(asked))
+}
+
 /// signup → active where both exist, otherwise the two events that look most like them. `None` without events.
-pub fn default_question(events: &[EventName]) -> Option<Asked> {
+pub(super) fn likely_question(events: &[EventName]) -> Option<Asked> {
     // `plan:pro` is more likely what somebody *is* than what somebody did.
     let did: Vec<&EventName> = events.iter().filter(|name| !name.as_str().contains(':')).collect();
     let did = if did.is_empty() { events.iter().collect() } else { did };
@@ -58,7 +66,7 @@ mod tests {
     fn the_default_question_is_the_most_sensible_one() {
         let asked = |names: &[&str]| {
             let events: Vec<EventName> = names.iter().map(|n| EventName::new(n).unwrap()).collect();
-            default_question(&events).map(|asked| format!("{} → {}", asked.cohort, asked.returning))
+            likely_question(&events).map(|asked| format!("{} → {}", asked.cohort, asked.returning))
         };
         assert_eq!(asked(&[]), None);
         assert_eq!(asked(&["a", "active", "signup"]).as_deref(), Some("signup → active"));

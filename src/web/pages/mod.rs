@@ -6,32 +6,64 @@ mod form;
 mod grid;
 pub mod health;
 pub mod home;
+pub mod offer;
 pub mod people;
 pub mod retention;
 pub mod user;
 
 use crate::sets::EventName;
 use crate::store::StoreInfo;
-use crate::web::assets;
+use crate::web::{State, View, assets};
 
 /// What stands around every page: assets, and where the numbers come from.
 #[derive(Debug)]
 pub struct Shell {
+    /// What the dashboard is called.
+    pub title: String,
+    /// What every address of this store's pages begins with: nothing, or `/in/staging`.
+    pub base: String,
+    /// The page's own address: path and query as they were sent.
+    pub here: String,
     /// The store in few words, and where it is.
     pub source: Option<(String, String)>,
+    /// The stores to switch between, when there are several.
+    pub stores: Vec<Door>,
+}
+
+/// A store of several.
+#[derive(Debug)]
+pub struct Door {
+    /// Its name.
+    pub name: String,
+    /// Where the same page is for it.
+    pub href: String,
+    /// Whether it is the one shown.
+    pub here: bool,
 }
 
 impl Shell {
     /// Without a word on the store, for pages that must not ask it.
-    pub fn bare() -> Self {
-        Shell { source: None }
+    pub fn bare(state: Option<&State>, here: &str) -> Self {
+        let (title, base) = state.map_or((crate::web::TITLE, ""), |state| (&state.dashboard.title, &state.base));
+        Shell {
+            here: format!("{base}{here}"),
+            title: title.to_owned(),
+            base: base.to_owned(),
+            source: None,
+            stores: state.map(|state| doors(state, here)).unwrap_or_default(),
+        }
     }
 
-    /// With the store it reads.
-    pub fn new(store: &StoreInfo, events: &[EventName]) -> Self {
-        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-        let source = format!("{} · {}", store.kind, crate::render::many(count, "event"));
-        Shell { source: Some((source, store.location.clone())) }
+    /// With the store it reads; how many events it has is left out where they are not known yet.
+    pub fn new(view: &View, store: &StoreInfo, events: Option<&[EventName]>) -> Self {
+        let source = match events {
+            Some(events) => {
+                let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+                format!("{} · {}", store.kind, crate::render::many(count, "event"))
+            }
+            None => store.kind.clone(),
+        };
+        Shell { source: Some((source, store.location.clone())), ..Shell::bare(Some(view), &view.here) }
     }
 
     /// The stylesheet's address.
@@ -48,4 +80,15 @@ impl Shell {
     pub fn icon(&self) -> &'static str {
         &assets::ICON.path
     }
+}
+
+fn doors(state: &State, here: &str) -> Vec<Door> {
+    let stores = &state.dashboard.stores;
+    let several = stores.len() > 1;
+    let door = |(i, store): (usize, &crate::web::NamedStore)| Door {
+        name: store.name.clone(),
+        href: format!("{}{here}", state.dashboard.base(i)),
+        here: i == state.index,
+    };
+    stores.iter().enumerate().filter(|_| several).map(door).collect()
 }

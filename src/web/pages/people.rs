@@ -1,31 +1,33 @@
 //! `/people`: who is behind a cell of the table, or in any set; and `/people.csv`: all of them.
 
 use std::fmt::Write as _;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{Bytes, Data};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{self, thousands, words};
 use crate::reports::people::{Crowd, CrowdError, Who};
 use crate::reports::retention::{Query, State as Progress};
-use crate::sets::{EventName, Segments, Set, UserId, parse_set};
+use crate::sets::{EventName, Segment, Segments, Set, UserId, parse_set};
+use crate::store::Saved;
 use crate::tracker::Members;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{State, block};
+use crate::web::{State, View, block, crossing, place};
 
 /// How many ids stand on a page.
 const PAGE: usize = 100;
+
+/// The most periods that are written out in the text of a set.
+const MOST_PERIODS: u32 = 7;
 
 /// How many ids a piece of the CSV file holds.
 const PIECE: usize = 65_536;
@@ -41,12 +43,15 @@ struct Given {
     who: String,
     set: String,
     after: String,
+    /// Whether the people were saved just now.
+    saved: bool,
 }
 
 impl Given {
     fn read(query: &str) -> Self {
         let mut given = Given { question: Typed::read(query), query: query.to_owned(), ..Given::default() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            given.saved |= name == "saved";
             let field = match &*name {
                 "at" => &mut given.at,
                 "k" => &mut given.column,
@@ -61,13 +66,13 @@ impl Given {
     }
 
     /// What is wanted, when every field is right; `None` when nothing was asked.
-    fn check(&self, now: DateTime<Utc>) -> Result<Option<Wanted>, Vec<Problem>> {
+    fn check(&self, state: &State) -> Result<Option<Wanted>, Vec<Problem>> {
         let after = match self.after.as_str() {
             "" => None,
             text => Some(text.parse::<UserId>().map_err(|_| wrong(Field::After, "that is no user id"))?),
         };
         let whom = if !self.set.is_empty() {
-            let set = parse_set(&self.set, &Segments::default()).map_err(|error| {
+            let set = parse_set(&self.set, state.tracker.segments()).map_err(|error| {
                 let message = error.to_string();
                 vec![Problem { field: Field::Set, message, column: Some(error.column) }]
             })?;
@@ -75,15 +80,17 @@ impl Given {
         } else if self.at.is_empty() && self.question.asks_nothing() {
             return Ok(None);
         } else {
-            self.cell(now)?
+            self.cell(state)?
         };
         Ok(Some(Wanted { whom, after }))
     }
 
-    fn cell(&self, now: DateTime<Utc>) -> Result<Whom, Vec<Problem>> {
+    fn cell(&self, state: &State) -> Result<Whom, Vec<Problem>> {
         let asked = self.question.check()?;
-        let query = asked.query();
-        query.at(now).map_err(|error| vec![Problem::of_query(&error)])?;
+        let (now, query) = (state.now(), asked.query());
+        // What is counted has its saved segments written out; what is said names them.
+        let counted = query.expanded(state.tracker.segments());
+        counted.at(now).map_err(|error| vec![Problem::of_query(&error)])?;
         let at = self.at.parse::<Period>().map_err(|error| wrong(Field::At, error))?;
         let column = match self.column.as_str() {
             "" => None,
@@ -94,7 +101,7 @@ impl Given {
             "" => Who::Returned,
             word => word.parse().map_err(|error| wrong(Field::Who, error))?,
         };
-        let crowd = Crowd::at(&query, at, column, now).map_err(|error: CrowdError| {
+        let crowd = Crowd::at(&counted, at, column, now).map_err(|error: CrowdError| {
             let field = if error.is_column() { Field::Column } else { Field::At };
             wrong(field, error)
         })?;
@@ -133,6 +140,31 @@ struct Cell {
 }
 
 impl Cell {
+    /// The same people as the text of a set, where that is short enough to be read in a field.
+    fn text(&self, segments: &Segments) -> Option<String> {
+        let tied = |segment: &Segment, period: Period| match segment {
+            Segment::Ever(_) => segment.to_string(),
+            Segment::Event(_) => format!("{segment}@{period}"),
+            _ => format!("({segment})@{period}"),
+        };
+        let cohort = tied(&self.query.cohort, self.crowd.period);
+        let text = match self.crowd.back.as_ref().filter(|_| self.who != Who::Cohort) {
+            None => cohort,
+            Some(back) => {
+                let periods =
+                    back.window.until.since(back.window.from).and_then(|more| u32::try_from(more + 1).ok())?;
+                if periods > MOST_PERIODS {
+                    return None;
+                }
+                let came: Vec<String> =
+                    back.window.from.range(periods).map(|p| tied(&self.query.returning, p)).collect();
+                let came = if came.len() == 1 { came.concat() } else { format!("({})", came.join(" | ")) };
+                format!("{cohort} & {}{came}", if self.who == Who::Lost { "!" } else { "" })
+            }
+        };
+        parse_set(&text, segments).is_ok().then_some(text)
+    }
+
     fn link(&self, who: Who) -> String {
         let column = self.crowd.back.as_ref().map_or_else(String::new, |back| format!("&k={}", back.column));
         format!("{}&at={}{column}&who={}", self.asked.canonical(), self.crowd.period, who.as_str())
@@ -170,8 +202,8 @@ fn set_query(text: &str) -> String {
 }
 
 /// The address of the people in a set.
-pub(super) fn link(set: &str) -> String {
-    format!("/people?{}", set_query(set))
+pub(super) fn link(state: &State, set: &str) -> String {
+    state.to(&format!("/people?{}", set_query(set)))
 }
 
 /// One of the three lists of a cell.
@@ -182,9 +214,23 @@ struct Tab {
     here: bool,
 }
 
+/// The form that saves a list as a segment.
+struct Save {
+    /// Where it is sent.
+    action: String,
+    /// What stands in the field.
+    name: String,
+    /// What is wrong with it.
+    wrong: Option<String>,
+    /// `372 people`
+    people: String,
+}
+
 /// A list of people.
 struct List {
     heading: String,
+    /// The heading in pieces, and which of them are dates, in which no line breaks.
+    pieces: Vec<(String, bool)>,
     /// Why the numbers can still change.
     running: Option<String>,
     /// Names in the set that were never recorded, with those perhaps meant.
@@ -198,6 +244,9 @@ struct List {
     first: Option<String>,
     next: Option<String>,
     csv: String,
+    save: Option<Save>,
+    /// A question about people who were just saved: the segment, and the address.
+    saved: Option<(String, String)>,
 }
 
 #[derive(Template)]
@@ -205,7 +254,7 @@ struct List {
 struct Page {
     shell: Shell,
     title: String,
-    /// What stands in the field.
+    /// What stands in the field: what was typed, or the people of a cell written down.
     typed: String,
     /// What is wrong with it.
     wrong: Option<String>,
@@ -218,37 +267,161 @@ struct Page {
     list: Option<List>,
 }
 
+/// What the addresses of a table's cells are relative to: behind it `3.2` are the people of the fourth cohort who came
+/// back in column 2, `3` are all of that cohort, and `trend-2` is the page again with the trend of column 2. Said once
+/// for the page, the question is not said in each of its cells.
+pub(super) fn cells(asked: &Asked, first: Period) -> String {
+    let question = Asked { trend: None, ..asked.clone() }.canonical();
+    format!("/people/{}/{first}/", utf8_percent_encode(&question, IN_PATH))
+}
+
+/// What stands in a path as it is; everything else is escaped, so that no proxy takes a part of it for its own.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'=');
+
+/// The address that one behind [`cells`] stands for.
+fn of_cell(path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix("/people/")?.split('/');
+    let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
+    let question = percent_decode_str(question).decode_utf8().ok()?;
+    if let Some(column) = cell.strip_prefix("trend-") {
+        return Some(format!("/retention?{question}&trend={}#trend", column.parse::<u32>().ok()?));
+    }
+    let (row, column) = cell.split_once('.').map_or((cell, None), |(row, column)| (row, Some(column)));
+    let (first, row) = (first.parse::<Period>().ok()?, row.parse::<u32>().ok()?);
+    let at = first.shift(row.into()).ok()?;
+    let column = match column {
+        Some(column) => format!("&k={}", column.parse::<u32>().ok()?),
+        None => String::new(),
+    };
+    Some(format!("/people?{question}&at={at}{column}"))
+}
+
+/// `/people/{question}/{first}/{cell}`: on to what stands behind a cell or a column's head.
+pub async fn cell(request: HttpRequest) -> HttpResponse {
+    let (state, path) = place(&request);
+    let base = state.map_or("", |state| state.base.as_str());
+    let to = of_cell(path).map(|to| format!("{base}{to}")).ok_or(WebError::NotFound);
+    // What was decoded may be anything; an address that is none is not sent.
+    let found = |to: String| {
+        let to = HeaderValue::from_str(&to).map_err(|_| WebError::NotFound)?;
+        Ok(HttpResponse::Found().insert_header((LOCATION, to)).finish())
+    };
+    answer(&request, to.and_then(found))
+}
+
 /// `/people`
-pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
+pub async fn page(request: HttpRequest) -> HttpResponse {
     let given = Given::read(request.query_string());
-    let written = block(&state, move |state| written(state, &given)).await;
+    let written = block(&request, move |view| written(view, &given, None)).await;
     let html = |(status, html): (StatusCode, String)| {
         HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
     };
     answer(&request, written.map(html))
 }
 
-fn written(state: &State, given: &Given) -> Result<(StatusCode, String), WebError> {
-    let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
+/// Saving people was tried and did not work: the name that was typed, and why.
+struct Refused {
+    name: String,
+    why: String,
+}
+
+/// `POST /people?…` with `name=…`: the people that the address stands for become the undated event of that name.
+pub async fn save(request: HttpRequest, body: Bytes) -> HttpResponse {
+    let given = Given::read(request.query_string());
+    let name = form_urlencoded::parse(&body).filter(|(name, _)| name == "name").last();
+    let name = name.map_or_else(String::new, |(_, name)| name.trim().to_owned());
+    let own = is_own_page(&request);
+    let saved = block(&request, move |view| {
+        if view.read_only {
+            return Err(WebError::Forbidden(
+                "this dashboard is read-only: nothing can be saved from its pages".to_owned(),
+            ));
+        }
+        if !own {
+            return Err(WebError::Forbidden("the page that sent this is not one of this dashboard".to_owned()));
+        }
+        let refused = |why: String| written(view, &given, Some(Refused { name: name.clone(), why })).map(Outcome::Page);
+        let Ok(Some(wanted)) = given.check(view) else {
+            return written(view, &given, None).map(Outcome::Page);
+        };
+        let event = match EventName::new(&name) {
+            Ok(event) => event,
+            Err(error) => return refused(error.to_string()),
+        };
+        let taken = format!("“{event}” exists already, and nothing is overwritten: take another name");
+        if view.tracker.segments().get(&event).is_some() {
+            return refused(taken);
+        }
+        match view.tracker.save_ever(wanted.whom.set(), &event)? {
+            Saved::People(count) => {
+                tracing::info!(event = event.as_str(), count, "people saved as a segment");
+                let set = format!("{}", Segment::Ever(event));
+                Ok(Outcome::Saved(format!("{}&saved=1", link(view, &set))))
+            }
+            Saved::Taken => refused(taken),
+            Saved::Nobody => refused("nobody is in this list any more, so there is nothing to save".to_owned()),
+        }
+    });
+    answer(
+        &request,
+        saved.await.map(|outcome| match outcome {
+            Outcome::Saved(to) => HttpResponse::SeeOther().insert_header((LOCATION, to)).finish(),
+            Outcome::Page((status, html)) => {
+                HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
+            }
+        }),
+    )
+}
+
+/// What saving came to.
+enum Outcome {
+    Saved(String),
+    Page((StatusCode, String)),
+}
+
+/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says nothing is no browser,
+/// and is nobody's page.
+fn is_own_page(request: &HttpRequest) -> bool {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = header("sec-fetch-site") {
+        return matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = header("origin") else { return true };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_some() && (host == header("host") || host == header("x-forwarded-host"))
+}
+
+fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(StatusCode, String), WebError> {
+    let (events, store) = (view.events()?, view.tracker.describe()?);
     let mut page = Page {
-        shell: Shell::new(&store, &events),
+        shell: Shell::new(view, &store, Some(&events)),
         title: "People".to_owned(),
         typed: given.set.clone(),
         wrong: None,
         problems: Vec::new(),
-        table: format!("/retention?{}", given.query),
+        table: view.to(&format!("/retention?{}", given.query)),
         examples: Vec::new(),
         list: None,
     };
-    let status = match given.check(state.clock.now()) {
+    let status = match given.check(view) {
         Ok(Some(wanted)) => {
-            let list = list(state, &wanted, &events)?;
+            let mut list = list(view, &wanted, &events)?;
+            let status = if refused.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+            if let (Some(save), Some(refused)) = (&mut list.save, refused) {
+                (save.name, save.wrong) = (refused.name, Some(refused.why));
+            }
+            if given.saved {
+                list.saved = question_about(view, &given.set)?;
+            }
             page.title = list.heading.clone();
+            if let Whom::Cell(cell) = &wanted.whom {
+                page.typed = cell.text(view.tracker.segments()).unwrap_or_default();
+            }
             page.list = Some(list);
-            StatusCode::OK
+            status
         }
         Ok(None) => {
-            page.examples = examples(&events, state.clock.now());
+            page.examples = examples(view, &events);
             StatusCode::OK
         }
         Err(problems) => {
@@ -261,15 +434,16 @@ fn written(state: &State, given: &Given) -> Result<(StatusCode, String), WebErro
     Ok((status, page.render()?))
 }
 
-fn list(state: &State, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
+fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
     let set = wanted.whom.set();
-    let mut users = state.tracker.store().members(set, wanted.after, PAGE + 1).map_err(WebError::Store)?;
+    let mut users = view.tracker.store().members(set, wanted.after, PAGE + 1).map_err(WebError::Store)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
     let canonical = wanted.whom.canonical();
-    let next = users.last().filter(|_| more).map(|last| format!("/people?{canonical}&after={last}"));
+    let next = users.last().filter(|_| more).map(|last| view.to(&format!("/people?{canonical}&after={last}")));
     let mut list = List {
         heading: String::new(),
+        pieces: Vec::new(),
         running: None,
         unknown: Vec::new(),
         back: None,
@@ -277,29 +451,35 @@ fn list(state: &State, wanted: &Wanted, events: &[EventName]) -> Result<List, We
         total: String::new(),
         users,
         whole: wanted.after.is_none() && !more,
-        first: wanted.after.is_some().then(|| format!("/people?{canonical}")),
+        first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
         next,
-        csv: format!("/people.csv?{canonical}"),
+        csv: view.to(&format!("/people.csv?{canonical}")),
+        save: None,
+        saved: None,
     };
-    match &wanted.whom {
+    let mut dates = Vec::new();
+    let all = match &wanted.whom {
         Whom::Set { text, set } => {
-            let count = state.tracker.count(set)?;
+            let count = view.tracker.count(set)?;
             list.total = words::people(count);
             list.heading = format!("{} in {text}", words::people(count));
-            for name in state.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
+            for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
                 let hint = if meant.is_empty() { String::new() } else { format!(" Perhaps {}?", meant.join(" or ")) };
                 list.unknown.push(format!("Nothing was ever recorded for “{name}”.{hint}"));
             }
+            count
         }
         Whom::Cell(cell) => {
             let sets = Who::ALL.map(|who| cell.crowd.set(who).unwrap_or(&cell.crowd.cohort));
-            let counts = state.tracker.counts(sets)?;
+            let counts = view.tracker.counts(sets)?;
             let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
             list.total = words::people(count(cell.who));
             list.heading = words::crowd(&cell.query, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
+            dates.push(cell.crowd.period.label());
+            dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));
             list.running = running(cell);
-            list.back = Some(format!("/retention?{}", cell.asked.canonical()));
+            list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
                     .map(|who| Tab {
@@ -309,14 +489,46 @@ fn list(state: &State, wanted: &Wanted, events: &[EventName]) -> Result<List, We
                             Who::Cohort => "Whole cohort",
                         },
                         count: thousands(count(who)),
-                        href: format!("/people?{}", cell.link(who)),
+                        href: view.to(&format!("/people?{}", cell.link(who))),
                         here: who == cell.who,
                     })
                     .into();
             }
+            count(cell.who)
         }
+    };
+    list.pieces = pieces(&list.heading, &dates);
+    if all > 0 && !view.read_only {
+        list.save = Some(Save {
+            action: view.to(&format!("/people?{canonical}")),
+            name: String::new(),
+            wrong: None,
+            people: words::people(all),
+        });
     }
     Ok(list)
+}
+
+/// A text cut at the dates in it.
+fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
+    let found = dates.iter().filter_map(|date| Some((text.find(date.as_str())?, date)));
+    match found.min() {
+        Some((at, date)) => {
+            let (before, rest) = text.split_at(at);
+            let mut all = vec![(before.to_owned(), false), (date.clone(), true)];
+            all.extend(pieces(rest.get(date.len()..).unwrap_or_default(), dates));
+            all
+        }
+        None => vec![(text.to_owned(), false)],
+    }
+}
+
+/// The default question, of those among its cohorts who are in a segment.
+fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>, WebError> {
+    let Ok(filter) = segment.parse::<Segment>() else { return Ok(None) };
+    let Some(mut asked) = home::default_question(view)? else { return Ok(None) };
+    asked.cohort_and.push(filter);
+    Ok(Some((segment.to_owned(), view.to(&format!("/retention?{}", asked.canonical())))))
 }
 
 /// Why the people of a cell can still change.
@@ -331,9 +543,10 @@ fn running(cell: &Cell) -> Option<String> {
 }
 
 /// Sets to try, of events there are.
-fn examples(events: &[EventName], now: DateTime<Utc>) -> Vec<(String, String)> {
-    let Some(asked) = home::default_question(events) else { return Vec::new() };
-    let [Ok(day), Ok(week), Ok(month)] = [Grain::Day, Grain::Week, Grain::Month].map(|g| Period::containing(g, now))
+fn examples(view: &View, events: &[EventName]) -> Vec<(String, String)> {
+    let Some(asked) = home::likely_question(events) else { return Vec::new() };
+    let [Ok(day), Ok(week), Ok(month)] =
+        [Grain::Day, Grain::Week, Grain::Month].map(|g| Period::containing(g, view.now()))
     else {
         return Vec::new();
     };
@@ -343,33 +556,37 @@ fn examples(events: &[EventName], now: DateTime<Utc>) -> Vec<(String, String)> {
         format!("{returning}@{month} & !{returning}@{week}"),
         format!("({cohort} & {returning})@{month}"),
     ];
-    sets.map(|set| (link(&set), set)).into()
+    sets.map(|set| (link(view, &set), set)).into()
 }
 
 /// `/people.csv`
-pub async fn file(request: HttpRequest, state: Data<State>) -> HttpResponse {
+pub async fn file(request: HttpRequest) -> HttpResponse {
     let given = Given::read(request.query_string());
     let head = request.method() == Method::HEAD;
     // The first piece is read before anything is said, so that a store that is away is a 503.
-    let begun = block(&state, move |state| {
+    let begun = block(&request, move |view| {
         let nothing = || WebError::Query(wrong(Field::Set, "write a set, such as `active@2026-11-23`"));
-        let wanted = given.check(state.clock.now()).map_err(WebError::Query)?.ok_or_else(nothing)?;
-        let members = state.tracker.members(wanted.whom.set());
+        let wanted = given.check(view).map_err(WebError::Query)?.ok_or_else(nothing)?;
+        let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after { members.after(after) } else { members };
         let (members, first) = if head { (members, Bytes::new()) } else { piece(members, "user_id\n")? };
         Ok((wanted.whom.file_name(), members, first))
     });
     let begun = begun.await.map(|(name, members, first)| {
-        let rest = Lines {
-            state: Data::clone(&state),
-            first: Some(first).filter(|first| !first.is_empty()),
-            members: (!head).then_some(members),
-            reading: None,
-        };
+        // As fast as the client takes it, one piece in memory. When the store fails on the way the answer is broken off,
+        // which every client can tell from its end.
+        let rest = stream::try_unfold(members, |members| async {
+            let (members, bytes) = crossing(move || piece(members, "")).await.inspect_err(|error| {
+                tracing::error!("a list of people was broken off: {error}");
+            })?;
+            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, members)))
+        });
+        let all = stream::once(async { Ok(first) }).chain(rest);
+        let rest = if head { stream::empty().boxed_local() } else { all.boxed_local() };
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
             .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
-            .body(rest)
+            .streaming(rest)
     });
     answer(&request, begun)
 }
@@ -382,52 +599,4 @@ fn piece(mut members: Members, before: &str) -> Result<(Members, Bytes), WebErro
         let _ = writeln!(text, "{}", user?);
     }
     Ok((members, text.into()))
-}
-
-/// A piece being read.
-type Reading = Pin<Box<dyn Future<Output = Result<(Members, Bytes), WebError>>>>;
-
-/// A list of ids that is read as fast as the client takes it, one piece in memory. When the store fails on the way the
-/// answer is broken off, which every client can tell from its end.
-struct Lines {
-    state: Data<State>,
-    first: Option<Bytes>,
-    members: Option<Members>,
-    reading: Option<Reading>,
-}
-
-impl MessageBody for Lines {
-    type Error = WebError;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, WebError>>> {
-        let lines = self.get_mut();
-        if let Some(first) = lines.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        let reading = match (&mut lines.reading, lines.members.take()) {
-            (Some(reading), _) => reading,
-            (none, Some(members)) => {
-                let state = Data::clone(&lines.state);
-                none.insert(Box::pin(async move { block(&state, move |_| piece(members, "")).await }))
-            }
-            (None, None) => return Poll::Ready(None),
-        };
-        let read = ready!(reading.as_mut().poll(context));
-        lines.reading = None;
-        Poll::Ready(match read {
-            Ok((_, bytes)) if bytes.is_empty() => None,
-            Ok((members, bytes)) => {
-                lines.members = Some(members);
-                Some(Ok(bytes))
-            }
-            Err(error) => {
-                tracing::error!("a list of people was broken off: {error}");
-                Some(Err(error))
-            }
-        })
-    }
 }

@@ -1,23 +1,27 @@
 //! `/retention`: form, figures, curve and table; and the same question as a file.
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
-use actix_web::web::Data;
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use actix_web::http::{Method, StatusCode};
+use actix_web::rt::time::timeout;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use chrono::NaiveDate;
+use futures_util::{StreamExt, stream};
 
 use crate::calendar::Grain;
-use crate::render::{self, Show, chart, words};
-use crate::reports::retention::{Measure, Table};
+use crate::render::{self, Order, Scale, Show, chart, words};
+use crate::reports::retention::{Measure, Question, Table};
 use crate::sets::{EventName, Segment};
 use crate::store::StoreInfo;
-use crate::web::error::{WebError, answer};
+use crate::web::error::{self, WebError, answer};
 use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Tile, tiles};
-use crate::web::pages::{Shell, home};
+use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
-use crate::web::{State, block};
+use crate::web::{State, View, block, crossing};
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,22 +101,50 @@ struct Notice {
     instead: Vec<(String, String)>,
 }
 
+/// A choice between two ways to see the same numbers.
+struct Switch {
+    legend: &'static str,
+    /// Words, address, and whether it is the one taken.
+    ways: [(&'static str, String, bool); 2],
+}
+
+/// The rate of one column over the cohorts.
+struct Trend {
+    /// `on day 7`
+    when: String,
+    chart: String,
+    caption: String,
+    twin: chart::Twin,
+    /// The page without it.
+    close: String,
+}
+
+/// One side of the question as the heading says it.
+struct Side {
+    text: String,
+    filters: Vec<String>,
+}
+
 /// The answer to a question.
 struct Report {
-    cohort: String,
-    cohort_and: Vec<String>,
-    returning: String,
-    returning_and: Vec<String>,
+    cohort: Side,
+    returning: Side,
     facts: Vec<String>,
+    /// Saved segments in the question, and what they stand for.
+    meanings: Vec<(String, String)>,
     /// The canonical address of this page.
     link: String,
     exports: Vec<Export>,
     tiles: Vec<Tile>,
     curve: String,
     curve_caption: String,
+    curve_twin: chart::Twin,
     sizes: String,
+    sizes_twin: chart::Twin,
+    trend: Option<Trend>,
     grain: Grain,
     grid: Grid,
+    switches: [Switch; 2],
 }
 
 #[derive(Template)]
@@ -120,10 +152,40 @@ struct Report {
 struct Page {
     shell: Shell,
     title: String,
+    /// What the addresses of the cells are relative to.
+    cells: Option<String>,
     form: Form,
+    /// Events to offer, as segment text.
+    offered: Vec<String>,
     notices: Vec<Notice>,
     report: Option<Report>,
 }
+
+impl Page {
+    fn new(view: &View, store: &StoreInfo, form: Form) -> Self {
+        Page {
+            shell: Shell::new(view, store, None),
+            title: "Retention".to_owned(),
+            cells: None,
+            form,
+            offered: Vec::new(),
+            notices: Vec::new(),
+            report: None,
+        }
+    }
+
+    /// What the page says as soon as the question is known.
+    fn of(view: &View, store: &StoreInfo, typed: &Typed, asked: &Asked, question: &Question) -> Self {
+        Page {
+            title: title(view, asked),
+            cells: question.first().map(|first| view.to(&people::cells(asked, first))),
+            ..Page::new(view, store, Form::new(view, typed, Some(asked), &[]))
+        }
+    }
+}
+
+/// The most event names offered while typing without a script: beyond it the list would outweigh the page.
+const MAX_OFFERED: usize = 1_000;
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
@@ -146,29 +208,96 @@ impl Welcome {
 }
 
 /// `/retention`
-pub async fn page(request: HttpRequest, state: Data<State>) -> HttpResponse {
+pub async fn page(request: HttpRequest) -> HttpResponse {
     let typed = Typed::read(request.query_string());
-    if typed.export_csv {
-        let asked = block(&state, move |state| asked(&typed, || Ok(state.tracker.events("")?))).await;
-        let to_file = |asked: Asked| {
-            let to = format!("{}?{}", Dress::Csv.path(), asked.canonical());
-            HttpResponse::Found().insert_header((LOCATION, to)).finish()
-        };
-        return answer(&request, asked.map(to_file));
+    if typed.is_command() || typed.export_csv {
+        let to = block(&request, move |view| {
+            let path = if typed.export_csv { Dress::Csv.path() } else { "/retention" };
+            let typed = typed.carried_out(view.now());
+            // What cannot be asked is shown with what is wrong in it, at the address it then has.
+            Ok(match asked(view, &typed) {
+                Ok(asked) => Some(view.to(&format!("{path}?{}", asked.canonical()))),
+                Err(WebError::Query(_)) if path == "/retention" => None,
+                Err(error) => return Err(error),
+            })
+        });
+        match to.await {
+            Ok(None) => {}
+            other => {
+                let found = |to: Option<String>| {
+                    HttpResponse::Found().insert_header((LOCATION, to.unwrap_or_default())).finish()
+                };
+                return answer(&request, other.map(found));
+            }
+        }
     }
-    let written = block(&state, move |state| written(state, typed)).await;
+    let written = shown(&request).await;
+    answer(&request, written)
+}
+
+/// How long an answer may take before the page begins without it.
+const FRAME_AFTER: Duration = Duration::from_millis(600);
+
+/// The page when it is ready soon; otherwise its frame at once, and the rest as soon as there is one.
+async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let html = |(status, html): (StatusCode, String)| {
         HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
     };
-    answer(&request, written.map(html))
+    // A store that is away is said with the status it deserves, so nothing is sent before it has answered once.
+    let begun = block(request, |view| {
+        let typed = Typed::read(view.query()).carried_out(view.now());
+        Ok((View::clone(view), view.tracker.describe()?, typed))
+    });
+    let (view, store, typed) = begun.await?;
+    let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), typed.clone());
+    let mut work = Box::pin(crossing(move || written(&view, store, typed)));
+    // Who asks for the head alone wants the status, which is only known at the end.
+    if request.method() == Method::HEAD {
+        return work.await.map(html);
+    }
+    if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
+        return done.map(html);
+    }
+    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed)? else { return work.await.map(html) };
+    let request = request.clone();
+    let rest = stream::once(async move {
+        let rest = match work.await {
+            Ok((_, html)) => after_frame(html),
+            Err(error) => after_frame(error::page(&request, &error).1),
+        };
+        Ok::<_, WebError>(Bytes::from(rest))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        // Compressed, the frame would wait in the compressor for the rest.
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .streaming(stream::once(async { Ok(Bytes::from(frame)) }).chain(rest)))
+}
+
+/// Where a page that comes in two parts is cut: every template that can be the second part has it.
+const CUT: &str = "<!--answer-->";
+
+fn after_frame(html: String) -> String {
+    html.split_once(CUT).map_or(html.clone(), |(_, rest)| rest.to_owned())
+}
+
+/// The page up to its answer; `None` when the question has none to wait for.
+fn frame(view: &View, store: &StoreInfo, typed: &Typed) -> Result<Option<String>, WebError> {
+    let Ok(asked) = typed.check() else { return Ok(None) };
+    let Ok(question) = view.tracker.question(&asked.query(), view.now()) else { return Ok(None) };
+    let html = Page::of(view, store, typed, &asked, &question).render()?;
+    let words = "Counting … The table appears here by itself; loading this page again would only begin anew.";
+    Ok(html
+        .split_once(CUT)
+        .map(|(frame, _)| format!("{frame}<p class=\"notice waiting\" role=\"status\">{words}</p>\n")))
 }
 
 /// `/retention.csv` and its siblings.
-pub async fn file(request: HttpRequest, state: Data<State>, dress: Dress) -> HttpResponse {
+pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
-    let written = block(&state, move |state| {
-        let asked = asked(&typed, || Ok(state.tracker.events("")?))?;
-        let table = state.tracker.retention(&asked.query(), state.clock.now())?;
+    let written = block(&request, move |view| {
+        let asked = asked(view, &typed.carried_out(view.now()))?;
+        let table = view.tracker.retention(&asked.query(), view.now())?;
         Ok((dress.file_name(&table), dress.body(&table, asked.show)))
     });
     let (content_type, disposition) = dress.content();
@@ -181,58 +310,84 @@ pub async fn file(request: HttpRequest, state: Data<State>, dress: Dress) -> Htt
     answer(&request, written.await.map(respond))
 }
 
-/// The question that was typed, or the default one when no event was named.
-fn asked(typed: &Typed, events: impl FnOnce() -> Result<Vec<EventName>, WebError>) -> Result<Asked, WebError> {
-    let mut typed = typed.clone();
-    if typed.asks_nothing()
-        && let Some(default) = home::default_question(&events()?)
-    {
-        typed.cohort = default.cohort.to_string();
-        typed.returning = default.returning.to_string();
-    }
-    typed.check().map_err(WebError::Query)
+/// What was typed, with both sides of the default question when neither was.
+fn completed(state: &State, typed: &Typed) -> Result<Typed, WebError> {
+    let default = if typed.asks_nothing() { home::default_question(state)? } else { None };
+    Ok(default.map_or_else(|| typed.clone(), |default| typed.or(&default)))
 }
 
-fn written(state: &State, mut typed: Typed) -> Result<(StatusCode, String), WebError> {
-    let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
-    let shell = Shell::new(&store, &events);
+/// The question that was typed, or the default one when no event was named.
+fn asked(state: &State, typed: &Typed) -> Result<Asked, WebError> {
+    completed(state, typed)?.check().map_err(WebError::Query)
+}
+
+fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, String), WebError> {
+    let (typed, events) = (completed(view, &typed)?, view.events()?);
     if typed.asks_nothing() {
-        match home::default_question(&events) {
-            Some(default) => {
-                typed.cohort = default.cohort.to_string();
-                typed.returning = default.returning.to_string();
-            }
-            None => return Ok((StatusCode::OK, Welcome::new(shell, store, "retention").render()?)),
-        }
+        let welcome = Welcome::new(Shell::new(view, &store, Some(&events)), store, "retention");
+        return Ok((StatusCode::OK, welcome.render()?));
     }
+    let offered = || offered(view, &events);
     let answered = typed.check().and_then(|asked| {
-        let question = asked.query().at(state.clock.now()).map_err(|e| vec![Problem::of_query(&e)])?;
-        Ok((asked, question))
+        let question = view.tracker.question(&asked.query(), view.now());
+        Ok((asked, question.map_err(|e| vec![Problem::of_query(&e)])?))
     });
     let (asked, question) = match answered {
         Ok(answered) => answered,
         Err(problems) => {
-            let form = Form::new(&typed, None, &problems, &events);
-            let title = "Retention".to_owned();
-            let page = Page { shell, title, form, notices: Vec::new(), report: None };
+            let form = Form::new(view, &typed, None, &problems);
+            let shell = Shell::new(view, &store, Some(&events));
+            let page = Page { shell, offered: offered()?, ..Page::new(view, &store, form) };
             return Ok((StatusCode::BAD_REQUEST, page.render()?));
         }
     };
-    let counts = state.tracker.store().count(question.plan())?;
+    let counts = view.tracker.store().count(question.plan())?;
     let table = question.table(&counts);
     let page = Page {
-        shell,
-        title: render::title(&table),
-        form: Form::new(&typed, Some(&asked), &[], &events),
-        notices: notices(state, &asked, &table, &events)?,
-        report: Some(report(&asked, &table)),
+        shell: Shell::new(view, &store, Some(&events)),
+        offered: offered()?,
+        notices: notices(view, &asked, &table, &events)?,
+        report: Some(report(view, &asked, &table)),
+        ..Page::of(view, &store, &typed, &asked, &question)
     };
     Ok((StatusCode::OK, page.render()?))
 }
 
-fn report(asked: &Asked, table: &Table) -> Report {
-    let canonical = asked.canonical();
-    let texts = |list: &[Segment]| list.iter().map(ToString::to_string).collect();
+/// What the fields offer without a script: saved segments and events, as segment text.
+fn offered(state: &State, events: &[EventName]) -> Result<Vec<String>, WebError> {
+    let saved = state.tracker.segments().iter().map(|(name, _)| Ok(Segment::event(name).to_string()));
+    let events = events.iter().map(|name| {
+        let undated = state.tracker.is_undated(name)?;
+        let segment = if undated { Segment::Ever(name.clone()) } else { Segment::event(name) };
+        Ok(segment.to_string())
+    });
+    saved.chain(events).take(MAX_OFFERED).collect()
+}
+
+/// A segment as people know it: the label of an event that has one, or its text.
+fn called(state: &State, segment: &Segment) -> String {
+    let label = match segment {
+        Segment::Event(name) => state.dashboard.glossary.label(name),
+        _ => None,
+    };
+    label.map_or_else(|| segment.to_string(), str::to_owned)
+}
+
+fn title(state: &State, asked: &Asked) -> String {
+    let side = |main: &Segment, filters: &[Segment]| {
+        let all: Vec<String> = [main].into_iter().chain(filters).map(|segment| called(state, segment)).collect();
+        all.join(" and ")
+    };
+    let (cohort, returning) = (side(&asked.cohort, &asked.cohort_and), side(&asked.returning, &asked.returning_and));
+    render::title_of(&asked.query(), cohort, returning)
+}
+
+fn report(state: &State, asked: &Asked, table: &Table) -> Report {
+    let address = |asked: &Asked| state.to(&format!("/retention?{}", asked.canonical()));
+    let side = |main: &Segment, filters: &[Segment]| Side {
+        text: called(state, main),
+        filters: filters.iter().map(|segment| called(state, segment)).collect(),
+    };
     let entries = if table.people < table.entries {
         format!("{} by {}", words::entries(table.entries), words::people(table.people))
     } else {
@@ -243,22 +398,48 @@ fn report(asked: &Asked, table: &Table) -> Report {
         .map(|range| format!("{range}, {} cohorts", asked.grain.adjective()))
         .into_iter()
         .chain([entries, format!("as of {} UTC", table.now.format("%a %-d %b %Y, %H:%M"))]);
+    let saved = state.tracker.segments();
+    let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
+    names.sort_unstable();
+    names.dedup();
+    let order = |order: Order| (address(&Asked { order, ..asked.clone() }), asked.order == order);
+    let scale = |scale: Scale| (address(&Asked { scale, ..asked.clone() }), asked.scale == scale);
+    let way = |label, (href, taken)| (label, href, taken);
+    let query = asked.numbers().canonical();
     Report {
-        cohort: asked.cohort.to_string(),
-        cohort_and: texts(&asked.cohort_and),
-        returning: asked.returning.to_string(),
-        returning_and: texts(&asked.returning_and),
+        cohort: side(&asked.cohort, &asked.cohort_and),
+        returning: side(&asked.returning, &asked.returning_and),
         facts: facts.collect(),
-        link: format!("/retention?{canonical}"),
+        meanings: names.iter().filter_map(|name| Some((name.to_string(), saved.get(name)?.to_string()))).collect(),
+        link: address(asked),
         exports: Dress::ALL
-            .map(|dress| Export { href: format!("{}?{canonical}", dress.path()), label: dress.label() })
+            .map(|dress| Export { href: state.to(&format!("{}?{query}", dress.path())), label: dress.label() })
             .into(),
         tiles: tiles(table),
         curve: chart::curve(table),
         curve_caption: chart::curve_caption(table),
+        curve_twin: chart::curve_twin(table),
         sizes: chart::sizes(table),
+        sizes_twin: chart::sizes_twin(table),
+        trend: asked.trend.and_then(|column| usize::try_from(column).ok()).map(|column| Trend {
+            when: words::column(table, column),
+            chart: chart::trend(table, column),
+            caption: chart::trend_caption(table, column),
+            twin: chart::trend_twin(table, column),
+            close: address(&Asked { trend: None, ..asked.clone() }),
+        }),
         grain: asked.grain,
-        grid: Grid::new(table, asked.show, &asked.short()),
+        grid: Grid::new(table, asked),
+        switches: [
+            Switch {
+                legend: "On top",
+                ways: [way("Newest", order(Order::Newest)), way("Oldest", order(Order::Oldest))],
+            },
+            Switch {
+                legend: "Shades",
+                ways: [way("0–100%", scale(Scale::Absolute)), way("Fitted", scale(Scale::Fitted))],
+            },
+        ],
     }
 }
 
@@ -266,7 +447,8 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     let mut notices = Vec::new();
     let mut names: Vec<&EventName> = Vec::new();
     let mut dated: Vec<&EventName> = Vec::new();
-    for segment in asked.segments() {
+    let query = asked.query().expanded(state.tracker.segments());
+    for segment in [&query.cohort, &query.returning] {
         segment.visit(&mut |name, ever| {
             names.push(name);
             if !ever && !dated.contains(&name) {
@@ -275,7 +457,7 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
         });
     }
     let retained: u64 = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum();
-    let link = |asked: &Asked| format!("/retention?{}", asked.canonical());
+    let link = |asked: &Asked| state.to(&format!("/retention?{}", asked.canonical()));
     // Whoever was counted was recorded, whatever a list of names that is a second old may say.
     let mut counted: Vec<&EventName> = Vec::new();
     for (segment, users) in [(&table.query.cohort, table.entries), (&table.query.returning, retained)] {
@@ -284,9 +466,12 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
         }
     }
     for name in state.tracker.never_recorded(names.into_iter().filter(|name| !counted.contains(name)))? {
-        let instead = name.similar(events).into_iter();
+        // One that stands in a saved segment is not to be mended in the question.
+        let typed = asked.segments().any(|segment| segment.names().contains(&name));
+        let instead = name.similar(events).into_iter().filter(|_| typed);
+        let inside = if typed { "" } else { ", which a saved segment names" };
         notices.push(Notice {
-            text: format!("Nothing was ever recorded for “{name}”."),
+            text: format!("Nothing was ever recorded for “{name}”{inside}."),
             instead: instead.map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
         });
     }

@@ -2,20 +2,20 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, LOCATION};
-use actix_web::web::{Data, Path};
+use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde_json::json;
 use url::form_urlencoded;
 
-use crate::calendar::Period;
+use crate::calendar::{Grain, Period};
 use crate::render::{many, strip, words};
 use crate::reports::user::{History, Seen};
-use crate::sets::{Segment, UserId};
+use crate::sets::{EventName, Segment, UserId};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, people};
 use crate::web::query::{Field, Problem};
-use crate::web::{State, block};
+use crate::web::{State, block, place};
 
 /// An event's name, and where the people like this user are.
 struct Chip {
@@ -29,11 +29,15 @@ struct Answer {
     label: &'static str,
     /// `Mon 23 Nov 2026`
     period: String,
+    yes: bool,
+    /// What was also said of a shorter period, where it is not said again: `today`.
+    as_before: &'static str,
+    /// The rest.
     chips: Vec<Chip>,
 }
 
-/// The calendar of one event.
-struct Year {
+/// The days of one event.
+struct Days {
     name: String,
     facts: Vec<String>,
     strip: String,
@@ -45,7 +49,9 @@ struct Year {
 struct Report {
     facts: Vec<String>,
     answers: Vec<Answer>,
-    years: Vec<Year>,
+    /// The months above the strips.
+    axis: String,
+    days: Vec<Days>,
     json: String,
     empty: bool,
 }
@@ -61,28 +67,29 @@ struct Page {
 }
 
 /// `/users?id=123`: on to that user's page; without an id, a field to type one in.
-pub async fn find(request: HttpRequest, state: Data<State>) -> HttpResponse {
+pub async fn find(request: HttpRequest) -> HttpResponse {
     let query = form_urlencoded::parse(request.query_string().as_bytes());
     let typed = query.filter(|(name, _)| name == "id").last().map_or_else(String::new, |(_, id)| id.trim().to_owned());
     if let Ok(id) = read(&typed) {
-        return HttpResponse::Found().insert_header((LOCATION, format!("/users/{id}"))).finish();
+        let base = place(&request).0.map_or("", |state| state.base.as_str());
+        return HttpResponse::Found().insert_header((LOCATION, format!("{base}/users/{id}"))).finish();
     }
-    shown(request, state, typed).await
+    shown(request, typed).await
 }
 
 /// `/users/{id}`
-pub async fn page(request: HttpRequest, state: Data<State>, id: Path<String>) -> HttpResponse {
-    shown(request, state, id.into_inner()).await
+pub async fn page(request: HttpRequest, id: Path<String>) -> HttpResponse {
+    shown(request, id.into_inner()).await
 }
 
-async fn shown(request: HttpRequest, state: Data<State>, typed: String) -> HttpResponse {
-    let written = block(&state, move |state| {
-        let (events, store) = (state.tracker.events("")?, state.tracker.describe()?);
-        let shell = Shell::new(&store, &events);
+async fn shown(request: HttpRequest, typed: String) -> HttpResponse {
+    let written = block(&request, move |view| {
+        let (store, events) = (view.tracker.describe()?, view.events()?);
+        let shell = Shell::new(view, &store, Some(&events));
         let page = match read(&typed) {
             Ok(user) => {
-                let history = state.tracker.history(user, state.clock.now())?;
-                Page { shell, id: user.to_string(), wrong: None, report: Some(report(&history)) }
+                let history = view.tracker.history(user, view.now())?;
+                Page { shell, id: user.to_string(), wrong: None, report: Some(report(view, &history)) }
             }
             Err(message) => {
                 let wrong = (!typed.is_empty()).then_some(message);
@@ -99,10 +106,10 @@ async fn shown(request: HttpRequest, state: Data<State>, typed: String) -> HttpR
 }
 
 /// `/users/{id}.json`
-pub async fn json(request: HttpRequest, state: Data<State>, id: Path<String>) -> HttpResponse {
-    let written = block(&state, move |state| {
+pub async fn json(request: HttpRequest, id: Path<String>) -> HttpResponse {
+    let written = block(&request, move |view| {
         let user = read(&id).map_err(|message| WebError::Query(vec![Problem::new(Field::User, message)]))?;
-        Ok(as_json(&state.tracker.history(user, state.clock.now())?))
+        Ok(as_json(&view.tracker.history(user, view.now())?))
     });
     answer(&request, written.await.map(|value| HttpResponse::Ok().json(value)))
 }
@@ -116,52 +123,83 @@ fn read(text: &str) -> Result<UserId, String> {
 }
 
 /// The address of everybody who did an event in a period, or ever.
-fn chip(seen: &Seen, when: impl ToString) -> Chip {
+fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
-    Chip { name: seen.event.to_string(), href: people::link(&set) }
+    Chip { name: called(state, &seen.event), href: people::link(state, &set) }
 }
 
-fn report(history: &History) -> Report {
+/// An event's label, or its name.
+fn called(state: &State, event: &EventName) -> String {
+    state.dashboard.glossary.label(event).unwrap_or(event.as_str()).to_owned()
+}
+
+fn report(state: &State, history: &History) -> Report {
     let (span, events) = (history.span, &history.events);
-    let running = |label, period: Period, is: fn(&Seen) -> bool| Answer {
-        label,
-        period: period.label(),
-        chips: events.iter().filter(|seen| is(seen)).map(|seen| chip(seen, period)).collect(),
+    let running = |label, period: Period, is: fn(&Seen) -> bool, shorter: (&'static str, fn(&Seen) -> bool)| {
+        // Nothing is said twice, unless a week began in the month before and holds what the month does not.
+        let (name, before) = shorter;
+        let as_before = events.iter().any(before) && events.iter().all(|seen| is(seen) || !before(seen));
+        let rest = events.iter().filter(|seen| is(seen) && !(as_before && before(seen)));
+        Answer {
+            label,
+            period: period.label(),
+            yes: events.iter().any(is),
+            as_before: if as_before { name } else { "" },
+            chips: rest.map(|seen| chip(state, seen, period)).collect(),
+        }
     };
     let mut answers = vec![
-        running("Today", span.today, |seen| seen.today),
-        running("This week", span.week, |seen| seen.week),
-        running("This month", span.month, |seen| seen.month),
+        running("Today", span.today, |seen| seen.today, ("", |_| false)),
+        running("This week", span.week, |seen| seen.week, ("today", |seen| seen.today)),
+        running("This month", span.month, |seen| seen.month, ("this week", |seen| seen.week)),
     ];
-    let ever: Vec<Chip> = events.iter().filter(|seen| seen.ever).map(|seen| chip(seen, "ever")).collect();
+    let ever: Vec<Chip> = events.iter().filter(|seen| seen.ever).map(|seen| chip(state, seen, "ever")).collect();
     if !ever.is_empty() {
-        answers.push(Answer { label: "Ever", period: "marks without a date".to_owned(), chips: ever });
+        let period = "marks without a date".to_owned();
+        answers.push(Answer { label: "Ever", period, yes: true, as_before: "", chips: ever });
     }
     let day = |period: Period| if period == span.today { "today".to_owned() } else { words::when(period) };
     let mut facts = Vec::new();
-    let firsts = events.iter().filter_map(|seen| seen.first);
-    let lasts = events.iter().filter_map(|seen| seen.last);
-    facts.extend(firsts.min_by_key(|p| p.start()).map(|period| format!("First seen {}", day(period))));
-    facts.extend(lasts.max_by_key(|p| p.start()).map(|period| format!("last seen {}", day(period))));
+    let first = events.iter().filter_map(|seen| seen.first).min_by_key(|p| p.start());
+    let last = events.iter().filter_map(|seen| seen.last).max_by_key(|p| p.start());
+    facts.extend(first.map(|period| format!("First seen {}", day(period))));
+    facts.extend(last.map(|period| format!("last seen {}", day(period))));
     let known = u64::try_from(history.known).unwrap_or(u64::MAX);
     facts.push(format!("did {} of {}", events.len(), many(known, "event")));
-    let years = events.iter().filter(|seen| seen.first.is_some()).map(|seen| {
-        let count = u64::try_from(seen.days.len()).unwrap_or(u64::MAX);
-        let days = format!("{} in the last 53 weeks", many(count, "day"));
-        let (since, until) = (span.since.start().date_naive(), span.today.start().date_naive());
-        Year {
-            name: seen.event.to_string(),
-            strip: strip::svg(since, until, &seen.days, &format!("{days}; which ones is listed below it")),
+    // From when on anybody could be missed: no sooner than this user was there at all.
+    let begun = |period: Option<Period>| period.map_or(span.today, |period| period).start().date_naive();
+    let dated = || events.iter().filter(|seen| seen.first.is_some());
+    let recorded = dated().map(|seen| begun(seen.recorded)).min().unwrap_or_else(|| begun(None));
+    let axis = strip::Axis::new(recorded.max(span.since.start().date_naive()), span.today.start().date_naive());
+    let days = dated().map(|seen| {
+        let name = called(state, &seen.event);
+        let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
+        let label = format!("Calendar of {name}: {count} in the last 53 weeks; which ones is listed below");
+        Days {
+            strip: axis.strip(begun(seen.recorded).max(begun(first)), &seen.days, &label),
             facts: match (seen.first, seen.last) {
-                (Some(first), Some(last)) if first == last => vec![days, format!("only {}", day(first))],
-                (Some(first), Some(last)) => vec![days, format!("first {}", day(first)), format!("last {}", day(last))],
-                _ => vec![days],
+                (Some(first), Some(last)) if first == last => vec![format!("only {}", short(first, span.today))],
+                (Some(first), Some(last)) => {
+                    vec![count, format!("{} to {}", short(first, span.today), short(last, span.today))]
+                }
+                _ => vec![count],
             },
+            name,
             months: strip::words(&seen.days).into_iter().rev().collect(),
         }
     });
-    let years = years.collect();
-    Report { facts, answers, years, json: format!("/users/{}.json", history.user), empty: events.is_empty() }
+    let (days, axis) = (days.collect(), axis.svg());
+    let json = state.to(&format!("/users/{}.json", history.user));
+    Report { facts, answers, axis, days, json, empty: events.is_empty() }
+}
+
+/// `today`, `10 Aug 2026`, or a month where no days are known.
+fn short(period: Period, today: Period) -> String {
+    match period.grain() {
+        _ if period == today => "today".to_owned(),
+        Grain::Day => period.start().format("%-d %b %Y").to_string(),
+        _ => period.label(),
+    }
 }
 
 fn as_json(history: &History) -> serde_json::Value {

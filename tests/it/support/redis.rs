@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::program::signal;
+
 /// A `redis-server` on a Unix socket in a temporary directory, killed on drop.
 pub struct RedisServer {
     child: Option<Child>,
@@ -92,16 +94,16 @@ impl RedisServer {
 
     /// Stops its clock: it neither answers nor goes away.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        signal(self.id(), "-STOP");
     }
 
     pub fn resume(&self) {
-        self.signal("-CONT");
+        signal(self.id(), "-CONT");
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 }
 

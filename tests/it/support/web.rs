@@ -70,10 +70,81 @@ pub fn product(days: i64, daily: u64) -> Tracker {
 
 /// A dashboard on a free port, as of [`now`], for the rest of the process.
 pub fn serve(tracker: Tracker) -> SocketAddr {
+    serve_dashboard(web::Dashboard::new(tracker, Clock::Fixed(now())))
+}
+
+/// The same with a dashboard of one's own.
+pub fn serve_dashboard(dashboard: web::Dashboard) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
-    let settings = web::Settings { listen: "127.0.0.1:0".to_owned(), tracker, clock: Clock::Fixed(now()) };
+    let settings = web::Settings { listen: "127.0.0.1:0".to_owned(), dashboard };
     std::thread::spawn(move || {
         web::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
     });
     told.recv_timeout(std::time::Duration::from_secs(30)).expect("the dashboard to listen")
+}
+
+/// Event names that mean something to HTML, addresses, paths, spreadsheets, segments, XML or the eye, and must mean
+/// nothing at all.
+pub fn hostile_names() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "</title><h1>",
+        "\"",
+        "'",
+        "\\",
+        "\"q\\\"",
+        "' onfocus='alert(1)",
+        "%",
+        "%2F",
+        "%2F../",
+        "%0d%0aSet-Cookie: a=b",
+        "a/b",
+        "/",
+        "//host/x",
+        "../",
+        "..",
+        ".",
+        "../x",
+        "?x=1#y",
+        "a?b#c",
+        "a&b;c",
+        "&lt;",
+        "&amp;",
+        "]]>",
+        "{{ 7*7 }}",
+        "=1+1",
+        "+1",
+        "-1",
+        "@x",
+        "javascript:alert(1)",
+        "a|b",
+        "!(a ^ b)",
+        "*",
+        "[a-z]?",
+        "a,b\u{2028}c",
+        "a b",
+        "a+b",
+        " blanks ",
+        "no\u{a0}break",
+        "x.csv",
+        "x.json",
+        ".json",
+        ".csv",
+        "2026-11-23",
+        "W2026-48",
+        "u_u",
+        "שלום",
+        "\u{202e}gpj.exe",
+        "e\u{301}",
+        "\u{e9}",
+        "z\u{335}\u{336}\u{489}",
+        "\u{200b}",
+        "\u{fffe}\u{ffff}",
+        "👩‍👩‍👧‍👦",
+    ]
+    .map(str::to_owned)
+    .into();
+    names.push("🎉".repeat(50));
+    names
 }

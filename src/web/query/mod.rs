@@ -1,141 +1,20 @@
 //! Query strings ⇄ questions: the page's own names, and bitmapist's, so that old bookmarks open. Pure.
 
+mod field;
+mod range;
+
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, parse_date};
-use crate::render::Show;
-use crate::reports::retention::{Averaging, MAX_COLS, MAX_ROWS, Measure, Query, QueryError};
+use crate::render::{Order, Scale, Show, words};
+use crate::reports::retention::{Averaging, MAX_COLS, MAX_ROWS, Measure, Query, default_size};
 use crate::sets::{EventName, Segment, SyntaxError};
-
-/// A field of the form, by its name in the query string.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// `cohort`
-    Cohort,
-    /// `cohort_and`, and which of them, from 0.
-    CohortAnd(usize),
-    /// `returning`
-    Returning,
-    /// `returning_and`, and which of them, from 0.
-    ReturningAnd(usize),
-    /// `by`
-    By,
-    /// `rows`
-    Rows,
-    /// `cols`
-    Cols,
-    /// `from`
-    From,
-    /// `to`
-    To,
-    /// `measure`
-    Measure,
-    /// `as`
-    As,
-    /// `average`
-    Average,
-    /// `at`: a cohort's period, on the people page, as all that follow.
-    At,
-    /// `k`: a column.
-    Column,
-    /// `who`
-    Who,
-    /// `set`
-    Set,
-    /// `after`: the user id that a page begins behind.
-    After,
-    /// `id`: a user.
-    User,
-}
-
-impl Field {
-    /// Its name in the query string.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Field::Cohort => "cohort",
-            Field::CohortAnd(_) => "cohort_and",
-            Field::Returning => "returning",
-            Field::ReturningAnd(_) => "returning_and",
-            Field::By => "by",
-            Field::Rows => "rows",
-            Field::Cols => "cols",
-            Field::From => "from",
-            Field::To => "to",
-            Field::Measure => "measure",
-            Field::As => "as",
-            Field::Average => "average",
-            Field::At => "at",
-            Field::Column => "k",
-            Field::Who => "who",
-            Field::Set => "set",
-            Field::After => "after",
-            Field::User => "id",
-        }
-    }
-}
-
-impl Field {
-    /// What the page calls it.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Field::Cohort => "People who did",
-            Field::CohortAnd(_) | Field::ReturningAnd(_) => "and",
-            Field::Returning => "came back to",
-            Field::Rows => "cohorts",
-            Field::Cols => "periods",
-            Field::Measure => "counted",
-            Field::As => "show",
-            Field::At => "cohort of",
-            Field::Column => "column",
-            Field::Set => "People in",
-            Field::User => "User",
-            Field::Who | Field::After => self.name(),
-            Field::By | Field::From | Field::To | Field::Average => self.name(),
-        }
-    }
-}
-
-/// The field's name, which also is its id on the page: `cohort`, `cohort_and-1`.
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Field::CohortAnd(i) | Field::ReturningAnd(i) => write!(f, "{}-{i}", self.name()),
-            _ => f.write_str(self.name()),
-        }
-    }
-}
-
-/// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The field.
-    pub field: Field,
-    /// What is wrong, and what would be right.
-    pub message: String,
-    /// The character it is about, counted from 1, in a segment.
-    pub column: Option<usize>,
-}
-
-impl Problem {
-    pub(crate) fn new(field: Field, message: impl Into<String>) -> Self {
-        Problem { field, message: message.into(), column: None }
-    }
-
-    /// A question that cannot be answered, at the field that asks too much.
-    pub fn of_query(error: &QueryError) -> Self {
-        let field = match error.field() {
-            Some("cols") => Field::Cols,
-            Some("from") => Field::From,
-            Some("to") => Field::To,
-            _ => Field::Rows,
-        };
-        Problem::new(field, error.to_string())
-    }
-}
+pub use field::{Field, Problem};
+pub use range::Range;
 
 /// What was typed, as it was typed. Blank optional fields are empty; blank filters are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -153,6 +32,13 @@ pub struct Typed {
     pub measure: String,
     pub show: String,
     pub average: String,
+    pub order: String,
+    pub scale: String,
+    pub trend: String,
+    /// A range to be put in place of dates and sizes.
+    pub range: String,
+    /// Whether the two sides are to be exchanged.
+    pub swap: bool,
     /// bitmapist's `export_csv=1`: the CSV file is wanted instead of the page.
     pub export_csv: bool,
 }
@@ -168,9 +54,9 @@ impl Typed {
                 continue;
             }
             match &*name {
-                "cohort" | "c" => own.cohort = value,
+                "cohort" => own.cohort = value,
                 "cohort_and" => own.cohort_and.push(value),
-                "returning" | "r" => own.returning = value,
+                "returning" => own.returning = value,
                 "returning_and" => own.returning_and.push(value),
                 "by" => own.by = value,
                 "rows" => own.rows = value,
@@ -180,6 +66,11 @@ impl Typed {
                 "measure" => own.measure = value,
                 "as" => own.show = value,
                 "average" => own.average = value,
+                "order" => own.order = value,
+                "scale" => own.scale = value,
+                "trend" => own.trend = value,
+                "range" => own.range = value,
+                "swap" => own.swap = value != "0",
                 "select1" => old.cohort = name_as_segment(&value),
                 "select1b" => old.cohort_and.push(name_as_segment(&value)),
                 "select2" => old.returning = name_as_segment(&value),
@@ -209,13 +100,55 @@ impl Typed {
             measure: text(own.measure, old.measure),
             show: text(own.show, old.show),
             average: text(own.average, old.average),
-            export_csv: own.export_csv,
+            ..own
         }
+    }
+
+    /// Whether it asks for something to be done to the question before it is asked: exchange its sides, or take a range.
+    pub fn is_command(&self) -> bool {
+        self.swap || !self.range.is_empty()
+    }
+
+    /// The same with its command carried out, as of `now`. A range nobody knows is left, for [`check`](Self::check) to
+    /// refuse.
+    pub fn carried_out(mut self, now: DateTime<Utc>) -> Self {
+        if std::mem::take(&mut self.swap) {
+            std::mem::swap(&mut self.cohort, &mut self.returning);
+            std::mem::swap(&mut self.cohort_and, &mut self.returning_and);
+        }
+        if let Some(range) = Range::ALL.into_iter().find(|range| range.as_str() == self.range) {
+            let size = |size: u32| if size == default_size(range.grain()) { String::new() } else { size.to_string() };
+            let (rows, cols) = range.size();
+            self.by = range.grain().as_str().to_owned();
+            self.rows = rows.map(size).unwrap_or_default();
+            self.cols = size(cols);
+            self.from = range.from(now).map(|date| date.to_string()).unwrap_or_default();
+            self.to = String::new();
+            self.range = String::new();
+        }
+        self
     }
 
     /// Whether neither side of the question was given, so that the default question is meant.
     pub fn asks_nothing(&self) -> bool {
         self.cohort.is_empty() && self.returning.is_empty()
+    }
+
+    /// The same, asking `default` where it names no event. What else was given stays, and all of `default` counts when
+    /// nothing else was.
+    pub fn or(&self, default: &Asked) -> Typed {
+        let sides = Typed::read(&default.canonical());
+        let bare = Typed { cohort: String::new(), cohort_and: Vec::new(), returning: String::new(), ..self.clone() };
+        if bare == Typed::default() {
+            return sides;
+        }
+        Typed {
+            cohort: sides.cohort,
+            cohort_and: [sides.cohort_and, self.cohort_and.clone()].concat(),
+            returning: sides.returning,
+            returning_and: [sides.returning_and, self.returning_and.clone()].concat(),
+            ..self.clone()
+        }
     }
 
     /// The question, when every field is right.
@@ -236,6 +169,14 @@ impl Typed {
         let measure = word(&mut problems, Field::Measure, &self.measure).unwrap_or_default();
         let show = word(&mut problems, Field::As, &self.show).unwrap_or_default();
         let averaging = word(&mut problems, Field::Average, &self.average).unwrap_or_default();
+        let order = word(&mut problems, Field::Order, &self.order).unwrap_or_default();
+        let scale = word(&mut problems, Field::Scale, &self.scale).unwrap_or_default();
+        let trend = column(&mut problems, &self.trend, cols.unwrap_or(default_size(grain)));
+        if !self.range.is_empty() {
+            let known: Vec<&str> = Range::ALL.map(Range::as_str).to_vec();
+            let message = format!("`{}` is none of {}", words::shortened(&self.range, 24), known.join(", "));
+            problems.push(Problem::new(Field::Range, message));
+        }
         match (cohort, returning) {
             (Some(cohort), Some(returning)) if problems.is_empty() => Ok(Asked {
                 cohort,
@@ -250,6 +191,9 @@ impl Typed {
                 measure,
                 averaging,
                 show,
+                order,
+                scale,
+                trend,
             }),
             _ => Err(problems),
         }
@@ -309,6 +253,20 @@ fn number(problems: &mut Vec<Problem>, field: Field, text: &str, most: u32) -> O
     parsed
 }
 
+/// A column of a table that has `cols` of them.
+fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    let parsed = text.parse::<u32>().ok();
+    if parsed.is_none() {
+        let shown = words::shortened(text, 24);
+        problems.push(Problem::new(Field::Trend, format!("`{shown}` is no column: ask for a whole number from 0 on")));
+    }
+    // Fewer columns than before, and the one picked is gone with the others.
+    parsed.filter(|k| *k < cols)
+}
+
 fn date(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<NaiveDate> {
     let parsed = (!text.is_empty()).then(|| parse_date(text))?;
     parsed.map_err(|error| problems.push(Problem::new(field, error.to_string()))).ok()
@@ -330,6 +288,10 @@ pub struct Asked {
     pub measure: Measure,
     pub averaging: Averaging,
     pub show: Show,
+    pub order: Order,
+    pub scale: Scale,
+    /// The column whose rate is drawn over the cohorts.
+    pub trend: Option<u32>,
 }
 
 impl Asked {
@@ -348,7 +310,15 @@ impl Asked {
             measure: Measure::default(),
             averaging: Averaging::default(),
             show: Show::default(),
+            order: Order::default(),
+            scale: Scale::default(),
+            trend: None,
         }
+    }
+
+    /// The same question without what only concerns the page: order, scale and trend change no number.
+    pub fn numbers(&self) -> Self {
+        Asked { order: Order::default(), scale: Scale::default(), trend: None, ..self.clone() }
     }
 
     /// The report's question.
@@ -383,17 +353,12 @@ impl Asked {
             ("measure", Some(self.measure).filter(|m| *m != Measure::default()).map(|m| m.as_str().to_owned())),
             ("as", Some(self.show).filter(|s| *s != Show::default()).map(|s| s.as_str().to_owned())),
             ("average", Some(self.averaging).filter(|a| *a != Averaging::default()).map(|a| a.as_str().to_owned())),
+            ("order", Some(self.order).filter(|o| *o != Order::default()).map(|o| o.as_str().to_owned())),
+            ("scale", Some(self.scale).filter(|s| *s != Scale::default()).map(|s| s.as_str().to_owned())),
+            ("trend", self.trend.map(|k| k.to_string())),
         ];
         out.extend_pairs(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
         out.finish()
-    }
-
-    /// The same in fewer letters, for links that a page holds by the hundred: `c` and `r` for the two sides, and no
-    /// default grain.
-    pub fn short(&self) -> String {
-        // A value holds no `&` and no `=`, as both are escaped.
-        let short = self.canonical().replacen("cohort=", "c=", 1).replacen("&returning=", "&r=", 1);
-        if self.grain == Grain::Day { short.replacen("&by=day", "", 1) } else { short }
     }
 
     /// The same question without one of its filters.
@@ -497,6 +462,38 @@ mod tests {
     }
 
     #[test]
+    fn ranges_and_swapping_rewrite_the_question() {
+        let now = crate::calendar::parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let done = |query: &str| Typed::read(query).carried_out(now).check().unwrap();
+        let swapped = done("cohort=a&cohort_and=x&returning=b&by=week&swap=1");
+        assert_eq!(swapped.canonical(), "cohort=b&returning=a&returning_and=x&by=week");
+        for (range, query) in [
+            ("7d", "by=day&rows=7&cols=7"),
+            ("14d", "by=day"),
+            ("90d", "by=day&rows=90&cols=30"),
+            ("12w", "by=week"),
+            ("12m", "by=month"),
+            ("ytd", "by=month&from=2026-01-01"),
+        ] {
+            let asked =
+                done(&format!("cohort=a&returning=b&rows=3&from=2020-01-01&to=2020-02-01&as=count&range={range}"));
+            assert_eq!(asked.canonical(), format!("cohort=a&returning=b&{query}&as=count"));
+            let taken: Vec<&str> = Range::ALL.into_iter().filter(|r| r.is_of(&asked, now)).map(Range::as_str).collect();
+            assert_eq!(taken, [range]);
+        }
+        let unknown = Typed::read("cohort=a&returning=b&range=1d").carried_out(now).check().unwrap_err();
+        assert_eq!(unknown[0].message, "`1d` is none of 7d, 14d, 30d, 90d, 12w, 12m, ytd");
+    }
+
+    #[test]
+    fn what_only_concerns_the_page_changes_no_number() {
+        let asked = asked("cohort=a&returning=b&order=oldest&scale=fitted&trend=3");
+        assert_eq!(asked.canonical(), "cohort=a&returning=b&by=day&order=oldest&scale=fitted&trend=3");
+        assert_eq!(asked.numbers().canonical(), "cohort=a&returning=b&by=day");
+        assert_eq!(Typed::read("cohort=a&returning=b&cols=3&trend=3").check().unwrap().trend, None);
+    }
+
+    #[test]
     fn every_problem_is_said_at_its_field() {
         let found = problems(
             "cohort=active+%26+!&cohort_and=web&cohort_and=%28&by=fortnight&rows=0&cols=1000000000000&from=2026-02-30&as=x",
@@ -539,6 +536,7 @@ mod tests {
             (rows, cols) in (prop::option::of(1..=MAX_ROWS), prop::option::of(1..=MAX_COLS)),
             days in prop::option::of(0..30_000i32),
             (later, count, simple) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> Asked {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
             Asked {
@@ -548,6 +546,9 @@ mod tests {
                 measure: if later { Measure::OnOrAfter } else { Measure::On },
                 averaging: if simple { Averaging::Simple } else { Averaging::Weighted },
                 show: if count { Show::Count } else { Show::Percent },
+                order: if oldest { Order::Oldest } else { Order::Newest },
+                scale: if fitted { Scale::Fitted } else { Scale::Absolute },
+                trend: trend.filter(|k| *k < cols.unwrap_or(default_size(grain))),
             }
         }
     }
@@ -557,8 +558,7 @@ mod tests {
         fn the_canonical_query_string_gives_the_question_back(question in questions()) {
             let read = Typed::read(&question.canonical()).check();
             prop_assert_eq!(read.as_ref().map(Asked::canonical), Ok(question.canonical()));
-            prop_assert_eq!(read.as_ref(), Ok(&question));
-            prop_assert_eq!(Typed::read(&question.short()).check(), Ok(question));
+            prop_assert_eq!(read, Ok(question));
         }
 
         #[test]

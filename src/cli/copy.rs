@@ -1,0 +1,210 @@
+//! `cohortist copy`.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::config::File;
+use crate::cli::output::{Out, Usage, say};
+use crate::cli::store::{StoreConfig, Stores};
+use crate::render::{many, thousands};
+use crate::sets::{Key, Prefix, Set};
+use crate::store::{Mark, Options};
+use crate::tracker::Tracker;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist copy redis://localhost:6379/0 ./cohortist.db             from bitmapist's Redis into a store of its own
+  cohortist copy ./cohortist.db redis://localhost:6379/0             and back
+  cohortist copy redis://old:6379/0 redis://new:6379/0 --to-prefix bitmapist_
+  cohortist --config acme.toml copy production archive               stores of the configuration, by name
+
+Every bitmap of every event is copied and then counted on both sides; other keys are left alone, and nothing is written
+to FROM. What TO holds already stays. Interrupted, run it again: what is whole is not copied twice. While FROM is still
+marked, run it once more after the switch: only what changed is copied.";
+
+/// How many bits are written in one go.
+const AT_ONCE: usize = 65_536;
+
+/// How many bitmaps are counted in one go.
+const COUNTED_AT_ONCE: usize = 2_000;
+
+/// How often bitmaps that changed on the way are copied anew.
+const PASSES: usize = 3;
+
+/// How many bitmaps a message names.
+const NAMED: usize = 5;
+
+/// Copy every event from one store into another
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The store to read: a path, redis://… or the name of a store in the configuration
+    from: String,
+
+    /// The store to write; a path that is not there is made
+    to: String,
+
+    /// What keys begin with in TO [default: as in FROM]
+    #[arg(long, value_name = "PREFIX", env = "COHORTIST_TO_PREFIX")]
+    to_prefix: Option<String>,
+}
+
+/// From where to where.
+pub struct Config {
+    from: StoreConfig,
+    to: StoreConfig,
+}
+
+impl Config {
+    pub fn new(args: Args, file: &File, options: &Options) -> Result<Self, Usage> {
+        let one = |text: &str, options: &Options| {
+            Ok::<_, Usage>(Stores::new(Some(text.to_owned()), None, file, options)?.default)
+        };
+        let from = one(&args.from, options)?;
+        let same_prefix = Options { prefix: Prefix::new(from.prefix()), ..options.clone() };
+        let mut to = one(&args.to, &same_prefix)?;
+        if let Some(prefix) = &args.to_prefix {
+            to = to.with_prefix(Prefix::new(prefix));
+        }
+        if from.is_same_place(&to) {
+            return Err(Usage("FROM and TO are the same store: there is nothing to copy".to_owned()));
+        }
+        Ok(Config { from, to })
+    }
+
+    pub fn run(self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let from = self.from.open_to_read()?;
+        let keys = from.store().keys("")?;
+        if keys.is_empty() {
+            bail!("{} holds no events that begin with `{}`: nothing was copied", self.from.shown(), self.from.prefix());
+        }
+        let to = self.to.open()?;
+        let (mut copied, mut users) = (0, 0);
+        let mut left = unlike(&from, &to, &keys)?;
+        let whole = keys.len() - left.len();
+        if whole > 0 {
+            say!("{} of {} there already", thousands(whole as u64), many(keys.len() as u64, "bitmap"));
+        }
+        for _ in 0..PASSES {
+            // One that holds more than its original is not mended by copying.
+            let less: Vec<Unlike> = left.iter().filter(|unlike| unlike.copy < unlike.original).cloned().collect();
+            if less.is_empty() {
+                break;
+            }
+            let bar = bar(less.iter().map(|unlike| unlike.original).sum());
+            for Unlike { key, .. } in &less {
+                users += copy(&from, &to, key, &bar)?;
+                copied += 1;
+            }
+            bar.finish_and_clear();
+            let keys: Vec<Key> = left.iter().map(|unlike| unlike.key.clone()).collect();
+            left = unlike(&from, &to, &keys)?;
+        }
+        self.verified(&left)?;
+        let mut events: Vec<_> = keys.iter().map(Key::event).collect();
+        events.sort_unstable();
+        events.dedup();
+        let mut out = Out::new();
+        out.line(format_args!(
+            "copied {} with {} to {} in {:.1} s; all {} of {} count the same on both sides",
+            many(copied, "bitmap"),
+            many(users, "bit"),
+            self.to.shown(),
+            started.elapsed().as_secs_f64(),
+            thousands(keys.len() as u64),
+            many(events.len() as u64, "event"),
+        ))?;
+        Ok(out.finish()?)
+    }
+
+    fn verified(&self, left: &[Unlike]) -> anyhow::Result<()> {
+        let named = |found: &[&Unlike]| {
+            let names: Vec<String> =
+                found.iter().take(NAMED).map(|u| format!("{} ({} of {})", u.key, u.copy, u.original)).collect();
+            let more = if found.len() > NAMED { format!(" and {} more", found.len() - NAMED) } else { String::new() };
+            format!("{}{more}", names.join(", "))
+        };
+        let (more, less): (Vec<&Unlike>, Vec<&Unlike>) = left.iter().partition(|unlike| unlike.copy > unlike.original);
+        if !more.is_empty() {
+            bail!(
+                "{} in {} hold users that {} does not have, so the copy is not equal: {}. They were there before, or were \
+                 unmarked meanwhile; copy into an empty store to be sure",
+                many(more.len() as u64, "bitmap"),
+                self.to.shown(),
+                self.from.shown(),
+                named(&more)
+            );
+        }
+        if !less.is_empty() {
+            bail!(
+                "{} went on changing in {} while they were copied: {}. Run this again when nothing marks there any more",
+                many(less.len() as u64, "bitmap"),
+                self.from.shown(),
+                named(&less)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A bitmap whose counts differ.
+#[derive(Debug, Clone)]
+struct Unlike {
+    key: Key,
+    original: u64,
+    copy: u64,
+}
+
+fn unlike(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Unlike>> {
+    let mut found = Vec::new();
+    for some in keys.chunks(COUNTED_AT_ONCE) {
+        let sets: Vec<Set> = some.iter().cloned().map(Set::Key).collect();
+        // The copy first: what is marked between the two makes it look behind, and never ahead.
+        let copies = to.counts(&sets)?;
+        let originals = from.counts(&sets)?;
+        let counts = some.iter().zip(originals.into_iter().zip(copies));
+        found.extend(counts.filter(|(_, (original, copy))| original != copy).map(|(key, (original, copy))| Unlike {
+            key: key.clone(),
+            original,
+            copy,
+        }));
+    }
+    Ok(found)
+}
+
+/// Marks every user of a bitmap in the other store; returns how many there were.
+fn copy(from: &Tracker, to: &Tracker, key: &Key, bar: &ProgressBar) -> anyhow::Result<u64> {
+    let (mut marks, mut users) = (Vec::with_capacity(AT_ONCE), 0);
+    for user in from.members(&Set::Key(key.clone())) {
+        marks.push(Mark { key: key.clone(), user: user?, value: true });
+        if marks.len() == AT_ONCE {
+            users += flush(to, &mut marks, bar)?;
+        }
+    }
+    Ok(users + flush(to, &mut marks, bar)?)
+}
+
+fn flush(to: &Tracker, marks: &mut Vec<Mark>, bar: &ProgressBar) -> anyhow::Result<u64> {
+    if !marks.is_empty() {
+        to.store().apply(marks)?;
+    }
+    let users = marks.len() as u64;
+    bar.inc(users);
+    marks.clear();
+    Ok(users)
+}
+
+fn bar(bits: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(bits), ProgressDrawTarget::hidden());
+    if io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} bits, {per_sec}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    bar
+}

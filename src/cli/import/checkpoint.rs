@@ -1,0 +1,156 @@
+//! How far an import got, in a small file beside the imported one.
+//!
+//! It never says more than the store has acknowledged. It is believed only for the same bytes (size, time of change and
+//! a checksum of the beginning), read in the same way, into the same store, and when that store still holds what was
+//! written last: in any other case an import starts over, which costs time and nothing else, as marks are bits.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::Position;
+use crate::sets::{Key, Prefix, UserId};
+use crate::tracker::Tracker;
+
+/// What an import got to in one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    version: u32,
+    /// What is imported, and how, and where to.
+    pub origin: Origin,
+    /// Everything before this many unpacked bytes and lines is in the store.
+    pub byte: u64,
+    pub line: u64,
+    /// The good lines among them, and the bad ones.
+    pub records: u64,
+    pub skipped: u64,
+    /// The file is in as a whole.
+    pub done: bool,
+    /// The values of properties that became events.
+    pub values: Vec<(String, Vec<String>)>,
+    /// Some of the bits written last.
+    pub witnesses: Vec<(String, UserId)>,
+}
+
+/// What a checkpoint is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    size: u64,
+    modified: u128,
+    beginning: u32,
+    reading: u32,
+    store: String,
+    prefix: String,
+}
+
+impl Origin {
+    /// Of a file. `reading` is a text that tells how its lines are read.
+    pub fn of(file: &str, reading: &str, store: String, prefix: &str) -> io::Result<Self> {
+        let mut beginning = Vec::new();
+        let opened = File::open(file)?;
+        let meta = opened.metadata()?;
+        opened.take(1 << 16).read_to_end(&mut beginning)?;
+        Ok(Origin {
+            size: meta.len(),
+            modified: meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos(),
+            beginning: crc32fast::hash(&beginning),
+            reading: crc32fast::hash(reading.as_bytes()),
+            store,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// The checkpoint of an import that has done nothing yet.
+    pub fn start(self) -> Checkpoint {
+        Checkpoint {
+            version: 1,
+            origin: self,
+            byte: 0,
+            line: 0,
+            records: 0,
+            skipped: 0,
+            done: false,
+            values: Vec::new(),
+            witnesses: Vec::new(),
+        }
+    }
+
+    /// What differs from another origin, for people.
+    fn differs(&self, then: &Origin) -> Option<&'static str> {
+        let bytes = |o: &Origin| (o.size, o.modified, o.beginning);
+        if bytes(self) != bytes(then) {
+            Some("the file has changed since")
+        } else if (&self.store, &self.prefix) != (&then.store, &then.prefix) {
+            Some("that was into another store")
+        } else if self.reading != then.reading {
+            Some("that was with other columns or marks")
+        } else {
+            None
+        }
+    }
+}
+
+/// What there is to go on from.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    Good(Checkpoint),
+    /// Of no use, and why.
+    Stale(String),
+}
+
+impl Checkpoint {
+    pub fn position(&self) -> Position {
+        Position { byte: self.byte, line: self.line }
+    }
+
+    /// Where the checkpoint of a file is.
+    pub fn path(file: &str) -> PathBuf {
+        PathBuf::from(format!("{file}.cohortist-import"))
+    }
+
+    /// Looks for the checkpoint of a file, and whether it can be believed.
+    pub fn find(file: &str, origin: &Origin, tracker: &Tracker) -> anyhow::Result<Found> {
+        let text = match fs::read(Checkpoint::path(file)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Ok(Found::Stale(format!("it cannot be read: {error}"))),
+        };
+        let Some(found) = serde_json::from_slice(&text).ok().filter(|found: &Checkpoint| found.version == 1) else {
+            return Ok(Found::Stale("it is damaged".to_owned()));
+        };
+        if let Some(reason) = origin.differs(&found.origin) {
+            return Ok(Found::Stale(reason.to_owned()));
+        }
+        let prefix = Prefix::new(&origin.prefix);
+        for (text, user) in &found.witnesses {
+            let holds = match Key::parse(&prefix, text) {
+                Some(key) => tracker.contains(&crate::sets::Set::Key(key), *user)?,
+                None => false,
+            };
+            if !holds {
+                return Ok(Found::Stale("the store does not hold what was imported then".to_owned()));
+            }
+        }
+        Ok(Found::Good(found))
+    }
+
+    /// Writes it whole, or leaves the one before.
+    pub fn save(&self, file: &str) -> io::Result<()> {
+        let path = Checkpoint::path(file);
+        let mut next = path.clone().into_os_string();
+        next.push(".new");
+        let next = Path::new(&next);
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        fs::write(next, text).and_then(|()| fs::rename(next, &path)).inspect_err(|_| drop(fs::remove_file(next)))
+    }
+
+    /// Takes away what is of no more use.
+    pub fn remove(file: &str) {
+        // One that stays is believed only for the same file, which then is in.
+        let _ = fs::remove_file(Checkpoint::path(file));
+    }
+}

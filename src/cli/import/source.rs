@@ -1,0 +1,74 @@
+//! The bytes of a file, unpacked, whatever it is called.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek, SeekFrom};
+
+use flate2::bufread::MultiGzDecoder;
+use indicatif::ProgressBar;
+
+const BUFFER: usize = 1 << 17;
+
+/// Opens a file, or stdin for `-`, at a place counted in unpacked bytes. The bar follows the bytes as they are stored.
+pub fn open(file: &str, at: u64, bar: &ProgressBar) -> io::Result<Box<dyn BufRead>> {
+    if file == "-" {
+        return unpacked(bar.wrap_read(io::stdin()));
+    }
+    let mut opened = File::open(file)?;
+    if at > 0 {
+        if magic(&mut opened)?.1.is_none() {
+            opened.seek(SeekFrom::Start(at))?;
+            bar.inc(at);
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, bar.wrap_read(opened))));
+        }
+        opened.rewind()?;
+    }
+    let mut reader = unpacked(bar.wrap_read(opened))?;
+    io::copy(&mut reader.by_ref().take(at), &mut io::sink())?;
+    Ok(reader)
+}
+
+#[derive(Clone, Copy)]
+enum Packing {
+    Gzip,
+    Zstd,
+}
+
+/// The first bytes, and what they say.
+fn magic(reader: &mut impl Read) -> io::Result<(Vec<u8>, Option<Packing>)> {
+    // A pipe may give one byte at a time.
+    let mut start = Vec::with_capacity(4);
+    reader.by_ref().take(4).read_to_end(&mut start)?;
+    let packing = match start.as_slice() {
+        [0x1F, 0x8B, ..] => Some(Packing::Gzip),
+        // A frame, or one to be skipped before the first.
+        [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => Some(Packing::Zstd),
+        _ => None,
+    };
+    Ok((start, packing))
+}
+
+fn unpacked(mut reader: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+    let (start, packing) = magic(&mut reader)?;
+    let raw: BufReader<Chain<Cursor<Vec<u8>>, _>> = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(reader));
+    Ok(match packing {
+        None => Box::new(raw),
+        // Several packed files one behind the other are one.
+        Some(Packing::Gzip) => Box::new(BufReader::with_capacity(BUFFER, Explained(MultiGzDecoder::new(raw)))),
+        Some(Packing::Zstd) => Box::new(BufReader::with_capacity(BUFFER, Explained(zstd::Decoder::with_buffer(raw)?))),
+    })
+}
+
+/// A packed file that says in plain words when it is cut short or damaged.
+struct Explained<R>(R);
+
+impl<R: Read> Read for Explained<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::other("the compressed data ends in the middle: is the file whole?")
+            }
+            io::ErrorKind::Interrupted => error,
+            _ => io::Error::other(format!("the compressed data is damaged ({error})")),
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! Writes what was read while reading goes on, and keeps book of what the store has acknowledged.
+
+use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use crate::bitmap::{Tile, split};
+use crate::cli::import::checkpoint::Checkpoint;
+use crate::ingest::{Bits, Position};
+use crate::render::thousands;
+use crate::sets::{Key, Prefix, UserId, When};
+use crate::store::Mark;
+use crate::tracker::{Result, Tracker};
+
+/// How often checkpoints are written.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+
+/// Bits to write, and how far they go.
+pub struct Package {
+    pub bits: Bits,
+    /// The good lines they are of.
+    pub rows: u64,
+    pub reached: Vec<Reached>,
+    /// The values of properties that became events so far.
+    pub values: Vec<(String, Vec<String>)>,
+}
+
+/// How far one file was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    /// Its place among the files.
+    pub file: usize,
+    pub at: Position,
+    /// Good and bad lines, from its beginning.
+    pub records: u64,
+    pub skipped: u64,
+    pub done: bool,
+}
+
+/// What is in the store.
+#[derive(Default)]
+pub struct Tally {
+    pub records: u64,
+    pub users: Seen,
+    pub events: BTreeSet<u32>,
+}
+
+/// Where checkpoints go.
+pub struct Keeper<'a> {
+    pub files: &'a [String],
+    /// For each file its checkpoint; none for pipes.
+    pub checkpoints: Vec<Option<Checkpoint>>,
+    pub prefix: Prefix,
+    /// How long after the store's word a mark is safe from a power cut.
+    pub safe_after: Duration,
+    /// Acknowledged, and not old enough.
+    pub waiting: VecDeque<(Instant, Vec<(usize, Checkpoint)>)>,
+    pub saved: Instant,
+    /// The first checkpoint that could not be written, and why.
+    pub failure: Option<String>,
+    /// Whether any was written.
+    pub any: bool,
+}
+
+impl Keeper<'_> {
+    fn acknowledged(&mut self, package: &Package) {
+        let mut due = Vec::new();
+        for reached in &package.reached {
+            let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else { continue };
+            (checkpoint.byte, checkpoint.line) = (reached.at.byte, reached.at.line);
+            (checkpoint.records, checkpoint.skipped, checkpoint.done) =
+                (reached.records, reached.skipped, reached.done);
+            checkpoint.values.clone_from(&package.values);
+            let groups = package.bits.groups();
+            let mut bits = groups.filter_map(|(key, users)| Some((key.text(&self.prefix), *users.last()?)));
+            // Of the first package and of the last.
+            checkpoint.witnesses.truncate(1);
+            checkpoint.witnesses.extend(bits.next());
+            checkpoint.witnesses.extend(bits.last());
+            due.push((reached.file, checkpoint.clone()));
+        }
+        if !due.is_empty() {
+            self.waiting.push_back((Instant::now(), due));
+        }
+        if self.saved.elapsed() >= SAVE_EVERY {
+            self.save(self.safe_after);
+        }
+    }
+
+    /// Writes what was acknowledged so long ago.
+    pub fn save(&mut self, age: Duration) {
+        let mut latest: HashMap<usize, Checkpoint> = HashMap::new();
+        while self.waiting.front().is_some_and(|(since, _)| since.elapsed() >= age) {
+            latest.extend(self.waiting.pop_front().into_iter().flat_map(|(_, due)| due));
+        }
+        for (place, checkpoint) in latest {
+            let Some(file) = self.files.get(place) else { continue };
+            match checkpoint.save(file) {
+                Ok(()) => self.any = true,
+                Err(error) => {
+                    self.failure.get_or_insert_with(|| format!("no checkpoint can be kept beside {file}: {error}"));
+                }
+            }
+        }
+        self.saved = Instant::now();
+    }
+}
+
+/// Writes packages until there are no more; stops at the first that cannot be written.
+pub fn write(
+    tracker: &Tracker,
+    packages: &Receiver<Package>,
+    at_once: usize,
+    keeper: &mut Keeper<'_>,
+    tally: &mut Tally,
+    bar: &ProgressBar,
+) -> Result<()> {
+    let began = Instant::now();
+    let mut marks: Vec<Mark> = Vec::new();
+    for package in packages {
+        for (key, users) in package.bits.groups() {
+            for user in users {
+                marks.push(Mark { key: key.clone(), user: *user, value: true });
+                if marks.len() == at_once {
+                    tracker.store().apply(&marks)?;
+                    marks.clear();
+                }
+            }
+        }
+        tracker.store().apply(&marks)?;
+        marks.clear();
+        tally.take(&package);
+        keeper.acknowledged(&package);
+        let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
+        bar.set_message(format!("{} rows/s", thousands(rate)));
+    }
+    Ok(())
+}
+
+impl Tally {
+    fn take(&mut self, package: &Package) {
+        self.records += package.rows;
+        self.events.extend(package.bits.events());
+        // Whoever is in a day is in its month, and undated marks are of people who were met with a date.
+        let months = package.bits.groups().filter(|(key, _)| is_month(key));
+        months.flat_map(|(_, users)| users).for_each(|user| self.users.insert(*user));
+    }
+}
+
+fn is_month(key: &Key) -> bool {
+    matches!(key.when(), When::In(period) if period.grain() == crate::calendar::Grain::Month)
+}
+
+/// Distinct users.
+#[derive(Default)]
+pub struct Seen {
+    tiles: HashMap<u16, Tile>,
+    pub count: u64,
+}
+
+impl Seen {
+    fn insert(&mut self, user: UserId) {
+        let (tile, place) = split(user);
+        self.count += u64::from(self.tiles.entry(tile).or_default().set(place, true));
+    }
+}

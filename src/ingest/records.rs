@@ -1,0 +1,536 @@
+//! The rows of a file, line by line.
+
+use std::io::{self, BufRead, Chain, Cursor, Read};
+
+use serde_json::{Map, Value};
+
+use crate::ingest::field::{excerpt, moment, unix_moment, user};
+use crate::ingest::json::{self, Scalar, Wanted};
+use crate::ingest::layout::{EventFrom, Field, Format, Layout, Wishes, delimiter};
+use crate::ingest::names::Names;
+use crate::sets::UserId;
+
+/// A good line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// What was done, by its number in [`Names`].
+    pub event: u32,
+    /// By whom.
+    pub user: UserId,
+    /// When, in Unix seconds; a year from 1 to 9999.
+    pub at: i64,
+}
+
+/// Why there is no row.
+#[derive(Debug)]
+pub enum Problem {
+    /// This line is no good; the next may be.
+    Line {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file as a whole is no good: a column is missing, or it is something else altogether.
+    File(String),
+    /// It cannot be read on.
+    Read(io::Error),
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Problem::Line { line, reason } => write!(f, "line {line}: {reason}"),
+            Problem::File(reason) => f.write_str(reason),
+            Problem::Read(error) => write!(f, "cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// A place between two lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The bytes before it, unpacked.
+    pub byte: u64,
+    /// The lines before it.
+    pub line: u64,
+}
+
+/// The rows of one file.
+pub struct Records<R> {
+    source: Source<R>,
+    layout: Layout,
+    /// The event of all rows.
+    fixed: Option<u32>,
+    /// The undated events of the last row.
+    properties: Vec<u32>,
+    /// Where the source began to count.
+    base: Position,
+}
+
+/// The head of a file, read already, and the rest.
+type Input<R> = Chain<Cursor<Vec<u8>>, R>;
+
+enum Source<R> {
+    // Records end at line feeds only and the last one always has one: so lines can be counted. A carriage return before
+    // it is taken off the last field.
+    Csv { reader: Box<csv::Reader<Chain<Input<R>, &'static [u8]>>>, record: csv::ByteRecord },
+    Ndjson { reader: Input<R>, buffer: Vec<u8>, at: Position, picker: Picker },
+    Empty,
+}
+
+/// The most of a file that is looked at to tell what it is.
+const HEAD: usize = 1 << 20;
+
+/// The beginning of a file up to the end of its first line that is not blank. A pipe gives its bytes in pieces of any
+/// size, so one read tells nothing.
+fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while head.len() < HEAD {
+        let before = head.len();
+        let left = (HEAD - before) as u64;
+        reader.by_ref().take(left).read_until(b'\n', &mut head)?;
+        if head.len() == before || !head[before..].trim_ascii().is_empty() {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+impl<R: BufRead> Records<R> {
+    /// Begins to read, and tells what is written where. `format` is what the file's name says; without one the first byte
+    /// tells.
+    ///
+    /// # Errors
+    /// When it cannot be read, is something else altogether, or a CSV lacks a column.
+    pub fn open(mut reader: R, format: Option<Format>, wishes: &Wishes, names: &mut Names) -> Result<Self, Problem> {
+        let head = head(&mut reader).map_err(Problem::Read)?;
+        let start = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&head).to_vec();
+        let base = Position { byte: (head.len() - start.len()) as u64, line: 0 };
+        let fixed = match &wishes.event {
+            EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
+            _ => None,
+        };
+        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new(), base });
+        let Some(first) = start.iter().find(|byte| !byte.is_ascii_whitespace()).copied() else {
+            return records(Source::Empty, Layout::of_object(None, wishes));
+        };
+        if let Some(reason) = something_else(&start) {
+            return Err(Problem::File(reason.to_owned()));
+        }
+        let format = format.unwrap_or(if matches!(first, b'{' | b'[') { Format::Ndjson } else { Format::Csv });
+        match format {
+            Format::Ndjson if first == b'[' => Err(Problem::File(
+                "this is one JSON array; write one object a line instead, such as with `jq -c '.[]'`".to_owned(),
+            )),
+            Format::Ndjson => {
+                let object: Option<Map<String, Value>> = serde_json::from_slice(&start).ok();
+                let layout = Layout::of_object(object.as_ref(), wishes);
+                records(Source::ndjson(start, reader, &layout, base), layout)
+            }
+            Format::Csv => {
+                let delimiter = delimiter(&start);
+                let mut reader = csv_reader(start, reader, delimiter);
+                let mut record = csv::ByteRecord::new();
+                reader.read_byte_record(&mut record).map_err(|error| Problem::Read(error.into()))?;
+                let header: Vec<String> =
+                    record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+                let layout = Layout::of_header(&header, delimiter, wishes).map_err(Problem::File)?;
+                records(Source::Csv { reader: Box::new(reader), record }, layout)
+            }
+        }
+    }
+
+    /// Reads on where [`position`](Self::position) was, in a file of that layout.
+    pub fn resume(mut reader: R, layout: &Layout, wishes: &Wishes, at: Position, names: &mut Names) -> Self {
+        let (source, base) = match layout.format {
+            Format::Csv => {
+                // At its very beginning the CSV reader would swallow a byte order mark, which is none in the middle of a
+                // file: the end of the line before comes first then.
+                let marked = reader.fill_buf().is_ok_and(|start| start.starts_with(b"\xEF\xBB\xBF"));
+                let start = if marked { b"\n".to_vec() } else { Vec::new() };
+                let back = start.len() as u64;
+                let base = Position { byte: at.byte.saturating_sub(back), line: at.line.saturating_sub(back) };
+                let reader = Box::new(csv_reader(start, reader, layout.delimiter));
+                (Source::Csv { reader, record: csv::ByteRecord::new() }, base)
+            }
+            Format::Ndjson => (Source::ndjson(Vec::new(), reader, layout, at), at),
+        };
+        let fixed = match &wishes.event {
+            EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
+            _ => None,
+        };
+        Records { source, layout: layout.clone(), fixed, properties: Vec::new(), base }
+    }
+
+    /// What is written where.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Behind the last line that was read.
+    pub fn position(&self) -> Position {
+        match &self.source {
+            Source::Csv { reader, .. } => {
+                let at = reader.position();
+                Position { byte: self.base.byte + at.byte(), line: self.base.line + at.line() - 1 }
+            }
+            Source::Ndjson { at, .. } => *at,
+            Source::Empty => self.base,
+        }
+    }
+
+    /// The undated events of the last row, by their numbers in [`Names`].
+    pub fn properties(&self) -> &[u32] {
+        &self.properties
+    }
+
+    /// The next row or bad line; `None` at the end. Nothing comes behind a [`Problem::Read`].
+    pub fn next(&mut self, names: &mut Names) -> Option<Result<Row, Problem>> {
+        self.properties.clear();
+        let Records { source, layout, fixed, properties, base } = self;
+        let failure = match source {
+            Source::Empty => return None,
+            Source::Csv { reader, record } => loop {
+                match reader.read_byte_record(record) {
+                    Ok(false) => return None,
+                    Ok(true) if record.as_slice().iter().all(u8::is_ascii_whitespace) => {}
+                    Ok(true) => {
+                        let row = from_record(record, layout, *fixed, names, properties);
+                        return Some(row.map_err(|reason| misread(reader.position(), record, *base, reason)));
+                    }
+                    Err(error) => break error.into(),
+                }
+            },
+            Source::Ndjson { reader, buffer, at, picker } => loop {
+                buffer.clear();
+                match reader.read_until(b'\n', buffer) {
+                    Ok(0) => return None,
+                    Ok(read) => {
+                        at.byte += read as u64;
+                        at.line += 1;
+                    }
+                    Err(error) => break error,
+                }
+                if !buffer.iter().all(u8::is_ascii_whitespace) {
+                    let row = match picker.read(buffer, layout, *fixed, names, properties) {
+                        Some(row) => Ok(row),
+                        None => from_object(buffer, layout, *fixed, names, properties),
+                    };
+                    return Some(row.map_err(|reason| Problem::Line { line: at.line, reason }));
+                }
+            },
+        };
+        self.base = self.position();
+        self.source = Source::Empty;
+        Some(Err(Problem::Read(failure)))
+    }
+}
+
+impl<R: BufRead> Source<R> {
+    fn ndjson(start: Vec<u8>, reader: R, layout: &Layout, at: Position) -> Self {
+        Source::Ndjson { reader: Cursor::new(start).chain(reader), buffer: Vec::new(), at, picker: Picker::new(layout) }
+    }
+}
+
+fn csv_reader<R: BufRead>(start: Vec<u8>, rest: R, delimiter: u8) -> csv::Reader<Chain<Input<R>, &'static [u8]>> {
+    csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .buffer_capacity(1 << 16)
+        .from_reader(Cursor::new(start).chain(rest).chain(b"\n".as_slice()))
+}
+
+/// What a file is that cannot be imported, and what to do about it.
+fn something_else(start: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 7] = [
+        (b"\xFF\xFE", "this is UTF-16; save it as UTF-8"),
+        (b"\xFE\xFF", "this is UTF-16; save it as UTF-8"),
+        (b"\x1F\x8B", "this is compressed twice (gzip): unpack it once"),
+        (b"\x28\xB5\x2F\xFD", "this is compressed twice (zstd): unpack it once"),
+        (b"PK\x03\x04", "this is a ZIP archive: unpack it and import the files in it"),
+        (b"BZh", "this is compressed (bzip2): unpack it first, such as with `bzcat FILE | cohortist import -`"),
+        (b"\xFD7zXZ", "this is compressed (xz): unpack it first, such as with `xzcat FILE | cohortist import -`"),
+    ];
+    kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
+}
+
+fn misread(end: &csv::Position, record: &csv::ByteRecord, base: Position, mut reason: String) -> Problem {
+    let end = end.line() - 1;
+    let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+    if breaks > 0 {
+        reason += &format!(" (the record runs on to line {}: is a quote left open?)", base.line + end);
+    }
+    // A record that the file ends in holds the last line feed itself; its position knows.
+    let at_least = record.position().map_or(0, csv::Position::line);
+    Problem::Line { line: base.line + end.saturating_sub(breaks).max(at_least), reason }
+}
+
+fn from_record(
+    record: &csv::ByteRecord,
+    layout: &Layout,
+    fixed: Option<u32>,
+    names: &mut Names,
+    properties: &mut Vec<u32>,
+) -> Result<Row, String> {
+    let field = |place: usize, name: &str| {
+        record
+            .get(place)
+            .ok_or_else(|| format!("the line has {} fields, and `{name}` would be number {}", record.len(), place + 1))
+    };
+    let user = user(field(layout.user.place, &layout.user.name)?)?;
+    let at = moment(field(layout.time.place, &layout.time.name)?, layout.unix)?;
+    let event = match (fixed, &layout.event) {
+        (Some(event), _) => event,
+        (None, Some(column)) => {
+            let name = field(column.place, &column.name)?;
+            names.event(name.strip_suffix(b"\r").unwrap_or(name))?
+        }
+        (None, None) => return Err("there is no event".to_owned()),
+    };
+    for (property, columns) in layout.properties.iter().enumerate() {
+        let values = columns.iter().filter_map(|column| record.get(column.place)).map(<[u8]>::trim_ascii);
+        let value = values.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
+        properties.extend(names.property(property, value));
+    }
+    Ok(Row { event, user, at })
+}
+
+/// Reads usual objects fast. Whatever is unusual about one, [`from_object`] says.
+struct Picker {
+    wanted: Wanted,
+    places: usize,
+    user: usize,
+    time: usize,
+    event: Option<usize>,
+    properties: Vec<Vec<usize>>,
+}
+
+impl Picker {
+    fn new(layout: &Layout) -> Self {
+        let fields = [&layout.user, &layout.time].into_iter().chain(&layout.event);
+        let (wanted, places) = Wanted::of(fields.chain(layout.properties.iter().flatten()));
+        let mut each = places.iter().copied();
+        let mut next = || each.next().unwrap_or(0);
+        let (user, time) = (next(), next());
+        let event = layout.event.as_ref().map(|_| next());
+        let properties = layout.properties.iter().map(|fields| fields.iter().map(|_| next()).collect()).collect();
+        Picker { places: places.iter().max().map_or(0, |most| most + 1), wanted, user, time, event, properties }
+    }
+
+    fn read(
+        &self,
+        line: &[u8],
+        layout: &Layout,
+        fixed: Option<u32>,
+        names: &mut Names,
+        properties: &mut Vec<u32>,
+    ) -> Option<Row> {
+        let found = self.wanted.pick(line, self.places)?;
+        let user = match found.get(self.user)? {
+            Scalar::Whole(number) => UserId::try_from(*number).ok()?,
+            Scalar::Text(text) => user(text.as_bytes()).ok()?,
+            _ => return None,
+        };
+        let at = match found.get(self.time)? {
+            Scalar::Whole(number) => unix_moment(*number, layout.unix)?,
+            Scalar::Text(text) => moment(text.as_bytes(), layout.unix).ok()?,
+            _ => return None,
+        };
+        let event = match (fixed, self.event.map(|place| found.get(place))) {
+            (Some(event), _) => event,
+            (None, Some(Some(Scalar::Text(name)))) => names.event(name.as_bytes()).ok()?,
+            _ => return None,
+        };
+        let first = |places: &[usize]| {
+            let mut values = places.iter().filter_map(|place| found.get(*place));
+            values.find(|value| !matches!(value, Scalar::Missing | Scalar::Null))
+        };
+        // How such a number is written only the slower way knows.
+        if self.properties.iter().any(|places| first(places) == Some(&Scalar::Number)) {
+            return None;
+        }
+        for (property, places) in self.properties.iter().enumerate() {
+            match first(places) {
+                Some(Scalar::Text(text)) => properties.extend(names.property(property, text.as_bytes())),
+                Some(Scalar::Whole(number)) => {
+                    properties.extend(names.property(property, number.to_string().as_bytes()));
+                }
+                Some(Scalar::Bool(value)) => properties.extend(names.property(property, value.to_string().as_bytes())),
+                Some(_) => names.unusable(property),
+                None => {}
+            }
+        }
+        Some(Row { event, user, at })
+    }
+}
+
+/// Reads any object, or says what is wrong with it.
+fn from_object(
+    line: &[u8],
+    layout: &Layout,
+    fixed: Option<u32>,
+    names: &mut Names,
+    properties: &mut Vec<u32>,
+) -> Result<Row, String> {
+    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+        let text = error.to_string();
+        let what = text.split(" at line ").next().unwrap_or(&text);
+        match error.column() {
+            0 => format!("not a JSON object: {what}"),
+            column => format!("not a JSON object: {what} (column {column})"),
+        }
+    })?;
+    let text = |field: &Field, flag: &str| match json::field(&object, field) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(other) => Err(format!("`{}` is {}, not a text or number", field.name, kind(other))),
+        None => {
+            let found: Vec<String> = object.keys().take(20).map(|key| format!("`{}`", key.escape_debug())).collect();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            Err(format!(
+                "there is no field `{}` (there are: {found}); say which with {flag}",
+                excerpt(field.name.as_bytes())
+            ))
+        }
+    };
+    let user = user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
+    let at = moment(text(&layout.time, "--time-column NAME")?.as_bytes(), layout.unix)?;
+    let event = match (fixed, &layout.event) {
+        (Some(event), _) => event,
+        (None, Some(field)) => names.event(text(field, "--event-column NAME or --event NAME")?.as_bytes())?,
+        (None, None) => return Err("there is no event".to_owned()),
+    };
+    for (property, fields) in layout.properties.iter().enumerate() {
+        let mut values = fields.iter().filter_map(|field| json::field(&object, field));
+        match values.find(|value| !value.is_null()) {
+            Some(Value::String(text)) => properties.extend(names.property(property, text.as_bytes())),
+            Some(Value::Array(_) | Value::Object(_)) => names.unusable(property),
+            Some(value) => properties.extend(names.property(property, value.to_string().as_bytes())),
+            None => {}
+        }
+    }
+    Ok(Row { event, user, at })
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line of text for each row or problem.
+    fn read(bytes: &[u8]) -> Vec<String> {
+        let mut names = Names::new(&[], 10).unwrap();
+        let mut records = match Records::open(bytes, None, &Wishes::default(), &mut names) {
+            Ok(records) => records,
+            Err(Problem::File(reason)) => return vec![reason],
+            Err(problem) => return vec![format!("{problem:?}")],
+        };
+        let mut found = Vec::new();
+        while let Some(row) = records.next(&mut names) {
+            found.push(match row {
+                Ok(Row { event, user, at }) => {
+                    let at = chrono::DateTime::from_timestamp(at, 0).unwrap();
+                    format!("{} {user} {}", names.get(event).unwrap(), at.format("%Y-%m-%dT%H:%M:%S"))
+                }
+                Err(Problem::Line { line, reason }) => format!("line {line}: {reason}"),
+                Err(problem) => format!("{problem:?}"),
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn csv_with_everything_a_spreadsheet_adds() {
+        let text = "\u{feff}timestamp,plan,User,\"event\"\r\n2026-11-23,pro,7,\"a, \"\"b\"\"\"\r\n\r\n1795442400,, 8 ,x\r\nnever,,9,x\r\n";
+        assert_eq!(
+            read(text.as_bytes()),
+            [
+                "a, \"b\" 7 2026-11-23T00:00:00",
+                "x 8 2026-11-23T14:00:00",
+                "line 5: `never` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds",
+            ]
+        );
+    }
+
+    #[test]
+    fn semicolons_and_tabs_are_seen() {
+        assert_eq!(read(b"user;event;timestamp\n1;a;2026-11-23\n"), ["a 1 2026-11-23T00:00:00"]);
+        assert_eq!(read(b"user\tevent\ttimestamp\n1\ta,b\t2026-11-23\n"), ["a,b 1 2026-11-23T00:00:00"]);
+    }
+
+    #[test]
+    fn bad_lines_say_what_and_where() {
+        let text = b"user,event,timestamp\n-1,a,2026-11-23\n4294967296,a,2026-11-23\nabc,a,2026-11-23\n1.5,a,2026-11-23\n,a,2026-11-23\n1,,2026-11-23\n1,a,2026-02-30\n1,a,1795442400000\n1,\xff,2026-11-23\n1,a\n1,bitop_a,2026-11-23\n1,a\tb,2026-11-23\n4294967295,a,2026-11-23";
+        insta::assert_snapshot!(read(text).join("\n"), @r"
+        line 2: `-1` is not a user id: a whole number from 0 to 4294967295
+        line 3: `4294967296` is not a user id: a whole number from 0 to 4294967295
+        line 4: `abc` is not a user id: a whole number from 0 to 4294967295; text ids are not supported yet
+        line 5: `1.5` is not a user id: a whole number from 0 to 4294967295
+        line 6: `` is not a user id: a whole number from 0 to 4294967295
+        line 7: an event name must not be empty
+        line 8: `2026-02-30` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds
+        line 9: `1795442400000` looks like milliseconds: Unix time is counted in seconds here
+        line 10: `�` is not UTF-8
+        line 11: the line has 2 fields, and `timestamp` would be number 3
+        line 12: an event name must not begin with `bitop_`: such keys are temporary and get deleted
+        line 13: an event name must not hold control characters; `a\tb` holds U+0009 at character 2
+        a 4294967295 2026-11-23T00:00:00
+        ");
+    }
+
+    #[test]
+    fn a_quote_left_open_is_named() {
+        let lines = read(b"user,event,timestamp\n1,\"a,2026-11-23\n2,a,2026-11-23\n3,a,2026-11-23");
+        assert_eq!(
+            lines,
+            [
+                "line 2: the line has 2 fields, and `timestamp` would be number 3 (the record runs on to line 4: is a quote left open?)"
+            ]
+        );
+    }
+
+    #[test]
+    fn missing_columns_name_what_is_there_and_the_flag() {
+        insta::assert_snapshot!(read(b"id,event,timestamp\n1,a,2026-11-23\n").join("\n"), @r"there is no column `user`; the first line names `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME");
+        insta::assert_snapshot!(read(b"user,what,timestamp\n").join("\n"), @r"there is no column `event`; the first line names `user`, `what`, `timestamp`. Say which one holds the event's name with --event-column NAME, or give all lines the same event with --event NAME");
+    }
+
+    #[test]
+    fn ndjson() {
+        let text = b"{\"user\":1,\"event\":\"a\",\"timestamp\":\"2026-11-23T14:00:00+01:00\"}\r\n\n{\"user\":\"2\",\"event\":\"a\",\"timestamp\":1795442400.5}\n{\"user\":1.5,\"event\":\"a\",\"timestamp\":0}\n{\"user\":null,\"event\":\"a\",\"timestamp\":0}\n{\"uid\":3}\nnonsense\n{\"user\":3,\"event\":\"\xff\",\"timestamp\":0}\n[1]\n";
+        insta::assert_snapshot!(read(text).join("\n"), @r"
+        a 1 2026-11-23T13:00:00
+        a 2 2026-11-23T14:00:00
+        line 4: `1.5` is not a user id: a whole number from 0 to 4294967295
+        line 5: `user` is null, not a text or number
+        line 6: there is no field `user` (there are: `uid`); say which with --user-column NAME
+        line 7: not a JSON object: expected ident (column 2)
+        line 8: not a JSON object: invalid unicode code point (column 20)
+        line 9: not a JSON object: invalid type: sequence, expected a map
+        ");
+    }
+
+    #[test]
+    fn other_things_are_named() {
+        assert_eq!(read(b""), [""; 0]);
+        assert_eq!(read(b"\xEF\xBB\xBF\r\n \n"), [""; 0]);
+        assert!(read(b"[{\"user\":1}]")[0].contains("jq"));
+        assert!(read(b"\x1F\x8B\x08")[0].contains("gzip"));
+        assert!(read(b"\xFF\xFEu\0")[0].contains("UTF-16"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The retention curve.
+
+use std::fmt::Write as _;
+
+use plotters::prelude::{Circle, PathElement, Polygon};
+use plotters::style::Color;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use crate::calendar::Period;
+use crate::render::axis::{Axis, column_step};
+use crate::render::chart::{
+    CURVE, addressed, colour, coord, escaped, label, nothing_yet, opening, rules, stretches, stroke, write_at,
+};
+use crate::render::colour::{Rgb, Theme};
+use crate::render::{self, words};
+use crate::reports::figures::Figures;
+use crate::reports::retention::{Averaging, Cell, State, Table};
+
+/// The most single cohorts drawn behind the average: more would be a grey block.
+pub const MAX_SINGLE: usize = 60;
+
+/// The most columns for which the average has a dot at each.
+const MAX_DOTS: usize = 40;
+
+/// The retention curve as a file of its own: with a title in words, on white.
+pub fn svg(table: &Table) -> String {
+    let head = 136;
+    let (width, height) = (CURVE.width, CURVE.height + head + 16);
+    let title = render::title(table);
+    let mut facts: Vec<String> = words::range(table).into_iter().collect();
+    facts.extend([words::entries(table.entries), format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M"))]);
+    let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
+    let mut out = opening("retention-chart", "chart", (width, height), &title, &described(table));
+    let _ = write!(out, r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##);
+    let headline = |out: &mut String, y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
+        let text = escaped(text);
+        let _ = write!(
+            out,
+            r#"<text x="40" y="{y}" font-size="{size}" font-weight="{weight}" fill="{fill}">{text}</text>"#
+        );
+    };
+    headline(&mut out, 54, 30, 700, ink, &words::shortened(&title, 64));
+    headline(&mut out, 88, 20, 400, mute, &facts.join(" · "));
+    headline(&mut out, 116, 20, 400, mute, &curve_caption(table));
+    let _ = write!(out, r#"<g transform="translate(0,{head})">"#);
+    out.push_str(&curve_layers(table));
+    out.push_str("</g></svg>\n");
+    out
+}
+
+/// The retention curve for a page, without a title of its own to see.
+pub fn curve(table: &Table) -> String {
+    let mut out = opening("curve", "chart curve", (CURVE.width, CURVE.height), "Retention curve", &described(table));
+    out.push_str(&curve_layers(table));
+    out.push_str("</svg>");
+    out
+}
+
+/// What the curve shows, in a few words: `weighted average with its 95% band; thin lines are single cohorts`.
+pub fn curve_caption(table: &Table) -> String {
+    let average = match table.query.averaging {
+        Averaging::Weighted => "weighted average",
+        Averaging::Simple => "simple average",
+    };
+    let band = if table.averages.iter().flatten().any(|a| a.interval.is_some()) { " with its 95% band" } else { "" };
+    let drawn = single_cohorts(table).len();
+    let with_people = table.rows.iter().filter(|row| row.size > 0).count();
+    let single = if drawn < with_people {
+        format!("thin lines are {drawn} of {with_people} cohorts")
+    } else {
+        "thin lines are single cohorts".to_owned()
+    };
+    let dashed = if table.has_running() { ", dashed while in progress" } else { "" };
+    format!("{average}{band}; {single}{dashed}")
+}
+
+fn described(table: &Table) -> String {
+    let mut averages = table.averages.iter().enumerate().filter_map(|(k, a)| Some((k, (*a)?)));
+    let (first, last) = (averages.clone().next(), averages.next_back());
+    let came_back = |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
+    match (first, last) {
+        (Some((from, a)), Some((to, b))) if from < to => {
+            format!("The average goes from {} to {}.", came_back(from, a.rate), came_back(to, b.rate))
+        }
+        (Some((k, a)), _) => format!("The average is {}.", came_back(k, a.rate)),
+        _ => "No period is complete yet.".to_owned(),
+    }
+}
+
+/// The rows whose cells are drawn as single lines: all, or evenly chosen ones with the newest among them.
+pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
+    let rows: Vec<usize> = (0..table.rows.len()).filter(|i| table.rows[*i].size > 0).collect();
+    let every = rows.len().div_ceil(MAX_SINGLE).max(1);
+    rows.into_iter().rev().step_by(every).collect()
+}
+
+/// A cohort and a stretch of its line.
+type Single = (Period, Vec<(f64, f64)>);
+
+fn curve_layers(table: &Table) -> String {
+    let cols = table.averages.len();
+    let drawn = single_cohorts(table);
+    let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
+    let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
+    let rates = singles().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.rate());
+    let bands = table.averages.iter().flatten().map(|a| a.interval.map_or(a.rate, |i| i.1));
+    let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
+    // Where nobody came back the whole scale says more than the room for error alone.
+    let axis = Axis::percent(if highest > 0.0 { greatest(&mut bands.chain([highest])) } else { 1.0 });
+    let right = coord(cols.saturating_sub(1).max(1));
+    let reach = (right, axis.top);
+    let theme = Theme::Light;
+    let (accent, mute) = (theme.accent(), theme.mute());
+    let mut out = String::new();
+
+    out.push_str(&rules(&CURVE, &axis, right, |tick| format!("{tick:.0$}%", axis.decimals)));
+    out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
+        let style = label(20, mute, HPos::Center, VPos::Top);
+        for k in (0..cols).step_by(column_step(table.query.grain, cols)) {
+            write_at(plane, (coord(k), 0.0), (0, 14), k.to_string(), &style)?;
+        }
+        let words = format!("{}s after {}", table.query.grain, words::shortened(&table.query.cohort.to_string(), 48));
+        write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
+    }));
+    // Solid while complete, dashed from the last complete cell on.
+    let (mut solid, mut dashed): (Vec<Single>, Vec<Single>) = (Vec::new(), Vec::new());
+    for row in singles() {
+        let upto = |last: State| {
+            row.cells.iter().map(move |c| c.filter(|c| last == State::InProgress || c.state == State::Complete))
+        };
+        let points = |stretch: Vec<(f64, Cell)>| -> Vec<(f64, f64)> {
+            stretch.into_iter().map(|(k, cell)| (k, cell.rate() * 100.0)).collect()
+        };
+        let complete = upto(State::Complete).flatten().count();
+        solid.extend(stretches(upto(State::Complete)).into_iter().map(|stretch| (row.period, points(stretch))));
+        let whole = stretches(upto(State::InProgress)).into_iter().map(points).next().unwrap_or_default();
+        dashed.push((row.period, whole[complete.saturating_sub(1).min(whole.len())..].to_vec()));
+    }
+    for (mut lines, class, attributes, opacity) in [
+        (solid, "single", " stroke-linejoin=\"round\"", 0.2),
+        (dashed, "single running", " stroke-dasharray=\"5 5\"", 0.22),
+    ] {
+        lines.retain(|(_, points)| points.len() > 1);
+        let group = CURVE.layer(class, attributes, reach, |plane| {
+            lines
+                .iter()
+                .try_for_each(|(_, line)| plane.draw(&PathElement::new(line.clone(), stroke(accent, opacity, 2))))
+        });
+        out.push_str(&addressed(&group, "polyline", lines.into_iter().map(|(period, _)| period)));
+    }
+
+    out.push_str(&CURVE.layer("band", "", reach, |plane| {
+        stretches(table.averages.iter().map(|a| (*a)?.interval)).into_iter().filter(|s| s.len() > 1).try_for_each(
+            |stretch| {
+                let low = stretch.iter().map(|(k, i)| (*k, i.0 * 100.0));
+                let high = stretch.iter().rev().map(|(k, i)| (*k, i.1 * 100.0));
+                plane.draw(&Polygon::new(low.chain(high).collect::<Vec<_>>(), colour(accent).mix(0.18)))
+            },
+        )
+    }));
+    let average: Vec<Vec<(f64, f64)>> = stretches(table.averages.iter().map(|a| Some((*a)?.rate * 100.0)));
+    out.push_str(&CURVE.layer("average", " stroke-linejoin=\"round\" stroke-linecap=\"round\"", reach, |plane| {
+        average.iter().try_for_each(|line| plane.draw(&PathElement::new(line.clone(), stroke(accent, 1.0, 5))))
+    }));
+    let dots = CURVE.layer("dots", "", reach, |plane| {
+        average
+            .iter()
+            .filter(|line| cols <= MAX_DOTS || line.len() == 1)
+            .flatten()
+            .try_for_each(|point| plane.draw(&Circle::new(*point, 6, stroke(accent, 1.0, 4))))
+    });
+    out.push_str(&dots.replace("fill=\"none\"", "fill=\"#ffffff\""));
+    out.push_str(&labels(table, reach));
+    out
+}
+
+/// The figures above the table, written at their points; and what to read where there is no line.
+fn labels(table: &Table, reach: (f64, f64)) -> String {
+    let theme = Theme::Light;
+    let halo =
+        " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
+    let figures = Figures::of(table);
+    let mut out = CURVE.layer("labels", halo, reach, |plane| {
+        let last = table.averages.len().saturating_sub(1);
+        [figures.next, figures.later].into_iter().flatten().try_for_each(|(k, average)| {
+            // Up and to the right of a point there is room, as curves fall; not at the right edge.
+            let (h, aside) = if k == last && k > 0 { (HPos::Right, 0) } else { (HPos::Left, 6) };
+            let style = label(22, theme.accent(), h, VPos::Bottom);
+            let at = (coord(k), average.interval.map_or(average.rate, |i| i.1) * 100.0);
+            write_at(plane, at, (aside, -12), words::percent(average.rate), &style)
+        })
+    });
+    if table.averages.iter().all(Option::is_none) {
+        out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
+            let style = label(24, theme.mute(), HPos::Center, VPos::Center);
+            write_at(plane, (reach.0 / 2.0, reach.1 * 0.625), (0, 0), nothing_yet(table).to_owned(), &style)
+        }));
+    }
+    out
+}

@@ -1,0 +1,445 @@
+//! Charts of a retention table, as SVG drawn by plotters.
+//!
+//! Each kind of mark is drawn by itself and wrapped in a group with a class, so that a page's stylesheet can give it the
+//! colours of its theme; the colours plotters writes as attributes are those of the light theme, for a chart that
+//! stands alone. One unit is half a CSS pixel at the usual size, as plotters places marks on whole units only.
+
+mod curve;
+mod sizes;
+mod trend;
+mod twin;
+
+use std::fmt::Write as _;
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::{
+    Cartesian2d, DrawingArea, DrawingAreaErrorKind, EmptyElement, IntoDrawingArea, IntoFont, PathElement, RGBColor,
+    SVGBackend, ShapeStyle, Text,
+};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, TextStyle};
+
+use crate::calendar::Period;
+use crate::render::axis::Axis;
+use crate::render::colour::{Rgb, Theme};
+use crate::reports::retention::Table;
+
+pub use curve::{MAX_SINGLE, curve, curve_caption, svg};
+pub use sizes::sizes;
+pub(super) use sizes::{Bar, bar_layers};
+pub use trend::{trend, trend_caption};
+pub use twin::{Twin, curve_twin, sizes_twin, trend_twin};
+
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+
+/// What plotters writes on each text; taken out again, as the whole chart has one font.
+const DRAWN_FONT: &str = "sans-serif";
+
+type Backend<'a> = SVGBackend<'a>;
+type Plane<'a> = DrawingArea<Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// The canvas of a chart and where its plane lies, in units.
+pub(super) struct Canvas {
+    pub width: u32,
+    pub height: u32,
+    pub left: i32,
+    pub right: i32,
+    pub top: i32,
+    pub bottom: i32,
+}
+
+pub(super) const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, right: 1204, top: 30, bottom: 448 };
+pub(super) const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
+
+impl Canvas {
+    /// Draws marks in a group of one class. `attributes` are inherited by the marks.
+    fn layer(
+        &self,
+        class: &str,
+        attributes: &str,
+        (right, top): (f64, f64),
+        marks: impl FnOnce(&Plane<'_>) -> Drawn,
+    ) -> String {
+        let mut svg = String::new();
+        {
+            let root: DrawingArea<Backend<'_>, Shift> =
+                SVGBackend::with_string(&mut svg, (self.width, self.height)).into_drawing_area();
+            let plane = root.apply_coord_spec(Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(
+                0.0..right,
+                0.0..top,
+                (self.left..self.right, self.bottom..self.top),
+            ));
+            // The backend writes into a String, which cannot fail.
+            let _ = marks(&plane).and_then(|()| plane.present());
+        }
+        // Without plotters' own <svg …> and </svg>.
+        let inner = svg.split_once('\n').map_or("", |(_, rest)| rest);
+        let inner = inner.trim_end().strip_suffix("</svg>").unwrap_or(inner).trim_end();
+        if inner.is_empty() {
+            return String::new();
+        }
+        grouped(class, attributes, inner)
+    }
+}
+
+/// A group of marks. What all of them have in common is said once, by the group: that is half a chart's weight.
+fn grouped(class: &str, attributes: &str, marks: &str) -> String {
+    let font = format!(" font-family=\"{DRAWN_FONT}\"");
+    let mut marks = marks.replace('\n', "").replace(&font, "").replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>");
+    let (count, lines) = (marks.matches('<').count() - marks.matches("</").count(), marks.starts_with("<polyline"));
+    let mut shared = String::new();
+    for name in ["fill", "stroke", "stroke-width", "opacity", "font-size", "text-anchor"] {
+        let found = marks.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        let Some((value, _)) = found else { continue };
+        let attribute = format!(" {name}=\"{value}\"");
+        if marks.matches(&attribute).count() == count {
+            // A group's own opacity would flatten lines that cross.
+            let name = match (name, lines) {
+                ("opacity", true) => "stroke-opacity",
+                ("opacity", false) => "fill-opacity",
+                (name, _) => name,
+            };
+            let _ = write!(shared, " {name}=\"{value}\"");
+            marks = marks.replace(&attribute, "");
+        }
+    }
+    format!("<g class=\"{class}\"{attributes}{shared}>{marks}</g>")
+}
+
+/// Says of which cohort each of the marks in a group is, in their order, so that a page's script can find them by its
+/// period as it stands in addresses: `data-at="2026-11-16"`.
+fn addressed(group: &str, mark: &str, cohorts: impl IntoIterator<Item = Period>) -> String {
+    let start = format!("<{mark} ");
+    let mut pieces = group.split(&start);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    let mut cohorts = cohorts.into_iter();
+    for piece in pieces {
+        out.push_str(&start);
+        if let Some(period) = cohorts.next() {
+            let _ = write!(out, "data-at=\"{period}\" ");
+        }
+        out.push_str(piece);
+    }
+    out
+}
+
+/// What stands where a chart has no line to show.
+fn nothing_yet(table: &Table) -> &'static str {
+    if table.is_empty() { "nobody in any cohort" } else { "no complete period yet" }
+}
+
+pub(super) fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\" role=\"img\" \
+         aria-labelledby=\"{id}-title {id}-desc\"><title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
+        escaped(title),
+        escaped(text)
+    )
+}
+
+/// The text without the two signs of Unicode that names may hold and XML may not: one of them, and a chart is no file
+/// that anything opens.
+fn in_xml(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+}
+
+pub(super) fn escaped(text: &str) -> String {
+    in_xml(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A column, row number or tick as a coordinate.
+fn coord(index: usize) -> f64 {
+    u32::try_from(index).map_or(f64::MAX, f64::from)
+}
+
+fn colour(Rgb(r, g, b): Rgb) -> RGBColor {
+    RGBColor(r, g, b)
+}
+
+fn stroke(rgb: Rgb, opacity: f64, width: u32) -> ShapeStyle {
+    colour(rgb).mix(opacity).stroke_width(width)
+}
+
+fn label(size: u32, rgb: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
+    // plotters divides a font's size by 1.24 when it writes it.
+    let font = (DRAWN_FONT, f64::from(size) * 1.24).into_font();
+    TextStyle { font, color: colour(rgb).to_backend_color(), pos: Pos::new(h, v) }
+}
+
+/// Writes a text some units away from a point of the plane.
+fn write_at(plane: &Plane<'_>, point: (f64, f64), away: (i32, i32), text: String, style: &TextStyle<'_>) -> Drawn {
+    plane.draw(&(EmptyElement::at(point) + Text::new(in_xml(&text), away, style.clone())))
+}
+
+/// The unbroken stretches of a list with holes.
+fn stretches<T>(list: impl IntoIterator<Item = Option<T>>) -> Vec<Vec<(f64, T)>> {
+    let (mut all, mut open) = (Vec::new(), Vec::new());
+    for (k, item) in list.into_iter().enumerate() {
+        match item {
+            Some(item) => open.push((coord(k), item)),
+            None if open.is_empty() => {}
+            None => all.push(std::mem::take(&mut open)),
+        }
+    }
+    if !open.is_empty() {
+        all.push(open);
+    }
+    all
+}
+
+/// Horizontal rules with their ticks on the left.
+fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String) -> String {
+    let theme = Theme::Light;
+    let reach = (right, axis.top);
+    let lines = canvas.layer("rules", "", reach, |plane| {
+        axis.ticks.iter().try_for_each(|tick| {
+            let ends = vec![(0.0, *tick), (right, *tick)];
+            plane.draw(&PathElement::new(ends, stroke(theme.line(), 1.0, 2)))
+        })
+    });
+    let ticks = canvas.layer("ticks", "", reach, |plane| {
+        let style = label(20, theme.mute(), HPos::Right, VPos::Center);
+        axis.ticks.iter().try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
+    });
+    lines + &ticks
+}
+
+/// A round count where space is dear, alike for all ticks up to `top`: `1,500`, `20k`, `1.5M`.
+pub(super) fn short_count(count: f64, top: f64) -> String {
+    match count {
+        0.0 => "0".to_owned(),
+        c if top >= 1e9 => format!("{}B", c / 1e9),
+        c if top >= 1e6 => format!("{}M", c / 1e6),
+        c if top >= 1e4 => format!("{}k", c / 1e3),
+        c if c >= 1e3 => format!("{:.0},{:03.0}", (c / 1e3).floor(), c % 1e3),
+        c => format!("{c}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::curve::single_cohorts;
+    use super::*;
+    use crate::calendar::Grain;
+    use crate::render::sample;
+    use crate::reports::retention::{Cell, Measure, Query, Row, State};
+
+    fn wellformed(svg: &str) {
+        // Every opened element is closed, in order: enough XML to trust what plotters and the layers put together.
+        let mut open = Vec::new();
+        for tag in svg.split('<').skip(1) {
+            let (tag, _) = tag.split_once('>').expect("a tag ends");
+            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+            match (tag.starts_with('/'), tag.ends_with('/')) {
+                (true, _) => assert_eq!(open.pop(), Some(name)),
+                (false, true) => {}
+                (false, false) => open.push(name),
+            }
+        }
+        assert!(open.is_empty());
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    fn all(table: &Table) -> [String; 4] {
+        let charts = [svg(table), curve(table), sizes(table), trend(table, 1)];
+        charts.iter().for_each(|chart| wellformed(chart));
+        charts
+    }
+
+    /// A table of any size, with a share that falls from `rate`.
+    fn sized(rows: usize, cols: usize, rate: u64) -> Table {
+        let mut table = sample::table();
+        let last = table.current;
+        table.rows = (0..rows)
+            .map(|i| {
+                let period = last.shift(i64::try_from(i + 1).unwrap() - i64::try_from(rows).unwrap()).unwrap();
+                let cells = (0..cols).map(|k| {
+                    let back = period.shift(i64::try_from(k).unwrap()).unwrap();
+                    let state = if back < last { State::Complete } else { State::InProgress };
+                    let retained = 1_000 * rate / 100 / (u64::try_from(k).unwrap() + 1);
+                    (back <= last).then_some(Cell { period: back, state, retained, size: 1_000 })
+                });
+                let state = if period < last { State::Complete } else { State::InProgress };
+                Row { period, state, size: 1_000, cells: cells.collect() }
+            })
+            .collect();
+        table.averages = (0..cols).map(|k| table.averages[0].filter(|_| rows > k + 1)).collect();
+        table
+    }
+
+    #[test]
+    fn a_chart_says_what_it_shows_and_has_a_class_for_every_kind_of_mark() {
+        let [alone, curve, sizes, trend] = all(&sample::table());
+        assert!(alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"), "{alone}");
+        assert!(alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##));
+        for class in ["rules", "ticks", "single", "single running", "band", "average", "dots", "labels"] {
+            assert!(curve.contains(&format!("<g class=\"{class}\"")), "{class} in {curve}");
+        }
+        for class in ["rules", "ticks", "bars", "bars running"] {
+            assert!(sizes.contains(&format!("<g class=\"{class}\"")), "{class} in {sizes}");
+        }
+        for class in ["rules", "ticks", "whiskers", "mean", "average", "dots full", "labels"] {
+            assert!(trend.contains(&format!("<g class=\"{class}\"")), "{class} in {trend}");
+        }
+        assert!(curve.contains(">\ndays after signup") || curve.contains(">days after signup"));
+        assert!(!alone.contains("style=") && !alone.contains("<style"), "the pages' policy allows no inline style");
+    }
+
+    #[test]
+    fn any_table_makes_a_chart() {
+        for (rows, cols) in [(0, 14), (1, 1), (1, 14), (14, 1), (400, 50), (50, 400)] {
+            for rate in [0, 3, 100] {
+                all(&sized(rows, cols, rate));
+            }
+        }
+        let nothing = Query { rows: Some(4), ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week) };
+        let [alone, ..] = all(&sample::with(nothing));
+        assert!(alone.contains("nobody in any cohort"));
+    }
+
+    #[test]
+    fn many_cohorts_leave_out_lines_and_say_so() {
+        let table = sized(400, 14, 80);
+        assert!(curve_caption(&table).contains("thin lines are 58 of 400 cohorts"), "{}", curve_caption(&table));
+        assert!(curve(&table).len() < 40_000);
+        assert_eq!(single_cohorts(&sized(14, 14, 80)).len(), 14);
+    }
+
+    #[test]
+    fn marks_say_whose_they_are() {
+        let table = sized(31, 13, 80);
+        let ats = |svg: &str, mark: &str| -> Vec<String> {
+            let start = format!("<{mark} data-at=\"");
+            svg.split(&start).skip(1).map(|mark| mark.split('"').next().unwrap().to_owned()).collect()
+        };
+        let cohorts: Vec<String> = table.rows.iter().map(|row| row.period.to_string()).collect();
+        let mut lines = ats(&curve(&table), "polyline");
+        // All but the running cohort have a line; those of the last twelve periods have a dashed part too.
+        assert_eq!(lines.len(), 29 + 12);
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines, cohorts[..30]);
+        assert_eq!(ats(&sizes(&table), "rect"), cohorts);
+        assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
+        // Each line still starts where its cohort does, at all of it or less.
+        assert!(curve(&table).len() < 15_000, "{}", curve(&table).len());
+    }
+
+    #[test]
+    fn a_trend_has_gaps_and_few_labels_however_long() {
+        for n in [1, 2, 5, 14, 61, 400] {
+            for rate in [0, 3, 100] {
+                let mut table = sized(n, 3, rate);
+                if n > 12 {
+                    (table.rows[n / 2].cells[1], table.rows[n / 2].size) = (None, 0);
+                }
+                for column in [0, 1, 2, 3, 999] {
+                    let svg = trend(&table, column);
+                    wellformed(&svg);
+                    assert!(!svg.contains("style="), "{svg}");
+                    assert!(svg.matches("<text").count() <= 6 + 13 + 4, "{svg}");
+                    assert!(svg.len() < 48_000, "{} bytes for {n}", svg.len());
+                    trend_caption(&table, column);
+                }
+                let svg = trend(&table, 1);
+                let lines = svg.split("<g class=\"average\"").nth(1).map_or("", |g| g.split("</g>").next().unwrap());
+                assert_eq!(lines.matches("points=").count(), if n > 12 { 2 } else { usize::from(n > 3) }, "{n}");
+                assert_eq!(svg.contains("class=\"band\""), n > 60);
+            }
+        }
+        let empty = trend(&sized(4, 3, 50), 9);
+        assert!(empty.contains("no complete period yet") && !empty.contains("<circle"), "{empty}");
+    }
+
+    #[test]
+    fn a_trend_is_drawn_as_it_was() {
+        let mut table = sample::table();
+        insta::assert_snapshot!(trend(&table, 2).replace("><", ">\n<"), @r##"
+        <svg xmlns="http://www.w3.org/2000/svg" class="chart trend" viewBox="0 0 1920 500" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" role="img" aria-labelledby="trend-title trend-desc">
+        <title id="trend-title">Return on day 2, by cohort</title>
+        <desc id="trend-desc">50.0% for Fri 20 Nov 2026. The average is 50.0%.</desc>
+        <g class="rules" fill="none" stroke="#E2E8EE" stroke-width="2">
+        <polyline points="104,408 1764,408"/>
+        <polyline points="104,317 1764,317"/>
+        <polyline points="104,226 1764,226"/>
+        <polyline points="104,135 1764,135"/>
+        <polyline points="104,44 1764,44"/>
+        </g>
+        <g class="ticks" fill="#566778" font-size="20" text-anchor="end">
+        <text x="90" y="408" dy="0.5ex">0%</text>
+        <text x="90" y="317" dy="0.5ex">25%</text>
+        <text x="90" y="226" dy="0.5ex">50%</text>
+        <text x="90" y="135" dy="0.5ex">75%</text>
+        <text x="90" y="44" dy="0.5ex">100%</text>
+        </g>
+        <g class="ticks" fill="#566778" font-size="20" text-anchor="middle">
+        <text x="311" y="422" dy="0.76em">20 Nov</text>
+        <text x="726" y="422" dy="0.76em">21 Nov</text>
+        <text x="1141" y="422" dy="0.76em">22 Nov</text>
+        <text x="1556" y="422" dy="0.76em">23 Nov</text>
+        <text x="934" y="462" dy="0.76em">day of signup</text>
+        </g>
+        <g class="whiskers" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.55">
+        <polyline points="311,354 311,99"/>
+        </g>
+        <g class="whiskers running" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.3">
+        <polyline points="726,408 726,169"/>
+        </g>
+        <g class="mean" stroke-dasharray="10 8" fill="none" stroke="#566778" stroke-width="2">
+        <polyline points="104,226 1764,226"/>
+        </g>
+        <g class="ticks" fill="#566778" font-size="22" text-anchor="start">
+        <text x="1778" y="226" dy="0.5ex">⌀ 50.0%</text>
+        </g>
+        <g class="average running" stroke-dasharray="6 7" fill="none" stroke="#185A96" stroke-width="4" stroke-opacity="0.5">
+        <polyline points="311,226 726,408"/>
+        </g>
+        <g class="dots full" fill="#185a96" stroke="#185A96" stroke-width="4">
+        <circle data-at="2026-11-20" cx="311" cy="226" r="6"/>
+        </g>
+        <g class="dots running" fill="#ffffff" stroke="#185A96" stroke-width="4" stroke-opacity="0.5">
+        <circle data-at="2026-11-21" cx="726" cy="408" r="6"/>
+        </g>
+        <g class="labels" font-weight="700" paint-order="stroke" stroke="#ffffff" stroke-width="6" stroke-linejoin="round" fill="#185A96" font-size="24" text-anchor="middle">
+        <text x="311" y="91" dy="-0.5ex">50.0%</text>
+        </g>
+        </svg>
+        "##);
+        assert_eq!(
+            trend_caption(&table, 2),
+            "each cohort's share with its 95% interval; dashed rule: weighted average; hollow while in progress"
+        );
+        table.query.averaging = crate::reports::retention::Averaging::Simple;
+        assert_eq!(trend_caption(&table, 1), "each cohort's share with its 95% interval; dashed rule: simple average");
+    }
+
+    #[test]
+    fn while_the_window_runs_every_line_is_dashed() {
+        let mut query = sample::table().query;
+        query.measure = Measure::OnOrAfter;
+        query.from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
+        let chart = curve(&sample::with(query));
+        assert!(chart.contains("single running") && !chart.contains("<g class=\"single\""), "{chart}");
+        assert!(chart.contains("no complete period yet"));
+    }
+
+    #[test]
+    fn names_cannot_break_out() {
+        let mut table = sample::table();
+        table.query.cohort = "\"<script>alert('1')</script>\"".parse().unwrap();
+        for chart in all(&table) {
+            assert!(!chart.contains("<script"), "{chart}");
+        }
+    }
+
+    #[test]
+    fn counts_are_short() {
+        let shown =
+            |top: f64, counts: &[f64]| counts.iter().map(|c| short_count(*c, top)).collect::<Vec<_>>().join(" ");
+        assert_eq!(shown(2e3, &[0.0, 500.0, 1_000.0, 1_500.0, 2_000.0]), "0 500 1,000 1,500 2,000");
+        assert_eq!(shown(2e4, &[0.0, 5e3, 1e4, 1.5e4, 2e4]), "0 5k 10k 15k 20k");
+        assert_eq!((shown(1.5e6, &[5e5, 1.5e6]), shown(4e9, &[4e9])), ("0.5M 1.5M".into(), "4B".into()));
+    }
+}

@@ -1,0 +1,110 @@
+//! Bars: the sizes of cohorts, and whatever else is counted by period.
+
+use plotters::prelude::Rectangle;
+use plotters::style::Color;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use crate::calendar::{Grain, Period};
+use crate::render::axis::Axis;
+use crate::render::chart::{Canvas, SIZES, addressed, colour, coord, label, opening, rules, short_count, write_at};
+use crate::render::colour::Theme;
+use crate::render::{self, words};
+use crate::reports::retention::{State, Table};
+
+/// How many people each cohort has, for a page.
+pub fn sizes(table: &Table) -> String {
+    let greatest = table.rows.iter().max_by_key(|row| row.size);
+    let text = match (greatest, table.rows.len()) {
+        (Some(row), n) if row.size > 0 => format!(
+            "{}; the largest is {} with {}.",
+            render::many(u64::try_from(n).unwrap_or(u64::MAX), "cohort"),
+            row.period.label(),
+            words::people(row.size)
+        ),
+        _ => "No cohort holds anybody.".to_owned(),
+    };
+    let mut out = opening("sizes", "chart sizes", (SIZES.width, SIZES.height), "Cohort size", &text);
+    out.push_str(&size_layers(table));
+    out.push_str("</svg>");
+    out
+}
+
+fn size_layers(table: &Table) -> String {
+    let people = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+    let bars: Vec<Bar> =
+        table.rows.iter().map(|row| Bar { period: row.period, state: row.state, height: people(row.size) }).collect();
+    let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
+    let cohort = words::shortened(&table.query.cohort.to_string(), 28);
+    let n = bars.len();
+    let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
+    at.dedup();
+    let labelled: Vec<(usize, String)> = at
+        .into_iter()
+        .map(|i| {
+            let period = bars[i].period;
+            let words = match (period.grain(), n) {
+                (Grain::Hour, 3..) => period.start().format("%-d %b %H:%M").to_string(),
+                (Grain::Day | Grain::Week, n) if n > 180 => period.start().format("%b %Y").to_string(),
+                _ => period.short_label(),
+            };
+            (i, words)
+        })
+        .collect();
+    let below = format!("{} of {cohort}", table.query.grain);
+    let layers = bar_layers(&SIZES, &axis, &bars, |tick| short_count(tick, axis.top), &labelled, &below);
+    // In the order they are drawn in; nothing but bars is a rectangle.
+    let drawn = [State::Complete, State::InProgress].into_iter().flat_map(|state| {
+        let bars = bars.iter().filter(move |bar| bar.state == state && bar.height > 0.0);
+        bars.map(|bar| bar.period)
+    });
+    addressed(&layers, "rect", drawn)
+}
+
+/// A bar for a period, of a height on the chart's axis.
+pub(in crate::render) struct Bar {
+    pub period: Period,
+    pub state: State,
+    pub height: f64,
+}
+
+/// Bars side by side, running ones pale, some of them `labelled`, and a line of words `below` them all.
+pub(in crate::render) fn bar_layers(
+    canvas: &Canvas,
+    axis: &Axis,
+    bars: &[Bar],
+    ticks: impl Fn(f64) -> String,
+    labelled: &[(usize, String)],
+    below: &str,
+) -> String {
+    let theme = Theme::Light;
+    let n = bars.len();
+    let right = coord(n.max(1));
+    let reach = (right, axis.top);
+    let mut out = rules(canvas, axis, right, ticks);
+    // Few cohorts make no fat bars.
+    let half = if n > 150 { 0.5 } else { 0.42_f64.min(right / 24.0) };
+    for (class, state, opacity) in [("bars", State::Complete, 0.78), ("bars running", State::InProgress, 0.32)] {
+        out.push_str(&canvas.layer(class, "", reach, |plane| {
+            let bars = bars.iter().enumerate().filter(|(_, bar)| bar.state == state && bar.height > 0.0);
+            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height)).try_for_each(|(x, height)| {
+                let style = colour(theme.accent()).mix(opacity).filled();
+                plane.draw(&Rectangle::new([(x - half, height), (x + half, 0.0)], style))
+            })
+        }));
+    }
+    out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+        let style = |h| label(20, theme.mute(), h, VPos::Top);
+        write_at(plane, (right / 2.0, 0.0), (0, 54), below.to_owned(), &style(HPos::Center))?;
+        labelled.iter().try_for_each(|(i, words)| {
+            let (h, x) = match *i {
+                // Wide columns have room for a name below their middle.
+                i if n < 8 => (HPos::Center, coord(i) + 0.5),
+                0 => (HPos::Left, 0.0),
+                i if i == n - 1 => (HPos::Right, right),
+                i => (HPos::Center, coord(i) + 0.5),
+            };
+            write_at(plane, (x, 0.0), (0, 14), words.clone(), &style(h))
+        })
+    }));
+    out
+}

@@ -1,0 +1,159 @@
+//! The numbers of a chart as a table, for those who cannot see it.
+//!
+//! The trend's is whole: its numbers with their intervals stand side by side nowhere else on a page. All numbers of the
+//! curve and of the sizes are in the retention table under them already, so those two are short: the columns that the
+//! curve's axis names, and the cohorts that stand out.
+
+use crate::calendar::Grain;
+use crate::render::axis::column_step;
+use crate::render::{thousands, words};
+use crate::reports::retention::{Row, State, Table};
+use crate::reports::stats::median;
+
+/// A chart as a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twin {
+    /// What it shows.
+    pub caption: String,
+    /// The heads of its columns.
+    pub heads: Vec<&'static str>,
+    /// Its rows, each as long as `heads`; the first text is the head of its row.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The averages of the columns that the curve's axis names, and of the last one: at most 16 rows.
+pub fn curve_twin(table: &Table) -> Twin {
+    let cols = table.averages.len();
+    let step = column_step(table.query.grain, cols);
+    let named = (0..cols).filter(|k| k.is_multiple_of(step) || k + 1 == cols);
+    let rows = named.map(|k| {
+        let head = words::column(table, k);
+        match table.averages.get(k).copied().flatten() {
+            Some(average) => vec![
+                head,
+                words::percent(average.rate),
+                average.interval.map_or_else(|| "none".to_owned(), interval),
+                thousands(average.cohorts.into()),
+            ],
+            None => vec![head, "not complete yet".to_owned(), String::new(), "0".to_owned()],
+        }
+    });
+    Twin {
+        caption: "Retention curve in numbers: the average; every cohort's own line is a row of the table below"
+            .to_owned(),
+        heads: vec!["Coming back", "Average", "95% interval", "Complete cohorts"],
+        rows: rows.collect(),
+    }
+}
+
+/// The cohorts that stand out by their size: largest, smallest, newest complete one and the running one, with the median.
+pub fn sizes_twin(table: &Table) -> Twin {
+    let complete: Vec<&Row> = table.rows.iter().filter(|row| row.state == State::Complete).collect();
+    let line = |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.size)];
+    let mut rows = Vec::new();
+    // Of equals the newest is the one people know.
+    rows.extend(complete.iter().max_by_key(|row| row.size).map(|row| line("Largest", row)));
+    rows.extend(complete.iter().rev().min_by_key(|row| row.size).map(|row| line("Smallest", row)));
+    rows.extend(
+        median(complete.iter().map(|row| row.size).collect())
+            .map(|size| vec!["Median".to_owned(), String::new(), thousands(size)]),
+    );
+    rows.extend(complete.last().map(|row| line("Newest complete", row)));
+    let running = table.rows.iter().filter(|row| row.state == State::InProgress);
+    rows.extend(running.map(|row| line("In progress, so far", row)));
+    Twin {
+        caption: "Cohort sizes in short: every cohort's size is in the table below".to_owned(),
+        heads: vec!["Which", "Cohort", "People"],
+        rows,
+    }
+}
+
+/// Every cohort's rate in one column, oldest first.
+pub fn trend_twin(table: &Table, column: usize) -> Twin {
+    let rows = table.rows.iter().map(|row| match row.cells.get(column).copied().flatten() {
+        Some(cell) => {
+            let state = if cell.state == State::Complete { "complete" } else { "in progress" };
+            vec![row.period.label(), words::percent(cell.rate()), interval(cell.interval()), state.to_owned()]
+        }
+        None => {
+            let state = if row.size == 0 { "nobody in it" } else { "not begun" };
+            vec![row.period.label(), String::new(), String::new(), state.to_owned()]
+        }
+    });
+    Twin {
+        caption: format!("Share of each cohort that came back {}, oldest cohort first", words::column(table, column)),
+        heads: vec![cohort(table.query.grain), "Came back", "95% interval", "State"],
+        rows: rows.collect(),
+    }
+}
+
+fn cohort(grain: Grain) -> &'static str {
+    match grain {
+        Grain::Hour => "Hour of the cohort",
+        Grain::Day => "Day of the cohort",
+        Grain::Week => "Week of the cohort",
+        Grain::Month => "Month of the cohort",
+        Grain::Year => "Year of the cohort",
+    }
+}
+
+/// `25.1% to 29.8%`: a dash between numbers is not read out.
+fn interval((low, high): (f64, f64)) -> String {
+    format!("{} to {}", words::percent(low), words::percent(high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::sample;
+
+    fn text(twin: &Twin) -> String {
+        assert!(twin.rows.iter().all(|row| row.len() == twin.heads.len()));
+        let rows: Vec<String> = twin.rows.iter().map(|row| row.join(" | ")).collect();
+        format!("{}\n{}\n{}", twin.caption, twin.heads.join(" | "), rows.join("\n"))
+    }
+
+    #[test]
+    fn twins_say_what_the_charts_show() {
+        let table = sample::table();
+        insta::assert_snapshot!(text(&curve_twin(&table)), @r##"
+        Retention curve in numbers: the average; every cohort's own line is a row of the table below
+        Coming back | Average | 95% interval | Complete cohorts
+        on day 0 | 50.0% | 18.8% to 81.2% | 2
+        on day 1 | 16.7% | 3.0% to 56.4% | 2
+        on day 2 | 50.0% | 15.0% to 85.0% | 1
+        on day 3 | not complete yet |  | 0
+        "##);
+        insta::assert_snapshot!(text(&sizes_twin(&table)), @r##"
+        Cohort sizes in short: every cohort's size is in the table below
+        Which | Cohort | People
+        Largest | Fri 20 Nov 2026 | 4
+        Smallest | Sun 22 Nov 2026 | 0
+        Median |  | 2
+        Newest complete | Sun 22 Nov 2026 | 0
+        In progress, so far | Mon 23 Nov 2026 | 3
+        "##);
+        insta::assert_snapshot!(text(&trend_twin(&table, 1)), @r##"
+        Share of each cohort that came back on day 1, oldest cohort first
+        Day of the cohort | Came back | 95% interval | State
+        Fri 20 Nov 2026 | 25.0% | 4.6% to 69.9% | complete
+        Sat 21 Nov 2026 | 0.0% | 0.0% to 65.8% | complete
+        Sun 22 Nov 2026 |  |  | nobody in it
+        Mon 23 Nov 2026 |  |  | not begun
+        "##);
+    }
+
+    #[test]
+    fn twins_of_large_tables_stay_short_where_the_page_has_the_numbers() {
+        let mut table = sample::table();
+        table.averages = vec![None; 400];
+        table.rows = (0..400).map(|_| table.rows[0].clone()).collect();
+        assert!(curve_twin(&table).rows.len() <= 16 && sizes_twin(&table).rows.len() <= 5);
+        assert_eq!(trend_twin(&table, 999).rows.len(), 400);
+        table.rows.clear();
+        table.averages.clear();
+        assert!(
+            [curve_twin(&table), sizes_twin(&table), trend_twin(&table, 0)].iter().all(|twin| twin.rows.is_empty())
+        );
+    }
+}

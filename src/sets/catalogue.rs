@@ -1,0 +1,89 @@
+//! Every bitmap there is, by event.
+
+use std::ops::Range;
+
+use chrono::NaiveDate;
+
+use crate::sets::{EventName, Key, When};
+
+/// The keys of a store, sorted out by event.
+///
+/// ```
+/// use cohortist::sets::{Catalogue, EventName, Key};
+/// let [a, b] = ["a", "b"].map(|name| EventName::new(name).unwrap());
+/// let day = Key::new(a.clone(), "2026-11-23".parse()?)?;
+/// let all = Catalogue::new(vec![Key::ever(b.clone()), day.clone(), Key::ever(a.clone())]);
+/// assert_eq!(all.of(&a), [day, Key::ever(a.clone())]);
+/// assert_eq!(all.events().map(|known| known.last).collect::<Vec<_>>(), [Some("2026-11-23".parse()?), None]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    keys: Vec<Key>,
+    events: Vec<Known>,
+}
+
+/// One event of a [`Catalogue`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub event: EventName,
+    /// The first day of the last period it has a bitmap of; `None` when it is only known without dates. Where days are
+    /// kept that is the last day: the week and the month of a mark begin no later.
+    pub last: Option<NaiveDate>,
+    keys: Range<usize>,
+}
+
+impl Catalogue {
+    /// Sorts keys out. Those of one event stay in the order they came in.
+    pub fn new(mut keys: Vec<Key>) -> Self {
+        keys.sort_by(|a, b| a.event().cmp(b.event()));
+        let mut events: Vec<Known> = Vec::new();
+        for (at, key) in keys.iter_mut().enumerate() {
+            let date = match key.when() {
+                When::In(period) => Some(period.start().date_naive()),
+                When::Ever => None,
+            };
+            match events.last_mut().filter(|known| known.event == *key.event()) {
+                Some(known) => {
+                    known.last = known.last.max(date);
+                    known.keys.end = at + 1;
+                    // One text for all keys of an event, of which there may be thousands.
+                    *key = key.renamed(&known.event);
+                }
+                None => events.push(Known { event: key.event().clone(), last: date, keys: at..at + 1 }),
+            }
+        }
+        Catalogue { keys, events }
+    }
+
+    /// Every key, event by event.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The events, sorted by name.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &Known> {
+        self.events.iter()
+    }
+
+    /// One of the events.
+    pub fn event(&self, name: &EventName) -> Option<&Known> {
+        self.events.binary_search_by_key(&name, |known| &known.event).ok().map(|at| &self.events[at])
+    }
+
+    /// The keys of an event; none when it is not known.
+    pub fn of(&self, name: &EventName) -> &[Key] {
+        self.event(name).map_or(&[], |known| self.of_known(known))
+    }
+
+    /// The keys of one of [`events`](Self::events).
+    pub fn of_known(&self, known: &Known) -> &[Key] {
+        self.keys.get(known.keys.clone()).unwrap_or_default()
+    }
+
+    /// Whether there is no bitmap at all.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}

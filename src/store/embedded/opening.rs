@@ -1,0 +1,139 @@
+//! Opening a store: whose directory it is, and what its logs still hold.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, RwLock};
+
+use crate::store::embedded::base::Base;
+use crate::store::embedded::layers::{Gathered, Layers};
+use crate::store::embedded::log::{self, Frame, Log};
+use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
+use crate::store::{Options, Result, StoreError};
+
+pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Open { path: path.display().to_string(), reason: error.to_string() }
+}
+
+fn cannot_write(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
+/// Makes new and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
+pub(super) fn sync_directory(directory: &Path) {
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}
+
+pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(LOG)?.parse().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Refuses to make a store out of what is something else already.
+fn check_directory(directory: &Path) -> Result<()> {
+    let not_ours =
+        |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
+    if directory.is_file() {
+        return not_ours("it is a file, and the embedded store is a directory");
+    }
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    let ours = |name: &str| name.starts_with(DATABASE) || name.starts_with(LOG) || name == OWNER;
+    let all_ours = entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours));
+    if all_ours || directory.join(DATABASE).exists() {
+        Ok(())
+    } else {
+        not_ours("the directory holds other files; give a new or empty one")
+    }
+}
+
+/// What can end the reading of a log.
+enum Stopped {
+    Io(io::Error),
+    Store(StoreError),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Stopped::Io(error)
+    }
+}
+
+/// Opens the files and replays the logs; also says whether more than one log was there.
+pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
+    check_directory(directory)?;
+    if !options.create && !directory.join(DATABASE).exists() {
+        return Err(StoreError::Missing(directory.display().to_string()));
+    }
+    fs::create_dir_all(directory).map_err(|e| cannot_open(directory, &e))?;
+    let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
+    // From here on the files are ours alone.
+    let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
+    let checkpoint = base.sequence()?;
+    let mut layers = Layers { sequence: checkpoint, ..Layers::default() };
+    let mut notes = Vec::new();
+    let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
+    {
+        let reader = base.reader()?;
+        for (i, (_, path)) in logs.iter().enumerate() {
+            let mut gathered = Gathered::new(&mut layers, &reader);
+            let take = |frame: Frame| match frame.sequence > checkpoint {
+                true => gathered.take(frame).map_err(Stopped::Store),
+                false => Ok(()),
+            };
+            let replay = log::read(path, take).map_err(|stopped| match stopped {
+                Stopped::Io(error) => cannot_open(path, &error),
+                Stopped::Store(error) => error,
+            })?;
+            gathered.put_in()?;
+            notes.extend(replay.notes.iter().cloned());
+            if i + 1 == logs.len() {
+                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
+            }
+        }
+    }
+    if layers.log.is_none() {
+        let path = directory.join(format!("{LOG}1"));
+        layers.log = Some(Log::open(&path, None).map_err(|e| cannot_open(&path, &e))?);
+        sync_directory(directory);
+    }
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
+    let disk = Disk {
+        directory: directory.to_owned(),
+        base,
+        durability: options.durability,
+        checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
+        pending: Mutex::default(),
+        synced: Mutex::new(0),
+        signal: Mutex::default(),
+        changed: Condvar::new(),
+    };
+    Ok((Engine { layers: RwLock::new(layers), disk: Some(disk), notes }, logs.len() > 1))
+}
+
+fn open_error(directory: &Path, error: redb::Error) -> StoreError {
+    let path = directory.display().to_string();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => {
+            let owner = fs::read_to_string(directory.join(OWNER)).map(|pid| format!(" (process {pid})"));
+            StoreError::Locked(format!(
+                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions",
+                owner.unwrap_or_default()
+            ))
+        }
+        redb::Error::Io(error) if cannot_write(error.kind()) => cannot_open(directory, &error),
+        other => StoreError::Damaged { path, reason: other.to_string() },
+    }
+}

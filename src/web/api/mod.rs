@@ -1,0 +1,218 @@
+//! `/api/v1`: the same numbers for programs, and the door through which marks come in.
+//!
+//! What is here is described by `static/openapi.json`, served beside it; `tests/it/api.rs` holds the two together.
+
+pub mod marks;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use crate::reports::activity::{Entry, OverviewQuestion, Recent};
+use crate::sets::{EventName, Plan, Set, UserId, parse_set};
+use crate::web::error::{WebError, answer};
+use crate::web::query::{Field, Problem};
+use crate::web::{State, View, block};
+
+/// The most sets a request may count, and the most characters of addresses would soon be the limit anyway.
+const MAX_SETS: usize = 200;
+
+/// How many users a page of people holds, unless asked otherwise, and at most.
+const USERS: usize = 1_000;
+const MAX_USERS: usize = 100_000;
+
+/// The description of all this, for people and for generators of clients.
+const OPENAPI: &str = include_str!("../../../static/openapi.json");
+
+/// `/api/v1/openapi.json`
+pub async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(OPENAPI)
+}
+
+/// A moment as programs write it.
+fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// The values of a parameter.
+fn given<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    form_urlencoded::parse(query.as_bytes())
+        .filter(move |(key, _)| key == name)
+        .map(|(_, value)| value.trim().to_owned())
+}
+
+fn wrong(field: Field, message: impl ToString) -> WebError {
+    WebError::Query(vec![Problem::new(field, message.to_string())])
+}
+
+/// A set, with its text.
+fn set(state: &State, text: &str) -> Result<Set, WebError> {
+    parse_set(text, state.tracker.segments()).map_err(|error| {
+        let message = format!("`{text}`: {error}");
+        WebError::Query(vec![Problem { field: Field::Set, message, column: Some(error.column) }])
+    })
+}
+
+/// Names in the sets that nothing was ever recorded for: a 0 may be a slip.
+fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError> {
+    let names = sets.iter().flat_map(|set| set.keys()).map(|key| key.event());
+    Ok(state.tracker.never_recorded(names)?.into_iter().map(EventName::to_string).collect())
+}
+
+#[derive(Serialize)]
+struct Counts {
+    as_of: String,
+    counts: Vec<Count>,
+    never_recorded: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    set: String,
+    count: u64,
+}
+
+/// `/api/v1/count?set=…&set=…`
+pub async fn count(request: HttpRequest) -> HttpResponse {
+    let counted = block(&request, |view| {
+        let texts: Vec<String> = given(view.query(), "set").filter(|text| !text.is_empty()).collect();
+        if !(1..=MAX_SETS).contains(&texts.len()) {
+            return Err(wrong(Field::Set, format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`")));
+        }
+        let sets: Vec<Set> = texts.iter().map(|text| set(view, text)).collect::<Result<_, _>>()?;
+        let counts = view.tracker.counts(&sets)?;
+        Ok(Counts {
+            as_of: moment(view.now()),
+            counts: texts.into_iter().zip(counts).map(|(set, count)| Count { set, count }).collect(),
+            never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
+        })
+    });
+    answer(&request, counted.await.map(|counts| HttpResponse::Ok().json(counts)))
+}
+
+#[derive(Serialize)]
+struct People {
+    set: String,
+    /// How many there are in all.
+    count: u64,
+    /// In ascending order.
+    users: Vec<UserId>,
+    /// What to give as `after` for those that follow; `null` at the end.
+    next: Option<UserId>,
+    never_recorded: Vec<String>,
+}
+
+/// `/api/v1/people?set=…&after=…&limit=…`
+pub async fn people(request: HttpRequest) -> HttpResponse {
+    let found = block(&request, |view| {
+        let one = |name: &'static str| given(view.query(), name).last().filter(|text| !text.is_empty());
+        let text = one("set").ok_or_else(|| wrong(Field::Set, "write a set, such as `set=active@2026-11-23`"))?;
+        let set = set(view, &text)?;
+        let after = match one("after") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| wrong(Field::After, format!("`{text}` is no user id")))?),
+        };
+        let limit = match one("limit") {
+            None => USERS,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MAX_USERS).contains(limit))
+                .ok_or_else(|| wrong(Field::Limit, format!("`{text}` does not fit: 1 to {MAX_USERS}")))?,
+        };
+        let mut users = view.tracker.store().members(&set, after, limit + 1)?;
+        let more = users.len() > limit;
+        users.truncate(limit);
+        Ok(People {
+            count: view.tracker.count(&set)?,
+            next: users.last().copied().filter(|_| more),
+            users,
+            never_recorded: never_recorded(view, &[&set])?,
+            set: text,
+        })
+    });
+    answer(&request, found.await.map(|people| HttpResponse::Ok().json(people)))
+}
+
+#[derive(Serialize)]
+struct Events {
+    as_of: String,
+    zone: &'static str,
+    events: Vec<Event>,
+    segments: Vec<Segment>,
+}
+
+#[derive(Serialize)]
+struct Segment {
+    name: String,
+    /// What it stands for.
+    means: String,
+}
+
+#[derive(Serialize)]
+struct Event {
+    name: String,
+    label: Option<String>,
+    group: Option<String>,
+    /// `null` without dates, as all that follow but the last.
+    day: Option<Numbers>,
+    week: Option<Numbers>,
+    month: Option<Numbers>,
+    /// The first and the last day it was recorded on, or a week or month where no days are kept.
+    first: Option<String>,
+    last: Option<String>,
+    /// People in the undated bitmap; `null` where there is none.
+    ever: Option<u64>,
+}
+
+/// People in the running period, in the last complete one, and in the one before.
+#[derive(Serialize)]
+struct Numbers {
+    so_far: u64,
+    last: u64,
+    before: u64,
+}
+
+impl From<Recent> for Numbers {
+    fn from(recent: Recent) -> Self {
+        Numbers { so_far: recent.current, last: recent.last, before: recent.before }
+    }
+}
+
+/// `/api/v1/events`
+pub async fn events(request: HttpRequest) -> HttpResponse {
+    let listed = block(&request, listed);
+    answer(&request, listed.await.map(|events| HttpResponse::Ok().json(events)))
+}
+
+fn listed(view: &View) -> Result<Events, WebError> {
+    let glossary = &view.dashboard.glossary;
+    let all = view.tracker.catalogue()?;
+    let shown = all.events().filter(|known| !glossary.hides(&known.event)).map(|known| all.of_known(known));
+    let mut plan = Plan::new();
+    let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
+    let overview = question.overview(&view.tracker.store().count(&plan)?);
+    let event = |entry: &Entry| {
+        let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));
+        Event {
+            name: entry.event.to_string(),
+            label: glossary.label(&entry.event).map(str::to_owned),
+            group: glossary.group(&entry.event).map(|(_, group)| group.to_owned()),
+            day: dated(entry.day),
+            week: dated(entry.week),
+            month: dated(entry.month),
+            first: entry.span.map(|span| span.first.to_string()),
+            last: entry.span.map(|span| span.last.to_string()),
+            ever: entry.ever,
+        }
+    };
+    let saved = view.tracker.segments().iter();
+    Ok(Events {
+        as_of: moment(overview.now),
+        zone: "UTC",
+        events: overview.entries.iter().map(event).collect(),
+        segments: saved.map(|(name, means)| Segment { name: name.to_string(), means: means.to_string() }).collect(),
+    })
+}

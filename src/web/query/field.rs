@@ -1,0 +1,151 @@
+//! The fields of the forms, and what is wrong with what stands in them.
+
+use std::fmt;
+
+use crate::reports::retention::QueryError;
+
+/// A field of the form, by its name in the query string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// `cohort`
+    Cohort,
+    /// `cohort_and`, and which of them, from 0.
+    CohortAnd(usize),
+    /// `returning`
+    Returning,
+    /// `returning_and`, and which of them, from 0.
+    ReturningAnd(usize),
+    /// `by`
+    By,
+    /// `rows`
+    Rows,
+    /// `cols`
+    Cols,
+    /// `from`
+    From,
+    /// `to`
+    To,
+    /// `measure`
+    Measure,
+    /// `as`
+    As,
+    /// `average`
+    Average,
+    /// `order`
+    Order,
+    /// `scale`
+    Scale,
+    /// `trend`: a column, 0 being the first.
+    Trend,
+    /// `range`: one of the [`Range`](super::Range)s, to be put in place of dates and sizes.
+    Range,
+    /// `name`: what a list of people is to be called.
+    Name,
+    /// `at`: a cohort's period, on the people page, as all that follow.
+    At,
+    /// `k`: a column.
+    Column,
+    /// `who`
+    Who,
+    /// `set`
+    Set,
+    /// `after`: the user id that a page begins behind.
+    After,
+    /// `limit`: how many users at most.
+    Limit,
+    /// `id`: a user.
+    User,
+}
+
+impl Field {
+    /// Its name in the query string.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::Cohort => "cohort",
+            Field::CohortAnd(_) => "cohort_and",
+            Field::Returning => "returning",
+            Field::ReturningAnd(_) => "returning_and",
+            Field::By => "by",
+            Field::Rows => "rows",
+            Field::Cols => "cols",
+            Field::From => "from",
+            Field::To => "to",
+            Field::Measure => "measure",
+            Field::As => "as",
+            Field::Average => "average",
+            Field::Order => "order",
+            Field::Scale => "scale",
+            Field::Trend => "trend",
+            Field::Range => "range",
+            Field::Name => "name",
+            Field::At => "at",
+            Field::Column => "k",
+            Field::Who => "who",
+            Field::Set => "set",
+            Field::After => "after",
+            Field::Limit => "limit",
+            Field::User => "id",
+        }
+    }
+}
+
+impl Field {
+    /// What the page calls it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Field::Cohort => "People who did",
+            Field::CohortAnd(_) | Field::ReturningAnd(_) => "and",
+            Field::Returning => "came back to",
+            Field::Rows => "cohorts",
+            Field::Cols => "periods",
+            Field::Measure => "counted",
+            Field::As => "show",
+            Field::At => "cohort of",
+            Field::Column => "column",
+            Field::Set => "People in",
+            Field::User => "User",
+            Field::Name => "Name",
+            Field::Trend => "column of the trend",
+            Field::Who | Field::After | Field::Limit | Field::Range | Field::Order | Field::Scale => self.name(),
+            Field::By | Field::From | Field::To | Field::Average => self.name(),
+        }
+    }
+}
+
+/// The field's name, which also is its id on the page: `cohort`, `cohort_and-1`.
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Field::CohortAnd(i) | Field::ReturningAnd(i) => write!(f, "{}-{i}", self.name()),
+            _ => f.write_str(self.name()),
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field.
+    pub field: Field,
+    /// What is wrong, and what would be right.
+    pub message: String,
+    /// The character it is about, counted from 1, in a segment.
+    pub column: Option<usize>,
+}
+
+impl Problem {
+    pub(crate) fn new(field: Field, message: impl Into<String>) -> Self {
+        Problem { field, message: message.into(), column: None }
+    }
+
+    /// A question that cannot be answered, at the field that asks too much.
+    pub fn of_query(error: &QueryError) -> Self {
+        let field = match error.field() {
+            Some("cols") => Field::Cols,
+            Some("from") => Field::From,
+            Some("to") => Field::To,
+            _ => Field::Rows,
+        };
+        Problem::new(field, error.to_string())
+    }
+}
