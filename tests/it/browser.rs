@@ -55,7 +55,9 @@ async fn a_question_is_asked_and_answered_in_a_browser() {
 }
 
 const BACKGROUND: &str = "return getComputedStyle(document.querySelector('.gridcard')).backgroundColor";
-const SIDEWAYS: &str = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+/// How many pixels the page can be moved sideways.
+const SIDEWAYS: &str =
+    "return Math.max(0, document.documentElement.scrollWidth - document.documentElement.clientWidth)";
 const GRID_SCROLLS: &str = "const g = document.querySelector('.gridwrap'); return g.scrollWidth > g.clientWidth";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use cohortist::ingest::{Gather, Names, Position, Problem, Records, Wishes};
 use proptest::prelude::*;
 
-use crate::support::program::{Shop, signal};
-use crate::support::redis::RedisServer;
+use crate::support::program::Shop;
+use crate::support::redis::{RedisServer, signal};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

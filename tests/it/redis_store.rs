@@ -11,8 +11,8 @@ use redis::cmd;
 
 use crate::store_contract::{Opened, contract};
 use crate::support::model::{key, marks_of, set};
-use crate::support::program::{Ran, Shop, signal};
-use crate::support::redis::RedisServer;
+use crate::support::program::{Ran, Shop};
+use crate::support::redis::{RedisServer, signal};
 
 fn store(server: &RedisServer) -> Arc<dyn Store> {
     open(&server.url(), &Options::default()).unwrap()

@@ -101,11 +101,6 @@ pub fn program() -> Command {
     command
 }
 
-/// Sends a process a signal, such as `-STOP`.
-pub fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
-}
-
 /// A server under way; it ends with the test.
 pub struct Serving {
     child: Child,

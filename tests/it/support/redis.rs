@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::program::signal;
-
 /// A `redis-server` on a Unix socket in a temporary directory, killed on drop.
 pub struct RedisServer {
     child: Option<Child>,
@@ -111,4 +109,9 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Sends a process a signal, such as `-STOP`.
+pub fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
 }
