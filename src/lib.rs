@@ -41,6 +41,7 @@
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports |
 //! | [`render`] | tables as CSV, JSON, text and charts; pure | reports |
 //! | [`web`] | the dashboard | render, tracker |
+//! | [`resp`] | a listener that speaks Redis' protocol over the embedded store | store |
 //! | [`cli`] | the commands | everything |
 //! | [`clock`] | the one place that reads the clock | |
 //!
@@ -55,6 +56,7 @@ pub mod demo;
 pub mod ingest;
 pub mod render;
 pub mod reports;
+pub mod resp;
 pub mod sets;
 pub mod store;
 mod tracker;

@@ -1,8 +1,10 @@
 //! Bits in memory: tiles of 65 536 users, their operations, and the evaluation of a plan over them. All pure.
 
+mod combine;
 mod evaluate;
 mod kernel;
 mod tile;
 
+pub use combine::{Combined, Operation, combine};
 pub use evaluate::{Source, collect, count};
 pub use tile::{TILE_BYTES, Tile, split, user};

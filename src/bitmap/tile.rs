@@ -150,6 +150,89 @@ impl Tile {
         }
     }
 
+    /// How many users there are at places `from` to `to`, both included.
+    pub fn count_between(&self, from: u16, to: u16) -> u64 {
+        match self {
+            _ if from > to => 0,
+            Tile::Sparse(places) => {
+                let below = |place: u32| places.partition_point(|p| u32::from(*p) < place) as u64;
+                below(u32::from(to) + 1) - below(u32::from(from))
+            }
+            Tile::Dense(dense) => {
+                let (first, last) = (usize::from(from / 64), usize::from(to / 64));
+                let (head, tail) = (u64::MAX >> (from % 64), u64::MAX << (63 - to % 64));
+                let words = dense.words.iter().enumerate().skip(first).take(last - first + 1);
+                let masked = words.map(|(at, word)| {
+                    let head = if at == first { head } else { u64::MAX };
+                    word & head & if at == last { tail } else { u64::MAX }
+                });
+                masked.map(|word| u64::from(word.count_ones())).sum()
+            }
+        }
+    }
+
+    /// The first place from `from` on that is taken, or that is free.
+    pub fn first(&self, from: u16, taken: bool) -> Option<u16> {
+        if taken {
+            let mut found = None;
+            self.visit(from, |place| {
+                found = Some(place);
+                false
+            });
+            return found;
+        }
+        match self {
+            Tile::Sparse(places) => {
+                let start = places.partition_point(|p| *p < from);
+                // The list counts up by one from `from` as long as nothing is free.
+                let run = (from..=u16::MAX).zip(&places[start..]).take_while(|(place, taken)| place == *taken).count();
+                u16::try_from(usize::from(from) + run).ok()
+            }
+            Tile::Dense(dense) => {
+                let mut keep = u64::MAX >> (from % 64);
+                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words).skip(usize::from(from / 64)) {
+                    let free = !word & keep;
+                    keep = u64::MAX;
+                    if free != 0 {
+                        // Below 64.
+                        return Some(base + u16::try_from(free.leading_zeros()).unwrap_or(0));
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Its bits as bytes in Redis' order, all 8192 of them.
+    pub fn bytes(&self) -> Box<[u8]> {
+        let mut bytes = vec![0; WORDS * 8].into_boxed_slice();
+        match self {
+            Tile::Sparse(places) => {
+                for place in places {
+                    bytes[usize::from(place / 8)] |= 0x80 >> (place % 8);
+                }
+            }
+            Tile::Dense(dense) => {
+                for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&dense.words) {
+                    *chunk = word.to_be_bytes();
+                }
+            }
+        }
+        bytes
+    }
+
+    /// The tile of up to 8192 bytes in Redis' order; what is beyond them is empty.
+    pub fn of_bytes(bytes: &[u8]) -> Tile {
+        let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
+        for (word, chunk) in dense.words.iter_mut().zip(bytes.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..chunk.len()].copy_from_slice(chunk);
+            *word = u64::from_be_bytes(whole);
+        }
+        dense.count = kernel::count(&dense.words);
+        Tile::Dense(dense).compact()
+    }
+
     /// The place of its last user.
     pub fn last(&self) -> Option<u16> {
         match self {

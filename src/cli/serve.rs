@@ -9,6 +9,8 @@ use crate::cli::config::File;
 use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
+use crate::resp;
+use crate::tracker::Tracker;
 use crate::web::{self, Dashboard, NamedStore, TITLE};
 
 const EXAMPLES: &str = "\
@@ -17,6 +19,7 @@ EXAMPLES
   cohortist serve --listen 0.0.0.0:80                 for every machine that can reach this one
   cohortist --store redis://localhost:6379/0 serve    bitmapist's data in Redis
   cohortist --config acme.toml serve --check          is the configuration right?
+  cohortist serve --resp 127.0.0.1:6380               bitmapist's clients, unchanged, use this store as their Redis
   COHORTIST_STORE=/data/cohortist.db COHORTIST_LISTEN=[::]:8080 cohortist serve
 
 It has no password of its own: put a proxy that asks for one in front before others can reach it.
@@ -41,6 +44,23 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN", env = "COHORTIST_WRITE_TOKEN", value_parser = token)]
     write_token: Option<String>,
 
+    /// Also listen for Redis clients there, so that bitmapist marks and asks here instead of in Redis
+    #[arg(long, value_name = "ADDRESS", env = "COHORTIST_RESP")]
+    resp: Option<String>,
+
+    /// What Redis clients have to say first; others than this machine's must
+    #[arg(long, value_name = "PASSWORD", env = "COHORTIST_RESP_PASSWORD")]
+    resp_password: Option<String>,
+
+    /// How many Redis clients there may be at once
+    #[arg(long, value_name = "N", env = "COHORTIST_RESP_CONNECTIONS", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    resp_connections: u32,
+
+    /// Let Redis clients delete everything with FLUSHDB
+    #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
+    allow_flush: bool,
+
     /// Only check flags and configuration file, then exit; no store is opened
     #[arg(long, env = "COHORTIST_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -51,6 +71,7 @@ pub struct Config {
     listen: String,
     read_only: bool,
     write_token: Option<String>,
+    resp: Option<resp::Settings>,
     check: bool,
     file: File,
     stores: Vec<Named>,
@@ -58,18 +79,49 @@ pub struct Config {
 
 /// Whether this is an address to listen on.
 pub(super) fn address(listen: String) -> Result<String, Usage> {
+    address_of("--listen", listen, "8080")
+}
+
+fn address_of(flag: &str, listen: String, default: &str) -> Result<String, Usage> {
     let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     if matches!(port, Some(Ok(_))) {
         return Ok(listen);
     }
-    let port = listen.trim_start_matches(':').parse::<u16>().map_or("8080".to_owned(), |port| port.to_string());
-    Err(Usage(format!("--listen: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all")))
+    let port = listen.trim_start_matches(':').parse::<u16>().map_or(default.to_owned(), |port| port.to_string());
+    Err(Usage(format!("{flag}: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all")))
 }
 
 impl Config {
     pub fn new(args: Args, file: File, stores: Vec<Named>) -> Result<Self, Usage> {
         let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
-        Ok(Config { listen: address(args.listen)?, read_only, write_token, check, file, stores })
+        let resp = match args.resp.filter(|listen| !listen.is_empty()) {
+            None if args.resp_password.is_some() || args.allow_flush => {
+                return Err(Usage("--resp-password and --allow-flush go with --resp ADDRESS".to_owned()));
+            }
+            None => None,
+            Some(listen) => Some(resp::Settings {
+                listen: address_of("--resp", listen, "6380")?,
+                password: args.resp_password.filter(|password| !password.is_empty()),
+                allow_flush: args.allow_flush,
+                connections: usize::try_from(args.resp_connections).unwrap_or(resp::CONNECTIONS),
+            }),
+        };
+        if let (Some(resp), Some(first)) = (&resp, stores.first()) {
+            if first.store.is_redis() {
+                let shown = first.store.shown();
+                return Err(Usage(format!("--resp: {shown} is a Redis already; clients can use it directly")));
+            }
+            if first.read_only || read_only {
+                return Err(Usage(format!("--resp: the store {} is read-only, and Redis clients write", first.name)));
+            }
+            if resp.password.is_none() && !is_loopback(&resp.listen) {
+                let listen = &resp.listen;
+                return Err(Usage(format!(
+                    "--resp: others can reach {listen}, so they need a password: --resp-password, or COHORTIST_RESP_PASSWORD"
+                )));
+            }
+        }
+        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, file, stores })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
@@ -88,6 +140,10 @@ impl Config {
             let tracker = store.open().with_context(|| format!("store {name}"))?;
             stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
         }
+        let _listener = match (self.resp, stores.first()) {
+            (Some(settings), Some(first)) => Some(listen_for_clients(settings, &first.tracker)?),
+            _ => None,
+        };
         serve(self.listen, stores, &self.file, self.write_token, clock)
     }
 
@@ -103,6 +159,26 @@ impl Config {
         out.line("all is well; no store was opened")?;
         Ok(out.finish()?)
     }
+}
+
+/// Whether only this machine can reach an address.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Result<resp::Listener> {
+    let Some(keyspace) = tracker.store().keyspace() else {
+        anyhow::bail!("--resp needs an embedded store");
+    };
+    let (listen, login) = (settings.listen.clone(), if settings.password.is_some() { ":PASSWORD@" } else { "" });
+    let listener = resp::Listener::start(settings, keyspace.clone())
+        .with_context(|| format!("cannot listen for Redis clients on {listen}; choose with --resp"))?;
+    let url = format!("redis://{}", listener.address());
+    say!("Redis clients are served at {url}");
+    keyspace.tell_others(&format!("redis://{login}{}", listener.address()));
+    Ok(listener)
 }
 
 /// Serves stores, as a configuration file would have them, until told to stop.

@@ -79,6 +79,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Unsynced`] it was saved, and may be lost in a power cut.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved>;
 
+    /// The store as a space of named bitmaps, whatever their names mean; `None` where another server keeps them.
+    fn keyspace(&self) -> Option<embedded::Keyspace> {
+        None
+    }
+
     /// Deletes temporary keys that an interrupted request may have left; returns how many there were.
     ///
     /// # Errors

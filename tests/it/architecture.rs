@@ -11,13 +11,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sets", &["calendar"]),
     ("ingest", &["sets", "calendar"]),
     ("bitmap", &["sets"]),
-    ("store", &["sets", "bitmap"]),
+    ("store", &["sets", "bitmap", "clock"]),
     ("reports", &["sets", "calendar"]),
     ("tracker", &["store", "reports", "sets", "calendar"]),
     ("render", &["reports", "sets", "calendar"]),
+    ("resp", &["store", "bitmap", "sets", "clock"]),
     ("demo", &["tracker", "sets", "calendar"]),
     ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
-    ("cli", &["web", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
+    (
+        "cli",
+        &[
+            "web", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports", "sets", "calendar",
+            "clock",
+        ],
+    ),
     ("main", &["cli"]),
 ];
 

@@ -29,6 +29,7 @@ mod import;
 mod people;
 mod pure;
 mod redis_store;
+mod resp;
 mod store_contract;
 mod support;
 mod tracker;

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::bitmap::Tile;
-use crate::store::embedded::layers::{Overlay, Overlays};
+use crate::store::embedded::layers::{EMPTY, Lifetimes, Overlay, Overlays};
 use crate::store::embedded::record::Record;
 use crate::store::{Result, StoreError};
 
@@ -18,10 +18,13 @@ use crate::store::{Result, StoreError};
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// (number of the key, number of the tile) → the tile's bytes and their CRC-32.
 const TILES: TableDefinition<(u32, u16), &[u8]> = TableDefinition::new("tiles");
+/// Key text → when it goes by itself, in milliseconds since 1970.
+const LIFETIMES: TableDefinition<&str, u64> = TableDefinition::new("lifetimes");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// The version of this layout. 1 had no counts in its records; they are still read.
-const FORMAT: (&str, u64) = ("format", 2);
+/// The version of this layout, and of the log beside it. 1 had no counts in its records, 2 no lifetimes and fewer kinds of
+/// frames; both are still read.
+const FORMAT: (&str, u64) = ("format", 3);
 /// The oldest version that is read.
 const OLDEST_FORMAT: u64 = 1;
 /// The sequence of the last log frame that is in the tables.
@@ -95,6 +98,26 @@ impl Base {
         shielded(read).map_err(|e| self.damaged(e))
     }
 
+    /// When keys go by themselves, as of then.
+    pub fn lifetimes(&self) -> Result<Lifetimes> {
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| self.closed())?;
+        let read = || -> Result<Lifetimes, redb::Error> {
+            let mut found = Lifetimes::default();
+            let table = match database.begin_read()?.open_table(LIFETIMES) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(found),
+                Err(error) => return Err(error.into()),
+            };
+            for entry in table.iter()? {
+                let (text, until) = entry?;
+                found.set(text.value(), Some(until.value()));
+            }
+            Ok(found)
+        };
+        shielded(read).map_err(|e| self.damaged(e))
+    }
+
     fn closed(&self) -> StoreError {
         StoreError::Unreachable {
             location: self.path.display().to_string(),
@@ -143,12 +166,14 @@ impl Base {
         Ok(Reader { base: self, keys, tiles })
     }
 
-    /// Writes overlays and the sequence they stand for, durably. When that fails the file is as before.
-    pub fn write(&self, overlays: &Overlays, sequence: u64) -> Result<(), StoreError> {
+    /// Writes overlays, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
+    pub fn write(&self, overlays: &Overlays, lifetimes: &Lifetimes, sequence: u64) -> Result<(), StoreError> {
         let outcome = {
             let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
             match slot.as_ref() {
-                Some(database) => shielded(|| write(database, overlays, sequence)).map_err(|e| e.to_string()),
+                Some(database) => {
+                    shielded(|| write(database, overlays, lifetimes, sequence)).map_err(|e| e.to_string())
+                }
                 None => Err("the file could not be opened again".to_owned()),
             }
         };
@@ -308,7 +333,7 @@ fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
-fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), redb::Error> {
+fn write(database: &Database, overlays: &Overlays, lifetimes: &Lifetimes, sequence: u64) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     // After a crash the file opens at once instead of being walked through.
     transaction.set_quick_repair(true);
@@ -371,6 +396,11 @@ fn write(database: &Database, overlays: &Overlays, sequence: u64) -> Result<(), 
         }
         meta.insert(NEXT_KEY, next_key)?;
         meta.insert(SEQUENCE, sequence)?;
+        let mut ends = transaction.open_table(LIFETIMES)?;
+        ends.retain(|text, until| lifetimes.of(text) == Some(until))?;
+        for (text, until) in lifetimes.iter() {
+            ends.insert(text, until)?;
+        }
     }
     transaction.commit()?;
     Ok(())
@@ -380,6 +410,16 @@ impl Overlay {
     /// Whether the key exists, for this overlay.
     pub fn exists(&self) -> bool {
         self.len > 0
+    }
+
+    /// The bytes of the bitmap.
+    pub fn bytes(&self) -> u64 {
+        if self.len == EMPTY { 0 } else { self.len }
+    }
+
+    /// About how much memory it takes.
+    pub fn memory(&self) -> usize {
+        self.tiles.values().map(|tile| 96 + tile.memory()).sum()
     }
 }
 
@@ -427,7 +467,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bitmaps.redb");
         let base = Base::open(&path, 1 << 20).unwrap();
-        base.write(&overlays(&[("a", &[1, 2, 70_000, 140_000]), ("b", &[9])]), 1).unwrap();
+        base.write(&overlays(&[("a", &[1, 2, 70_000, 140_000]), ("b", &[9])]), &Lifetimes::default(), 1).unwrap();
         let users = |base: &Base, text: &str| base.reader().unwrap().record(text).unwrap().unwrap().users();
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), Some(1)));
         drop(base);
@@ -437,7 +477,7 @@ mod tests {
         // One tile is written anew, another emptied, the third left.
         let mut more = overlays(&[("a", &[70_000, 70_001, 70_002])]);
         more.get_mut("a").unwrap().tiles.insert(0, Arc::default());
-        base.write(&more, 2).unwrap();
+        base.write(&more, &Lifetimes::default(), 2).unwrap();
         base.refresh(&more);
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));
     }

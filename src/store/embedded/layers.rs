@@ -1,21 +1,27 @@
 //! What has changed since the last checkpoint, laid over what that checkpoint wrote.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use crate::bitmap::{Source, Tile, split};
+use crate::bitmap::{self, Operation, Source, Tile, split};
 use crate::sets::{Node, Plan, Prefix, UserId};
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, Packed};
 use crate::store::embedded::record::Record;
 use crate::store::{Result, StoreError};
 
+/// The length that says "there, and empty": 0 says "gone". Only Redis' SET makes such a key.
+pub const EMPTY: u64 = u64::MAX;
+
 /// The changes of one key since the layer below.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
     /// The key was deleted: what lies below does not count.
     pub fresh: bool,
-    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone.
+    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone, [`EMPTY`] for one without
+    /// a byte.
     pub len: u64,
     /// Tiles that changed, whole; an empty one hides the one below.
     pub tiles: BTreeMap<u16, Arc<Tile>>,
@@ -37,8 +43,116 @@ pub struct Layers {
     pub sequence: u64,
     /// How often keys were made or deleted since the store was opened.
     pub keys_version: u64,
+    /// When keys go by themselves.
+    pub lifetimes: Lifetimes,
+    /// All keys, once somebody walked through them.
+    pub index: OnceLock<Index>,
     /// Where changes are logged; in memory, nowhere.
     pub log: Option<Log>,
+}
+
+/// When keys go by themselves, in milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lifetimes {
+    ends: HashMap<Box<str>, u64>,
+    in_order: BTreeSet<(u64, Box<str>)>,
+}
+
+impl Lifetimes {
+    /// When a key goes; `None` when it stays.
+    pub fn of(&self, text: &str) -> Option<u64> {
+        self.ends.get(text).copied()
+    }
+
+    /// Lets a key go at that time, or stay.
+    pub fn set(&mut self, text: &str, until: Option<u64>) {
+        if let Some((text, before)) = self.ends.remove_entry(text) {
+            self.in_order.remove(&(before, text));
+        }
+        if let Some(until) = until {
+            self.ends.insert(text.into(), until);
+            self.in_order.insert((until, text.into()));
+        }
+    }
+
+    /// When the next key goes.
+    pub fn next(&self) -> Option<u64> {
+        self.in_order.first().map(|(until, _)| *until)
+    }
+
+    /// The keys whose time has come.
+    pub fn over(&self, now: u64) -> Vec<String> {
+        self.in_order.iter().take_while(|(until, _)| *until <= now).map(|(_, text)| text.to_string()).collect()
+    }
+
+    /// How many keys will go.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Each key with its time.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.ends.iter().map(|(text, until)| (&**text, *until))
+    }
+}
+
+/// All keys in an order that does not change while keys come and go: who walks through it in steps, keeping only a
+/// number, meets every key that was there all the time.
+#[derive(Debug, Default)]
+pub struct Index {
+    places: BTreeMap<u64, Vec<Box<str>>>,
+    len: usize,
+}
+
+/// Where a key stands: from 1 to 2⁵³, which every client's numbers can hold.
+fn place_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    (hasher.finish() >> 11) + 1
+}
+
+impl Index {
+    fn insert(&mut self, text: &str) {
+        let texts = self.places.entry(place_of(text)).or_default();
+        if texts.iter().all(|there| **there != *text) {
+            texts.push(text.into());
+            self.len += 1;
+        }
+    }
+
+    fn remove(&mut self, text: &str) {
+        let place = place_of(text);
+        if let Some(texts) = self.places.get_mut(&place) {
+            let before = texts.len();
+            texts.retain(|there| **there != *text);
+            self.len -= before - texts.len();
+            if texts.is_empty() {
+                self.places.remove(&place);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.places.values().flatten().map(|text| &**text)
+    }
+
+    /// At least `count` keys from the place `cursor` on, if there are so many, and the place to go on from; 0 at the end.
+    pub fn walk(&self, cursor: u64, count: usize) -> (u64, Vec<&str>) {
+        let mut found = Vec::new();
+        for (place, texts) in self.places.range(cursor..) {
+            if found.len() >= count {
+                return (*place, found);
+            }
+            found.extend(texts.iter().map(|text| &**text));
+        }
+        (0, found)
+    }
 }
 
 /// Bits to change, sorted out by key and tile, with the tiles they change. Made before anything is written, so that a
@@ -63,8 +177,15 @@ struct PreparedTile {
 }
 
 impl Layers {
-    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`].
-    pub fn prepare(&self, keys: &[String], bits: &[(u32, u32)], reader: Option<&Reader<'_>>) -> Result<Prepared> {
+    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`]; `before` is told of each what it was, the
+    /// changes in front of it included.
+    pub fn prepare(
+        &self,
+        keys: &[String],
+        bits: &[(u32, u32)],
+        reader: Option<&Reader<'_>>,
+        mut before: Option<&mut [bool]>,
+    ) -> Result<Prepared> {
         let mut order: Vec<usize> = (0..bits.len()).collect();
         // Stable: of two changes of one bit the later one must win.
         order.sort_by_key(|i| (bits[*i].0 / 2, bits[*i].1));
@@ -77,20 +198,26 @@ impl Layers {
             let (number, place) = split(user);
             if previous != Some(key) {
                 let view = self.view(text, reader)?;
-                let (text, new) = (text.as_str().into(), view.len == 0);
+                let (text, new) = (text.as_str().into(), !view.exists);
                 prepared.push(PreparedKey { text, new, len: view.len, tiles: Vec::new() });
                 previous = Some(key);
             }
             let Some(entry) = prepared.last_mut() else { continue };
             entry.len = entry.len.max(u64::from(user) / 8 + 1);
             if entry.tiles.last().is_none_or(|last| last.number != number) {
-                let before = match self.view(text, reader)? {
+                let tile = match self.view(text, reader)? {
                     view if view.has(number) => view.tile(number, reader)?,
                     _ => Arc::default(),
                 };
-                entry.tiles.push(PreparedTile { number, before, places: Vec::new() });
+                entry.tiles.push(PreparedTile { number, before: tile, places: Vec::new() });
             }
             if let Some(tile) = entry.tiles.last_mut() {
+                if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i)) {
+                    *before = match tile.places.last() {
+                        Some((last, value)) if *last == place => *value,
+                        _ => tile.before.contains(place),
+                    };
+                }
                 tile.places.push((place, value));
             }
         }
@@ -100,9 +227,12 @@ impl Layers {
     /// Changes bits in memory. Cannot fail.
     pub fn apply(&mut self, prepared: Prepared) {
         for key in prepared.keys {
-            self.keys_version += u64::from(key.new);
+            if key.new {
+                self.made(&key.text);
+            }
             let overlay = self.dirty.entry(key.text).or_default();
-            overlay.len = overlay.len.max(key.len);
+            // What was empty has a byte now.
+            overlay.len = key.len.max(overlay.bytes());
             for PreparedTile { number, before, places } in key.tiles {
                 let tile = overlay.tiles.entry(number).or_insert_with(|| {
                     self.dirty_bytes += 96 + before.memory();
@@ -122,7 +252,7 @@ impl Layers {
     pub fn existing(&self, keys: &[String], reader: Option<&Reader<'_>>) -> Result<BTreeSet<Box<str>>> {
         let mut there = BTreeSet::new();
         for text in keys {
-            if self.view(text, reader)?.len > 0 {
+            if self.view(text, reader)?.exists {
                 there.insert(text.as_str().into());
             }
         }
@@ -133,17 +263,74 @@ impl Layers {
     pub fn delete(&mut self, existing: BTreeSet<Box<str>>) {
         for text in existing {
             self.keys_version += 1;
-            self.dirty.insert(text, Overlay { fresh: true, ..Overlay::default() });
+            if let Some(index) = self.index.get_mut() {
+                index.remove(&text);
+            }
+            self.lifetimes.set(&text, None);
+            self.replace(text, Overlay { fresh: true, ..Overlay::default() });
         }
     }
 
-    /// Makes a bitmap in memory where there is none. Cannot fail.
-    pub fn put(&mut self, text: &str, len: u64, tiles: Vec<(u16, Packed)>) {
-        let tiles: BTreeMap<u16, Arc<Tile>> = tiles.into_iter().map(|(number, Packed(tile))| (number, tile)).collect();
-        self.dirty_bytes += tiles.values().map(|tile| 96 + tile.memory()).sum::<usize>();
+    /// Makes a bitmap in memory, in place of what there is of that name. Cannot fail.
+    pub fn put(&mut self, text: &str, len: u64, tiles: impl IntoIterator<Item = (u16, Arc<Tile>)>) {
+        let tiles: BTreeMap<u16, Arc<Tile>> = tiles.into_iter().collect();
+        self.made(text);
+        self.lifetimes.set(text, None);
+        self.replace(text.into(), Overlay { fresh: true, len, tiles });
+    }
+
+    fn replace(&mut self, text: Box<str>, overlay: Overlay) {
+        self.dirty_bytes += overlay.memory();
+        if let Some(before) = self.dirty.insert(text, overlay) {
+            self.dirty_bytes = self.dirty_bytes.saturating_sub(before.memory());
+        }
+    }
+
+    fn made(&mut self, text: &str) {
         self.keys_version += 1;
-        // Whatever lies below was deleted.
-        self.dirty.insert(text.into(), Overlay { fresh: true, len, tiles });
+        if let Some(index) = self.index.get_mut() {
+            index.insert(text);
+        }
+    }
+
+    /// What an operation on bitmaps comes to. Those that are not there are empty.
+    pub fn combine(
+        &self,
+        operation: Operation,
+        sources: &[String],
+        reader: Option<&Reader<'_>>,
+    ) -> Result<bitmap::Combined> {
+        bitmap::combine(operation, sources.len(), &Leaves::of(sources, self, reader)?)
+    }
+
+    /// Carries out what a frame says, as it was carried out when it was written. The order of frames is that of changes,
+    /// so what one of them computed is computed again.
+    pub fn replay(&mut self, change: Change, reader: Option<&Reader<'_>>) -> Result<()> {
+        match change {
+            Change::Bits { keys, bits } => {
+                let prepared = self.prepare(&keys, &bits, reader, None)?;
+                self.apply(prepared);
+            }
+            Change::Delete { keys } => {
+                let existing = self.existing(&keys, reader)?;
+                self.delete(existing);
+            }
+            Change::Put { key, len, tiles } => {
+                self.put(&key, len, tiles.into_iter().map(|(number, Packed(tile))| (number, tile)));
+            }
+            Change::Combine { operation, target, sources } => {
+                let (len, tiles) = self.combine(operation, &sources, reader)?;
+                if len > 0 {
+                    self.put(&target, len, tiles);
+                } else {
+                    let existing = self.existing(&[target], reader)?;
+                    self.delete(existing);
+                }
+            }
+            Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
+            Change::All(changes) => changes.into_iter().try_for_each(|change| self.replay(change, reader))?,
+        }
+        Ok(())
     }
 
     /// One key through all layers.
@@ -161,7 +348,18 @@ impl Layers {
             Some(overlay) => overlay.len,
             None => base.as_ref().map_or(0, |record| record.len),
         };
-        Ok(View { overlays, base, len })
+        Ok(View { overlays, base, exists: len > 0, len: if len == EMPTY { 0 } else { len } })
+    }
+
+    /// All keys there are, in the order of [`place_of`].
+    pub fn index(&self, reader: Option<&Reader<'_>>) -> Result<&Index> {
+        if self.index.get().is_none() {
+            let mut index = Index::default();
+            self.keys("", reader)?.iter().for_each(|text| index.insert(text));
+            // Whoever was quicker found the same keys: nothing changes while layers are read.
+            let _ = self.index.set(index);
+        }
+        Ok(self.index.get_or_init(Index::default))
     }
 
     /// The texts of all keys that begin so, in no particular order.
@@ -222,14 +420,9 @@ impl<'a> Gathered<'a> {
                     self.put_in()?;
                 }
             }
-            Change::Delete { keys } => {
+            change => {
                 self.put_in()?;
-                let existing = self.layers.existing(&keys, Some(self.reader))?;
-                self.layers.delete(existing);
-            }
-            Change::Put { key, len, tiles } => {
-                self.put_in()?;
-                self.layers.put(&key, len, tiles);
+                self.layers.replay(change, Some(self.reader))?;
             }
         }
         self.layers.sequence = self.layers.sequence.max(frame.sequence);
@@ -242,7 +435,7 @@ impl<'a> Gathered<'a> {
         for (text, place) in self.places.drain() {
             keys[place as usize] = text;
         }
-        let prepared = self.layers.prepare(&keys, &std::mem::take(&mut self.bits), Some(self.reader))?;
+        let prepared = self.layers.prepare(&keys, &std::mem::take(&mut self.bits), Some(self.reader), None)?;
         self.layers.apply(prepared);
         Ok(())
     }
@@ -252,6 +445,8 @@ impl<'a> Gathered<'a> {
 pub struct View<'a> {
     overlays: [Option<&'a Overlay>; 2],
     base: Option<Arc<Record>>,
+    /// Whether there is such a key.
+    pub exists: bool,
     /// The byte length of the bitmap.
     pub len: u64,
 }
@@ -288,7 +483,7 @@ impl View<'_> {
     }
 
     /// The numbers of the tiles that hold users, ascending.
-    fn tiles(&self) -> Tiles {
+    pub fn tiles(&self) -> Tiles {
         let base = self.base.as_ref();
         if self.overlays.iter().flatten().all(|overlay| overlay.tiles.is_empty()) {
             return base.map_or(Tiles::Own(Vec::new()), |record| Tiles::Recorded(Arc::clone(record)));
@@ -314,9 +509,22 @@ impl View<'_> {
 }
 
 /// Numbers of tiles: as recorded, or put together from layers.
-enum Tiles {
+pub enum Tiles {
+    /// As the record has them.
     Recorded(Arc<Record>),
+    /// Put together.
     Own(Vec<u16>),
+}
+
+impl Deref for Tiles {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        match self {
+            Tiles::Recorded(record) => &record.tiles,
+            Tiles::Own(numbers) => numbers,
+        }
+    }
 }
 
 /// The keys of a plan as the evaluator wants them.
@@ -334,6 +542,12 @@ impl<'a> Leaves<'a> {
         });
         Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
     }
+
+    /// Finds keys by their text.
+    pub fn of(texts: &[String], layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
+        let views = texts.iter().map(|text| Ok(Some((layers.view(text, reader)?, OnceLock::new()))));
+        Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
+    }
 }
 
 impl Source for Leaves<'_> {
@@ -349,10 +563,7 @@ impl Source for Leaves<'_> {
 
     fn tiles(&self, leaf: usize) -> &[u16] {
         let Some((view, tiles)) = &self.views[leaf] else { return &[] };
-        match tiles.get_or_init(|| view.tiles()) {
-            Tiles::Recorded(record) => &record.tiles,
-            Tiles::Own(numbers) => numbers,
-        }
+        tiles.get_or_init(|| view.tiles())
     }
 
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bitmap::Tile;
+use crate::bitmap::{Operation, Tile};
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -44,15 +44,33 @@ pub enum Change {
         /// Their keys.
         keys: Vec<String>,
     },
-    /// A bitmap made, whole, where there was none.
+    /// A bitmap made, whole; what was there of that name is gone, and its lifetime too.
     Put {
         /// Its key.
         key: String,
-        /// Its byte length.
+        /// Its byte length, or [`EMPTY`](super::layers::EMPTY).
         len: u64,
         /// The numbers of its tiles, ascending, and the tiles; none of them empty.
         tiles: Vec<(u16, Packed)>,
     },
+    /// A bitmap computed from others, as they are at this place of the log. Some bytes instead of the whole result.
+    Combine {
+        /// How.
+        operation: Operation,
+        /// Where the result goes.
+        target: String,
+        /// From what.
+        sources: Vec<String>,
+    },
+    /// A bitmap that is to go by itself, or no longer.
+    Lifetime {
+        /// Its key.
+        key: String,
+        /// When, in milliseconds since 1970; never when `None`.
+        until: Option<u64>,
+    },
+    /// Several changes, one after the other, all of them or none.
+    All(Vec<Change>),
 }
 
 /// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.

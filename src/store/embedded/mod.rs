@@ -17,22 +17,26 @@ mod layers;
 mod log;
 mod opening;
 mod record;
+mod space;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::bitmap;
+use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
 use base::{Base, Reader};
-use layers::{Layers, Leaves};
-use log::{Change, Frame, Log, Packed};
+use layers::{Layers, Leaves, Lifetimes};
+use log::{Change, Frame, Log};
 use opening::{cannot_open, log_files, open, sync_directory};
+pub use space::{Keyspace, Look, Snapshot, Space};
 
 const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
@@ -61,6 +65,8 @@ pub struct EmbeddedStore {
 
 struct Engine {
     layers: RwLock<Layers>,
+    /// When the next key goes by itself; `u64::MAX` when none does.
+    next_end: AtomicU64,
     disk: Option<Disk>,
     notes: Vec<String>,
 }
@@ -93,12 +99,14 @@ struct Pending {
     /// The files that are of no use once it is done.
     logs: Vec<PathBuf>,
     file: Option<Arc<File>>,
+    lifetimes: Lifetimes,
 }
 
 impl EmbeddedStore {
     /// A store in memory, gone with its last handle.
     pub fn in_memory(options: &Options) -> Self {
-        let engine = Engine { layers: RwLock::default(), disk: None, notes: Vec::new() };
+        let next_end = AtomicU64::new(u64::MAX);
+        let engine = Engine { layers: RwLock::default(), next_end, disk: None, notes: Vec::new() };
         EmbeddedStore { engine: Arc::new(engine), prefix: options.prefix.clone(), _keeper: None }
     }
 
@@ -150,57 +158,116 @@ impl Engine {
         self.disk.as_ref().map(|disk| disk.base.reader()).transpose()
     }
 
-    /// Logs and applies one change; returns how many bitmaps a deletion found or a saving made.
-    fn write(&self, change: Change) -> Result<u64> {
+    /// Sets and clears bits, as one frame; `before` is told what each was.
+    fn write_bits(&self, keys: Vec<String>, bits: Vec<(u32, u32)>, before: Option<&mut [bool]>) -> Result<()> {
+        let mut layers = self.lock_with_room()?;
+        let reader = self.reader()?;
+        // Everything that can fail comes before the log, and the log before memory.
+        let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
+        self.append(&mut layers, Change::Bits { keys, bits })?;
+        layers.apply(prepared);
+        self.written(layers)
+    }
+
+    /// Carries out several changes as one frame: all of them or none, with nobody's between them.
+    fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
+        let mut layers = self.lock_with_room()?;
+        let reader = self.reader()?;
+        let mut space = Space::new(&mut layers, reader.as_ref());
+        let result = work(&mut space);
+        let (mut changes, undo) = space.end();
+        if result.is_err() {
+            layers.undo(undo);
+            return result;
+        }
+        let change = match changes.len() {
+            0 => return result,
+            1 => changes.remove(0),
+            _ => Change::All(changes),
+        };
+        if let Err(error) = self.append(&mut layers, change) {
+            layers.undo(undo);
+            return Err(error);
+        }
+        self.written(layers)?;
+        result
+    }
+
+    fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Layers>> {
         if let Some(disk) = &self.disk {
             self.wait_for_room(disk)?;
         }
-        let mut layers = self.lock();
-        let reader = self.reader()?;
+        self.let_go();
+        Ok(self.lock())
+    }
+
+    /// Puts the next frame into the log.
+    fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
         let sequence = layers.sequence + 1;
-        let frame = Frame { sequence, change };
-        let encoded = match &self.disk {
-            Some(disk) => log::encode(&frame).map_err(|e| write_error(&disk.directory, &e))?,
-            None => Vec::new(),
-        };
-        // Everything that can fail comes before the log, and the log before memory.
-        let found = match frame.change {
-            Change::Bits { keys, bits } => {
-                let prepared = layers.prepare(&keys, &bits, reader.as_ref())?;
-                append(&mut layers, &encoded)?;
-                layers.apply(prepared);
-                0
+        if let Some(disk) = &self.disk {
+            let encoded = log::encode(&Frame { sequence, change }).map_err(|e| write_error(&disk.directory, &e))?;
+            if let Some(log) = &mut layers.log {
+                log.append(&encoded).map_err(|e| write_error(log.path(), &e))?;
             }
-            Change::Delete { keys } => {
-                let existing = layers.existing(&keys, reader.as_ref())?;
-                append(&mut layers, &encoded)?;
-                let found = existing.len() as u64;
-                layers.delete(existing);
-                found
-            }
-            Change::Put { key, len, tiles } => {
-                if layers.view(&key, reader.as_ref())?.len > 0 {
-                    return Ok(0);
-                }
-                append(&mut layers, &encoded)?;
-                layers.put(&key, len, tiles);
-                1
-            }
-        };
+        }
         layers.sequence = sequence;
-        let Some(disk) = &self.disk else { return Ok(found) };
+        Ok(())
+    }
+
+    /// What is to be done when a frame is in the log and its changes are in memory.
+    fn written(&self, layers: RwLockWriteGuard<'_, Layers>) -> Result<()> {
+        self.next_end.store(layers.lifetimes.next().unwrap_or(u64::MAX), Ordering::Release);
+        let Some(disk) = &self.disk else { return Ok(()) };
         let log_bytes = layers.log.as_ref().map_or(0, Log::len);
         if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
             disk.request_checkpoint();
         }
         let file = layers.log.as_ref().map(Log::file);
+        let sequence = layers.sequence;
         drop(layers);
         if disk.durability == Durability::Always
             && let Some(file) = file
         {
             self.sync(disk, &file, sequence)?;
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// Deletes the keys whose time has come. Everybody who asks or changes something does this first, so that no answer
+    /// holds a key that should be gone.
+    fn let_go(&self) {
+        let now = now();
+        if now < self.next_end.load(Ordering::Acquire) {
+            return;
+        }
+        let mut layers = self.lock();
+        let outcome = self.reader().and_then(|reader| {
+            let keys = layers.lifetimes.over(now);
+            let existing = layers.existing(&keys, reader.as_ref())?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.append(&mut layers, Change::Delete { keys: keys.clone() })?;
+            layers.delete(existing);
+            keys.iter().for_each(|text| layers.lifetimes.set(text, None));
+            Ok(())
+        });
+        // What cannot be deleted for want of a disk is tried again in a while, and is still seen until then.
+        let next = match &outcome {
+            Ok(()) => layers.lifetimes.next().unwrap_or(u64::MAX),
+            Err(_) => now + 1000,
+        };
+        self.next_end.store(next, Ordering::Release);
+        drop(layers);
+        if let Err(error) = outcome {
+            tracing::error!("keys whose time has come cannot be deleted: {error}");
+        }
+    }
+
+    /// The layers as they are to be shown now.
+    fn shown(&self) -> RwLockReadGuard<'_, Layers> {
+        self.let_go();
+        self.read()
     }
 
     /// Forces the log to disk at least up to `sequence`. Writers that wait here together share one sync.
@@ -278,6 +345,7 @@ impl Engine {
             {
                 tracing::error!("{error}");
             }
+            self.let_go();
             // What failed, as on a full disk, is tried again without being asked.
             let again = failed && attempted.elapsed() > RETRY_AFTER;
             if checkpoint || again || (stop && log_bytes > WORTH_A_CHECKPOINT) {
@@ -304,11 +372,11 @@ impl Engine {
             self.freeze(disk, &mut pending)?;
         }
         let Some(frozen) = self.read().frozen.clone() else { return Ok(()) };
-        let sequence = pending.as_ref().map_or(0, |p| p.sequence);
+        let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes)) else { return Ok(()) };
         if let Some(file) = pending.as_ref().and_then(|p| p.file.as_ref()) {
             file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
         }
-        disk.base.write(&frozen, sequence)?;
+        disk.base.write(&frozen, lifetimes, sequence)?;
         {
             let mut layers = self.lock();
             disk.base.refresh(&frozen);
@@ -342,8 +410,8 @@ impl Engine {
             return Err(write_error(old.path(), &error));
         }
         let file = layers.log.replace(log).map(|log| log.file());
-        *pending =
-            Some(Pending { sequence: layers.sequence, logs: logs.into_iter().map(|(_, path)| path).collect(), file });
+        let logs = logs.into_iter().map(|(_, path)| path).collect();
+        *pending = Some(Pending { sequence: layers.sequence, logs, file, lifetimes: layers.lifetimes.clone() });
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
         layers.dirty_bytes = 0;
         Ok(())
@@ -390,11 +458,9 @@ impl Drop for Keeper {
     }
 }
 
-fn append(layers: &mut Layers, encoded: &[u8]) -> Result<()> {
-    match &mut layers.log {
-        Some(log) => log.append(encoded).map_err(|e| write_error(log.path(), &e)),
-        None => Ok(()),
-    }
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0)
 }
 
 fn write_error(path: &Path, error: &io::Error) -> StoreError {
@@ -417,11 +483,11 @@ impl Store for EmbeddedStore {
         if bits.is_empty() {
             return Ok(());
         }
-        self.engine.write(Change::Bits { keys, bits }).map(|_| ())
+        self.engine.write_bits(keys, bits, None)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        let layers = self.engine.read();
+        let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         bitmap::count(plan, &Leaves::new(plan, &self.prefix, &layers, reader.as_ref())?)
     }
@@ -434,7 +500,7 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set);
-        let layers = self.engine.read();
+        let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
         let (first, place) = bitmap::split(from);
@@ -449,7 +515,7 @@ impl Store for EmbeddedStore {
     }
 
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
-        let layers = self.engine.read();
+        let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         let reader = reader.as_ref();
         let look = |keys: &[Key]| -> Result<Vec<bool>> {
@@ -475,7 +541,7 @@ impl Store for EmbeddedStore {
     }
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let layers = self.engine.read();
+        let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         let texts = layers.keys(&format!("{}{starting_with}", self.prefix), reader.as_ref())?;
         // A text may begin so with more than its name: `song_u` is a key of `song`.
@@ -484,12 +550,12 @@ impl Store for EmbeddedStore {
     }
 
     fn keys_version(&self) -> Option<u64> {
-        Some(self.engine.read().keys_version)
+        Some(self.engine.shown().keys_version)
     }
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        if keys.is_empty() { Ok(0) } else { self.engine.write(Change::Delete { keys }) }
+        self.engine.change(|space| space.delete(&keys))
     }
 
     /// The set is evaluated while marks wait, and is of that moment; it is written as one frame of the log.
@@ -499,9 +565,9 @@ impl Store for EmbeddedStore {
         let root = plan.add(set);
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
-            let layers = self.engine.read();
+            let layers = self.engine.shown();
             let reader = self.engine.reader()?;
-            if layers.view(&text, reader.as_ref())?.len > 0 {
+            if layers.view(&text, reader.as_ref())?.exists {
                 return Ok(Saved::Taken);
             }
             let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
@@ -509,7 +575,7 @@ impl Store for EmbeddedStore {
                 if let Some(last) = tile.last() {
                     people += tile.len();
                     len = u64::from(bitmap::user(number, last)) / 8 + 1;
-                    tiles.push((number, Packed(Arc::new(tile.compact()))));
+                    tiles.push((number, Arc::new(tile.compact())));
                 }
                 true
             })?;
@@ -518,8 +584,17 @@ impl Store for EmbeddedStore {
             return Ok(Saved::Nobody);
         }
         // Looked for once more, now that nobody else can make it.
-        let made = self.engine.write(Change::Put { key: text, len, tiles })?;
-        Ok(if made == 0 { Saved::Taken } else { Saved::People(people) })
+        self.engine.change(|space| {
+            if space.look().exists(&text)? {
+                return Ok(Saved::Taken);
+            }
+            space.put(&text, len, tiles)?;
+            Ok(Saved::People(people))
+        })
+    }
+
+    fn keyspace(&self) -> Option<Keyspace> {
+        Some(Keyspace::of(self))
     }
 
     fn sweep(&self) -> Result<u64> {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, RwLock};
 
 use crate::store::embedded::base::Base;
@@ -80,7 +81,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     // From here on the files are ours alone.
     let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
     let checkpoint = base.sequence()?;
-    let mut layers = Layers { sequence: checkpoint, ..Layers::default() };
+    let mut layers = Layers { sequence: checkpoint, lifetimes: base.lifetimes()?, ..Layers::default() };
     let mut notes = Vec::new();
     let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
     {
@@ -120,18 +121,25 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         signal: Mutex::default(),
         changed: Condvar::new(),
     };
-    Ok((Engine { layers: RwLock::new(layers), disk: Some(disk), notes }, logs.len() > 1))
+    let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
+    Ok((Engine { layers: RwLock::new(layers), next_end, disk: Some(disk), notes }, logs.len() > 1))
 }
 
 fn open_error(directory: &Path, error: redb::Error) -> StoreError {
     let path = directory.display().to_string();
     match error {
         redb::Error::DatabaseAlreadyOpen => {
-            let owner = fs::read_to_string(directory.join(OWNER)).map(|pid| format!(" (process {pid})"));
-            StoreError::Locked(format!(
-                "{path} is open in another process{}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions",
-                owner.unwrap_or_default()
-            ))
+            let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
+            let (process, url) = owner.split_once('\n').unwrap_or((&owner, ""));
+            let process = if process.is_empty() { String::new() } else { format!(" (process {process})") };
+            StoreError::Locked(match url {
+                "" => format!(
+                    "{path} is open in another process{process}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions, and started with --resp 127.0.0.1:6380 it serves other commands too"
+                ),
+                url => format!(
+                    "{path} is open in another process{process}, which also serves it to others: give --store {url} instead"
+                ),
+            })
         }
         redb::Error::Io(error) if cannot_write(error.kind()) => cannot_open(directory, &error),
         other => StoreError::Damaged { path, reason: other.to_string() },

@@ -6,3 +6,4 @@ pub mod program;
 pub mod redis;
 pub mod stores;
 pub mod web;
+pub mod wire;

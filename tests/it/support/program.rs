@@ -109,15 +109,33 @@ pub struct Serving {
 
 impl Serving {
     pub fn start(shop: &Shop, args: &[&str]) -> Self {
+        Self::saying(shop, args, "").0
+    }
+
+    /// Also answers what follows `words` in the line that begins with them; they come before the address.
+    pub fn saying(shop: &Shop, args: &[&str], words: &str) -> (Self, String) {
         let mut child = shop.start(args);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        let mut before = Vec::new();
         let address = lines.by_ref().find_map(|line| {
             let line = line.ok()?;
-            Some(line.strip_prefix("cohortist is listening on http://")?.to_owned())
+            if let Some(rest) = line.strip_prefix(words).filter(|_| !words.is_empty()) {
+                said = rest.to_owned();
+            }
+            let address = line.strip_prefix("cohortist is listening on http://").map(str::to_owned);
+            before.push(line);
+            address
         });
         // Its stderr is read to the end, so that it never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
-        Serving { address: address.expect("it says where it listens"), child }
+        let address = address.unwrap_or_else(|| panic!("it says where it listens, but said {before:?}"));
+        (Serving { address, child }, said)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn get(&self, path: &str) -> String {

@@ -1,0 +1,291 @@
+//! What clients send: arrays of bulk strings, or lines as somebody types them into telnet. Pure.
+//!
+//! The kept parsers of the protocol (`redis-protocol`, the `redis` crate's own) read replies: any frame nested in any
+//! other, each bulk string copied. A server reads one shape only, must refuse what is too large before it has arrived,
+//! and answers errors in Redis' own words, so that clients recognise them.
+
+use std::ops::Range;
+
+/// The longest line that is no array.
+const LINE: usize = 64 << 10;
+
+/// How much a client may send in one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Arguments.
+    pub arguments: usize,
+    /// Bytes of one argument.
+    pub argument: usize,
+}
+
+/// For whoever has given the password, or needs none.
+pub const KNOWN: Limits = Limits { arguments: 1 << 20, argument: 128 << 20 };
+
+/// For whoever has still to give it, as in Redis.
+pub const UNKNOWN: Limits = Limits { arguments: 10, argument: 16 << 10 };
+
+/// What was found at the beginning of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A request: where its arguments are. There may be none, as in an empty line.
+    Request {
+        /// The arguments, of which the first is the command.
+        arguments: Vec<Argument>,
+        /// How many bytes the request takes.
+        len: usize,
+    },
+    /// Only a part. At least so many bytes are needed to know more.
+    Incomplete(usize),
+    /// Nothing that can be gone on from: these are the words to close the connection with.
+    Malformed(String),
+}
+
+/// One argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// Where it is.
+    At(Range<usize>),
+    /// A quoted one of a typed line, with its escapes taken for what they stand for.
+    Typed(Vec<u8>),
+}
+
+impl Argument {
+    /// Its bytes, if they are among those of the request.
+    pub fn lasting<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        match self {
+            Argument::At(range) => bytes.get(range.clone()),
+            Argument::Typed(_) => None,
+        }
+    }
+
+    /// Its bytes.
+    pub fn of<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
+        match self {
+            Argument::At(range) => bytes.get(range.clone()).unwrap_or_default(),
+            Argument::Typed(typed) => typed,
+        }
+    }
+}
+
+/// Reads the request at the beginning of `bytes`.
+pub fn read(bytes: &[u8], limits: Limits) -> Found {
+    match bytes.first() {
+        None => Found::Incomplete(1),
+        Some(b'*') => array(bytes, limits),
+        Some(_) => typed(bytes),
+    }
+}
+
+/// A line from `from` on without its end, and where the next one begins.
+fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
+    let rest = bytes.get(from..)?;
+    let end = rest.iter().position(|b| *b == b'\r')?;
+    // Redis takes whatever follows the carriage return for its line feed.
+    (rest.len() > end + 1).then(|| (&rest[..end], from + end + 2))
+}
+
+/// A number as Redis reads it: no sign but a minus, no leading zero, no blanks.
+pub fn number(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
+    let number = if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None };
+    number.filter(|number| *number != 0 || text == b"0")
+}
+
+fn malformed(words: impl Into<String>) -> Found {
+    Found::Malformed(words.into())
+}
+
+fn array(bytes: &[u8], limits: Limits) -> Found {
+    let Some((count, mut at)) = line(bytes, 1) else {
+        return if bytes.len() > LINE {
+            malformed("too big mbulk count string")
+        } else {
+            Found::Incomplete(bytes.len() + 1)
+        };
+    };
+    let count = match number(count).map(usize::try_from) {
+        Some(Ok(count)) if count <= KNOWN.arguments => count,
+        // Redis passes over empty and negative arrays.
+        Some(Err(_)) => 0,
+        _ => return malformed("invalid multibulk length"),
+    };
+    if count > limits.arguments {
+        return malformed("unauthenticated multibulk length");
+    }
+    // What was announced is not believed before it is there.
+    let mut arguments = Vec::with_capacity(count.min(64));
+    for place in 0..count {
+        match bytes.get(at) {
+            None => return Found::Incomplete(bytes.len() + 1),
+            Some(b'$') => {}
+            Some(other) => return malformed(format!("expected '$', got '{}'", char::from(*other))),
+        }
+        let Some((len, start)) = line(bytes, at + 1) else {
+            let long = bytes.len() - at > LINE;
+            return if long { malformed("too big bulk count string") } else { Found::Incomplete(bytes.len() + 1) };
+        };
+        let len = match number(len).map(usize::try_from) {
+            Some(Ok(len)) if len <= KNOWN.argument => len,
+            _ => return malformed("invalid bulk length"),
+        };
+        if len > limits.argument {
+            return malformed("unauthenticated bulk length");
+        }
+        // Every argument still to come takes five bytes at the least.
+        if bytes.len() < start + len + 2 {
+            return Found::Incomplete(start + len + 2 + 5 * (count - place - 1));
+        }
+        arguments.push(Argument::At(start..start + len));
+        at = start + len + 2;
+    }
+    Found::Request { arguments, len: at }
+}
+
+fn typed(bytes: &[u8]) -> Found {
+    let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
+        return if bytes.len() > LINE {
+            malformed("too big inline request")
+        } else {
+            Found::Incomplete(bytes.len() + 1)
+        };
+    };
+    if end > LINE {
+        return malformed("too big inline request");
+    }
+    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    match words(line) {
+        Some(words) => Found::Request { arguments: words.into_iter().map(Argument::Typed).collect(), len: end + 1 },
+        None => malformed("unbalanced quotes in request"),
+    }
+}
+
+/// Words with blanks between them, quoted or not; `None` when a quote is not closed.
+fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
+    let mut found = Vec::new();
+    let mut rest = line;
+    loop {
+        rest = &rest[rest.iter().take_while(|byte| blank(byte)).count()..];
+        // A zero byte ends the line, as it ends a string of C.
+        if rest.first().is_none_or(|byte| *byte == 0) {
+            return Some(found);
+        }
+        let mut word = Vec::new();
+        loop {
+            match rest {
+                [] | [0, ..] => break,
+                [byte, ..] if blank(byte) => break,
+                [quote @ (b'"' | b'\''), tail @ ..] => {
+                    rest = quoted(*quote, tail, &mut word)?;
+                    // A closing quote ends the word.
+                    if rest.first().is_some_and(|next| !blank(next) && *next != 0) {
+                        return None;
+                    }
+                    break;
+                }
+                [byte, tail @ ..] => {
+                    word.push(*byte);
+                    rest = tail;
+                }
+            }
+        }
+        found.push(word);
+    }
+}
+
+/// Takes a quoted text to its closing quote; answers what is behind it.
+fn quoted<'a>(quote: u8, mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        rest = match rest {
+            [] | [0, ..] => return None,
+            [end, tail @ ..] if *end == quote => return Some(tail),
+            [b'\\', b'x', high, low, tail @ ..]
+                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                let digits = [*high, *low];
+                word.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+                tail
+            }
+            [b'\\', escaped, tail @ ..] if quote == b'"' => {
+                word.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 0x08,
+                    b'a' => 0x07,
+                    other => *other,
+                });
+                tail
+            }
+            [b'\\', b'\'', tail @ ..] if quote == b'\'' => {
+                word.push(b'\'');
+                tail
+            }
+            [byte, tail @ ..] => {
+                word.push(*byte);
+                tail
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bytes: &[u8]) -> (Vec<String>, usize) {
+        match read(bytes, KNOWN) {
+            Found::Request { arguments, len } => {
+                (arguments.iter().map(|a| String::from_utf8_lossy(a.of(bytes)).into_owned()).collect(), len)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests_are_read_one_after_the_other() {
+        let bytes = b"*3\r\n$6\r\nSETBIT\r\n$0\r\n\r\n$2\r\n\r\n\r\n*0\r\nPING\r\n";
+        assert_eq!(told(bytes), (vec!["SETBIT".into(), String::new(), "\r\n".into()], 30));
+        assert_eq!(told(&bytes[30..]), (vec![], 4));
+        assert_eq!(told(&bytes[34..]), (vec!["PING".into()], 6));
+    }
+
+    #[test]
+    fn a_request_cut_anywhere_is_no_request_yet() {
+        let bytes = b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n";
+        for cut in 0..bytes.len() {
+            match read(&bytes[..cut], KNOWN) {
+                Found::Incomplete(needed) => assert!(needed > cut && needed <= bytes.len(), "{cut}: {needed}"),
+                other => panic!("{cut}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_typed_may_be_quoted() {
+        let typed = |line: &str| told(format!("{line}\n").as_bytes()).0;
+        assert_eq!(typed(r#"SET "a b\x41\n\q" 'it\'s' x"#), ["SET", "a bA\nq", "it's", "x"]);
+        assert_eq!(typed("  "), Vec::<String>::new());
+        for wrong in ["\"a", "'a", "\"a\"b"] {
+            let line = format!("{wrong}\n");
+            assert_eq!(read(line.as_bytes(), KNOWN), malformed("unbalanced quotes in request"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused_before_it_arrives() {
+        for (bytes, words) in [
+            ("*1048577\r\n", "invalid multibulk length"),
+            ("*x\r\n", "invalid multibulk length"),
+            ("*1\r\n$134217729\r\n", "invalid bulk length"),
+            ("*1\r\n$-1\r\n", "invalid bulk length"),
+            ("*1\r\n:1\r\n", "expected '$', got ':'"),
+        ] {
+            assert_eq!(read(bytes.as_bytes(), KNOWN), malformed(words), "{bytes}");
+        }
+        assert_eq!(read(b"*11\r\n", UNKNOWN), malformed("unauthenticated multibulk length"));
+        assert_eq!(read(b"*1\r\n$16385\r\n", UNKNOWN), malformed("unauthenticated bulk length"));
+        assert_eq!(read(&[b'a'; LINE + 1], KNOWN), malformed("too big inline request"));
+    }
+}

@@ -1,0 +1,378 @@
+//! The embedded store as a space of named bitmaps, whatever their names mean: what a Redis client sees of it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs;
+use std::sync::Arc;
+
+use crate::bitmap::{Operation, TILE_BYTES, Tile, split, user};
+use crate::sets::UserId;
+use crate::store::Result;
+use crate::store::embedded::base::Reader;
+use crate::store::embedded::layers::{self, EMPTY, Index, Layers, Overlay};
+use crate::store::embedded::log::{Change, Packed};
+use crate::store::embedded::{EmbeddedStore, Engine, Keeper, OWNER};
+
+/// All bitmaps of an embedded store, under every prefix.
+#[derive(Clone)]
+pub struct Keyspace {
+    engine: Arc<Engine>,
+    // Its thread goes on as long as anybody has the store.
+    _keeper: Option<Arc<Keeper>>,
+}
+
+impl Keyspace {
+    pub(super) fn of(store: &EmbeddedStore) -> Self {
+        Keyspace { engine: Arc::clone(&store.engine), _keeper: store._keeper.clone() }
+    }
+
+    /// Leaves word for other processes, which cannot open the store, at which URL its bitmaps can be had.
+    pub fn tell_others(&self, url: &str) {
+        if let Some(disk) = &self.engine.disk {
+            // For want of it they hear of the process alone.
+            let _ = fs::write(disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
+        }
+    }
+
+    /// Asks questions of one moment. Changes wait until `ask` returns.
+    ///
+    /// # Errors
+    /// When the store cannot be read, and those of `ask`.
+    pub fn look<T>(&self, ask: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
+        let layers = self.engine.shown();
+        let reader = self.engine.reader()?;
+        ask(Look { layers: &layers, reader: reader.as_ref() })
+    }
+
+    /// Carries out several changes with nobody's between them, all of them or, when `work` fails, none. They are as durable
+    /// as marks are.
+    ///
+    /// # Errors
+    /// When they cannot be written, and those of `work`; nothing was changed then.
+    pub fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
+        self.engine.change(work)
+    }
+
+    /// Sets and clears many bits, all of them or none. `bits` are (place of the key × 2 + value, user), in order; answers
+    /// what each bit was before.
+    ///
+    /// # Errors
+    /// When they cannot be written; nothing was changed then.
+    pub fn set_bits(&self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
+        let mut before = vec![false; bits.len()];
+        self.engine.write_bits(keys, bits, Some(&mut before))?;
+        Ok(before)
+    }
+}
+
+/// The bitmaps as they are at one moment.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    layers: &'a Layers,
+    reader: Option<&'a Reader<'a>>,
+}
+
+impl<'a> Look<'a> {
+    /// Whether there is a bitmap of that name.
+    ///
+    /// # Errors
+    /// As all of these: when the store cannot be read.
+    pub fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.layers.view(key, self.reader)?.exists)
+    }
+
+    /// Its byte length; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn len(&self, key: &str) -> Result<u64> {
+        Ok(self.layers.view(key, self.reader)?.len)
+    }
+
+    /// One bit.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn bit(&self, key: &str, user: UserId) -> Result<bool> {
+        layers::contains(&self.layers.view(key, self.reader)?, user, self.reader)
+    }
+
+    /// How many bits are set from `first` to `last`, both included.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count(&self, key: &str, first: UserId, last: UserId) -> Result<u64> {
+        let view = self.layers.view(key, self.reader)?;
+        let ((from, from_place), (to, to_place)) = (split(first), split(last));
+        let mut total = 0;
+        for number in view.tiles().iter().copied().filter(|number| (from..=to).contains(number)) {
+            let tile = view.tile(number, self.reader)?;
+            let start = if number == from { from_place } else { 0 };
+            let end = if number == to { to_place } else { u16::MAX };
+            total += if (start, end) == (0, u16::MAX) { tile.len() } else { tile.count_between(start, end) };
+        }
+        Ok(total)
+    }
+
+    /// The first bit of that value from `first` to `last`, both included. Beyond the end of the bitmap all bits are 0.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn position(&self, key: &str, value: bool, first: UserId, last: UserId) -> Result<Option<UserId>> {
+        let view = self.layers.view(key, self.reader)?;
+        let ((from, from_place), (to, _)) = (split(first), split(last));
+        let there = view.tiles();
+        let within = |number: u16, tile: &Tile| {
+            let place = tile.first(if number == from { from_place } else { 0 }, value)?;
+            Some(user(number, place)).filter(|found| *found <= last)
+        };
+        if value {
+            for number in there.iter().copied().filter(|number| (from..=to).contains(number)) {
+                if let Some(found) = within(number, &*view.tile(number, self.reader)?) {
+                    return Ok(Some(found));
+                }
+            }
+            return Ok(None);
+        }
+        for number in from..=to {
+            let tile = match there.binary_search(&number) {
+                Ok(_) => view.tile(number, self.reader)?,
+                Err(_) => Arc::default(),
+            };
+            if let Some(found) = within(number, &tile) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole bitmap, sharing memory with the store; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshot(&self, key: &str) -> Result<Option<Snapshot>> {
+        let view = self.layers.view(key, self.reader)?;
+        if !view.exists {
+            return Ok(None);
+        }
+        let numbers = view.tiles();
+        let tiles = numbers.iter().map(|number| Ok((*number, view.tile(*number, self.reader)?)));
+        Ok(Some(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? }))
+    }
+
+    /// The same of the tiles that hold the bytes from `first` to `last`, both included.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn part(&self, key: &str, first: u64, last: u64) -> Result<Snapshot> {
+        let view = self.layers.view(key, self.reader)?;
+        let numbers = view.tiles();
+        let within = |number: &&u16| (first / TILE_BYTES..=last / TILE_BYTES).contains(&u64::from(**number));
+        let tiles = numbers.iter().filter(within).map(|number| Ok((*number, view.tile(*number, self.reader)?)));
+        Ok(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? })
+    }
+
+    /// When it goes by itself, in milliseconds since 1970.
+    pub fn until(&self, key: &str) -> Option<u64> {
+        self.layers.lifetimes.of(key)
+    }
+
+    /// How many keys go by themselves.
+    pub fn mortal(&self) -> usize {
+        self.layers.lifetimes.len()
+    }
+
+    /// All keys.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn keys(&self) -> Result<&'a Index> {
+        self.layers.index(self.reader)
+    }
+}
+
+/// A bitmap as it was at one moment. It holds the tiles with users, and nothing for the others.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its byte length.
+    pub len: u64,
+    tiles: Vec<(u16, Arc<Tile>)>,
+}
+
+/// What stands for a tile without users.
+const ZEROS: [u8; 8192] = [0; 8192];
+
+impl Snapshot {
+    /// Gives the bytes from `first` to `last`, both included, to `each`, piece by piece, until it fails.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn bytes<E>(&self, first: u64, last: u64, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut tiles = self.tiles.iter().peekable();
+        let mut at = first;
+        while at <= last {
+            let number = at / TILE_BYTES;
+            while tiles.next_if(|(tile, _)| u64::from(*tile) < number).is_some() {}
+            let bytes = tiles.next_if(|(tile, _)| u64::from(*tile) == number).map(|(_, tile)| tile.bytes());
+            let end = last.min(number * TILE_BYTES + TILE_BYTES - 1);
+            // Below the length of a tile.
+            let place = |byte: u64| usize::try_from(byte % TILE_BYTES).unwrap_or(0);
+            each(&bytes.as_deref().unwrap_or(&ZEROS)[place(at)..=place(end)])?;
+            at = end + 1;
+        }
+        Ok(())
+    }
+}
+
+/// What a key was before it was changed.
+struct Before {
+    overlay: Option<Overlay>,
+    until: Option<u64>,
+}
+
+/// How to make what was changed undone.
+pub(super) struct Undo {
+    keys: HashMap<Box<str>, Before>,
+    dirty_bytes: usize,
+}
+
+impl Layers {
+    /// Makes everything as it was.
+    pub(super) fn undo(&mut self, undo: Undo) {
+        if undo.keys.is_empty() {
+            return;
+        }
+        for (text, before) in undo.keys {
+            self.lifetimes.set(&text, before.until);
+            match before.overlay {
+                Some(overlay) => drop(self.dirty.insert(text, overlay)),
+                None => drop(self.dirty.remove(&text)),
+            }
+        }
+        self.dirty_bytes = undo.dirty_bytes;
+        // Whoever listed keys meanwhile could not: the layers were locked. The version only ever moves on.
+        self.keys_version += 1;
+        self.index.take();
+    }
+}
+
+/// Bitmaps being changed: what was changed already is seen, by this one alone.
+pub struct Space<'a> {
+    layers: &'a mut Layers,
+    reader: Option<&'a Reader<'a>>,
+    changes: Vec<Change>,
+    undo: Undo,
+}
+
+impl<'a> Space<'a> {
+    pub(super) fn new(layers: &'a mut Layers, reader: Option<&'a Reader<'a>>) -> Self {
+        let undo = Undo { keys: HashMap::new(), dirty_bytes: layers.dirty_bytes };
+        Space { layers, reader, changes: Vec::new(), undo }
+    }
+
+    pub(super) fn end(self) -> (Vec<Change>, Undo) {
+        (self.changes, self.undo)
+    }
+
+    /// The bitmaps as they are now.
+    pub fn look(&self) -> Look<'_> {
+        Look { layers: self.layers, reader: self.reader }
+    }
+
+    fn remember(&mut self, key: &str) {
+        if let Entry::Vacant(entry) = self.undo.keys.entry(key.into()) {
+            let overlay = self.layers.dirty.get(key).cloned();
+            entry.insert(Before { overlay, until: self.layers.lifetimes.of(key) });
+        }
+    }
+
+    /// As [`Keyspace::set_bits`].
+    ///
+    /// # Errors
+    /// As all of these: when the store cannot be read.
+    pub fn set_bits(&mut self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
+        let mut before = vec![false; bits.len()];
+        let prepared = self.layers.prepare(&keys, &bits, self.reader, Some(&mut before))?;
+        keys.iter().for_each(|key| self.remember(key));
+        self.layers.apply(prepared);
+        self.changes.push(Change::Bits { keys, bits });
+        Ok(before)
+    }
+
+    /// Makes a bitmap, in place of what there is of that name; it stays for good. Without a byte it is there all the same.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn put(&mut self, key: &str, len: u64, tiles: Vec<(u16, Arc<Tile>)>) -> Result<()> {
+        let len = if len == 0 { EMPTY } else { len };
+        self.remember(key);
+        let packed = tiles.iter().map(|(number, tile)| (*number, Packed(Arc::clone(tile)))).collect();
+        self.changes.push(Change::Put { key: key.to_owned(), len, tiles: packed });
+        self.layers.put(key, len, tiles);
+        Ok(())
+    }
+
+    /// Deletes bitmaps; answers how many there were.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn delete(&mut self, keys: &[String]) -> Result<u64> {
+        let existing = self.layers.existing(keys, self.reader)?;
+        if existing.is_empty() {
+            return Ok(0);
+        }
+        existing.iter().for_each(|key| self.remember(key));
+        self.changes.push(Change::Delete { keys: existing.iter().map(|key| key.to_string()).collect() });
+        let deleted = existing.len() as u64;
+        self.layers.delete(existing);
+        Ok(deleted)
+    }
+
+    /// Makes `target` what the operation on `sources` comes to; answers its byte length. Of nothing comes no bitmap.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn combine(&mut self, operation: Operation, target: &str, sources: &[String]) -> Result<u64> {
+        let (len, tiles) = self.layers.combine(operation, sources, self.reader)?;
+        if len == 0 {
+            self.delete(&[target.to_owned()])?;
+            return Ok(0);
+        }
+        self.remember(target);
+        self.changes.push(Change::Combine { operation, target: target.to_owned(), sources: sources.to_vec() });
+        self.layers.put(target, len, tiles);
+        Ok(len)
+    }
+
+    /// Lets a bitmap go by itself at that time, in milliseconds since 1970, or stay for good; answers whether there is such
+    /// a bitmap. Whatever should be gone already goes before the next question.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn set_until(&mut self, key: &str, until: Option<u64>) -> Result<bool> {
+        if !self.look().exists(key)? {
+            return Ok(false);
+        }
+        if self.layers.lifetimes.of(key) != until {
+            self.remember(key);
+            self.layers.lifetimes.set(key, until);
+            self.changes.push(Change::Lifetime { key: key.to_owned(), until });
+        }
+        Ok(true)
+    }
+
+    /// Gives a bitmap another name, in place of what there is of that name, with its lifetime; `false` when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<bool> {
+        let Some(Snapshot { len, tiles }) = self.look().snapshot(from)? else { return Ok(false) };
+        if from != to {
+            let until = self.layers.lifetimes.of(from);
+            self.put(to, len, tiles)?;
+            self.set_until(to, until)?;
+            self.delete(&[from.to_owned()])?;
+        }
+        Ok(true)
+    }
+}
