@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::CalendarError;
+use crate::reports::keeping::Keeping;
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
@@ -329,6 +330,26 @@ impl Tracker {
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
         self.forget_keys(&keys)
+    }
+
+    /// The bitmaps that have been kept long enough by then, in the order of their names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn over(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<Vec<Key>> {
+        let mut keys = self.store.keys("")?;
+        keys.retain(|key| keeping.is_over(key, now));
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Deletes those bitmaps; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
+        let keys = self.over(keeping, now)?;
+        if keys.is_empty() { Ok(0) } else { self.forget_keys(&keys) }
     }
 
     fn forget_keys(&self, keys: &[Key]) -> Result<u64> {

@@ -7,4 +7,4 @@ mod tile;
 
 pub use combine::{Combined, Operation, combine};
 pub use evaluate::{Source, collect, count};
-pub use tile::{TILE_BYTES, Tile, split, user};
+pub use tile::{TILE_BYTES, Tile, split, stored_bytes, user};

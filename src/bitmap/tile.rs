@@ -10,6 +10,11 @@ pub const TILE_BYTES: u64 = 8192;
 /// takes a tenth of the time of walking two lists of some 3 700, so the border lies where a list is 1 KiB.
 const SPARSE_MAX: usize = 512;
 
+/// How many bytes [`Tile::to_bytes`] makes of a tile with so many users.
+pub const fn stored_bytes(users: u64) -> u64 {
+    if users <= SPARSE_MAX as u64 { 2 * users } else { TILE_BYTES }
+}
+
 /// The tile of a user, and the place in it.
 #[allow(clippy::cast_possible_truncation)] // The halves of 32 bits.
 pub const fn split(user: UserId) -> (u16, u16) {

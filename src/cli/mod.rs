@@ -8,6 +8,7 @@ mod count;
 mod delete;
 mod demo;
 mod events;
+mod expire;
 mod import;
 mod mark;
 mod names;
@@ -108,6 +109,7 @@ enum CommandArgs {
     Events(events::Args),
     Copy(copy::Args),
     Delete(delete::Args),
+    Expire(expire::Args),
 }
 
 /// What was asked for, checked.
@@ -128,6 +130,7 @@ enum Command {
     Events(events::Config),
     Copy(copy::Config),
     Delete(delete::Config),
+    Expire(expire::Config),
 }
 
 impl TryFrom<Args> for Config {
@@ -165,6 +168,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Events(args) => Command::Events(args.into()),
                 CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options)?),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
+                CommandArgs::Expire(args) => Command::Expire(args.try_into()?),
             },
             store: stores.default,
         })
@@ -184,6 +188,7 @@ impl Command {
             Command::Events(config) => config.run(store),
             Command::Copy(config) => config.run(),
             Command::Delete(config) => config.run(store),
+            Command::Expire(config) => config.run(store, clock),
         }
     }
 
@@ -199,7 +204,8 @@ impl Command {
             | Command::People(_)
             | Command::Events(_)
             | Command::Copy(_)
-            | Command::Delete(_) => "warn",
+            | Command::Delete(_)
+            | Command::Expire(_) => "warn",
         }
     }
 }

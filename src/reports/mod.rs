@@ -30,6 +30,7 @@ pub(crate) use choice;
 
 pub mod activity;
 pub mod figures;
+pub mod keeping;
 pub mod people;
 pub mod retention;
 pub mod stats;

@@ -9,6 +9,7 @@
 //! and EXEC, are one frame of the log and one visit to each bitmap. Replies hold pieces of bitmaps and not their bytes:
 //! GET of a key whose only bit is the last of 2³² writes 512 MB and holds one tile.
 
+mod bits;
 mod command;
 pub mod glob;
 mod reply;

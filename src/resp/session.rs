@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use subtle::ConstantTimeEq;
 
-use super::Shared;
 use super::command::{self, Data, Fail, Kind, Outcome, Spec};
 use super::reply::{Protocol, Reply};
 use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
+use super::{Shared, bits};
 use crate::store::StoreError;
 
 /// How much is read at once, at the least.
@@ -51,7 +51,7 @@ struct Marks<'b> {
 impl<'b> Marks<'b> {
     /// Takes a SETBIT that is in order.
     fn take(&mut self, arguments: &[&'b [u8]]) -> Result<(), Reply> {
-        let (key, user, value) = command::mark(arguments)?;
+        let (key, user, value) = bits::mark(arguments)?;
         let place = *self.places.entry(key).or_insert_with(|| {
             self.keys.push(key.to_owned());
             // As many keys as marks at most, which fit into a buffer.

@@ -64,6 +64,14 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// For each key about how many bytes its bitmap takes where it is kept; `None` where nobody can tell.
+    ///
+    /// # Errors
+    /// When the bitmaps could not be looked at.
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        Ok(vec![None; keys.len()])
+    }
+
     /// Deletes bitmaps; returns how many there were.
     ///
     /// # Errors

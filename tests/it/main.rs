@@ -22,6 +22,7 @@ mod copy;
 mod dashboard;
 mod embedded;
 mod events;
+mod expire;
 mod golden;
 mod hostile;
 mod http;

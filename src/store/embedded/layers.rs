@@ -482,6 +482,18 @@ impl View<'_> {
         Some(users)
     }
 
+    /// About how many bytes it takes on the disk, as far as that is known.
+    pub fn stored(&self) -> Option<u64> {
+        let users = |number: u16| match (self.changed(number), self.base.as_deref()) {
+            (Some(tile), _) => Some(tile.len()),
+            (None, Some(record)) => record.users_in(number),
+            (None, None) => Some(0),
+        };
+        // Each tile has a place in the record and one in the table, a checksum among it.
+        let tile = |number: u16| Some(bitmap::stored_bytes(users(number)?) + 24);
+        self.tiles().iter().map(|number| tile(*number)).sum()
+    }
+
     /// The numbers of the tiles that hold users, ascending.
     pub fn tiles(&self) -> Tiles {
         let base = self.base.as_ref();

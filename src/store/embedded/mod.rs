@@ -553,6 +553,12 @@ impl Store for EmbeddedStore {
         Some(self.engine.shown().keys_version)
     }
 
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let layers = self.engine.shown();
+        let reader = self.engine.reader()?;
+        keys.iter().map(|key| Ok(layers.view(&key.text(&self.prefix), reader.as_ref())?.stored())).collect()
+    }
+
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         self.engine.change(|space| space.delete(&keys))

@@ -284,6 +284,12 @@ impl Store for RedisStore {
         })
     }
 
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        let texts: Vec<&String> = texts.iter().collect();
+        self.with(|conn, capabilities| lengths_of(conn, capabilities, &texts))
+    }
+
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let texts: BTreeSet<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         if texts.is_empty() {
