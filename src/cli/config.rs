@@ -492,12 +492,11 @@ mobile = "ios | android"
         let readme = include_str!("../../README.md");
         let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
-        let file = File::read("cohortist.toml", example, clock, |name| {
-            (name == "REDIS_URL").then(|| "redis://localhost".to_owned())
-        });
+        // It can be pasted as it is, whatever the environment holds.
+        let file = File::read("cohortist.toml", example, clock, |_| None);
         assert_eq!(
             file.unwrap().summary(),
-            "2 stores, 2 saved segments, 1 label, 1 group, the question signup → active"
+            "1 store, 2 saved segments, 1 label, 1 group, the question signup → active"
         );
     }
 

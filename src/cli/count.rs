@@ -11,8 +11,9 @@ EXAMPLES
   cohortist count active@2026-11-23                          that day
   cohortist count active@2026-W48 active@2026-11             that week; that month
   cohortist count active@2026 active@2026-11-23T14           that year; that hour
-  cohortist count premium@ever                               the undated bitmap
-  cohortist count '(active & ios)@2026-11 & !premium@ever'   & and, | or, ^ either, & ! and not
+  cohortist count plan:pro@ever                              the undated bitmap
+  cohortist count '(active & search:used)@2026-11 & !plan:pro@ever'
+                                                             & and, | or, ^ either, & ! and not
   cohortist count '\"a|b\"@2026-11'                            quotes for names that hold such signs
 
 One set prints a number; several print a line each: the number, a tab, the set.";

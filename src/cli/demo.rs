@@ -118,13 +118,20 @@ impl Config {
                 );
             }
         }
+        let hint = format!("cohortist --store {shown} retention signup active --by week");
         match self.listen {
             Some(listen) => {
+                // A store of its own belongs to one process at a time, and one in memory to this one alone.
+                match tracker.describe()?.kind.as_str() {
+                    _ if shown == "memory:" => {}
+                    "Embedded" => say!("try, after Ctrl-C: {hint}"),
+                    _ => say!("try: {hint}"),
+                }
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
                 serve::serve(listen, stores, &self.file, None, clock)
             }
             None => {
-                say!("try: cohortist --store {shown} retention signup active --by week");
+                say!("try: {hint}");
                 Ok(())
             }
         }

@@ -69,12 +69,23 @@ pub fn column_step(grain: Grain, cols: usize) -> usize {
 /// round, and no more than there is room for. `narrow` is for an axis of half a page.
 pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
     let labelled = (0..periods.len()).filter(|i| is_labelled(periods, *i, narrow));
-    labelled.map(|i| (i, period_label(periods[i], periods.len()))).collect()
+    // The first one says the year that those behind it leave out.
+    let words = |(place, i): (usize, usize)| match periods[i].grain() {
+        Grain::Month if place > 0 && periods[i].start().month() > 1 => periods[i].start().format("%b").to_string(),
+        _ => periods[i].short_label(),
+    };
+    labelled.enumerate().map(|(place, i)| (i, words((place, i)))).collect()
 }
 
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
     let (n, start) = (periods.len(), periods[i].start());
-    if n < if narrow { 5 } else { 7 } {
+    let few = match periods[i].grain() {
+        // Shorter than a date, but for the first one.
+        Grain::Month => 7,
+        _ if narrow => 5,
+        _ => 7,
+    };
+    if n < few {
         return true;
     }
     let back = n - 1 - i;
@@ -82,19 +93,12 @@ fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
         Grain::Day if n > 14 => {
             start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7))
         }
-        Grain::Month if n <= 24 => start.month0().is_multiple_of(if narrow { 3 } else { 2 }),
+        Grain::Month if n <= 24 => start.month0().is_multiple_of(if narrow && n > 14 { 6 } else { 2 }),
         Grain::Month => {
             let years = [1, 2, 5, 10].into_iter().find(|years| n / (12 * years) < 12).unwrap_or(20);
             start.month0() == 0 && usize::try_from(start.year()).is_ok_and(|year| year.is_multiple_of(years))
         }
         _ => back.is_multiple_of(n.div_ceil(if narrow { 3 } else { 7 })),
-    }
-}
-
-fn period_label(period: Period, n: usize) -> String {
-    match period.grain() {
-        Grain::Month if n >= 5 && period.start().month() > 1 => period.start().format("%b").to_string(),
-        _ => period.short_label(),
     }
 }
 
@@ -116,6 +120,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn months_say_their_year_once() {
+        let labels = |from: &str, n: u32, narrow: bool| {
+            let periods: Vec<Period> = from.parse::<Period>().unwrap().range(n).collect();
+            period_labels(&periods, narrow).into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(labels("2026-07", 5, true), "Jul 2026, Aug, Sep, Oct, Nov");
+        assert_eq!(labels("2025-12", 12, true), "Jan 2026, Mar, May, Jul, Sep, Nov");
+        assert_eq!(labels("2025-10", 3, false), "Oct 2025, Nov, Dec");
+        assert_eq!(labels("2025-11", 24, true), "Jan 2026, Jul, Jan 2027, Jul");
     }
 
     #[test]

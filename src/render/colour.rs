@@ -17,6 +17,8 @@ pub struct Rgb(pub u8, pub u8, pub u8);
 impl Rgb {
     const WHITE: Rgb = Rgb(255, 255, 255);
     const BLACK: Rgb = Rgb(0, 0, 0);
+    /// The dark one of the two inks that numbers are written in on shades; the other is white.
+    const NIGHT: Rgb = Rgb(0x0a, 0x12, 0x1a);
 
     /// The colour `part` of `whole` of the way to `other`.
     fn towards(self, other: Rgb, part: u8, whole: u8) -> Rgb {
@@ -117,8 +119,9 @@ impl Theme {
         }
     }
 
-    /// Percent and colour, from 0 to 100: away from the card, so that a low rate never shines.
-    const fn stops(self) -> [(u8, Rgb); 7] {
+    /// Percent and colour, from 0 to 100: away from the card, so that a low rate never shines. Where the ink changes
+    /// they take one longer step, over the grounds on which neither ink can be read.
+    const fn stops(self) -> [(u8, Rgb); 8] {
         match self {
             Theme::Light => [
                 (0, Rgb(0xf7, 0xfa, 0xfc)),
@@ -126,6 +129,7 @@ impl Theme {
                 (25, Rgb(0xb4, 0xd4, 0xec)),
                 (45, Rgb(0x74, 0xad, 0xd8)),
                 (65, Rgb(0x3a, 0x82, 0xbc)),
+                (66, Rgb(0x35, 0x7a, 0xb4)),
                 (85, Rgb(0x18, 0x5a, 0x96)),
                 (100, Rgb(0x0a, 0x3d, 0x70)),
             ],
@@ -134,7 +138,8 @@ impl Theme {
                 (10, Rgb(0x17, 0x2f, 0x44)),
                 (25, Rgb(0x1a, 0x45, 0x6b)),
                 (45, Rgb(0x22, 0x66, 0x9e)),
-                (65, Rgb(0x42, 0x8e, 0xca)),
+                (55, Rgb(0x32, 0x7a, 0xb4)),
+                (56, Rgb(0x38, 0x82, 0xbd)),
                 (85, Rgb(0x84, 0xbe, 0xec)),
                 (100, Rgb(0xc2, 0xe2, 0xfa)),
             ],
@@ -156,12 +161,8 @@ impl Theme {
     /// The colours of one step, 0–100 (greater ones count as 100).
     pub fn shade(self, step: u8) -> Shade {
         let ground = self.ground(step.min(LAST_STEP));
-        // The theme's own ink where it can be read, pure white or black in the narrow band where only those can.
-        let inks = match self {
-            Theme::Light => [self.ink(), Rgb::WHITE, Rgb::WHITE, Rgb::BLACK],
-            Theme::Dark => [self.ink(), Rgb(0x0a, 0x12, 0x1a), Rgb::WHITE, Rgb::BLACK],
-        };
-        let text = inks.into_iter().find(|ink| ink.contrast(ground) >= MIN_CONTRAST).unwrap_or(Rgb::BLACK);
+        let inks = [Rgb::NIGHT, Rgb::WHITE];
+        let text = inks.into_iter().find(|ink| ink.contrast(ground) >= MIN_CONTRAST).unwrap_or(Rgb::WHITE);
         // Stripes lead away from the text, so hatching gains contrast; only on a ground already next to white or
         // black, where such stripes could not be seen, do they lead a little towards it.
         let (away, back) = if text.luminance() < ground.luminance() {
@@ -218,6 +219,19 @@ mod tests {
             assert!(theme.ink().contrast(theme.card()) >= MIN_CONTRAST);
             assert!(theme.mute().contrast(theme.card()) >= MIN_CONTRAST);
             assert!(theme.accent().contrast(theme.card()) >= MIN_CONTRAST);
+        }
+    }
+
+    #[test]
+    fn the_ink_changes_once_along_the_ramp() {
+        for theme in [Theme::Light, Theme::Dark] {
+            let texts: Vec<Rgb> = (0..=LAST_STEP).map(|step| theme.shade(step).text).collect();
+            assert_eq!(texts.windows(2).filter(|pair| pair[0] != pair[1]).count(), 1, "{theme:?}: {texts:?}");
+            // No more of an edge than a few steps make.
+            for step in 1..=LAST_STEP {
+                let edge = theme.shade(step).ground.contrast(theme.shade(step - 1).ground);
+                assert!(edge < 1.15, "{theme:?} {step}: {edge}");
+            }
         }
     }
 

@@ -18,6 +18,15 @@ pub fn percent_of_scale(rate: f64) -> String {
     text.strip_suffix(".0%").map(|whole| format!("{whole}%")).unwrap_or(text)
 }
 
+/// A share (0–1) in whole percents, where there is room for no more: `27%`; `<1%` is more than nothing, `>99%` not all.
+pub fn whole_percent(rate: f64) -> String {
+    match format!("{:.0}%", rate * 100.0) {
+        none if none == "0%" && rate > 0.0 => "<1%".to_owned(),
+        all if all == "100%" && rate < 1.0 => ">99%".to_owned(),
+        text => text,
+    }
+}
+
 /// Both ends of an interval (0–1) in percent, without the sign: `25.1–29.8`.
 pub fn interval((low, high): (f64, f64)) -> String {
     format!("{:.1}–{:.1}", low * 100.0, high * 100.0)
@@ -59,6 +68,20 @@ pub fn when(period: Period) -> String {
         Grain::Day => format!("on {}", period.label()),
         Grain::Week => format!("in the week {}", period.label()),
         Grain::Month | Grain::Year => format!("in {}", period.label()),
+    }
+}
+
+/// A period's label, its year set apart where narrow places can leave it out: before it, it, and behind it.
+pub fn without_year(period: Period) -> [String; 3] {
+    let label = period.label();
+    let (rest, behind) = match (period.grain(), label.rfind(" (")) {
+        (Grain::Day, _) => (&*label, ""),
+        (Grain::Week, Some(week)) => label.split_at(week),
+        _ => return [label, String::new(), String::new()],
+    };
+    match rest.rfind(' ') {
+        Some(year) => [&rest[..year], &rest[year..], behind].map(str::to_owned),
+        None => [label, String::new(), String::new()],
     }
 }
 
@@ -146,9 +169,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_year_is_set_apart() {
+        let parts = |period: &str| without_year(period.parse().unwrap()).join("|");
+        assert_eq!(parts("2026-11-23"), "Mon 23 Nov| 2026|");
+        assert_eq!(parts("2026-W48"), "23 – 29 Nov| 2026| (W48)");
+        assert_eq!(parts("2026-W01"), "29 Dec 2025 – 4 Jan| 2026| (W1)");
+        assert_eq!((parts("2026-11"), parts("2026")), ("Nov 2026||".into(), "2026||".into()));
+    }
+
+    #[test]
     fn numbers_for_people() {
         assert_eq!([0.0, 0.273_9, 1.0].map(percent), ["0.0%", "27.4%", "100.0%"]);
         assert_eq!([0.0, 0.032, -0.12, -1.0, 9.5].map(change), ["±0%", "+3.2%", "−12%", "−100%", "+950%"]);
+        let whole = [0.0, 0.004, 0.273_9, 0.994, 0.996, 1.0].map(whole_percent);
+        assert_eq!(whole, ["0%", "<1%", "27%", "99%", ">99%", "100%"]);
         assert_eq!((people(1), entries(1_234)), ("1 person".into(), "1,234 cohort entries".into()));
         assert_eq!((shortened("señal", 5), shortened("señales", 5)), ("señal".into(), "seña…".into()));
     }

@@ -126,6 +126,69 @@ async fn the_page_fits_narrow_windows_and_dark_rooms() {
     browser.end().await;
 }
 
+/// Of the marks of a selector, those whose text is wider than they are.
+const CUT: &str = "const cut = (css) => [...document.querySelectorAll(css)]
+    .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth).map((e) => e.value ?? e.textContent).join('; ');";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_and_numbers_have_room() {
+    let address = tokio::task::spawn_blocking(|| serve(product(40, 120))).await.unwrap();
+    let browser = Browser::start().await;
+    let go = async |width: u32, path: &str| {
+        browser.size(width, 900).await;
+        browser.driver.goto(format!("http://{address}{path}")).await.unwrap();
+    };
+    let question = "/retention?cohort=signup&returning=active";
+
+    // The label of a week ends before the number beside it, and leaves its year out.
+    go(400, "/events/active?by=week").await;
+    assert_eq!(browser.js(&format!("{CUT} return cut('.periods th, .periods td')")).await, "");
+    let week = browser.text(".periods tbody tr:nth-child(2) th").await;
+    assert_eq!(week, "16 – 22 Nov (W47)");
+    assert_eq!(
+        browser.js("return document.querySelector('.periods tr:nth-child(2) th').textContent").await,
+        "16 – 22 Nov 2026 (W47)"
+    );
+
+    // 24 columns need no scrolling on a usual screen; the decimals are in the hints.
+    go(1320, &format!("{question}&by=day&rows=24&cols=24")).await;
+    assert_eq!(browser.js(GRID_SCROLLS).await, false);
+    let cell = browser.driver.find(By::Css(".dense tbody tr:nth-child(6) td:nth-child(4) a")).await.unwrap();
+    let (shown, said) = (cell.text().await.unwrap(), cell.attr("aria-label").await.unwrap().unwrap());
+    assert!(!shown.contains('.') && said.split('%').next().unwrap().contains('.'), "{shown}: {said}");
+    assert!(browser.text(".legend").await.contains("whole percents"));
+
+    // A date that is none is seen whole, and what is wrong with it stands below the question.
+    for width in [400, 1320] {
+        go(width, &format!("{question}&from=2026-99-99")).await;
+        assert_eq!(browser.js(&format!("{CUT} return cut('.num input')")).await, "");
+        let before = "return document.querySelector('[role=alert]').previousElementSibling.className";
+        assert_eq!(browser.js(before).await, "sentence");
+    }
+
+    // One trend is seen, as wide as its card, with its axis.
+    for width in [400, 1320] {
+        go(width, &format!("{question}&trend=1")).await;
+        let seen = "const seen = [...document.querySelectorAll('.trend')].filter((svg) => svg.getClientRects().length);
+            const [card, box] = [seen[0].parentElement, seen[0]].map((e) => e.getBoundingClientRect());
+            return [seen.length, box.left >= card.left && box.right <= card.right, seen[0].matches('.snug')].join()";
+        assert_eq!(browser.js(seen).await, format!("1,true,{}", width == 400));
+        let close = "const [a, b] = ['.remove', ''].map((css) => document.querySelector(`#trend figcaption ${css}`).getBoundingClientRect());
+            return b.right - a.right <= 1 && a.top - b.top < 4";
+        assert_eq!(browser.js(close).await, true, "× is in the corner");
+    }
+
+    // The lesser chart is the smaller one, and both dates are in a line.
+    go(820, question).await;
+    let areas =
+        "const [a, b] = ['curve', 'sizes'].map((c) => document.querySelector(`.chart.${c}`).getBoundingClientRect());
+        return b.width * b.height <= a.width * a.height";
+    assert_eq!(browser.js(areas).await, true);
+    let tops = "const [a, b] = ['from', 'to'].map((id) => document.getElementById(id).getBoundingClientRect().top); return a === b";
+    assert_eq!(browser.js(tops).await, true);
+    browser.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keyboard_is_enough() {
     let address = tokio::task::spawn_blocking(|| serve(product(20, 40))).await.unwrap();

@@ -222,8 +222,8 @@ async fn a_row_lights_its_cohort_in_the_charts() {
     // High enough for charts and rows.
     browser.size(1320, 1700).await;
     driver.action_chain().move_to_element_center(&row).perform().await.unwrap();
-    // Six complete days and the running seventh, which the dashed part ends at.
-    let monday = "2026-11-16,2026-11-16|2026-11-16|9";
+    // Its seven complete days; the eighth is running and has no part in the line.
+    let monday = "2026-11-16|2026-11-16|7";
     assert_eq!(browser.string(LIT).await, monday);
     let style = "const s = getComputedStyle(document.querySelector('.lit polyline'));
         return [s.strokeWidth, s.strokeOpacity, document.querySelector('.curve').lastElementChild.classList[0]].join()";
@@ -237,7 +237,7 @@ async fn a_row_lights_its_cohort_in_the_charts() {
 
     // The keyboard does the same, and what has the focus stays lit when the pointer leaves.
     browser.focus(".cohorts tr[data-at=\"2026-11-20\"] a").await;
-    assert!(browser.string(LIT).await.starts_with("2026-11-20,2026-11-20|2026-11-20|"));
+    assert!(browser.string(LIT).await.starts_with("2026-11-20|2026-11-20|"));
     browser.press(Key::Down).await;
     assert!(browser.string(LIT).await.contains("|2026-11-19|"));
     driver.action_chain().move_to_element_center(&row).perform().await.unwrap();

@@ -8,8 +8,9 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
+use crate::render::chart::room::{Frame, Spot, Taken};
 use crate::render::chart::{
-    CURVE, addressed, colour, coord, escaped, label, nothing_yet, opening, rules, stretches, stroke, write_at,
+    CURVE, addressed, colour, coord, escaped, label, named, nothing_yet, opening, rules, stretches, stroke, write_at,
 };
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
@@ -70,8 +71,8 @@ pub fn curve_caption(table: &Table) -> String {
     } else {
         "thin lines are single cohorts".to_owned()
     };
-    let dashed = if table.has_running() { ", dashed while in progress" } else { "" };
-    format!("{average}{band}; {single}{dashed}")
+    let whole = if table.has_running() { format!(", complete {}s only", table.query.grain) } else { String::new() };
+    format!("{average}{band}; {single}{whole}")
 }
 
 fn described(table: &Table) -> String {
@@ -102,7 +103,8 @@ fn curve_layers(table: &Table) -> String {
     let drawn = single_cohorts(table);
     let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
     let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
-    let rates = singles().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.rate());
+    let rates =
+        singles().flat_map(|row| row.cells.iter().flatten()).filter(|c| c.state == State::Complete).map(Cell::rate);
     let bands = table.averages.iter().flatten().map(|a| a.interval.map_or(a.rate, |i| i.1));
     let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
     // Where nobody came back the whole scale says more than the room for error alone.
@@ -119,35 +121,23 @@ fn curve_layers(table: &Table) -> String {
         for k in (0..cols).step_by(column_step(table.query.grain, cols)) {
             write_at(plane, (coord(k), 0.0), (0, 14), k.to_string(), &style)?;
         }
-        let words = format!("{}s after {}", table.query.grain, words::shortened(&table.query.cohort.to_string(), 48));
+        let after = format!("{}s after", table.query.grain);
+        let words = named(&after, &table.query.cohort.to_string(), "the first");
         write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
     }));
-    // Solid while complete, dashed from the last complete cell on.
-    let (mut solid, mut dashed): (Vec<Single>, Vec<Single>) = (Vec::new(), Vec::new());
-    for row in singles() {
-        let upto = |last: State| {
-            row.cells.iter().map(move |c| c.filter(|c| last == State::InProgress || c.state == State::Complete))
-        };
-        let points = |stretch: Vec<(f64, Cell)>| -> Vec<(f64, f64)> {
-            stretch.into_iter().map(|(k, cell)| (k, cell.rate() * 100.0)).collect()
-        };
-        let complete = upto(State::Complete).flatten().count();
-        solid.extend(stretches(upto(State::Complete)).into_iter().map(|stretch| (row.period, points(stretch))));
-        let whole = stretches(upto(State::InProgress)).into_iter().map(points).next().unwrap_or_default();
-        dashed.push((row.period, whole[complete.saturating_sub(1).min(whole.len())..].to_vec()));
-    }
-    for (mut lines, class, attributes, opacity) in [
-        (solid, "single", " stroke-linejoin=\"round\"", 0.2),
-        (dashed, "single running", " stroke-dasharray=\"5 5\"", 0.22),
-    ] {
-        lines.retain(|(_, points)| points.len() > 1);
-        let group = CURVE.layer(class, attributes, reach, |plane| {
-            lines
-                .iter()
-                .try_for_each(|(_, line)| plane.draw(&PathElement::new(line.clone(), stroke(accent, opacity, 2))))
-        });
-        out.push_str(&addressed(&group, "polyline", lines.into_iter().map(|(period, _)| period)));
-    }
+    // What is still running is low only because it is, so no line leads there.
+    let mut lines: Vec<Single> = singles()
+        .flat_map(|row| {
+            let cells = row.cells.iter().map(|c| c.filter(|c| c.state == State::Complete));
+            let line = |line: Vec<(f64, Cell)>| line.into_iter().map(|(k, cell)| (k, cell.rate() * 100.0)).collect();
+            stretches(cells).into_iter().map(move |stretch| (row.period, line(stretch)))
+        })
+        .collect();
+    lines.retain(|(_, points)| points.len() > 1);
+    let group = CURVE.layer("single", " stroke-linejoin=\"round\"", reach, |plane| {
+        lines.iter().try_for_each(|(_, line)| plane.draw(&PathElement::new(line.clone(), stroke(accent, 0.2, 2))))
+    });
+    out.push_str(&addressed(&group, "polyline", lines.into_iter().map(|(period, _)| period)));
 
     out.push_str(&CURVE.layer("band", "", reach, |plane| {
         stretches(table.averages.iter().map(|a| (*a)?.interval)).into_iter().filter(|s| s.len() > 1).try_for_each(
@@ -170,26 +160,50 @@ fn curve_layers(table: &Table) -> String {
             .try_for_each(|point| plane.draw(&Circle::new(*point, 6, stroke(accent, 1.0, 4))))
     });
     out.push_str(&dots.replace("fill=\"none\"", "fill=\"#ffffff\""));
-    out.push_str(&labels(table, reach));
+    out.push_str(&labels(table, reach, &average));
     out
 }
 
+/// How large the letters of a figure are where they are largest beside the line: a page gives them its own size.
+const FIGURE: f64 = 25.0;
+
 /// The figures above the table, written at their points; and what to read where there is no line.
-fn labels(table: &Table, reach: (f64, f64)) -> String {
+fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> String {
     let theme = Theme::Light;
     let halo =
         " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
     let figures = Figures::of(table);
-    let mut out = CURVE.layer("labels", halo, reach, |plane| {
-        let last = table.averages.len().saturating_sub(1);
-        [figures.next, figures.later].into_iter().flatten().try_for_each(|(k, average)| {
-            // Up and to the right of a point there is room, as curves fall; not at the right edge.
-            let (h, aside) = if k == last && k > 0 { (HPos::Right, 0) } else { (HPos::Left, 6) };
-            let style = label(22, theme.accent(), h, VPos::Bottom);
-            let at = (coord(k), average.interval.map_or(average.rate, |i| i.1) * 100.0);
-            write_at(plane, at, (aside, -12), words::percent(average.rate), &style)
+    let mut taken = Taken::default();
+    for line in average {
+        taken.line(&line.iter().map(|point| CURVE.spot(reach, *point)).collect::<Vec<_>>(), 6.0);
+    }
+    let mut placed: Vec<(Spot, HPos, String)> = Vec::new();
+    let mut leaders: Vec<[Spot; 2]> = Vec::new();
+    for (k, average) in [figures.next, figures.later].into_iter().flatten() {
+        let text = words::percent(average.rate);
+        let dot = CURVE.spot(reach, (coord(k), average.rate * 100.0));
+        let end = CURVE.spot(reach, (coord(k), average.interval.map_or(average.rate, |i| i.1) * 100.0));
+        let (frame, leads) = room_for(&taken, dot, end.1, reach.0, &text);
+        // A page with larger letters lets them grow away from the line.
+        let (h, x) = if frame.left > dot.0 { (HPos::Left, frame.left) } else { (HPos::Center, frame.middle()) };
+        if leads {
+            leaders.push([dot, (frame.left, frame.bottom)]);
+        }
+        taken.frame(frame);
+        placed.push(((x, frame.bottom), h, text));
+    }
+    let mut out = CURVE.layer("leader", "", reach, |plane| {
+        leaders.iter().try_for_each(|line| {
+            let line = line.map(|spot| CURVE.point(reach, spot)).to_vec();
+            plane.draw(&PathElement::new(line, stroke(theme.mute(), 1.0, 2)))
         })
     });
+    out.push_str(&CURVE.layer("labels", halo, reach, |plane| {
+        placed.iter().try_for_each(|(spot, h, text)| {
+            let style = label(22, theme.accent(), *h, VPos::Bottom);
+            write_at(plane, CURVE.point(reach, *spot), (0, 0), text.clone(), &style)
+        })
+    }));
     if table.averages.iter().all(Option::is_none) {
         out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
             let style = label(24, theme.mute(), HPos::Center, VPos::Center);
@@ -197,4 +211,20 @@ fn labels(table: &Table, reach: (f64, f64)) -> String {
         }));
     }
     out
+}
+
+/// Where a figure stands, and whether a line has to lead there: above its point; to the right of it, where the average
+/// falls steeply and the next point is far; or further up. `high` is where the interval of the point ends.
+fn room_for(taken: &Taken, dot: Spot, high: f64, steps: f64, text: &str) -> (Frame, bool) {
+    let (left, right) = (f64::from(CURVE.left) + 4.0, f64::from(CURVE.right));
+    let step = (right - f64::from(CURVE.left)) / steps;
+    let above = Frame::above((dot.0, high - 12.0), text, FIGURE);
+    let aside = above.moved(above.width() / 2.0 + 6.0, 0.0);
+    let lifted = |frame: Frame| [0.0, -7.0, -14.0].map(|up| (frame.moved(0.0, up), false));
+    let beside = lifted(aside).into_iter().filter(|(frame, _)| frame.right < dot.0 + step + 6.0);
+    let far = (1..12).map(|n| (aside.moved(6.0, -16.0 * f64::from(n)), true));
+    let all = lifted(above).into_iter().chain(beside).chain(far);
+    all.map(|(frame, leads)| (frame.between(left, right), leads))
+        .find(|(frame, _)| frame.top > 0.0 && taken.is_free(frame))
+        .unwrap_or((above.between(left, right), false))
 }

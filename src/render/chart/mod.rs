@@ -5,6 +5,7 @@
 //! stands alone. One unit is half a CSS pixel at the usual size, as plotters places marks on whole units only.
 
 mod curve;
+mod room;
 mod sizes;
 mod trend;
 mod twin;
@@ -22,13 +23,14 @@ use plotters::style::{Color, TextStyle};
 
 use crate::calendar::Period;
 use crate::render::axis::Axis;
+use crate::render::chart::room::Spot;
 use crate::render::colour::{Rgb, Theme};
 use crate::reports::retention::Table;
 
 pub use curve::{MAX_SINGLE, curve, curve_caption, svg};
 pub use sizes::sizes;
 pub(super) use sizes::{Bar, bar_layers};
-pub use trend::{trend, trend_caption};
+pub use trend::{trend, trend_caption, trend_small};
 pub use twin::{Twin, curve_twin, sizes_twin, trend_twin};
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
@@ -54,6 +56,18 @@ pub(super) const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, r
 pub(super) const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
 
 impl Canvas {
+    /// Where a point of the plane lies on the canvas.
+    fn spot(&self, (right, top): (f64, f64), (x, y): (f64, f64)) -> Spot {
+        let (width, height) = (f64::from(self.right - self.left), f64::from(self.bottom - self.top));
+        (f64::from(self.left) + x / right * width, f64::from(self.bottom) - y / top * height)
+    }
+
+    /// The point of the plane that lies there.
+    fn point(&self, (right, top): (f64, f64), (x, y): Spot) -> (f64, f64) {
+        let (width, height) = (f64::from(self.right - self.left), f64::from(self.bottom - self.top));
+        ((x - f64::from(self.left)) / width * right, (f64::from(self.bottom) - y) / height * top)
+    }
+
     /// Draws marks in a group of one class. `attributes` are inherited by the marks.
     fn layer(
         &self,
@@ -123,6 +137,15 @@ fn addressed(group: &str, mark: &str, cohorts: impl IntoIterator<Item = Period>)
         out.push_str(piece);
     }
     out
+}
+
+/// The most letters of a segment that an axis is named after.
+const MAX_NAMED: usize = 24;
+
+/// What an axis counts from: `after signup`, or `after the first` where the segment would be longer than its axis.
+fn named(before: &str, segment: &str, otherwise: &str) -> String {
+    let what = if segment.chars().count() > MAX_NAMED { otherwise } else { segment };
+    format!("{before} {what}")
 }
 
 /// What stands where a chart has no line to show.
@@ -245,6 +268,7 @@ mod tests {
     fn all(table: &Table) -> [String; 4] {
         let charts = [svg(table), curve(table), sizes(table), trend(table, 1)];
         charts.iter().for_each(|chart| wellformed(chart));
+        wellformed(&trend_small(table, 1));
         charts
     }
 
@@ -274,7 +298,7 @@ mod tests {
         let [alone, curve, sizes, trend] = all(&sample::table());
         assert!(alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"), "{alone}");
         assert!(alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##));
-        for class in ["rules", "ticks", "single", "single running", "band", "average", "dots", "labels"] {
+        for class in ["rules", "ticks", "single", "band", "average", "dots", "labels"] {
             assert!(curve.contains(&format!("<g class=\"{class}\"")), "{class} in {curve}");
         }
         for class in ["rules", "ticks", "bars", "bars running"] {
@@ -295,8 +319,9 @@ mod tests {
             }
         }
         let nothing = Query { rows: Some(4), ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week) };
-        let [alone, ..] = all(&sample::with(nothing));
-        assert!(alone.contains("nobody in any cohort"));
+        let [alone, _, sizes, _] = all(&sample::with(nothing));
+        assert!(alone.contains("nobody in any cohort"), "{alone}");
+        assert!(sizes.contains("nobody in any cohort") && sizes.matches("<text").count() == 1, "{sizes}");
     }
 
     #[test]
@@ -316,11 +341,9 @@ mod tests {
         };
         let cohorts: Vec<String> = table.rows.iter().map(|row| row.period.to_string()).collect();
         let mut lines = ats(&curve(&table), "polyline");
-        // All but the running cohort have a line; those of the last twelve periods have a dashed part too.
-        assert_eq!(lines.len(), 29 + 12);
+        // What is still running has no part in any line.
         lines.sort_unstable();
-        lines.dedup();
-        assert_eq!(lines, cohorts[..30]);
+        assert_eq!(lines, cohorts[..29]);
         assert_eq!(ats(&sizes(&table), "rect"), cohorts);
         assert_eq!(ats(&trend(&table, 12), "circle"), cohorts[..19]);
         // Each line still starts where its cohort does, at all of it or less.
@@ -336,36 +359,106 @@ mod tests {
                     (table.rows[n / 2].cells[1], table.rows[n / 2].size) = (None, 0);
                 }
                 for column in [0, 1, 2, 3, 999] {
-                    let svg = trend(&table, column);
-                    wellformed(&svg);
-                    assert!(!svg.contains("style="), "{svg}");
-                    assert!(svg.matches("<text").count() <= 6 + 13 + 4, "{svg}");
-                    assert!(svg.len() < 48_000, "{} bytes for {n}", svg.len());
+                    for svg in [trend(&table, column), trend_small(&table, column)] {
+                        wellformed(&svg);
+                        assert!(!svg.contains("style="), "{svg}");
+                        assert!(svg.matches("<text").count() <= 6 + 13 + 5, "{svg}");
+                        assert!(svg.len() < 48_000, "{} bytes for {n}", svg.len());
+                    }
                     trend_caption(&table, column);
                 }
                 let svg = trend(&table, 1);
                 let lines = svg.split("<g class=\"average\"").nth(1).map_or("", |g| g.split("</g>").next().unwrap());
                 assert_eq!(lines.matches("points=").count(), if n > 12 { 2 } else { usize::from(n > 3) }, "{n}");
                 assert_eq!(svg.contains("class=\"band\""), n > 60);
+                assert_eq!(trend_small(&table, 1).contains("class=\"band\""), n > 24);
             }
         }
         let empty = trend(&sized(4, 3, 50), 9);
         assert!(empty.contains("no complete period yet") && !empty.contains("<circle"), "{empty}");
     }
 
+    /// The texts of a group of some class with where they stand, and the other way round.
+    fn texts(svg: &str, class: &str) -> Vec<(String, f64, f64)> {
+        let start = format!("<g class=\"{class}\"");
+        let groups = svg.split(&start).skip(1).map(|g| g.split("</g>").next().unwrap());
+        let attribute = |mark: &str, name: &str| -> f64 {
+            mark.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let marks = groups.flat_map(|group| group.split("<text").skip(1));
+        marks
+            .map(|mark| {
+                let text = mark.split('>').nth(1).unwrap().split('<').next().unwrap().trim();
+                (text.to_owned(), attribute(mark, "x"), attribute(mark, "y"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn figures_stand_over_their_own_points_or_are_led_there() {
+        // As many columns as there may be: beside a point there is no room.
+        let mut table = sized(40, 30, 90);
+        for (k, average) in table.averages.iter_mut().enumerate() {
+            *average = average.map(|a| crate::reports::retention::Average {
+                rate: 0.9 / (coord(k) + 1.0),
+                interval: None,
+                ..a
+            });
+        }
+        let svg = curve(&table);
+        let step = 1_100.0 / 29.0;
+        let labels = texts(&svg, "labels");
+        assert_eq!(labels.iter().map(|(text, ..)| &**text).collect::<Vec<_>>(), ["45.0%", "11.2%"]);
+        assert!((labels[1].1 - 104.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
+        assert_eq!(svg.matches("<g class=\"leader\"").count(), 1, "{svg}");
+        // With few columns the first stands beside its point, and nothing needs to be led anywhere.
+        table.averages.truncate(8);
+        assert!(!curve(&table).contains("leader") && texts(&curve(&table), "labels")[0].1 > 104.0 + 1_100.0 / 7.0);
+    }
+
+    #[test]
+    fn the_newest_number_keeps_off_the_average() {
+        for rate in [20, 30, 36, 38, 40, 42, 44, 50, 60] {
+            let mut table = sized(14, 3, 80);
+            let average = table.averages[1].map(|a| crate::reports::retention::Average { rate: 0.4, ..a });
+            table.averages[1] = average;
+            for row in &mut table.rows {
+                if let Some(cell) = &mut row.cells[1] {
+                    cell.retained = rate * 10;
+                }
+            }
+            for svg in [trend(&table, 1), trend_small(&table, 1)] {
+                let rule = svg.split("<g class=\"mean\"").nth(1).unwrap().split("points=\"").nth(1).unwrap();
+                let rule: f64 = rule.split([',', ' ']).nth(1).unwrap().parse().unwrap();
+                let label = texts(&svg, "labels").remove(0);
+                assert!(label.2 - 26.0 > rule || label.2 < rule, "{rate}: {label:?} on {rule}");
+                assert!(svg.contains("average"));
+            }
+        }
+    }
+
+    #[test]
+    fn long_segments_name_no_axis() {
+        let mut table = sample::table();
+        table.query.cohort = "signup & (platform:ios@ever | platform:android@ever)".parse().unwrap();
+        let [_, curve, sizes, trend] = all(&table);
+        assert!(curve.contains("days after the first") && sizes.contains("day of the cohort"), "{curve} {sizes}");
+        assert!(trend.contains("day of the cohort"));
+    }
+
     #[test]
     fn a_trend_is_drawn_as_it_was() {
         let mut table = sample::table();
         insta::assert_snapshot!(trend(&table, 2).replace("><", ">\n<"), @r##"
-        <svg xmlns="http://www.w3.org/2000/svg" class="chart trend" viewBox="0 0 1920 500" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" role="img" aria-labelledby="trend-title trend-desc">
+        <svg xmlns="http://www.w3.org/2000/svg" class="chart trend roomy" viewBox="0 0 1920 500" font-family="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif" role="img" aria-labelledby="trend-title trend-desc">
         <title id="trend-title">Return on day 2, by cohort</title>
         <desc id="trend-desc">50.0% for Fri 20 Nov 2026. The average is 50.0%.</desc>
         <g class="rules" fill="none" stroke="#E2E8EE" stroke-width="2">
-        <polyline points="104,408 1764,408"/>
-        <polyline points="104,317 1764,317"/>
-        <polyline points="104,226 1764,226"/>
-        <polyline points="104,135 1764,135"/>
-        <polyline points="104,44 1764,44"/>
+        <polyline points="104,408 1692,408"/>
+        <polyline points="104,317 1692,317"/>
+        <polyline points="104,226 1692,226"/>
+        <polyline points="104,135 1692,135"/>
+        <polyline points="104,44 1692,44"/>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="end">
         <text x="90" y="408" dy="0.5ex">0%</text>
@@ -375,35 +468,29 @@ mod tests {
         <text x="90" y="44" dy="0.5ex">100%</text>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="middle">
-        <text x="311" y="422" dy="0.76em">20 Nov</text>
-        <text x="726" y="422" dy="0.76em">21 Nov</text>
-        <text x="1141" y="422" dy="0.76em">22 Nov</text>
-        <text x="1556" y="422" dy="0.76em">23 Nov</text>
-        <text x="934" y="462" dy="0.76em">day of signup</text>
+        <text x="302" y="422" dy="0.76em">20 Nov</text>
+        <text x="699" y="422" dy="0.76em">21 Nov</text>
+        <text x="1096" y="422" dy="0.76em">22 Nov</text>
+        <text x="1493" y="422" dy="0.76em">23 Nov</text>
+        <text x="898" y="462" dy="0.76em">day of signup</text>
         </g>
         <g class="whiskers" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.55">
-        <polyline points="311,354 311,99"/>
-        </g>
-        <g class="whiskers running" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.3">
-        <polyline points="726,408 726,169"/>
+        <polyline points="302,354 302,99"/>
         </g>
         <g class="mean" stroke-dasharray="10 8" fill="none" stroke="#566778" stroke-width="2">
-        <polyline points="104,226 1764,226"/>
+        <polyline points="104,226 1692,226"/>
         </g>
-        <g class="ticks" fill="#566778" font-size="22" text-anchor="start">
-        <text x="1778" y="226" dy="0.5ex">⌀ 50.0%</text>
-        </g>
-        <g class="average running" stroke-dasharray="6 7" fill="none" stroke="#185A96" stroke-width="4" stroke-opacity="0.5">
-        <polyline points="311,226 726,408"/>
+        <g class="ticks" fill="#566778" font-size="20" text-anchor="start">
+        <text x="1706" y="226" dy="0.5ex">average 50.0%</text>
         </g>
         <g class="dots full" fill="#185a96" stroke="#185A96" stroke-width="4">
-        <circle data-at="2026-11-20" cx="311" cy="226" r="6"/>
+        <circle data-at="2026-11-20" cx="302" cy="226" r="6"/>
         </g>
-        <g class="dots running" fill="#ffffff" stroke="#185A96" stroke-width="4" stroke-opacity="0.5">
-        <circle data-at="2026-11-21" cx="726" cy="408" r="6"/>
+        <g class="dots running" fill="#ffffff" stroke="#185A96" stroke-width="3" stroke-opacity="0.5">
+        <circle data-at="2026-11-21" cx="699" cy="408" r="5"/>
         </g>
         <g class="labels" font-weight="700" paint-order="stroke" stroke="#ffffff" stroke-width="6" stroke-linejoin="round" fill="#185A96" font-size="24" text-anchor="middle">
-        <text x="311" y="91" dy="-0.5ex">50.0%</text>
+        <text x="302" y="92" dy="-0.5ex">50.0%</text>
         </g>
         </svg>
         "##);
@@ -416,12 +503,12 @@ mod tests {
     }
 
     #[test]
-    fn while_the_window_runs_every_line_is_dashed() {
+    fn while_the_window_runs_there_is_no_line() {
         let mut query = sample::table().query;
         query.measure = Measure::OnOrAfter;
         query.from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
         let chart = curve(&sample::with(query));
-        assert!(chart.contains("single running") && !chart.contains("<g class=\"single\""), "{chart}");
+        assert!(!chart.contains("<g class=\"single") && !chart.contains("<g class=\"average"), "{chart}");
         assert!(chart.contains("no complete period yet"));
     }
 

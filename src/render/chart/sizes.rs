@@ -6,7 +6,9 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::calendar::{Grain, Period};
 use crate::render::axis::Axis;
-use crate::render::chart::{Canvas, SIZES, addressed, colour, coord, label, opening, rules, short_count, write_at};
+use crate::render::chart::{
+    Canvas, SIZES, addressed, colour, coord, label, named, nothing_yet, opening, rules, short_count, write_at,
+};
 use crate::render::colour::Theme;
 use crate::render::{self, words};
 use crate::reports::retention::{State, Table};
@@ -24,9 +26,18 @@ pub fn sizes(table: &Table) -> String {
         _ => "No cohort holds anybody.".to_owned(),
     };
     let mut out = opening("sizes", "chart sizes", (SIZES.width, SIZES.height), "Cohort size", &text);
-    out.push_str(&size_layers(table));
+    out.push_str(&if table.is_empty() { nobody(table) } else { size_layers(table) });
     out.push_str("</svg>");
     out
+}
+
+/// What stands where there is no bar.
+fn nobody(table: &Table) -> String {
+    SIZES.layer("ticks", "", (1.0, 1.0), |plane| {
+        let style = label(24, Theme::Light.mute(), HPos::Center, VPos::Center);
+        let middle = SIZES.point((1.0, 1.0), (f64::from(SIZES.width) / 2.0, 187.0));
+        write_at(plane, middle, (0, 0), nothing_yet(table).to_owned(), &style)
+    })
 }
 
 fn size_layers(table: &Table) -> String {
@@ -34,7 +45,6 @@ fn size_layers(table: &Table) -> String {
     let bars: Vec<Bar> =
         table.rows.iter().map(|row| Bar { period: row.period, state: row.state, height: people(row.size) }).collect();
     let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
-    let cohort = words::shortened(&table.query.cohort.to_string(), 28);
     let n = bars.len();
     let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
     at.dedup();
@@ -50,7 +60,7 @@ fn size_layers(table: &Table) -> String {
             (i, words)
         })
         .collect();
-    let below = format!("{} of {cohort}", table.query.grain);
+    let below = named(&format!("{} of", table.query.grain), &table.query.cohort.to_string(), "the cohort");
     let layers = bar_layers(&SIZES, &axis, &bars, |tick| short_count(tick, axis.top), &labelled, &below);
     // In the order they are drawn in; nothing but bars is a rectangle.
     let drawn = [State::Complete, State::InProgress].into_iter().flat_map(|state| {

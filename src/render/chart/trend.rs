@@ -6,29 +6,57 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
+use crate::render::chart::room::{Frame, Spot, Taken};
 use crate::render::chart::{
-    Canvas, Plane, addressed, colour, coord, label, nothing_yet, opening, rules, stretches, stroke, write_at,
+    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches, stroke, write_at,
 };
 use crate::render::colour::Theme;
 use crate::render::words;
 use crate::reports::retention::{Averaging, Cell, Row, State, Table};
 
-/// As wide as the page.
-const TREND: Canvas = Canvas { width: 1920, height: 500, left: 104, right: 1764, top: 44, bottom: 408 };
+/// As wide as the page, with room for the average's words on the right.
+const WIDE: Form = Form {
+    canvas: Canvas { width: 1920, height: 500, left: 104, right: 1692, top: 44, bottom: 408 },
+    id: "trend",
+    class: "chart trend roomy",
+    // Beyond it their intervals touch, and a band says the same.
+    most_whiskers: 60,
+    label: 26.0,
+    is_narrow: false,
+};
 
-/// The most cohorts whose intervals are drawn one by one: beyond it they touch, and a band says the same.
-const MAX_WHISKERS: usize = 60;
+/// For a page as narrow as a phone.
+const NARROW: Form = Form {
+    canvas: Canvas { width: 696, height: 480, left: 92, right: 580, top: 40, bottom: 388 },
+    id: "trend-small",
+    class: "chart trend snug",
+    most_whiskers: 24,
+    label: 26.0,
+    is_narrow: true,
+};
 
-/// One column's rate by cohort, for a page: solid where complete, pale, dashed and hollow while in progress, with gaps
+/// How a trend is drawn for pages of one width.
+struct Form {
+    canvas: Canvas,
+    id: &'static str,
+    class: &'static str,
+    /// The most cohorts whose intervals are drawn one by one.
+    most_whiskers: usize,
+    /// How large the letters of the point's label may be.
+    label: f64,
+    is_narrow: bool,
+}
+
+/// One column's rate by cohort, for a page: a line through what is complete, a hollow dot for what is in progress, gaps
 /// where a cohort has no such cell, and the column's average as a rule. A `column` the table does not have is one
 /// without cells.
 pub fn trend(table: &Table, column: usize) -> String {
-    let title = format!("Return {}, by cohort", words::column(table, column));
-    let canvas = (TREND.width, TREND.height);
-    let mut out = opening("trend", "chart trend", canvas, &title, &described(table, column));
-    out.push_str(&trend_layers(table, column));
-    out.push_str("</svg>");
-    out
+    WIDE.draw(table, column)
+}
+
+/// The same for a narrow page.
+pub fn trend_small(table: &Table, column: usize) -> String {
+    NARROW.draw(table, column)
 }
 
 /// What the trend shows, in a few words: `each cohort's share with its 95% interval; dashed rule: weighted average`.
@@ -101,7 +129,19 @@ fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
     Axis::percent_fitted(if rates > 0.0 { ends.min(rates * 2.0) } else { 1.0 })
 }
 
-fn trend_layers(table: &Table, column: usize) -> String {
+impl Form {
+    fn draw(&self, table: &Table, column: usize) -> String {
+        let title = format!("Return {}, by cohort", words::column(table, column));
+        let canvas = (self.canvas.width, self.canvas.height);
+        let mut out = opening(self.id, self.class, canvas, &title, &described(table, column));
+        out.push_str(&trend_layers(self, table, column));
+        out.push_str("</svg>");
+        out
+    }
+}
+
+fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
+    let canvas = &form.canvas;
     let points = cells(table, column);
     let n = points.len();
     let average = table.averages.get(column).copied().flatten().map(|average| average.rate);
@@ -110,26 +150,28 @@ fn trend_layers(table: &Table, column: usize) -> String {
     let theme = Theme::Light;
     let (accent, mute) = (theme.accent(), theme.mute());
     let at = |x: f64, point: &Point| (x + 0.5, point.height());
-    let mut out = rules(&TREND, &axis, reach.0, |tick| format!("{tick:.0$}%", axis.decimals));
+    let mut out = rules(canvas, &axis, reach.0, |tick| format!("{tick:.0$}%", axis.decimals));
 
-    out.push_str(&TREND.layer("ticks", "", reach, |plane| {
+    out.push_str(&canvas.layer("ticks", "", reach, |plane| {
         let style = label(20, mute, HPos::Center, VPos::Top);
         let periods: Vec<Period> = table.rows.iter().map(|row| row.period).collect();
-        for (i, words) in period_labels(&periods, false) {
+        for (i, words) in period_labels(&periods, form.is_narrow) {
             write_at(plane, (coord(i) + 0.5, 0.0), (0, 14), words, &style)?;
         }
-        let cohort = words::shortened(&table.query.cohort.to_string(), 48);
-        write_at(plane, (reach.0 / 2.0, 0.0), (0, 54), format!("{} of {cohort}", table.query.grain), &style)
+        let below = named(&format!("{} of", table.query.grain), &table.query.cohort.to_string(), "the cohort");
+        write_at(plane, (reach.0 / 2.0, 0.0), (0, 54), below, &style)
     }));
 
-    let all = stretches(points.iter().copied());
+    // What is still running is low only because it is, so no line leads there.
+    let all = stretches(points.iter().map(|point| point.filter(Point::is_complete)));
     // Off the top rather than over what stands there.
     let ends = |point: &Point| {
         let (low, high) = point.cell.interval();
         (low * 100.0, (high * 100.0).min(axis.top))
     };
-    if n > MAX_WHISKERS {
-        out.push_str(&TREND.layer("band", "", reach, |plane| {
+    let has_whiskers = n <= form.most_whiskers;
+    if !has_whiskers {
+        out.push_str(&canvas.layer("band", "", reach, |plane| {
             all.iter().filter(|stretch| stretch.len() > 1).try_for_each(|stretch| {
                 let low = stretch.iter().map(|(x, point)| (x + 0.5, ends(point).0));
                 let high = stretch.iter().rev().map(|(x, point)| (x + 0.5, ends(point).1));
@@ -137,55 +179,54 @@ fn trend_layers(table: &Table, column: usize) -> String {
             })
         }));
     }
-    for (class, complete, opacity) in [("whiskers", true, 0.55), ("whiskers running", false, 0.3)] {
-        out.push_str(&TREND.layer(class, "", reach, |plane| {
-            let alone = all.iter().filter(|stretch| n <= MAX_WHISKERS || stretch.len() == 1).flatten();
-            alone.filter(|(_, point)| point.is_complete() == complete).try_for_each(|(x, point)| {
-                let (low, high) = ends(point);
-                plane.draw(&PathElement::new(vec![(x + 0.5, low), (x + 0.5, high)], stroke(accent, opacity, 3)))
-            })
-        }));
-    }
+    out.push_str(&canvas.layer("whiskers", "", reach, |plane| {
+        let alone = all.iter().filter(|stretch| has_whiskers || stretch.len() == 1).flatten();
+        alone.into_iter().try_for_each(|(x, point)| {
+            let (low, high) = ends(point);
+            plane.draw(&PathElement::new(vec![(x + 0.5, low), (x + 0.5, high)], stroke(accent, 0.55, 3)))
+        })
+    }));
     if let Some(rate) = average {
-        out.push_str(&TREND.layer("mean", " stroke-dasharray=\"10 8\"", reach, |plane| {
-            plane.draw(&PathElement::new(vec![(0.0, rate * 100.0), (reach.0, rate * 100.0)], stroke(mute, 1.0, 2)))
+        let height = rate * 100.0;
+        out.push_str(&canvas.layer("mean", " stroke-dasharray=\"10 8\"", reach, |plane| {
+            plane.draw(&PathElement::new(vec![(0.0, height), (reach.0, height)], stroke(mute, 1.0, 2)))
         }));
-        out.push_str(&TREND.layer("ticks", "", reach, |plane| {
-            let style = label(22, mute, HPos::Left, VPos::Center);
-            write_at(plane, (reach.0, rate * 100.0), (14, 0), format!("⌀ {}", words::percent(rate)), &style)
-        }));
-    }
-
-    // Solid between complete cells, dashed to and between those in progress.
-    for (class, attributes, complete, opacity) in [
-        ("average running", " stroke-dasharray=\"6 7\"", false, 0.5),
-        ("average", " stroke-linejoin=\"round\" stroke-linecap=\"round\"", true, 1.0),
-    ] {
-        out.push_str(&TREND.layer(class, attributes, reach, |plane| {
-            all.iter().flat_map(|stretch| runs(stretch, complete)).try_for_each(|run| {
-                let line: Vec<(f64, f64)> = run.iter().map(|(x, point)| at(*x, point)).collect();
-                plane.draw(&PathElement::new(line, stroke(accent, opacity, 4)))
-            })
+        out.push_str(&canvas.layer("ticks", "", reach, |plane| {
+            let words = |v| label(20, mute, HPos::Left, v);
+            let rate = words::percent(rate);
+            if form.is_narrow {
+                write_at(plane, (reach.0, height), (10, -2), "average".to_owned(), &words(VPos::Bottom))?;
+                return write_at(plane, (reach.0, height), (10, 4), rate, &words(VPos::Top));
+            }
+            write_at(plane, (reach.0, height), (14, 0), format!("average {rate}"), &words(VPos::Center))
         }));
     }
-    let (radius, width) = if n <= MAX_WHISKERS { (6, 4) } else { (3, 2) };
-    for (class, complete, opacity) in [("dots full", true, 1.0), ("dots running", false, 0.5)] {
-        let of_class = |point: &&Point| point.is_complete() == complete;
-        let group = TREND.layer(class, "", reach, |plane| {
-            all.iter().flatten().filter(|(_, point)| point.is_complete() == complete).try_for_each(|(x, point)| {
-                plane.draw(&Circle::new(at(*x, point), radius, stroke(accent, opacity, width)))
+    out.push_str(&canvas.layer("average", " stroke-linejoin=\"round\" stroke-linecap=\"round\"", reach, |plane| {
+        all.iter().filter(|stretch| stretch.len() > 1).try_for_each(|stretch| {
+            let line: Vec<(f64, f64)> = stretch.iter().map(|(x, point)| at(*x, point)).collect();
+            plane.draw(&PathElement::new(line, stroke(accent, 1.0, 4)))
+        })
+    }));
+    let (radius, width) = if has_whiskers { (6, 4) } else { (3, 2) };
+    for (class, complete, opacity, radius, width) in
+        [("dots full", true, 1.0, radius, width), ("dots running", false, 0.5, radius.min(5), width.min(3))]
+    {
+        let of_class =
+            || points.iter().enumerate().filter_map(|(i, p)| Some((i, p.filter(|p| p.is_complete() == complete)?)));
+        let group = canvas.layer(class, "", reach, |plane| {
+            of_class().try_for_each(|(i, point)| {
+                plane.draw(&Circle::new(at(coord(i), &point), radius, stroke(accent, opacity, width)))
             })
         });
         // Whole or hollow, and opaque: the lines end at a dot.
         let fill = if complete { accent.to_string() } else { "#ffffff".to_owned() };
         let group = group.replace("fill=\"none\"", &format!("fill=\"{fill}\""));
         let group = group.replace(" fill-opacity=", " stroke-opacity=");
-        let drawn = points.iter().flatten().filter(of_class).map(|point| point.cohort);
-        out.push_str(&addressed(&group, "circle", drawn));
+        out.push_str(&addressed(&group, "circle", of_class().map(|(_, point)| point.cohort)));
     }
-    out.push_str(&newest(&points, reach));
+    out.push_str(&newest(form, &points, average, reach));
     if !points.iter().flatten().any(Point::is_complete) {
-        out.push_str(&TREND.layer("ticks", "", reach, |plane| {
+        out.push_str(&canvas.layer("ticks", "", reach, |plane| {
             let style = label(24, mute, HPos::Center, VPos::Center);
             write_at(plane, (reach.0 / 2.0, reach.1 * 0.875), (0, 0), nothing_yet(table).to_owned(), &style)
         }));
@@ -193,33 +234,43 @@ fn trend_layers(table: &Table, column: usize) -> String {
     out
 }
 
-/// The parts of an unbroken stretch of at least two points whose lines are those of complete cells, or the others.
-fn runs(stretch: &[(f64, Point)], complete: bool) -> Vec<Vec<(f64, Point)>> {
-    let mut runs: Vec<Vec<(f64, Point)>> = Vec::new();
-    let mut open = false;
-    for pair in stretch.windows(2) {
-        let wanted = pair.iter().all(|(_, point)| point.is_complete()) == complete;
-        match runs.last_mut() {
-            Some(run) if wanted && open => run.extend_from_slice(&pair[1..]),
-            _ if wanted => runs.push(pair.to_vec()),
-            _ => {}
-        }
-        open = wanted;
-    }
-    runs
-}
-
-/// The number of the newest complete cohort, above its point.
-fn newest(points: &[Option<Point>], reach: (f64, f64)) -> String {
+/// The number of the newest complete cohort, above its point or below it: away from the average's rule and the line.
+fn newest(form: &Form, points: &[Option<Point>], average: Option<f64>, reach: (f64, f64)) -> String {
+    let canvas = &form.canvas;
     let Some((i, point)) = points.iter().enumerate().rev().find_map(|(i, p)| Some((i, p.filter(Point::is_complete)?)))
     else {
         return String::new();
     };
+    let spot = |i: usize, height: f64| canvas.spot(reach, (coord(i) + 0.5, height.min(reach.1)));
+    let mut taken = Taken::default();
+    if let Some(rate) = average {
+        let rule = [0, points.len()].map(|i| (spot(i, 0.0).0, spot(i, rate * 100.0).1));
+        taken.line(&rule, 4.0);
+    }
+    for stretch in stretches(points.iter().map(|point| point.filter(Point::is_complete))) {
+        let line: Vec<Spot> = stretch.iter().map(|(x, point)| canvas.spot(reach, (x + 0.5, point.height()))).collect();
+        taken.line(&line, 4.0);
+    }
+    for (i, running) in points.iter().enumerate().filter_map(|(i, p)| Some((i, p.filter(|p| !p.is_complete())?))) {
+        taken.line(&[spot(i, running.height())], 8.0);
+    }
+    let text = words::percent(point.cell.rate());
+    let (low, high) = point.cell.interval();
+    let above = Frame::above(spot(i, high * 100.0), &text, form.label).moved(0.0, -7.0);
+    let below = Frame::above(spot(i, low * 100.0), &text, form.label).moved(0.0, form.label + 7.0);
+    let aside = above.width() / 2.0 + 8.0;
+    let near = [0.0, aside, -aside].into_iter().flat_map(|x| [above, below].map(|frame| frame.moved(x, 0.0)));
+    let far = (1..12).map(|n| above.moved(0.0, -14.0 * f64::from(n)));
+    let (left, right) = (f64::from(canvas.left), f64::from(canvas.right) + 6.0);
+    let frame = near
+        .chain(far)
+        .map(|frame| frame.between(left, right))
+        .find(|frame| frame.top >= 0.0 && frame.bottom <= f64::from(canvas.bottom) - 2.0 && taken.is_free(frame))
+        .unwrap_or(above.between(left, right));
     let halo =
         " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
-    TREND.layer("labels", halo, reach, |plane: &Plane<'_>| {
+    canvas.layer("labels", halo, reach, |plane: &Plane<'_>| {
         let style = label(24, Theme::Light.accent(), HPos::Center, VPos::Bottom);
-        let high = (point.cell.interval().1 * 100.0).min(reach.1);
-        write_at(plane, (coord(i) + 0.5, high), (0, -8), words::percent(point.cell.rate()), &style)
+        write_at(plane, canvas.point(reach, (frame.middle(), frame.bottom)), (0, 0), text.clone(), &style)
     })
 }

@@ -135,7 +135,8 @@ struct Figure {
 
 /// One period of the table.
 struct Line {
-    label: String,
+    /// The year, in the middle, is left out where there is little room.
+    label: [String; 3],
     people: String,
     change: String,
     mean: String,
@@ -359,7 +360,7 @@ fn mean(daily: Daily) -> String {
 impl Line {
     fn new(point: &Point) -> Self {
         Line {
-            label: point.period.label(),
+            label: words::without_year(point.period),
             people: thousands(point.people),
             change: point.change.map(words::change).unwrap_or_default(),
             mean: point.daily.map(mean).unwrap_or_default(),

@@ -238,7 +238,7 @@ fn summary(typed: &Typed, grain: Grain) -> String {
     let dates = [("from", &typed.from), ("to", &typed.to)].into_iter().filter(|(_, date)| !date.is_empty());
     let dates: String = dates.map(|(word, date)| format!(", {word} {}", words::shortened(date, 12))).collect();
     format!(
-        "By {grain}, {} the {grain}{later}, {} cohorts × {} periods{dates}",
+        "By {grain}, {} the {grain}{later}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
         words::preposition(grain),
         number(&typed.rows),
         number(&typed.cols)

@@ -44,7 +44,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
             ),
             note: {
                 let (older, newer) = (words::percent(change.older), words::percent(change.newer));
-                let margin = change.margin.map_or_else(String::new, |m| format!(" · ±{:.1} pt", m * 100.0));
+                let margin = change.margin.map_or_else(String::new, |m| format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0));
                 let chance = if change.may_be_chance() { ", may be chance" } else { "" };
                 format!("{older} → {newer}{margin}{chance}")
             },
@@ -76,8 +76,8 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
 /// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
 fn points(points: f64) -> String {
     match format!("{points:+.1}").as_str() {
-        "+0.0" | "-0.0" => "0.0 pt".to_owned(),
-        signed => format!("{} pt", signed.replace('-', "−")),
+        "+0.0" | "-0.0" => "0.0\u{a0}pt".to_owned(),
+        signed => format!("{}\u{a0}pt", signed.replace('-', "−")),
     }
 }
 
@@ -85,7 +85,7 @@ fn points(points: f64) -> String {
 fn trust(average: &Average) -> String {
     let cohorts = many(average.cohorts.into(), "complete cohort");
     match average.interval {
-        Some((low, high)) => format!("{cohorts} · ±{:.1} pt", (high - low) / 2.0 * 100.0),
+        Some((low, high)) => format!("{cohorts}\u{a0}· ±{:.1}\u{a0}pt", (high - low) / 2.0 * 100.0),
         None => cohorts,
     }
 }
@@ -114,10 +114,8 @@ pub struct Line {
     pub row: usize,
     /// Its period, by which its marks in the charts are found.
     pub at: Period,
-    /// Its period, without the year where narrow places leave that out.
-    pub label: String,
-    /// The year, where it can be left out.
-    pub year: String,
+    /// Its period; the year, in the middle, is left out where there is little room.
+    pub label: [String; 3],
     /// How many people.
     pub size: String,
     /// Whether that can still grow.
@@ -174,6 +172,11 @@ impl Grid {
         self.means.iter().any(Option::is_some)
     }
 
+    /// Whether there are so many columns that their numbers have to be short.
+    pub fn is_dense(&self) -> bool {
+        is_dense(self.cols)
+    }
+
     /// Whether the trend of this column is drawn.
     pub fn draws(&self, column: &usize) -> bool {
         self.trend == Some(*column)
@@ -225,6 +228,15 @@ impl Grid {
     }
 }
 
+fn is_dense(cols: usize) -> bool {
+    cols > 16
+}
+
+/// A rate as its cell has room for.
+fn shown(table: &Table, rate: f64) -> String {
+    if is_dense(table.averages.len()) { words::whole_percent(rate) } else { words::percent(rate) }
+}
+
 /// What the shades of the cells stand for.
 #[derive(Debug, Clone, Copy)]
 struct Shades {
@@ -268,7 +280,7 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
         number: Number {
             heat: shades.step(average.rate),
             running: false,
-            text: words::percent(average.rate),
+            text: shown(table, average.rate),
             name: format!(
                 "{name} of {}: {} of {}, {}{interval}, came back {}",
                 many(average.cohorts.into(), "complete cohort"),
@@ -287,23 +299,16 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         heat: shades.step(cell.rate()),
         running: cell.state == State::InProgress,
         text: match show {
-            Show::Percent => words::percent(cell.rate()),
+            Show::Percent => shown(table, cell.rate()),
             Show::Count => thousands(cell.retained),
         },
         name: words::cell(table, cell),
-    };
-    let label = row.period.label();
-    // A day keeps its weekday in narrow places and loses its year.
-    let year = match (row.period.grain(), label.rsplit_once(' ')) {
-        (Grain::Day, Some((_, year))) => format!(" {year}"),
-        _ => String::new(),
     };
     let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     Line {
         row: index,
         at: row.period,
-        label: label.strip_suffix(&year).unwrap_or(&label).to_owned(),
-        year,
+        label: words::without_year(row.period),
         size: thousands(row.size),
         running: row.state == State::InProgress,
         empty: row.size == 0,

@@ -113,6 +113,8 @@ struct Trend {
     /// `on day 7`
     when: String,
     chart: String,
+    /// The same for a page with little room.
+    small_chart: String,
     caption: String,
     twin: chart::Twin,
     /// The page without it.
@@ -424,6 +426,7 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
         trend: asked.trend.and_then(|column| usize::try_from(column).ok()).map(|column| Trend {
             when: words::column(table, column),
             chart: chart::trend(table, column),
+            small_chart: chart::trend_small(table, column),
             caption: chart::trend_caption(table, column),
             twin: chart::trend_twin(table, column),
             close: address(&Asked { trend: None, ..asked.clone() }),
