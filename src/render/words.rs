@@ -69,13 +69,17 @@ pub const fn preposition(grain: Grain) -> &'static str {
 
 /// When a column is: `on day 7`, `in week 1`; counted on or after: `on days 7–13`.
 pub fn column(table: &Table, k: usize) -> String {
+    format!("{} {}", preposition(table.query.grain), column_name(table, k))
+}
+
+/// What a column is called: `day 7`, `week 1`; counted on or after: `days 7–13`.
+pub fn column_name(table: &Table, k: usize) -> String {
     let grain = table.query.grain;
-    let preposition = preposition(grain);
     let last = table.averages.len().saturating_sub(1);
     if table.query.measure == Measure::OnOrAfter && k < last {
-        format!("{preposition} {grain}s {k}–{last}")
+        format!("{grain}s {k}–{last}")
     } else {
-        format!("{preposition} {grain} {k}")
+        format!("{grain} {k}")
     }
 }
 
