@@ -31,6 +31,7 @@ pub(crate) use choice;
 pub mod activity;
 pub mod figures;
 pub mod people;
+pub mod recorded;
 pub mod retention;
 pub mod stats;
 pub mod user;

@@ -134,6 +134,10 @@ pub struct Line {
     pub running: bool,
     /// Whether nobody is in it.
     pub empty: bool,
+    /// Whether it was over before anything was recorded.
+    pub unrecorded: bool,
+    /// Whether records begin within it.
+    pub partial: bool,
     /// Its numbers; a `None` between them has not begun.
     pub numbers: Vec<Option<Number>>,
     /// How many columns behind them have not begun.
@@ -176,6 +180,8 @@ pub struct Grid {
     pub running: bool,
     /// Why the average row has no interval, or what its interval stands on.
     pub statement: String,
+    /// What the table says too little of, as records began within it.
+    pub recorded: Vec<String>,
 }
 
 impl Grid {
@@ -231,6 +237,7 @@ impl Grid {
             lines,
             running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
             statement: statement(table),
+            recorded: words::recorded(table),
         }
     }
 }
@@ -248,9 +255,11 @@ impl Shades {
     fn new(table: &Table, scale: Scale) -> Self {
         // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
         let from = usize::from(table.averages.len() > 1);
-        let cells = table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten()).map(Cell::rate);
+        let cells = || table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten());
+        // A running cell begins near 0 and would set the scale for all others; only where nothing is over, it may.
+        let is_fitted = |cell: &&Cell| cell.state == State::Complete || cells().all(|c| c.state != State::Complete);
         let averages = table.averages.iter().skip(from).flatten().map(|average| average.rate);
-        let rates: Vec<f64> = cells.chain(averages).collect();
+        let rates: Vec<f64> = cells().filter(is_fitted).map(Cell::rate).chain(averages).collect();
         if scale == Scale::Absolute || rates.is_empty() {
             return Shades { low: 0.0, high: 1.0 };
         }
@@ -317,6 +326,8 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         size: thousands(row.size),
         running: row.state == State::InProgress,
         empty: row.size == 0,
+        unrecorded: table.is_unrecorded(row),
+        partial: table.is_partial(row),
         numbers: row.cells[..begun].iter().map(|cell| cell.as_ref().map(number)).collect(),
         future: row.cells.len() - begun,
     }
@@ -325,7 +336,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
 fn statement(table: &Table) -> String {
     let until = match (table.query.measure, table.averages.len()) {
         (Measure::OnOrAfter, cols @ 2..) => format!(
-            "“Or later” counts up to {} {}, so the last columns are low: little time is left in them. ",
+            "“On or after” counts up to {} {}, so the last columns are low: little time is left in them. ",
             table.query.grain,
             cols - 1
         ),
