@@ -23,6 +23,7 @@ mod dashboard;
 mod embedded;
 mod events;
 mod golden;
+mod honest;
 mod hostile;
 mod http;
 mod import;
