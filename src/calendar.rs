@@ -225,6 +225,11 @@ impl Period {
         (self.grain == earlier.grain).then_some(self.number - earlier.number)
     }
 
+    /// Whether it is over when `other`, of whatever grain, begins.
+    pub fn is_before(self, other: Period) -> bool {
+        self.end() <= other.start()
+    }
+
     /// The period of another grain that holds the start of this one.
     pub fn within(self, grain: Grain) -> Self {
         Self::containing(grain, self.start()).unwrap_or(self)

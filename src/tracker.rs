@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::CalendarError;
 use crate::reports::keeping::Keeping;
+use crate::reports::recorded::Recorded;
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
@@ -418,6 +419,19 @@ impl Tracker {
     /// When the query cannot be answered.
     pub fn question(&self, query: &Query, now: DateTime<Utc>) -> Result<Question, QueryError> {
         Ok(query.expanded(&self.segments).at(now)?.asked_as(query.clone()))
+    }
+
+    /// Since when the events of a question are recorded, found by a few counts: for stores whose keys are slow to list.
+    /// Whoever has the [`catalogue`](Self::catalogue) asks [`Question::recorded`].
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn recorded(&self, question: &Question) -> Result<Recorded> {
+        let Some(mut search) = question.search() else { return Ok(Recorded::default()) };
+        while let Some(plan) = search.plan() {
+            search.learn(&self.store.count(&plan)?);
+        }
+        Ok(search.recorded())
     }
 
     /// What one user did, as of `now`: which events today, this week, this month and ever, and on which days. Asks only

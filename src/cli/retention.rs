@@ -129,6 +129,14 @@ impl Config {
             Error::Query(error) => usage(error).into(),
             other => anyhow::Error::from(other),
         })?;
+        // Only people need telling, and listing all keys to find out can take long in a big Redis.
+        let table = match self.format {
+            Format::Table => {
+                let question = tracker.question(&self.query, now).map_err(usage)?;
+                table.recorded_since(tracker.recorded(&question)?)
+            }
+            _ => table,
+        };
         let mut out = Out::new();
         out.text(&self.render(&table))?;
         out.finish()?;

@@ -17,7 +17,7 @@ use std::fmt;
 use crate::reports::activity::Activity;
 use crate::reports::choice;
 use crate::reports::people::{Crowd, Who};
-use crate::reports::retention::{Measure, Query, Table};
+use crate::reports::retention::{Query, Table};
 
 choice! {
     /// What a cell of a table shows.
@@ -87,12 +87,8 @@ pub fn title(table: &Table) -> String {
 
 /// The same for a query whose two sides have names for people.
 pub fn title_of(query: &Query, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
-    let (grain, preposition) = (query.grain, words::preposition(query.grain));
-    let after = match query.measure {
-        Measure::On => "",
-        Measure::OnOrAfter => " or later",
-    };
-    format!("{cohort} → {returning}, {} cohorts, counted {preposition} the {grain}{after}", grain.adjective())
+    let (grain, counted) = (query.grain, words::counted(query.measure, query.grain));
+    format!("{cohort} → {returning}, {} cohorts, counted {counted} the {grain}", grain.adjective())
 }
 
 /// A file name for a table, without its ending: `retention_signup_active_day_2026-11-10`, the date being the first
@@ -145,6 +141,7 @@ fn safe(text: &impl ToString) -> String {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
+    use crate::reports::retention::Measure;
 
     #[test]
     fn shows_are_read_and_printed() {
@@ -159,7 +156,7 @@ mod tests {
         assert_eq!(title(&table), "signup → active, daily cohorts, counted on the day");
         table.query.measure = Measure::OnOrAfter;
         table.query.grain = Grain::Week;
-        assert_eq!(title(&table), "signup → active, weekly cohorts, counted in the week or later");
+        assert_eq!(title(&table), "signup → active, weekly cohorts, counted on or after the week");
     }
 
     #[test]

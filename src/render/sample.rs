@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::calendar::{Grain, parse_moment};
 use crate::reports::retention::{Query, Table};
-use crate::sets::{EventName, Key, Node, Plan};
+use crate::sets::{Catalogue, EventName, Key, Node, Plan};
 
 /// Users 1–4 sign up on 20 November, 5–6 on the 21st, nobody on the 22nd, 7–9 on the 23rd, which is running.
-/// User 1 is there every day, 2 on the first and third, 5 on the day of signing up, 7 on the 23rd.
+/// Long before, on 28 October, users 1 and 2 did `early`. User 1 is there every day, 2 on the first and third, 5 on the day of signing up, 7 on the 23rd.
 pub fn table() -> Table {
     with(Query { rows: Some(4), cols: Some(4), ..Query::new(event("signup"), event("active"), Grain::Day) })
 }
@@ -23,7 +23,8 @@ pub fn with(query: Query) -> Table {
         ("2026-11-23", vec![1, 7]),
     ];
     let mut keys: BTreeMap<Key, BTreeSet<u32>> = BTreeMap::new();
-    for (name, days) in [("signup", &signups[..]), ("active", &actives[..])] {
+    let early = [("2026-10-28", vec![1, 2])];
+    for (name, days) in [("signup", &signups[..]), ("active", &actives[..]), ("early", &early[..])] {
         for (day, users) in days {
             let moment = parse_moment(day).unwrap();
             for key in Key::of_mark(&EventName::new(name).unwrap(), moment, true).unwrap() {
@@ -32,7 +33,8 @@ pub fn with(query: Query) -> Table {
         }
     }
     let question = query.at(now).unwrap();
-    question.table(&count(question.plan(), &keys))
+    let all = Catalogue::new(keys.keys().cloned().collect());
+    question.table(&count(question.plan(), &keys)).recorded_since(question.recorded(&all))
 }
 
 fn event(name: &str) -> crate::sets::Segment {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::render::{Show, many, thousands, title};
+use crate::render::{Show, many, thousands, title, words};
 use crate::reports::retention::{Averaging, Cell, State, Table};
 
 /// Blanks between columns.
@@ -75,7 +75,9 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         vec![head.chain((0..table.averages.len()).map(|k| format!("{k} ").into())).collect()];
     for row in &table.rows {
         let star = if row.state == State::InProgress { "*" } else { " " };
-        let mut line: Vec<Field> = vec![row.period.label().into(), format!("{}{star}", thousands(row.size)).into()];
+        let part = if table.is_partial(row) { " †" } else { "" };
+        let size = if table.is_unrecorded(row) { "–".to_owned() } else { thousands(row.size) };
+        let mut line: Vec<Field> = vec![format!("{}{part}", row.period.label()).into(), format!("{size}{star}").into()];
         line.extend(row.cells.iter().map(|cell| match cell {
             Some(cell) => Field { text: shown(cell, show), heat: Some(cell.rate() / hottest) },
             None => "".into(),
@@ -141,7 +143,7 @@ fn notes(table: &Table, left_out: usize) -> String {
             "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv."
         );
     }
-    if table.is_empty() {
+    if table.is_empty() && !table.rows.iter().all(|row| table.is_unrecorded(row)) {
         let _ = writeln!(out, "Nobody did {} in these {}s.", table.query.cohort, table.query.grain);
     }
     if table.people != table.entries {
@@ -163,7 +165,12 @@ fn notes(table: &Table, left_out: usize) -> String {
     } else {
         ""
     };
-    let _ = writeln!(out, "{running}UTC · as of {}", table.now.format("%Y-%m-%d %H:%M"));
+    words::recorded(table).iter().for_each(|said| {
+        let _ = writeln!(out, "{said}");
+    });
+    let unrecorded =
+        if table.rows.iter().any(|row| table.is_unrecorded(row)) { "– not recorded yet · " } else { "" };
+    let _ = writeln!(out, "{running}{unrecorded}UTC · as of {}", table.now.format("%Y-%m-%d %H:%M"));
     out
 }
 
@@ -254,6 +261,65 @@ mod tests {
 
         Nobody did nope in these months.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_no_zero() {
+        let ask = |cohort: &str, returning: &str, grain| Query {
+            rows: Some(4),
+            cols: Some(2),
+            ..Query::new(cohort.parse().unwrap(), returning.parse().unwrap(), grain)
+        };
+        let text = |query| table(&sample::with(query), Show::Percent, None, false);
+        insta::assert_snapshot!(text(ask("signup", "active", Grain::Month)), @r"
+        signup → active, monthly cohorts, counted in the month
+
+        Cohort                 People      0   1
+        Aug 2026                   –
+        Sep 2026                   –
+        Oct 2026                   –
+        Nov 2026 †                 9*  44.4%*
+        Weighted average
+          of how many cohorts
+
+        9 users, each in one cohort.
+        † signup is recorded from 20 Nov 2026 on: this month holds those days only.
+        * still in progress, left out of the average · – not recorded yet · UTC · as of 2026-11-23 14:05
+        ");
+        let weekly = Query { rows: Some(5), ..ask("early", "active", Grain::Week) };
+        insta::assert_snapshot!(text(weekly), @r"
+        early → active, weekly cohorts, counted in the week
+
+        Cohort                       People     0      1
+        26 Oct – 1 Nov 2026 (W44) †      2   0.0%   0.0%
+        2 – 8 Nov 2026 (W45)             0
+        9 – 15 Nov 2026 (W46)            0
+        16 – 22 Nov 2026 (W47)           0
+        23 – 29 Nov 2026 (W48)           0*
+        Weighted average                     0.0%   0.0%
+          of how many cohorts                   1      1
+
+        2 users, each in one cohort.
+        † early is recorded from 28 Oct 2026 on: this week holds those days only.
+        active is recorded from 20 Nov 2026 on: earlier returns could not be seen.
+        * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
+        ");
+        let long_ago =
+            Query { to: chrono::NaiveDate::from_ymd_opt(2020, 5, 5), ..ask("signup", "active", Grain::Year) };
+        insta::assert_snapshot!(text(long_ago), @r"
+        signup → active, yearly cohorts, counted in the year
+
+        Cohort                 People  0   1
+        2017                       –
+        2018                       –
+        2019                       –
+        2020                       –
+        Weighted average
+          of how many cohorts
+
+        signup is recorded from 20 Nov 2026 on.
+        – not recorded yet · UTC · as of 2026-11-23 14:05
         ");
     }
 

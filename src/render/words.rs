@@ -6,6 +6,7 @@ use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
+use crate::sets::Segment;
 
 /// A share (0–1) as a percentage with one decimal: `27.4%`.
 pub fn percent(rate: f64) -> String {
@@ -61,14 +62,40 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
+/// A text for a page: what stands between backticks stands between “curly quotes”.
+pub fn curly(text: &str) -> String {
+    let mut open = false;
+    let quoted = text.chars().map(|c| match c {
+        '`' => {
+            open = !open;
+            if open { '“' } else { '”' }
+        }
+        other => other,
+    });
+    quoted.collect()
+}
+
+/// A period in a sentence: `November 2026`; otherwise its label.
+pub fn spoken(period: Period) -> String {
+    match period.grain() {
+        Grain::Month => period.start().format("%B %Y").to_string(),
+        _ => period.label(),
+    }
+}
+
 /// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov 2026`.
 pub fn when(period: Period) -> String {
-    match period.grain() {
-        Grain::Hour => format!("in the hour from {}", period.label()),
-        Grain::Day => format!("on {}", period.label()),
-        Grain::Week => format!("in the week {}", period.label()),
-        Grain::Month | Grain::Year => format!("in {}", period.label()),
-    }
+    counted_in(Measure::On, period)
+}
+
+/// The same, or `on or after Tue 24 Nov 2026`.
+fn counted_in(measure: Measure, period: Period) -> String {
+    let what = match period.grain() {
+        Grain::Hour => "the hour from ",
+        Grain::Week => "the week ",
+        Grain::Day | Grain::Month | Grain::Year => "",
+    };
+    format!("{} {what}{}", counted(measure, period.grain()), period.label())
 }
 
 /// A period's label, its year set apart where narrow places can leave it out: before it, it, and behind it.
@@ -90,32 +117,43 @@ pub const fn preposition(grain: Grain) -> &'static str {
     if matches!(grain, Grain::Day) { "on" } else { "in" }
 }
 
+/// When coming back counts, before a period: `on`, `in`, or `on or after`.
+pub const fn counted(measure: Measure, grain: Grain) -> &'static str {
+    match measure {
+        Measure::On => preposition(grain),
+        Measure::OnOrAfter => "on or after",
+    }
+}
+
 /// When a column is: `on day 7`, `in week 1`; counted on or after: `on days 7–13`.
 pub fn column(table: &Table, k: usize) -> String {
+    format!("{} {}", preposition(table.query.grain), column_name(table, k))
+}
+
+/// What a column is called: `day 7`, `week 1`; counted on or after: `days 7–13`.
+pub fn column_name(table: &Table, k: usize) -> String {
     let grain = table.query.grain;
-    let preposition = preposition(grain);
     let last = table.averages.len().saturating_sub(1);
     if table.query.measure == Measure::OnOrAfter && k < last {
-        format!("{preposition} {grain}s {k}–{last}")
+        format!("{grain}s {k}–{last}")
     } else {
-        format!("{preposition} {grain} {k}")
+        format!("{grain} {k}")
     }
 }
 
 /// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.
 pub fn cell(table: &Table, cell: &Cell) -> String {
-    let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
     let state = match cell.state {
         State::Complete => "complete",
         State::InProgress => "still in progress",
     };
     format!(
-        "{} of {}, {} (95% {}), came back {}{later}, {state}",
+        "{} of {}, {} (95% {}), came back {}, {state}",
         thousands(cell.retained),
         people(cell.size),
         percent(cell.rate()),
         interval(cell.interval()),
-        when(cell.period),
+        counted_in(table.query.measure, cell.period),
     )
 }
 
@@ -164,6 +202,43 @@ pub fn range(table: &Table) -> Option<String> {
     })
 }
 
+/// A date in a sentence: `27 Jul 2026`; a week or month where no days are kept.
+pub fn date(period: Period) -> String {
+    match period.grain() {
+        Grain::Day => period.start().format("%-d %b %Y").to_string(),
+        _ => period.label(),
+    }
+}
+
+/// What a table says too little of, as records began within it: a sentence each. The cohort it is about has a `†`.
+pub fn recorded(table: &Table) -> Vec<String> {
+    let (query, recorded) = (&table.query, &table.recorded);
+    let Some(first) = table.rows.first().map(|row| row.period.start()) else { return Vec::new() };
+    let mut said = Vec::new();
+    if let Some(since) = recorded.cohort {
+        let begun = format!("{} is recorded from {} on", shortened(&query.cohort.to_string(), 60), date(since));
+        if table.rows.iter().any(|row| table.is_partial(row)) {
+            said.push(format!("† {begun}: this {} holds those days only.", query.grain));
+        } else if table.rows.iter().any(|row| table.is_unrecorded(row)) {
+            said.push(format!("{begun}."));
+        }
+    }
+    if table.is_empty() {
+        return said;
+    }
+    // Nobody comes back before there is anybody.
+    let begins = recorded.cohort.map_or(first, |since| since.start().max(first));
+    if let Some(since) = recorded.returning.filter(|since| since.start() > begins) {
+        let returning = shortened(&query.returning.to_string(), 60);
+        said.push(format!("{returning} is recorded from {} on: earlier returns could not be seen.", date(since)));
+    }
+    for (event, since) in recorded.later.iter().filter(|(_, since)| since.start() > begins) {
+        let event = shortened(&Segment::event(event).to_string(), 60);
+        said.push(format!("{event} is recorded from {} on: before that it changes no number.", date(*since)));
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +259,10 @@ mod tests {
         let whole = [0.0, 0.004, 0.273_9, 0.994, 0.996, 1.0].map(whole_percent);
         assert_eq!(whole, ["0%", "<1%", "27%", "99%", ">99%", "100%"]);
         assert_eq!((people(1), entries(1_234)), ("1 person".into(), "1,234 cohort entries".into()));
+        assert_eq!(
+            curly("`(`: expected `&` or `a b` (`c`), found the `end`"),
+            "“(”: expected “&” or “a b” (“c”), found the “end”"
+        );
         assert_eq!((shortened("señal", 5), shortened("señales", 5)), ("señal".into(), "seña…".into()));
     }
 }

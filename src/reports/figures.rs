@@ -1,7 +1,7 @@
 //! The few figures that stand above a retention table. None of them looks at a running period.
 
 use crate::calendar::Grain;
-use crate::reports::retention::{Average, Averaging, Cell, State, Table};
+use crate::reports::retention::{Average, Averaging, Cell, Row, State, Table};
 use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
 
 /// The figures of a table.
@@ -11,11 +11,33 @@ pub struct Figures {
     pub next: Option<(usize, Average)>,
     /// The average of a later column: day 7, week 4, month 3 … or the last one before it that has complete cohorts.
     pub later: Option<(usize, Average)>,
-    /// Column 1 in the newer half of the cohorts against the older half. Only from three cohorts in each half on, and
-    /// not by hour, where it would be day against night.
+    /// Column 1 in newer cohorts against older ones. Not by hour, where it would be day against night; by day only
+    /// between as many of each weekday, which takes ten cohorts; otherwise from three cohorts on either side.
     pub change: Option<Change>,
-    /// The median size of the complete, non-empty cohorts, with the least and the greatest.
-    pub size: Option<(u64, u64, u64)>,
+    /// The sizes of the complete cohorts that hold anybody.
+    pub size: Option<Sizes>,
+}
+
+/// How large cohorts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The one in the middle.
+    pub median: u64,
+    /// The smallest.
+    pub least: u64,
+    /// The largest.
+    pub most: u64,
+    /// How many there are.
+    pub cohorts: usize,
+}
+
+/// Which older cohorts newer ones are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// Those just before them.
+    Before,
+    /// Those a week before them, weekday by weekday.
+    WeekBefore,
 }
 
 /// A rate then and now.
@@ -23,16 +45,18 @@ pub struct Figures {
 pub struct Change {
     /// The column compared.
     pub column: usize,
-    /// Average of the older half, 0–1, weighted as the table is.
+    /// Which cohorts are the older ones.
+    pub against: Against,
+    /// Average of the older ones, 0–1, weighted as the table is.
     pub older: f64,
-    /// Average of the newer half, 0–1.
+    /// Average of the newer ones, 0–1.
     pub newer: f64,
     /// Half the width of the 95 % interval of the difference, 0–1; only where the averages are weighted and the
     /// cohorts share nobody.
     pub margin: Option<f64>,
-    /// Cohorts in the older half.
+    /// How many older cohorts.
     pub older_cohorts: usize,
-    /// Cohorts in the newer half: one more when their number is odd.
+    /// How many newer ones: one more where all are halved and their number is odd.
     pub newer_cohorts: usize,
 }
 
@@ -58,12 +82,9 @@ impl Figures {
             next: at(1),
             later: (2..=later_column(table.query.grain)).rev().find_map(at),
             change: change(table, 1),
-            size: sizes
-                .iter()
-                .min()
-                .copied()
-                .zip(sizes.iter().max().copied())
-                .and_then(|(least, most)| Some((median(sizes.clone())?, least, most))),
+            size: sizes.iter().min().copied().zip(sizes.iter().max().copied()).and_then(|(least, most)| {
+                Some(Sizes { median: median(sizes.clone())?, least, most, cohorts: sizes.len() })
+            }),
         }
     }
 }
@@ -79,13 +100,37 @@ pub const fn later_column(grain: Grain) -> usize {
     }
 }
 
-/// The fewest cohorts in a half that say anything.
+/// The fewest cohorts on one side that say anything.
 const FEWEST: usize = 3;
 
+/// How many days have each weekday once.
+const WEEK: usize = 7;
+
+/// The cells that are compared, older and newer ones.
+fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Cell>, Vec<Cell>)> {
+    let complete = |row: &Row| (*row.cells.get(column)?).filter(|cell| cell.state == State::Complete);
+    if table.query.grain != Grain::Day {
+        let cells: Vec<Cell> = table.rows.iter().filter_map(complete).collect();
+        let (older, newer) = cells.split_at(cells.len() / 2);
+        return Some((Against::Before, older.to_vec(), newer.to_vec()));
+    }
+    // Weekdays differ more from one another than most changes do, and each has its place in an unbroken row of days.
+    let unbroken = table.rows.iter().rev().map(complete).skip_while(Option::is_none).map_while(|cell| cell);
+    let mut days: Vec<Cell> = unbroken.collect();
+    days.reverse();
+    match days.len() {
+        0..=WEEK => None,
+        n if n < 2 * WEEK => Some((Against::WeekBefore, days.get(..n - WEEK)?.to_vec(), days.get(WEEK..)?.to_vec())),
+        n => {
+            let half = n / 2 / WEEK * WEEK;
+            Some((Against::Before, days.get(n - 2 * half..n - half)?.to_vec(), days.get(n - half..)?.to_vec()))
+        }
+    }
+}
+
 fn change(table: &Table, column: usize) -> Option<Change> {
-    let cells: Vec<Cell> =
-        table.rows.iter().filter_map(|r| *r.cells.get(column)?).filter(|c| c.state == State::Complete).collect();
-    let (older, newer) = cells.split_at(cells.len() / 2);
+    let (against, older, newer) = compared(table, column)?;
+    let (older, newer) = (older.as_slice(), newer.as_slice());
     if older.len() < FEWEST || table.query.grain == Grain::Hour {
         return None;
     }
@@ -102,10 +147,102 @@ fn change(table: &Table, column: usize) -> Option<Change> {
     let margin = error(older).zip(error(newer)).map(|(a, b)| Z_95 * a.hypot(b));
     Some(Change {
         column,
+        against,
         older: average(older)?,
         newer: average(newer)?,
         margin: margin.filter(|_| weighted && table.is_disjoint()),
         older_cohorts: older.len(),
         newer_cohorts: newer.len(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+    use crate::reports::retention::Query;
+
+    /// A table of two columns up to a running period, with as many people retained in column 1 of each complete cohort
+    /// out of 100; `None` for a cohort without anybody.
+    fn table(grain: Grain, retained: &[Option<u64>]) -> Table {
+        let query = Query {
+            rows: u32::try_from(retained.len() + 2).ok(),
+            cols: Some(2),
+            ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain)
+        };
+        let question = query.at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
+        let mut table = question.table(&vec![0; question.plan().roots().len()]);
+        for (row, retained) in table.rows.iter_mut().zip(retained) {
+            if let Some(retained) = *retained {
+                row.size = 100;
+                let cell = |period| Cell { period, state: State::Complete, retained, size: 100 };
+                row.cells = vec![Some(cell(row.period)), Some(cell(row.period.next().unwrap()))];
+            }
+        }
+        let people: u64 = table.rows.iter().map(|row| row.size).sum();
+        (table.entries, table.people, table.complete_entries, table.complete_people) = (people, people, people, people);
+        table
+    }
+
+    /// Which halves are compared: how, the retained of the older and of the newer ones.
+    fn halves(grain: Grain, retained: &[Option<u64>]) -> Option<(Against, Vec<u64>, Vec<u64>)> {
+        let (against, older, newer) = compared(&table(grain, retained), 1)?;
+        let numbers = |cells: &[Cell]| cells.iter().map(|cell| cell.retained).collect::<Vec<_>>();
+        change(&table(grain, retained), 1).map(|_| (against, numbers(&older), numbers(&newer)))
+    }
+
+    fn days(n: u64) -> Vec<Option<u64>> {
+        (0..n).map(Some).collect()
+    }
+
+    #[test]
+    fn by_day_each_weekday_is_on_both_sides() {
+        for n in 0..10 {
+            assert_eq!(halves(Grain::Day, &days(n)), None, "{n}");
+        }
+        let numbers = |range: std::ops::Range<u64>| range.collect::<Vec<_>>();
+        for n in 10..14 {
+            let expected = (Against::WeekBefore, numbers(0..n - 7), numbers(7..n));
+            assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
+        }
+        for (n, half) in [(14, 7), (20, 7), (27, 7), (28, 14), (30, 14), (90, 42)] {
+            let expected = (Against::Before, numbers(n - 2 * half..n - half), numbers(n - half..n));
+            assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
+        }
+        // A day without anybody breaks the row of weekdays; the newest stretch counts.
+        let mut broken = days(30);
+        broken[18] = None;
+        let expected = (Against::WeekBefore, numbers(19..23), numbers(26..30));
+        assert_eq!(halves(Grain::Day, &broken), Some(expected));
+        broken[21] = None;
+        assert_eq!(halves(Grain::Day, &broken), None);
+    }
+
+    #[test]
+    fn other_grains_are_halved() {
+        assert_eq!(halves(Grain::Week, &days(5)), None);
+        assert_eq!(halves(Grain::Week, &days(7)), Some((Against::Before, vec![0, 1, 2], vec![3, 4, 5, 6])));
+        assert_eq!(halves(Grain::Hour, &days(20)), None);
+    }
+
+    #[test]
+    fn a_weekly_rhythm_alone_is_no_change() {
+        // Weekends come back far less.
+        let weekly: Vec<Option<u64>> = (0..12).map(|day| Some(if day % 7 < 5 { 60 } else { 20 })).collect();
+        let change = change(&table(Grain::Day, &weekly), 1).unwrap();
+        assert_eq!((change.points(), change.may_be_chance()), (0.0, true));
+        assert_eq!((change.older_cohorts, change.newer_cohorts), (5, 5));
+    }
+
+    #[test]
+    fn the_margin_is_that_of_the_cohorts_compared() {
+        let halves: Vec<Option<u64>> = (0..14).map(|day| Some(if day < 7 { 40 } else { 50 })).collect();
+        let found = change(&table(Grain::Day, &halves), 1).unwrap();
+        let margin = found.margin.unwrap();
+        assert_eq!((format!("{:.1}", found.points()), format!("{margin:.4}")), ("10.0".into(), "0.0519".into()));
+        assert!(!found.may_be_chance());
+        let mut shared = table(Grain::Day, &halves);
+        shared.complete_people -= 1;
+        assert_eq!(change(&shared, 1).unwrap().margin, None, "whoever is in two cohorts is no second witness");
+    }
 }

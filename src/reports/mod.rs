@@ -32,6 +32,7 @@ pub mod activity;
 pub mod figures;
 pub mod keeping;
 pub mod people;
+pub mod recorded;
 pub mod retention;
 pub mod stats;
 pub mod user;

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::recorded::{Recorded, Search};
 use crate::reports::stats::{rate, wilson};
-use crate::sets::{NodeId, Plan, Segment, Segments};
+use crate::sets::{Catalogue, NodeId, Plan, Segment, Segments};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -96,7 +97,7 @@ pub enum QueryError {
         cols: u32,
     },
     /// `from` comes after `to`.
-    #[error("from {from} comes after to {to}: swap them")]
+    #[error("{from} comes after the last date, {to}: swap them")]
     Order {
         /// The first date.
         from: NaiveDate,
@@ -104,7 +105,7 @@ pub enum QueryError {
         to: NaiveDate,
     },
     /// `from` has not come yet.
-    #[error("from {from} lies in the future: the running {grain} is {current}")]
+    #[error("{from} lies in the future: the running {grain} is {current}")]
     Future {
         /// The date.
         from: NaiveDate,
@@ -269,6 +270,8 @@ impl Query {
 #[derive(Debug, Clone)]
 pub struct Question {
     query: Query,
+    /// Both sides as they are counted.
+    sides: [Segment; 2],
     now: DateTime<Utc>,
     current: Period,
     cohorts: Vec<Asked>,
@@ -319,7 +322,8 @@ impl Question {
         rest.push(complete);
         let all = plan.or(rest);
         let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
-        Question { query, now, current, cohorts, distinct, distinct_complete, plan }
+        let sides = [query.cohort.clone(), query.returning.clone()];
+        Question { query, sides, now, current, cohorts, distinct, distinct_complete, plan }
     }
 
     /// The same question whose table tells another wording of the same query: one that names saved segments.
@@ -331,6 +335,16 @@ impl Question {
     /// The oldest cohort; the others follow one by one. `None` without cohorts.
     pub fn first(&self) -> Option<Period> {
         self.cohorts.first().map(|cohort| cohort.period)
+    }
+
+    /// Since when its events are recorded, given all keys there are.
+    pub fn recorded(&self, all: &Catalogue) -> Recorded {
+        Recorded::of([&self.sides[0], &self.sides[1]], all, self.now)
+    }
+
+    /// The same to be found by counting. `None` without cohorts.
+    pub fn search(&self) -> Option<Search> {
+        Some(Search::new([&self.sides[0], &self.sides[1]], self.first()?, self.now))
     }
 
     /// What a store has to count.
@@ -375,6 +389,7 @@ impl Question {
             complete_people,
             rows,
             averages,
+            recorded: Recorded::default(),
         }
     }
 }
@@ -515,9 +530,39 @@ pub struct Table {
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
+    /// Since when its events are recorded; nothing is known of that until [`recorded_since`](Table::recorded_since).
+    pub recorded: Recorded,
 }
 
 impl Table {
+    /// The same table, knowing since when its events are recorded. What somebody was counted before is not believed: a
+    /// list of bitmaps may be older than the counts.
+    pub fn recorded_since(mut self, recorded: Recorded) -> Self {
+        let Recorded { cohort, returning, later } = recorded;
+        let cells = || self.rows.iter().flat_map(|row| row.cells.iter().flatten());
+        let nobody_before = |first: &Period| self.rows.iter().all(|row| row.size == 0 || !row.period.is_before(*first));
+        let nobody_back = |first: &Period| cells().all(|cell| cell.retained == 0 || !cell.period.is_before(*first));
+        // On or after counts people who came back later than the cell's own period.
+        let on = self.query.measure == Measure::On;
+        self.recorded = Recorded {
+            cohort: cohort.filter(nobody_before),
+            returning: returning.filter(|first| !on || nobody_back(first)),
+            later,
+        };
+        self
+    }
+
+    /// Whether the cohort's period ended before anything was recorded that could put anybody into it.
+    pub fn is_unrecorded(&self, row: &Row) -> bool {
+        self.recorded.cohort.is_some_and(|first| row.period.is_before(first))
+    }
+
+    /// Whether records begin within the cohort's period, so that it holds a part of it only.
+    pub fn is_partial(&self, row: &Row) -> bool {
+        let within = |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
+        self.recorded.cohort.is_some_and(within)
+    }
+
     /// Whether no cohort holds anybody.
     pub fn is_empty(&self) -> bool {
         self.entries == 0

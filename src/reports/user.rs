@@ -117,7 +117,9 @@ impl<'a> Question<'a> {
         let mut events: Vec<Seen> = by_event.into_iter().map(|(event, whens)| self.seen(event, &whens)).collect();
         events
             .sort_by_key(|seen| (std::cmp::Reverse(seen.last.map(Period::start)), std::cmp::Reverse(seen.days.len())));
-        History { user, span: self.span, events, known: self.all.events().len() }
+        let known = self.all.events().len();
+        let properties = self.all.events().filter(|known| known.last.is_none()).count();
+        History { user, span: self.span, events, known, properties }
     }
 
     fn seen(&self, event: EventName, whens: &[When]) -> Seen {
@@ -143,6 +145,7 @@ impl<'a> Question<'a> {
             };
         let calendar = days.iter().filter(|day| **day >= span.since);
         Seen {
+            property: self.all.event(&event).is_some_and(|known| known.last.is_none()),
             recorded: activity::Span::of(self.all.of(&event), self.now).map(|span| span.first),
             event,
             today: days.contains(&span.today),
@@ -177,6 +180,8 @@ pub struct Seen {
     pub month: bool,
     /// In the undated bitmap.
     pub ever: bool,
+    /// Whether there is no other bitmap of it: it says what somebody is, and not what somebody did.
+    pub property: bool,
     /// The first day; a month where its days are not kept, `None` without dates.
     pub first: Option<Period>,
     /// The last day, likewise.
@@ -198,4 +203,6 @@ pub struct History {
     pub events: Vec<Seen>,
     /// How many events there are for anybody.
     pub known: usize,
+    /// How many of those are properties: only known without dates.
+    pub properties: usize,
 }

@@ -70,6 +70,38 @@ fn tie(expr: &Expr, when: Option<When>, saved: &Segments) -> Result<Set, SyntaxE
     })
 }
 
+/// The periods that a set's text ties its names to, as they are written, each once: that of `active@2026` is the year, where
+/// the set has its months.
+///
+/// ```
+/// use cohortist::sets::set_periods;
+/// let periods = set_periods("active@2026 & !(web | ios@2026-10-01 | pro@ever)@2026-11")?;
+/// assert_eq!(periods.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026", "2026-11", "2026-10-01"]);
+/// # Ok::<(), cohortist::sets::SyntaxError>(())
+/// ```
+///
+/// # Errors
+/// Those of [`parse_set`], but for names without a period.
+pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
+    fn walk(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
+        match expr {
+            Expr::Name { .. } => match when {
+                Some(When::In(period)) if !found.contains(&period) => found.push(period),
+                _ => {}
+            },
+            Expr::At { inner, when, .. } => walk(inner, Some(*when), found),
+            Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => list.iter().for_each(|e| walk(e, when, found)),
+            Expr::Diff(a, b) => {
+                walk(a, when, found);
+                walk(b, when, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&parse(text)?, None, &mut found);
+    Ok(found)
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
     Symbol(char),
@@ -229,7 +261,10 @@ impl Parser {
             }
             let inner = self.union()?;
             if !self.take(')') {
-                return Err(self.expected("`&`, `|`, `^` or `)`"));
+                return Err(match self.peek() {
+                    None => self.error(format!("a `)` is missing: the `(` at column {column} is never closed")),
+                    Some(_) => self.expected("`&`, `|`, `^` or `)`"),
+                });
             }
             self.depth -= 1;
             inner

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde_json::json;
 
+use crate::render::words;
 use crate::store::StoreError;
 use crate::web::pages::Shell;
 use crate::web::query::Problem;
@@ -214,8 +215,9 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
     let problems = problems(error);
     let said = match error {
         WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
-        other => other.to_string(),
+        other => words::curly(&other.to_string()),
     };
+    let shown: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
     let (state, _) = place(request);
     let page = ErrorPage {
         shell: Shell::bare(state.map(|state| &***state), &here(request)),
@@ -223,7 +225,7 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         headline,
         advice,
         said,
-        problems,
+        problems: &shown,
         form: (!problems.is_empty()).then(|| form_for(request)),
     };
     (status, page.render().unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period};
 use cohortist::render::thousands;
 use cohortist::sets::UserId;
@@ -117,6 +117,23 @@ fn who() -> impl Strategy<Value = Who> {
     ]
 }
 
+impl Who {
+    /// Whether anything was recorded up to a day that could put somebody into it.
+    fn is_possible(&self, marks: &Marks, day: NaiveDate) -> bool {
+        match self {
+            Who::Did(event) => marks.dated.iter().any(|(e, _, back)| e == event && date(*back) <= day),
+            Who::Ever => true,
+            Who::And(a, b) => a.is_possible(marks, day) && b.is_possible(marks, day),
+            Who::Or(a, b) | Who::Xor(a, b) => a.is_possible(marks, day) || b.is_possible(marks, day),
+            Who::Not(a, _) => a.is_possible(marks, day),
+        }
+    }
+}
+
+fn date(hours_back: i64) -> NaiveDate {
+    (now() - TimeDelta::hours(hours_back)).date_naive()
+}
+
 #[derive(Debug, Clone)]
 struct Question {
     cohort: Vec<Who>,
@@ -182,6 +199,8 @@ impl Question {
 struct Expected {
     rows: Vec<ExpectedRow>,
     averages: Vec<Option<ExpectedAverage>>,
+    /// The first day on which somebody could be in a cohort; `None` when there is none up to today, or no beginning.
+    begins: Option<NaiveDate>,
 }
 
 #[derive(Debug)]
@@ -281,7 +300,12 @@ fn expected(marks: &Marks, question: &Question) -> Expected {
         })
     };
     let averages = (0..question.cols).map(average).collect();
-    Expected { rows, averages }
+    // Before the first mark of all nothing is recorded, unless it needs no date.
+    let days: BTreeSet<NaiveDate> = marks.dated.iter().map(|(_, _, back)| date(*back)).collect();
+    let possible = |day: NaiveDate| question.cohort.iter().all(|who| who.is_possible(marks, day));
+    let always = possible(NaiveDate::MIN);
+    let begins = days.into_iter().find(|day| possible(*day)).filter(|day| !always && *day <= now().date_naive());
+    Expected { rows, averages, begins }
 }
 
 // ---- What the page says.
@@ -366,13 +390,24 @@ fn check_page(page: &Html, question: &Question, expected: &Expected) {
             assert!(number.name.contains(&interval.unwrap_or_default()), "{number:?}");
         }
     }
-    let by_label: BTreeMap<&str, &Line> = lines.iter().map(|line| (&*line.label, line)).collect();
+    let by_label: BTreeMap<&str, &Line> = lines.iter().map(|line| (line.label.trim_end_matches(" †"), line)).collect();
     assert_eq!((lines.len(), by_label.len()), (expected.rows.len(), expected.rows.len()), "{:?}", by_label.keys());
     for row in &expected.rows {
         let line = by_label.get(&*row.period.label()).unwrap_or_else(|| panic!("{} in {lines:?}", row.period.label()));
         let size = (line.size.text.clone(), line.size.starred);
-        // A cohort of nobody has no star and no link.
-        assert_eq!(size, (row.cohort.len().to_string(), row.running && !row.cohort.is_empty()));
+        let begins = expected.begins.map(|day| day.and_time(NaiveTime::MIN).and_utc());
+        let (is_partial, is_unrecorded) = (line.label.ends_with('†'), line.size.text.is_empty());
+        // What is said of the beginning is true. Of an event that is news to the list of all keys nothing is said.
+        if let Some(begins) = begins {
+            assert!(!is_partial || (row.period.start() < begins && begins < row.period.end()), "{}", line.label);
+            assert!(!is_unrecorded || row.period.end() <= begins, "{}", line.label);
+        }
+        // A cohort of nobody has no link.
+        if is_unrecorded {
+            assert_eq!((row.cohort.len(), line.size.starred), (0, false));
+        } else {
+            assert_eq!(size, (row.cohort.len().to_string(), row.running));
+        }
         assert_eq!(line.size.href.is_some(), !row.cohort.is_empty());
         assert!(line.numbers.len() >= row.cells.len() || row.cohort.is_empty(), "{line:?}");
         for (k, number) in line.numbers.iter().enumerate() {
@@ -585,7 +620,11 @@ fn vec(users: &BTreeSet<UserId>) -> Vec<UserId> {
 fn follow(base: &str, href: &str) -> (usize, String, Vec<UserId>) {
     let page = Html::parse_document(&get(&format!("{base}{href}")));
     let heading = text(all(page.root_element(), "h1")[0]);
-    let csv = all(page.root_element(), "a[href^='/people.csv?']")[0].attr("href").unwrap().to_owned();
+    // Nobody's list offers no file; there is one nevertheless, at the address of the page.
+    let here = all(page.root_element(), ".tabs a[aria-current]");
+    let file = all(page.root_element(), "a[href^='/people.csv?']");
+    let csv = file.first().or(here.first()).unwrap().attr("href").unwrap().replace("/people?", "/people.csv?");
+    assert_eq!(file.is_empty(), ids(&csv).is_empty());
     let number = heading.split(' ').next().unwrap().replace(',', "").parse().unwrap_or_else(|_| panic!("{heading}"));
     let list = ids(&csv);
     let listed: Vec<String> = all(page.root_element(), ".ids a").into_iter().map(text).collect();
@@ -598,7 +637,7 @@ fn check_people(page: &Html, expected: &Expected) {
     // What the addresses of cells are relative to.
     let base = all(page.root_element(), "base").first().and_then(|base| base.attr("href")).unwrap_or_default();
     for row in expected.rows.iter().filter(|row| !row.cohort.is_empty()) {
-        let line = lines.iter().find(|line| line.label == row.period.label()).unwrap();
+        let line = lines.iter().find(|line| line.label.trim_end_matches(" †") == row.period.label()).unwrap();
         let (number, _, list) = follow(base, line.size.href.as_ref().unwrap());
         assert_eq!((number, list), (row.cohort.len(), vec(&row.cohort)), "{}", line.label);
         for (cell, number) in row.cells.iter().zip(&line.numbers) {

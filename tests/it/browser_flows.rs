@@ -237,7 +237,7 @@ async fn a_slip_is_marked_at_its_place_and_the_way_back_is_open() {
     assert_eq!(browser.js("return document.querySelector('#returning').value").await, "active & (web |");
     assert_eq!(browser.text("#wrong-returning code").await.trim_end(), "active & (web |");
     assert_eq!(browser.js("return document.querySelector('mark').previousSibling.data.length").await, 15);
-    assert!(browser.text("#wrong-returning").await.ends_with("expected an event name or `(`, found the end"));
+    assert!(browser.text("#wrong-returning").await.ends_with("expected an event name or “(”, found the end"));
     browser.picture("slip.png").await;
     browser.fill("#returning", "active & (web | signup)").await;
     driver.find(By::Css("h1, .ask")).await.unwrap().click().await.unwrap();

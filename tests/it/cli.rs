@@ -226,6 +226,25 @@ fn retention_in_every_dress() {
 }
 
 #[test]
+fn a_table_says_what_was_recorded_in_part_or_not_at_all() {
+    let shop = little_shop();
+    let table = shop.run(&["retention", "signup", "active", "--by", "month", "--rows", "2", "--cols", "2"]).quietly();
+    insta::assert_snapshot!(table, @r"
+    signup → active, monthly cohorts, counted in the month
+
+    Cohort                 People      0   1
+    Oct 2026                   –
+    Nov 2026 †                 4*  50.0%*
+    Weighted average
+      of how many cohorts
+
+    4 users, each in one cohort.
+    † signup is recorded from 20 Nov 2026 on: this month holds those days only.
+    * still in progress, left out of the average · – not recorded yet · UTC · as of 2026-11-23 14:05
+    ");
+}
+
+#[test]
 fn a_width_leaves_out_columns_and_says_so() {
     let shop = little_shop();
     let table = shop.run(&[&LITTLE[..], &["--width", "45"]].concat()).quietly();

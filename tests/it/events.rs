@@ -121,7 +121,7 @@ fn the_list_is_searched_without_a_script() {
     let odd = page("/events?q=%3Cscript%3E%22");
     assert!(odd.contains("&#60;script&#62;&#34;") && !odd.contains("<script>"));
     let wrong = read(&format!("{}/events?sort=size", PRODUCT.1));
-    assert!(wrong.status == 400 && wrong.body.contains("`size` is no way to sort"), "{}", wrong.body);
+    assert!(wrong.status == 400 && wrong.body.contains("“size” is no way to sort"), "{}", wrong.body);
 }
 
 #[test]

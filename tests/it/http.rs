@@ -258,9 +258,9 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     let wrong = [("cohort", "active &#38; !"), ("rows", "0"), ("cols", "1000000000"), ("from", "2026-02-31")];
     assert_eq!(fields, wrong.map(|(id, value)| (id.to_owned(), value.to_owned())));
     for said in [
-        "column 11: expected an event name or `(`, found the end",
-        "`0` does not fit: ask for a whole number from 1 to 400",
-        "`2026-02-31` is not a date",
+        "column 11: expected an event name or “(”, found the end",
+        "“0” does not fit: ask for a whole number from 1 to 400",
+        "“2026-02-31” is not a date",
         "value=\"web\"",
         "value=\"&#34;&#60;b&#62;&#34;\"",
         "value=\"week\" checked",
@@ -281,7 +281,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
         ("from=2030-01-01", "lies in the future"),
         ("from=2026-11-20&to=2026-11-01", "comes after"),
         ("from=2020-01-01&to=2026-11-01", "lie between"),
-        ("by=fortnight", "`fortnight` is not a period"),
+        ("by=fortnight", "“fortnight” is not a period"),
         ("returning=", "name an event"),
     ] {
         let page = product_page(
@@ -305,7 +305,7 @@ fn an_unknown_event_is_an_empty_table_that_says_so() {
     assert!(undated.contains("“plan:pro” is only recorded without dates."), "{undated}");
     assert!(undated.contains("returning_and=plan%3Apro%40ever&#38;by=day\">plan:pro@ever</a>?"));
     let early = product_page("/retention?cohort=signup&returning=active&from=2020-01-01&rows=3").body;
-    assert!(early.contains("Nobody did “signup” in 1 – 3 Jan 2020."), "{early}");
+    assert!(early.contains("“signup” is recorded from 15 Oct 2026 on: 1 – 3 Jan 2020 lies before that."), "{early}");
 }
 
 #[test]

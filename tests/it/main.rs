@@ -24,6 +24,7 @@ mod embedded;
 mod events;
 mod expire;
 mod golden;
+mod honest;
 mod hostile;
 mod http;
 mod import;

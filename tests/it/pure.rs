@@ -302,8 +302,8 @@ fn limits_are_named() {
     insta::assert_snapshot!(ask(Some(1_000_000_000), None, None, None).unwrap_err(), @"1000000000 cohorts: ask for 1 to 400");
     insta::assert_snapshot!(ask(None, Some(401), None, None).unwrap_err(), @"401 periods: ask for 1 to 400");
     insta::assert_snapshot!(ask(Some(400), Some(51), None, None).unwrap_err(), @"400 cohorts × 51 periods are 20400 cells, and a table holds at most 20000: ask for fewer of either");
-    insta::assert_snapshot!(ask(None, None, Some("2026-11-02"), Some("2026-11-01")).unwrap_err(), @"from 2026-11-02 comes after to 2026-11-01: swap them");
-    insta::assert_snapshot!(ask(None, None, Some("2026-11-24"), None).unwrap_err(), @"from 2026-11-24 lies in the future: the running day is 2026-11-23");
+    insta::assert_snapshot!(ask(None, None, Some("2026-11-02"), Some("2026-11-01")).unwrap_err(), @"2026-11-02 comes after the last date, 2026-11-01: swap them");
+    insta::assert_snapshot!(ask(None, None, Some("2026-11-24"), None).unwrap_err(), @"2026-11-24 lies in the future: the running day is 2026-11-23");
     insta::assert_snapshot!(ask(None, None, Some("2024-01-01"), Some("2026-01-01")).unwrap_err(), @"732 days lie between 2024-01-01 and 2026-01-01, and a table holds at most 400: move the dates closer or take a longer period");
 }
 
@@ -313,7 +313,7 @@ fn segments_say_where_they_are_wrong() {
     insta::assert_snapshot!(error(""), @"column 1: expected an event name or `(`, found the end");
     insta::assert_snapshot!(error("a b"), @"column 3: expected `&`, `|`, `^` or the end, found `b`");
     insta::assert_snapshot!(error("a & (b | "), @"column 10: expected an event name or `(`, found the end");
-    insta::assert_snapshot!(error("(a | b"), @"column 7: expected `&`, `|`, `^` or `)`, found the end");
+    insta::assert_snapshot!(error("(a | b"), @"column 7: a `)` is missing: the `(` at column 1 is never closed");
     insta::assert_snapshot!(error("a)"), @"column 2: this `)` has no `(` before it");
     insta::assert_snapshot!(error("a | !b"), @"column 5: `!` has nothing to subtract from: write `a & !b`, people in a and not in b");
     insta::assert_snapshot!(error("\"a"), @"column 1: this quote is never closed: expected another `\"`");

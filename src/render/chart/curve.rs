@@ -15,7 +15,7 @@ use crate::render::chart::{
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
 use crate::reports::figures::Figures;
-use crate::reports::retention::{Averaging, Cell, State, Table};
+use crate::reports::retention::{Averaging, Cell, Measure, State, Table};
 
 /// The most single cohorts drawn behind the average: more would be a grey block.
 pub const MAX_SINGLE: usize = 60;
@@ -72,7 +72,11 @@ pub fn curve_caption(table: &Table) -> String {
         "thin lines are single cohorts".to_owned()
     };
     let whole = if table.has_running() { format!(", complete {}s only", table.query.grain) } else { String::new() };
-    format!("{average}{band}; {single}{whole}")
+    let until = match (table.query.measure, table.averages.len()) {
+        (Measure::OnOrAfter, cols @ 2..) => format!("; counted up to {} {}", table.query.grain, cols - 1),
+        _ => String::new(),
+    };
+    format!("{average}{band}; {single}{whole}{until}")
 }
 
 fn described(table: &Table) -> String {

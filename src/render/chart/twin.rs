@@ -46,16 +46,20 @@ pub fn curve_twin(table: &Table) -> Twin {
     }
 }
 
-/// The cohorts that stand out by their size: largest, smallest, newest complete one and the running one, with the median.
+/// The cohorts that stand out by their size: of those with people the largest, the smallest and the median, then the newest
+/// complete one and the running one.
 pub fn sizes_twin(table: &Table) -> Twin {
-    let complete: Vec<&Row> = table.rows.iter().filter(|row| row.state == State::Complete).collect();
+    let recorded = table.rows.iter().filter(|row| !table.is_unrecorded(row));
+    let complete: Vec<&Row> = recorded.filter(|row| row.state == State::Complete).collect();
+    // Those the figures speak of.
+    let with_people = || complete.iter().copied().filter(|row| row.size > 0);
     let line = |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.size)];
     let mut rows = Vec::new();
     // Of equals the newest is the one people know.
-    rows.extend(complete.iter().max_by_key(|row| row.size).map(|row| line("Largest", row)));
-    rows.extend(complete.iter().rev().min_by_key(|row| row.size).map(|row| line("Smallest", row)));
+    rows.extend(with_people().max_by_key(|row| row.size).map(|row| line("Largest", row)));
+    rows.extend(with_people().rev().min_by_key(|row| row.size).map(|row| line("Smallest", row)));
     rows.extend(
-        median(complete.iter().map(|row| row.size).collect())
+        median(with_people().map(|row| row.size).collect())
             .map(|size| vec!["Median".to_owned(), String::new(), thousands(size)]),
     );
     rows.extend(complete.last().map(|row| line("Newest complete", row)));
@@ -76,7 +80,11 @@ pub fn trend_twin(table: &Table, column: usize) -> Twin {
             vec![row.period.label(), words::percent(cell.rate()), interval(cell.interval()), state.to_owned()]
         }
         None => {
-            let state = if row.size == 0 { "nobody in it" } else { "not begun" };
+            let state = match row.size {
+                _ if table.is_unrecorded(row) => "not recorded yet",
+                0 => "nobody in it",
+                _ => "not begun",
+            };
             vec![row.period.label(), String::new(), String::new(), state.to_owned()]
         }
     });
@@ -128,8 +136,8 @@ mod tests {
         Cohort sizes in short: every cohort's size is in the table below
         Which | Cohort | People
         Largest | Fri 20 Nov 2026 | 4
-        Smallest | Sun 22 Nov 2026 | 0
-        Median |  | 2
+        Smallest | Sat 21 Nov 2026 | 2
+        Median |  | 3
         Newest complete | Sun 22 Nov 2026 | 0
         In progress, so far | Mon 23 Nov 2026 | 3
         "##);

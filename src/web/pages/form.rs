@@ -94,7 +94,7 @@ impl Form {
     pub fn new(state: &State, typed: &Typed, asked: Option<&Asked>, problems: &[Problem]) -> Self {
         let problem = |field: Field| {
             let said: Vec<&str> = problems.iter().filter(|p| p.field == field).map(|p| &*p.message).collect();
-            (!said.is_empty()).then(|| said.join("; "))
+            (!said.is_empty()).then(|| words::curly(&said.join("; ")))
         };
         let input = |field: Field, value: &str| Input {
             name: field.name(),
@@ -116,9 +116,9 @@ impl Form {
             inputs
         };
         let grain = typed.by.parse().unwrap_or(Grain::Day);
-        let (on, on_or_after) = match grain {
-            Grain::Day => ("On the day".to_owned(), "On or after"),
-            grain => (format!("In the {grain}"), "Then or later"),
+        let on = match grain {
+            Grain::Day => "On the day".to_owned(),
+            grain => format!("In the {grain}"),
         };
         let choices = |field: Field, legend: &'static str, typed: &str, list: Vec<(&'static str, String)>| {
             let known = list.iter().any(|(value, _)| *value == typed);
@@ -149,7 +149,7 @@ impl Form {
                     Field::Measure,
                     "counted",
                     &typed.measure,
-                    vec![(Measure::On.as_str(), on), (Measure::OnOrAfter.as_str(), on_or_after.to_owned())],
+                    vec![(Measure::On.as_str(), on), (Measure::OnOrAfter.as_str(), "On or after".to_owned())],
                 ),
                 choices(
                     Field::As,
@@ -223,7 +223,7 @@ pub struct Wrong<'a> {
 }
 
 /// A text cut where `column`, counted from 1, is marked; behind its end a blank is.
-fn place(text: &str, column: usize) -> [String; 3] {
+pub(super) fn place(text: &str, column: usize) -> [String; 3] {
     let mut chars = text.chars();
     let before: String = chars.by_ref().take(column.saturating_sub(1)).collect();
     let at = chars.next().map_or_else(|| "\u{2003}".to_owned(), String::from);
@@ -234,12 +234,12 @@ fn place(text: &str, column: usize) -> [String; 3] {
 fn summary(typed: &Typed, grain: Grain) -> String {
     let size = default_size(grain).to_string();
     let number = |typed: &str| if typed.is_empty() { size.clone() } else { words::shortened(typed, 8) };
-    let later = if typed.measure == Measure::OnOrAfter.as_str() { " or later" } else { "" };
+    let counted = typed.measure.parse().unwrap_or_default();
     let dates = [("from", &typed.from), ("to", &typed.to)].into_iter().filter(|(_, date)| !date.is_empty());
     let dates: String = dates.map(|(word, date)| format!(", {word} {}", words::shortened(date, 12))).collect();
     format!(
-        "By {grain}, {} the {grain}{later}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
-        words::preposition(grain),
+        "By {grain}, {} the {grain}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
+        words::counted(counted, grain),
         number(&typed.rows),
         number(&typed.cols)
     )

@@ -2,7 +2,7 @@
 
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, Show, colour, many, thousands, words};
-use crate::reports::figures::{Figures, later_column};
+use crate::reports::figures::{Against, Figures, Sizes, later_column};
 use crate::reports::retention::{Average, Averaging, Cell, Measure, Row, State, Table};
 use crate::web::query::Asked;
 
@@ -36,12 +36,14 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
     let change = match figures.change {
         Some(change) => Tile {
             value: Some(points(change.points())),
-            label: format!(
-                "{grain} {}, last {} vs {} before",
-                change.column,
-                many(len(change.newer_cohorts), "cohort"),
-                change.older_cohorts
-            ),
+            label: {
+                let newer = many(len(change.newer_cohorts), "cohort");
+                let against = match change.against {
+                    Against::Before => format!("the {} before", change.older_cohorts),
+                    Against::WeekBefore => "the same weekdays a week before".to_owned(),
+                };
+                format!("{}, last {newer} vs {against}", words::column_name(table, change.column))
+            },
             note: {
                 let (older, newer) = (words::percent(change.older), words::percent(change.newer));
                 let margin = change.margin.map_or_else(String::new, |m| format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0));
@@ -51,18 +53,26 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         },
         None => Tile {
             value: None,
-            label: format!("change {} {grain} 1, newer cohorts vs older", words::preposition(grain)),
+            label: format!("change {}, newer cohorts vs older", words::column(table, 1)),
             note: match grain {
-                Grain::Hour => "not by hour: day against night".to_owned(),
-                _ => "needs six complete cohorts".to_owned(),
-            },
+                _ if table.is_empty() => "nobody in these cohorts",
+                Grain::Hour => "not by hour: day against night",
+                Grain::Day => "by day it needs ten complete cohorts in a row, as weekdays differ",
+                _ => "needs six complete cohorts",
+            }
+            .to_owned(),
         },
     };
     let size = match figures.size {
-        Some((median, least, most)) => Tile {
+        Some(Sizes { median, least, most, cohorts }) => Tile {
             value: Some(thousands(median)),
             label: "people in a median cohort".to_owned(),
-            note: format!("smallest {}, largest {}", thousands(least), thousands(most)),
+            note: format!(
+                "of {} with people · smallest {}, largest {}",
+                many(len(cohorts), "complete cohort"),
+                thousands(least),
+                thousands(most)
+            ),
         },
         None => Tile {
             value: None,
@@ -122,6 +132,10 @@ pub struct Line {
     pub running: bool,
     /// Whether nobody is in it.
     pub empty: bool,
+    /// Whether it was over before anything was recorded.
+    pub unrecorded: bool,
+    /// Whether records begin within it.
+    pub partial: bool,
     /// Its numbers; a `None` between them has not begun.
     pub numbers: Vec<Option<Number>>,
     /// How many columns behind them have not begun.
@@ -164,6 +178,8 @@ pub struct Grid {
     pub running: bool,
     /// Why the average row has no interval, or what its interval stands on.
     pub statement: String,
+    /// What the table says too little of, as records began within it.
+    pub recorded: Vec<String>,
 }
 
 impl Grid {
@@ -224,6 +240,7 @@ impl Grid {
             lines,
             running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
             statement: statement(table),
+            recorded: words::recorded(table),
         }
     }
 }
@@ -250,9 +267,11 @@ impl Shades {
     fn new(table: &Table, scale: Scale) -> Self {
         // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
         let from = usize::from(table.averages.len() > 1);
-        let cells = table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten()).map(Cell::rate);
+        let cells = || table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten());
+        // A running cell begins near 0 and would set the scale for all others; only where nothing is over, it may.
+        let is_fitted = |cell: &&Cell| cell.state == State::Complete || cells().all(|c| c.state != State::Complete);
         let averages = table.averages.iter().skip(from).flatten().map(|average| average.rate);
-        let rates: Vec<f64> = cells.chain(averages).collect();
+        let rates: Vec<f64> = cells().filter(is_fitted).map(Cell::rate).chain(averages).collect();
         if scale == Scale::Absolute || rates.is_empty() {
             return Shades { low: 0.0, high: 1.0 };
         }
@@ -312,6 +331,8 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         size: thousands(row.size),
         running: row.state == State::InProgress,
         empty: row.size == 0,
+        unrecorded: table.is_unrecorded(row),
+        partial: table.is_partial(row),
         numbers: row.cells[..begun].iter().map(|cell| cell.as_ref().map(number)).collect(),
         future: row.cells.len() - begun,
     }
@@ -320,7 +341,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
 fn statement(table: &Table) -> String {
     let until = match (table.query.measure, table.averages.len()) {
         (Measure::OnOrAfter, cols @ 2..) => format!(
-            "“Or later” counts up to {} {}, so the last columns are low: little time is left in them. ",
+            "“On or after” counts up to {} {}, so the last columns are low: little time is left in them. ",
             table.query.grain,
             cols - 1
         ),
@@ -343,4 +364,52 @@ fn statement(table: &Table) -> String {
         ),
     };
     format!("{until}{interval}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+    use crate::reports::retention::Query;
+
+    /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
+    fn table(query: Query) -> Table {
+        let question = query.at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
+        let mut table = question.table(&vec![100; question.plan().roots().len()]);
+        for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut().flatten()) {
+            cell.retained = 30;
+        }
+        table
+    }
+
+    fn query(grain: Grain, rows: u32) -> Query {
+        Query { rows: Some(rows), cols: Some(rows), ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain) }
+    }
+
+    /// The label and the note of the tile that tells a change.
+    fn change(table: &Table) -> String {
+        let tile = tiles(table).swap_remove(2);
+        format!("{} | {} | {}", tile.value.unwrap_or_else(|| "–".to_owned()), tile.label, tile.note)
+    }
+
+    #[test]
+    fn the_change_says_what_was_compared() {
+        let by_day = |rows| change(&table(query(Grain::Day, rows)));
+        insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, as weekdays differ");
+        insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
+        let later = Query { measure: Measure::OnOrAfter, rows: Some(20), cols: Some(14), ..query(Grain::Day, 20) };
+        insta::assert_snapshot!(change(&table(later)), @"0.0 pt | days 1–13, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+    }
+
+    #[test]
+    fn where_nobody_is_in_any_cohort_every_figure_says_so() {
+        for grain in Grain::ALL {
+            let question = query(grain, 14).at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
+            let notes: Vec<String> = tiles(&question.table(&[])).into_iter().map(|tile| tile.note).collect();
+            assert_eq!(notes, ["nobody in these cohorts"; 4], "{grain}");
+        }
+    }
 }

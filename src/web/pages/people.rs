@@ -7,6 +7,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
@@ -15,10 +16,11 @@ use crate::calendar::{Grain, Period};
 use crate::render::{self, thousands, words};
 use crate::reports::people::{Crowd, CrowdError, Who};
 use crate::reports::retention::{Query, State as Progress};
-use crate::sets::{EventName, Segment, Segments, Set, UserId, parse_set};
+use crate::sets::{EventName, Segment, Segments, Set, UserId, parse_set, set_periods};
 use crate::store::Saved;
 use crate::tracker::Members;
 use crate::web::error::{WebError, answer};
+use crate::web::pages::form::place as place_of;
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
 use crate::web::{State, View, block, crossing, place};
@@ -231,14 +233,16 @@ struct List {
     heading: String,
     /// The heading in pieces, and which of them are dates, in which no line breaks.
     pieces: Vec<(String, bool)>,
-    /// Why the numbers can still change.
-    running: Option<String>,
-    /// Names in the set that were never recorded, with those perhaps meant.
-    unknown: Vec<String>,
+    /// Why the numbers can still change, or what has not begun.
+    notices: Vec<String>,
+    /// Names in the set that were never recorded, with those perhaps meant, or where all names are when there is none.
+    unknown: Vec<(String, Option<String>)>,
     back: Option<String>,
     tabs: Vec<Tab>,
     total: String,
     users: Vec<UserId>,
+    /// Whether nobody is in it, on this page or any other.
+    empty: bool,
     /// Whether this is all of them.
     whole: bool,
     first: Option<String>,
@@ -256,8 +260,8 @@ struct Page {
     title: String,
     /// What stands in the field: what was typed, or the people of a cell written down.
     typed: String,
-    /// What is wrong with it.
-    wrong: Option<String>,
+    /// What is wrong with it, and where: the text before, at and behind that place.
+    wrong: Option<(String, Option<[String; 3]>)>,
     /// What is wrong with an address that nobody typed into a field.
     problems: Vec<Problem>,
     /// The table of the same question, whose form can mend it.
@@ -408,7 +412,7 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
             let mut list = list(view, &wanted, &events)?;
             let status = if refused.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
             if let (Some(save), Some(refused)) = (&mut list.save, refused) {
-                (save.name, save.wrong) = (refused.name, Some(refused.why));
+                (save.name, save.wrong) = (refused.name, Some(words::curly(&refused.why)));
             }
             if given.saved {
                 list.saved = question_about(view, &given.set)?;
@@ -426,8 +430,10 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
         }
         Err(problems) => {
             let (set, others) = problems.into_iter().partition::<Vec<_>, _>(|p| p.field == Field::Set);
-            page.wrong = set.into_iter().next().map(|problem| problem.message);
-            page.problems = others;
+            page.wrong = set.into_iter().next().map(|problem| {
+                (words::curly(&problem.message), problem.column.map(|column| place_of(&given.set, column)))
+            });
+            page.problems = others.into_iter().map(Problem::for_page).collect();
             StatusCode::BAD_REQUEST
         }
     };
@@ -444,12 +450,13 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
     let mut list = List {
         heading: String::new(),
         pieces: Vec::new(),
-        running: None,
+        notices: Vec::new(),
         unknown: Vec::new(),
         back: None,
         tabs: Vec::new(),
         total: String::new(),
         users,
+        empty: false,
         whole: wanted.after.is_none() && !more,
         first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
         next,
@@ -466,8 +473,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
                 let hint = if meant.is_empty() { String::new() } else { format!(" Perhaps {}?", meant.join(" or ")) };
-                list.unknown.push(format!("Nothing was ever recorded for “{name}”.{hint}"));
+                let all = meant.is_empty().then(|| view.to("/events"));
+                list.unknown.push((format!("Nothing was ever recorded for “{name}”.{hint}"), all));
             }
+            list.notices = set_notices(text, view.now());
             count
         }
         Whom::Cell(cell) => {
@@ -478,7 +487,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             list.heading = words::crowd(&cell.query, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
             dates.push(cell.crowd.period.label());
             dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));
-            list.running = running(cell);
+            list.notices.extend(running(cell));
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -497,6 +506,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             count(cell.who)
         }
     };
+    list.empty = all == 0;
     list.pieces = pieces(&list.heading, &dates);
     if all > 0 && !view.read_only {
         list.save = Some(Save {
@@ -539,7 +549,30 @@ fn running(cell: &Cell) -> Option<String> {
     }
     let window = cell.crowd.back.as_ref().filter(|_| cell.who != Who::Cohort)?.window;
     (window.state == Progress::InProgress)
-        .then(|| format!("So far: {} is still in progress, and more may come back.", window.until.label()))
+        .then(|| format!("So far: {} is still in progress, and more may come back.", words::spoken(window.until)))
+}
+
+/// Why the people of a set can still change, and why there may be nobody yet.
+fn set_notices(text: &str, now: DateTime<Utc>) -> Vec<String> {
+    // What was read as a set before has periods.
+    let periods = set_periods(text).unwrap_or_default();
+    let all = |periods: Vec<Period>| -> String {
+        let spoken: Vec<String> = periods.into_iter().map(words::spoken).collect();
+        match &spoken[..] {
+            [most @ .., last] if !most.is_empty() => format!("{} and {last} have", most.join(", ")),
+            _ => format!("{} has", spoken.concat()),
+        }
+    };
+    let (running, future): (Vec<Period>, Vec<Period>) =
+        periods.into_iter().filter(|period| period.end() > now).partition(|period| period.start() <= now);
+    let mut notices = Vec::new();
+    if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
+        notices.push(format!("So far: {} is still in progress, and the list may change.", words::spoken(longest)));
+    }
+    if !future.is_empty() {
+        notices.push(format!("{} not begun.", all(future)));
+    }
+    notices
 }
 
 /// Sets to try, of events there are.

@@ -99,6 +99,8 @@ struct Notice {
     text: String,
     /// Words and address of questions that may have been meant.
     instead: Vec<(String, String)>,
+    /// Where all events are listed, when none of them looks like the one that was meant.
+    all: Option<String>,
 }
 
 /// A choice between two ways to see the same numbers.
@@ -344,7 +346,8 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
         }
     };
     let counts = view.tracker.store().count(question.plan())?;
-    let table = question.table(&counts);
+    // All keys were listed for the fields already, so this asks the store nothing.
+    let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
     let page = Page {
         shell: Shell::new(view, &store, Some(&events)),
         offered: offered()?,
@@ -471,11 +474,14 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     for name in state.tracker.never_recorded(names.into_iter().filter(|name| !counted.contains(name)))? {
         // One that stands in a saved segment is not to be mended in the question.
         let typed = asked.segments().any(|segment| segment.names().contains(&name));
-        let instead = name.similar(events).into_iter().filter(|_| typed);
+        let similar = name.similar(events);
+        let all = similar.is_empty().then(|| state.to("/events"));
+        let instead = similar.into_iter().filter(|_| typed);
         let inside = if typed { "" } else { ", which a saved segment names" };
         notices.push(Notice {
             text: format!("Nothing was ever recorded for “{name}”{inside}."),
             instead: instead.map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
+            all,
         });
     }
     if !notices.is_empty() {
@@ -488,11 +494,12 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
                 notices.push(Notice {
                     text: format!("“{name}” is only recorded without dates."),
                     instead: vec![(Segment::Ever(name.clone()).to_string(), link(&asked.ever(name)))],
+                    all: None,
                 });
             }
         }
     }
-    let one = |text: String| Notice { text, instead: Vec::new() };
+    let one = |text: String| Notice { text, instead: Vec::new(), all: None };
     if table.query.measure == Measure::OnOrAfter && asked.from.is_none() && asked.to.is_none() && !table.is_empty() {
         let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
         notices.push(one(format!(
@@ -516,6 +523,12 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
             _ => None,
         };
         let before = |date: &NaiveDate| table.rows.first().is_some_and(|row| *date < row.period.start().date_naive());
+        let unrecorded = table.rows.iter().all(|row| table.is_unrecorded(row));
+        if let Some(since) = table.recorded.cohort.filter(|_| unrecorded) {
+            let (cohort, since) = (&table.query.cohort, words::date(since));
+            notices.push(one(format!("“{cohort}” is recorded from {since} on: {range} lies before that.")));
+            return Ok(notices);
+        }
         notices.push(match last.filter(before) {
             Some(date) => Notice {
                 text: format!("Nobody did “{}” in {range}; it was last recorded on {date}.", table.query.cohort),
@@ -523,6 +536,7 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
                     format!("the cohorts up to {date}"),
                     link(&Asked { from: None, to: Some(date), ..asked.clone() }),
                 )],
+                all: None,
             },
             None => one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)),
         });

@@ -9,7 +9,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
-use crate::render::{many, strip, words};
+use crate::render::{many, strip, thousands, words};
 use crate::reports::user::{History, Seen};
 use crate::sets::{EventName, Segment, UserId};
 use crate::web::error::{WebError, answer};
@@ -30,6 +30,8 @@ struct Answer {
     /// `Mon 23 Nov 2026`
     period: String,
     yes: bool,
+    /// Whether it speaks of no time, so that there is no yes or no.
+    undated: bool,
     /// What was also said of a shorter period, where it is not said again: `today`.
     as_before: &'static str,
     /// The rest.
@@ -144,6 +146,7 @@ fn report(state: &State, history: &History) -> Report {
             label,
             period: period.label(),
             yes: events.iter().any(is),
+            undated: false,
             as_before: if as_before { name } else { "" },
             chips: rest.map(|seen| chip(state, seen, period)).collect(),
         }
@@ -155,8 +158,8 @@ fn report(state: &State, history: &History) -> Report {
     ];
     let ever: Vec<Chip> = events.iter().filter(|seen| seen.ever).map(|seen| chip(state, seen, "ever")).collect();
     if !ever.is_empty() {
-        let period = "marks without a date".to_owned();
-        answers.push(Answer { label: "Ever", period, yes: true, as_before: "", chips: ever });
+        let period = "marked ever".to_owned();
+        answers.push(Answer { label: "Without a date", period, yes: true, undated: true, as_before: "", chips: ever });
     }
     let day = |period: Period| if period == span.today { "today".to_owned() } else { words::when(period) };
     let mut facts = Vec::new();
@@ -164,8 +167,15 @@ fn report(state: &State, history: &History) -> Report {
     let last = events.iter().filter_map(|seen| seen.last).max_by_key(|p| p.start());
     facts.extend(first.map(|period| format!("First seen {}", day(period))));
     facts.extend(last.map(|period| format!("last seen {}", day(period))));
-    let known = u64::try_from(history.known).unwrap_or(u64::MAX);
-    facts.push(format!("did {} of {}", events.len(), many(known, "event")));
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) = events.iter().partition(|seen| seen.property);
+    let known = count(history.known.saturating_sub(history.properties));
+    facts.push(format!("did {} of {}", deeds.len(), many(known, "event")));
+    if history.properties > 0 {
+        let noun = if history.properties == 1 { "property" } else { "properties" };
+        facts.push(format!("{} of {} {noun}", properties.len(), thousands(count(history.properties))));
+    }
+    facts.push(format!("as of {} UTC", state.now().format("%a %-d %b %Y, %H:%M")));
     // From when on anybody could be missed: no sooner than this user was there at all.
     let begun = |period: Option<Period>| period.map_or(span.today, |period| period).start().date_naive();
     let dated = || events.iter().filter(|seen| seen.first.is_some());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::render::words;
 use crate::reports::retention::QueryError;
 
 /// A field of the form, by its name in the query string.
@@ -136,6 +137,11 @@ pub struct Problem {
 impl Problem {
     pub(crate) fn new(field: Field, message: impl Into<String>) -> Self {
         Problem { field, message: message.into(), column: None }
+    }
+
+    /// The same in the words of a page, which has no backticks.
+    pub fn for_page(self) -> Self {
+        Problem { message: words::curly(&self.message), ..self }
     }
 
     /// A question that cannot be answered, at the field that asks too much.

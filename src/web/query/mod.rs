@@ -481,6 +481,12 @@ mod tests {
             let taken: Vec<&str> = Range::ALL.into_iter().filter(|r| r.is_of(&asked, now)).map(Range::as_str).collect();
             assert_eq!(taken, [range]);
         }
+        // Without dates "on or after" covers older cohorts than these.
+        let pressed = |query: &str| {
+            let asked = Typed::read(&format!("cohort=a&returning=b&measure=on_or_after&{query}")).check().unwrap();
+            Range::ALL.into_iter().filter(|r| r.is_of(&asked, now)).map(Range::as_str).collect::<Vec<_>>()
+        };
+        assert_eq!((pressed("by=day"), pressed("by=month&from=2026-01-01")), (vec![], vec!["ytd"]));
         let unknown = Typed::read("cohort=a&returning=b&range=1d").carried_out(now).check().unwrap_err();
         assert_eq!(unknown[0].message, "`1d` is none of 7d, 14d, 30d, 90d, 12w, 12m, ytd");
     }

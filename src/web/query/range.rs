@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use crate::calendar::Grain;
-use crate::reports::retention::default_size;
+use crate::reports::retention::{Measure, default_size};
 use crate::web::query::Asked;
 
 /// Ranges people ask for by name.
@@ -74,7 +74,10 @@ impl Range {
     pub fn is_of(self, asked: &Asked, now: DateTime<Utc>) -> bool {
         let size = |given: Option<u32>| given.unwrap_or(default_size(asked.grain));
         let (rows, cols) = self.size();
-        (asked.grain, size(asked.cols), asked.from, asked.to) == (self.grain(), cols, self.from(now), None)
+        // Without dates "on or after" takes older cohorts: the last whose whole window is over.
+        let up_to_now = asked.measure == Measure::On || asked.from.is_some();
+        up_to_now
+            && (asked.grain, size(asked.cols), asked.from, asked.to) == (self.grain(), cols, self.from(now), None)
             && rows.is_none_or(|rows| rows == size(asked.rows))
     }
 }

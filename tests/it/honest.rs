@@ -1,0 +1,272 @@
+//! No number is shown that is wrong or half true without a word on that.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cohortist::Tracker;
+use cohortist::calendar::{Grain, parse_moment};
+use cohortist::clock::Clock;
+use cohortist::reports::retention::Query;
+use cohortist::sets::Segment;
+use cohortist::store::{self, Options};
+use cohortist::web::Dashboard;
+
+use crate::http::{product_page, read};
+use crate::support::redis::RedisServer;
+use crate::support::stores::each_store;
+use crate::support::web::{empty, name, now, serve, serve_dashboard};
+
+fn day(text: &str) -> DateTime<Utc> {
+    parse_moment(text).unwrap()
+}
+
+/// Sixty people who signed up one a day from 27 July on, and came back once, after twenty days.
+fn begun(tracker: &Tracker) {
+    let (signup, active) = (name("signup"), name("active"));
+    let mut batch = tracker.batch();
+    for user in 0..60 {
+        let joined = day("2026-07-27") + TimeDelta::days(i64::from(user));
+        batch.mark(&signup, user, joined).unwrap();
+        batch.mark(&active, user, joined + TimeDelta::days(20)).unwrap();
+    }
+    batch.commit().unwrap();
+}
+
+fn query(cohort: &str, returning: &str, grain: Grain) -> Query {
+    Query::new(cohort.parse::<Segment>().unwrap(), returning.parse::<Segment>().unwrap(), grain)
+}
+
+#[test]
+fn a_page_says_since_when_there_is_something_to_count() {
+    let tracker = empty();
+    begun(&tracker);
+    let host = format!("http://{}", serve(tracker));
+    let page = read(&format!("{host}/retention?cohort=signup&returning=active&by=month")).body;
+    let row = |label: &str| {
+        let row = page.split("<tr data-at=").find(|row| row.contains(&format!("<th scope=row>{label}")));
+        row.unwrap_or_else(|| panic!("no {label} in {page}")).to_owned()
+    };
+    assert!(row("Jul 2026 †").contains(">5</a>"), "{}", row("Jul"));
+    assert!(!row("Aug 2026").contains('†') && row("Aug 2026").contains(">31</a>"));
+    assert!(row("Jun 2026").contains("<td class=size><td class=\"nobody\" colspan=\"12\">not recorded yet"), "{page}");
+    // In October nobody signed up, and that is known.
+    assert!(row("Oct 2026").contains("<td class=size>0<td class=\"nobody\" colspan=\"12\">nobody\n"), "{}", row("Oct"));
+    assert!(
+        row("Nov 2026").contains("<td class=size>0*<td class=\"nobody\" colspan=\"12\">nobody so far\n"),
+        "{}",
+        row("Nov")
+    );
+    for said in [
+        "<p class=\"legend recorded\">† signup is recorded from 27 Jul 2026 on: this month holds those days only.</p>",
+        "<p class=\"legend recorded\">active is recorded from 16 Aug 2026 on: earlier returns could not be seen.</p>",
+        "of 3 complete cohorts with people · smallest 5, largest 31",
+    ] {
+        assert!(page.contains(said), "{said} in {page}");
+    }
+    // By day nothing is half a day, and a table that begins later has nothing to explain.
+    let by_day =
+        |from: &str| read(&format!("{host}/retention?cohort=signup&returning=active&by=day&rows=9&from={from}")).body;
+    let first = by_day("2026-07-24");
+    assert!(first.matches("not recorded yet").count() == 3 && !first.contains('†'), "{first}");
+    assert!(first.contains("<p class=\"legend recorded\">signup is recorded from 27 Jul 2026 on.</p>"));
+    assert!(!by_day("2026-08-20").contains("recorded from"));
+    let long_ago = by_day("2026-01-01");
+    assert!(
+        long_ago.contains("“signup” is recorded from 27 Jul 2026 on: 1 – 9 Jan 2026 lies before that."),
+        "{long_ago}"
+    );
+    assert!(!long_ago.contains("Nobody did"));
+    // The files keep every number as it is.
+    let csv = read(&format!("{host}/retention.csv?cohort=signup&returning=active&by=month")).body;
+    assert!(csv.contains("\nJun 2026,0,") && csv.contains("\nJul 2026,5,"), "{csv}");
+}
+
+#[test]
+fn every_store_knows_since_when_by_a_few_counts() {
+    each_store(|kind, store| {
+        let tracker = Tracker::new(store);
+        begun(&tracker);
+        tracker.mark_ever(&name("pro"), 3).unwrap();
+        let all = tracker.catalogue().unwrap();
+        for (cohort, returning) in
+            [("signup", "active"), ("signup & pro@ever", "active | signup"), ("pro@ever", "never")]
+        {
+            for grain in [Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
+                let mut query = query(cohort, returning, grain);
+                query.from = Some(day("2026-07-01").date_naive());
+                let question = tracker.question(&query, now()).unwrap();
+                let (counted, read) = (tracker.recorded(&question).unwrap(), question.recorded(&all));
+                assert_eq!(counted, read, "{kind}: {cohort}, {returning}, {grain}");
+            }
+        }
+    });
+}
+
+#[test]
+fn finding_since_when_is_mostly_one_trip_and_lists_no_keys() {
+    let server = RedisServer::start();
+    let tracker = Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
+    begun(&tracker);
+    let question = |from: &str| {
+        let mut query = query("signup", "active", Grain::Day);
+        query.from = Some(day(from).date_naive());
+        tracker.question(&query, now()).unwrap()
+    };
+    server.reset_statistics();
+    let found = tracker.recorded(&question("2026-10-02")).unwrap();
+    assert_eq!(found.cohort.map(|since| since.to_string()).as_deref(), Some("2026-09"), "before the table is enough");
+    assert_eq!((server.calls("scan"), server.calls("keys"), server.calls("ping")), (0, 0, 1));
+    server.reset_statistics();
+    let found = tracker.recorded(&question("2026-07-27")).unwrap();
+    assert_eq!(found.cohort.map(|since| since.to_string()).as_deref(), Some("2026-07-27"));
+    assert_eq!((server.calls("scan"), server.calls("ping")), (0, 3));
+}
+
+#[test]
+fn a_set_of_a_running_or_coming_period_says_so() {
+    let notices = |set: &str| {
+        let page = product_page(&format!("/people?set={set}"));
+        assert_eq!(page.status, 200, "{set}");
+        let notices = page.body.split("<p class=\"notice\" role=\"status\">").skip(1);
+        notices.map(|rest| rest.split("</p>").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let changes = |when: &str| format!("So far: {when} is still in progress, and the list may change.");
+    assert_eq!(notices("active@2026-11"), [changes("November 2026")]);
+    assert_eq!(notices("active@2026"), [changes("2026")]);
+    assert_eq!(notices("signup@2026-11-20+%26+!active@2026-W48"), [changes("23 – 29 Nov 2026 (W48)")]);
+    assert_eq!(notices("active@2026-11-22+%26+plan:pro@ever"), [""; 0]);
+    assert_eq!(notices("active@2026-12"), ["December 2026 has not begun."]);
+    assert_eq!(notices("(active+|+web)@2027+|+active@2026-12"), ["2027 and December 2026 have not begun."]);
+    assert_eq!(notices("active@2026-11+|+active@2026-12").len(), 2);
+    // The page of the same people as a cell says the same.
+    let cell = product_page("/people?cohort=signup&returning=active&by=month&at=2026-10&k=1").body;
+    assert!(cell.contains("So far: November 2026 is still in progress, and more may come back."), "{cell}");
+}
+
+#[test]
+fn an_empty_list_offers_nothing_to_take_away() {
+    for set in ["active@2026-12", "active@2026-01-01"] {
+        let page = product_page(&format!("/people?set={set}")).body;
+        assert!(page.contains("<p class=\"legend\">Nobody.</p>"), "{page}");
+        assert!(!page.contains("/people.csv") && !page.contains("legend turn"), "{page}");
+    }
+    let behind = product_page("/people?set=active@2026-11-22&after=4294967295").body;
+    assert!(behind.contains("First page") && behind.contains("/people.csv"), "{behind}");
+}
+
+#[test]
+fn what_counts_on_or_after_has_one_name_and_one_range() {
+    let later = product_page("/retention?cohort=signup&returning=active&by=day&measure=on_or_after").body;
+    assert!(!later.contains("aria-pressed=\"true\""), "the last 14 days are other ones");
+    for said in [
+        "“On or after” counts up to day 13",
+        "; counted up to day 13</small>",
+        "days 1–13, last 7 cohorts vs the 7 before",
+        "counted on or after the day ·",
+        "came back on or after Mon 16 Nov 2026, complete",
+    ] {
+        assert!(later.contains(said), "{said} in {later}");
+    }
+    let weeks =
+        product_page("/retention?cohort=signup&returning=active&by=week&measure=on_or_after&rows=3&cols=3").body;
+    assert!(weeks.contains(">On or after</label>") && weeks.contains("By week, on or after the week, 3 cohorts"));
+    for page in [later, weeks] {
+        assert!(!page.to_lowercase().contains("or later"), "{page}");
+    }
+}
+
+#[test]
+fn a_user_is_said_to_do_events_and_to_have_properties() {
+    let page = product_page("/users/7").body;
+    let facts = page.split("<p class=\"sub\">").nth(1).unwrap().split("</p>").next().unwrap();
+    assert!(facts.contains("<span>did 3 of 3 events</span>"), "{facts}");
+    assert!(facts.contains(" of 1 property</span><span>as of Mon 23 Nov 2026, 19:04 UTC</span>"), "{facts}");
+
+    let tracker = empty();
+    let mut batch = tracker.batch();
+    batch.mark(&name("signup"), 1, now()).unwrap().mark_ever(&name("signup"), 1);
+    batch.mark_ever(&name("plan:pro"), 1).mark_ever(&name("country:NL"), 2).mark(&name("web"), 2, now()).unwrap();
+    batch.commit().unwrap();
+    let host = format!("http://{}", serve(tracker));
+    let page = read(&format!("{host}/users/1")).body;
+    assert!(page.contains("<span>did 1 of 2 events</span><span>1 of 2 properties</span>"), "{page}");
+    let undated = page.split("<h2>Without a date").nth(1).unwrap().split("</div>").next().unwrap();
+    assert!(
+        undated.contains(">plan:pro</a>") && undated.contains(">signup</a>") && !undated.contains("Yes"),
+        "{undated}"
+    );
+}
+
+#[test]
+fn errors_speak_plainly_and_point_at_the_place() {
+    let missing = "column 14: a “)” is missing: the “(” at column 10 is never closed";
+    let table = product_page("/retention?cohort=active+%26+(ios&returning=active").body;
+    assert!(table.contains(missing), "{table}");
+    let people = product_page("/people?set=active+%26+(ios").body;
+    assert!(people.contains(missing), "{people}");
+    let set = "/people?set=active@2026-11+%26+!";
+    let place = "<code>active@2026-11 &#38; !<mark>\u{2003}</mark></code> column 19: expected an event name or “(”";
+    assert!(product_page(set).body.contains(place), "{}", product_page(set).body);
+    let future = product_page("/retention?cohort=signup&returning=active&from=2027-01-01").body;
+    assert!(future.contains("from</a> 2027-01-01 lies in the future: the running day is 2026-11-23"), "{future}");
+    for path in [
+        "/retention?cohort=active+%26+(ios&returning=active&rows=0&from=x&as=x&range=x&trend=x",
+        "/retention.csv?cohort=active+%26+(ios&returning=",
+        "/people?set=active",
+        "/people.csv",
+        "/people?cohort=signup&returning=active&at=yesterday",
+        "/people?cohort=signup&returning=active&at=2026-11-20&k=1&who=me",
+        "/events?sort=x",
+        "/events/active?by=x",
+        "/events/active?last=1000",
+        "/users/x",
+    ] {
+        let page = product_page(path);
+        assert!(page.status == 400 && !page.body.contains('`'), "{path}: {}", page.body);
+    }
+    // Programs and the command line get what they always got.
+    let json = product_page("/retention.json?cohort=active+%26+(ios&returning=active").body;
+    assert!(json.contains("a `)` is missing"), "{json}");
+}
+
+#[test]
+fn a_name_like_no_other_leads_to_all_names() {
+    let all = "<a href=\"/events\">All events there are</a>";
+    for (path, leads) in [
+        ("/retention?cohort=signup&returning=actve", false),
+        ("/retention?cohort=signup&returning=zzzzzz", true),
+        ("/people?set=actve@2026-11", false),
+        ("/people?set=zzzzzz@2026-11", true),
+    ] {
+        assert_eq!(product_page(path).body.contains(all), leads, "{path}");
+    }
+}
+
+#[test]
+fn a_running_cell_does_not_set_the_scale() {
+    let (tracker, signup, active) = (empty(), name("signup"), name("active"));
+    let mut batch = tracker.batch();
+    for back in 0..6_u32 {
+        for user in back * 100..back * 100 + 100 {
+            let joined = now() - TimeDelta::days(back.into());
+            batch.mark(&signup, user, joined).unwrap();
+            for k in 1..=back.into() {
+                // Forty of a hundred on days that are over, and one so far today.
+                if user % 100 < if k == i64::from(back) { 1 } else { 40 + u32::try_from(k).unwrap() } {
+                    batch.mark(&active, user, joined + TimeDelta::days(k)).unwrap();
+                }
+            }
+        }
+    }
+    batch.commit().unwrap();
+    let dashboard = Dashboard::new(tracker, Clock::Fixed(now()));
+    let host = format!("http://{}", serve_dashboard(dashboard));
+    let fitted = |more: &str| {
+        let page =
+            read(&format!("{host}/retention?cohort=signup&returning=active&by=day&rows=6&cols=5&scale=fitted{more}"));
+        let legend = page.body.split("<p class=\"legend\">").nth(1).unwrap().to_owned();
+        let ends = legend.split("</span> ").next().unwrap().split("<span class=\"item\">").nth(1).unwrap().to_owned();
+        ends.split(" <span").next().unwrap().to_owned()
+    };
+    assert_eq!(fitted(""), "41% or less");
+    // Where nothing is over there is nothing else to fit.
+    assert_eq!(fitted("&from=2026-11-22&cols=2"), "1% or less");
+}
