@@ -395,13 +395,13 @@ mod tests {
     #[test]
     fn the_change_says_what_was_compared() {
         let by_day = |rows| change(&table(query(Grain::Day, rows)));
-        insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
-        insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
         insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, as weekdays differ");
-        insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
         insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
         let later = Query { measure: Measure::OnOrAfter, rows: Some(20), cols: Some(14), ..query(Grain::Day, 20) };
-        insta::assert_snapshot!(change(&table(later)), @"0.0 pt | days 1–13, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(change(&table(later)), @"0.0 pt | days 1–13, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
     }
 
     #[test]
