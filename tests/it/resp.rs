@@ -606,3 +606,35 @@ fn other_prefixes_are_other_peoples_keys_in_one_space() {
     drop(listener);
     assert_eq!(wire.reply(), b"", "the listener closes its connections when it ends");
 }
+
+/// Forty events that a thousand people of a hundred and thirty million did. Redis would take 890 MB for them.
+#[test]
+fn few_people_far_apart_take_little_room() {
+    let shop = Shop::new();
+    let (serving, address) = serve(&shop, &[]);
+    let before = peak_memory(serving.id());
+    let mut wire = Wire::tcp(&address);
+    let mut dice: u64 = 7;
+    for event in 0..40 {
+        let marks: Vec<u8> = (0..1000)
+            .flat_map(|_| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let user = (dice >> 37).to_string();
+                packed(&["SETBIT", &format!("trackist_event{event}_2026-11"), &user, "1"])
+            })
+            .collect();
+        wire.send(&marks);
+        (0..1000).for_each(|_| drop(wire.reply()));
+    }
+    let lengths: u64 = (0..40)
+        .map(|event| wire.say(&format!("STRLEN trackist_event{event}_2026-11"))[1..].trim().parse::<u64>().unwrap())
+        .sum();
+    assert!(lengths > 600_000_000, "in Redis they would take {lengths} bytes");
+    let memory = peak_memory(serving.id()) - before;
+    assert!(memory < 10_000_000, "{memory} bytes of memory");
+    drop((wire, serving));
+    let directory = shop.path("cohortist.db");
+    EmbeddedStore::open(&directory, &Options::default()).unwrap().checkpoint().unwrap();
+    let disk: u64 = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!((300_000..10_000_000).contains(&disk), "{disk} bytes on disk");
+}
