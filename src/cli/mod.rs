@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
+mod backup;
 mod config;
 mod copy;
 mod count;
@@ -108,6 +109,9 @@ enum CommandArgs {
     People(people::Args),
     Events(events::Args),
     Copy(copy::Args),
+    Backup(backup::Args),
+    #[command(about = backup::RESTORE, after_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::Args),
     Delete(delete::Args),
     Expire(expire::Args),
 }
@@ -129,6 +133,7 @@ enum Command {
     People(people::Config),
     Events(events::Config),
     Copy(copy::Config),
+    Backup(backup::Config),
     Delete(delete::Config),
     Expire(expire::Config),
 }
@@ -167,6 +172,8 @@ impl TryFrom<Args> for Config {
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
                 CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options)?),
+                CommandArgs::Backup(args) => Command::Backup(backup::Config::new(args, false)),
+                CommandArgs::Restore(args) => Command::Backup(backup::Config::new(args, true)),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
                 CommandArgs::Expire(args) => Command::Expire(args.try_into()?),
             },
@@ -187,6 +194,7 @@ impl Command {
             Command::People(config) => config.run(store),
             Command::Events(config) => config.run(store),
             Command::Copy(config) => config.run(),
+            Command::Backup(config) => config.run(store),
             Command::Delete(config) => config.run(store),
             Command::Expire(config) => config.run(store, clock),
         }
@@ -204,6 +212,7 @@ impl Command {
             | Command::People(_)
             | Command::Events(_)
             | Command::Copy(_)
+            | Command::Backup(_)
             | Command::Delete(_)
             | Command::Expire(_) => "warn",
         }

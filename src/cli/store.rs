@@ -77,7 +77,7 @@ impl StoreConfig {
         if lazy { Duration::from_secs(2) } else { Duration::ZERO }
     }
 
-    fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         match Place::parse(&self.text) {
             Ok(Place::Directory(path)) => Some(path),
             _ => None,

@@ -191,6 +191,14 @@ pub enum StoreError {
         /// The system's words.
         reason: String,
     },
+    /// A backup could not be written, or is none.
+    #[error("{path}: {reason}")]
+    Backup {
+        /// The backup.
+        path: String,
+        /// What is in the way.
+        reason: String,
+    },
     /// The embedded store's files cannot be read as such.
     #[error("the store at {path} is damaged: {reason}")]
     Damaged {

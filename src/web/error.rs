@@ -125,6 +125,7 @@ impl WebError {
                 | StoreError::Write { .. }
                 | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
+                | StoreError::Backup { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
                 | StoreError::Url(_),

@@ -13,6 +13,7 @@ mod agree;
 mod api;
 mod architecture;
 mod axe;
+mod backup;
 mod bitmapist;
 mod browser;
 mod browser_ask;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::bitmap::Tile;
 use crate::store::embedded::layers::{EMPTY, Lifetimes, Overlay, Overlays};
@@ -256,6 +256,81 @@ impl Reader<'_> {
         };
         shielded(read).map_err(|e| self.base.damaged(e))
     }
+}
+
+impl Base {
+    /// Reads all there is and checks that it is whole; says how many keys there are.
+    pub fn check(&self) -> Result<u64> {
+        let reader = self.reader()?;
+        let read = || -> Result<u64, redb::Error> {
+            let mut keys = 0;
+            for entry in reader.keys.iter()? {
+                let (text, bytes) = entry?;
+                let record = read_record(bytes.value())?;
+                for number in &record.tiles {
+                    let tile = reader.tiles.get((record.number, *number))?;
+                    if tile.as_ref().and_then(|bytes| unseal(bytes.value())).is_none() {
+                        return Err(redb::Error::Corrupted(format!("tile {number} of {} is not whole", text.value())));
+                    }
+                }
+                keys += 1;
+            }
+            Ok(keys)
+        };
+        shielded(read).map_err(|e| self.damaged(e))
+    }
+}
+
+/// How many tiles are copied in one transaction.
+const COPIED_AT_ONCE: usize = 100_000;
+
+/// Makes a new file of one view of another, with overlays on top, the older first; says how many keys it has. What is not
+/// whole is not copied but an error.
+pub fn copy<'a>(
+    path: &Path,
+    reader: Option<&Reader<'_>>,
+    overlays: impl IntoIterator<Item = &'a Overlays>,
+    lifetimes: &Lifetimes,
+    sequence: u64,
+) -> Result<u64> {
+    let work = || -> Result<u64, redb::Error> {
+        let database = open(path, 16 << 20)?;
+        let mut next_key = 0;
+        if let Some(reader) = reader {
+            let mut tiles = reader.tiles.iter()?.peekable();
+            while tiles.peek().is_some() {
+                let transaction = database.begin_write()?;
+                {
+                    let mut table = transaction.open_table(TILES)?;
+                    for entry in tiles.by_ref().take(COPIED_AT_ONCE) {
+                        let (place, bytes) = entry?;
+                        if unseal(bytes.value()).is_none() {
+                            return Err(redb::Error::Corrupted(format!("tile {:?} is not whole", place.value())));
+                        }
+                        table.insert(place.value(), bytes.value())?;
+                    }
+                }
+                transaction.commit()?;
+            }
+            let transaction = database.begin_write()?;
+            {
+                let mut table = transaction.open_table(KEYS)?;
+                for entry in reader.keys.iter()? {
+                    let (text, bytes) = entry?;
+                    next_key = next_key.max(u64::from(read_record(bytes.value())?.number) + 1);
+                    table.insert(text.value(), bytes.value())?;
+                }
+                transaction.open_table(META)?.insert(NEXT_KEY, next_key)?;
+            }
+            transaction.commit()?;
+        }
+        for overlays in overlays {
+            write(&database, overlays, lifetimes, sequence)?;
+        }
+        let keys = database.begin_read()?.open_table(KEYS)?.len()?;
+        Ok(keys)
+    };
+    shielded(work).map_err(|error| StoreError::Backup { path: path.display().to_string(), reason: error.to_string() })
 }
 
 fn read_record(bytes: &[u8]) -> Result<Record, redb::Error> {

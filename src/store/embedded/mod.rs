@@ -12,6 +12,7 @@
 //!
 //! Readers hold the lock of the layers while they answer, so a plan sees one moment; a batch appears whole.
 
+mod backup;
 mod base;
 mod layers;
 mod log;
@@ -32,6 +33,7 @@ use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
+pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
@@ -134,6 +136,15 @@ impl EmbeddedStore {
     /// The same store under another prefix: another set of events in the same files.
     pub fn under(&self, prefix: Prefix) -> Self {
         EmbeddedStore { prefix, ..self.clone() }
+    }
+
+    /// Writes everything there is at this moment to a new file, from which [`restore`] makes a store; says how many bitmaps
+    /// there are. Marks go on meanwhile.
+    ///
+    /// # Errors
+    /// When there is such a file already, or it cannot be written, or the store is damaged.
+    pub fn back_up(&self, file: &Path) -> Result<u64> {
+        self.engine.back_up(file)
     }
 
     /// Writes everything to the file of the last checkpoint now, and begins a new log.
@@ -323,7 +334,7 @@ impl Engine {
     }
 
     /// The work of the background thread.
-    fn keep(&self) {
+    fn keep(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
         let mut attempted = Instant::now();
         loop {
@@ -346,6 +357,7 @@ impl Engine {
                 tracing::error!("{error}");
             }
             self.let_go();
+            self.see_wishes();
             // What failed, as on a full disk, is tried again without being asked.
             let again = failed && attempted.elapsed() > RETRY_AFTER;
             if checkpoint || again || (stop && log_bytes > WORTH_A_CHECKPOINT) {

@@ -42,7 +42,7 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 /// Refuses to make a store out of what is something else already.
-fn check_directory(directory: &Path) -> Result<()> {
+pub(super) fn check_directory(directory: &Path) -> Result<()> {
     let not_ours =
         |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
     if directory.is_file() {

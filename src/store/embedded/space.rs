@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::bitmap::{Operation, TILE_BYTES, Tile, split, user};
@@ -32,6 +33,14 @@ impl Keyspace {
             // For want of it they hear of the process alone.
             let _ = fs::write(disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
         }
+    }
+
+    /// As [`EmbeddedStore::back_up`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn back_up(&self, file: &Path) -> Result<u64> {
+        self.engine.back_up(file)
     }
 
     /// Asks questions of one moment. Changes wait until `ask` returns.
