@@ -4,6 +4,7 @@ use chrono::{Datelike, TimeDelta};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
+use crate::reports::activity::Daily;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
 
@@ -44,6 +45,15 @@ pub fn people(count: u64) -> String {
     format!("{} {}", thousands(count), if count == 1 { "person" } else { "people" })
 }
 
+/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
+pub fn mean(daily: Daily) -> String {
+    if daily.mean < 99.95 {
+        return format!("{:.1}", daily.mean);
+    }
+    let whole = format!("{:.0}", daily.mean);
+    whole.parse().map_or(whole, thousands)
+}
+
 /// A text of at most `most` characters, its end replaced by `…` when it is longer.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -81,19 +91,25 @@ pub fn column(table: &Table, k: usize) -> String {
 
 /// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.
 pub fn cell(table: &Table, cell: &Cell) -> String {
-    let later = if table.query.measure == Measure::OnOrAfter { " or later" } else { "" };
     let state = match cell.state {
         State::Complete => "complete",
         State::InProgress => "still in progress",
     };
-    format!(
-        "{} of {}, {} (95% {}), came back {}{later}, {state}",
-        thousands(cell.retained),
-        people(cell.size),
-        percent(cell.rate()),
-        interval(cell.interval()),
-        when(cell.period),
-    )
+    // Figures and dates only, so none of them holds a part in braces itself.
+    cell_sentence(table.query.measure)
+        .replace("{n}", &thousands(cell.retained))
+        .replace("{people}", &people(cell.size))
+        .replace("{share}", &percent(cell.rate()))
+        .replace("{interval}", &interval(cell.interval()))
+        .replace("{when}", &when(cell.period))
+        .replace("{state}", state)
+}
+
+/// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people}, {share} (95%
+/// {interval}), came back {when}, {state}`.
+pub fn cell_sentence(measure: Measure) -> String {
+    let later = if measure == Measure::OnOrAfter { " or later" } else { "" };
+    format!("{{n}} of {{people}}, {{share}} (95% {{interval}}), came back {{when}}{later}, {{state}}")
 }
 
 /// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came back to active on Tue
