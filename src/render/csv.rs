@@ -69,14 +69,27 @@ pub fn tidy(table: &Table) -> String {
     })
 }
 
-/// How many people, period by period, oldest first: ISO dates, ends exclusive; the state is `complete` or
-/// `in_progress`.
+/// How many people, period by period, from the first recorded one on, oldest first: ISO dates, ends exclusive; the state
+/// is `complete` or `in_progress`. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
+/// a tenth more), and blank where there is none.
 pub fn activity(activity: &Activity) -> String {
     written(|csv| {
-        csv.write_record(["period_start", "period_end", "people", "state"])?;
-        for point in &activity.points {
+        csv.write_record(["period_start", "period_end", "people", "state", "change", "mean_day", "stickiness"])?;
+        let blank = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+        for point in activity.recorded() {
             let (start, end) = bounds(point.period);
-            csv.write_record([&*start, &*end, &point.people.to_string(), point.state.as_str()])?;
+            let mean = point.daily.map(|daily| daily.mean);
+            let derived = [point.change, mean, point.stickiness()].map(blank);
+            let [change, mean, stickiness] = &derived;
+            csv.write_record([
+                &*start,
+                &*end,
+                &point.people.to_string(),
+                point.state.as_str(),
+                change,
+                mean,
+                stickiness,
+            ])?;
         }
         Ok(())
     })

@@ -17,7 +17,7 @@ use std::fmt;
 use crate::reports::activity::Activity;
 use crate::reports::choice;
 use crate::reports::people::{Crowd, Who};
-use crate::reports::retention::{Query, Table};
+use crate::reports::retention::{Measure, Query, Table};
 
 choice! {
     /// What a cell of a table shows.
@@ -91,50 +91,105 @@ pub fn title_of(query: &Query, cohort: impl fmt::Display, returning: impl fmt::D
     format!("{cohort} → {returning}, {} cohorts, counted {counted} the {grain}", grain.adjective())
 }
 
-/// A file name for a table, without its ending: `retention_signup_active_day_2026-11-10`, the date being the first
-/// cohort's. Holds only ASCII letters, digits, `-`, `_` and `.`, and at most about 120 of them.
-pub fn file_stem(table: &Table) -> String {
+/// A file name for a table: `retention_signup_active_day_2026-11-10`, the date being the first cohort's, with what else
+/// makes it another question.
+pub fn file_name(table: &Table) -> FileName {
     let query = &table.query;
     let first = table.rows.first().map_or(table.current, |row| row.period);
-    format!("retention_{}_{}_{}_{first}", safe(&query.cohort), safe(&query.returning), query.grain)
+    let later = if query.measure == Measure::OnOrAfter { "_on_or_after" } else { "" };
+    FileName::new(|name| {
+        format!("retention_{}_{}_{}{later}_{first}", name(&query.cohort), name(&query.returning), query.grain)
+    })
 }
 
-/// A file name for an activity, without its ending: `active_by_day_2026-10-25`, the date being the first period's. As
-/// harmless as [`file_stem`]'s.
-pub fn activity_stem(activity: &Activity) -> String {
-    let first = activity.points.first().map_or_else(String::new, |point| format!("_{}", point.period));
-    format!("{}_by_{}{first}", safe(&activity.segment), activity.grain)
+/// A file name for an activity: `active_by_day_2026-10-25`, the date being the first period's.
+pub fn activity_name(activity: &Activity) -> FileName {
+    let first = activity.recorded().first().map_or_else(String::new, |point| format!("_{}", point.period));
+    FileName::new(|name| format!("{}_by_{}{first}", name(&activity.segment), activity.grain))
 }
 
-/// The same for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
-pub fn people_file_stem(query: &Query, crowd: &Crowd, who: Who) -> String {
+/// A file name for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
+pub fn people_name(query: &Query, crowd: &Crowd, who: Who) -> FileName {
     let column = crowd.back.as_ref().map_or_else(String::new, |back| format!("_{}", back.column));
-    let (cohort, returning) = (safe(&query.cohort), safe(&query.returning));
-    format!("people_{cohort}_{returning}_{}_{}{column}_{}", query.grain, crowd.period, who.as_str())
+    let later = if query.measure == Measure::OnOrAfter { "_on_or_after" } else { "" };
+    FileName::new(|name| {
+        let (cohort, returning) = (name(&query.cohort), name(&query.returning));
+        format!("people_{cohort}_{returning}_{}{later}_{}{column}_{}", query.grain, crowd.period, who.as_str())
+    })
 }
 
-/// The same for the people of a set, from its text: `people_active-2026-11-23`.
-pub fn set_file_stem(set: &str) -> String {
-    format!("people_{}", safe(&set))
+/// A file name for the people of a set, from its text: `people_active-2026-11-23`.
+pub fn set_name(set: &str) -> FileName {
+    FileName::new(|name| format!("people_{}", name(&set)))
 }
 
-/// The most characters a segment may take in a file name.
-const SAFE_CHARS: usize = 40;
+/// The name of a file, harmless on every system. Two segments that are written differently have different names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileName {
+    /// Of ASCII letters, digits, `-`, `_` and `.` alone, and at most about 140 of them.
+    pub ascii: String,
+    /// The same with the letters of all languages, in at most 250 bytes.
+    pub full: String,
+}
 
-fn safe(text: &impl ToString) -> String {
-    let mut name = String::new();
-    for c in text.to_string().chars() {
-        if c.is_ascii_alphanumeric() || c == '_' {
-            name.push(c);
-        } else if !name.is_empty() && !name.ends_with('-') {
-            name.push('-');
+impl FileName {
+    /// A name that is put together of others, each made harmless by what `compose` is given.
+    fn new(compose: impl Fn(&dyn Fn(&dyn fmt::Display) -> String) -> String) -> Self {
+        FileName {
+            ascii: compose(&|text| harmless(&text.to_string(), false)),
+            full: compose(&|text| harmless(&text.to_string(), true)),
         }
-        if name.len() == SAFE_CHARS {
+    }
+
+    /// With an ending: `csv`.
+    #[must_use]
+    pub fn ending(self, ending: &str) -> Self {
+        FileName { ascii: format!("{}.{ending}", self.ascii), full: format!("{}.{ending}", self.full) }
+    }
+}
+
+/// The most bytes that a segment takes in a file name, of ASCII alone and of all letters.
+const MOST_BYTES: (usize, usize) = (36, 80);
+
+/// A segment as a part of a file name. What is lost of it is told by a few digits made of the whole.
+fn harmless(text: &str, all_letters: bool) -> String {
+    let most = if all_letters { MOST_BYTES.1 } else { MOST_BYTES.0 };
+    let (mut name, mut lost) = (String::new(), false);
+    for c in text.chars() {
+        let sign = match c {
+            '&' => "-and-",
+            '|' => "-or-",
+            '^' => "-xor-",
+            '!' => "-not-",
+            _ => "",
+        };
+        if name.len() + c.len_utf8().max(sign.len()) > most {
+            lost = true;
             break;
+        }
+        if c.is_ascii_alphanumeric() || c == '_' || (all_letters && !c.is_ascii() && is_seen(c)) {
+            name.push(c);
+            continue;
+        }
+        // These few are read from what is left: `song:played` is song-played.
+        lost |= sign.is_empty() && !matches!(c, ' ' | ':' | '@' | '-' | '"');
+        for c in if sign.is_empty() { "-" } else { sign }.chars() {
+            if c != '-' || !(name.is_empty() || name.ends_with('-')) {
+                name.push(c);
+            }
         }
     }
     let name = name.trim_matches('-');
-    if name.is_empty() { "segment".to_owned() } else { name.to_owned() }
+    let name = if name.is_empty() { "segment" } else { name };
+    if lost { format!("{name}-{:04x}", crc32fast::hash(text.as_bytes()) & 0xffff) } else { name.to_owned() }
+}
+
+/// Whether a character shows, and turns none of its neighbours round.
+fn is_seen(c: char) -> bool {
+    let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{e0fff}');
+    // The joiner of emoji families.
+    (!hidden || c == '\u{200d}') && !c.is_control() && !c.is_whitespace()
 }
 
 #[cfg(test)]
@@ -162,11 +217,37 @@ mod tests {
     #[test]
     fn file_names_carry_the_query_and_nothing_dangerous() {
         let mut table = sample::table();
-        assert_eq!(file_stem(&table), "retention_signup_active_day_2026-11-20");
+        let both = |name: FileName| (name.ascii, name.full);
+        let same = |name: &str| (name.to_owned(), name.to_owned());
+        assert_eq!(both(file_name(&table)), same("retention_signup_active_day_2026-11-20"));
         table.query.cohort = "\"../../etc/passwd\" & \"a|b\"".parse().unwrap();
         table.query.returning = format!("\"{}\"", "日本".repeat(30)).parse().unwrap();
-        assert_eq!(file_stem(&table), "retention_etc-passwd-a-b_segment_day_2026-11-20");
+        let name = file_name(&table);
+        assert_eq!(name.ascii, "retention_etc-passwd-and-a-or-b-7c40_segment-5cec_day_2026-11-20");
+        let letters = "日本".repeat(13);
+        assert_eq!(name.full, format!("retention_etc-passwd-and-a-or-b-7c40_{letters}-5cec_day_2026-11-20"));
         table.query.cohort = "x".repeat(200).parse().unwrap();
-        assert!(file_stem(&table).len() < 120);
+        assert!(file_name(&table).ascii.len() < 140);
+        for (text, ascii, full) in [
+            ("song:played", "song-played", "song-played"),
+            ("active & (web | ios)", "active-and-web-or-ios-0000", "active-and-web-or-ios-0000"),
+            ("müde", "m-de-0000", "müde"),
+            ("🎉", "segment-0000", "🎉"),
+            ("👩‍👩‍👧‍👦", "segment-0000", "👩‍👩‍👧‍👦"),
+            ("\u{202e}gpj.exe", "gpj-exe-0000", "gpj-exe-0000"),
+        ] {
+            let told = |all| {
+                let name = harmless(text, all);
+                match name.rsplit_once('-') {
+                    Some((rest, tail)) if tail.len() == 4 && tail.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                        format!("{rest}-0000")
+                    }
+                    _ => name,
+                }
+            };
+            assert_eq!((told(false).as_str(), told(true).as_str()), (ascii, full));
+        }
+        assert_ne!(harmless("a & (b | c)", false), harmless("(a & b) | c", false));
+        assert_ne!(harmless("ü", false), harmless("ö", false));
     }
 }

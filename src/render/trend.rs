@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, period_labels};
-use crate::render::chart::{Bar, CURVE, Canvas, SIZES, bar_layers, escaped, opening, short_count};
-use crate::render::words;
+use crate::render::chart::{Bar, CURVE, Canvas, SIZES, Twin, bar_layers, escaped, opening, short_count};
+use crate::render::{thousands, words};
 use crate::reports::activity::{Activity, Point};
 use crate::reports::retention::State;
 
@@ -45,15 +45,36 @@ pub fn stickiness(activity: &Activity) -> String {
     let decimals = axis.decimals;
     let chart = Chart { id: "sticky", class: "chart sizes", title: "Stickiness", desc, canvas: &SIZES, axis };
     let said = |point: &Point| point.stickiness().map_or_else(|| "nobody".to_owned(), words::percent);
-    let points = activity.recorded();
-    let first = points.iter().position(|p| p.stickiness().is_some()).unwrap_or(points.len().saturating_sub(1));
     chart.draw(
         activity.grain,
-        points.get(first..).unwrap_or_default(),
+        sticky_points(activity),
         |point| point.stickiness().map(|rate| rate * 100.0),
         said,
         |tick, _| format!("{tick:.decimals$}%"),
     )
+}
+
+/// The points from the first one on that has any stickiness; at least the last one.
+fn sticky_points(activity: &Activity) -> &[Point] {
+    let points = activity.recorded();
+    let first = points.iter().position(|p| p.stickiness().is_some()).unwrap_or(points.len().saturating_sub(1));
+    points.get(first..).unwrap_or_default()
+}
+
+/// The numbers of [`stickiness`], newest first: a page by day has them nowhere else.
+pub fn stickiness_twin(activity: &Activity) -> Twin {
+    let rows = sticky_points(activity).iter().rev().map(|point| {
+        let state = if point.state == State::Complete { "complete" } else { "in progress" };
+        let sticky = point.stickiness().map_or_else(|| "none".to_owned(), words::percent);
+        let none = if point.state == State::Complete { "not recorded whole" } else { "no complete day yet" };
+        let mean = point.daily.map_or_else(|| none.to_owned(), words::mean);
+        vec![point.period.label(), mean, thousands(point.people), sticky, state.to_owned()]
+    });
+    Twin {
+        caption: format!("Stickiness by {}: mean people a day ÷ people in the {}", activity.grain, activity.grain),
+        heads: vec!["Period", "Mean people a day", "People", "Stickiness", "State"],
+        rows: rows.collect(),
+    }
 }
 
 struct Chart<'a> {

@@ -4,6 +4,7 @@ use chrono::{Datelike, TimeDelta};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
+use crate::reports::activity::Daily;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
 use crate::sets::Segment;
@@ -54,6 +55,15 @@ pub fn people(count: u64) -> String {
     format!("{} {}", thousands(count), if count == 1 { "person" } else { "people" })
 }
 
+/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
+pub fn mean(daily: Daily) -> String {
+    if daily.mean < 99.95 {
+        return format!("{:.1}", daily.mean);
+    }
+    let whole = format!("{:.0}", daily.mean);
+    whole.parse().map_or(whole, thousands)
+}
+
 /// A text of at most `most` characters, its end replaced by `…` when it is longer.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -89,13 +99,18 @@ pub fn when(period: Period) -> String {
 }
 
 /// The same, or `on or after Tue 24 Nov 2026`.
-fn counted_in(measure: Measure, period: Period) -> String {
-    let what = match period.grain() {
+pub fn counted_in(measure: Measure, period: Period) -> String {
+    format!("{}{}", before_label(measure, period.grain()), period.label())
+}
+
+/// What stands before a period's label where that is when somebody came back: `on `, `on or after the week `.
+pub fn before_label(measure: Measure, grain: Grain) -> String {
+    let what = match grain {
         Grain::Hour => "the hour from ",
         Grain::Week => "the week ",
         Grain::Day | Grain::Month | Grain::Year => "",
     };
-    format!("{} {what}{}", counted(measure, period.grain()), period.label())
+    format!("{} {what}", counted(measure, grain))
 }
 
 /// A period's label, its year set apart where narrow places can leave it out: before it, it, and behind it.
@@ -147,15 +162,19 @@ pub fn cell(table: &Table, cell: &Cell) -> String {
         State::Complete => "complete",
         State::InProgress => "still in progress",
     };
-    format!(
-        "{} of {}, {} (95% {}), came back {}, {state}",
-        thousands(cell.retained),
-        people(cell.size),
-        percent(cell.rate()),
-        interval(cell.interval()),
-        counted_in(table.query.measure, cell.period),
-    )
+    // Figures and dates only, so none of them holds a part in braces itself.
+    CELL_SENTENCE
+        .replace("{n}", &thousands(cell.retained))
+        .replace("{people}", &people(cell.size))
+        .replace("{share}", &percent(cell.rate()))
+        .replace("{interval}", &interval(cell.interval()))
+        .replace("{when}", &counted_in(table.query.measure, cell.period))
+        .replace("{state}", state)
 }
+
+/// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people}, {share} (95%
+/// {interval}), came back {when}, {state}`.
+pub const CELL_SENTENCE: &str = "{n} of {people}, {share} (95% {interval}), came back {when}, {state}";
 
 /// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came back to active on Tue
 /// 17 Nov 2026`. `count` is how many, `size` how many the cohort has.

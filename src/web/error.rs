@@ -10,7 +10,7 @@ use crate::render::words;
 use crate::store::StoreError;
 use crate::web::pages::Shell;
 use crate::web::query::Problem;
-use crate::web::{here, place};
+use crate::web::{here, place, without_store};
 
 /// After how many seconds a client may try again when the store is away.
 pub const RETRY_SECONDS: &str = "2";
@@ -164,7 +164,28 @@ fn form_for(request: &HttpRequest) -> String {
     format!("{base}{page}?{}", request.query_string())
 }
 
-/// The response of a result; an error becomes JSON on `.json` routes and probes, and a page elsewhere.
+/// What an error is told as.
+enum Told {
+    Json,
+    Text,
+    Page,
+}
+
+impl Told {
+    /// As whoever asked for it can read it: a program does not read pages.
+    fn to(request: &HttpRequest) -> Self {
+        let path = without_store(place(request).1);
+        if path.ends_with(".json") || path.starts_with("/api/") || path == "/api" {
+            Told::Json
+        } else if path.ends_with(".csv") {
+            Told::Text
+        } else {
+            Told::Page
+        }
+    }
+}
+
+/// The response of a result; an error becomes JSON where JSON is asked for, text where a CSV file is, and a page elsewhere.
 pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
     let error = match result {
         Ok(response) => return response,
@@ -186,7 +207,16 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
     if status == StatusCode::UNAUTHORIZED {
         response.insert_header((WWW_AUTHENTICATE, "Bearer"));
     }
-    if request.path().ends_with(".json") || place(request).1.starts_with("/api/") {
+    let told = Told::to(request);
+    if matches!(told, Told::Text) {
+        let mut text = format!("{error}\n");
+        for problem in problems(&error) {
+            text.push_str(&format!("{}: {}\n", problem.field, problem.message));
+        }
+        response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+        return response.body(text.replace('\0', "\u{fffd}"));
+    }
+    if matches!(told, Told::Json) {
         let fields: Vec<_> = problems(&error)
             .iter()
             .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
@@ -197,6 +227,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         }
         return response.json(json!({ "error": told }));
     }
+    let html = html.replace('\0', "\u{fffd}");
     response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
 }
 

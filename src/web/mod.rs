@@ -17,12 +17,17 @@ use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{Data, ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
 use chrono::{DateTime, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::render::FileName;
 use crate::sets::EventName;
 use crate::tracker::Tracker;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
@@ -100,11 +105,19 @@ pub struct View {
 
 /// Path and query of a request as they were sent, without the store's beginning.
 pub(crate) fn here(request: &HttpRequest) -> String {
-    let (_, path) = place(request);
+    let path = without_store(place(request).1);
     // Browsers take what two slashes begin for the name of another host.
     let path = if path.starts_with("//") { "/" } else { path };
     let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
     format!("{path}{query}")
+}
+
+/// A path without the beginning of a store there is none of: what stands behind it is the same for every store.
+pub(crate) fn without_store(path: &str) -> &str {
+    match path.strip_prefix("/in/").map(|rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")) {
+        Some(rest) => without_store(rest),
+        None => path,
+    }
 }
 
 impl View {
@@ -254,12 +267,54 @@ fn routes(config: &mut ServiceConfig) {
     read("/favicon.ico", reading().to(assets::icon));
 }
 
+/// Where a page of the first store is that was asked for behind the store's name, as the pages of the others are.
+fn short_address(request: &HttpRequest) -> Option<String> {
+    let state = request.app_data::<Data<State>>()?;
+    let name = &state.dashboard.stores.first()?.name;
+    let rest = request.path().strip_prefix("/in/")?.strip_prefix(name.as_str())?;
+    // What two slashes begin would be the name of another host.
+    let path = if rest.is_empty() { "/" } else { rest };
+    if !path.starts_with('/') || path.starts_with("//") {
+        return None;
+    }
+    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    Some(format!("{path}{query}"))
+}
+
+/// A page. No name holds a NUL, but an address may, and no page should.
+pub(crate) fn html((status, page): (StatusCode, String)) -> HttpResponse {
+    let page = if page.contains('\0') { page.replace('\0', "\u{fffd}") } else { page };
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(page)
+}
+
+/// A text.
+pub(crate) fn plain(status: StatusCode, text: String) -> HttpResponse {
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
+}
+
+/// `Content-Disposition`: the name of a file for every client, and beside it in all its letters (RFC 6266) where it has
+/// others.
+pub(crate) fn disposition(kind: &str, name: &FileName) -> String {
+    let full = if name.full == name.ascii {
+        String::new()
+    } else {
+        format!("; filename*=UTF-8''{}", utf8_percent_encode(&name.full, IN_HEADER))
+    };
+    format!("{kind}; filename=\"{}\"{full}", name.ascii)
+}
+
+/// What stands in the name of a file as it is (RFC 8187, `attr-char`).
+const IN_HEADER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
 /// A route for GET and HEAD.
 fn reading() -> Route {
     Route::new().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 async fn nowhere(request: HttpRequest) -> HttpResponse {
+    if let Some(to) = short_address(&request) {
+        return HttpResponse::PermanentRedirect().insert_header((LOCATION, to)).finish();
+    }
     answer(&request, Err(WebError::NotFound))
 }
 

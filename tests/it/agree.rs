@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period};
 use cohortist::render::thousands;
+use cohortist::reports::retention::Measure;
 use cohortist::sets::UserId;
 use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
@@ -354,13 +355,46 @@ fn shown(cell: ElementRef<'_>) -> Shown {
     }
 }
 
+/// The sentence of a cell, put together as the page's script does it.
+fn said(table: ElementRef<'_>, cell: ElementRef<'_>, size: &str) -> Option<String> {
+    let link = *all(cell, "a").first()?;
+    let other = link.attr("data-n")?;
+    let (row, column) = link.attr("href")?.split_once('.')?;
+    let whens: Vec<&str> = table.attr("data-whens")?.split('|').collect();
+    let shown = text(link).trim_end_matches('*').to_owned();
+    let (n, share) = if shown.ends_with('%') { (other, shown.as_str()) } else { (shown.as_str(), other) };
+    let number = |text: &str| text.replace([',', '*'], "").parse::<usize>().unwrap();
+    let (low, high) = wilson(number(n), number(size));
+    let when = whens[row.parse::<usize>().unwrap() + column.parse::<usize>().unwrap()];
+    let parts = [
+        ("{n}", n.to_owned()),
+        ("{people}", format!("{} {}", size.trim_end_matches('*'), if number(size) == 1 { "person" } else { "people" })),
+        ("{share}", share.to_owned()),
+        ("{interval}", format!("{:.1}–{:.1}", low.abs() * 100.0, high * 100.0)),
+        ("{when}", when.to_owned()),
+        (
+            "{state}",
+            if cell.value().classes().any(|c| c == "run") { "still in progress" } else { "complete" }.to_owned(),
+        ),
+    ];
+    Some(
+        parts.iter().fold(table.attr("data-sentence")?.to_owned(), |sentence, (part, own)| sentence.replace(part, own)),
+    )
+}
+
 fn read_table(page: &Html) -> Vec<Line> {
+    let table = all(page.root_element(), "table.cohorts")[0];
     let line = |row: ElementRef<'_>| {
         let cells = all(row, "td");
+        let size = text(cells[0]);
+        let shown = |cell: ElementRef<'_>| {
+            let plain = shown(cell);
+            Shown { name: said(table, cell, &size).unwrap_or(plain.name.clone()), ..plain }
+        };
         let wide = |cell: &&ElementRef<'_>| cell.attr("colspan").is_none();
         let numbers = cells[1..].iter().filter(wide).map(|cell| Some(shown(*cell)).filter(|s| !s.text.is_empty()));
         let small = cells[1..].iter().map(|cell| all(*cell, "small").into_iter().map(text).collect()).collect();
-        Line { label: text(all(row, "th")[0]), size: shown(cells[0]), numbers: numbers.collect(), small }
+        Line { label: text(all(row, "th")[0]), size: self::shown(cells[0]), numbers: numbers.collect(), small }
     };
     all(page.root_element(), "table.cohorts > tbody > tr").into_iter().map(line).collect()
 }
@@ -422,7 +456,11 @@ fn check_page(page: &Html, question: &Question, expected: &Expected) {
             let said =
                 format!("{} of {} {people}, {} (95% ", cell.returned.len(), row.cohort.len(), percent(cell.rate));
             assert!(number.name.starts_with(&said), "{} should begin with {said}", number.name);
-            assert!(number.name.ends_with(if cell.running { ", still in progress" } else { ", complete" }));
+            let measure = if question.or_later { Measure::OnOrAfter } else { Measure::On };
+            let when = cohortist::render::words::counted_in(measure, cell.period);
+            let state = if cell.running { "still in progress" } else { "complete" };
+            let end = format!(", came back {when}, {state}");
+            assert!(number.name.ends_with(&end), "{} should end with {end}", number.name);
             assert!(number.href.is_some());
         }
     }
@@ -534,12 +572,19 @@ fn points(chart: &Document<'_>, class: &str, mark: &str) -> Vec<Vec<Point>> {
     let groups = chart.descendants().filter(|node| node.attribute("class") == Some(class));
     let marks = groups.flat_map(|group| group.descendants().filter(|node| node.tag_name().name() == mark));
     let number = |text: &str| text.parse::<f64>().unwrap();
+    let line = |points: &str| -> Vec<Point> {
+        let pairs = points.split_whitespace().map(|pair| pair.split_once(',').unwrap());
+        pairs.map(|(x, y)| (number(x), number(y))).collect()
+    };
+    // Lines that are no more than lines are one path.
+    if let Some(path) = chart.descendants().find(|node| {
+        node.tag_name().name() == "path" && node.parent().and_then(|group| group.attribute("class")) == Some(class)
+    }) {
+        return path.attribute("d").unwrap().split('M').skip(1).map(line).collect();
+    }
     marks
         .map(|mark| match mark.attribute("points") {
-            Some(points) => {
-                let pairs = points.split_whitespace().map(|pair| pair.split_once(',').unwrap());
-                pairs.map(|(x, y)| (number(x), number(y))).collect()
-            }
+            Some(points) => line(points),
             None => vec![(number(mark.attribute("cx").unwrap()), number(mark.attribute("cy").unwrap()))],
         })
         .collect()
@@ -550,6 +595,11 @@ const LEFT: f64 = 104.0;
 const RIGHT: f64 = 1204.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 448.0;
+
+/// Where those of the sizes and of the trend end, and the latter's height.
+const SIZES_RIGHT: f64 = 684.0;
+const TREND_RIGHT: f64 = 1692.0;
+const TREND: (f64, f64) = (44.0, 408.0);
 
 fn check_chart(svg: &str, question: &Question, expected: &Expected) {
     let chart = Document::parse(svg).unwrap_or_else(|e| panic!("{e} in {svg}"));
@@ -601,6 +651,241 @@ fn check_chart(svg: &str, question: &Question, expected: &Expected) {
         assert!(told.contains(&rate), "{rate} in {told}");
     }
     assert_eq!(told == "No period is complete yet.", first.is_none());
+}
+
+/// A drawing of the page.
+fn drawing(page: &str, class: &str) -> String {
+    let found =
+        page.split("<svg").skip(1).find(|svg| svg.split('>').next().unwrap().contains(&format!("chart {class}")));
+    format!("<svg{}</svg>", found.unwrap_or_else(|| panic!("no {class}")).split("</svg>").next().unwrap())
+}
+
+/// The words of the ticks on the left.
+fn ticks<'a>(chart: &'a Document<'_>) -> Vec<&'a str> {
+    let groups = chart.descendants().filter(|node| node.attribute("class") == Some("ticks"));
+    let left = groups.filter(|group| group.attribute("text-anchor") == Some("end"));
+    left.flat_map(|group| group.descendants()).filter(|node| node.is_text()).filter_map(|node| node.text()).collect()
+}
+
+/// Each cohort's bar is as high as its size, and pale while it runs.
+fn check_sizes(svg: &str, expected: &Expected) {
+    let chart = Document::parse(svg).unwrap();
+    if expected.rows.iter().all(|row| row.cohort.is_empty()) {
+        assert!(svg.contains("nobody in any cohort"), "{svg}");
+        return;
+    }
+    let top = ticks(&chart).last().unwrap().replace(',', "").parse::<f64>().unwrap();
+    let steps = expected.rows.len() as f64;
+    let mut drawn = 0;
+    for (i, row) in expected.rows.iter().enumerate().filter(|(_, row)| !row.cohort.is_empty()) {
+        let at = row.period.to_string();
+        let bar = chart.descendants().find(|node| node.attribute("data-at") == Some(&at)).expect("a bar");
+        let number = |name: &str| bar.attribute(name).unwrap().parse::<f64>().unwrap();
+        let high = row.cohort.len() as f64 / top * (BOTTOM - TOP);
+        assert!(
+            (number("height") - high).abs() <= 1.0 && (number("y") + number("height") - BOTTOM).abs() <= 1.0,
+            "{at}: {svg}"
+        );
+        let middle = LEFT + (i as f64 + 0.5) / steps * (SIZES_RIGHT - LEFT);
+        assert!((number("x") + number("width") / 2.0 - middle).abs() <= 1.5, "{at}: {svg}");
+        let class = bar.parent().unwrap().attribute("class");
+        assert_eq!(class, Some(if row.running { "bars running" } else { "bars" }), "{at}");
+        drawn += 1;
+    }
+    assert_eq!(chart.descendants().filter(|node| node.attribute("data-at").is_some()).count(), drawn);
+}
+
+/// Each cohort's point of the trend is at its rate, its whisker spans its interval, and the rule is at the average.
+fn check_trend(svg: &str, column: usize, expected: &Expected) {
+    let chart = Document::parse(svg).unwrap();
+    let top = ticks(&chart).last().unwrap().trim_end_matches('%').parse::<f64>().unwrap();
+    let height = |rate: f64| TREND.1 - (rate * 100.0).min(top) / top * (TREND.1 - TREND.0);
+    let steps = expected.rows.len() as f64;
+    let (mut dots, mut whiskers) = (0, points(&chart, "whiskers", "polyline"));
+    for (i, row) in expected.rows.iter().enumerate() {
+        let Some(cell) = row.cells.get(column) else { continue };
+        let at = row.period.to_string();
+        let dot = chart.descendants().find(|node| node.attribute("data-at") == Some(&at)).expect("a dot");
+        let number = |name: &str| dot.attribute(name).unwrap().parse::<f64>().unwrap();
+        let x = LEFT + (i as f64 + 0.5) / steps * (TREND_RIGHT - LEFT);
+        assert!((number("cx") - x).abs() <= 1.0 && (number("cy") - height(cell.rate)).abs() <= 1.0, "{at}: {svg}");
+        let class = dot.parent().unwrap().attribute("class");
+        assert_eq!(class, Some(if cell.running { "dots running" } else { "dots full" }), "{at}");
+        let (low, high) = wilson(cell.returned.len(), row.cohort.len());
+        let ends = |line: &Vec<Point>| {
+            (line[0].0 - x).abs() <= 1.0
+                && (line[0].1 - height(low)).abs() <= 1.0
+                && (line[1].1 - height(high)).abs() <= 1.0
+        };
+        dots += 1;
+        // What is in progress has a dot and no more.
+        if cell.running {
+            continue;
+        }
+        let found = whiskers.iter().position(ends).unwrap_or_else(|| panic!("no interval of {at} in {whiskers:?}"));
+        whiskers.remove(found);
+    }
+    assert_eq!(
+        (chart.descendants().filter(|node| node.attribute("data-at").is_some()).count(), whiskers.len()),
+        (dots, 0)
+    );
+    let rule = points(&chart, "mean", "polyline");
+    match &expected.averages[column] {
+        Some(average) => {
+            assert!((rule[0][0].1 - height(average.rate)).abs() <= 1.0, "{rule:?}");
+            assert!(svg.contains(&format!("average {}", percent(average.rate))), "{svg}");
+        }
+        None => assert!(rule.is_empty(), "{svg}"),
+    }
+}
+
+/// A chart's table for those who do not see it: its rows.
+fn twin(page: &Html, caption: &str) -> Vec<Vec<String>> {
+    let tables = all(page.root_element(), "div.sr > table");
+    let table = tables.into_iter().find(|table| text(all(*table, "caption")[0]).starts_with(caption));
+    let rows = all(table.unwrap_or_else(|| panic!("no table “{caption}”")), "tr");
+    rows[1..].iter().map(|row| all(*row, "th, td").into_iter().map(text).collect()).collect()
+}
+
+fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expected) {
+    let spread = |(low, high): (f64, f64)| format!("{} to {}", percent(low.abs()), percent(high));
+    // The curve's: so few columns that each is named.
+    let wanted: Vec<[String; 3]> = expected
+        .averages
+        .iter()
+        .map(|average| match average {
+            Some(a) => [percent(a.rate), a.interval.map_or("none".to_owned(), spread), a.cohorts.to_string()],
+            None => ["not complete yet".to_owned(), String::new(), "0".to_owned()],
+        })
+        .collect();
+    let said = twin(page, "Retention curve in numbers");
+    assert_eq!(said.iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>(), wanted);
+
+    let wanted: Vec<Vec<String>> = expected
+        .rows
+        .iter()
+        .map(|row| {
+            let cell = row.cells.get(column);
+            let state = match cell {
+                Some(cell) if cell.running => "in progress",
+                Some(_) => "complete",
+                None if row.cohort.is_empty() => "nobody in it",
+                None => "not begun",
+            };
+            let came = cell.map(|cell| [percent(cell.rate), spread(wilson(cell.returned.len(), row.cohort.len()))]);
+            [vec![row.period.label()], came.unwrap_or_default().to_vec(), vec![state.to_owned()]].concat()
+        })
+        .collect();
+    assert_eq!(twin(page, "Share of each cohort"), wanted);
+
+    let complete: Vec<&ExpectedRow> = expected.rows.iter().filter(|row| !row.running).collect();
+    let mut sizes: Vec<usize> = complete.iter().map(|row| row.cohort.len()).filter(|size| *size > 0).collect();
+    sizes.sort_unstable();
+    for row in twin(page, "Cohort sizes in short") {
+        let size =
+            |label: &str| expected.rows.iter().find(|row| row.period.label() == label).map(|row| row.cohort.len());
+        let wanted = match &*row[0] {
+            "Largest" => sizes.last().copied(),
+            "Smallest" => sizes.first().copied(),
+            "Median" => Some(middle(&sizes)),
+            "Newest complete" => complete.last().map(|row| row.cohort.len()),
+            "In progress, so far" => expected.rows.iter().find(|row| row.running).map(|row| row.cohort.len()),
+            other => panic!("{other}"),
+        };
+        assert_eq!(Some(row[2].clone()), wanted.map(|size| size.to_string()), "{row:?} {question:?}");
+        assert!(row[1].is_empty() || size(&row[1]) == wanted, "{row:?}");
+    }
+}
+
+/// The middle of sorted numbers; of two the mean, rounded down as the page does.
+fn middle(sorted: &[usize]) -> usize {
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2 }
+}
+
+/// The four figures above the charts.
+fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
+    let tiles: Vec<[String; 3]> = all(page.root_element(), ".tiles > div")
+        .into_iter()
+        .map(|tile| ["b", "span", "em"].map(|part| text(all(tile, part)[0])))
+        .collect();
+    assert_eq!(tiles.len(), 4);
+    let trust = |average: &ExpectedAverage| {
+        let cohorts = format!("{} complete cohort{}", average.cohorts, if average.cohorts == 1 { "" } else { "s" });
+        let margin = average.interval.map(|(low, high)| format!(" · ±{:.1} pt", (high - low) * 50.0));
+        format!("{cohorts}{}", margin.unwrap_or_default())
+    };
+    let average = |k: usize| expected.averages.get(k).and_then(Option::as_ref);
+    let later = match question.grain {
+        Grain::Hour => 12,
+        Grain::Day => 7,
+        Grain::Week => 4,
+        Grain::Month => 3,
+        Grain::Year => 2,
+    };
+    let last = (2..=later).rev().find_map(average);
+    for (tile, average) in tiles.iter().zip([average(1), last]) {
+        match average {
+            Some(average) => assert_eq!((&tile[0], &tile[2]), (&percent(average.rate), &trust(average))),
+            None => assert_eq!(tile[0], "–", "{tile:?}"),
+        }
+    }
+    // Column 1 of the newer half against the older half.
+    let cells: Vec<(usize, &ExpectedCell)> = expected
+        .rows
+        .iter()
+        .filter_map(|row| Some((row.cohort.len(), row.cells.get(1).filter(|cell| !cell.running)?)))
+        .collect();
+    let (mut older, mut newer) = cells.split_at(cells.len() / 2);
+    let mut against = format!("the {} before", older.len());
+    // By day, as many of each weekday: of the newest days in a row, two halves of whole weeks or each day and the same
+    // weekday a week before.
+    let mut days: Vec<(usize, &ExpectedCell)> = Vec::new();
+    for row in expected.rows.iter().rev() {
+        match row.cells.get(1).filter(|cell| !cell.running && !row.cohort.is_empty()) {
+            Some(cell) => days.insert(0, (row.cohort.len(), cell)),
+            None if days.is_empty() => {}
+            None => break,
+        }
+    }
+    if question.grain == Grain::Day {
+        let n = days.len();
+        (older, newer) = match n {
+            0..10 => (&days[..0], &days[..0]),
+            10..14 => (&days[..n - 7], &days[7..]),
+            _ => days[n - n / 14 * 14..].split_at(n / 14 * 7),
+        };
+        against =
+            if n < 14 { "the same weekdays a week before".to_owned() } else { format!("the {} before", older.len()) };
+    }
+    if older.len() < 3 || question.grain == Grain::Hour {
+        assert_eq!(tiles[2][0], "–");
+    } else {
+        let mean = |half: &[(usize, &ExpectedCell)]| {
+            let retained: usize = half.iter().map(|(_, cell)| cell.returned.len()).sum();
+            let size: usize = half.iter().map(|(size, _)| size).sum();
+            match question.weighted {
+                true => retained as f64 / size as f64,
+                false => half.iter().map(|(_, cell)| cell.rate).sum::<f64>() / half.len() as f64,
+            }
+        };
+        let (before, after) = (mean(older), mean(newer));
+        let points = format!("{:+.1} pt", (after - before) * 100.0).replace('-', "−");
+        assert_eq!(tiles[2][0], points.replace("+0.0", "0.0").replace("−0.0", "0.0"));
+        assert!(tiles[2][2].starts_with(&format!("{} → {}", percent(before), percent(after))), "{tiles:?}");
+        assert!(tiles[2][1].ends_with(&format!("last {} cohorts vs {against}", newer.len())), "{tiles:?}");
+    }
+    let mut sizes: Vec<usize> =
+        expected.rows.iter().filter(|row| !row.running && !row.cohort.is_empty()).map(|row| row.cohort.len()).collect();
+    sizes.sort_unstable();
+    match (sizes.first(), sizes.last()) {
+        (Some(least), Some(most)) => {
+            assert_eq!(tiles[3][0], middle(&sizes).to_string());
+            let cohorts = format!("{} complete cohort{}", sizes.len(), if sizes.len() == 1 { "" } else { "s" });
+            assert_eq!(tiles[3][2], format!("of {cohorts} with people · smallest {least}, largest {most}"));
+        }
+        _ => assert_eq!(tiles[3][0], "–"),
+    }
 }
 
 // ---- Who is behind the numbers.
@@ -667,8 +952,14 @@ proptest! {
         }
         batch.commit().unwrap();
         let (query, expected) = (question.query(case), expected(&marks, &question));
-        let page = Html::parse_document(&get(&format!("/retention?{query}")));
+        let column = case % question.cols;
+        let html = get(&format!("/retention?{query}&trend={column}"));
+        let page = Html::parse_document(&html);
         check_page(&page, &question, &expected);
+        check_sizes(&drawing(&html, "sizes"), &expected);
+        check_trend(&drawing(&html, "trend"), column, &expected);
+        check_twins(&page, &question, column, &expected);
+        check_tiles(&page, &question, &expected);
         check_json(&serde_json::from_str(&get(&format!("/retention.json?{query}"))).unwrap(), &expected);
         let file = |kind: &str| get(&format!("/retention.{kind}?{query}"));
         check_csv(&file("csv"), &file("tidy.csv"), &question, &expected);

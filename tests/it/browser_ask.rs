@@ -140,6 +140,28 @@ async fn names_are_completed_while_they_are_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_events_are_found_by_typing() {
+    let browser = opened(520, QUESTION).await;
+    // Without the script the field offers a few dozen; with it all of them are asked for when the field is used.
+    let few = browser.js("return document.querySelectorAll('#events option').length").await.as_u64().unwrap();
+    assert!((20..=60).contains(&few), "{few}");
+    browser.driver.find(By::Id("returning")).await.unwrap().click().await.unwrap();
+    let list = browser.list().await;
+    assert!(list.starts_with("active, ") && list.ends_with("\n… 475 more: type on"), "{list}");
+    assert_eq!(list.lines().count(), 51);
+    browser.types(Key::Control + "a").await;
+    browser.types("event 519").await;
+    assert_eq!(browser.list().await, "shop:event-519, 0 people today");
+    browser.press(Key::Down).await;
+    browser.press(Key::Enter).await;
+    assert_eq!(browser.value("#returning").await, "shop:event-519");
+    browser.press(Key::Enter).await;
+    browser.driver.query(By::XPath("//h1[contains(., 'shop:event-519')]")).first().await.unwrap();
+    browser.is_quiet().await;
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_fits_narrow_windows_and_dark_rooms() {
     let browser = opened(3, QUESTION).await;
     browser.size(400, 900).await;

@@ -36,6 +36,17 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
+    /// What a screen reader calls an element.
+    async fn label(&self, element: &WebElement) -> String {
+        let handle = &self.driver.handle;
+        let (server, session) = (handle.server_url().to_string(), handle.session_id().to_string());
+        let url = format!("{server}session/{session}/element/{}/computedlabel", element.element_id());
+        let body =
+            tokio::task::spawn_blocking(move || ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap());
+        let answer: serde_json::Value = serde_json::from_str(&body.await.unwrap()).unwrap();
+        answer["value"].as_str().unwrap().to_owned()
+    }
+
     /// The heading, as it is seen.
     async fn heading(&self) -> String {
         self.text("h1").await.replace("→\nthen\n", "→ ")
@@ -110,12 +121,18 @@ async fn everything_works_without_a_script() {
 
     // A number's people, counted; the others; all of them saved, and asked about.
     let cell = By::Css(".cohorts tbody tr:nth-child(3) td:nth-child(5) a");
-    let said = driver.find(cell.clone()).await.unwrap().attr("aria-label").await.unwrap().unwrap();
-    let (number, rest) = said.split_once(" of ").unwrap();
-    let (number, size) = (number.parse::<usize>().unwrap(), rest.split(' ').next().unwrap().parse::<usize>().unwrap());
+    let link = driver.find(cell.clone()).await.unwrap();
+    let number = link.attr("data-n").await.unwrap().unwrap().parse::<usize>().unwrap();
+    // Who has no script hears and sees of whom the share is, beside the heads of row and column.
+    assert_eq!(browser.label(&link).await, format!("{}, {number} came back, complete", link.text().await.unwrap()),);
+    driver.action_chain().move_to_element_center(&link).perform().await.unwrap();
+    assert_eq!(link.css_value("cursor").await.unwrap(), "pointer");
+    browser.picture("tooltip-no-script.png").await;
+    let size = browser.text(".cohorts tbody tr:nth-child(3) td").await.parse::<usize>().unwrap();
     browser.follow(cell).await;
     assert!(browser.heading().await.starts_with(&format!("{number} of the {size} people who did signup")));
     assert_eq!(driver.find_all(By::Css(".ids a")).await.unwrap().len(), number.min(100));
+    assert!(browser.text(".crowd .words").await.contains("% of the cohort (95% "));
     browser.follow(By::PartialLinkText("Did not come back")).await;
     let lost = size - number;
     assert_eq!(browser.text(".tabs [aria-current] b").await, lost.to_string());

@@ -649,11 +649,48 @@ all is well; no store was opened
 }
 
 #[test]
+fn read_only_for_all_is_read_only_for_each() {
+    let shop = Shop::new();
+    shop.run(&["--store", "./a.db", "mark", "active", "1"]).done();
+    shop.run(&["--store", "./b.db", "mark", "active", "1"]).done();
+    let own = "[stores]\na = { store = \"./a.db\", read_only = false }\nb = \"./b.db\"\n";
+    let flag = shop.write("flag.toml", own);
+    let file = shop
+        .write("file.toml", own.replace(", read_only = false", "").replace("[stores]", "read_only = true\n[stores]"));
+    let against = shop.write("against.toml", format!("read_only = true\n{own}"));
+    let said = shop.run(&["--config", &against, "serve", "--check"]).error(2);
+    assert!(said.contains("against.toml, line 3: `stores.a.read_only`: line 1 makes every store read-only"), "{said}");
+
+    let token = "a-token-for-tests-only";
+    for args in [&["--config", &flag, "serve", "--read-only"][..], &["--config", &file, "serve"]] {
+        let args = [args, &["--write-token", token, "--listen", "127.0.0.1:0"]].concat();
+        let serving = Serving::start(&shop, &args);
+        for base in ["", "/in/b"] {
+            let post = |path: &str, body: &str| {
+                let request = crate::http::agent().post(format!("http://{}{base}{path}", serving.address));
+                let request = request.header("authorization", format!("Bearer {token}"));
+                let request = request.header("content-type", "application/x-www-form-urlencoded");
+                request.send(body).unwrap().status().as_u16()
+            };
+            assert_eq!(post("/people?set=active@2026-11-23", "name=mine"), 403, "{args:?} {base}");
+            assert_eq!(post("/api/v1/marks", "[{\"event\":\"mine\",\"user\":1}]"), 403, "{args:?} {base}");
+            assert!(!serving.get(&format!("{base}/people?set=active@2026-11-23")).contains("class=\"save\""));
+        }
+    }
+    for store in ["./a.db", "./b.db"] {
+        assert_eq!(shop.run(&["--store", store, "events"]).quietly(), "active\n");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_all_its_faults() {
     let shop = Shop::new();
     shop.write("cohortist.toml", "titel = 1\n");
     let said = shop.run(&["serve", "--check"]).error(2);
-    assert!(said.starts_with("error: cohortist.toml, line 1: `titel`: unknown field"), "{said}");
+    assert!(
+        said.starts_with("error: cohortist.toml, line 1: `titel`: there is no such setting; did you mean `title`?"),
+        "{said}"
+    );
     shop.write("c.toml", "title = \"\"\n[stores]\na = \"redis://:hunter2@localhost/x y\"\nb = \"$COHORTIST_TEST_NOT_SET\"\n[segments]\nm = \"a &\"\n");
     let said = shop.run(&["--config", "c.toml", "serve", "--check"]).error(2);
     for part in

@@ -85,6 +85,24 @@ fn each_store_has_pages_of_its_own_and_the_head_switches_between_them() {
         assert_eq!(read(&format!("{host}/in/archive-1{path}")).header("location"), to);
     }
     assert_eq!(read(&format!("{host}/in/nothing/retention")).status, 404);
+    // The first store's pages are found behind its name too, and no other name is a way to them.
+    for (path, to) in [
+        ("/in/shop/retention?cohort=a&returning=b", "/retention?cohort=a&returning=b"),
+        ("/in/shop", "/"),
+        ("/in/shop/", "/"),
+        ("/in/shop/events/a%2Fb.csv?by=week", "/events/a%2Fb.csv?by=week"),
+        ("/in/shop/api/v1/count?set=x@ever", "/api/v1/count?set=x@ever"),
+    ] {
+        let moved = read(&format!("{host}{path}"));
+        assert_eq!((moved.status, moved.header("location")), (308, to), "{path}");
+    }
+    for path in ["/in/shopper/retention", "/in/shop//evil.example", "/in/nothing", "/in/archive-1/in/shop/retention"] {
+        let got = read(&format!("{host}{path}"));
+        assert_eq!(got.status, 404, "{path}");
+        assert!(!got.body.contains("/in/archive-1/in/") && !got.body.contains("//evil"), "{path}: {}", got.body);
+    }
+    let unknown = read(&format!("{host}/in/nothing/retention?x=1")).body;
+    assert!(unknown.contains("href=\"/in/archive-1/retention?x=1\""), "{unknown}");
     let elsewhere = read(&format!("{host}//evil.example/retention?x=1"));
     assert!(elsewhere.status == 404 && !elsewhere.body.contains("evil.example"), "{}", elsewhere.body);
     let json = read(&format!("{host}/in/archive-1/retention.json?{QUESTION}")).body;

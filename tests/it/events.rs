@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
-use cohortist::reports::activity::{Activity, ActivityQuestion, Overview, OverviewQuestion};
+use cohortist::render::words;
+use cohortist::reports::activity::{Activity, ActivityQuestion, Daily, Overview, OverviewQuestion};
 use cohortist::reports::retention::State;
 use cohortist::sets::{Plan, Segment, Set};
 use proptest::prelude::*;
@@ -135,7 +136,7 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
     ] {
         let page = page(&format!("/events/active{query}"));
         let shown = cells(&page);
-        // What lies before the first mark is on file only.
+        // What lies before the first mark is neither shown nor on file.
         let recorded = running(grain).since(Period::day(2026, 10, 15).unwrap().within(grain)).unwrap() + 1;
         let recorded = usize::try_from(recorded).unwrap().min(rows);
         assert_eq!(shown.len(), recorded, "{query}");
@@ -148,15 +149,30 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         assert!(disposition.starts_with(&format!("attachment; filename=\"active_by_{grain}_20")), "{disposition}");
         let mut csv = csv::Reader::from_reader(file.body.as_bytes());
         let records: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
-        assert_eq!(records.len(), rows);
-        assert!(records.iter().rev().skip(recorded).all(|record| &record[2] == "0"));
+        assert_eq!(records.len(), recorded, "{query}");
+        let head = "period_start,period_end,people,state,change,mean_day,stickiness";
+        assert_eq!(file.body.lines().next(), Some(head));
+        assert_eq!(shown[0].len(), if grain == Grain::Day { 3 } else { 5 });
         for (i, (record, row)) in records.iter().rev().zip(&shown).enumerate() {
             let period = running(grain).shift(-i64::try_from(i).unwrap()).unwrap();
             assert_eq!(row[0], period.label());
             let people = count("active", period);
             let state = if i == 0 { "in_progress" } else { "complete" };
             let (start, end) = (period.start().date_naive().to_string(), period.end().date_naive().to_string());
-            assert_eq!(record, &csv::StringRecord::from(vec![&*start, &*end, &*people.to_string(), state]));
+            let facts: Vec<&str> = record.iter().take(4).collect();
+            assert_eq!(facts, [&*start, &*end, &*people.to_string(), state]);
+            // Every column of the page, from the unrounded numbers of the file.
+            let number = |column: usize| record[column].parse::<f64>().ok();
+            let change = number(4).map(cohortist::render::words::change).unwrap_or_default();
+            assert_eq!(row[2], change, "{query} {record:?}");
+            if grain == Grain::Day {
+                assert_eq!((&record[5], &record[6]), ("", ""));
+            } else {
+                let star = if i == 0 { "*" } else { "" };
+                let mean = number(5).map(|mean| words::mean(Daily { mean, days: 1 }) + star).unwrap_or_default();
+                let sticky = number(6).map(|rate| words::percent(rate) + star).unwrap_or_default();
+                assert_eq!((&row[3], &row[4]), (&mean, &sticky), "{query} {record:?}");
+            }
             assert_eq!(row[1].replace(',', ""), format!("{people}{}", if i == 0 { "*" } else { "" }));
             assert!(i > 0 || row[2].is_empty(), "a running period is compared with nothing: {row:?}");
         }
@@ -172,6 +188,36 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
         let got = read(&format!("{}/events/active?{wrong}", PRODUCT.1));
         assert!(got.status == 400 && got.body.contains("does not fit"), "{wrong}: {}", got.body);
         assert!(!got.body.contains("href=\"/retention?"), "no form mends this");
+    }
+}
+
+#[test]
+fn the_stickiness_chart_has_its_numbers_as_a_table() {
+    // By day as by month the chart is of months, by week of weeks; the tables of those pages say the same.
+    for (query, of) in [("", "?by=month"), ("?by=month", "?by=month"), ("?by=week", "?by=week")] {
+        let page = page(&format!("/events/active{query}"));
+        let twin = page.split("<div class=\"sr\"><table>").nth(1).unwrap().split("</table>").next().unwrap();
+        assert!(twin.starts_with("<caption>Stickiness by "), "{twin}");
+        let rows: Vec<Vec<String>> = twin
+            .split("<tr>")
+            .skip(2)
+            .map(|row| row.replace("<td>", "<th>").split("<th>").skip(1).map(str::to_owned).collect())
+            .collect();
+        let shown = cells(&self::page(&format!("/events/active{of}")));
+        // From the first one that has any, the running one always.
+        let drawn: Vec<&Vec<String>> =
+            shown.iter().enumerate().filter(|(i, row)| *i == 0 || !row[4].is_empty()).map(|(_, row)| row).collect();
+        assert!(!drawn.is_empty() && rows.len() == drawn.len(), "{query}: {rows:?} and {shown:?}");
+        for (row, line) in rows.iter().zip(drawn) {
+            let plain = |text: &String| text.replace('*', "");
+            let state = if line[1].ends_with('*') { "in progress" } else { "complete" };
+            let wanted = [plain(&line[0]), plain(&line[3]), plain(&line[1]), plain(&line[4]), state.to_owned()];
+            let blank = |text: &String| match text.as_str() {
+                "none" | "no complete day yet" => String::new(),
+                text => text.to_owned(),
+            };
+            assert_eq!(row.iter().map(blank).collect::<Vec<_>>(), wanted, "{query}");
+        }
     }
 }
 
@@ -202,6 +248,10 @@ fn an_unknown_event_is_a_404_that_helps() {
     ] {
         let got = read(&format!("{}{path}", PRODUCT.1));
         assert_eq!(got.status, 404, "{path}");
+        if path.ends_with(".csv") {
+            assert_eq!(got.body, "no event is called “actve”; did you mean active?\n");
+            continue;
+        }
         assert!(got.body.contains("No event is called that") && got.body.contains(&format!("for “{name}")), "{path}");
         assert_eq!(got.body.contains("<a href=\"/events/active\">active</a>"), similar, "{path}");
     }
@@ -214,7 +264,7 @@ fn an_event_without_dates_says_so() {
     assert!(page.contains("Recorded without dates") && page.contains("<code>plan:pro@ever</code>"), "{page}");
     let pro = PRODUCT.0.count(&Set::ever(&name("plan:pro"))).unwrap();
     assert!(page.contains(&format!("{} people marked ever", cohortist::render::thousands(pro))));
-    assert_eq!(read(&format!("{}/events/plan:pro.csv", PRODUCT.1)).body.lines().count(), 31);
+    assert_eq!(read(&format!("{}/events/plan:pro.csv", PRODUCT.1)).body.lines().count(), 2);
 }
 
 fn offered(base: &str, query: &str) -> serde_json::Value {
@@ -277,7 +327,8 @@ fn no_events_and_no_store_are_said_clearly() {
     for path in ["/events", "/events/active", "/events/active.csv"] {
         let page = read(&format!("{base}{path}"));
         assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
-        assert!(page.body.contains("The store does not answer"), "{path}");
+        let said = if path.ends_with(".csv") { "refused" } else { "The store does not answer" };
+        assert!(page.body.contains(said), "{path}: {}", page.body);
     }
     let json = read(&format!("{base}/events.json"));
     assert!(json.status == 503 && json.body.contains("\"status\":503"), "{}", json.body);

@@ -79,7 +79,16 @@ fn file(url: &Url) -> Got {
     assert_eq!(got.status, 200, "{url}: {}", got.body);
     let disposition = got.header("content-disposition");
     let shape = disposition.strip_prefix("attachment; filename=\"").or(disposition.strip_prefix("inline; filename=\""));
-    let stem = shape.and_then(|rest| rest.strip_suffix('"')).unwrap_or_else(|| panic!("{url}: {disposition}"));
+    // Quoted for all clients, and beside it, where it has other letters, in full for those of this century.
+    let (stem, full) = shape.and_then(|rest| rest.split_once('"')).unwrap_or_else(|| panic!("{url}: {disposition}"));
+    if !full.is_empty() {
+        let full = full.strip_prefix("; filename*=UTF-8''").unwrap_or_else(|| panic!("{url}: {disposition}"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '%');
+        assert!(full.chars().all(plain), "{disposition}");
+        let name = percent_encoding::percent_decode_str(full).decode_utf8().unwrap();
+        let bad = |c: char| c.is_control() || "/\\:*?\"<>|'%\u{202e}\u{200b}\u{2028}\u{fffe}\u{ffff}".contains(c);
+        assert!(name.len() < 255 && !name.chars().any(bad) && !name.contains("..") && !name.starts_with('.'), "{name}");
+    }
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     assert!(stem.len() < 150 && stem.chars().all(harmless) && !stem.contains("..") && !stem.starts_with('.'), "{stem}");
     assert_eq!(got.header("set-cookie"), "", "{url}");
@@ -112,12 +121,24 @@ fn every_event_is_listed_reached_and_told_by_its_own_name() {
     let mut names = hostile_names();
     names.sort_unstable();
     assert_eq!(links.keys().cloned().collect::<Vec<_>>(), names);
+    let mut files = std::collections::BTreeSet::new();
     for (event, url) in links {
         let told = page(&url);
         assert_eq!(text(&told, "h1#event"), event, "{url}");
         assert_eq!(text(&told, "head > title"), format!("{event} · cohortist"));
-        let csv = records(&link(&told, &url, ".acts a[href^='/events/']"));
-        assert_eq!(csv.last().unwrap()[2..], ["1", "in_progress"], "{event}");
+        let csv = link(&told, &url, ".acts a[href^='/events/']");
+        let name = file(&csv).header("content-disposition").to_owned();
+        assert!(files.insert(name.clone()), "{event}: another event's file is called {name}");
+        let letters: Vec<&str> = vec!["שלום", "\u{e9}", "🎉🎉"];
+        let wanted = letters.into_iter().find(|letters| event.starts_with(letters));
+        let told_in_full = wanted.is_none_or(|letters| {
+            let encoded =
+                percent_encoding::utf8_percent_encode(letters, percent_encoding::NON_ALPHANUMERIC).to_string();
+            name.contains(&format!("filename*=UTF-8''{encoded}"))
+        });
+        assert!(told_in_full, "{event}: {name}");
+        let csv = records(&csv);
+        assert_eq!(csv.last().unwrap()[2..4], ["1", "in_progress"], "{event}");
         let retention = link(&told, &url, ".acts a[href^='/retention']");
         assert_eq!((asked(&retention, "cohort"), asked(&retention, "returning")), (segment(&event), segment(&event)));
         let found = base.join(&format!("/events?{}", form(&[("q", &event)]))).unwrap();

@@ -12,7 +12,7 @@ use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::support::web::{empty, product, serve};
+use crate::support::web::{empty, name, now, product, serve};
 
 /// One product for all tests that only read.
 pub static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
@@ -67,7 +67,13 @@ fn every_route_answers() {
         ("/people", 200, "text/html; charset=utf-8"),
         ("/people?set=active@2026-11-23", 200, "text/html; charset=utf-8"),
         ("/people.csv?set=active@2026-11-23", 200, "text/csv; charset=utf-8; header=present"),
-        ("/people.csv", 400, "text/html; charset=utf-8"),
+        ("/people.csv", 400, "text/plain; charset=utf-8"),
+        ("/events/none.csv", 404, "text/plain; charset=utf-8"),
+        ("/events/none.json", 404, "application/json"),
+        ("/in/nothing/events.json", 404, "application/json"),
+        ("/in/nothing/api/v1/count", 404, "application/json"),
+        ("/api/v1/nothing", 404, "application/json"),
+        ("/nothing.csv", 404, "text/plain; charset=utf-8"),
         ("/users", 200, "text/html; charset=utf-8"),
         ("/users?id=7", 302, ""),
         ("/users/7", 200, "text/html; charset=utf-8"),
@@ -155,8 +161,9 @@ fn grid(page: &str) -> Vec<Vec<String>> {
     let body = page.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
     body.split("<tr")
         .skip(1)
-        .map(|row| {
-            let cells = row.split("aria-label=\"").skip(1);
+        .enumerate()
+        .map(|(i, row)| {
+            let cells = row.split(if i == 0 { "aria-label=" } else { " data-n=" }).skip(1);
             cells.map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().trim().to_owned()).collect()
         })
         .collect()
@@ -170,9 +177,10 @@ fn page_and_files_carry_the_same_numbers() {
         let page: Vec<Vec<String>> = lines[1..].iter().rev().cloned().collect();
 
         let csv = product_page(&format!("/retention.csv?{query}"));
+        let ending = if show == "count" { "count.csv" } else { "csv" };
         assert_eq!(
             csv.header("content-disposition"),
-            "attachment; filename=\"retention_signup_active_day_2026-11-15.csv\""
+            format!("attachment; filename=\"retention_signup_active_day_2026-11-15.{ending}\"")
         );
         let mut reader = csv::Reader::from_reader(csv.body.as_bytes());
         let wide: Vec<Vec<String>> = reader
@@ -216,12 +224,15 @@ fn page_and_files_carry_the_same_numbers() {
 
 #[test]
 fn a_cell_says_its_whole_sentence() {
+    // The table says once what its cells have in common; the browser's tests read the whole.
     let page = product_page(&format!("/retention?{QUESTION}&rows=3&cols=2")).body;
-    let names: Vec<&str> = page.split("<td class=").skip(1).filter_map(|c| c.split("aria-label=\"").nth(1)).collect();
-    let first = names[2].split('"').next().unwrap();
-    assert!(first.ends_with(", came back on Mon 23 Nov 2026, still in progress"), "{first}");
-    let whole = names.iter().find(|n| n.contains(", complete\"")).unwrap().split('"').next().unwrap();
-    assert!(whole.contains(" people, ") && whole.contains("% (95% ") && whole.contains("), came back on "), "{whole}");
+    assert!(page.contains(
+        "data-sentence=\"{n} of {people}, {share} (95% {interval}), came back on {when}, {state}\" \
+         data-whens=\"Sat 21 Nov 2026|Sun 22 Nov 2026|Mon 23 Nov 2026\""
+    ));
+    assert!(page.contains("<a href=0.1 data-n="), "{page}");
+    let later = product_page(&format!("/retention?{QUESTION}&rows=3&cols=2&measure=on_or_after")).body;
+    assert!(later.contains("came back on or after {when}, {state}\""), "{later}");
     assert!(page.contains("No one is in two cohorts"));
     let overlapping = product_page("/retention?cohort=active&returning=active&by=day").body;
     assert!(overlapping.contains("The average has no 95% interval because its cohorts overlap: "));
@@ -268,8 +279,14 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
         assert!(page.body.contains(said), "{said} in {}", page.body);
     }
     let file = product_page(&format!("/retention.csv?{query}"));
-    assert!(file.status == 400 && file.header("content-type").starts_with("text/html"));
-    assert!(file.body.contains("column 11") && file.body.contains("Mend it in the form"));
+    assert!(file.status == 400 && file.header("content-type").starts_with("text/plain"));
+    assert!(
+        file.body.contains("\ncohort: column 11: ") && file.body.contains("\nrows: `0` does not fit"),
+        "{}",
+        file.body
+    );
+    let chart = product_page(&format!("/retention.svg?{query}"));
+    assert!(chart.status == 400 && chart.body.contains("Mend it in the form"));
     let json = product_page(&format!("/retention.json?{query}"));
     let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
     assert_eq!((json.status, said["error"]["status"].as_u64()), (400, Some(400)));
@@ -379,21 +396,139 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
     assert!(value("cohortist_http_request_seconds_count{route=\"/users/{id}\"}") >= 3);
 }
 
+/// A store of a hundred times as many people.
+struct Crowded(Arc<dyn Store>);
+
+impl Store for Crowded {
+    fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        self.0.apply(marks)
+    }
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>, StoreError> {
+        // Odd enough that no number is a round one.
+        Ok(self.0.count(plan)?.into_iter().map(|count| count * 3_733).collect())
+    }
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        self.0.members(set, after, limit)
+    }
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>, StoreError> {
+        self.0.contains(keys, user)
+    }
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>, StoreError> {
+        self.0.keys(starting_with)
+    }
+    fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
+        self.0.delete(keys)
+    }
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
+        self.0.save(set, key)
+    }
+    fn sweep(&self) -> Result<u64, StoreError> {
+        self.0.sweep()
+    }
+    fn describe(&self) -> Result<StoreInfo, StoreError> {
+        self.0.describe()
+    }
+}
+
+/// Six-digit cohorts, and five hundred other events.
+static CROWD: LazyLock<String> = LazyLock::new(|| {
+    let tracker = product(60, 120);
+    let mut batch = tracker.batch();
+    for event in 0..500 {
+        batch.mark(&name(&format!("shop:department-{event}:checkout")), event, now()).unwrap();
+    }
+    batch.commit().unwrap();
+    format!("http://{}", serve(Tracker::new(Arc::new(Crowded(Arc::clone(tracker.store()))))))
+});
+
 #[test]
 fn a_page_stays_light() {
-    let page = product_page("/retention?cohort=signup&returning=active&rows=31&cols=13").body;
-    assert!(page.matches(" came back on ").count() > 325, "325 of its numbers are links with a sentence each");
-    // The page without its drawings, and each of them.
-    let mut html = String::new();
-    for (i, part) in page.split("<svg").enumerate() {
-        let (drawing, rest) = if i == 0 { ("", part) } else { part.split_once("</svg>").unwrap() };
-        assert!(drawing.len() < 15_000, "a drawing of {} bytes", drawing.len());
-        html.push_str(rest);
+    let question = "cohort=signup&returning=active&by=day&rows=31&cols=13";
+    let mut told = Vec::new();
+    for more in [
+        "",
+        "&measure=on_or_after",
+        "&trend=3",
+        "&measure=on_or_after&trend=3",
+        "&measure=on_or_after&as=count&trend=3",
+    ] {
+        // As it is sent, drawings and all.
+        let page = read(&format!("{}/retention?{question}{more}", *CROWD)).body;
+        let cells = if more.contains("or_after") { 31 * 13 } else { 325 };
+        assert_eq!(page.matches(" data-n=").count(), cells, "each of its numbers says what it needs for its sentence");
+        let digits = page.split("<td class=size><a href=").skip(1).map(|rest| rest.split(['>', '<']).nth(1).unwrap());
+        assert!(digits.clone().count() == 31 && digits.clone().all(|size| size.len() >= 7), "sizes of six digits");
+        told.push((more, page.len()));
     }
-    assert!(html.len() < 60_000, "{} bytes", html.len());
-    let chart = product_page("/retention.svg?cohort=signup&returning=active&rows=31&cols=13").body;
+    assert!(told.iter().all(|(_, bytes)| *bytes < 60_000), "{told:?}");
+    let chart = read(&format!("{}/retention.svg?{question}", *CROWD)).body;
     assert!(chart.len() < 40_000, "{} bytes", chart.len());
     assert_eq!(product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status, 200);
+}
+
+#[test]
+fn fields_offer_the_names_in_use_and_the_biggest_without_a_script() {
+    let offered = |query: &str| -> Vec<String> {
+        let page = read(&format!("{}/retention?{query}", *CROWD)).body;
+        let list = page.split("<datalist").nth(1).unwrap().split("</datalist>").next().unwrap().to_owned();
+        list.split("value=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+    };
+    let usual = offered("cohort=signup&returning=active");
+    assert_eq!(usual[..4], ["signup", "active", "web", "shop:department-0:checkout"].map(str::to_owned));
+    assert!((30..=60).contains(&usual.len()), "{} names", usual.len());
+    let rare = offered("cohort=shop:department-499:checkout&returning=active&returning_and=web+%26+nothing");
+    assert_eq!(rare[..3], ["shop:department-499:checkout", "active", "web"].map(str::to_owned));
+    assert!(!rare.contains(&"nothing".to_owned()));
+}
+
+#[test]
+fn what_was_asked_and_is_not_shown_is_said() {
+    let page = |query: &str| product_page(&format!("/retention?{QUESTION}&{query}"));
+    let lost = page("trend=99");
+    assert!(
+        lost.status == 200 && lost.body.contains("There is no column 99 to draw the trend of: the table has 0 to 13.")
+    );
+    assert!(!page("trend=13").body.contains("There is no column"));
+    for (query, field) in [("cohort=web", "cohort"), ("rows=3&rows=4", "rows"), ("trend=1&trend=2", "trend")] {
+        let twice = page(query);
+        let said = format!("“{field}” is in the address twice");
+        assert!(twice.status == 400 && twice.body.contains(&said), "{query}: {}", twice.body);
+    }
+    assert_eq!(page("cohort=signup&by=day").status, 200, "twice the same is no question");
+    let one = page("cols=1&measure=on_or_after").body;
+    assert!(one.contains("Shown: the last 14 cohorts whose day is over; for younger ones set “from”."), "{one}");
+    let more = page("cols=2&rows=1&measure=on_or_after").body;
+    assert!(
+        more.contains("Shown: the last cohort whose 2 days are over; for younger ones ask for fewer periods, or set")
+    );
+    // A table of people has its average in percent, and says so.
+    assert!(
+        page("as=count").body.contains("Weighted average <small>share of the cohort; complete cohorts in it</small>")
+    );
+    assert!(page("").body.contains("Weighted average <small>complete cohorts in it</small>"));
+}
+
+#[test]
+fn no_page_holds_a_nul() {
+    for path in [
+        "/retention?cohort=%00a&returning=b",
+        "/retention?cohort=a&returning=b&by=%00",
+        "/people?set=%00",
+        "/people?cohort=a&returning=b&at=%00",
+        "/events?sort=%00",
+        "/events?q=%00",
+        "/events/%00",
+        "/users?id=%00",
+        "/retention.csv?cohort=%00",
+        "/people.csv?set=%00",
+        "/nothing%00",
+    ] {
+        let got = product_page(path);
+        assert!(got.status >= 400 || path.contains("q="), "{path}: {}", got.status);
+        assert!(!got.body.contains('\0'), "{path}");
+    }
+    let page = product_page("/retention?cohort=%00a&returning=b").body;
+    assert!(page.contains("value=\"\u{fffd}a\""), "{page}");
 }
 
 /// A store whose server is away.
@@ -446,8 +581,19 @@ fn a_store_that_is_away_is_said_honestly() {
     for path in paths.chain(["/", "/retention", "/people", "/users/7", "/users?id=x"]) {
         let page = read(&format!("{base}{path}"));
         assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
-        assert!(page.body.contains("The store does not answer") && page.body.contains("connection refused"), "{path}");
+        let told = page.body.contains("The store does not answer") || path.contains(".csv");
+        assert!(told && page.body.contains("connection refused"), "{path}");
         assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+    }
+    // A slip of the pen is none of the store's.
+    for slip in
+        ["/retention?cohort=(&returning=a", "/retention?cohort=a&returning=b&rows=400&cols=400", "/people?set=("]
+    {
+        let page = read(&format!("{base}{slip}"));
+        assert!(page.status == 400 && page.body.contains("class=\"wrong\""), "{slip}: {}", page.body);
+    }
+    for slip in ["/retention.csv?cohort=(&returning=a", "/people.csv?set=(", "/retention.json?cohort=(&returning=a"] {
+        assert_eq!(read(&format!("{base}{slip}")).status, 400, "{slip}");
     }
     let json = read(&format!("{base}/retention.json?{QUESTION}"));
     let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();

@@ -119,7 +119,19 @@ fn grouped(class: &str, attributes: &str, marks: &str) -> String {
             marks = marks.replace(&attribute, "");
         }
     }
+    if lines && ["rules", "whiskers"].contains(&class) {
+        marks = one_path(&marks);
+    }
     format!("<g class=\"{class}\"{attributes}{shared}>{marks}</g>")
+}
+
+/// Lines that nobody tells apart, as one mark: `<polyline points="1,2 3,4"/>…` becomes `<path d="M1,2 3,4…"/>`.
+fn one_path(lines: &str) -> String {
+    let points = lines.split("<polyline points=\"").skip(1).map(|rest| rest.split_once("\"/>"));
+    let path: Option<String> =
+        points.map(|line| line.filter(|(_, rest)| rest.is_empty()).map(|l| format!("M{}", l.0))).collect();
+    // Whatever has more to say stays as it is.
+    path.map_or_else(|| lines.to_owned(), |path| format!("<path d=\"{path}\"/>"))
 }
 
 /// Says of which cohort each of the marks in a group is, in their order, so that a page's script can find them by its
@@ -151,6 +163,11 @@ fn named(before: &str, segment: &str, otherwise: &str) -> String {
 /// What stands where a chart has no line to show.
 fn nothing_yet(table: &Table) -> &'static str {
     if table.is_empty() { "nobody in any cohort" } else { "no complete period yet" }
+}
+
+/// A drawing as a part of a page, which knows what an `<svg>` is and has letters of its own.
+pub fn within_page(svg: &str) -> String {
+    svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen(&format!(" font-family=\"{FONT}\""), "", 1)
 }
 
 pub(super) fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
@@ -454,11 +471,7 @@ mod tests {
         <title id="trend-title">Return on day 2, by cohort</title>
         <desc id="trend-desc">50.0% for Fri 20 Nov 2026. The average is 50.0%.</desc>
         <g class="rules" fill="none" stroke="#E2E8EE" stroke-width="2">
-        <polyline points="104,408 1692,408"/>
-        <polyline points="104,317 1692,317"/>
-        <polyline points="104,226 1692,226"/>
-        <polyline points="104,135 1692,135"/>
-        <polyline points="104,44 1692,44"/>
+        <path d="M104,408 1692,408M104,317 1692,317M104,226 1692,226M104,135 1692,135M104,44 1692,44"/>
         </g>
         <g class="ticks" fill="#566778" font-size="20" text-anchor="end">
         <text x="90" y="408" dy="0.5ex">0%</text>
@@ -475,7 +488,7 @@ mod tests {
         <text x="898" y="462" dy="0.76em">day of signup</text>
         </g>
         <g class="whiskers" fill="none" stroke="#185A96" stroke-width="3" stroke-opacity="0.55">
-        <polyline points="302,354 302,99"/>
+        <path d="M302,354 302,99"/>
         </g>
         <g class="mean" stroke-dasharray="10 8" fill="none" stroke="#566778" stroke-width="2">
         <polyline points="104,226 1692,226"/>

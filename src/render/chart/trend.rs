@@ -211,8 +211,16 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     for (class, complete, opacity, radius, width) in
         [("dots full", true, 1.0, radius, width), ("dots running", false, 0.5, radius.min(5), width.min(3))]
     {
-        let of_class =
-            || points.iter().enumerate().filter_map(|(i, p)| Some((i, p.filter(|p| p.is_complete() == complete)?)));
+        // On a phone, dots as close as that are a thicker line; one without neighbours has no line.
+        let alone = |i: usize| {
+            let there = |i: Option<usize>| i.and_then(|i| points.get(i)?.filter(Point::is_complete)).is_some();
+            !there(i.checked_sub(1)) && !there(Some(i + 1))
+        };
+        let dotted = |i: usize| !complete || !form.is_narrow || has_whiskers || alone(i);
+        let of_class = || {
+            let all = points.iter().enumerate().filter(|(i, _)| dotted(*i));
+            all.filter_map(|(i, p)| Some((i, p.filter(|p| p.is_complete() == complete)?)))
+        };
         let group = canvas.layer(class, "", reach, |plane| {
             of_class().try_for_each(|(i, point)| {
                 plane.draw(&Circle::new(at(coord(i), &point), radius, stroke(accent, opacity, width)))

@@ -9,10 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
-use crate::render::{self, thousands, trend, words};
-use crate::reports::activity::{
-    Activity, ActivityError, ActivityQuestion, Daily, Entry, OverviewQuestion, Point, Recent,
-};
+use crate::render::{self, FileName, chart, thousands, trend, words};
+use crate::reports::activity::{Activity, ActivityError, ActivityQuestion, Entry, OverviewQuestion, Point, Recent};
 use crate::reports::retention::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
 use crate::store::StoreInfo;
@@ -20,7 +18,7 @@ use crate::web::error::{WebError, answer};
 use crate::web::pages::Shell;
 use crate::web::pages::events::seen;
 use crate::web::query::Asked;
-use crate::web::{View, block, place};
+use crate::web::{View, block, disposition, html, place, plain};
 
 /// Where these pages are.
 const ROOT: &str = "/events/";
@@ -154,6 +152,7 @@ struct Report {
     small_chart: String,
     sticky_grain: Grain,
     sticky: String,
+    sticky_twin: chart::Twin,
     lines: Vec<Line>,
     /// Whether a period is made of days.
     daily: bool,
@@ -189,7 +188,8 @@ struct Missing {
 /// What a request comes to.
 enum Found {
     Html(StatusCode, String),
-    Csv { name: String, body: String },
+    Text(StatusCode, String),
+    Csv { name: FileName, body: String },
 }
 
 /// `/events/{name}` and `/events/{name}.csv`
@@ -208,27 +208,33 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
                 let stretch = stretch?;
                 if is_file { file(view, &name, stretch, &keys) } else { written(view, &name, stretch, &keys) }
             }
-            name => missing(view, name.as_ref(), shown),
+            _ if shown.ends_with(".json") => Err(WebError::NotFound),
+            name => missing(view, name.as_ref(), shown, is_file),
         }
     });
     let respond = |found| match found {
-        Found::Html(status, html) => {
-            HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
-        }
+        Found::Html(status, page) => html((status, page)),
+        Found::Text(status, text) => plain(status, text),
         Found::Csv { name, body } => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
-            .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.csv\"")))
+            .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
             .body(body),
     };
     answer(&request, found.await.map(respond))
 }
 
-fn missing(view: &View, name: Option<&EventName>, shown: String) -> Result<Found, WebError> {
+fn missing(view: &View, name: Option<&EventName>, shown: String, is_file: bool) -> Result<Found, WebError> {
     let (events, store): (_, StoreInfo) = (view.events()?, view.tracker.describe()?);
     let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
+    let called = words::shortened(name.map_or(&shown, |name| name.as_str()), 200);
+    if is_file {
+        let similar: Vec<&str> = similar.iter().map(|name| name.as_str()).collect();
+        let mean = if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) };
+        return Ok(Found::Text(StatusCode::NOT_FOUND, format!("no event is called “{called}”{mean}\n")));
+    }
     let page = Missing {
         shell: Shell::new(view, &store, Some(&events)),
-        name: words::shortened(name.map_or(&shown, |name| name.as_str()), 200),
+        name: called,
         similar: similar.into_iter().map(|name| (name.to_string(), view.to(&address(name, "", &[])))).collect(),
     };
     Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
@@ -239,7 +245,7 @@ fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result
     let asked = (stretch.grain, stretch.count);
     let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, view.now())?;
     let activity = question.activity(&view.tracker.store().count(&plan)?);
-    Ok(Found::Csv { name: render::activity_stem(&activity), body: render::csv::activity(&activity) })
+    Ok(Found::Csv { name: render::activity_name(&activity).ending("csv"), body: render::csv::activity(&activity) })
 }
 
 fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
@@ -305,6 +311,7 @@ fn report(
         small_chart: trend::people_small(activity),
         sticky_grain: sticky.grain,
         sticky: trend::stickiness(sticky),
+        sticky_twin: trend::stickiness_twin(sticky),
         lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
         against: match stretch.grain {
@@ -331,7 +338,7 @@ fn figures(entry: &Entry, weeks: &Activity, months: &Activity, now: DateTime<Utc
     let month = months.last_complete().filter(|month| month.stickiness().is_some());
     let note = match month {
         Some(month) => {
-            format!("{} people a day, in {}", month.daily.map(mean).unwrap_or_default(), month.period.label())
+            format!("{} people a day, in {}", month.daily.map(words::mean).unwrap_or_default(), month.period.label())
         }
         None => "needs a month recorded whole".to_owned(),
     };
@@ -348,22 +355,13 @@ fn figures(entry: &Entry, weeks: &Activity, months: &Activity, now: DateTime<Utc
     ]
 }
 
-/// Mean people a day, as precise as it helps: `12.4`, `1,054`.
-fn mean(daily: Daily) -> String {
-    if daily.mean < 99.95 {
-        return format!("{:.1}", daily.mean);
-    }
-    let whole = format!("{:.0}", daily.mean);
-    whole.parse().map_or(whole, thousands)
-}
-
 impl Line {
     fn new(point: &Point) -> Self {
         Line {
             label: words::without_year(point.period),
             people: thousands(point.people),
             change: point.change.map(words::change).unwrap_or_default(),
-            mean: point.daily.map(mean).unwrap_or_default(),
+            mean: point.daily.map(words::mean).unwrap_or_default(),
             stickiness: point.stickiness().map(words::percent).unwrap_or_default(),
             running: point.state == Progress::InProgress,
         }

@@ -1,6 +1,6 @@
 //! `/events`: every event at a glance.
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use url::form_urlencoded;
@@ -11,7 +11,7 @@ use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent};
 use crate::sets::{EventName, Plan};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, event, retention};
-use crate::web::{Glossary, View, block};
+use crate::web::{Glossary, View, block, html};
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
 const MAX_SHOWN: usize = 500;
@@ -205,8 +205,7 @@ struct Page {
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let asked = Asked::read(request.query_string());
     let written = block(&request, move |view| written(view, &asked?)).await;
-    let html = |html| HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html);
-    answer(&request, written.map(html))
+    answer(&request, written.map(|page| html((StatusCode::OK, page))))
 }
 
 fn written(view: &View, asked: &Asked) -> Result<String, WebError> {

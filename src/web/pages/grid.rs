@@ -113,8 +113,8 @@ pub struct Number {
     pub running: bool,
     /// The number.
     pub text: String,
-    /// The whole sentence.
-    pub name: String,
+    /// What the number is not: how many people where it is their share, their share where it is how many.
+    pub other: String,
 }
 
 /// One cohort's line.
@@ -145,8 +145,12 @@ pub struct Line {
 /// One column of the average row.
 #[derive(Debug)]
 pub struct Mean {
+    /// The step of the heat ramp, 0–100.
+    pub heat: u8,
     /// The average.
-    pub number: Number,
+    pub text: String,
+    /// The whole sentence.
+    pub name: String,
     /// Of how many cohorts.
     pub cohorts: u32,
 }
@@ -164,6 +168,8 @@ pub struct Grid {
     pub cols: usize,
     /// `Weighted average`
     pub average: &'static str,
+    /// What its numbers are, and those below them.
+    pub average_of: &'static str,
     /// The column whose trend is drawn.
     pub trend: Option<usize>,
     /// The people behind the averages.
@@ -172,6 +178,10 @@ pub struct Grid {
     pub means: Vec<Option<Mean>>,
     /// What the lowest and the highest shade stand for.
     pub shades: (String, String),
+    /// The sentence of a cell, with `{n}` and the like where a cell puts its own.
+    pub sentence: String,
+    /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort on.
+    pub whens: String,
     /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
     /// Whether any number shown can still change.
@@ -207,6 +217,9 @@ impl Grid {
             Averaging::Weighted => "Weighted average",
             Averaging::Simple => "Simple average",
         };
+        // A mean of counts of cohorts of any size would say nothing.
+        let average_of =
+            if show == Show::Count { "share of the cohort; complete cohorts in it" } else { "complete cohorts in it" };
         let what = if show == Show::Percent { "Share" } else { "Number of people" };
         let means = table.averages.iter().enumerate().map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
         let mut lines: Vec<Line> =
@@ -233,10 +246,16 @@ impl Grid {
             grain: grain.as_str(),
             cols: table.averages.len(),
             average,
+            average_of,
             trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
             entries: thousands(table.complete_entries),
             means: means.collect(),
             shades: shades.ends(table),
+            sentence: {
+                let before = words::before_label(table.query.measure, table.query.grain);
+                words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}"))
+            },
+            whens: whens(table),
             lines,
             running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
             statement: statement(table),
@@ -296,32 +315,33 @@ impl Shades {
 fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
     let interval = average.interval.map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
     Mean {
-        number: Number {
-            heat: shades.step(average.rate),
-            running: false,
-            text: shown(table, average.rate),
-            name: format!(
-                "{name} of {}: {} of {}, {}{interval}, came back {}",
-                many(average.cohorts.into(), "complete cohort"),
-                thousands(average.retained),
-                words::people(average.size),
-                words::percent(average.rate),
-                words::column(table, k),
-            ),
-        },
+        heat: shades.step(average.rate),
+        text: shown(table, average.rate),
+        name: format!(
+            "{name} of {}: {} of {}, {}{interval}, came back {}",
+            many(average.cohorts.into(), "complete cohort"),
+            thousands(average.retained),
+            words::people(average.size),
+            words::percent(average.rate),
+            words::column(table, k),
+        ),
         cohorts: average.cohorts,
     }
 }
 
 fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
-    let number = |cell: &Cell| Number {
-        heat: shades.step(cell.rate()),
-        running: cell.state == State::InProgress,
-        text: match show {
-            Show::Percent => shown(table, cell.rate()),
-            Show::Count => thousands(cell.retained),
-        },
-        name: words::cell(table, cell),
+    let number = |cell: &Cell| {
+        let (share, people) = (words::percent(cell.rate()), thousands(cell.retained));
+        let (text, other) = match show {
+            // Where there is no room for decimals, they are among what is not shown.
+            Show::Percent if is_dense(table.averages.len()) => {
+                (shown(table, cell.rate()), format!("{share}, {people}"))
+            }
+            Show::Percent => (share, people),
+            Show::Count => (people, share),
+        };
+        let running = cell.state == State::InProgress;
+        Number { heat: shades.step(cell.rate()), running, text, other }
     };
     let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     Line {
@@ -336,6 +356,14 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         numbers: row.cells[..begun].iter().map(|cell| cell.as_ref().map(number)).collect(),
         future: row.cells.len() - begun,
     }
+}
+
+/// A cell's period is its cohort's and as many more as its column says: each is written once, and not in every cell.
+fn whens(table: &Table) -> String {
+    let Some(first) = table.rows.first().map(|row| row.period) else { return String::new() };
+    let many = u32::try_from(table.rows.len() + table.averages.len()).unwrap_or(u32::MAX);
+    let begun = first.range(many).take_while(|period| *period <= table.current);
+    begun.map(Period::label).collect::<Vec<_>>().join("|")
 }
 
 fn statement(table: &Table) -> String {

@@ -13,9 +13,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
-use crate::render::{self, thousands, words};
+use crate::render::{self, FileName, thousands, words};
 use crate::reports::people::{Crowd, CrowdError, Who};
 use crate::reports::retention::{Query, State as Progress};
+use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, parse_set, set_periods};
 use crate::store::Saved;
 use crate::tracker::Members;
@@ -23,7 +24,7 @@ use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{State, View, block, crossing, place};
+use crate::web::{State, View, block, crossing, disposition, html, place};
 
 /// How many ids stand on a page.
 const PAGE: usize = 100;
@@ -189,12 +190,12 @@ impl Whom {
         }
     }
 
-    fn file_name(&self) -> String {
-        let stem = match self {
-            Whom::Cell(cell) => render::people_file_stem(&cell.query, &cell.crowd, cell.who),
-            Whom::Set { text, .. } => render::set_file_stem(text),
+    fn file_name(&self) -> FileName {
+        let name = match self {
+            Whom::Cell(cell) => render::people_name(&cell.query, &cell.crowd, cell.who),
+            Whom::Set { text, .. } => render::set_name(text),
         };
-        format!("{stem}.csv")
+        name.ending("csv")
     }
 }
 
@@ -233,6 +234,8 @@ struct List {
     heading: String,
     /// The heading in pieces, and which of them are dates, in which no line breaks.
     pieces: Vec<(String, bool)>,
+    /// What share of the cohort came back, and how far that can be trusted.
+    share: Option<String>,
     /// Why the numbers can still change, or what has not begun.
     notices: Vec<String>,
     /// Names in the set that were never recorded, with those perhaps meant, or where all names are when there is none.
@@ -317,9 +320,6 @@ pub async fn cell(request: HttpRequest) -> HttpResponse {
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let given = Given::read(request.query_string());
     let written = block(&request, move |view| written(view, &given, None)).await;
-    let html = |(status, html): (StatusCode, String)| {
-        HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
-    };
     answer(&request, written.map(html))
 }
 
@@ -370,9 +370,7 @@ pub async fn save(request: HttpRequest, body: Bytes) -> HttpResponse {
         &request,
         saved.await.map(|outcome| match outcome {
             Outcome::Saved(to) => HttpResponse::SeeOther().insert_header((LOCATION, to)).finish(),
-            Outcome::Page((status, html)) => {
-                HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
-            }
+            Outcome::Page(page) => html(page),
         }),
     )
 }
@@ -396,9 +394,16 @@ fn is_own_page(request: &HttpRequest) -> bool {
 }
 
 fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(StatusCode, String), WebError> {
-    let (events, store) = (view.events()?, view.tracker.describe()?);
+    let checked = given.check(view);
+    let known = view.events().and_then(|events| Ok((view.tracker.describe()?, events)));
+    let (shell, events) = match known {
+        Ok((store, events)) => (Shell::new(view, &store, Some(&events)), events),
+        // A slip of the pen is told without a store.
+        Err(_) if checked.is_err() => (Shell::bare(Some(view), &view.here), Vec::new()),
+        Err(error) => return Err(error),
+    };
     let mut page = Page {
-        shell: Shell::new(view, &store, Some(&events)),
+        shell,
         title: "People".to_owned(),
         typed: given.set.clone(),
         wrong: None,
@@ -407,7 +412,7 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
         examples: Vec::new(),
         list: None,
     };
-    let status = match given.check(view) {
+    let status = match checked {
         Ok(Some(wanted)) => {
             let mut list = list(view, &wanted, &events)?;
             let status = if refused.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
@@ -450,6 +455,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
     let mut list = List {
         heading: String::new(),
         pieces: Vec::new(),
+        share: None,
         notices: Vec::new(),
         unknown: Vec::new(),
         back: None,
@@ -487,6 +493,11 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             list.heading = words::crowd(&cell.query, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
             dates.push(cell.crowd.period.label());
             dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));
+            let (part, whole) = (count(Who::Returned), count(Who::Cohort));
+            let share = rate(part, whole).zip(wilson(part, whole)).filter(|_| cell.who == Who::Returned);
+            list.share = share.map(|(share, interval)| {
+                format!("{} of the cohort (95% {})", words::percent(share), words::interval(interval))
+            });
             list.notices.extend(running(cell));
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
@@ -618,7 +629,7 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         let rest = if head { stream::empty().boxed_local() } else { all.boxed_local() };
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
-            .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
+            .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
             .streaming(rest)
     });
     answer(&request, begun)

@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 use futures_util::{StreamExt, stream};
 
 use crate::calendar::Grain;
-use crate::render::{self, Order, Scale, Show, chart, words};
+use crate::render::{self, FileName, Order, Scale, Show, chart, words};
 use crate::reports::retention::{Measure, Question, Table};
 use crate::sets::{EventName, Segment};
 use crate::store::StoreInfo;
@@ -21,7 +21,7 @@ use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Tile, tiles};
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
-use crate::web::{State, View, block, crossing};
+use crate::web::{State, View, block, crossing, disposition, html};
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,14 +68,15 @@ impl Dress {
         }
     }
 
-    fn file_name(self, table: &Table) -> String {
+    fn file_name(self, table: &Table, show: Show) -> FileName {
         let ending = match self {
+            Dress::Csv if show == Show::Count => "count.csv",
             Dress::Csv => "csv",
             Dress::Tidy => "tidy.csv",
             Dress::Json => "json",
             Dress::Svg => "svg",
         };
-        format!("{}.{ending}", render::file_stem(table))
+        render::file_name(table).ending(ending)
     }
 
     fn body(self, table: &Table, show: Show) -> String {
@@ -95,6 +96,7 @@ struct Export {
 }
 
 /// Something to know before reading the table.
+#[derive(Clone)]
 struct Notice {
     text: String,
     /// Words and address of questions that may have been meant.
@@ -188,8 +190,9 @@ impl Page {
     }
 }
 
-/// The most event names offered while typing without a script: beyond it the list would outweigh the page.
-const MAX_OFFERED: usize = 1_000;
+/// The most event names offered while typing without a script, and how many bytes of them: with five hundred events
+/// the list would outweigh the page. The script asks for all of them when a field is used.
+const MAX_OFFERED: (usize, usize) = (60, 1_000);
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
@@ -244,15 +247,19 @@ const FRAME_AFTER: Duration = Duration::from_millis(600);
 
 /// The page when it is ready soon; otherwise its frame at once, and the rest as soon as there is one.
 async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
-    let html = |(status, html): (StatusCode, String)| {
-        HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
-    };
     // A store that is away is said with the status it deserves, so nothing is sent before it has answered once.
     let begun = block(request, |view| {
         let typed = Typed::read(view.query()).carried_out(view.now());
-        Ok((View::clone(view), view.tracker.describe()?, typed))
+        match view.tracker.describe() {
+            Ok(store) => Ok(Ok((View::clone(view), store, typed))),
+            // A slip of the pen is told without a store.
+            Err(error) => Ok(Err(slip(view, &typed)?.ok_or(error)?)),
+        }
     });
-    let (view, store, typed) = begun.await?;
+    let (view, store, typed) = match begun.await? {
+        Ok(begun) => begun,
+        Err(page) => return Ok(html(page)),
+    };
     let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), typed.clone());
     let mut work = Box::pin(crossing(move || written(&view, store, typed)));
     // Who asks for the head alone wants the status, which is only known at the end.
@@ -276,6 +283,28 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
         // Compressed, the frame would wait in the compressor for the rest.
         .insert_header((CONTENT_ENCODING, "identity"))
         .streaming(stream::once(async { Ok(Bytes::from(frame)) }).chain(rest)))
+}
+
+/// The form with what is wrong in it, without a word from the store; `None` when nothing is.
+fn slip(view: &View, typed: &Typed) -> Result<Option<(StatusCode, String)>, WebError> {
+    if typed.asks_nothing() {
+        return Ok(None);
+    }
+    let asked = typed.check().and_then(|asked| {
+        let question = view.tracker.question(&asked.query(), view.now());
+        question.map(drop).map_err(|error| vec![Problem::of_query(&error)])
+    });
+    let Err(problems) = asked else { return Ok(None) };
+    let page = Page {
+        shell: Shell::bare(Some(view), &view.here),
+        title: "Retention".to_owned(),
+        cells: None,
+        form: Form::new(view, typed, None, &problems),
+        offered: Vec::new(),
+        notices: Vec::new(),
+        report: None,
+    };
+    Ok(Some((StatusCode::BAD_REQUEST, page.render()?)))
 }
 
 /// Where a page that comes in two parts is cut: every template that can be the second part has it.
@@ -302,13 +331,13 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let written = block(&request, move |view| {
         let asked = asked(view, &typed.carried_out(view.now()))?;
         let table = view.tracker.retention(&asked.query(), view.now())?;
-        Ok((dress.file_name(&table), dress.body(&table, asked.show)))
+        Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
     });
-    let (content_type, disposition) = dress.content();
-    let respond = |(name, body): (String, String)| {
+    let (content_type, kind) = dress.content();
+    let respond = |(name, body): (FileName, String)| {
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, content_type))
-            .insert_header((CONTENT_DISPOSITION, format!("{disposition}; filename=\"{name}\"")))
+            .insert_header((CONTENT_DISPOSITION, disposition(kind, &name)))
             .body(body)
     };
     answer(&request, written.await.map(respond))
@@ -331,7 +360,7 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
         let welcome = Welcome::new(Shell::new(view, &store, Some(&events)), store, "retention");
         return Ok((StatusCode::OK, welcome.render()?));
     }
-    let offered = || offered(view, &events);
+    let offered = |asked: Option<&Asked>| offered(view, &events, asked);
     let answered = typed.check().and_then(|asked| {
         let question = view.tracker.question(&asked.query(), view.now());
         Ok((asked, question.map_err(|e| vec![Problem::of_query(&e)])?))
@@ -341,32 +370,46 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
         Err(problems) => {
             let form = Form::new(view, &typed, None, &problems);
             let shell = Shell::new(view, &store, Some(&events));
-            let page = Page { shell, offered: offered()?, ..Page::new(view, &store, form) };
+            let page = Page { shell, offered: offered(None)?, ..Page::new(view, &store, form) };
             return Ok((StatusCode::BAD_REQUEST, page.render()?));
         }
     };
     let counts = view.tracker.store().count(question.plan())?;
     // All keys were listed for the fields already, so this asks the store nothing.
     let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
+    let lost: Vec<Notice> =
+        typed.lost_trend(&asked).map(|text| Notice { text, instead: Vec::new(), all: None }).into_iter().collect();
     let page = Page {
         shell: Shell::new(view, &store, Some(&events)),
-        offered: offered()?,
-        notices: notices(view, &asked, &table, &events)?,
+        offered: offered(Some(&asked))?,
+        notices: [lost, notices(view, &asked, &table, &events)?].concat(),
         report: Some(report(view, &asked, &table)),
         ..Page::of(view, &store, &typed, &asked, &question)
     };
     Ok((StatusCode::OK, page.render()?))
 }
 
-/// What the fields offer without a script: saved segments and events, as segment text.
-fn offered(state: &State, events: &[EventName]) -> Result<Vec<String>, WebError> {
-    let saved = state.tracker.segments().iter().map(|(name, _)| Ok(Segment::event(name).to_string()));
-    let events = events.iter().map(|name| {
-        let undated = state.tracker.is_undated(name)?;
-        let segment = if undated { Segment::Ever(name.clone()) } else { Segment::event(name) };
-        Ok(segment.to_string())
-    });
-    saved.chain(events).take(MAX_OFFERED).collect()
+/// What the fields offer without a script, as segment text: the names of the question, saved segments, and the events that
+/// were recorded in the most periods, as far as there is room.
+fn offered(state: &State, events: &[EventName], asked: Option<&Asked>) -> Result<Vec<String>, WebError> {
+    let (saved, catalogue) = (state.tracker.segments(), state.tracker.catalogue()?);
+    let mut used: Vec<&EventName> = asked.into_iter().flat_map(Asked::segments).flat_map(Segment::names).collect();
+    used.retain(|name| events.contains(name) || saved.get(name).is_some());
+    let mut biggest: Vec<&EventName> = events.iter().collect();
+    // How many people there were would cost a count for each of them; names are sorted already, and the sort is stable.
+    biggest.sort_by_key(|name| std::cmp::Reverse(catalogue.of(name).len()));
+    let (mut offered, mut bytes) = (Vec::new(), 0);
+    let names = saved.iter().map(|(name, _)| name).chain(biggest);
+    for (name, always) in used.into_iter().map(|name| (name, true)).chain(names.map(|name| (name, false))) {
+        let undated = saved.get(name).is_none() && state.tracker.is_undated(name)?;
+        let text = if undated { Segment::Ever(name.clone()) } else { Segment::event(name) }.to_string();
+        let room = offered.len() < MAX_OFFERED.0 && bytes + text.len() <= MAX_OFFERED.1;
+        if (always || room) && !offered.contains(&text) {
+            bytes += text.len();
+            offered.push(text);
+        }
+    }
+    Ok(offered)
 }
 
 /// A segment as people know it: the label of an event that has one, or its text.
@@ -421,15 +464,15 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
             .map(|dress| Export { href: state.to(&format!("{}?{query}", dress.path())), label: dress.label() })
             .into(),
         tiles: tiles(table),
-        curve: chart::curve(table),
+        curve: chart::within_page(&chart::curve(table)),
         curve_caption: chart::curve_caption(table),
         curve_twin: chart::curve_twin(table),
-        sizes: chart::sizes(table),
+        sizes: chart::within_page(&chart::sizes(table)),
         sizes_twin: chart::sizes_twin(table),
         trend: asked.trend.and_then(|column| usize::try_from(column).ok()).map(|column| Trend {
             when: words::column(table, column),
-            chart: chart::trend(table, column),
-            small_chart: chart::trend_small(table, column),
+            chart: chart::within_page(&chart::trend(table, column)),
+            small_chart: chart::within_page(&chart::trend_small(table, column)),
             caption: chart::trend_caption(table, column),
             twin: chart::trend_twin(table, column),
             close: address(&Asked { trend: None, ..asked.clone() }),
@@ -502,9 +545,10 @@ fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) ->
     let one = |text: String| Notice { text, instead: Vec::new(), all: None };
     if table.query.measure == Measure::OnOrAfter && asked.from.is_none() && asked.to.is_none() && !table.is_empty() {
         let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
-        notices.push(one(format!(
-            "Shown are the last {rows} cohorts whose {cols} {grain}s are over; for younger ones ask for fewer periods, or set “from”."
-        )));
+        let last = if rows == 1 { "the last cohort".to_owned() } else { format!("the last {rows} cohorts") };
+        let over = if cols == 1 { format!("{grain} is over") } else { format!("{cols} {grain}s are over") };
+        let fewer = if cols == 1 { "" } else { "ask for fewer periods, or " };
+        notices.push(one(format!("Shown: {last} whose {over}; for younger ones {fewer}set “from”.")));
     }
     if table.rows.is_empty() {
         notices.push(one("These dates hold no cohort.".to_owned()));

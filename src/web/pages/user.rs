@@ -1,7 +1,7 @@
 //! `/users/{id}`: what one user did, in a page or as JSON; and `/users?id=…`, which leads there.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, LOCATION};
+use actix_web::http::header::LOCATION;
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -15,7 +15,7 @@ use crate::sets::{EventName, Segment, UserId};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, people};
 use crate::web::query::{Field, Problem};
-use crate::web::{State, block, place};
+use crate::web::{State, block, html, place};
 
 /// An event's name, and where the people like this user are.
 struct Chip {
@@ -101,9 +101,6 @@ async fn shown(request: HttpRequest, typed: String) -> HttpResponse {
         let status = if page.wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         Ok((status, page.render()?))
     });
-    let html = |(status, html): (StatusCode, String)| {
-        HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
-    };
     answer(&request, written.await.map(html))
 }
 

@@ -41,11 +41,13 @@ pub struct Typed {
     pub swap: bool,
     /// bitmapist's `export_csv=1`: the CSV file is wanted instead of the page.
     pub export_csv: bool,
+    /// The fields that were given twice, and not alike: which of the two is meant nobody knows.
+    pub twice: Vec<Field>,
 }
 
 impl Typed {
-    /// Reads a query string. Unknown names are ignored, and of one name given twice the last counts. Where a field is
-    /// given by its own name and by bitmapist's, its own counts.
+    /// Reads a query string. Unknown names are ignored. Where a field is given by its own name and by bitmapist's, its own
+    /// counts.
     pub fn read(query: &str) -> Self {
         let (mut own, mut old) = (Typed::default(), Typed::default());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -53,23 +55,17 @@ impl Typed {
             if value.is_empty() {
                 continue;
             }
+            if let Some((field, place)) = own.single(&name) {
+                let again = !place.is_empty() && *place != value;
+                *place = value;
+                if again && !own.twice.contains(&field) {
+                    own.twice.push(field);
+                }
+                continue;
+            }
             match &*name {
-                "cohort" => own.cohort = value,
                 "cohort_and" => own.cohort_and.push(value),
-                "returning" => own.returning = value,
                 "returning_and" => own.returning_and.push(value),
-                "by" => own.by = value,
-                "rows" => own.rows = value,
-                "cols" => own.cols = value,
-                "from" => own.from = value,
-                "to" => own.to = value,
-                "measure" => own.measure = value,
-                "as" => own.show = value,
-                "average" => own.average = value,
-                "order" => own.order = value,
-                "scale" => own.scale = value,
-                "trend" => own.trend = value,
-                "range" => own.range = value,
                 "swap" => own.swap = value != "0",
                 "select1" => old.cohort = name_as_segment(&value),
                 "select1b" => old.cohort_and.push(name_as_segment(&value)),
@@ -104,6 +100,27 @@ impl Typed {
         }
     }
 
+    /// The field that has only one value, and where it is kept.
+    fn single(&mut self, name: &str) -> Option<(Field, &mut String)> {
+        Some(match name {
+            "cohort" => (Field::Cohort, &mut self.cohort),
+            "returning" => (Field::Returning, &mut self.returning),
+            "by" => (Field::By, &mut self.by),
+            "rows" => (Field::Rows, &mut self.rows),
+            "cols" => (Field::Cols, &mut self.cols),
+            "from" => (Field::From, &mut self.from),
+            "to" => (Field::To, &mut self.to),
+            "measure" => (Field::Measure, &mut self.measure),
+            "as" => (Field::As, &mut self.show),
+            "average" => (Field::Average, &mut self.average),
+            "order" => (Field::Order, &mut self.order),
+            "scale" => (Field::Scale, &mut self.scale),
+            "trend" => (Field::Trend, &mut self.trend),
+            "range" => (Field::Range, &mut self.range),
+            _ => return None,
+        })
+    }
+
     /// Whether it asks for something to be done to the question before it is asked: exchange its sides, or take a range.
     pub fn is_command(&self) -> bool {
         self.swap || !self.range.is_empty()
@@ -125,8 +142,20 @@ impl Typed {
             self.from = range.from(now).map(|date| date.to_string()).unwrap_or_default();
             self.to = String::new();
             self.range = String::new();
+            // What it says is said once.
+            let said = [Field::By, Field::Rows, Field::Cols, Field::From, Field::To];
+            self.twice.retain(|field| !said.contains(field));
         }
         self
+    }
+
+    /// What to say of a trend that was asked for and is not drawn, because the table has no such column: fewer columns than
+    /// before, and the one picked is gone with the others.
+    pub fn lost_trend(&self, asked: &Asked) -> Option<String> {
+        let column: u32 = self.trend.parse().ok().filter(|_| asked.trend.is_none())?;
+        let last = asked.cols.unwrap_or(default_size(asked.grain)) - 1;
+        let columns = if last == 0 { "0 alone".to_owned() } else { format!("0 to {last}") };
+        Some(format!("There is no column {column} to draw the trend of: the table has {columns}."))
     }
 
     /// Whether neither side of the question was given, so that the default question is meant.
@@ -156,7 +185,7 @@ impl Typed {
     /// # Errors
     /// Every field that is not, at once.
     pub fn check(&self) -> Result<Asked, Vec<Problem>> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.twice.iter().map(|field| twice(*field)).collect();
         let cohort = segment(&mut problems, Field::Cohort, &self.cohort);
         let cohort_and = segments(&mut problems, Field::CohortAnd, &self.cohort_and);
         let returning = segment(&mut problems, Field::Returning, &self.returning);
@@ -198,6 +227,15 @@ impl Typed {
             _ => Err(problems),
         }
     }
+}
+
+fn twice(field: Field) -> Problem {
+    let more = match field {
+        Field::Cohort => ": a second event is a filter, cohort_and=…",
+        Field::Returning => ": a second event is a filter, returning_and=…",
+        _ => "",
+    };
+    Problem::new(field, format!("`{}` is in the address twice{more}; leave one of the two out", field.name()))
 }
 
 /// bitmapist's fields hold a raw event name, whatever characters it has.
@@ -263,7 +301,7 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
         let shown = words::shortened(text, 24);
         problems.push(Problem::new(Field::Trend, format!("`{shown}` is no column: ask for a whole number from 0 on")));
     }
-    // Fewer columns than before, and the one picked is gone with the others.
+    // One that is not there is not drawn, and the page says so.
     parsed.filter(|k| *k < cols)
 }
 
@@ -436,6 +474,8 @@ mod tests {
 
     #[test]
     fn blank_fields_are_defaults() {
+        assert_eq!(problems("cohort=a&cohort=a&cohort=b&returning=c&rows=3&rows=4").len(), 2);
+        assert_eq!(asked("cohort=a&cohort=a&returning=c&rows=3&rows=3").rows, Some(3));
         let blank = asked("cohort=signup&returning=active&rows=&cols=+&from=&to=&cohort_and=&measure=&as=&by=&utm=x");
         assert_eq!(blank, Asked::new("signup".parse().unwrap(), "active".parse().unwrap()));
         assert_eq!(blank.canonical(), "cohort=signup&returning=active&by=day");
