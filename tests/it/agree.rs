@@ -807,7 +807,7 @@ fn middle(sorted: &[usize]) -> usize {
 fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
     let tiles: Vec<[String; 3]> = all(page.root_element(), ".tiles > div")
         .into_iter()
-        .map(|tile| ["b", "span", "em"].map(|part| text(all(tile, part)[0])))
+        .map(|tile| ["b", "span", "em"].map(|part| text(all(tile, part)[0]).replace('\u{a0}', " ")))
         .collect();
     assert_eq!(tiles.len(), 4);
     let trust = |average: &ExpectedAverage| {
