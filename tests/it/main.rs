@@ -17,6 +17,7 @@ mod bitmapist;
 mod browser;
 mod browser_ask;
 mod browser_flows;
+mod browser_grid;
 mod cli;
 mod copy;
 mod dashboard;
