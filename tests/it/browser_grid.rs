@@ -105,3 +105,59 @@ async fn the_sentence_of_a_cell_is_seen_whole() {
     }
     browser.end().await;
 }
+
+/// Walks from the link that has the focus until the key moves it no more; what is hidden at its own centre on the way.
+async fn walk(browser: &Browser, key: Key) -> (usize, Vec<String>) {
+    let look = "const link = document.activeElement; const r = link.getBoundingClientRect();
+        const hit = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+        return [link.getAttribute('href'), hit === link || link.contains(hit) ? '' : link.getAttribute('href') + ' under ' + (hit?.outerHTML.slice(0, 60) ?? 'nothing')]";
+    let (mut steps, mut hidden, mut last) = (0, Vec::new(), String::new());
+    loop {
+        let seen = browser.js(look).await;
+        let [at, over] = [0, 1].map(|i| seen[i].as_str().unwrap().to_owned());
+        if at == last {
+            return (steps, hidden);
+        }
+        (steps, last) = (steps + 1, at);
+        hidden.extend(Some(over).filter(|over| !over.is_empty()));
+        browser.driver.active_element().await.unwrap().send_keys(key.value().to_string()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_focus_is_never_under_a_head() {
+    let host = host(60, 40).await;
+    let browser = Browser::start().await;
+    for width in [400, 1320] {
+        browser.size(width, 900).await;
+        for table in ["by=day&rows=60&cols=30", "by=week&rows=9&cols=40&order=oldest", "by=hour&rows=48&cols=48"] {
+            browser.driver.goto(format!("{host}{QUESTION}&{table}")).await.unwrap();
+            if table.starts_with("by=day") {
+                let first = "document.querySelector('tbody tr:nth-child(33) td:nth-child(3) > a').focus()";
+                browser.js(first).await;
+                for (key, many) in [(Key::Right, 30), (Key::Left, 31), (Key::Up, 32), (Key::Down, 60), (Key::Up, 60)] {
+                    let name = format!("{key:?}");
+                    let (steps, hidden) = walk(&browser, key).await;
+                    assert!(
+                        steps >= many && hidden.is_empty(),
+                        "{table}, {width} px, {name}: {steps} steps, hidden {hidden:?}"
+                    );
+                }
+                continue;
+            }
+            let first = "const lines = document.querySelectorAll('tbody tr:has(td > a)'); [...lines].at(-1).querySelector('td:last-of-type > a, td > a').focus()";
+            browser.js(first).await;
+            for key in [Key::Up, Key::Right, Key::Left, Key::Down, Key::Right, Key::Left] {
+                let name = format!("{key:?}");
+                let (_, hidden) = walk(&browser, key).await;
+                assert!(hidden.is_empty(), "{table}, {width} px, {name}: hidden {hidden:?}");
+            }
+        }
+        // A head scrolls into no other place than its own.
+        browser.driver.goto(format!("{host}{QUESTION}&by=day&rows=60&cols=30")).await.unwrap();
+        let kept = "const box = document.querySelector('.gridwrap'); box.scrollTo(0, 500);
+            document.querySelector('thead th:nth-child(5) a').focus(); return box.scrollTop";
+        assert_eq!(browser.js(kept).await, 500);
+    }
+    browser.end().await;
+}
