@@ -18,6 +18,7 @@ mod bitmapist;
 mod browser;
 mod browser_ask;
 mod browser_flows;
+mod browser_grid;
 mod browser_read;
 mod cli;
 mod copy;
