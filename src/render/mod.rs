@@ -82,7 +82,7 @@ pub fn many(number: u64, noun: &str) -> String {
 
 /// The question of a table in words: `signup → active, daily cohorts, counted on the day`.
 pub fn title(table: &Table) -> String {
-    title_of(&table.query, &table.query.cohort, &table.query.returning)
+    title_of(&table.query, table.cohort(), table.returning())
 }
 
 /// The same for a query whose two sides have names for people.

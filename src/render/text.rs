@@ -144,7 +144,7 @@ fn notes(table: &Table, left_out: usize) -> String {
         );
     }
     if table.is_empty() && !table.rows.iter().all(|row| table.is_unrecorded(row)) {
-        let _ = writeln!(out, "Nobody did {} in these {}s.", table.query.cohort, table.query.grain);
+        let _ = writeln!(out, "Nobody did {} in these {}s.", table.cohort(), table.query.grain);
     }
     if table.people != table.entries {
         let _ = writeln!(

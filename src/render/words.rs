@@ -7,7 +7,7 @@ use crate::render::thousands;
 use crate::reports::activity::Daily;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
-use crate::sets::Segment;
+use crate::sets::{Labels, Segment};
 
 /// A share (0–1) as a percentage with one decimal: `27.4%`.
 pub fn percent(rate: f64) -> String {
@@ -178,13 +178,14 @@ pub const CELL_SENTENCE: &str = "{n} of {people}, {share} (95% {interval}), came
 
 /// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came back to active on Tue
 /// 17 Nov 2026`. `count` is how many, `size` how many the cohort has.
-pub fn crowd(query: &Query, crowd: &Crowd, who: Who, size: u64, count: u64) -> String {
-    let did = format!("did {} {}", query.cohort, when(crowd.period));
+pub fn crowd(query: &Query, labels: &Labels, crowd: &Crowd, who: Who, size: u64, count: u64) -> String {
+    let did = format!("did {} {}", query.cohort.called(labels), when(crowd.period));
     let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
         return format!("{} {did}", people(size));
     };
     let came = if who == Who::Returned { "came back" } else { "did not come back" };
-    format!("{} of the {} who {did} {came} to {} {}", thousands(count), people(size), query.returning, during(back))
+    let returning = query.returning.called(labels);
+    format!("{} of the {} who {did} {came} to {returning} {}", thousands(count), people(size), during(back))
 }
 
 /// When coming back counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
@@ -235,7 +236,7 @@ pub fn recorded(table: &Table) -> Vec<String> {
     let Some(first) = table.rows.first().map(|row| row.period.start()) else { return Vec::new() };
     let mut said = Vec::new();
     if let Some(since) = recorded.cohort {
-        let begun = format!("{} is recorded from {} on", shortened(&query.cohort.to_string(), 60), date(since));
+        let begun = format!("{} is recorded from {} on", shortened(&table.cohort(), 60), date(since));
         if table.rows.iter().any(|row| table.is_partial(row)) {
             said.push(format!("† {begun}: this {} holds those days only.", query.grain));
         } else if table.rows.iter().any(|row| table.is_unrecorded(row)) {
@@ -248,11 +249,11 @@ pub fn recorded(table: &Table) -> Vec<String> {
     // Nobody comes back before there is anybody.
     let begins = recorded.cohort.map_or(first, |since| since.start().max(first));
     if let Some(since) = recorded.returning.filter(|since| since.start() > begins) {
-        let returning = shortened(&query.returning.to_string(), 60);
+        let returning = shortened(&table.returning(), 60);
         said.push(format!("{returning} is recorded from {} on: earlier returns could not be seen.", date(since)));
     }
     for (event, since) in recorded.later.iter().filter(|(_, since)| since.start() > begins) {
-        let event = shortened(&Segment::event(event).to_string(), 60);
+        let event = shortened(&Segment::event(event).called(&table.labels), 60);
         said.push(format!("{event} is recorded from {} on: before that it changes no number.", date(*since)));
     }
     said

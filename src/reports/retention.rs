@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::recorded::{Recorded, Search};
 use crate::reports::stats::{rate, wilson};
-use crate::sets::{Catalogue, NodeId, Plan, Segment, Segments};
+use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -390,6 +390,7 @@ impl Question {
             rows,
             averages,
             recorded: Recorded::default(),
+            labels: Labels::new(),
         }
     }
 }
@@ -532,9 +533,31 @@ pub struct Table {
     pub complete_people: u64,
     /// Since when its events are recorded; nothing is known of that until [`recorded_since`](Table::recorded_since).
     pub recorded: Recorded,
+    /// What its events are called where it speaks to people; by their names until [`called`](Table::called).
+    pub labels: Labels,
 }
 
 impl Table {
+    /// The same table, calling its events by these labels where it speaks to people.
+    pub fn called(mut self, labels: &Labels) -> Self {
+        let mut names = self.query.cohort.names();
+        names.extend(self.query.returning.names());
+        names.extend(self.recorded.later.iter().map(|(name, _)| name));
+        let known = names.into_iter().filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
+        self.labels = known.collect();
+        self
+    }
+
+    /// The starting segment for people.
+    pub fn cohort(&self) -> String {
+        self.query.cohort.called(&self.labels)
+    }
+
+    /// The returning segment for people.
+    pub fn returning(&self) -> String {
+        self.query.returning.called(&self.labels)
+    }
+
     /// The same table, knowing since when its events are recorded. What somebody was counted before is not believed: a
     /// list of bitmaps may be older than the counts.
     pub fn recorded_since(mut self, recorded: Recorded) -> Self {

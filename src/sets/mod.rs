@@ -9,7 +9,7 @@ mod set;
 
 pub use catalogue::{Catalogue, Known};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
-pub use parse::{SyntaxError, parse_set, set_periods};
+pub use parse::{SyntaxError, labelled, parse_set, set_periods};
 pub use plan::{Node, NodeId, Plan};
-pub use segment::{Segment, SegmentError, Segments};
+pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::{Set, UserId};

@@ -3,7 +3,8 @@
 //! Loosest first: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
 
 use crate::calendar::Period;
-use crate::sets::{EventName, Segments, Set, When};
+use crate::sets::segment::operand;
+use crate::sets::{EventName, Labels, Segments, Set, When};
 
 /// What is wrong in an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +101,42 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
     let mut found = Vec::new();
     walk(&parse(text)?, None, &mut found);
     Ok(found)
+}
+
+/// The text of a segment or a set for people: its events by their labels, everything else as it is written. A text that
+/// cannot be read stays as it is.
+///
+/// ```
+/// use cohortist::sets::{EventName, Labels, labelled};
+/// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
+/// assert_eq!(labelled("(active|web)@2026-11 & \"active\"@ever", &labels), "(Are active|web)@2026-11 & Are active@ever");
+/// # Ok::<(), cohortist::sets::EventNameError>(())
+/// ```
+pub fn labelled(text: &str, labels: &Labels) -> String {
+    let (Ok(found), false) = (tokens(text), labels.is_empty()) else { return text.to_owned() };
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut is_period = false;
+    let mut written = 0;
+    for (i, (column, token)) in found.iter().enumerate() {
+        let next = found.get(i + 1).map_or(chars.len(), |(column, _)| column - 1);
+        let label = match token {
+            Token::Word(name) | Token::Quoted(name) if !is_period => {
+                EventName::new(name).ok().and_then(|name| labels.get(&name))
+            }
+            _ => None,
+        };
+        if let Some(label) = label {
+            let token = chars.get(column - 1..next).unwrap_or_default();
+            let blanks = token.iter().rev().take_while(|c| c.is_whitespace()).count();
+            out.extend(chars.get(written..column - 1).unwrap_or_default());
+            out.push_str(&operand(label));
+            written = next - blanks;
+        }
+        is_period = *token == Token::Symbol('@');
+    }
+    out.extend(chars.get(written..).unwrap_or_default());
+    out
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::calendar::Period;
-use crate::sets::parse::{Expr, is_special, parse};
+use crate::sets::parse::{Expr, is_special, labelled, parse};
 use crate::sets::{EventName, Set, SyntaxError, When};
 
 /// An expression over event names: `active & (web | ios)`, `signup & premium@ever`, `active & !ios`.
@@ -81,6 +81,23 @@ impl Segment {
         if list.len() == 1 { list.remove(0) } else { Segment::And(list) }
     }
 
+    /// The segment for people: its events by their labels. Not for [`parse`](str::parse) to read back.
+    ///
+    /// ```
+    /// use cohortist::sets::{EventName, Labels, Segment};
+    /// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
+    /// let called = |text: &str| text.parse::<Segment>().map(|segment| segment.called(&labels));
+    /// assert_eq!(called("active")?, "Are active");
+    /// assert_eq!(called("active@ever & (web | ios)")?, "Are active@ever & (web | ios)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn called(&self, labels: &Labels) -> String {
+        match self {
+            Segment::Event(name) => labels.get(name).cloned().unwrap_or_else(|| self.to_string()),
+            _ => labelled(&self.to_string(), labels),
+        }
+    }
+
     /// The event names in it, in order of appearance, each once.
     pub fn names(&self) -> Vec<&EventName> {
         let mut names = Vec::new();
@@ -144,6 +161,15 @@ fn level(segment: &Segment) -> u8 {
         Segment::And(_) | Segment::Diff(..) => 3,
         Segment::Event(_) | Segment::Ever(_) => 4,
     }
+}
+
+/// What events are called in prose, where that is not their name: `Are active` for `active`.
+pub type Labels = BTreeMap<EventName, String>;
+
+/// A label as a part of an expression: where it could be taken for more of it, it stands in quotes.
+pub(super) fn operand(label: &str) -> String {
+    let unclear = label.contains(|c: char| is_special(c) && !c.is_whitespace());
+    if unclear { format!("“{label}”") } else { label.to_owned() }
 }
 
 struct Name<'a>(&'a EventName);

@@ -385,3 +385,75 @@ fn a_head_request_and_a_file_wait_for_the_answer() {
     let head = agent().head(format!("{host}/retention?{QUESTION}")).call().unwrap();
     assert_eq!(head.status().as_u16(), 503);
 }
+
+/// Every text of a page that speaks: what is read, heard or hovered over. Left out are fields and their
+/// buttons, which hold what is typed, and names that stand in small letters beside their label.
+fn prose(page: &str) -> Vec<String> {
+    let html = scraper::Html::parse_document(page);
+    let is_name = |element: &scraper::ElementRef<'_>| matches!(element.value().name(), "input" | "option" | "small");
+    let mut found = Vec::new();
+    for element in html.tree.root().descendants().filter_map(scraper::ElementRef::wrap) {
+        if is_name(&element) || element.value().attr("class") == Some("remove") {
+            continue;
+        }
+        let said = ["aria-label", "title"].map(|name| element.value().attr(name));
+        found.extend(said.into_iter().flatten().map(str::to_owned));
+        found.extend(element.children().filter_map(|child| child.value().as_text().map(|text| text.to_string())));
+    }
+    found
+}
+
+#[test]
+fn a_label_stands_wherever_a_page_speaks_of_its_event() {
+    let shop = empty().with_segments(saved(&[("fans", "xlogin & xweb")]));
+    let mut batch = shop.batch();
+    for user in 0..9 {
+        for event in ["signup", "xlogin", "xweb"] {
+            batch.mark(&name(event), user, now()).unwrap();
+        }
+        batch.mark_ever(&name("xlogin"), user).mark_ever(&name("xpro"), user);
+    }
+    batch.commit().unwrap();
+    let mut dashboard = Dashboard::new(shop, Clock::Fixed(now()));
+    let labels = [("xlogin", "Log in"), ("xweb", "Use the web"), ("xpro", "Pay"), ("xnever", "Fly")];
+    dashboard.glossary.labels = labels.map(|(event, label)| (name(event), label.to_owned())).into();
+    let host = format!("http://{}", serve_dashboard(dashboard));
+    for (path, said) in [
+        // Heading, axes, the table's caption and the chart's file.
+        ("/retention?cohort=xlogin&returning=xweb&trend=0", "of Log in that came back to Use the web,"),
+        ("/retention?cohort=xlogin&returning=xweb&trend=0", "days after Log in"),
+        ("/retention?cohort=xlogin&returning=xweb&trend=0", "day of Log in"),
+        ("/retention.svg?cohort=xlogin&returning=xweb", "Log in → Use the web, daily cohorts"),
+        // Within an expression, without dates, as a filter and in what a saved segment stands for.
+        (
+            "/retention?cohort=xlogin+%26+xweb&returning=xpro@ever",
+            "of Log in & Use the web that came back to Pay@ever,",
+        ),
+        ("/retention?cohort=signup&cohort_and=xlogin&returning=fans", "and Log in"),
+        ("/retention?cohort=signup&cohort_and=xlogin&returning=fans", "Log in & Use the web"),
+        // Notices.
+        ("/retention?cohort=signup&returning=xnever", "for “Fly”"),
+        ("/retention?cohort=signup&returning=xpro", "“Pay” is only recorded without dates"),
+        ("/retention?cohort=xlogin&returning=xweb&from=2026-01-01&rows=9", "“Log in”"),
+        ("/retention?cohort=xlogin&returning=xweb&by=month", "† Log in is recorded from"),
+        // People, in a cell and in a set.
+        ("/people?cohort=xlogin&returning=xweb&at=2026-11-23&k=0", "who did Log in "),
+        ("/people?cohort=xlogin&returning=xweb&at=2026-11-23&k=0", "came back to Use the web "),
+        ("/people?set=(xlogin+%26+xweb)@2026-11-23", "9 people in (Log in & Use the web)@2026-11-23"),
+        ("/people?set=xnever@2026-11-23", "for “Fly”"),
+        // The event's own page, one without dates, the list and a user.
+        ("/events/xlogin", "People who did Log in, by day"),
+        ("/events/xpro", "“Pay” says what"),
+        ("/events", "Log in"),
+        ("/users/3", "Calendar of Log in"),
+    ] {
+        let page = read(&format!("{host}{path}"));
+        assert_eq!(page.status, 200, "{path}");
+        let prose = prose(&page.body);
+        assert!(prose.iter().any(|text| text.contains(said)), "{path}: no {said} in {prose:#?}");
+        for event in ["xlogin", "xweb", "xnever"] {
+            let raw = prose.iter().find(|text| text.contains(event));
+            assert_eq!(raw, None, "{path}: {event}");
+        }
+    }
+}

@@ -67,13 +67,16 @@ fn a_page_says_since_when_there_is_something_to_count() {
     let first = by_day("2026-07-24");
     assert!(first.matches("not recorded yet").count() == 3 && !first.contains('†'), "{first}");
     assert!(first.contains("<p class=\"legend recorded\">signup is recorded from 27 Jul 2026 on.</p>"));
-    assert!(!by_day("2026-08-20").contains("recorded from"));
+    assert!(!by_day("2026-08-20").contains("legend recorded"));
     let long_ago = by_day("2026-01-01");
     assert!(
-        long_ago.contains("“signup” is recorded from 27 Jul 2026 on: 1 – 9 Jan 2026 lies before that."),
+        long_ago.contains(
+            "Nobody did “signup” in 1 – 9 Jan 2026; “signup” is recorded from Mon 27 Jul 2026 to Thu 24 Sep 2026. Did you mean \
+             <a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day&#38;rows=9&#38;from=2026-07-27\">the cohorts from \
+             Mon 27 Jul 2026 on</a>?"
+        ),
         "{long_ago}"
     );
-    assert!(!long_ago.contains("Nobody did"));
     // The files keep every number as it is.
     let csv = read(&format!("{host}/retention.csv?cohort=signup&returning=active&by=month")).body;
     assert!(csv.contains("\nJun 2026,0,") && csv.contains("\nJul 2026,5,"), "{csv}");
@@ -266,4 +269,104 @@ fn a_running_cell_does_not_set_the_scale() {
     assert_eq!(fitted("cols=5"), "41% or less");
     // Where nothing is over there is nothing else to fit.
     assert_eq!(fitted("from=2026-11-22&cols=2"), "1% or less");
+}
+
+/// The notices of a retention page, with the addresses they offer.
+fn notices(host: &str, query: &str) -> (Vec<String>, Vec<String>) {
+    let page = read(&format!("{host}/retention?{query}"));
+    assert_eq!(page.status, 200, "{query}");
+    let html = scraper::Html::parse_document(&page.body);
+    let all = |selector: &str| html.select(&scraper::Selector::parse(selector).unwrap()).collect::<Vec<_>>();
+    let texts = all(".notice").iter().map(|notice| notice.text().collect()).collect();
+    (texts, all(".notice a").iter().map(|link| link.attr("href").unwrap().to_owned()).collect())
+}
+
+#[test]
+fn an_empty_table_names_its_empty_side_and_since_when_there_is_data() {
+    let tracker = empty();
+    let mut batch = tracker.batch();
+    for user in 0..9 {
+        batch.mark(&name("signup"), user, day("2026-11-20")).unwrap();
+        batch.mark(&name("old"), user, day("2020-05-05")).unwrap();
+        batch.mark(&name("old"), user, day("2020-05-07")).unwrap();
+        batch.mark(&name("new"), user, day("2026-11-21")).unwrap();
+        batch.mark_ever(&name("pro"), user);
+    }
+    batch.commit().unwrap();
+    let host = format!("http://{}", serve(tracker));
+    let (old, new) = ("is recorded from Tue 5 May 2020 to Thu 7 May 2020", "is recorded on Sat 21 Nov 2026 only");
+    // The cohort's side: nobody before, after or ever, for an event, an expression and a filter.
+    let now = "in 10 – 23 Nov 2026";
+    let january = "cohort_and=&from=2026-01-01&to=2026-01-20";
+    for (query, said) in [
+        ("cohort=old&returning=new".to_owned(), format!("Nobody did “old” {now}; “old” {old}.")),
+        ("cohort=old+%26+old@ever&returning=new".to_owned(), {
+            let dates = "that event has dates, from Tue 5 May 2020 to Thu 7 May 2020";
+            format!("Nobody did “old & old@ever” {now}; “old” {old}, nothing is recorded for “old@ever”: {dates}.")
+        }),
+        ("cohort=old&cohort_and=pro@ever&returning=new".to_owned(), {
+            format!("Nobody did “old & pro@ever” {now}; “old” {old}, “pro@ever” is recorded without dates.")
+        }),
+        (format!("cohort=new&returning=new&{january}"), format!("Nobody did “new” in 1 – 20 Jan 2026; “new” {new}.")),
+        (
+            format!("cohort=new+%7C+old&returning=new&{january}"),
+            format!("Nobody did “new | old” in 1 – 20 Jan 2026; “new” {new}, “old” {old}."),
+        ),
+        (
+            "cohort=old+%7C+nope&returning=new".to_owned(),
+            format!("Nobody did “old | nope” {now}; “old” {old}, “nope” has never been recorded."),
+        ),
+        (
+            "cohort=new&returning=new&from=2026-11-20&to=2026-11-20".to_owned(),
+            format!("Nobody did “new” on Fri 20 Nov 2026; “new” {new}."),
+        ),
+    ] {
+        let (texts, links) = notices(&host, &query);
+        assert!(texts.iter().any(|text| text.starts_with(&said)), "{query}: {texts:#?}");
+        // Where a link leads there is somebody, unless the two sides never met.
+        for link in links.iter().filter(|link| link.contains("/retention?")) {
+            let (texts, _) = notices(&host, link.split_once('?').unwrap().1);
+            assert!(!texts.iter().any(|text| text.contains("Nobody did")), "{query} → {link}: {texts:#?}");
+        }
+        let never = query.contains("nope") || query.contains("old@ever");
+        assert!(never || links.iter().any(|link| link.contains("from=") || link.contains("to=")), "{query}: {links:?}");
+    }
+    assert_eq!(notices(&host, "cohort=nope&returning=new").0.len(), 1, "a name that never was is said once");
+    // The returning side, likewise.
+    let nobody = |what: &str| format!("Nobody came back to “{what}” in these periods;");
+    for (query, said, leads) in [
+        ("cohort=signup&returning=old", format!("{} “old” {old}.", nobody("old")), false),
+        ("cohort=signup&returning=old+%26+old", format!("{} “old” {old}.", nobody("old & old")), false),
+        (
+            "cohort=signup&returning=old&returning_and=pro@ever",
+            format!("{} “old” {old}, “pro@ever” is recorded without dates.", nobody("old & pro@ever")),
+            false,
+        ),
+        (
+            "cohort=signup&returning=old+%7C+nope",
+            format!("{} “old” {old}, “nope” has never been recorded.", nobody("old | nope")),
+            false,
+        ),
+        ("cohort=old&returning=new&to=2020-05-09", format!("{} “new” {new}.", nobody("new")), false),
+        (
+            "cohort=pro@ever&returning=new&from=2026-01-01&to=2026-01-20&cols=3",
+            format!("{} “new” {new}.", nobody("new")),
+            true,
+        ),
+        ("cohort=old@ever+%7C+pro@ever&returning=old", format!("{} “old” {old}.", nobody("old")), true),
+    ] {
+        let (texts, links) = notices(&host, query);
+        assert!(texts.iter().any(|text| text.starts_with(&said)), "{query}: {texts:#?}");
+        let ranges: Vec<&String> = links.iter().filter(|link| link.contains("from=") || link.contains("to=")).collect();
+        assert_eq!(!ranges.is_empty(), leads, "{query}: {links:?}");
+        for link in ranges {
+            let (texts, _) = notices(&host, link.split_once('?').unwrap().1);
+            assert!(texts.is_empty(), "{query} → {link}: {texts:#?}");
+        }
+    }
+    let (texts, _) = notices(&host, "cohort=signup&returning=nope");
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].starts_with("Nothing was ever recorded for “nope”."), "{texts:?}");
+    // Whoever came back is no news.
+    assert!(notices(&host, "cohort=signup&returning=new").0.is_empty());
 }

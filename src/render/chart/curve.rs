@@ -126,7 +126,7 @@ fn curve_layers(table: &Table) -> String {
             write_at(plane, (coord(k), 0.0), (0, 14), k.to_string(), &style)?;
         }
         let after = format!("{}s after", table.query.grain);
-        let words = named(&after, &table.query.cohort.to_string(), "the first");
+        let words = named(&after, &table.cohort(), "the first");
         write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
     }));
     // What is still running is low only because it is, so no line leads there.

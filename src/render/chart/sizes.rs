@@ -60,7 +60,7 @@ fn size_layers(table: &Table) -> String {
             (i, words)
         })
         .collect();
-    let below = named(&format!("{} of", table.query.grain), &table.query.cohort.to_string(), "the cohort");
+    let below = named(&format!("{} of", table.query.grain), &table.cohort(), "the cohort");
     let layers = bar_layers(&SIZES, &axis, &bars, |tick| short_count(tick, axis.top), &labelled, &below);
     // In the order they are drawn in; nothing but bars is a rectangle.
     let drawn = [State::Complete, State::InProgress].into_iter().flat_map(|state| {

@@ -158,7 +158,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         for (i, words) in period_labels(&periods, form.is_narrow) {
             write_at(plane, (coord(i) + 0.5, 0.0), (0, 14), words, &style)?;
         }
-        let below = named(&format!("{} of", table.query.grain), &table.query.cohort.to_string(), "the cohort");
+        let below = named(&format!("{} of", table.query.grain), &table.cohort(), "the cohort");
         write_at(plane, (reach.0 / 2.0, 0.0), (0, 54), below, &style)
     }));
 

@@ -231,8 +231,8 @@ impl Grid {
             caption: format!(
                 "{what} of each {} cohort of {} that came back to {}, {} cohort first",
                 grain.adjective(),
-                table.query.cohort,
-                table.query.returning,
+                table.cohort(),
+                table.returning(),
                 asked.order.as_str()
             ),
             unit: match grain {

@@ -6,6 +6,7 @@ mod form;
 mod grid;
 pub mod health;
 pub mod home;
+mod notices;
 pub mod offer;
 pub mod people;
 pub mod retention;

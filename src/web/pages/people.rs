@@ -17,7 +17,7 @@ use crate::render::{self, FileName, thousands, words};
 use crate::reports::people::{Crowd, CrowdError, Who};
 use crate::reports::retention::{Query, State as Progress};
 use crate::reports::stats::{rate, wilson};
-use crate::sets::{EventName, Segment, Segments, Set, UserId, parse_set, set_periods};
+use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
 use crate::tracker::Members;
 use crate::web::error::{WebError, answer};
@@ -446,7 +446,7 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
 }
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
-    let set = wanted.whom.set();
+    let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
     let mut users = view.tracker.store().members(set, wanted.after, PAGE + 1).map_err(WebError::Store)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
@@ -475,12 +475,13 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         Whom::Set { text, set } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            list.heading = format!("{} in {text}", words::people(count));
+            list.heading = format!("{} in {}", words::people(count), labelled(text, labels));
             for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
+                let called = Segment::event(name).called(labels);
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
                 let hint = if meant.is_empty() { String::new() } else { format!(" Perhaps {}?", meant.join(" or ")) };
                 let all = meant.is_empty().then(|| view.to("/events"));
-                list.unknown.push((format!("Nothing was ever recorded for “{name}”.{hint}"), all));
+                list.unknown.push((format!("Nothing was ever recorded for “{called}”.{hint}"), all));
             }
             list.notices = set_notices(text, view.now());
             count
@@ -490,7 +491,8 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let counts = view.tracker.counts(sets)?;
             let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
             list.total = words::people(count(cell.who));
-            list.heading = words::crowd(&cell.query, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
+            list.heading =
+                words::crowd(&cell.query, labels, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
             dates.push(cell.crowd.period.label());
             dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));
             let (part, whole) = (count(Who::Returned), count(Who::Cohort));

@@ -8,17 +8,17 @@ use actix_web::rt::time::timeout;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use chrono::NaiveDate;
 use futures_util::{StreamExt, stream};
 
 use crate::calendar::Grain;
 use crate::render::{self, FileName, Order, Scale, Show, chart, words};
-use crate::reports::retention::{Measure, Question, Table};
+use crate::reports::retention::{Question, Table};
 use crate::sets::{EventName, Segment};
 use crate::store::StoreInfo;
 use crate::web::error::{self, WebError, answer};
 use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Tile, tiles};
+use crate::web::pages::notices::{Notice, notices};
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
 use crate::web::{State, View, block, crossing, disposition, html};
@@ -93,16 +93,6 @@ impl Dress {
 struct Export {
     href: String,
     label: &'static str,
-}
-
-/// Something to know before reading the table.
-#[derive(Clone)]
-struct Notice {
-    text: String,
-    /// Words and address of questions that may have been meant.
-    instead: Vec<(String, String)>,
-    /// Where all events are listed, when none of them looks like the one that was meant.
-    all: Option<String>,
 }
 
 /// A choice between two ways to see the same numbers.
@@ -330,7 +320,7 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
     let written = block(&request, move |view| {
         let asked = asked(view, &typed.carried_out(view.now()))?;
-        let table = view.tracker.retention(&asked.query(), view.now())?;
+        let table = view.tracker.retention(&asked.query(), view.now())?.called(&view.dashboard.glossary.labels);
         Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
     });
     let (content_type, kind) = dress.content();
@@ -377,8 +367,8 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
     let counts = view.tracker.store().count(question.plan())?;
     // All keys were listed for the fields already, so this asks the store nothing.
     let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
-    let lost: Vec<Notice> =
-        typed.lost_trend(&asked).map(|text| Notice { text, instead: Vec::new(), all: None }).into_iter().collect();
+    let table = table.called(&view.dashboard.glossary.labels);
+    let lost: Vec<Notice> = typed.lost_trend(&asked).map(Notice::new).into_iter().collect();
     let page = Page {
         shell: Shell::new(view, &store, Some(&events)),
         offered: offered(Some(&asked))?,
@@ -412,13 +402,9 @@ fn offered(state: &State, events: &[EventName], asked: Option<&Asked>) -> Result
     Ok(offered)
 }
 
-/// A segment as people know it: the label of an event that has one, or its text.
+/// A segment as people know it: its events by their labels.
 fn called(state: &State, segment: &Segment) -> String {
-    let label = match segment {
-        Segment::Event(name) => state.dashboard.glossary.label(name),
-        _ => None,
-    };
-    label.map_or_else(|| segment.to_string(), str::to_owned)
+    segment.called(&state.dashboard.glossary.labels)
 }
 
 fn title(state: &State, asked: &Asked) -> String {
@@ -458,7 +444,10 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
         cohort: side(&asked.cohort, &asked.cohort_and),
         returning: side(&asked.returning, &asked.returning_and),
         facts: facts.collect(),
-        meanings: names.iter().filter_map(|name| Some((name.to_string(), saved.get(name)?.to_string()))).collect(),
+        meanings: names
+            .iter()
+            .filter_map(|name| Some((called(state, &Segment::event(name)), called(state, saved.get(name)?))))
+            .collect(),
         link: address(asked),
         exports: Dress::ALL
             .map(|dress| Export { href: state.to(&format!("{}?{query}", dress.path())), label: dress.label() })
@@ -490,100 +479,4 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
             },
         ],
     }
-}
-
-fn notices(state: &State, asked: &Asked, table: &Table, events: &[EventName]) -> Result<Vec<Notice>, WebError> {
-    let mut notices = Vec::new();
-    let mut names: Vec<&EventName> = Vec::new();
-    let mut dated: Vec<&EventName> = Vec::new();
-    let query = asked.query().expanded(state.tracker.segments());
-    for segment in [&query.cohort, &query.returning] {
-        segment.visit(&mut |name, ever| {
-            names.push(name);
-            if !ever && !dated.contains(&name) {
-                dated.push(name);
-            }
-        });
-    }
-    let retained: u64 = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum();
-    let link = |asked: &Asked| state.to(&format!("/retention?{}", asked.canonical()));
-    // Whoever was counted was recorded, whatever a list of names that is a second old may say.
-    let mut counted: Vec<&EventName> = Vec::new();
-    for (segment, users) in [(&table.query.cohort, table.entries), (&table.query.returning, retained)] {
-        if let (Segment::Event(name), true) = (segment, users > 0) {
-            counted.push(name);
-        }
-    }
-    for name in state.tracker.never_recorded(names.into_iter().filter(|name| !counted.contains(name)))? {
-        // One that stands in a saved segment is not to be mended in the question.
-        let typed = asked.segments().any(|segment| segment.names().contains(&name));
-        let similar = name.similar(events);
-        let all = similar.is_empty().then(|| state.to("/events"));
-        let instead = similar.into_iter().filter(|_| typed);
-        let inside = if typed { "" } else { ", which a saved segment names" };
-        notices.push(Notice {
-            text: format!("Nothing was ever recorded for “{name}”{inside}."),
-            instead: instead.map(|n| (n.to_string(), link(&asked.renamed(name, n)))).collect(),
-            all,
-        });
-    }
-    if !notices.is_empty() {
-        return Ok(notices);
-    }
-    if retained == 0 {
-        // `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
-        for name in dated {
-            if state.tracker.is_undated(name)? {
-                notices.push(Notice {
-                    text: format!("“{name}” is only recorded without dates."),
-                    instead: vec![(Segment::Ever(name.clone()).to_string(), link(&asked.ever(name)))],
-                    all: None,
-                });
-            }
-        }
-    }
-    let one = |text: String| Notice { text, instead: Vec::new(), all: None };
-    if table.query.measure == Measure::OnOrAfter && asked.from.is_none() && asked.to.is_none() && !table.is_empty() {
-        let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
-        let last = if rows == 1 { "the last cohort".to_owned() } else { format!("the last {rows} cohorts") };
-        let over = if cols == 1 { format!("{grain} is over") } else { format!("{cols} {grain}s are over") };
-        let fewer = if cols == 1 { "" } else { "ask for fewer periods, or " };
-        notices.push(one(format!("Shown: {last} whose {over}; for younger ones {fewer}set “from”.")));
-    }
-    if table.rows.is_empty() {
-        notices.push(one("These dates hold no cohort.".to_owned()));
-    } else if table.is_empty() && notices.is_empty() {
-        let hint = match (table.query.grain, table.query.measure) {
-            (Grain::Hour, _) => " Hours are only kept for marks made with --hourly.",
-            (_, Measure::OnOrAfter) if asked.from.is_none() && asked.to.is_none() => {
-                " “On or after” takes cohorts whose whole window is over: ask for fewer periods, or set “from” to see \
-                 younger ones."
-            }
-            _ => "",
-        };
-        let range = words::range(table).unwrap_or_default();
-        let last = match &table.query.cohort {
-            Segment::Event(name) => state.tracker.last_recorded(name)?,
-            _ => None,
-        };
-        let before = |date: &NaiveDate| table.rows.first().is_some_and(|row| *date < row.period.start().date_naive());
-        let unrecorded = table.rows.iter().all(|row| table.is_unrecorded(row));
-        if let Some(since) = table.recorded.cohort.filter(|_| unrecorded) {
-            let (cohort, since) = (&table.query.cohort, words::date(since));
-            notices.push(one(format!("“{cohort}” is recorded from {since} on: {range} lies before that.")));
-            return Ok(notices);
-        }
-        notices.push(match last.filter(before) {
-            Some(date) => Notice {
-                text: format!("Nobody did “{}” in {range}; it was last recorded on {date}.", table.query.cohort),
-                instead: vec![(
-                    format!("the cohorts up to {date}"),
-                    link(&Asked { from: None, to: Some(date), ..asked.clone() }),
-                )],
-                all: None,
-            },
-            None => one(format!("Nobody did “{}” in {range}.{hint}", table.query.cohort)),
-        });
-    }
-    Ok(notices)
 }
