@@ -1,5 +1,6 @@
 //! The grid in a real Chromium: what its cells say is seen whole, the keyboard's place is never hidden, and it fits paper.
 
+use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::prelude::*;
 
 use crate::support::browser::Browser;
@@ -159,5 +160,44 @@ async fn the_focus_is_never_under_a_head() {
             document.querySelector('thead th:nth-child(5) a').focus(); return box.scrollTop";
         assert_eq!(browser.js(kept).await, 500);
     }
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_one_landscape_page_on_paper() {
+    let host = host(60, 40).await;
+    let browser = Browser::start().await;
+    let mut wrong = Vec::new();
+    for table in [
+        "by=day&rows=14&cols=14",
+        "by=day&rows=14&cols=14&trend=3",
+        "by=day&rows=31&cols=13",
+        "by=day&rows=31&cols=13&trend=3",
+        "by=day&rows=30&cols=30",
+        "by=day&rows=30&cols=30&trend=3",
+        "by=hour&rows=24&cols=24",
+        "by=hour&rows=24&cols=24&trend=1",
+        "by=week&rows=9&cols=9&trend=1",
+        "by=month&rows=3&cols=3",
+    ] {
+        browser.driver.goto(format!("{host}{QUESTION}&{table}")).await.unwrap();
+        let paper =
+            serde_json::json!({ "landscape": true, "paperWidth": 8.27, "paperHeight": 11.69, "printBackground": true });
+        let tools = ChromeDevTools::new(browser.driver.handle.clone());
+        let made = tools.execute_cdp_with_params("Page.printToPDF", paper).await.unwrap();
+        let count = "return [atob(arguments[0]).match(/[/]Type [/]Page\\b/g).length]";
+        let pages = browser.driver.execute(count, vec![made["data"].clone()]).await.unwrap().json()[0].clone();
+        if let Some(directory) = std::env::var_os("COHORTIST_SHOTS") {
+            std::fs::write(
+                std::path::Path::new(&directory).join(format!("{table}.b64")),
+                made["data"].as_str().unwrap(),
+            )
+            .unwrap();
+        }
+        if pages != 1 {
+            wrong.push(format!("{table}: {pages} pages"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     browser.end().await;
 }
