@@ -23,8 +23,7 @@ EXAMPLES
 
 A bitmap goes when its period ended that long ago: --days 400d deletes the bitmaps of days that ended 400 days ago or
 earlier. Weeks and months are bitmaps of their own, so tables by week and month stay whole when days go; a year is made of
-its months. Undated bitmaps (NAME@ever) stay for good. `serve` does the same each night by what [expire] in
-cohortist.toml says.";
+its months. Undated bitmaps (NAME@ever) stay for good. Beside a running `serve --resp` give its URL with --store.";
 
 /// Delete bitmaps of periods long ago
 #[derive(Debug, clap::Args)]
