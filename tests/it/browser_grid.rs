@@ -181,22 +181,22 @@ async fn a_question_is_one_landscape_page_on_paper() {
         "by=month&rows=3&cols=3",
     ] {
         browser.driver.goto(format!("{host}{QUESTION}&{table}")).await.unwrap();
-        let paper =
-            serde_json::json!({ "landscape": true, "paperWidth": 8.27, "paperHeight": 11.69, "printBackground": true });
-        let tools = ChromeDevTools::new(browser.driver.handle.clone());
-        let made = tools.execute_cdp_with_params("Page.printToPDF", paper).await.unwrap();
-        let count = "return [atob(arguments[0]).match(/[/]Type [/]Page\\b/g).length]";
-        let pages = browser.driver.execute(count, vec![made["data"].clone()]).await.unwrap().json()[0].clone();
-        if let Some(directory) = std::env::var_os("COHORTIST_SHOTS") {
-            std::fs::write(
-                std::path::Path::new(&directory).join(format!("{table}.b64")),
-                made["data"].as_str().unwrap(),
-            )
-            .unwrap();
+        for (name, width, height) in [("A4", 8.27, 11.69), ("Letter", 8.5, 11.0)] {
+            let paper = serde_json::json!({ "landscape": true, "paperWidth": width, "paperHeight": height });
+            let tools = ChromeDevTools::new(browser.driver.handle.clone());
+            let made = tools.execute_cdp_with_params("Page.printToPDF", paper).await.unwrap();
+            let count = "return [atob(arguments[0]).match(/[/]Type [/]Page\\b/g).length]";
+            let pages = browser.driver.execute(count, vec![made["data"].clone()]).await.unwrap().json()[0].clone();
+            if pages != 1 {
+                wrong.push(format!("{table}: {pages} pages of {name}"));
+            }
         }
-        if pages != 1 {
-            wrong.push(format!("{table}: {pages} pages"));
-        }
+        // What stands below the table does not stand on it.
+        browser.cdp("Emulation.setEmulatedMedia", serde_json::json!({ "media": "print" })).await;
+        let apart = "const [card, foot] = ['.gridcard', '.foot'].map((css) => document.querySelector(css).getBoundingClientRect());
+            return foot.top >= card.bottom";
+        assert_eq!(browser.js(apart).await, true, "{table}: the foot is on the table");
+        browser.cdp("Emulation.setEmulatedMedia", serde_json::json!({ "media": "" })).await;
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     browser.end().await;
