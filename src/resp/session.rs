@@ -145,11 +145,15 @@ impl<'a> Session<'a> {
         self.shared.commands.fetch_add(1, Ordering::Relaxed);
         // Marks wait for others as long as the buffer lives; what was typed does not.
         let lasting: Option<Vec<&'b [u8]>> = arguments.iter().map(|argument| argument.lasting(bytes)).collect();
-        let given: Vec<&[u8]> = match &lasting {
-            Some(lasting) => lasting.clone(),
-            None => arguments.iter().map(|argument| argument.of(bytes)).collect(),
+        let typed: Vec<&[u8]>;
+        let given: &[&[u8]] = match &lasting {
+            Some(lasting) => lasting,
+            None => {
+                typed = arguments.iter().map(|argument| argument.of(bytes)).collect();
+                &typed
+            }
         };
-        let spec = command::find(&given);
+        let spec = command::find(given);
         if let (Ok(Spec { kind: Kind::Mark, .. }), Some(lasting)) = (&spec, &lasting)
             && self.known
             && self.queue.is_none()
@@ -165,7 +169,7 @@ impl<'a> Session<'a> {
                 }
                 reply
             }
-            Ok(spec) => self.answer(spec, &given),
+            Ok(spec) => self.answer(spec, given),
         };
         reply.write(self.protocol, out)
     }
