@@ -62,7 +62,7 @@ pub mod store;
 mod tracker;
 pub mod web;
 
-pub use tracker::{Batch, Error, Extent, Members, Result, Systems, Tracker};
+pub use tracker::{Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! The library's front door: mark what users did, and ask who did it.
 
+mod ids;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
 use crate::store::{Mark, Saved, Store, StoreError, StoreInfo};
+pub use ids::{Ids, IdsError};
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
@@ -35,6 +38,9 @@ pub enum Error {
     /// A retention query that cannot be answered.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// A user who cannot be called so.
+    #[error(transparent)]
+    Ids(#[from] IdsError),
 }
 
 /// A result of the library.
@@ -68,6 +74,7 @@ pub struct Tracker {
     extent: Extent,
     list: Arc<Mutex<Option<Listing>>>,
     segments: Arc<Segments>,
+    ids: Option<Ids>,
 }
 
 /// What came of listing the keys, and when.
@@ -83,7 +90,7 @@ struct Listing {
 impl Tracker {
     /// A tracker that marks days, weeks and months.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Tracker { store, extent: Extent::default(), list: Arc::default(), segments: Arc::default() }
+        Tracker { store, extent: Extent::default(), list: Arc::default(), segments: Arc::default(), ids: None }
     }
 
     /// The same tracker with saved segments: names that [`retention`](Self::retention) takes for their expression.
@@ -323,14 +330,16 @@ impl Tracker {
         self.forget_keys(&keys)
     }
 
-    /// Deletes every bitmap of every event under this prefix, and nothing else in the store; returns how many there
-    /// were.
+    /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and nothing else in the
+    /// store; returns how many bitmaps there were.
     ///
     /// # Errors
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
-        self.forget_keys(&keys)
+        let deleted = self.forget_keys(&keys)?;
+        self.store.text_ids().forget()?;
+        Ok(deleted)
     }
 
     /// The bitmaps that have been kept long enough by then, in the order of their names.

@@ -12,7 +12,7 @@ use crate::cli::store::{StoreConfig, Stores};
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, Set};
 use crate::store::{Mark, Options};
-use crate::tracker::Tracker;
+use crate::tracker::{Ids, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -59,9 +59,9 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn new(args: Args, file: &File, options: &Options) -> Result<Self, Usage> {
+    pub fn new(args: Args, file: &File, options: &Options, ids: Option<Ids>) -> Result<Self, Usage> {
         let one = |text: &str, options: &Options| {
-            Ok::<_, Usage>(Stores::new(Some(text.to_owned()), None, file, options)?.default)
+            Ok::<_, Usage>(Stores::new(Some(text.to_owned()), None, file, options, ids)?.default)
         };
         let from = one(&args.from, options)?;
         let same_prefix = Options { prefix: Prefix::new(from.prefix()), ..options.clone() };

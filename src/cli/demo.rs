@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::demo::Demo;
 use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
-use crate::tracker::{Extent, Tracker};
+use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::NamedStore;
 
 const EXAMPLES: &str = "\
@@ -100,6 +100,11 @@ impl Config {
         let marker = EventName::new(MARKER)?;
         let tracker = store.open()?;
         let shown = store.shown();
+        if tracker.ids()? == Ids::Texts {
+            bail!(
+                "the demo's users are numbers, and those of {shown} are to be texts: leave --ids away, or name another store"
+            );
+        }
         match look(&tracker, &marker)? {
             Found::Nothing => fill(&tracker, &demo, &marker, &shown)?,
             Found::HalfADemo => {

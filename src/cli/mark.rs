@@ -8,10 +8,10 @@ use crate::cli::names;
 use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::ingest::parse_user;
 use crate::render::many;
-use crate::sets::{EventName, UserId};
-use crate::tracker::Extent;
+use crate::sets::{EventName, user_number, user_text};
+use crate::store::StoreError;
+use crate::tracker::{Error, Extent, Ids, Tracker};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -19,6 +19,7 @@ EXAMPLES
   cohortist mark signup 7 8 9 --at 2026-11-20      three users at once, on that day
   cohortist mark premium 123 --ever                and in the undated bitmap, `premium@ever`
   cohortist mark song:played 123 --hourly          and in the bitmap of the hour, for --by hour
+  cohortist --ids map mark active ann@example.com  a new store whose users are texts
 
 All users of one command are recorded together, or none. Marking twice is the same as once.";
 
@@ -39,7 +40,7 @@ pub struct Args {
     /// The event's name, such as active or song:played
     event: String,
 
-    /// User ids: whole numbers from 0 to 4294967295
+    /// User ids: whole numbers from 0 to 4294967295, or texts with --ids map
     #[arg(required = true, value_name = "USER", allow_negative_numbers = true)]
     users: Vec<String>,
 
@@ -59,7 +60,7 @@ pub struct Args {
 /// What to mark or unmark.
 pub struct Config {
     event: EventName,
-    users: Vec<UserId>,
+    users: Vec<String>,
     at: Option<DateTime<Utc>>,
     extent: Extent,
     value: bool,
@@ -67,25 +68,51 @@ pub struct Config {
 
 impl Config {
     pub fn new(args: Args, value: bool) -> Result<Self, Usage> {
-        let users = args.users.iter().map(|text| parse_user(text).map_err(|reason| Usage(reason.to_string())));
         Ok(Config {
             event: names::event(&args.event)?,
-            users: users.collect::<Result<_, _>>()?,
+            users: args.users,
             at: args.at,
             extent: Extent { hourly: args.hourly, ever: args.ever },
             value,
         })
     }
 
+    /// No store is made for the sake of a user there cannot be in a new one.
+    fn open(&self, store: &StoreConfig) -> anyhow::Result<Tracker> {
+        let slip = self.users.iter().find_map(|text| match store.ids() {
+            Some(Ids::Texts) => user_text(text).err(),
+            _ => user_number(text.as_bytes()).err(),
+        });
+        match slip {
+            None => store.open(),
+            Some(slip) => store.open_to_read().map_err(|error| match error.downcast_ref() {
+                Some(StoreError::Missing(_)) => Usage(slip.to_string()).into(),
+                _ => error,
+            }),
+        }
+    }
+
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let at = self.at.unwrap_or_else(|| clock.now());
-        let tracker = store.open()?;
+        let tracker = self.open(store)?;
+        let called: Vec<&str> = self.users.iter().map(String::as_str).collect();
+        let refused = |error: Error| match error {
+            Error::Ids(error) => anyhow::Error::from(Usage(error.to_string())),
+            error => error.into(),
+        };
         let mut batch = tracker.batch();
-        for user in &self.users {
-            if self.value {
-                batch.mark_to(&self.event, *user, at, self.extent)?;
-            } else {
-                batch.unmark_to(&self.event, *user, at, self.extent)?;
+        if self.value {
+            for user in tracker.enroll(&called).map_err(refused)? {
+                batch.mark_to(&self.event, user, at, self.extent)?;
+            }
+        } else {
+            for (user, name) in tracker.users(&called).map_err(refused)?.into_iter().zip(&called) {
+                match user {
+                    Some(user) => {
+                        batch.unmark_to(&self.event, user, at, self.extent)?;
+                    }
+                    None => say!("note: nobody here is called {name}"),
+                }
             }
         }
         batch.commit()?;

@@ -34,6 +34,7 @@ use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::Prefix;
 use crate::store::{Durability, Options};
+use crate::tracker::Ids;
 
 const ABOUT: &str = "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
 
@@ -66,6 +67,11 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_PREFIX", help_heading = EVERYWHERE)]
     prefix: Option<String>,
 
+    /// What users are called by: numbers, or map for texts such as e-mails and UUIDs, each of which gets a number [default:
+    /// as the store began; a new one with numbers]
+    #[arg(long, global = true, env = "COHORTIST_IDS", value_name = "HOW", help_heading = EVERYWHERE)]
+    ids: Option<IdsArg>,
+
     /// Answer as of this moment instead of the clock's
     #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
     now: Option<DateTime<Utc>>,
@@ -94,6 +100,21 @@ const EVERYWHERE: &str = "Options of every command";
 enum Sync {
     Second,
     Always,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IdsArg {
+    Numbers,
+    Map,
+}
+
+impl From<IdsArg> for Ids {
+    fn from(arg: IdsArg) -> Ids {
+        match arg {
+            IdsArg::Numbers => Ids::Numbers,
+            IdsArg::Map => Ids::Texts,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -157,7 +178,8 @@ impl TryFrom<Args> for Config {
             ..Options::default()
         };
         let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
-        let stores = store::Stores::new(args.store, own_default, &file, &options)?;
+        let ids = args.ids.map(Ids::from);
+        let stores = store::Stores::new(args.store, own_default, &file, &options, ids)?;
         let saved = &file.segments;
         Ok(Config {
             clock,
@@ -171,7 +193,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
-                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options)?),
+                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options, ids)?),
                 CommandArgs::Backup(args) => Command::Backup(backup::Config::new(args, false)),
                 CommandArgs::Restore(args) => Command::Backup(backup::Config::new(args, true)),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),

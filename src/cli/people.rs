@@ -3,7 +3,10 @@
 use crate::cli::count;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
-use crate::sets::{Segments, Set};
+use crate::sets::{Segments, Set, UserId};
+
+/// How many users are fetched at once.
+const AT_ONCE: usize = 10_000;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -12,7 +15,7 @@ EXAMPLES
   cohortist people 'active@2026-10 & !active@2026-11'         who was lost
   cohortist people active@2026-11 | head                      the ten smallest ids";
 
-/// List the users in a set, one id a line, in ascending order
+/// List the users in a set, one id a line, in ascending order; text ids in that of when they were first met
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -33,8 +36,13 @@ impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let mut out = Out::new();
-        for user in tracker.members(&self.set) {
-            out.line(user?)?;
+        let mut members = tracker.members(&self.set);
+        loop {
+            let users = members.by_ref().take(AT_ONCE).collect::<crate::Result<Vec<UserId>>>()?;
+            tracker.called(&users)?.iter().try_for_each(|name| out.line(name))?;
+            if users.len() < AT_ONCE {
+                break;
+            }
         }
         Ok(out.finish()?)
     }

@@ -138,6 +138,12 @@ impl Config {
         let mut stores = Vec::new();
         for Named { name, store, read_only } in self.stores {
             let tracker = store.open().with_context(|| format!("store {name}"))?;
+            // That a store is away is no reason not to start; that its users are called otherwise is.
+            if store.ids().is_some()
+                && let Err(error @ crate::Error::Ids(_)) = tracker.ids()
+            {
+                return Err(error).with_context(|| format!("store {name}"));
+            }
             stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
         }
         let _listener = match (self.resp, stores.first()) {

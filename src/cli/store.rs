@@ -8,7 +8,7 @@ use crate::cli::config::{Entry, File};
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
 use crate::store::{self, Durability, Options, Place, Store, StoreError};
-use crate::tracker::Tracker;
+use crate::tracker::{Ids, Tracker};
 
 /// The store when none is named.
 pub const DEFAULT_STORE: &str = "./cohortist.db";
@@ -22,17 +22,28 @@ pub struct StoreConfig {
     text: String,
     options: Options,
     segments: Segments,
+    ids: Option<Ids>,
 }
 
 impl StoreConfig {
     pub fn new(text: String, options: Options) -> Result<Self, Usage> {
         Place::parse(&text).map_err(|error| Usage(error.to_string()))?;
-        Ok(StoreConfig { text, options, segments: Segments::default() })
+        Ok(StoreConfig { text, options, segments: Segments::default(), ids: None })
     }
 
     /// The same with saved segments.
     pub fn with_segments(self, segments: Segments) -> Self {
         StoreConfig { segments, ..self }
+    }
+
+    /// The same with users who are called so.
+    pub fn with_ids(self, ids: Option<Ids>) -> Self {
+        StoreConfig { ids, ..self }
+    }
+
+    /// How users are called, where it was said.
+    pub fn ids(&self) -> Option<Ids> {
+        self.ids
     }
 
     /// The same with keys that begin otherwise.
@@ -96,6 +107,7 @@ impl StoreConfig {
 
     fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
         let tracker = Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
+        let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
         if self.path().is_some() {
             tracker.describe()?.notes.iter().for_each(|note| say!("note: {note}"));
         }
@@ -143,9 +155,10 @@ impl Stores {
         own_default: Option<&str>,
         file: &File,
         options: &Options,
+        ids: Option<Ids>,
     ) -> Result<Self, Usage> {
         let one = |name: &str, text: String, options: Options, read_only: bool| {
-            let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone());
+            let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone()).with_ids(ids);
             Ok(Named { name: name.to_owned(), store, read_only })
         };
         let of_file = |entry: &Entry| {

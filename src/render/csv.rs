@@ -113,6 +113,17 @@ pub fn guard(text: &str) -> Cow<'_, str> {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
 }
 
+/// The ids of people, one a line, behind the text `before`.
+///
+/// ```
+/// use cohortist::render::csv::people;
+/// let ids = ["7", "-7", "ann, \"the\" first"].map(str::to_owned);
+/// assert_eq!(people("user_id\n", &ids), "user_id\n7\n'-7\n\"ann, \"\"the\"\" first\"\n");
+/// ```
+pub fn people(before: &str, ids: &[String]) -> String {
+    before.to_owned() + &written(|csv| ids.iter().try_for_each(|id| csv.write_record([&*guard(id)])))
+}
+
 /// Runs `write` on a writer into memory, where writing cannot fail.
 fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> String {
     let mut csv = csv::Writer::from_writer(Vec::new());

@@ -5,9 +5,6 @@ use std::ops::{BitAnd, BitOr, BitXor, Not, Sub};
 use crate::calendar::{Grain, Period};
 use crate::sets::{EventName, Key};
 
-/// A user: an integer from 0 to 2³²−1, one bit of a bitmap.
-pub type UserId = u32;
-
 /// A set of users: one bitmap, or an expression over bitmaps. A missing bitmap is the empty set.
 ///
 /// ```

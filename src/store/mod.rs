@@ -10,8 +10,10 @@ use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
 pub mod embedded;
 pub mod redis;
+mod text_ids;
 
 pub use redis::redacted;
+pub use text_ids::TextIds;
 
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Unsynced`] it was saved, and may be lost in a power cut.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved>;
 
+    /// The texts that its users are called by, if they are.
+    fn text_ids(&self) -> &dyn TextIds;
+
     /// The store as a space of named bitmaps, whatever their names mean; `None` where another server keeps them.
     fn keyspace(&self) -> Option<embedded::Keyspace> {
         None
@@ -127,6 +132,8 @@ pub struct StoreInfo {
     pub location: String,
     /// Things its operator should know, such as a log tail that was dropped at start.
     pub notes: Vec<String>,
+    /// Whether its users are called by texts.
+    pub text_ids: bool,
 }
 
 /// What went wrong in a store.

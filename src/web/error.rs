@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::render::words;
 use crate::store::StoreError;
 use crate::web::pages::Shell;
-use crate::web::query::Problem;
+use crate::web::query::{Field, Problem};
 use crate::web::{here, place, without_store};
 
 /// After how many seconds a client may try again when the store is away.
@@ -70,6 +70,7 @@ impl From<crate::Error> for WebError {
         match error {
             crate::Error::Store(error) => WebError::Store(error),
             crate::Error::Query(error) => WebError::Query(vec![Problem::of_query(&error)]),
+            crate::Error::Ids(error) => WebError::Query(vec![Problem::new(Field::User, error.to_string())]),
             crate::Error::Calendar(error) => WebError::Query(vec![Problem::of_query(&error.into())]),
         }
     }

@@ -252,7 +252,8 @@ fn routes(config: &mut ServiceConfig) {
     read("/people.csv", reading().to(people::file));
     read("/people/{question}/{first}/{cell}", reading().to(people::cell));
     read("/users", reading().to(user::find));
-    read("/users/{id}.json", reading().to(user::json));
+    // An id may end like a file, or hold slashes; the handler reads it from the path as it was sent.
+    read("/users/{id}.json", reading().to(user::page));
     read("/users/{id}", reading().to(user::page));
     read("/api/v1/retention", reading().to(move |request: HttpRequest| retention::file(request, Dress::Json)));
     read("/api/v1/count", reading().to(api::count));

@@ -293,6 +293,9 @@ struct Slow {
 }
 
 impl Store for Slow {
+    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+        self.inner.text_ids()
+    }
     fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
         self.inner.apply(marks)
     }

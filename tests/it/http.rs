@@ -403,6 +403,9 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
 struct Crowded(Arc<dyn Store>);
 
 impl Store for Crowded {
+    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+        self.0.text_ids()
+    }
     fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
         self.0.apply(marks)
     }
@@ -544,7 +547,28 @@ impl Away {
     }
 }
 
+impl cohortist::store::TextIds for Away {
+    fn next(&self) -> Result<Option<u64>, StoreError> {
+        Self::error()
+    }
+    fn numbers(&self, _: &[&str]) -> Result<Vec<Option<UserId>>, StoreError> {
+        Self::error()
+    }
+    fn enroll(&self, _: &[&str]) -> Result<Vec<UserId>, StoreError> {
+        Self::error()
+    }
+    fn texts(&self, _: &[UserId]) -> Result<Vec<Option<String>>, StoreError> {
+        Self::error()
+    }
+    fn forget(&self) -> Result<u64, StoreError> {
+        Self::error()
+    }
+}
+
 impl Store for Away {
+    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+        self
+    }
     fn apply(&self, _: &[Mark]) -> Result<(), StoreError> {
         Self::error()
     }

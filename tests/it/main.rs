@@ -37,4 +37,5 @@ mod redis_store;
 mod resp;
 mod store_contract;
 mod support;
+mod text_ids;
 mod tracker;

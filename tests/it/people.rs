@@ -270,6 +270,9 @@ fn long_lists_are_turned_page_by_page_and_streamed_whole() {
 struct Fragile(Arc<dyn Store>, AtomicUsize);
 
 impl Store for Fragile {
+    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+        self.0.text_ids()
+    }
     fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
         self.0.apply(marks)
     }

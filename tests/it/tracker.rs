@@ -165,6 +165,9 @@ struct Listed {
 }
 
 impl Store for Listed {
+    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+        self.store.text_ids()
+    }
     fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
         self.store.apply(marks)
     }

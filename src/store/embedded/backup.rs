@@ -35,17 +35,19 @@ impl Engine {
         }
         // Most of what is in memory goes to the file first, so that little has to be held meanwhile.
         self.checkpoint()?;
-        let (reader, overlays, lifetimes, sequence) = {
+        let (reader, rolls, overlays, lifetimes, sequence) = {
             // No checkpoint begins or ends while its parts are looked at together.
             let _pending = self.disk.as_ref().map(|disk| disk.pending.lock().unwrap_or_else(PoisonError::into_inner));
             let layers = self.shown();
-            let overlays = (layers.frozen.clone(), layers.dirty.clone());
-            (self.reader()?, overlays, layers.lifetimes.clone(), layers.sequence)
+            let frozen = layers.frozen.clone().map(|frozen| (frozen, layers.frozen_rolls.clone().unwrap_or_default()));
+            let overlays = (frozen, (layers.dirty.clone(), layers.rolls.clone()));
+            (self.reader()?, self.rolls()?, overlays, layers.lifetimes.clone(), layers.sequence)
         };
         let unfinished = file.with_extension(format!("part-{}", std::process::id()));
         let _ = fs::remove_file(&unfinished);
-        let (frozen, dirty) = (overlays.0.as_deref(), &overlays.1);
-        let written = base::copy(&unfinished, reader.as_ref(), frozen.into_iter().chain([dirty]), &lifetimes, sequence);
+        let frozen = overlays.0.iter().map(|(frozen, rolls)| (&**frozen, &**rolls));
+        let layers = frozen.chain([(&overlays.1.0, &overlays.1.1)]);
+        let written = base::copy(&unfinished, reader.as_ref(), rolls.as_ref(), layers, &lifetimes, sequence);
         // Unlike a renaming this takes nobody's place.
         let linked = written.and_then(|keys| {
             fs::hard_link(&unfinished, file).map_err(|error| refused(file, error))?;

@@ -1,5 +1,6 @@
 //! What the last checkpoint wrote: tiles in a redb file, with a bounded cache in front.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,8 +11,10 @@ use quick_cache::sync::Cache;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::bitmap::Tile;
-use crate::store::embedded::layers::{EMPTY, Lifetimes, Overlay, Overlays};
+use crate::sets::UserId;
+use crate::store::embedded::layers::{EMPTY, Layers, Lifetimes, Overlay, Overlays};
 use crate::store::embedded::record::Record;
+use crate::store::embedded::rolls::{self, RollReader, Rolls};
 use crate::store::{Result, StoreError};
 
 /// Key text → [`Record`].
@@ -23,8 +26,8 @@ const LIFETIMES: TableDefinition<&str, u64> = TableDefinition::new("lifetimes");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The version of this layout, and of the log beside it. 1 had no counts in its records, 2 no lifetimes and fewer kinds of
-/// frames; both are still read.
-const FORMAT: (&str, u64) = ("format", 3);
+/// frames, 3 no text ids; all are still read.
+const FORMAT: (&str, u64) = ("format", 4);
 /// The oldest version that is read.
 const OLDEST_FORMAT: u64 = 1;
 /// The sequence of the last log frame that is in the tables.
@@ -166,13 +169,26 @@ impl Base {
         Ok(Reader { base: self, keys, tiles })
     }
 
-    /// Writes overlays, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
-    pub fn write(&self, overlays: &Overlays, lifetimes: &Lifetimes, sequence: u64) -> Result<(), StoreError> {
+    /// The text ids in the file as it is now; `None` where there never were any.
+    pub fn rolls(&self) -> Result<Option<RollReader>> {
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.as_ref().ok_or_else(|| self.closed())?;
+        shielded(|| RollReader::open(&database.begin_read()?)).map_err(|e| self.damaged(e))
+    }
+
+    /// The prefixes that have text ids, as of then.
+    pub fn enrolled(&self) -> Result<BTreeSet<Box<str>>> {
+        let Some(rolls) = self.rolls()? else { return Ok(BTreeSet::new()) };
+        shielded(|| rolls.prefixes()).map_err(|e| self.damaged(e))
+    }
+
+    /// Writes overlays, new text ids, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
+    pub fn write(&self, overlays: &Overlays, rolls: &Rolls, lifetimes: &Lifetimes, sequence: u64) -> Result<()> {
         let outcome = {
             let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
             match slot.as_ref() {
                 Some(database) => {
-                    shielded(|| write(database, overlays, lifetimes, sequence)).map_err(|e| e.to_string())
+                    shielded(|| write(database, overlays, rolls, lifetimes, sequence)).map_err(|e| e.to_string())
                 }
                 None => Err("the file could not be opened again".to_owned()),
             }
@@ -241,6 +257,17 @@ impl Reader<'_> {
         Ok(tile)
     }
 
+    /// See [`Layers::pass_over`].
+    pub fn pass_over<'k>(
+        &self,
+        layers: &mut Layers,
+        named: impl IntoIterator<Item = (&'k String, UserId)>,
+    ) -> Result<()> {
+        let rolls = self.base.rolls()?;
+        let pass = || named.into_iter().try_for_each(|(key, user)| layers.pass_over(key, user, rolls.as_ref()));
+        shielded(pass).map_err(|e| self.base.damaged(e))
+    }
+
     /// The texts of all keys that begin so, ascending.
     pub fn keys(&self, beginning: &str) -> Result<Vec<String>> {
         let read = || -> Result<Vec<String>, redb::Error> {
@@ -261,7 +288,7 @@ impl Reader<'_> {
 impl Base {
     /// Reads all there is and checks that it is whole; says how many keys there are.
     pub fn check(&self) -> Result<u64> {
-        let reader = self.reader()?;
+        let (reader, rolls) = (self.reader()?, self.rolls()?);
         let read = || -> Result<u64, redb::Error> {
             let mut keys = 0;
             for entry in reader.keys.iter()? {
@@ -275,6 +302,9 @@ impl Base {
                 }
                 keys += 1;
             }
+            if let Some(rolls) = &rolls {
+                rolls.check()?;
+            }
             Ok(keys)
         };
         shielded(read).map_err(|e| self.damaged(e))
@@ -282,14 +312,15 @@ impl Base {
 }
 
 /// How many tiles are copied in one transaction.
-const COPIED_AT_ONCE: usize = 100_000;
+pub const COPIED_AT_ONCE: usize = 100_000;
 
 /// Makes a new file of one view of another, with overlays on top, the older first; says how many keys it has. What is not
 /// whole is not copied but an error.
 pub fn copy<'a>(
     path: &Path,
     reader: Option<&Reader<'_>>,
-    overlays: impl IntoIterator<Item = &'a Overlays>,
+    rolls: Option<&RollReader>,
+    overlays: impl IntoIterator<Item = (&'a Overlays, &'a Rolls)>,
     lifetimes: &Lifetimes,
     sequence: u64,
 ) -> Result<u64> {
@@ -324,8 +355,11 @@ pub fn copy<'a>(
             }
             transaction.commit()?;
         }
-        for overlays in overlays {
-            write(&database, overlays, lifetimes, sequence)?;
+        if let Some(rolls) = rolls {
+            rolls.copy_to(&database)?;
+        }
+        for (overlays, rolls) in overlays {
+            write(&database, overlays, rolls, lifetimes, sequence)?;
         }
         let keys = database.begin_read()?.open_table(KEYS)?.len()?;
         Ok(keys)
@@ -408,10 +442,17 @@ fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
-fn write(database: &Database, overlays: &Overlays, lifetimes: &Lifetimes, sequence: u64) -> Result<(), redb::Error> {
+fn write(
+    database: &Database,
+    overlays: &Overlays,
+    rolls: &Rolls,
+    lifetimes: &Lifetimes,
+    sequence: u64,
+) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     // After a crash the file opens at once instead of being walked through.
     transaction.set_quick_repair(true);
+    rolls::write(&transaction, rolls)?;
     {
         let mut keys = transaction.open_table(KEYS)?;
         let mut tiles = transaction.open_table(TILES)?;

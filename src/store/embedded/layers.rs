@@ -10,6 +10,7 @@ use crate::sets::{Node, Plan, Prefix, UserId};
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, Packed};
 use crate::store::embedded::record::Record;
+use crate::store::embedded::rolls::Rolls;
 use crate::store::{Result, StoreError};
 
 /// The length that says "there, and empty": 0 says "gone". Only Redis' SET makes such a key.
@@ -37,7 +38,15 @@ pub struct Layers {
     pub dirty: Overlays,
     /// What the checkpoint under way, or the one that failed, is writing.
     pub frozen: Option<Arc<Overlays>>,
-    /// About how much memory `dirty` takes.
+    /// The text ids that are new since the last checkpoint began, and what the checkpoint is writing of them.
+    pub rolls: Rolls,
+    /// As `frozen`.
+    pub frozen_rolls: Option<Arc<Rolls>>,
+    /// The prefixes whose users are called by texts.
+    pub enrolled: BTreeSet<Box<str>>,
+    /// A part of the log was lost: what it said of text ids is not known.
+    pub lost: bool,
+    /// About how much memory `dirty` and `rolls` take.
     pub dirty_bytes: usize,
     /// The sequence of the last change.
     pub sequence: u64,
@@ -328,6 +337,8 @@ impl Layers {
                 }
             }
             Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
+            Change::Enroll { prefix, first, texts } => self.enroll(&prefix, first, texts),
+            Change::Forget { prefix } => self.forget(&prefix),
             Change::All(changes) => changes.into_iter().try_for_each(|change| self.replay(change, reader))?,
         }
         Ok(())
@@ -405,6 +416,7 @@ impl<'a> Gathered<'a> {
 
     /// Takes in the next frame.
     pub fn take(&mut self, frame: Frame) -> Result<()> {
+        self.layers.lost |= frame.sequence > self.layers.sequence + 1;
         match frame.change {
             Change::Bits { keys, bits } => {
                 let mut place = |text: String| {
@@ -435,9 +447,24 @@ impl<'a> Gathered<'a> {
         for (text, place) in self.places.drain() {
             keys[place as usize] = text;
         }
+        if self.layers.lost {
+            self.pass_over(&keys)?;
+        }
         let prepared = self.layers.prepare(&keys, &std::mem::take(&mut self.bits), Some(self.reader), None)?;
         self.layers.apply(prepared);
         Ok(())
+    }
+}
+
+impl Gathered<'_> {
+    fn pass_over(&mut self, keys: &[String]) -> Result<()> {
+        let mut greatest: HashMap<u32, UserId> = HashMap::new();
+        for (key_and_value, user) in &self.bits {
+            let user = (*user).max(greatest.get(&(key_and_value / 2)).copied().unwrap_or(0));
+            greatest.insert(key_and_value / 2, user);
+        }
+        let named = greatest.into_iter().filter_map(|(place, user)| Some((keys.get(place as usize)?, user)));
+        self.reader.pass_over(self.layers, named)
     }
 }
 

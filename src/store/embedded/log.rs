@@ -71,6 +71,20 @@ pub enum Change {
     },
     /// Several changes, one after the other, all of them or none.
     All(Vec<Change>),
+    /// Texts that got numbers.
+    Enroll {
+        /// Under which prefix.
+        prefix: String,
+        /// The number of the first; the others have those that follow.
+        first: u64,
+        /// The texts, each once.
+        texts: Vec<String>,
+    },
+    /// The texts of a prefix are forgotten, and its numbers begin anew.
+    Forget {
+        /// Which.
+        prefix: String,
+    },
 }
 
 /// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.

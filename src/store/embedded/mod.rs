@@ -14,10 +14,12 @@
 
 mod backup;
 mod base;
+mod checkpoint;
 mod layers;
 mod log;
 mod opening;
 mod record;
+mod rolls;
 mod space;
 
 use std::collections::HashMap;
@@ -27,28 +29,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
-use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
+use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
-use opening::{cannot_open, log_files, open, sync_directory};
+use opening::{cannot_open, open};
 pub use space::{Keyspace, Look, Snapshot, Space};
 
 const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
 const LOG: &str = "log-";
-
-/// How long a writer waits for a checkpoint to make room before it gives up.
-const ROOM_WITHIN: Duration = Duration::from_secs(20);
-
-/// How long after a failed checkpoint the next one is tried.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Looking for a user in fewer bitmaps than twice as many is not worth a second thread.
 const WORTH_A_THREAD: usize = 2000;
@@ -169,9 +164,19 @@ impl Engine {
         self.disk.as_ref().map(|disk| disk.base.reader()).transpose()
     }
 
-    /// Sets and clears bits, as one frame; `before` is told what each was.
-    fn write_bits(&self, keys: Vec<String>, bits: Vec<(u32, u32)>, before: Option<&mut [bool]>) -> Result<()> {
+    /// Sets and clears bits, as one frame; `before` is told what each was. `guarded` is whoever may know nothing of text
+    /// ids.
+    fn write_bits(
+        &self,
+        keys: Vec<String>,
+        bits: Vec<(u32, u32)>,
+        before: Option<&mut [bool]>,
+        guarded: bool,
+    ) -> Result<()> {
         let mut layers = self.lock_with_room()?;
+        if guarded {
+            keys.iter().try_for_each(|key| self.guard(&layers, key))?;
+        }
         let reader = self.reader()?;
         // Everything that can fail comes before the log, and the log before memory.
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
@@ -181,10 +186,10 @@ impl Engine {
     }
 
     /// Carries out several changes as one frame: all of them or none, with nobody's between them.
-    fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
+    fn change<T>(&self, guarded: bool, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
         let mut layers = self.lock_with_room()?;
         let reader = self.reader()?;
-        let mut space = Space::new(&mut layers, reader.as_ref());
+        let mut space = Space::new(&mut layers, reader.as_ref(), guarded.then_some(self));
         let result = work(&mut space);
         let (mut changes, undo) = space.end();
         if result.is_err() {
@@ -305,129 +310,6 @@ impl Engine {
             }
         }
     }
-
-    /// Holds a writer back while more waits for its checkpoint than two checkpoints' worth.
-    fn wait_for_room(&self, disk: &Disk) -> Result<()> {
-        let full = || {
-            let layers = self.read();
-            layers.dirty_bytes > 2 * disk.checkpoint_bytes
-                || layers.log.as_ref().map_or(0, Log::len) > 2 * disk.log_bytes() + WORTH_A_CHECKPOINT
-        };
-        let until = Instant::now() + ROOM_WITHIN;
-        while full() {
-            let started = disk.lock_signal().ended;
-            disk.request_checkpoint();
-            let signal = disk.lock_signal();
-            let left = until.saturating_duration_since(Instant::now());
-            let (signal, _) = disk
-                .changed
-                .wait_timeout_while(signal, left, |s| s.ended == started && !s.stop)
-                .unwrap_or_else(PoisonError::into_inner);
-            let failure = signal.failure.clone();
-            drop(signal);
-            if full() && (failure.is_some() || left.is_zero()) {
-                let reason = failure.unwrap_or_else(|| "the disk does not keep up with what is written".to_owned());
-                return Err(StoreError::Write { path: disk.directory.display().to_string(), reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// The work of the background thread.
-    fn keep(self: &Arc<Self>) {
-        let Some(disk) = &self.disk else { return };
-        let mut attempted = Instant::now();
-        loop {
-            let (stop, checkpoint) = {
-                let signal = disk.lock_signal();
-                let (mut signal, _) = disk
-                    .changed
-                    .wait_timeout_while(signal, Duration::from_secs(1), |s| !s.stop && !s.checkpoint)
-                    .unwrap_or_else(PoisonError::into_inner);
-                (signal.stop, std::mem::take(&mut signal.checkpoint))
-            };
-            let (file, sequence, log_bytes, failed) = {
-                let layers = self.read();
-                let log = layers.log.as_ref();
-                (log.map(Log::file), layers.sequence, log.map_or(0, Log::len), layers.frozen.is_some())
-            };
-            if let Some(file) = file
-                && let Err(error) = self.sync(disk, &file, sequence)
-            {
-                tracing::error!("{error}");
-            }
-            self.let_go();
-            self.see_wishes();
-            // What failed, as on a full disk, is tried again without being asked.
-            let again = failed && attempted.elapsed() > RETRY_AFTER;
-            if checkpoint || again || (stop && log_bytes > WORTH_A_CHECKPOINT) {
-                attempted = Instant::now();
-                let outcome = self.checkpoint();
-                if let Err(error) = &outcome {
-                    tracing::error!("the checkpoint failed, its marks stay in the log: {error}");
-                }
-                let mut signal = disk.lock_signal();
-                signal.ended += 1;
-                signal.failure = outcome.err().map(|e| e.to_string());
-                disk.changed.notify_all();
-            }
-            if stop {
-                return;
-            }
-        }
-    }
-
-    fn checkpoint(&self) -> Result<()> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let mut pending = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.read().frozen.is_none() {
-            self.freeze(disk, &mut pending)?;
-        }
-        let Some(frozen) = self.read().frozen.clone() else { return Ok(()) };
-        let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes)) else { return Ok(()) };
-        if let Some(file) = pending.as_ref().and_then(|p| p.file.as_ref()) {
-            file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
-        }
-        disk.base.write(&frozen, lifetimes, sequence)?;
-        {
-            let mut layers = self.lock();
-            disk.base.refresh(&frozen);
-            layers.frozen = None;
-        }
-        for path in pending.take().map(|p| p.logs).unwrap_or_default() {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!("cannot delete {}, which is of no more use: {error}", path.display());
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts the dirty layer aside for a checkpoint and begins a new log.
-    fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
-        let mut layers = self.lock();
-        let logs = log_files(&disk.directory).map_err(|e| write_error(&disk.directory, &e))?;
-        if layers.dirty.is_empty() && logs.len() < 2 {
-            return Ok(());
-        }
-        let next = logs.last().map_or(1, |(number, _)| number + 1);
-        let path = disk.directory.join(format!("{LOG}{next}"));
-        let log = Log::open(&path, None).map_err(|e| write_error(&path, &e))?;
-        sync_directory(&disk.directory);
-        if disk.durability == Durability::Always
-            && let Some(old) = &mut layers.log
-            && let Err(error) = old.file().sync_data()
-        {
-            // A sync of the new file would vouch for every sequence before it, and it cannot for these.
-            old.break_off(format!("the disk failed ({error}); restart the process once it is well"));
-            return Err(write_error(old.path(), &error));
-        }
-        let file = layers.log.replace(log).map(|log| log.file());
-        let logs = logs.into_iter().map(|(_, path)| path).collect();
-        *pending = Some(Pending { sequence: layers.sequence, logs, file, lifetimes: layers.lifetimes.clone() });
-        layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
-        layers.dirty_bytes = 0;
-        Ok(())
-    }
 }
 
 impl Disk {
@@ -495,7 +377,7 @@ impl Store for EmbeddedStore {
         if bits.is_empty() {
             return Ok(());
         }
-        self.engine.write_bits(keys, bits, None)
+        self.engine.write_bits(keys, bits, None, false)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
@@ -573,7 +455,7 @@ impl Store for EmbeddedStore {
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        self.engine.change(|space| space.delete(&keys))
+        self.engine.change(false, |space| space.delete(&keys))
     }
 
     /// The set is evaluated while marks wait, and is of that moment; it is written as one frame of the log.
@@ -602,13 +484,17 @@ impl Store for EmbeddedStore {
             return Ok(Saved::Nobody);
         }
         // Looked for once more, now that nobody else can make it.
-        self.engine.change(|space| {
+        self.engine.change(false, |space| {
             if space.look().exists(&text)? {
                 return Ok(Saved::Taken);
             }
             space.put(&text, len, tiles)?;
             Ok(Saved::People(people))
         })
+    }
+
+    fn text_ids(&self) -> &dyn TextIds {
+        self
     }
 
     fn keyspace(&self) -> Option<Keyspace> {
@@ -627,7 +513,8 @@ impl Store for EmbeddedStore {
         };
         // Answering means being able to read.
         self.engine.reader()?;
+        let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
         let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
-        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone() })
+        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone(), text_ids })
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     // From here on the files are ours alone.
     let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
     let checkpoint = base.sequence()?;
-    let mut layers = Layers { sequence: checkpoint, lifetimes: base.lifetimes()?, ..Layers::default() };
+    let (lifetimes, enrolled) = (base.lifetimes()?, base.enrolled()?);
+    let mut layers = Layers { sequence: checkpoint, lifetimes, enrolled, ..Layers::default() };
     let mut notes = Vec::new();
     let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
     {

@@ -59,7 +59,7 @@ impl Keyspace {
     /// # Errors
     /// When they cannot be written, and those of `work`; nothing was changed then.
     pub fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
-        self.engine.change(work)
+        self.engine.change(true, work)
     }
 
     /// Sets and clears many bits, all of them or none. `bits` are (place of the key × 2 + value, user), in order; answers
@@ -69,7 +69,7 @@ impl Keyspace {
     /// When they cannot be written; nothing was changed then.
     pub fn set_bits(&self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
         let mut before = vec![false; bits.len()];
-        self.engine.write_bits(keys, bits, Some(&mut before))?;
+        self.engine.write_bits(keys, bits, Some(&mut before), true)?;
         Ok(before)
     }
 }
@@ -271,12 +271,14 @@ pub struct Space<'a> {
     reader: Option<&'a Reader<'a>>,
     changes: Vec<Change>,
     undo: Undo,
+    /// Whom to ask what may be written by those who know nothing of text ids.
+    guard: Option<&'a Engine>,
 }
 
 impl<'a> Space<'a> {
-    pub(super) fn new(layers: &'a mut Layers, reader: Option<&'a Reader<'a>>) -> Self {
+    pub(super) fn new(layers: &'a mut Layers, reader: Option<&'a Reader<'a>>, guard: Option<&'a Engine>) -> Self {
         let undo = Undo { keys: HashMap::new(), dirty_bytes: layers.dirty_bytes };
-        Space { layers, reader, changes: Vec::new(), undo }
+        Space { layers, reader, changes: Vec::new(), undo, guard }
     }
 
     pub(super) fn end(self) -> (Vec<Change>, Undo) {
@@ -286,6 +288,10 @@ impl<'a> Space<'a> {
     /// The bitmaps as they are now.
     pub fn look(&self) -> Look<'_> {
         Look { layers: self.layers, reader: self.reader }
+    }
+
+    fn may_write(&self, key: &str) -> Result<()> {
+        self.guard.map_or(Ok(()), |engine| engine.guard(self.layers, key))
     }
 
     fn remember(&mut self, key: &str) {
@@ -300,6 +306,7 @@ impl<'a> Space<'a> {
     /// # Errors
     /// As all of these: when the store cannot be read.
     pub fn set_bits(&mut self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
+        keys.iter().try_for_each(|key| self.may_write(key))?;
         let mut before = vec![false; bits.len()];
         let prepared = self.layers.prepare(&keys, &bits, self.reader, Some(&mut before))?;
         keys.iter().for_each(|key| self.remember(key));
@@ -313,6 +320,7 @@ impl<'a> Space<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn put(&mut self, key: &str, len: u64, tiles: Vec<(u16, Arc<Tile>)>) -> Result<()> {
+        self.may_write(key)?;
         let len = if len == 0 { EMPTY } else { len };
         self.remember(key);
         let packed = tiles.iter().map(|(number, tile)| (*number, Packed(Arc::clone(tile)))).collect();
@@ -347,6 +355,7 @@ impl<'a> Space<'a> {
             self.delete(&[target.to_owned()])?;
             return Ok(0);
         }
+        self.may_write(target)?;
         self.remember(target);
         self.changes.push(Change::Combine { operation, target: target.to_owned(), sources: sources.to_vec() });
         self.layers.put(target, len, tiles);

@@ -20,6 +20,8 @@ pub(super) struct Capabilities {
     pub expiry: Expiry,
     /// BITPOS and GETRANGE; without, GET of the whole bitmap.
     pub ranges: bool,
+    /// Hashes; without, there are no text ids.
+    pub hashes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ impl Capabilities {
             cmd("GETRANGE").arg(key).arg(0).arg(0),
             &cmd("MULTI"),
             &cmd("DISCARD"),
+            cmd("HGET").arg(key).arg(""),
         ]))?;
         for reply in &replies {
             // A server that is not ready or wants a password says so of everything: nothing learned.
@@ -64,6 +67,7 @@ impl Capabilities {
                 (false, false) => Expiry::None,
             },
             ranges: knows(5) && knows(6),
+            hashes: knows(9),
             // Doing without transactions because this user may not use them would break promises behind his back.
             transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
         })

@@ -6,7 +6,7 @@
 //! # Layout
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what an old server lacks; `resolve` plans, `execute` carries out, `members` reads
-//! bitmaps, `scan` finds and deletes keys.
+//! bitmaps, `scan` finds and deletes keys, `text_ids` calls users by texts.
 
 mod capabilities;
 mod connect;
@@ -15,6 +15,7 @@ mod location;
 mod members;
 mod resolve;
 mod scan;
+mod text_ids;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,7 @@ use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, Result, Saved, Store, StoreError, StoreInfo};
+use crate::store::{Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
@@ -274,6 +275,10 @@ impl Store for RedisStore {
         })
     }
 
+    fn text_ids(&self) -> &dyn TextIds {
+        self
+    }
+
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         let start = format!("{}{starting_with}", self.prefix);
         self.with(|conn, capabilities| {
@@ -337,8 +342,13 @@ impl Store for RedisStore {
 
     fn describe(&self) -> Result<StoreInfo> {
         self.with(|conn, capabilities| {
-            let replies = conn.trip(&Batch::of([&*cmd("INFO").arg("server"), cmd("INFO").arg("memory")]))?;
-            let info: String = replies.iter().map(text).collect::<Vec<_>>().join("\n");
+            let mut batch = Batch::of([&*cmd("INFO").arg("server"), cmd("INFO").arg("memory")]);
+            if capabilities.hashes {
+                batch.push(&text_ids::asking(&self.prefix));
+            }
+            let replies = conn.trip(&batch)?;
+            let text_ids = matches!(replies.get(2), Some(Value::BulkString(_)));
+            let info: String = replies.iter().take(2).map(text).collect::<Vec<_>>().join("\n");
             let field = |name: &str| {
                 let mut fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
                 fields.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
@@ -360,7 +370,7 @@ impl Store for RedisStore {
                 )),
                 _ => {}
             }
-            Ok(StoreInfo { kind, location: self.pool.location().to_owned(), notes })
+            Ok(StoreInfo { kind, location: self.pool.location().to_owned(), notes, text_ids })
         })
     }
 }

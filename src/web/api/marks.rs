@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
 use crate::calendar::parse_moment;
-use crate::sets::{EventName, UserId};
-use crate::tracker::{Extent, Tracker};
+use crate::render::words;
+use crate::sets::{EventName, UserId, user_text};
+use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::error::{BadEntry, WebError, answer};
 use crate::web::{View, block};
 
@@ -26,7 +27,8 @@ const MAX_TOLD: usize = 100;
 struct Sent<'a> {
     #[serde(borrow)]
     event: std::borrow::Cow<'a, str>,
-    user: UserId,
+    #[serde(borrow)]
+    user: User<'a>,
     at: Option<At<'a>>,
     #[serde(default)]
     hourly: bool,
@@ -38,6 +40,23 @@ struct Sent<'a> {
 
 fn yes() -> bool {
     true
+}
+
+/// Who it was: a number, or a text where users are called so. There a number is a text of digits.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "`user` is neither a whole number from 0 on nor a text")]
+enum User<'a> {
+    Number(u64),
+    Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+}
+
+impl User<'_> {
+    fn called(&self) -> String {
+        match self {
+            User::Number(number) => number.to_string(),
+            User::Text(text) => text.trim().to_owned(),
+        }
+    }
 }
 
 /// When it happened: Unix seconds, or text as on the command line.
@@ -86,7 +105,7 @@ async fn recorded(request: &HttpRequest, payload: Payload) -> Result<usize, WebE
     };
     block(request, move |view| {
         let entries = entries(&body)?;
-        put(&view.tracker, &entries, view)
+        put(&view.tracker, &entries, view.now())
     })
     .await
 }
@@ -126,36 +145,86 @@ fn entries(body: &[u8]) -> Result<Vec<&RawValue>, WebError> {
     Ok(entries)
 }
 
-/// Records all entries, or none.
-fn put(tracker: &Tracker, entries: &[&RawValue], view: &View) -> Result<usize, WebError> {
-    let now = view.now();
-    let mut batch = tracker.batch();
-    let (mut bad, mut wrong) = (Vec::new(), 0);
-    for (index, entry) in entries.iter().enumerate() {
-        let mut read = || -> Result<(), String> {
-            let sent: Sent<'_> = serde_json::from_str(entry.get()).map_err(|error| {
-                // Where in the entry it is; its line is always 1 or the sender's own affair.
-                error.to_string()
-            })?;
-            let event = EventName::new(&sent.event).map_err(|error| format!("`event`: {error}"))?;
-            let at = sent.at.as_ref().map_or(Ok(now), At::moment)?;
-            let extent = Extent { hourly: sent.hourly, ever: sent.ever };
-            let put = if sent.value {
-                batch.mark_to(&event, sent.user, at, extent)
-            } else {
-                batch.unmark_to(&event, sent.user, at, extent)
-            };
-            put.map(|_| ()).map_err(|error| error.to_string())
+/// An entry that makes sense by itself.
+struct Entry {
+    event: EventName,
+    user: String,
+    at: DateTime<Utc>,
+    extent: Extent,
+    value: bool,
+}
+
+impl Entry {
+    fn read(text: &str, now: DateTime<Utc>, ids: Ids) -> Result<Self, String> {
+        // Where in the entry it is, the error says; its line is always 1 or the sender's own affair.
+        let sent: Sent<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let user = match (&sent.user, ids) {
+            // A text of digits may be a number that lost its way, or the id of another system.
+            (User::Text(text), Ids::Numbers) => return Err(not_a_number(text)),
+            (User::Number(number), Ids::Numbers) if UserId::try_from(*number).is_err() => {
+                return Err(not_a_number(&number.to_string()));
+            }
+            (user, _) => user.called(),
         };
-        if let Err(message) = read() {
-            wrong += 1;
-            if bad.len() < MAX_TOLD {
-                bad.push(BadEntry { index, message });
+        if ids == Ids::Texts {
+            user_text(&user).map_err(|error| format!("`user`: {error}"))?;
+        }
+        Ok(Entry {
+            event: EventName::new(&sent.event).map_err(|error| format!("`event`: {error}"))?,
+            user,
+            at: sent.at.as_ref().map_or(Ok(now), At::moment)?,
+            extent: Extent { hourly: sent.hourly, ever: sent.ever },
+            value: sent.value,
+        })
+    }
+}
+
+fn not_a_number(user: &str) -> String {
+    format!(
+        "`user`: {} is no whole number from 0 to {}, as users are called in this store",
+        words::shortened(&format!("{user:?}"), 40),
+        UserId::MAX
+    )
+}
+
+/// Records all entries, or none.
+fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<usize, WebError> {
+    let ids = tracker.ids().map_err(|error| match error {
+        // The fault is not the sender's.
+        crate::Error::Ids(error) => WebError::Forbidden(error.to_string()),
+        error => error.into(),
+    })?;
+    let (mut good, mut bad, mut wrong) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
+    for (index, entry) in entries.iter().enumerate() {
+        match Entry::read(entry.get(), now, ids) {
+            Ok(entry) => good.push(entry),
+            Err(message) => {
+                wrong += 1;
+                if bad.len() < MAX_TOLD {
+                    bad.push(BadEntry { index, message });
+                }
             }
         }
     }
     if wrong > 0 {
         return Err(WebError::Entries(wrong, bad));
+    }
+    // Who is only taken back gets no number for it.
+    let (marked, unmarked): (Vec<&Entry>, Vec<&Entry>) = good.iter().partition(|entry| entry.value);
+    let texts = |entries: &[&Entry]| -> Vec<String> { entries.iter().map(|entry| entry.user.clone()).collect() };
+    let (marked, unmarked) = (texts(&marked), texts(&unmarked));
+    let mut marked = tracker.enroll(&marked.iter().map(String::as_str).collect::<Vec<_>>())?.into_iter();
+    let mut unmarked = tracker.users(&unmarked.iter().map(String::as_str).collect::<Vec<_>>())?.into_iter();
+    let mut batch = tracker.batch();
+    for Entry { event, at, extent, value, .. } in &good {
+        let put = if *value {
+            let Some(user) = marked.next() else { break };
+            batch.mark_to(event, user, *at, *extent)
+        } else {
+            let Some(Some(user)) = unmarked.next() else { continue };
+            batch.unmark_to(event, user, *at, *extent)
+        };
+        put?;
     }
     batch.commit()?;
     Ok(entries.len())

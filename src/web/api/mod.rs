@@ -12,6 +12,7 @@ use url::form_urlencoded;
 
 use crate::reports::activity::{Entry, OverviewQuestion, Recent};
 use crate::sets::{EventName, Plan, Set, UserId, parse_set};
+use crate::tracker::Ids;
 use crate::web::error::{WebError, answer};
 use crate::web::query::{Field, Problem};
 use crate::web::{State, View, block};
@@ -97,11 +98,38 @@ struct People {
     set: String,
     /// How many there are in all.
     count: u64,
-    /// In ascending order.
-    users: Vec<UserId>,
+    /// In ascending order of their numbers: where they are called by texts, of when they were first met.
+    users: Vec<Called>,
     /// What to give as `after` for those that follow; `null` at the end.
-    next: Option<UserId>,
+    next: Option<Called>,
     never_recorded: Vec<String>,
+}
+
+/// A user as the store calls its users.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Called {
+    Number(UserId),
+    Text(String),
+}
+
+impl Called {
+    fn all(state: &State, users: &[UserId]) -> Result<Vec<Self>, WebError> {
+        Ok(match state.tracker.ids()? {
+            Ids::Numbers => users.iter().copied().map(Called::Number).collect(),
+            Ids::Texts => state.tracker.called(users)?.into_iter().map(Called::Text).collect(),
+        })
+    }
+}
+
+/// The user after whom a list goes on.
+fn user(state: &State, text: &str) -> Result<UserId, WebError> {
+    match state.tracker.user(text) {
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(wrong(Field::After, format!("nobody here is called `{text}`"))),
+        Err(crate::Error::Ids(_)) => Err(wrong(Field::After, format!("`{text}` is no user id"))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `/api/v1/people?set=…&after=…&limit=…`
@@ -112,7 +140,7 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
         let set = set(view, &text)?;
         let after = match one("after") {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| wrong(Field::After, format!("`{text}` is no user id")))?),
+            Some(text) => Some(user(view, &text)?),
         };
         let limit = match one("limit") {
             None => USERS,
@@ -125,9 +153,10 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
         let mut users = view.tracker.store().members(&set, after, limit + 1)?;
         let more = users.len() > limit;
         users.truncate(limit);
+        let users = Called::all(view, &users)?;
         Ok(People {
             count: view.tracker.count(&set)?,
-            next: users.last().copied().filter(|_| more),
+            next: users.last().cloned().filter(|_| more),
             users,
             never_recorded: never_recorded(view, &[&set])?,
             set: text,

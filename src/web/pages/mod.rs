@@ -27,6 +27,8 @@ pub struct Shell {
     pub here: String,
     /// The store in few words, and where it is.
     pub source: Option<(String, String)>,
+    /// Whether users are numbers, for which some keyboards have keys of their own.
+    pub numbers: bool,
     /// The stores to switch between, when there are several.
     pub stores: Vec<Door>,
 }
@@ -51,6 +53,7 @@ impl Shell {
             title: title.to_owned(),
             base: base.to_owned(),
             source: None,
+            numbers: true,
             stores: state.map(|state| doors(state, here)).unwrap_or_default(),
         }
     }
@@ -64,7 +67,8 @@ impl Shell {
             }
             None => store.kind.clone(),
         };
-        Shell { source: Some((source, store.location.clone())), ..Shell::bare(Some(view), &view.here) }
+        let (source, numbers) = (Some((source, store.location.clone())), !store.text_ids);
+        Shell { source, numbers, ..Shell::bare(Some(view), &view.here) }
     }
 
     /// The stylesheet's address.

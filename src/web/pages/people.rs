@@ -1,7 +1,5 @@
 //! `/people`: who is behind a cell of the table, or in any set; and `/people.csv`: all of them.
 
-use std::fmt::Write as _;
-
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
@@ -19,9 +17,10 @@ use crate::reports::retention::{Query, State as Progress};
 use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
-use crate::tracker::Members;
+use crate::tracker::{Members, Tracker};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
+use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
 use crate::web::{State, View, block, crossing, disposition, html, place};
@@ -243,7 +242,7 @@ struct List {
     back: Option<String>,
     tabs: Vec<Tab>,
     total: String,
-    users: Vec<UserId>,
+    users: Vec<Linked>,
     /// Whether nobody is in it, on this page or any other.
     empty: bool,
     /// Whether this is all of them.
@@ -461,7 +460,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         back: None,
         tabs: Vec::new(),
         total: String::new(),
-        users,
+        users: user::linked(view, &users)?,
         empty: false,
         whole: wanted.after.is_none() && !more,
         first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
@@ -615,17 +614,19 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         let wanted = given.check(view).map_err(WebError::Query)?.ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after { members.after(after) } else { members };
-        let (members, first) = if head { (members, Bytes::new()) } else { piece(members, "user_id\n")? };
-        Ok((wanted.whom.file_name(), members, first))
+        let tracker = view.tracker.clone();
+        let (members, first) = if head { (members, Bytes::new()) } else { piece(&tracker, members, "user_id\n")? };
+        Ok((wanted.whom.file_name(), tracker, members, first))
     });
-    let begun = begun.await.map(|(name, members, first)| {
+    let begun = begun.await.map(|(name, tracker, members, first)| {
         // As fast as the client takes it, one piece in memory. When the store fails on the way the answer is broken off,
         // which every client can tell from its end.
-        let rest = stream::try_unfold(members, |members| async {
-            let (members, bytes) = crossing(move || piece(members, "")).await.inspect_err(|error| {
+        let rest = stream::try_unfold((tracker, members), |(tracker, members)| async {
+            let next = move || piece(&tracker, members, "").map(|(members, bytes)| (tracker, members, bytes));
+            let (tracker, members, bytes) = crossing(next).await.inspect_err(|error| {
                 tracing::error!("a list of people was broken off: {error}");
             })?;
-            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, members)))
+            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (tracker, members))))
         });
         let all = stream::once(async { Ok(first) }).chain(rest);
         let rest = if head { stream::empty().boxed_local() } else { all.boxed_local() };
@@ -638,11 +639,8 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
 }
 
 /// The next ids, one a line, behind some text. Without any, the list is at its end.
-fn piece(mut members: Members, before: &str) -> Result<(Members, Bytes), WebError> {
-    let mut text = before.to_owned();
-    for user in members.by_ref().take(PIECE) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", user?);
-    }
+fn piece(tracker: &Tracker, mut members: Members, before: &str) -> Result<(Members, Bytes), WebError> {
+    let users = members.by_ref().take(PIECE).collect::<crate::Result<Vec<UserId>>>()?;
+    let text = render::csv::people(before, &tracker.called(&users)?);
     Ok((members, text.into()))
 }

@@ -2,20 +2,25 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::json;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{many, strip, thousands, words};
 use crate::reports::user::{History, Seen};
-use crate::sets::{EventName, Segment, UserId};
+use crate::sets::{EventName, Segment, UserId, UserIdError};
+use crate::tracker::{Ids, IdsError};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, people};
 use crate::web::query::{Field, Problem};
-use crate::web::{State, block, html, place};
+use crate::web::{State, View, block, html};
+
+/// What addresses of users begin with, and how their files end.
+const ROOT: &str = "/users/";
+const JSON: &str = ".json";
 
 /// An event's name, and where the people like this user are.
 struct Chip {
@@ -68,57 +73,111 @@ struct Page {
     report: Option<Report>,
 }
 
+/// A user in a list.
+pub(super) struct Linked {
+    pub name: String,
+    pub href: String,
+}
+
+/// Users as a list shows them.
+pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, WebError> {
+    let named = state.tracker.called(users)?.into_iter();
+    Ok(named.map(|name| Linked { href: link(state, &name), name }).collect())
+}
+
+/// What stands in a path as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+
+/// The address of a user's page.
+fn link(state: &State, name: &str) -> String {
+    let escaped = utf8_percent_encode(name, IN_PATH).to_string();
+    // The page of somebody whose name ends like a file is no file.
+    let escaped = escaped.strip_suffix(JSON).map(|rest| format!("{rest}%2Ejson")).unwrap_or(escaped);
+    state.to(&format!("{ROOT}{escaped}"))
+}
+
+/// What is to be said of the user that an address or a form names.
+enum Outcome {
+    Page((StatusCode, String)),
+    Json(serde_json::Value),
+    Moved(String),
+}
+
 /// `/users?id=123`: on to that user's page; without an id, a field to type one in.
 pub async fn find(request: HttpRequest) -> HttpResponse {
     let query = form_urlencoded::parse(request.query_string().as_bytes());
     let typed = query.filter(|(name, _)| name == "id").last().map_or_else(String::new, |(_, id)| id.trim().to_owned());
-    if let Ok(id) = read(&typed) {
-        let base = place(&request).0.map_or("", |state| state.base.as_str());
-        return HttpResponse::Found().insert_header((LOCATION, format!("{base}/users/{id}"))).finish();
+    let found = block(&request, move |view| match view.tracker.user(&typed) {
+        Ok(Some(user)) if !typed.is_empty() => {
+            let name = view.tracker.called(&[user])?.concat();
+            Ok(Outcome::Moved(link(view, &name)))
+        }
+        _ => shown(view, typed),
+    });
+    told(&request, found.await)
+}
+
+/// `/users/{id}` and `/users/{id}.json`
+pub async fn page(request: HttpRequest) -> HttpResponse {
+    // As it was sent: what is escaped there is no part of the address.
+    let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let (sent, as_json) = sent.strip_suffix(JSON).map_or((sent, false), |id| (id, true));
+    let typed = percent_decode_str(sent).decode_utf8_lossy().into_owned();
+    let found = block(&request, move |view| if as_json { json(view, &typed) } else { shown(view, typed) });
+    told(&request, found.await)
+}
+
+fn told(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpResponse {
+    let written = found.map(|outcome| match outcome {
+        Outcome::Page(page) => html(page),
+        Outcome::Json(value) => HttpResponse::Ok().json(value),
+        Outcome::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
+    });
+    answer(request, written)
+}
+
+fn shown(view: &View, typed: String) -> Result<Outcome, WebError> {
+    let (store, events) = (view.tracker.describe()?, view.events()?);
+    let shell = Shell::new(view, &store, Some(&events));
+    let (status, page) = match read(view, &typed)? {
+        Ok((user, name)) => {
+            let history = view.tracker.history(user, view.now())?;
+            let report = report(view, &history, &name);
+            (StatusCode::OK, Page { shell, id: name, wrong: None, report: Some(report) })
+        }
+        Err(_) if typed.is_empty() => (StatusCode::OK, Page { shell, id: typed, wrong: None, report: None }),
+        Err((status, message)) => (status, Page { shell, id: typed, wrong: Some(message), report: None }),
+    };
+    Ok(Outcome::Page((status, page.render()?)))
+}
+
+fn json(view: &View, typed: &str) -> Result<Outcome, WebError> {
+    let (user, name) = read(view, typed)?.map_err(|(status, message)| match status {
+        StatusCode::NOT_FOUND => WebError::NotFound,
+        _ => WebError::Query(vec![Problem::new(Field::User, message)]),
+    })?;
+    let called = match view.tracker.ids()? {
+        Ids::Numbers => json!(user),
+        Ids::Texts => json!(name),
+    };
+    Ok(Outcome::Json(as_json(&view.tracker.history(user, view.now())?, &called)))
+}
+
+/// A user and what they are called, or what is wrong with what was typed.
+fn read(view: &View, typed: &str) -> Result<Result<(UserId, String), (StatusCode, String)>, WebError> {
+    let shown = words::shortened(typed, 40);
+    match view.tracker.user(typed) {
+        Ok(Some(user)) => Ok(Ok((user, view.tracker.called(&[user])?.concat()))),
+        Ok(None) => Ok(Err((StatusCode::NOT_FOUND, format!("“{shown}”: nobody here is called so")))),
+        Err(crate::Error::Ids(IdsError::Malformed(UserIdError::NoNumber(_) | UserIdError::Text(_)))) => {
+            let message = format!("“{shown}” is no user id: ask for a whole number from 0 to {}", UserId::MAX);
+            Ok(Err((StatusCode::BAD_REQUEST, message)))
+        }
+        Err(crate::Error::Ids(IdsError::Malformed(error))) => {
+            Ok(Err((StatusCode::BAD_REQUEST, words::curly(&error.to_string()))))
+        }
+        Err(error) => Err(error.into()),
     }
-    shown(request, typed).await
-}
-
-/// `/users/{id}`
-pub async fn page(request: HttpRequest, id: Path<String>) -> HttpResponse {
-    shown(request, id.into_inner()).await
-}
-
-async fn shown(request: HttpRequest, typed: String) -> HttpResponse {
-    let written = block(&request, move |view| {
-        let (store, events) = (view.tracker.describe()?, view.events()?);
-        let shell = Shell::new(view, &store, Some(&events));
-        let page = match read(&typed) {
-            Ok(user) => {
-                let history = view.tracker.history(user, view.now())?;
-                Page { shell, id: user.to_string(), wrong: None, report: Some(report(view, &history)) }
-            }
-            Err(message) => {
-                let wrong = (!typed.is_empty()).then_some(message);
-                Page { shell, id: typed, wrong, report: None }
-            }
-        };
-        let status = if page.wrong.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-        Ok((status, page.render()?))
-    });
-    answer(&request, written.await.map(html))
-}
-
-/// `/users/{id}.json`
-pub async fn json(request: HttpRequest, id: Path<String>) -> HttpResponse {
-    let written = block(&request, move |view| {
-        let user = read(&id).map_err(|message| WebError::Query(vec![Problem::new(Field::User, message)]))?;
-        Ok(as_json(&view.tracker.history(user, view.now())?))
-    });
-    answer(&request, written.await.map(|value| HttpResponse::Ok().json(value)))
-}
-
-/// A user id, or what one is.
-fn read(text: &str) -> Result<UserId, String> {
-    text.parse().map_err(|_| {
-        let shown = words::shortened(text, 40);
-        format!("“{shown}” is no user id: ask for a whole number from 0 to {}", UserId::MAX)
-    })
 }
 
 /// The address of everybody who did an event in a period, or ever.
@@ -132,7 +191,7 @@ fn called(state: &State, event: &EventName) -> String {
     state.dashboard.glossary.label(event).unwrap_or(event.as_str()).to_owned()
 }
 
-fn report(state: &State, history: &History) -> Report {
+fn report(state: &State, history: &History, name: &str) -> Report {
     let (span, events) = (history.span, &history.events);
     let running = |label, period: Period, is: fn(&Seen) -> bool, shorter: (&'static str, fn(&Seen) -> bool)| {
         // Nothing is said twice, unless a week began in the month before and holds what the month does not.
@@ -196,7 +255,7 @@ fn report(state: &State, history: &History) -> Report {
         }
     });
     let (days, axis) = (days.collect(), axis.svg());
-    let json = state.to(&format!("/users/{}.json", history.user));
+    let json = format!("{}.json", link(state, name));
     Report { facts, answers, axis, days, json, empty: events.is_empty() }
 }
 
@@ -209,11 +268,11 @@ fn short(period: Period, today: Period) -> String {
     }
 }
 
-fn as_json(history: &History) -> serde_json::Value {
+fn as_json(history: &History, user: &serde_json::Value) -> serde_json::Value {
     let text = |period: Option<Period>| period.map(|period| period.to_string());
     let span = history.span;
     json!({
-        "user": history.user,
+        "user": user,
         "today": span.today.to_string(),
         "week": span.week.to_string(),
         "month": span.month.to_string(),

@@ -1,0 +1,169 @@
+//! Text ids in Redis: two hashes beside the bitmaps, and a script that gives numbers out.
+//!
+//! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that comes next;
+//! `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
+
+use ::redis::{Cmd, Value, cmd};
+
+use super::RedisStore;
+use super::wire::{Batch, Fault, Reply, accept, natural, unexpected};
+use crate::sets::{Prefix, UserId};
+use crate::store::{Result, TextIds};
+
+/// Texts looked for by one command, or given numbers by one run of the script: about a millisecond, in which Redis serves
+/// nobody else.
+const AT_ONCE: usize = 1000;
+
+/// Commands of so many texts in one trip.
+const IN_A_TRIP: usize = 16;
+
+/// Answers the number of each text, giving new ones where needed. Nobody else's commands come between.
+const ENROLL: &str = "
+local found = redis.call('HMGET', KEYS[1], unpack(ARGV))
+local next = tonumber(redis.call('HGET', KEYS[1], '') or 0)
+local numbers, texts, fresh = {}, {}, {}
+for place, text in ipairs(ARGV) do
+  local number = found[place] or fresh[text]
+  if not number then
+    if next > 4294967295 then return redis.error_reply('ERR there are no numbers left for text ids') end
+    number = string.format('%d', next)
+    fresh[text] = number
+    next = next + 1
+    numbers[#numbers + 1] = text
+    numbers[#numbers + 1] = number
+    texts[#texts + 1] = number
+    texts[#texts + 1] = text
+  end
+  found[place] = number
+end
+if #numbers > 0 then
+  redis.call('HSET', KEYS[1], '', string.format('%d', next), unpack(numbers))
+  redis.call('HSET', KEYS[2], unpack(texts))
+end
+return found
+";
+
+fn numbers_key(prefix: &Prefix) -> String {
+    format!("{prefix}ids")
+}
+
+fn texts_key(prefix: &Prefix) -> String {
+    format!("{prefix}ids:texts")
+}
+
+/// Asks for the number that comes next; there is none where users are numbers.
+pub(super) fn asking(prefix: &Prefix) -> Cmd {
+    let mut command = cmd("HGET");
+    command.arg(numbers_key(prefix)).arg("");
+    command
+}
+
+/// A number as Redis holds it; `None` where there is nothing.
+fn number(reply: &Value) -> Reply<Option<u64>> {
+    let number = match reply {
+        Value::Nil => return Ok(None),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    number.map(Some).ok_or_else(|| unexpected("HGET", reply))
+}
+
+/// The items of one reply after the other.
+fn items(replies: Vec<Value>, about: &str) -> Reply<Vec<Value>> {
+    let mut all = Vec::new();
+    for reply in replies {
+        match accept(reply, Some(about.to_owned()))? {
+            Value::Array(items) => all.extend(items),
+            other => return Err(unexpected("HMGET", &other)),
+        }
+    }
+    Ok(all)
+}
+
+impl RedisStore {
+    /// Asks about many fields of a hash, or of the script, and hands all answers over in order.
+    fn about<T>(
+        &self,
+        parts: impl Iterator<Item = Cmd> + Clone,
+        about: &str,
+        read: impl Fn(&Value) -> Reply<T>,
+    ) -> Result<Vec<T>> {
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                let reason =
+                    "text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned();
+                return Err(Fault::Refused(reason));
+            }
+            let (mut answers, mut parts) = (Vec::new(), parts.clone().peekable());
+            while parts.peek().is_some() {
+                let mut batch = Batch::default();
+                parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
+                for item in items(conn.trip(&batch)?, about)? {
+                    answers.push(read(&item)?);
+                }
+            }
+            Ok(answers)
+        })
+    }
+}
+
+fn user(reply: &Value) -> Reply<Option<UserId>> {
+    number(reply)?.map(|number| UserId::try_from(number).map_err(|_| unexpected("HMGET", reply))).transpose()
+}
+
+impl TextIds for RedisStore {
+    fn next(&self) -> Result<Option<u64>> {
+        self.with(|conn, capabilities| {
+            // A server without hashes, as bitmapist-server and our own listener are, has no text ids.
+            if !capabilities.hashes {
+                return Ok(None);
+            }
+            number(&conn.ask(&asking(&self.prefix))?)
+        })
+    }
+
+    fn numbers(&self, texts: &[&str]) -> Result<Vec<Option<UserId>>> {
+        let key = numbers_key(&self.prefix);
+        let parts = texts.chunks(AT_ONCE).map(|texts| {
+            let mut command = cmd("HMGET");
+            command.arg(&key).arg(texts);
+            command
+        });
+        self.about(parts, &key, user)
+    }
+
+    fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
+        let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
+        let parts = texts.chunks(AT_ONCE).map(|texts| {
+            let mut command = cmd("EVAL");
+            command.arg(ENROLL).arg(2).arg(&numbers).arg(&names).arg(texts);
+            command
+        });
+        self.about(parts, &numbers, |reply| user(reply)?.ok_or_else(|| unexpected("EVAL", reply)))
+    }
+
+    fn texts(&self, users: &[UserId]) -> Result<Vec<Option<String>>> {
+        let key = texts_key(&self.prefix);
+        let parts = users.chunks(AT_ONCE).map(|users| {
+            let mut command = cmd("HMGET");
+            command.arg(&key).arg(users);
+            command
+        });
+        self.about(parts, &key, |reply| match reply {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
+            other => Err(unexpected("HMGET", other)),
+        })
+    }
+
+    fn forget(&self) -> Result<u64> {
+        let Some(given) = self.next()? else { return Ok(0) };
+        let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
+        self.with(|conn, capabilities| {
+            let command = capabilities.delete();
+            natural(command, &conn.ask(cmd(command).arg(&numbers).arg(&names))?)
+        })?;
+        Ok(given)
+    }
+}

@@ -1,0 +1,128 @@
+//! How the users of a store are called: numbers, or texts that get one. Never both in one store.
+
+use crate::sets::{UserId, UserIdError, user_number, user_text};
+use crate::tracker::{Error, Result, Tracker};
+
+/// How the users of a store are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// By whole numbers, which are the bits themselves: bitmapist's way.
+    Numbers,
+    /// By texts. Each has a number, first come first served, which nobody need ever see.
+    Texts,
+}
+
+/// Why a user cannot be called so here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdsError {
+    /// Numbers were asked for, in a store of texts.
+    #[error("the users of this store are called by text ids, and numbers cannot be mixed with them: leave --ids away")]
+    HasTexts,
+    /// Texts were asked for, in a store of numbers.
+    #[error(
+        "the users of this store are numbers already, and text ids cannot be mixed with them: take a new store, or other keys in this one with --prefix"
+    )]
+    HasNumbers,
+    /// What was given is none.
+    #[error(transparent)]
+    Malformed(#[from] UserIdError),
+}
+
+impl Tracker {
+    /// The same tracker for a store whose users are called so; without, the store itself tells, and an empty one is of
+    /// numbers.
+    pub fn with_ids(mut self, ids: Ids) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// How the users of the store are called.
+    ///
+    /// ```
+    /// use cohortist::{Ids, Tracker, store};
+    /// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?).with_ids(Ids::Texts);
+    /// let users = tracker.enroll(&["ann@example.com", "7", "ann@example.com"])?;
+    /// assert_eq!(users, [0, 1, 0]);
+    /// assert_eq!(tracker.called(&[1, 0])?, ["7", "ann@example.com"]);
+    /// assert_eq!((tracker.user("7")?, tracker.user("bob")?), (Some(1), None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the store could not say, or they are not called as [`with_ids`](Self::with_ids) has it.
+    pub fn ids(&self) -> Result<Ids> {
+        match (self.store.text_ids().next()?, self.ids) {
+            (Some(_), Some(Ids::Numbers)) => Err(IdsError::HasTexts.into()),
+            (Some(_), _) => Ok(Ids::Texts),
+            (None, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => Err(IdsError::HasNumbers.into()),
+            (None, Some(Ids::Texts)) => Ok(Ids::Texts),
+            (None, _) => Ok(Ids::Numbers),
+        }
+    }
+
+    /// The numbers to mark users by, in order, whatever they are called by: texts that are new get one.
+    ///
+    /// # Errors
+    /// When one of them is no user id here, or could not get a number.
+    pub fn enroll(&self, called: &[&str]) -> Result<Vec<UserId>> {
+        match self.ids()? {
+            Ids::Numbers => called.iter().map(|text| Ok(number(text)?)).collect(),
+            Ids::Texts => {
+                let texts = called.iter().map(|called| text(called)).collect::<Result<Vec<&str>, IdsError>>()?;
+                Ok(self.store.text_ids().enroll(&texts)?)
+            }
+        }
+    }
+
+    /// The number of a user; `None` for a text that nobody here is called by.
+    ///
+    /// # Errors
+    /// When it is no user id here, or the store could not say.
+    pub fn user(&self, called: &str) -> Result<Option<UserId>> {
+        Ok(self.users(&[called])?.first().copied().flatten())
+    }
+
+    /// The numbers of users; `None` for a text that nobody here is called by.
+    ///
+    /// # Errors
+    /// When one of them is no user id here, or the store could not say.
+    pub fn users(&self, called: &[&str]) -> Result<Vec<Option<UserId>>> {
+        match self.ids()? {
+            Ids::Numbers => called.iter().map(|text| Ok(Some(number(text)?))).collect(),
+            Ids::Texts => {
+                let texts = called.iter().map(|called| text(called)).collect::<Result<Vec<&str>, IdsError>>()?;
+                match self.store.text_ids().next()? {
+                    None => Ok(vec![None; texts.len()]),
+                    Some(_) => Ok(self.store.text_ids().numbers(&texts)?),
+                }
+            }
+        }
+    }
+
+    /// What users are called. A number of a text store that has no text, which only a damaged log leaves behind, is
+    /// written `#7`.
+    ///
+    /// # Errors
+    /// When the store could not say.
+    pub fn called(&self, users: &[UserId]) -> Result<Vec<String>> {
+        if users.is_empty() || self.store.text_ids().next()?.is_none() {
+            return Ok(users.iter().map(UserId::to_string).collect());
+        }
+        let texts = self.store.text_ids().texts(users)?;
+        Ok(users.iter().zip(texts).map(|(user, text)| text.unwrap_or_else(|| format!("#{user}"))).collect())
+    }
+}
+
+fn number(called: &str) -> Result<UserId, IdsError> {
+    Ok(user_number(called.as_bytes())?)
+}
+
+fn text(called: &str) -> Result<&str, IdsError> {
+    Ok(user_text(called)?)
+}
+
+impl From<UserIdError> for Error {
+    fn from(error: UserIdError) -> Self {
+        Error::Ids(error.into())
+    }
+}

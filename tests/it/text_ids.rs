@@ -1,0 +1,418 @@
+//! Users who are called by texts: the same promises on every store, through every door.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cohortist::clock::Clock;
+use cohortist::sets::{Prefix, Set, UserId};
+use cohortist::store::embedded::{EmbeddedStore, restore};
+use cohortist::store::{Options, Store, open};
+use cohortist::web::Dashboard;
+use cohortist::{Ids, Tracker};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use crate::http::{agent, read};
+use crate::support::program::{Serving, Shop};
+use crate::support::redis::RedisServer;
+use crate::support::stores::each_store;
+use crate::support::web::{empty, hostile_names, name, now, serve_dashboard};
+use crate::support::wire::Wire;
+
+/// What must come of it: numbers in the order in which texts were first met.
+#[derive(Default)]
+struct Model {
+    numbers: HashMap<String, UserId>,
+    texts: Vec<String>,
+}
+
+impl Model {
+    fn enroll(&mut self, texts: &[&str]) -> Vec<UserId> {
+        let number = |text: &&str| {
+            *self.numbers.entry((*text).to_owned()).or_insert_with(|| {
+                self.texts.push((*text).to_owned());
+                self.texts.len() as UserId - 1
+            })
+        };
+        texts.iter().map(number).collect()
+    }
+
+    fn check(&self, store: &dyn Store) {
+        let ids = store.text_ids();
+        assert_eq!(ids.next().unwrap(), (!self.texts.is_empty()).then_some(self.texts.len() as u64));
+        if self.texts.is_empty() {
+            return;
+        }
+        let mut asked: Vec<&str> = self.texts.iter().map(String::as_str).collect();
+        asked.push("nobody at all");
+        let numbers: Vec<Option<UserId>> = (0..self.texts.len() as UserId).map(Some).chain([None]).collect();
+        assert_eq!(ids.numbers(&asked).unwrap(), numbers);
+        let users: Vec<UserId> = (0..=self.texts.len() as UserId).collect();
+        let texts: Vec<Option<String>> = self.texts.iter().cloned().map(Some).chain([None]).collect();
+        assert_eq!(ids.texts(&users).unwrap(), texts);
+    }
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<String>>> {
+    let text = prop_oneof!["[a-e]{1,2}", "[0-9]{1,2}", "[a-z]{3}@x\\.com", "\\PC{1,6}"];
+    prop::collection::vec(prop::collection::vec(text, 0..8), 1..12)
+}
+
+#[test]
+fn texts_get_numbers_in_order_on_every_store() {
+    each_store(|kind, store| {
+        TestRunner::new(Config::with_cases(40))
+            .run(&batches(), |batches| {
+                let mut model = Model::default();
+                for batch in &batches {
+                    let texts: Vec<&str> = batch.iter().map(String::as_str).collect();
+                    assert_eq!(store.text_ids().enroll(&texts).unwrap(), model.enroll(&texts), "{kind}");
+                }
+                model.check(&*store);
+                assert_eq!(store.text_ids().forget().unwrap(), model.texts.len() as u64);
+                Model::default().check(&*store);
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn many_more_than_one_command_takes() {
+    each_store(|kind, store| {
+        let texts: Vec<String> = (0..40_321).map(|n| format!("{:x}", n * 2_654_435_761_u64 % 40_321)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut model = Model::default();
+        assert_eq!(store.text_ids().enroll(&texts).unwrap(), model.enroll(&texts), "{kind}");
+        model.check(&*store);
+    });
+}
+
+#[test]
+fn whoever_asks_at_the_same_time_gets_the_same_number() {
+    let server = RedisServer::start();
+    let disk = tempfile::tempdir().unwrap();
+    let embedded: Arc<dyn Store> = Arc::new(EmbeddedStore::open(disk.path(), &Options::default()).unwrap());
+    let openers: [Box<dyn Fn() -> Arc<dyn Store> + Sync>; 2] =
+        [Box::new(|| open(&server.url(), &Options::default()).unwrap()), Box::new(|| Arc::clone(&embedded))];
+    for opener in openers {
+        let given: Vec<HashMap<String, UserId>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..6_u64)
+                .map(|worker| {
+                    let opener = &opener;
+                    scope.spawn(move || {
+                        let (store, mut given) = (opener(), HashMap::new());
+                        for round in 0..60 {
+                            let texts: Vec<String> =
+                                (0..50).map(|n| format!("u{}", (worker * 7 + round * 31 + n * 17) % 900)).collect();
+                            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                            let numbers = store.text_ids().enroll(&texts).unwrap();
+                            for (text, number) in texts.into_iter().zip(numbers) {
+                                assert_eq!(*given.entry(text.to_owned()).or_insert(number), number);
+                            }
+                        }
+                        given
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        let mut all: HashMap<String, UserId> = HashMap::new();
+        for (text, number) in given.into_iter().flatten() {
+            assert_eq!(*all.entry(text).or_insert(number), number);
+        }
+        let numbers: BTreeSet<UserId> = all.values().copied().collect();
+        assert_eq!(numbers, (0..all.len() as UserId).collect(), "dense, and each once");
+    }
+}
+
+#[test]
+fn they_are_there_after_a_restart_and_in_a_backup() {
+    let disk = tempfile::tempdir().unwrap();
+    let at = disk.path().join("store");
+    let mut model = Model::default();
+    let first: Vec<String> = (0..500).map(|n| format!("first-{n}")).collect();
+    let second: Vec<String> = (300..900).map(|n| format!("first-{n}")).collect();
+    let third: Vec<String> = (0..77).map(|n| format!("third-{n}")).collect();
+    let refs = |texts: &[String]| -> Vec<&'static str> { texts.iter().map(|t| &*t.clone().leak()).collect() };
+    {
+        let store = EmbeddedStore::open(&at, &Options::default()).unwrap();
+        store.text_ids().enroll(&refs(&first)).unwrap();
+        store.checkpoint().unwrap();
+        store.text_ids().enroll(&refs(&second)).unwrap();
+        // Of another prefix, which has numbers of its own.
+        let other = store.under(Prefix::new("other_"));
+        assert_eq!(other.text_ids().enroll(&["first-8", "first-7"]).unwrap(), [0, 1]);
+    }
+    model.enroll(&refs(&first));
+    model.enroll(&refs(&second));
+    let store = EmbeddedStore::open(&at, &Options::default()).unwrap();
+    model.check(&store);
+    store.checkpoint().unwrap();
+    store.text_ids().enroll(&refs(&third)).unwrap();
+    model.enroll(&refs(&third));
+    model.check(&store);
+    let (backup, again) = (disk.path().join("backup"), disk.path().join("again"));
+    store.back_up(&backup).unwrap();
+    restore(&backup, &again).unwrap();
+    let restored = EmbeddedStore::open(&again, &Options::default()).unwrap();
+    model.check(&restored);
+    assert_eq!(restored.under(Prefix::new("other_")).text_ids().numbers(&["first-7"]).unwrap(), [Some(1)]);
+    // Forgotten is forgotten, whatever the file still held.
+    assert_eq!(store.text_ids().forget().unwrap(), 977);
+    Model::default().check(&store);
+    assert_eq!(store.text_ids().enroll(&["first-9"]).unwrap(), [0]);
+    store.checkpoint().unwrap();
+    assert_eq!(store.text_ids().numbers(&["first-8", "first-9"]).unwrap(), [None, Some(0)]);
+    drop(store);
+    let store = EmbeddedStore::open(&at, &Options::default()).unwrap();
+    assert_eq!(store.text_ids().next().unwrap(), Some(1));
+    assert_eq!(store.under(Prefix::new("other_")).text_ids().next().unwrap(), Some(2));
+}
+
+/// A number whose text was lost with a damaged part of the log is nobody's, and never becomes somebody else's.
+#[test]
+fn a_lost_text_leaves_its_number_empty() {
+    let disk = tempfile::tempdir().unwrap();
+    let tracker = |store: EmbeddedStore| Tracker::new(Arc::new(store)).with_ids(Ids::Texts);
+    let mark = |tracker: &Tracker, text: &str| {
+        let user = tracker.enroll(&[text]).unwrap()[0];
+        tracker.mark(&name("active"), user, now()).unwrap();
+    };
+    let log = disk.path().join("log-1");
+    let (before, after);
+    {
+        let tracker = tracker(EmbeddedStore::open(disk.path(), &Options::default()).unwrap());
+        mark(&tracker, "ann");
+        before = std::fs::metadata(&log).unwrap().len() as usize;
+        tracker.enroll(&["bob"]).unwrap();
+        after = std::fs::metadata(&log).unwrap().len() as usize;
+        mark(&tracker, "bob");
+    }
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[before + 20..after].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(&log, bytes).unwrap();
+    let tracker = tracker(EmbeddedStore::open(disk.path(), &Options::default()).unwrap());
+    assert_eq!(tracker.describe().unwrap().notes.len(), 1);
+    mark(&tracker, "eve");
+    let active = Set::event_in(&name("active"), "2026-11-23".parse().unwrap());
+    let users: Vec<UserId> = tracker.members(&active).collect::<Result<_, _>>().unwrap();
+    assert_eq!(tracker.called(&users).unwrap(), ["ann", "#1", "eve"]);
+}
+
+#[test]
+fn a_bit_that_flips_on_the_disk_becomes_nobody_else() {
+    let disk = tempfile::tempdir().unwrap();
+    {
+        let store = EmbeddedStore::open(disk.path(), &Options::default()).unwrap();
+        store.text_ids().enroll(&["somebody@example.com"]).unwrap();
+        store.checkpoint().unwrap();
+    }
+    let file = disk.path().join("bitmaps.redb");
+    let whole = std::fs::read(&file).unwrap();
+    let places: Vec<usize> =
+        whole.windows(20).enumerate().filter(|(_, w)| w == b"somebody@example.com").map(|(at, _)| at).collect();
+    assert!(places.len() >= 2, "both sides");
+    for at in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let Ok(store) = EmbeddedStore::open(disk.path(), &Options::default()) else { continue };
+        let found = store.text_ids().numbers(&["somebody@example.com", "romebody@example.com"]);
+        let text = store.text_ids().texts(&[0]);
+        // Missing or an error, but never another.
+        assert!(found.is_err() || text.is_err() || found.unwrap()[1].is_none(), "at {at}");
+        assert_ne!(text.unwrap_or_default(), [Some("romebody@example.com".to_owned())]);
+    }
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(EmbeddedStore::open(disk.path(), &Options::default()).unwrap().text_ids().next().unwrap(), Some(1));
+}
+
+#[test]
+fn numbers_and_texts_are_not_mixed() {
+    each_store(|kind, store| {
+        let tracker = || Tracker::new(Arc::clone(&store));
+        let texts = || tracker().with_ids(Ids::Texts);
+        let numbers = || tracker().with_ids(Ids::Numbers);
+        assert_eq!((tracker().ids().unwrap(), texts().ids().unwrap()), (Ids::Numbers, Ids::Texts), "{kind}");
+        tracker().mark(&name("active"), 7, now()).unwrap();
+        let refused = texts().enroll(&["ann"]).unwrap_err().to_string();
+        assert!(refused.contains("are numbers already"), "{kind}: {refused}");
+        tracker().delete_all().unwrap();
+        let ann = texts().enroll(&["ann"]).unwrap()[0];
+        tracker().mark(&name("active"), ann, now()).unwrap();
+        let refused = numbers().enroll(&["7"]).unwrap_err().to_string();
+        assert!(refused.contains("called by text ids"), "{kind}: {refused}");
+        // Who does not say is told by the store.
+        assert_eq!(tracker().enroll(&["7", "ann"]).unwrap(), [1, 0]);
+        // Emptied, it is anybody's again, and nothing is left of the texts.
+        tracker().delete_all().unwrap();
+        assert_eq!(numbers().enroll(&["7"]).unwrap(), [7], "{kind}");
+    });
+}
+
+#[test]
+fn bitmapist_sees_nothing_of_it() {
+    let server = RedisServer::start();
+    let tracker = Tracker::new(open(&server.url(), &Options::default()).unwrap()).with_ids(Ids::Texts);
+    let users = tracker.enroll(&["ann", "bob"]).unwrap();
+    tracker.mark(&name("active"), users[1], now()).unwrap();
+    let keys = ["active_2026-11", "active_2026-11-23", "active_W2026-48", "ids", "ids:texts"];
+    assert_eq!(server.keys(), keys.map(|key| format!("trackist_{key}")));
+    assert_eq!(tracker.events("").unwrap(), [name("active")]);
+    let bit: u8 = redis::cmd("GETBIT").arg("trackist_active_2026-11").arg(1).query(&mut server.connection()).unwrap();
+    assert_eq!(bit, 1);
+}
+
+/// A store of texts that mean something to addresses, HTML, spreadsheets and files.
+fn hostile() -> (Tracker, Vec<String>) {
+    let usable = |text: &String| cohortist::sets::user_text(text).is_ok_and(|trimmed| trimmed == text);
+    let more = ["ann@example.com", "9f1c4f0e-6b9e-4c59-9d1e-0a5a3f6f5b11", "007", "7", "x.json.json", "#3"];
+    let texts: Vec<String> = hostile_names().into_iter().chain(more.map(str::to_owned)).filter(usable).collect();
+    let tracker = empty().with_ids(Ids::Texts);
+    let users = tracker.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let mut batch = tracker.batch();
+    for user in users {
+        batch.mark(&name("active"), user, now()).unwrap();
+    }
+    batch.commit().unwrap();
+    (tracker, texts)
+}
+
+/// The links of a page that begin so, as a browser would follow them.
+fn links(page: &str, beginning: &str) -> Vec<String> {
+    let found = page.split("href=\"").skip(1).filter_map(|rest| rest.split_once('"').map(|(href, _)| href));
+    found.filter(|href| href.starts_with(beginning)).map(|href| href.replace("&amp;", "&")).collect()
+}
+
+#[test]
+fn pages_show_and_take_the_texts() {
+    let (tracker, texts) = hostile();
+    let host = format!("http://{}", serve_dashboard(Dashboard::new(tracker, Clock::Fixed(now()))));
+    let page = read(&format!("{host}/people?set=active@2026-11-23")).body;
+    let to_users = links(&page, "/users/");
+    assert_eq!(to_users.len(), texts.len());
+    for (href, text) in to_users.iter().zip(&texts) {
+        let got = read(&format!("{host}{href}"));
+        assert_eq!(got.status, 200, "{text:?} at {href}");
+        assert!(got.body.contains("did 1 of 1 event"), "{text:?} at {href}");
+        let json: Value = serde_json::from_str(&read(&format!("{host}{href}.json")).body).unwrap();
+        assert_eq!((&json["user"], &json["events"][0]["event"]), (&json!(text), &json!("active")), "{href}");
+        // The field leads there too.
+        let typed = url::form_urlencoded::Serializer::new(String::new()).append_pair("id", text).finish();
+        assert_eq!(read(&format!("{host}/users?{typed}")).header("location"), href, "{text:?}");
+    }
+    let csv = read(&format!("{host}/people.csv?set=active@2026-11-23")).body;
+    let rows: Vec<String> =
+        csv::Reader::from_reader(csv.as_bytes()).records().map(|row| row.unwrap()[0].to_owned()).collect();
+    let guarded: Vec<String> = texts.iter().map(|text| cohortist::render::csv::guard(text).into_owned()).collect();
+    assert_eq!(rows, guarded);
+    let nobody = read(&format!("{host}/users/nobody"));
+    assert_eq!(nobody.status, 404);
+    assert!(nobody.body.contains("nobody here is called so"), "{}", nobody.body);
+    assert_eq!(read(&format!("{host}/users/nobody.json")).status, 404);
+    assert_eq!(read(&format!("{host}/users/%20")).status, 400);
+    assert!(!page.contains("inputmode"), "no keyboard of digits for texts");
+}
+
+#[test]
+fn the_api_takes_and_tells_the_texts() {
+    let tracker = empty().with_ids(Ids::Texts);
+    let mut dashboard = Dashboard::new(tracker.clone(), Clock::Fixed(now()));
+    dashboard.write_token = Some("a-token-for-tests".to_owned());
+    let host = format!("http://{}", serve_dashboard(dashboard));
+    let send = |body: Value| {
+        let request = agent().post(format!("{host}/api/v1/marks")).header("authorization", "Bearer a-token-for-tests");
+        let mut response = request.send(body.to_string()).unwrap();
+        let body = response.body_mut().read_to_string().unwrap();
+        (response.status().as_u16(), serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let marks = json!([
+        {"event": "active", "user": "ann@example.com"},
+        {"event": "active", "user": "b/o\"b"},
+        {"event": "active", "user": 7},
+        {"event": "active", "user": "7"},
+        {"event": "active", "user": "b/o\"b", "value": false},
+        {"event": "active", "user": "never met", "value": false},
+    ]);
+    assert_eq!(send(marks), (200, json!({"recorded": 6})));
+    let people = |more: &str| -> Value {
+        serde_json::from_str(&read(&format!("{host}/api/v1/people?set=active@2026-11-23{more}")).body).unwrap()
+    };
+    assert_eq!(people("")["users"], json!(["ann@example.com", "7"]));
+    let first = people("&limit=1");
+    assert_eq!((&first["users"], &first["next"]), (&json!(["ann@example.com"]), &json!("ann@example.com")));
+    assert_eq!(people("&limit=1&after=ann@example.com")["users"], json!(["7"]));
+    assert_eq!(tracker.store().text_ids().next().unwrap(), Some(3), "nobody got a number for being taken back");
+    // All or nothing.
+    let (status, told) = send(json!([{"event": "active", "user": "eve"}, {"event": "active", "user": "a\tb"}]));
+    assert_eq!((status, &told["error"]["entries"][0]["index"]), (400, &json!(1)), "{told}");
+    assert_eq!(tracker.user("eve").unwrap(), None);
+    for bad in [json!(""), json!("  "), json!("x".repeat(201)), json!(null), json!(1.5), json!(-1), json!(["a"])] {
+        assert_eq!(send(json!([{"event": "active", "user": bad}])).0, 400, "{bad}");
+    }
+    // In a store of numbers a text is none.
+    let mut dashboard = Dashboard::new(empty(), Clock::Fixed(now()));
+    dashboard.write_token = Some("a-token-for-tests".to_owned());
+    let host = format!("http://{}", serve_dashboard(dashboard));
+    for bad in [json!("ann"), json!("7"), json!(4_294_967_296_u64)] {
+        let request = agent().post(format!("{host}/api/v1/marks")).header("authorization", "Bearer a-token-for-tests");
+        let mut response = request.send(json!([{"event": "a", "user": bad}]).to_string()).unwrap();
+        let body = response.body_mut().read_to_string().unwrap();
+        assert!(response.status() == 400 && body.contains("no whole number"), "{bad}: {body}");
+    }
+}
+
+#[test]
+fn the_commands_take_and_tell_the_texts() {
+    let shop = Shop::new();
+    shop.run(&["--ids", "map", "mark", "active", "ann@example.com", "7", "b o b"]).done();
+    // From then on the store knows by itself.
+    shop.run(&["mark", "active", "zoë", " ann@example.com "]).done();
+    assert_eq!(shop.run(&["people", "active@2026-11-23"]).quietly(), "ann@example.com\n7\nb o b\nzoë\n");
+    assert_eq!(shop.run(&["count", "active@2026-11-23"]).quietly(), "4\n");
+    let said = shop.run(&["unmark", "active", "b o b", "nobody"]).err;
+    assert!(said.contains("note: nobody here is called nobody"), "{said}");
+    assert_eq!(shop.run(&["people", "active@2026-11-23"]).quietly(), "ann@example.com\n7\nzoë\n");
+    let error = shop.run(&["--ids", "numbers", "mark", "active", "7"]).error(2);
+    assert!(error.contains("called by text ids"), "{error}");
+    let error = shop.run(&["mark", "active", "a\tb"]).error(2);
+    assert!(error.contains("control character"), "{error}");
+    let error = shop.run(&["demo", "--store", "./cohortist.db", "--no-serve"]).error(1);
+    assert!(error.contains("the demo's users are numbers"), "{error}");
+    shop.run(&["delete", "--all", "--yes"]).done();
+    shop.run(&["mark", "active", "7"]).done();
+    let error = shop.run(&["--ids", "map", "mark", "active", "ann"]).error(2);
+    assert!(error.contains("are numbers already"), "{error}");
+    // A slip makes no store.
+    let fresh = Shop::new();
+    let error = fresh.run(&["mark", "active", "ann"]).error(2);
+    assert!(error.contains("--ids map"), "{error}");
+    assert!(!fresh.path("cohortist.db").exists());
+    let error = fresh.run(&["--ids", "text", "mark", "active", "ann"]).error(2);
+    assert!(error.contains("[possible values: numbers, map]"), "{error}");
+}
+
+#[test]
+fn clients_of_redis_read_numbers_and_write_none() {
+    let shop = Shop::new();
+    shop.run(&["--ids", "map", "mark", "active", "ann", "bob"]).done();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"];
+    let (_serving, address) = Serving::saying(&shop, &args, "Redis clients are served at redis://");
+    let mut wire = Wire::tcp(&address);
+    assert_eq!(wire.say("BITCOUNT trackist_active_2026-11-23"), ":2\r\n");
+    for refused in [
+        "SETBIT trackist_active_2026-11-23 5 1",
+        "SET trackist_active_2026-11-23 x",
+        "BITOP OR trackist_both_2026-11-23 trackist_active_2026-11-23",
+        "RENAME trackist_active_2026-11-23 trackist_x_2026-11-23",
+    ] {
+        let answer = wire.say(refused);
+        assert!(answer.starts_with('-') && answer.contains("called by text ids"), "{refused}: {answer}");
+    }
+    // What a plan needs is nobody's event, and another prefix is another store.
+    assert_eq!(wire.say("BITOP OR trackist_bitop_x trackist_active_2026-11-23"), ":1\r\n");
+    assert_eq!(wire.say("SETBIT other_active_2026-11-23 5 1"), ":0\r\n");
+    assert_eq!(wire.say("BITCOUNT trackist_active_2026-11-23"), ":2\r\n");
+}
