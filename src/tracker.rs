@@ -14,7 +14,7 @@ use crate::reports::recorded::Recorded;
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
-use crate::store::{Mark, Saved, Store, StoreError, StoreInfo};
+use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
 pub use ids::{Ids, IdsError};
 
 /// How long a list of the keys is used before it is read again.
@@ -99,6 +99,12 @@ impl Tracker {
         self
     }
 
+    /// The same tracker in front of another store, such as one that [remembers](crate::store::Remembered) what this one
+    /// counted.
+    pub fn on(self, store: Arc<dyn Store>) -> Self {
+        Tracker { store, list: Arc::default(), ..self }
+    }
+
     /// The saved segments; none unless [`with_segments`](Self::with_segments) gave any.
     pub fn segments(&self) -> &Segments {
         &self.segments
@@ -161,12 +167,10 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn count(&self, set: &Set) -> Result<u64> {
-        let mut plan = Plan::new();
-        plan.count_set(set);
-        Ok(self.store.count(&plan)?.first().copied().unwrap_or(0))
+        Ok(self.counts([set])?.first().copied().unwrap_or(0))
     }
 
-    /// The counts of many sets, answered together.
+    /// The counts of many sets, answered together, as they are now also where the store remembers counts.
     ///
     /// # Errors
     /// When the store could not say.
@@ -175,7 +179,7 @@ impl Tracker {
         sets.into_iter().for_each(|set| {
             plan.count_set(set);
         });
-        Ok(self.store.count(&plan)?)
+        Ok(self.store.counted(&plan, Freshness::Checked)?.counts)
     }
 
     /// Whether nobody is in the set.
@@ -411,14 +415,14 @@ impl Tracker {
         Ok(self.store.sweep()?)
     }
 
-    /// Answers a retention query as of `now`.
+    /// Answers a retention query as of `now`, from bitmaps as they are now.
     ///
     /// # Errors
     /// When the query cannot be answered, or the store could not say.
     pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
         let question = self.question(query, now)?;
-        let counts = self.store.count(question.plan())?;
-        Ok(question.table(&counts))
+        let counted = self.store.counted(question.plan(), Freshness::Checked)?;
+        Ok(question.table(&counted.counts))
     }
 
     /// A retention query as of `now` with its saved segments written out, to be counted by the store. Its table tells

@@ -1,6 +1,8 @@
 //! `cohortist serve`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
@@ -10,6 +12,7 @@ use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::resp;
+use crate::store::{Remembered, Remembering};
 use crate::tracker::Tracker;
 use crate::web::{self, Dashboard, NamedStore, TITLE};
 
@@ -61,6 +64,19 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
+    /// How much memory counts may take that are remembered, in MiB; 0 to count everything each time
+    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    remember_mb: u64,
+
+    /// How long a count is remembered whose periods have all ended, such as 1d or 12h
+    #[arg(long, value_name = "TIME", env = "COHORTIST_REMEMBER_FOR", default_value = "1d", value_parser = humantime::parse_duration)]
+    remember_for: Duration,
+
+    /// How long remembered counts are used without a look whether others have marked since
+    #[arg(long, value_name = "TIME", env = "COHORTIST_CHECK_AFTER", default_value = "1m", value_parser = humantime::parse_duration)]
+    check_after: Duration,
+
     /// Only check flags and configuration file, then exit; no store is opened
     #[arg(long, env = "COHORTIST_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -73,6 +89,7 @@ pub struct Config {
     write_token: Option<String>,
     resp: Option<resp::Settings>,
     check: bool,
+    remembering: Option<Remembering>,
     file: File,
     stores: Vec<Named>,
 }
@@ -121,7 +138,13 @@ impl Config {
                 )));
             }
         }
-        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, file, stores })
+        let how = Remembering {
+            bytes: args.remember_mb << 20,
+            keep: args.remember_for,
+            check_after: args.check_after.min(args.remember_for),
+        };
+        let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
+        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, remembering, file, stores })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
@@ -144,6 +167,7 @@ impl Config {
             {
                 return Err(error).with_context(|| format!("store {name}"));
             }
+            let tracker = self.remembering.into_iter().fold(tracker, |tracker, how| remembering(tracker, how, clock));
             stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
         }
         let _listener = match (self.resp, stores.first()) {
@@ -165,6 +189,12 @@ impl Config {
         out.line("all is well; no store was opened")?;
         Ok(out.finish()?)
     }
+}
+
+/// A tracker whose counts are remembered.
+pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
+    let store = Remembered::new(Arc::clone(tracker.store()), how, clock);
+    tracker.on(Arc::new(store))
 }
 
 /// Whether only this machine can reach an address.

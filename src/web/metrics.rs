@@ -19,6 +19,7 @@ struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     up: IntGaugeVec,
+    recall: IntGaugeVec,
 }
 
 static METRICS: LazyLock<Option<Metrics>> = LazyLock::new(|| Metrics::new().ok());
@@ -28,18 +29,22 @@ impl Metrics {
         let requests = Opts::new("cohortist_http_requests_total", "Requests answered, by route, method and status.");
         let seconds = HistogramOpts::new("cohortist_http_request_seconds", "Seconds until an answer began, by route.");
         let up = Opts::new("cohortist_store_up", "Whether the store answered just now, by its name on the dashboard.");
+        let recall = "Counts so far: remembered, computed by the store, and bitmaps looked at for changes, by store.";
+        let recall = Opts::new("cohortist_counts", recall);
         let info = Opts::new("cohortist_build_info", "Always 1; says which version runs.");
         let metrics = Metrics {
             registry: Registry::new(),
             requests: IntCounterVec::new(requests, &["route", "method", "status"])?,
             seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["route"])?,
             up: IntGaugeVec::new(up, &["store"])?,
+            recall: IntGaugeVec::new(recall, &["store", "how"])?,
         };
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.up.clone()))?;
+        metrics.registry.register(Box::new(metrics.recall.clone()))?;
         metrics.registry.register(Box::new(info))?;
         Ok(metrics)
     }
@@ -61,6 +66,14 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         let Some(metrics) = &*METRICS else { return Ok(String::new()) };
         for NamedStore { name, tracker, .. } in &view.dashboard.stores {
             metrics.up.with_label_values(&[name]).set(i64::from(tracker.describe().is_ok()));
+            if let Some(recall) = tracker.store().recall() {
+                let counters =
+                    [("remembered", recall.remembered), ("computed", recall.computed), ("checked", recall.checked)];
+                for (how, count) in counters {
+                    let count = i64::try_from(count).unwrap_or(i64::MAX);
+                    metrics.recall.with_label_values(&[name.as_str(), how]).set(count);
+                }
+            }
         }
         Ok(TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_default())
     });

@@ -34,6 +34,7 @@ mod import;
 mod people;
 mod pure;
 mod redis_store;
+mod remembered;
 mod resp;
 mod store_contract;
 mod support;

@@ -245,6 +245,13 @@ pub(super) struct Undo {
     dirty_bytes: usize,
 }
 
+impl Undo {
+    /// The keys that were changed.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(|key| &**key)
+    }
+}
+
 impl Layers {
     /// Makes everything as it was.
     pub(super) fn undo(&mut self, undo: Undo) {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use cohortist::clock::Clock;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Options, Store};
+use cohortist::store::{self, Options, Remembered, Remembering, Store};
 
 use crate::support::redis::RedisServer;
 
@@ -16,4 +17,10 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
     check("on disk", Arc::new(EmbeddedStore::open(directory.path(), &options).unwrap()));
     let server = RedisServer::start();
     check("Redis", store::open(&server.url(), &Options::default()).unwrap());
+    // The same with counts remembered.
+    let memory: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+    check("remembered", Arc::new(Remembered::new(memory, Remembering::default(), Clock::System)));
+    let server = RedisServer::start();
+    let redis = store::open(&server.url(), &Options::default()).unwrap();
+    check("Redis remembered", Arc::new(Remembered::new(redis, Remembering::default(), Clock::System)));
 }
