@@ -63,11 +63,14 @@ pub enum Line {
     Bad { line: u64, reason: String },
 }
 
+/// The values of each property that became events.
+type Values = Vec<(String, Vec<String>)>;
+
 /// A file that was read to its end.
 struct Reading {
     lines: Vec<Line>,
     /// Where reading was before each line and behind the last one, and which values of properties were met by then.
-    places: Vec<(Position, Vec<(String, Vec<String>)>)>,
+    places: Vec<(Position, Values)>,
     /// It could not be read on.
     broken: bool,
 }
@@ -207,7 +210,7 @@ fn it_goes_on_anywhere(reading: &Reading, file: &[u8], manner: &Manner, layout: 
         let mut names = manner.names();
         names.remember(values);
         let rest = &file[usize::try_from(place.byte).unwrap()..];
-        // Such a byte order mark or quote at the seam is met in pieces as well.
+        // A byte order mark or a quote at the seam is met whole and in pieces.
         let rest = Pieces { rest, piece: if at % 2 == 0 { usize::MAX } else { 1 }, fails: false };
         let mut records = Records::resume(rest, layout, &manner.wishes, *place, &mut names);
         let again = read(&mut records, &mut names);
