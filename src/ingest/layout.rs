@@ -253,9 +253,9 @@ impl Layout {
     }
 }
 
-/// The separator that the first line has most of: a comma unless semicolons or tabs outnumber it.
+/// The separator that the first line that is not blank has most of: a comma unless semicolons or tabs outnumber it.
 pub(super) fn delimiter(start: &[u8]) -> u8 {
-    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = start.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let times = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
     [b';', b'\t'].into_iter().filter(|d| times(*d) > times(b',')).max_by_key(|d| times(*d)).unwrap_or(b',')
 }

@@ -68,6 +68,8 @@ pub struct Records<R> {
     properties: Vec<u32>,
     /// Where the source began to count.
     base: Position,
+    /// Where reading began.
+    began: Position,
 }
 
 /// The head of a file, read already, and the rest.
@@ -76,9 +78,35 @@ type Input<R> = Chain<Cursor<Vec<u8>>, R>;
 enum Source<R> {
     // Records end at line feeds only and the last one always has one: so lines can be counted. A carriage return before
     // it is taken off the last field.
-    Csv { reader: Box<csv::Reader<Chain<Input<R>, &'static [u8]>>>, record: csv::ByteRecord },
+    Csv { reader: Box<csv::Reader<Ended<R>>>, record: csv::ByteRecord },
     Ndjson { reader: Input<R>, buffer: Vec<u8>, at: Position, picker: Picker },
     Empty,
+}
+
+/// A file whose last line has a line feed, whether it is there or not.
+struct Ended<R> {
+    input: Input<R>,
+    /// How many bytes there were, and the last two of them.
+    bytes: u64,
+    last: [u8; 2],
+    done: bool,
+}
+
+impl<R: Read> Read for Ended<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        if let Some(new) = buffer.get(..read).filter(|new| !new.is_empty()) {
+            self.bytes += read as u64;
+            let last = [&self.last, new.get(read.saturating_sub(2)..).unwrap_or_default()].concat();
+            if let Some(last) = last.last_chunk() {
+                self.last = *last;
+            }
+        } else if let (Some(first), false) = (buffer.first_mut(), self.done) {
+            (*first, self.done) = (b'\n', true);
+            return Ok(1);
+        }
+        Ok(read)
+    }
 }
 
 /// The most of a file that is looked at to tell what it is.
@@ -113,7 +141,7 @@ impl<R: BufRead> Records<R> {
             EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
             _ => None,
         };
-        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new(), base });
+        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new(), base, began: base });
         let Some(first) = start.iter().find(|byte| !byte.is_ascii_whitespace()).copied() else {
             return records(Source::Empty, Layout::of_object(None, wishes));
         };
@@ -134,7 +162,9 @@ impl<R: BufRead> Records<R> {
                 let delimiter = delimiter(&start);
                 let mut reader = csv_reader(start, reader, delimiter);
                 let mut record = csv::ByteRecord::new();
-                reader.read_byte_record(&mut record).map_err(|error| Problem::Read(error.into()))?;
+                while reader.read_byte_record(&mut record).map_err(|error| Problem::Read(error.into()))?
+                    && record.as_slice().iter().all(u8::is_ascii_whitespace)
+                {}
                 let header: Vec<String> =
                     record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
                 let layout = Layout::of_header(&header, delimiter, wishes).map_err(Problem::File)?;
@@ -162,7 +192,7 @@ impl<R: BufRead> Records<R> {
             EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
             _ => None,
         };
-        Records { source, layout: layout.clone(), fixed, properties: Vec::new(), base }
+        Records { source, layout: layout.clone(), fixed, properties: Vec::new(), base, began: at }
     }
 
     /// What is written where.
@@ -173,10 +203,8 @@ impl<R: BufRead> Records<R> {
     /// Behind the last line that was read.
     pub fn position(&self) -> Position {
         match &self.source {
-            Source::Csv { reader, .. } => {
-                let at = reader.position();
-                Position { byte: self.base.byte + at.byte(), line: self.base.line + at.line() - 1 }
-            }
+            Source::Csv { reader, .. } if reader.position().byte() == 0 => self.began,
+            Source::Csv { reader, .. } => place(reader, self.base),
             Source::Ndjson { at, .. } => *at,
             Source::Empty => self.base,
         }
@@ -190,7 +218,7 @@ impl<R: BufRead> Records<R> {
     /// The next row or bad line; `None` at the end. Nothing comes behind a [`Problem::Read`].
     pub fn next(&mut self, names: &mut Names) -> Option<Result<Row, Problem>> {
         self.properties.clear();
-        let Records { source, layout, fixed, properties, base } = self;
+        let Records { source, layout, fixed, properties, base, .. } = self;
         let failure = match source {
             Source::Empty => return None,
             Source::Csv { reader, record } => loop {
@@ -199,7 +227,7 @@ impl<R: BufRead> Records<R> {
                     Ok(true) if record.as_slice().iter().all(u8::is_ascii_whitespace) => {}
                     Ok(true) => {
                         let row = from_record(record, layout, *fixed, names, properties);
-                        return Some(row.map_err(|reason| misread(reader.position(), record, *base, reason)));
+                        return Some(row.map_err(|reason| misread(reader, record, *base, reason)));
                     }
                     Err(error) => break error.into(),
                 }
@@ -235,14 +263,14 @@ impl<R: BufRead> Source<R> {
     }
 }
 
-fn csv_reader<R: BufRead>(start: Vec<u8>, rest: R, delimiter: u8) -> csv::Reader<Chain<Input<R>, &'static [u8]>> {
+fn csv_reader<R: BufRead>(start: Vec<u8>, rest: R, delimiter: u8) -> csv::Reader<Ended<R>> {
     csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .delimiter(delimiter)
         .terminator(csv::Terminator::Any(b'\n'))
         .buffer_capacity(1 << 16)
-        .from_reader(Cursor::new(start).chain(rest).chain(b"\n".as_slice()))
+        .from_reader(Ended { input: Cursor::new(start).chain(rest), bytes: 0, last: *b"\n\n", done: false })
 }
 
 /// What a file is that cannot be imported, and what to do about it.
@@ -259,15 +287,33 @@ fn something_else(start: &[u8]) -> Option<&'static str> {
     kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
 }
 
-fn misread(end: &csv::Position, record: &csv::ByteRecord, base: Position, mut reason: String) -> Problem {
-    let end = end.line() - 1;
-    let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+/// Where a CSV is read to. The line feed that is not in the file is nothing before this place, and ends no line if another
+/// one did.
+fn place<R: Read>(reader: &csv::Reader<Ended<R>>, base: Position) -> Position {
+    let (at, file) = (reader.position(), reader.get_ref());
+    let beyond = at.byte() > file.bytes;
+    let lines = at.line() - 1 - u64::from(beyond && file.last[1] == b'\n');
+    Position { byte: base.byte + at.byte().min(file.bytes), line: base.line + lines }
+}
+
+fn misread<R: Read>(
+    reader: &csv::Reader<Ended<R>>,
+    record: &csv::ByteRecord,
+    base: Position,
+    mut reason: String,
+) -> Problem {
+    let (last, file) = (place(reader, base).line, reader.get_ref());
+    let mut breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+    // In quotes that the file leaves open the line feed that is not in it was taken for text; those that the last byte
+    // closes may end with a line feed as well.
+    let open = reader.position().byte() > file.bytes && record.as_slice().ends_with(b"\n") && file.last != *b"\n\"";
     if breaks > 0 {
-        reason += &format!(" (the record runs on to line {}: is a quote left open?)", base.line + end);
+        reason += &format!(" (the record runs on to line {last}: is a quote left open?)");
     }
-    // A record that the file ends in holds the last line feed itself; its position knows.
-    let at_least = record.position().map_or(0, csv::Position::line);
-    Problem::Line { line: base.line + end.saturating_sub(breaks).max(at_least), reason }
+    if open {
+        breaks = breaks.saturating_sub(1 + u64::from(file.last[1] == b'\n'));
+    }
+    Problem::Line { line: last.saturating_sub(breaks), reason }
 }
 
 fn from_record(
