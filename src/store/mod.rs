@@ -33,6 +33,18 @@ pub trait Store: Send + Sync {
     /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
+    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Each bitmap comes with
+    /// its users in ascending order, each once; a bitmap may come several times.
+    ///
+    /// # Errors
+    /// As of [`apply`](Self::apply).
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        let marks = runs.iter().flat_map(|(key, users)| {
+            users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true })
+        });
+        self.apply(&marks.collect::<Vec<_>>())
+    }
+
     /// One count for each root of the plan, in order. A missing key is the empty set.
     ///
     /// # Errors

@@ -475,8 +475,8 @@ impl Import<'_> {
     fn send(&mut self) -> Result<(), Stop> {
         let rows = self.gather.rows() as u64;
         self.began = Instant::now();
-        let bits = self.gather.drain(self.names).map_err(|error| Stop::Failed(error.into()))?;
-        let package = Package { bits, rows, reached: std::mem::take(&mut self.reached), values: self.names.values() };
+        let gathered = self.gather.drain(self.names);
+        let package = Package { gathered, rows, reached: std::mem::take(&mut self.reached), values: self.names.values() };
         self.packages.send(package).map_err(|_| Stop::NobodyWrites)
     }
 

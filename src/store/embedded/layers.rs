@@ -286,7 +286,8 @@ impl Layers {
         }
     }
 
-    fn made(&mut self, text: &str) {
+    /// Takes note of a new key.
+    pub fn made(&mut self, text: &str) {
         self.keys_version += 1;
         if let Some(index) = self.index.get_mut() {
             index.insert(text);
@@ -310,6 +311,13 @@ impl Layers {
             Change::Bits { keys, bits } => {
                 let prepared = self.prepare(&keys, &bits, reader, None)?;
                 self.apply(prepared);
+            }
+            Change::Runs { runs } => {
+                let runs: Vec<(String, Vec<UserId>)> =
+                    runs.into_iter().map(|(text, run)| (text, run.users().unwrap_or_default())).collect();
+                let runs = runs.iter().map(|(text, users)| (text.as_str(), users.as_slice()));
+                let prepared = self.prepare_runs(runs, reader)?;
+                self.apply_runs(prepared);
             }
             Change::Delete { keys } => {
                 let existing = self.existing(&keys, reader)?;

@@ -15,6 +15,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
+use crate::store::embedded::runs::Run;
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -71,6 +72,11 @@ pub enum Change {
     },
     /// Several changes, one after the other, all of them or none.
     All(Vec<Change>),
+    /// Users put into bitmaps.
+    Runs {
+        /// Keys, and who is put into their bitmaps.
+        runs: Vec<(String, Run)>,
+    },
 }
 
 /// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.

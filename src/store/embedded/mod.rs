@@ -18,6 +18,7 @@ mod layers;
 mod log;
 mod opening;
 mod record;
+mod runs;
 mod space;
 
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
+use runs::Run;
 use opening::{cannot_open, log_files, open, sync_directory};
 pub use space::{Keyspace, Look, Snapshot, Space};
 
@@ -177,6 +179,17 @@ impl Engine {
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
         self.append(&mut layers, Change::Bits { keys, bits })?;
         layers.apply(prepared);
+        self.written(layers)
+    }
+
+    /// Puts ascending users into keys, as one frame.
+    fn write_runs(&self, runs: &[(String, &[UserId])]) -> Result<()> {
+        let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
+        let mut layers = self.lock_with_room()?;
+        let reader = self.reader()?;
+        let prepared = layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
+        self.append(&mut layers, Change::Runs { runs: packed })?;
+        layers.apply_runs(prepared);
         self.written(layers)
     }
 
@@ -496,6 +509,15 @@ impl Store for EmbeddedStore {
             return Ok(());
         }
         self.engine.write_bits(keys, bits, None)
+    }
+
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        let runs: Vec<(String, &[UserId])> =
+            runs.iter().filter(|(_, users)| !users.is_empty()).map(|(key, users)| (key.text(&self.prefix), *users)).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.engine.write_runs(&runs)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
