@@ -33,16 +33,13 @@ pub trait Store: Send + Sync {
     /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
-    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Each bitmap comes with
-    /// its users in ascending order, each once; a bitmap may come several times.
+    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Quickest where each
+    /// bitmap comes once, with its users in ascending order, each once.
     ///
     /// # Errors
     /// As of [`apply`](Self::apply).
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        let marks = runs.iter().flat_map(|(key, users)| {
-            users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true })
-        });
-        self.apply(&marks.collect::<Vec<_>>())
+        self.apply(&marks(runs))
     }
 
     /// One count for each root of the plan, in order. A missing key is the empty set.
@@ -115,6 +112,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it does not.
     fn describe(&self) -> Result<StoreInfo>;
+}
+
+/// The marks that runs of users are.
+fn marks(runs: &[(&Key, &[UserId])]) -> Vec<Mark> {
+    let marks = runs
+        .iter()
+        .flat_map(|(key, users)| users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true }));
+    marks.collect()
 }
 
 /// What came of [`Store::save`].

@@ -512,8 +512,11 @@ impl Store for EmbeddedStore {
     }
 
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        let runs: Vec<(String, &[UserId])> =
-            runs.iter().filter(|(_, users)| !users.is_empty()).map(|(key, users)| (key.text(&self.prefix), *users)).collect();
+        if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
+            return self.apply(&super::marks(runs));
+        }
+        let runs = runs.iter().filter(|(_, users)| !users.is_empty());
+        let runs: Vec<(String, &[UserId])> = runs.map(|(key, users)| (key.text(&self.prefix), *users)).collect();
         if runs.is_empty() {
             return Ok(());
         }

@@ -28,7 +28,6 @@ impl Run {
         for user in users {
             let mut distance = user.wrapping_sub(before);
             before = *user;
-            // The lowest seven bits of a number, so nothing is lost.
             while distance > 0x7f {
                 bytes.push(0x80 | (distance & 0x7f).to_le_bytes()[0]);
                 distance >>= 7;
@@ -142,5 +141,41 @@ impl Layers {
                 self.dirty_bytes += tile.memory().saturating_sub(memory);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_found_again(users in prop::collection::btree_set(any::<u32>(), 0..50), near: bool) {
+            // Near ones take a byte, far ones up to five.
+            let users: std::collections::BTreeSet<u32> =
+                users.into_iter().map(|user| if near { user >> 22 } else { user }).collect();
+            let users: Vec<u32> = users.into_iter().collect();
+            let run = Run::pack(&users);
+            prop_assert!(run.0.len() <= if near { 2 } else { 5 } * users.len());
+            prop_assert_eq!(run.users(), Some(users));
+        }
+
+        #[test]
+        fn other_bytes_are_no_run_or_ascend(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(users) = Run(bytes).users() {
+                prop_assert!(users.is_sorted_by(|a, b| a < b));
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_the_last_user_is_no_run() {
+        assert_eq!(Run(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(), Some(vec![UserId::MAX]));
+        for bytes in [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 1], &[0x80; 6], &[5, 0], &[0x80]] {
+            assert_eq!(Run(bytes.to_vec()).users(), None, "{bytes:?}");
+        }
+        assert_eq!(Run::pack(&[0, 1, 300]).0, [0, 1, 0xab, 2]);
     }
 }
