@@ -132,26 +132,18 @@ impl Tile {
     /// Puts users of this tile in, who are in ascending order; says how many of them were not in it.
     pub fn add(&mut self, users: &[UserId]) -> u64 {
         let before = self.len();
-        if let Tile::Sparse(places) = self
-            && places.len() + users.len() > SPARSE_MAX
-        {
-            *self = Tile::Dense(Dense::from_places(places));
-        }
-        match self {
-            Tile::Sparse(places) if places.is_empty() => *places = users.iter().map(|user| split(*user).1).collect(),
-            Tile::Sparse(places) => {
-                let users: Vec<u16> = users.iter().map(|user| split(*user).1).collect();
-                let mut merged = Vec::with_capacity(places.len() + users.len());
-                merge(places, &users, |place, _, _| merged.push(place));
-                *places = merged;
+        if let Tile::Sparse(places) = self {
+            let mut merged = Vec::with_capacity(places.len() + users.len());
+            let users: Vec<u16> = users.iter().map(|user| split(*user).1).collect();
+            merge(places, &users, |place, _, _| merged.push(place));
+            *self =
+                if merged.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&merged)) } else { Tile::Sparse(merged) };
+        } else if let Tile::Dense(dense) = self {
+            for user in users {
+                let (word, bit) = word_and_bit(split(*user).1);
+                dense.words[word] |= bit;
             }
-            Tile::Dense(dense) => {
-                for user in users {
-                    let (word, bit) = word_and_bit(split(*user).1);
-                    dense.words[word] |= bit;
-                }
-                dense.count = kernel::count(&dense.words);
-            }
+            dense.count = kernel::count(&dense.words);
         }
         self.len() - before
     }

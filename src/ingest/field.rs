@@ -204,7 +204,8 @@ mod tests {
             let text = at.format("%Y-%m-%d").to_string();
             assert_eq!(common_moment(text.as_bytes()), Some(at.timestamp()), "{text}");
         }
-        for (year, month, day) in [(2026, 2, 29), (1900, 2, 29), (2000, 2, 30), (2026, 0, 1), (2026, 13, 1), (0, 1, 1)] {
+        for (year, month, day) in [(2026, 2, 29), (1900, 2, 29), (2000, 2, 30), (2026, 0, 1), (2026, 13, 1), (0, 1, 1)]
+        {
             assert_eq!(days(year, month, day), None, "{year} {month} {day}");
         }
         assert_eq!((days(2026, 4, 31), days(2026, 4, 0), days(2000, 2, 29)), (None, None, Some(11_016)));

@@ -38,7 +38,6 @@ pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
-use runs::Run;
 use opening::{cannot_open, log_files, open, sync_directory};
 pub use space::{Keyspace, Look, Snapshot, Space};
 
@@ -179,17 +178,6 @@ impl Engine {
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
         self.append(&mut layers, Change::Bits { keys, bits })?;
         layers.apply(prepared);
-        self.written(layers)
-    }
-
-    /// Puts ascending users into keys, as one frame.
-    fn write_runs(&self, runs: &[(String, &[UserId])]) -> Result<()> {
-        let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
-        let mut layers = self.lock_with_room()?;
-        let reader = self.reader()?;
-        let prepared = layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
-        self.append(&mut layers, Change::Runs { runs: packed })?;
-        layers.apply_runs(prepared);
         self.written(layers)
     }
 
@@ -512,15 +500,7 @@ impl Store for EmbeddedStore {
     }
 
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
-            return self.apply(&super::marks(runs));
-        }
-        let runs = runs.iter().filter(|(_, users)| !users.is_empty());
-        let runs: Vec<(String, &[UserId])> = runs.map(|(key, users)| (key.text(&self.prefix), *users)).collect();
-        if runs.is_empty() {
-            return Ok(());
-        }
-        self.engine.write_runs(&runs)
+        self.add_runs(runs)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {

@@ -10,10 +10,12 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Tile, split};
-use crate::sets::UserId;
-use crate::store::Result;
+use crate::sets::{Key, UserId};
+use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::layers::{Layers, Overlay};
+use crate::store::embedded::log::Change;
+use crate::store::{Result, Store, marks};
 
 /// A run as it stands in the log: the distance of each user from the one before, the first from 0, seven bits a byte, the
 /// lowest first, with the eighth bit set where another byte follows. One number after the other is greater.
@@ -97,6 +99,30 @@ struct PreparedRun<'a> {
     tiles: Vec<(u16, Arc<Tile>, &'a [UserId])>,
 }
 
+impl EmbeddedStore {
+    /// As [`Store::add`], one frame.
+    pub(super) fn add_runs(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
+            return self.apply(&marks(runs));
+        }
+        let runs = runs.iter().filter(|(_, users)| !users.is_empty());
+        let runs: Vec<(String, &[UserId])> = runs.map(|(key, users)| (key.text(&self.prefix), *users)).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
+        let engine = &self.engine;
+        let mut layers = engine.lock_with_room()?;
+        let reader = engine.reader()?;
+        // Everything that can fail comes before the log, and the log before memory.
+        let prepared =
+            layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
+        engine.append(&mut layers, Change::Runs { runs: packed })?;
+        layers.apply_runs(prepared);
+        engine.written(layers)
+    }
+}
+
 impl Layers {
     /// Reads what runs change. Each goes into the key of that text, and holds its users ascending.
     pub fn prepare_runs<'a>(
@@ -158,7 +184,8 @@ mod tests {
                 users.into_iter().map(|user| if near { user >> 22 } else { user }).collect();
             let users: Vec<u32> = users.into_iter().collect();
             let run = Run::pack(&users);
-            prop_assert!(run.0.len() <= if near { 2 } else { 5 } * users.len());
+            let most = if near { 2 } else { 5 };
+            prop_assert!(run.0.len() <= most * users.len());
             prop_assert_eq!(run.users(), Some(users));
         }
 
@@ -173,7 +200,9 @@ mod tests {
     #[test]
     fn what_goes_beyond_the_last_user_is_no_run() {
         assert_eq!(Run(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(), Some(vec![UserId::MAX]));
-        for bytes in [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 1], &[0x80; 6], &[5, 0], &[0x80]] {
+        for bytes in
+            [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 1], &[0x80; 6], &[5, 0], &[0x80]]
+        {
             assert_eq!(Run(bytes.to_vec()).users(), None, "{bytes:?}");
         }
         assert_eq!(Run::pack(&[0, 1, 300]).0, [0, 1, 0xab, 2]);
