@@ -128,6 +128,12 @@ impl Layout {
         format!("{format:?} {product:?} {delimiter} {user:?} {event:?} {time:?} {properties:?} {unix:?}")
     }
 
+    /// How many fields of a line of CSV are looked at.
+    pub(super) fn columns(&self) -> usize {
+        let fields = [&self.user, &self.time].into_iter().chain(&self.event).chain(self.properties.iter().flatten());
+        fields.map(|field| field.place + 1).max().unwrap_or(0)
+    }
+
     /// By the names in the first line of a CSV.
     pub(super) fn of_header(names: &[String], delimiter: u8, wishes: &Wishes) -> Result<Self, String> {
         let find = |wanted: &str| {

@@ -37,6 +37,15 @@ pub trait Store: Send + Sync {
     /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
+    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Quickest where each
+    /// bitmap comes once, with its users in ascending order, each once.
+    ///
+    /// # Errors
+    /// As of [`apply`](Self::apply).
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        self.apply(&marks(runs))
+    }
+
     /// One count for each root of the plan, in order. A missing key is the empty set.
     ///
     /// # Errors
@@ -153,6 +162,14 @@ pub struct Counted {
     /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
     /// missing.
     pub age: Duration,
+}
+
+/// The marks that runs of users are.
+fn marks(runs: &[(&Key, &[UserId])]) -> Vec<Mark> {
+    let marks = runs
+        .iter()
+        .flat_map(|(key, users)| users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true }));
+    marks.collect()
 }
 
 /// What came of [`Store::save`].

@@ -279,6 +279,11 @@ impl Store for Remembered {
         self.told(keys, result)
     }
 
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        let result = self.store.add(runs);
+        self.told(runs.iter().map(|(key, _)| *key), result)
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         Ok(self.remembered(plan, Freshness::Remembered)?.counts)
     }

@@ -346,7 +346,7 @@ proptest! {
         while let Some(row) = records.next(&mut names) {
             gather.add(row.unwrap(), &[]);
         }
-        let bits = gather.drain(&names).unwrap();
+        let bits = gather.drain(&names).bits().unwrap();
         let mut expected = BTreeSet::new();
         for (event, user, at) in &rows {
             let event = EventName::new(&format!("e{event}")).unwrap();
@@ -359,6 +359,6 @@ proptest! {
         prop_assert_eq!(found.len(), expected.len());
         prop_assert!(bits.groups().all(|(_, users)| users.is_sorted()));
         prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
-        prop_assert!(gather.drain(&names).unwrap().is_empty());
+        prop_assert!(gather.drain(&names).bits().unwrap().is_empty());
     }
 }

@@ -45,7 +45,7 @@ was guessed is said before anything is written. Other columns are ignored. Impor
 bad line is reported with its number and skipped. User ids are whole numbers; text ids are not supported yet.";
 
 /// Rows brought together before they are written: more make bigger groups of the same bitmap, and take more memory, some
-/// 20 bytes a row.
+/// 30 bytes a row.
 const ROWS: usize = 1 << 19;
 
 /// Bitmaps touched before what touches them is written.
@@ -475,8 +475,9 @@ impl Import<'_> {
     fn send(&mut self) -> Result<(), Stop> {
         let rows = self.gather.rows() as u64;
         self.began = Instant::now();
-        let bits = self.gather.drain(self.names).map_err(|error| Stop::Failed(error.into()))?;
-        let package = Package { bits, rows, reached: std::mem::take(&mut self.reached), values: self.names.values() };
+        let gathered = self.gather.drain(self.names);
+        let package =
+            Package { gathered, rows, reached: std::mem::take(&mut self.reached), values: self.names.values() };
         self.packages.send(package).map_err(|_| Stop::NobodyWrites)
     }
 

@@ -26,7 +26,7 @@ const LIFETIMES: TableDefinition<&str, u64> = TableDefinition::new("lifetimes");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The version of this layout, and of the log beside it. 1 had no counts in its records, 2 no lifetimes and fewer kinds of
-/// frames, 3 no text ids; all are still read.
+/// frames, 3 neither text ids nor runs; all are still read.
 const FORMAT: (&str, u64) = ("format", 4);
 /// The oldest version that is read.
 const OLDEST_FORMAT: u64 = 1;

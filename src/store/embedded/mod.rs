@@ -20,6 +20,7 @@ mod log;
 mod opening;
 mod record;
 mod rolls;
+mod runs;
 mod space;
 
 use std::collections::HashMap;
@@ -399,6 +400,10 @@ impl Store for EmbeddedStore {
             return Ok(());
         }
         self.engine.write_bits(keys, bits, None, false)
+    }
+
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        self.add_runs(runs)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {

@@ -273,7 +273,7 @@ fn gathered_bits_are_those_of_the_rows(lines: &[Line]) {
                 expected.insert((Key::ever(name).to_string(), *user));
             }
         }
-        let bits = gather.drain(&names).unwrap();
+        let bits = gather.drain(&names).bits().unwrap();
         let mut found = BTreeSet::new();
         for (key, users) in bits.groups() {
             assert!(users.windows(2).all(|pair| pair[0] < pair[1]), "{key}: {users:?}");
