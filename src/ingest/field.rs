@@ -1,28 +1,18 @@
 //! One field of a line: a user id, a moment, and how to show what is neither.
 
 use crate::calendar::{CalendarError, parse_moment};
-use crate::sets::UserId;
+use crate::sets::{UserId, user_number};
 
 /// Unix milliseconds of 1973 and Unix seconds of the year 5138: a whole number from here on counts milliseconds.
 const MILLISECONDS: i64 = 100_000_000_000;
 
-/// Reads a user id: a whole number from 0 to 2³²−1, in digits.
-///
-/// # Errors
-/// What a user id looks like.
-pub fn parse_user(text: &str) -> Result<UserId, String> {
-    user(text.as_bytes())
-}
-
+/// Reads a user id: a whole number from 0 to 2³²−1, in digits. As [`user_number`], quickly.
 pub(super) fn user(field: &[u8]) -> Result<UserId, String> {
     let digits = field.trim_ascii();
     match number(digits).and_then(|number| UserId::try_from(number).ok()) {
         Some(user) => Ok(user),
-        None => {
-            let text = digits.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
-            let more = if text { "; text ids are not supported yet" } else { "" };
-            Err(format!("`{}` is not a user id: a whole number from 0 to 4294967295{more}", excerpt(digits)))
-        }
+        // The slow way has the words for it.
+        None => user_number(field).map_err(|error| error.to_string()),
     }
 }
 

@@ -105,6 +105,15 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// Users who were places of texts until now are these numbers instead.
+    pub fn translate(&mut self, numbers: &[UserId]) {
+        for user in self.slots.iter_mut().flat_map(|(_, users)| users) {
+            if let Some(number) = numbers.get(*user as usize) {
+                *user = *number;
+            }
+        }
+    }
+
     /// All bits that the rows set, in order.
     ///
     /// # Errors

@@ -32,7 +32,6 @@ mod lines;
 mod names;
 mod records;
 
-pub use field::parse_user;
 pub use gather::{Bits, Gather, Gathered};
 pub use layout::{EventFrom, Format, Layout, Wishes};
 pub use names::{Names, Property};

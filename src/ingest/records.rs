@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use serde_json::{Map, Value};
 
-use crate::ingest::field::{excerpt, moment, unix_moment, user};
+use crate::ingest::field::{excerpt, moment, unix_moment};
 use crate::ingest::json::{self, Scalar, Wanted};
 use crate::ingest::layout::{EventFrom, Field, Format, Layout, Wishes, delimiter};
 use crate::ingest::lines::{Fields, Found, LONGEST, Lines, Record};
@@ -272,7 +272,7 @@ fn from_record(
             .get(place)
             .ok_or_else(|| format!("the line has {} fields, and `{name}` would be number {}", record.len(), place + 1))
     };
-    let user = user(field(layout.user.place, &layout.user.name)?)?;
+    let user = names.user(field(layout.user.place, &layout.user.name)?)?;
     let at = moment(field(layout.time.place, &layout.time.name)?, layout.unix)?;
     let event = match (fixed, &layout.event) {
         (Some(event), _) => event,
@@ -322,8 +322,8 @@ impl Picker {
     ) -> Option<Row> {
         let found = self.wanted.pick(line, self.places)?;
         let user = match found.get(self.user)? {
-            Scalar::Whole(number) => UserId::try_from(*number).ok()?,
-            Scalar::Text(text) => user(text.as_bytes()).ok()?,
+            Scalar::Whole(number) => names.user(number.to_string().as_bytes()).ok()?,
+            Scalar::Text(text) => names.user(text.as_bytes()).ok()?,
             _ => return None,
         };
         let at = match found.get(self.time)? {
@@ -388,7 +388,7 @@ fn from_object(
             ))
         }
     };
-    let user = user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
+    let user = names.user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
     let at = moment(text(&layout.time, "--time-column NAME")?.as_bytes(), layout.unix)?;
     let event = match (fixed, &layout.event) {
         (Some(event), _) => event,
@@ -469,7 +469,7 @@ mod tests {
         insta::assert_snapshot!(read(text).join("\n"), @r"
         line 2: `-1` is not a user id: a whole number from 0 to 4294967295
         line 3: `4294967296` is not a user id: a whole number from 0 to 4294967295
-        line 4: `abc` is not a user id: a whole number from 0 to 4294967295; text ids are not supported yet
+        line 4: `abc` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map)
         line 5: `1.5` is not a user id: a whole number from 0 to 4294967295
         line 6: `` is not a user id: a whole number from 0 to 4294967295
         line 7: an event name must not be empty

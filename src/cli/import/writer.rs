@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use crate::bitmap::{Tile, split};
-use crate::cli::import::checkpoint::Checkpoint;
+use crate::cli::import::checkpoint::{Checkpoint, Witness};
 use crate::ingest::{Bits, Gathered, Position};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
-use crate::tracker::{Result, Tracker};
+use crate::tracker::{Ids, IdsError, Result, Tracker};
 
 /// How often checkpoints are written.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -20,12 +20,17 @@ const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Rows to write, and how far they go.
 pub struct Package {
     pub gathered: Gathered,
+    /// The texts that its users are places of, where they are called so.
+    pub texts: Option<Vec<String>>,
     /// How many good lines they are.
     pub rows: u64,
     pub reached: Vec<Reached>,
     /// The values of properties that became events so far.
     pub values: Values,
 }
+
+/// The texts of numbers; none where users are numbers.
+type Called<'a> = HashMap<UserId, &'a String>;
 
 /// For each property its values.
 type Values = Vec<(String, Vec<String>)>;
@@ -68,9 +73,13 @@ pub struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn acknowledged(&mut self, reached: &[Reached], values: &Values, bits: &Bits) {
+    fn acknowledged(&mut self, reached: &[Reached], values: &Values, bits: &Bits, called: &Called<'_>) {
         let witness = |group: Option<(&Key, &[UserId])>| {
-            group.and_then(|(key, users)| Some((key.text(&self.prefix), *users.last()?)))
+            group.and_then(|(key, users)| {
+                let user = *users.last()?;
+                let name = called.get(&user).map_or_else(|| user.to_string(), |text| (*text).clone());
+                Some(Witness { key: key.text(&self.prefix), user, called: name })
+            })
         };
         let witnesses = [witness(bits.groups().next()), witness(bits.groups().last())];
         let mut due = Vec::new();
@@ -123,7 +132,19 @@ pub fn write(
 ) -> Result<()> {
     let began = Instant::now();
     for package in packages {
-        let bits = package.gathered.bits()?;
+        let mut gathered = package.gathered;
+        let mut called = HashMap::new();
+        match &package.texts {
+            Some(texts) => {
+                let numbers = tracker.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
+                gathered.translate(&numbers);
+                called = numbers.into_iter().zip(texts).collect();
+            }
+            // Nobody has made it a store of texts meanwhile.
+            None if tracker.ids()? == Ids::Texts => return Err(IdsError::HasTexts.into()),
+            None => {}
+        }
+        let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
         let mut room = at_once;
         for (key, mut users) in bits.groups() {
@@ -138,7 +159,7 @@ pub fn write(
         }
         tracker.store().add(&runs)?;
         tally.take(package.rows, &bits);
-        keeper.acknowledged(&package.reached, &package.values, &bits);
+        keeper.acknowledged(&package.reached, &package.values, &bits, &called);
         let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
