@@ -310,7 +310,7 @@ impl Tracker {
     /// # Errors
     /// When it may still be there.
     pub fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.forget_keys(std::slice::from_ref(key))? > 0)
+        Ok(self.delete_keys(std::slice::from_ref(key))? > 0)
     }
 
     /// Deletes all bitmaps of one event; returns how many there were.
@@ -320,7 +320,7 @@ impl Tracker {
     pub fn delete_event(&self, event: &EventName) -> Result<u64> {
         let mut keys = self.store.keys(event.as_str())?;
         keys.retain(|key| key.event() == event);
-        self.forget_keys(&keys)
+        self.delete_keys(&keys)
     }
 
     /// Deletes every bitmap of every event under this prefix, and nothing else in the store; returns how many there
@@ -330,7 +330,7 @@ impl Tracker {
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
-        self.forget_keys(&keys)
+        self.delete_keys(&keys)
     }
 
     /// The bitmaps that have been kept long enough by then, in the order of their names.
@@ -350,10 +350,14 @@ impl Tracker {
     /// When some may not have been deleted.
     pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
         let keys = self.over(keeping, now)?;
-        if keys.is_empty() { Ok(0) } else { self.forget_keys(&keys) }
+        if keys.is_empty() { Ok(0) } else { self.delete_keys(&keys) }
     }
 
-    fn forget_keys(&self, keys: &[Key]) -> Result<u64> {
+    /// Deletes several bitmaps; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    pub fn delete_keys(&self, keys: &[Key]) -> Result<u64> {
         let deleted = self.store.delete(keys);
         self.forget_list();
         Ok(deleted?)

@@ -128,7 +128,7 @@ impl Config {
                     _ => say!("try: {hint}"),
                 }
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
-                serve::serve(listen, stores, &self.file, None, clock)
+                serve::serve(listen, stores, &self.file, None, clock, || {})
             }
             None => {
                 say!("try: {hint}");

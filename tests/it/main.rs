@@ -31,6 +31,7 @@ mod honest;
 mod hostile;
 mod http;
 mod import;
+mod nightly;
 mod people;
 mod pure;
 mod redis_store;
