@@ -1,9 +1,12 @@
 //! `cohortist copy`.
 
+mod all;
+
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::config::File;
@@ -20,10 +23,16 @@ EXAMPLES
   cohortist copy ./cohortist.db redis://localhost:6379/0             and back
   cohortist copy redis://old:6379/0 redis://new:6379/0 --to-prefix bitmapist_
   cohortist --config acme.toml copy production archive               stores of the configuration, by name
+  cohortist copy redis://old:6379/0 redis://new:6379/0 --all-keys    the whole database, not events alone
 
 Every bitmap of every event is copied and then counted on both sides; other keys are left alone, and nothing is written
 to FROM. What TO holds already stays. Interrupted, run it again: what is whole is not copied twice. While FROM is still
-marked, run it once more after the switch: only what changed is copied.";
+marked, run it once more after the switch: only what changed is copied.
+
+With --all-keys every key is copied under its own name, with the time it has to live, and compared on both sides: of any
+type between two Redis; between a path and a Redis every string, and keys of other types are named as left out. A key
+that TO holds otherwise stays as it is, and the copy fails at its end naming it; --overwrite puts FROM's in its place.
+Temporary keys (PREFIXbitop_…) are left alone.";
 
 /// How many bits are written in one go.
 const AT_ONCE: usize = 65_536;
@@ -50,12 +59,22 @@ pub struct Args {
     /// What keys begin with in TO [default: as in FROM]
     #[arg(long, value_name = "PREFIX", env = "COHORTIST_TO_PREFIX")]
     to_prefix: Option<String>,
+
+    /// Copy every key, not only the bitmaps of events
+    #[arg(long, env = "COHORTIST_ALL_KEYS", value_parser = FalseyValueParser::new())]
+    all_keys: bool,
+
+    /// With --all-keys: replace keys that TO holds otherwise
+    #[arg(long, env = "COHORTIST_OVERWRITE", value_parser = FalseyValueParser::new())]
+    overwrite: bool,
 }
 
 /// From where to where.
 pub struct Config {
     from: StoreConfig,
     to: StoreConfig,
+    /// Every key, whoever made it.
+    all: Option<all::Settings>,
 }
 
 impl Config {
@@ -72,11 +91,27 @@ impl Config {
         if from.is_same_place(&to) {
             return Err(Usage("FROM and TO are the same store: there is nothing to copy".to_owned()));
         }
-        Ok(Config { from, to })
+        if args.overwrite && !args.all_keys {
+            return Err(Usage(
+                "--overwrite goes with --all-keys: users are added to bitmaps of events, and none is lost".to_owned(),
+            ));
+        }
+        if args.all_keys && from.prefix() != to.prefix() {
+            return Err(Usage(format!(
+                "--all-keys copies keys under their own names, and events begin with `{}` in FROM and with `{}` in TO: leave out one of --all-keys and the other prefix",
+                from.prefix(),
+                to.prefix()
+            )));
+        }
+        let all = args.all_keys.then_some(all::Settings { overwrite: args.overwrite });
+        Ok(Config { from, to, all })
     }
 
     pub fn run(self) -> anyhow::Result<()> {
         let started = Instant::now();
+        if let Some(settings) = self.all {
+            return all::copy(&self.from, &self.to, settings, started);
+        }
         let from = self.from.open_to_read()?;
         let keys = from.store().keys("")?;
         if keys.is_empty() {

@@ -95,6 +95,11 @@ impl StoreConfig {
         self.open_with(&Options { create: false, ..self.options.clone() })
     }
 
+    /// All keys of a Redis, whoever made them.
+    pub fn open_server(&self) -> store::Result<store::redis::Server> {
+        store::redis::Server::new(&self.text, &self.options)
+    }
+
     fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
         let tracker = Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
         if self.path().is_some() {

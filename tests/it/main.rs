@@ -22,6 +22,7 @@ mod browser_grid;
 mod browser_read;
 mod cli;
 mod copy;
+mod copy_all;
 mod dashboard;
 mod embedded;
 mod events;
