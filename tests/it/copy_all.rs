@@ -51,8 +51,11 @@ fn strings(server: &RedisServer) {
     pipe.query::<Value>(&mut server.connection()).unwrap();
 }
 
+/// Names with types, values, and about how many thousands of seconds they have to live.
+type Content = BTreeMap<Vec<u8>, (String, Vec<Vec<u8>>, i64)>;
+
 /// Every key with its type, its value and about how many seconds it has to live.
-fn content(server: &RedisServer) -> BTreeMap<Vec<u8>, (String, Vec<Vec<u8>>, i64)> {
+fn content(server: &RedisServer) -> Content {
     let mut connection = server.connection();
     let names: Vec<Vec<u8>> = cmd("KEYS").arg("*").query(&mut connection).unwrap();
     let read = |name: Vec<u8>| {
@@ -92,9 +95,7 @@ fn flatten(value: Value, into: &mut Vec<Vec<u8>>) {
     }
 }
 
-fn without_temporary(
-    mut content: BTreeMap<Vec<u8>, (String, Vec<Vec<u8>>, i64)>,
-) -> BTreeMap<Vec<u8>, (String, Vec<Vec<u8>>, i64)> {
+fn without_temporary(mut content: Content) -> Content {
     for name in ["trackist_bitop_cohortist:00:0", "trackist_bitop_AND_x"] {
         assert!(content.remove(name.as_bytes()).is_some());
     }
@@ -287,4 +288,40 @@ fn what_makes_no_sense_is_said_before_anything_is_made() {
     shop.run(&["--prefix", "bitmapist_", "copy", &url, "./x.db", "--all-keys"]).done();
     let space = store::open(shop.path("x.db").to_str().unwrap(), &other).unwrap().keyspace().unwrap();
     assert!(space.look(|look| look.exists("trackist_bitop_x")).unwrap());
+}
+
+#[test]
+fn a_copy_that_is_killed_goes_on_and_leaves_nothing_half_made() {
+    let (old, new, shop) = (RedisServer::start(), RedisServer::start(), Shop::new());
+    strings(&old);
+    let mut pipe = redis::pipe();
+    for i in 0..20_000 {
+        pipe.cmd("SET").arg(format!("k{i}")).arg(i);
+    }
+    pipe.query::<Value>(&mut old.connection()).unwrap();
+    shop.run(&["copy", &old.url(), "./whole.db", "--all-keys"]).done();
+    let expected = without_temporary(content(&old));
+    // What is interrupted writes through temporary names, from a path, and as Redis writes it down, from a Redis.
+    for from in ["./whole.db", &old.url()] {
+        cmd("FLUSHALL").exec(&mut new.connection()).unwrap();
+        let mut cut_short = 0;
+        for milliseconds in [60, 120, 240, 400] {
+            let mut child = shop.start(&["copy", from, &new.url(), "--all-keys"]);
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            child.kill().unwrap();
+            cut_short += usize::from(!child.wait().unwrap().success());
+            for (name, (_, value, lifetime)) in content(&new) {
+                match expected.get(&name) {
+                    Some((_, whole, _)) => assert_eq!(*whole, value, "{}", String::from_utf8_lossy(&name)),
+                    None => assert!(name.starts_with(b"trackist_bitop_cohortist:") && lifetime >= 0, "{name:?}"),
+                }
+            }
+        }
+        assert!(cut_short > 0, "it was never interrupted");
+        let last = shop.run(&["copy", from, &new.url(), "--all-keys"]);
+        assert_eq!(last.code, 0, "{}", last.err);
+        let mut arrived = content(&new);
+        arrived.retain(|name, _| !name.starts_with(b"trackist_bitop_cohortist:"));
+        assert!(arrived == expected, "{} of {}", arrived.len(), expected.len());
+    }
 }

@@ -19,7 +19,7 @@ use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, SCRATCH};
 use crate::store;
 use crate::store::embedded::{Keyspace, Snapshot};
-use crate::store::redis::{Dump, Kind, Made, Server, Written};
+use crate::store::redis::{Bits, Dump, Kind, Made, Server, Written};
 
 /// How many keys are looked at in one go.
 const AT_ONCE: usize = 500;
@@ -195,29 +195,40 @@ impl End {
         }
     }
 
-    fn bitmap(&self, name: &[u8]) -> anyhow::Result<Snapshot> {
-        match self {
-            End::Server(server) => Ok(server.bitmap(name)?),
-            End::Space(space) => {
-                let text = std::str::from_utf8(name)?;
-                Ok(space.look(|look| look.snapshot(text))?.unwrap_or(Snapshot::of_zeros(0)))
+    /// Strings as bitmaps; `None` for what is none, or is gone.
+    fn bitmaps(&self, keys: &[Known<'_>]) -> anyhow::Result<Vec<Option<Snapshot>>> {
+        let strings = keys.iter().filter(|(_, kind)| kind.name == "string");
+        let read = match self {
+            End::Server(server) => {
+                server.bitmaps(&strings.map(|(name, kind)| (*name, kind.bytes)).collect::<Vec<_>>())?
             }
-        }
+            End::Space(space) => space.look(|look| {
+                let read = strings.map(|(name, _)| match std::str::from_utf8(name) {
+                    Ok(text) => look.snapshot(text),
+                    Err(_) => Ok(None),
+                });
+                read.collect::<store::Result<Vec<_>>>()
+            })?,
+        };
+        let mut read = read.into_iter();
+        let each = |(_, kind): &Known<'_>| (kind.name == "string").then(|| read.next()).flatten().flatten();
+        Ok(keys.iter().map(each).collect())
     }
 
-    fn put(&self, name: &[u8], bitmap: &Snapshot, lifetime: Option<u64>, replace: bool) -> anyhow::Result<Made> {
+    fn put(&self, keys: &[Bits<'_>], replace: bool) -> anyhow::Result<Vec<Made>> {
         match self {
-            End::Server(server) => Ok(server.put(name, bitmap, lifetime, replace)?),
-            End::Space(space) => {
-                let text = std::str::from_utf8(name)?;
-                Ok(space.change(|space| {
+            End::Server(server) => Ok(server.put(keys, replace)?),
+            End::Space(space) => Ok(space.change(|space| {
+                let mut put = |(name, bitmap, lifetime): &Bits<'_>| -> store::Result<Made> {
+                    let Ok(text) = std::str::from_utf8(name) else { return Ok(Made::Taken) };
                     if !replace && space.look().exists(text)? {
                         return Ok(Made::Taken);
                     }
                     space.put_snapshot(text, bitmap, lifetime.map(|left| now().saturating_add(left)))?;
                     Ok(Made::New)
-                })?)
-            }
+                };
+                keys.iter().map(&mut put).collect()
+            })?),
         }
     }
 }
@@ -294,9 +305,7 @@ impl Copying {
                 _ => None,
             };
             let Some((to, dumps)) = dumps else {
-                for (name, kind) in group.iter().filter(|(_, kind)| kind.name != "none") {
-                    of.note(name, self.put(name, kind, replace)?);
-                }
+                self.put(group, replace, &mut of)?;
                 continue;
             };
             let written = group.iter().zip(&dumps).filter_map(|((name, kind), dump)| match dump {
@@ -305,6 +314,7 @@ impl Copying {
             });
             let written: Vec<Written<'_>> = written.collect();
             let mut made = to.restore(&written, replace)?.into_iter();
+            let mut as_bitmaps = Vec::new();
             for ((name, kind), dump) in group.iter().zip(&dumps) {
                 let outcome = match dump {
                     Dump::Payload(_) => made.next().unwrap_or(Made::Taken),
@@ -313,19 +323,28 @@ impl Copying {
                 };
                 match outcome {
                     // Between servers of different age a string still is what it is.
-                    Made::Unreadable(_) if kind.name == "string" => of.note(name, self.put(name, kind, replace)?),
+                    Made::Unreadable(_) if kind.name == "string" => as_bitmaps.push((*name, kind.clone())),
                     Made::Unreadable(words) => {
                         left_out.insert(name.to_vec(), format!("{CANNOT}, of type {} ({words})", kind.name));
                     }
                     outcome => of.note(name, outcome),
                 }
             }
+            self.put(&as_bitmaps, replace, &mut of)?;
         }
         Ok(of)
     }
 
-    fn put(&self, name: &[u8], kind: &Kind, replace: bool) -> anyhow::Result<Made> {
-        self.to.put(name, &self.from.bitmap(name)?, kind.lifetime, replace)
+    /// Makes keys that are strings, or does so in place of what there is.
+    fn put(&self, keys: &[Known<'_>], replace: bool, of: &mut MadeOf) -> anyhow::Result<()> {
+        let strings: Vec<Known<'_>> = keys.iter().filter(|(_, kind)| kind.name == "string").cloned().collect();
+        let bitmaps = self.from.bitmaps(&strings)?;
+        let bits =
+            strings.iter().zip(bitmaps).filter_map(|((name, kind), bitmap)| Some((*name, bitmap?, kind.lifetime)));
+        let bits: Vec<Bits<'_>> = bits.collect();
+        let made = self.to.put(&bits, replace)?;
+        bits.iter().zip(made).for_each(|((name, ..), made)| of.note(name, made));
+        Ok(())
     }
 
     /// The keys that are not the same on both sides.
@@ -337,18 +356,12 @@ impl Copying {
             for group in groups(&known) {
                 let only: Vec<&[u8]> = group.iter().map(|(name, _)| *name).collect();
                 let copies = self.to.kinds(&only)?;
-                let dumped = match (&self.from, &self.to) {
-                    (End::Server(from), End::Server(to)) => {
-                        Some(dumps(from, group)?.into_iter().zip(dumps(to, group)?).collect::<Vec<_>>())
-                    }
-                    _ => None,
-                };
-                for (place, ((name, kind), copy)) in group.iter().zip(&copies).enumerate() {
-                    let dumped = dumped.as_ref().and_then(|dumped| dumped.get(place));
-                    let written_alike = matches!(dumped, Some((Dump::Payload(a), Dump::Payload(b))) if a == b);
+                let copies: Vec<Known<'_>> = only.into_iter().zip(copies).collect();
+                let alike = self.alike(group, &copies)?;
+                for (((name, kind), (_, copy)), alike) in group.iter().zip(&copies).zip(alike) {
                     if kind.name == "none" {
                         tally.gone += 1;
-                    } else if kind.name == copy.name && (written_alike || self.same(name, kind)?) {
+                    } else if kind.name == copy.name && (alike || self.same(name, kind)?) {
                         tally.equal += 1;
                     } else if self.known(&[name.to_vec()])?.iter().all(|(_, kind)| kind.name == "none") {
                         // Its time was over while it was looked at.
@@ -364,11 +377,22 @@ impl Copying {
         Ok(unlike)
     }
 
+    /// For each key whether at first sight the values are the same; if not, they may yet be, written down otherwise.
+    fn alike(&self, originals: &[Known<'_>], copies: &[Known<'_>]) -> anyhow::Result<Vec<bool>> {
+        if let (End::Server(from), End::Server(to)) = (&self.from, &self.to) {
+            let dumped = dumps(from, originals)?.into_iter().zip(dumps(to, copies)?);
+            return Ok(dumped.map(|(a, b)| matches!(a, Dump::Payload(_)) && a == b).collect());
+        }
+        let bitmaps = self.from.bitmaps(originals)?.into_iter().zip(self.to.bitmaps(copies)?);
+        Ok(bitmaps.map(|(a, b)| a.zip(b).is_some_and(|(a, b)| a.same(&b))).collect())
+    }
+
     /// Whether the values are the same, however they are written down.
     fn same(&self, name: &[u8], kind: &Kind) -> anyhow::Result<bool> {
         match (&self.from, &self.to) {
             (End::Server(from), End::Server(to)) => Ok(from.same(to, name, kind)?.unwrap_or(false)),
-            (from, to) => Ok(from.bitmap(name)?.same(&to.bitmap(name)?)),
+            // Bitmaps have been looked at.
+            _ => Ok(false),
         }
     }
 }

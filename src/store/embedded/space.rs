@@ -200,12 +200,15 @@ impl<'a> Look<'a> {
     }
 }
 
+/// A tile with its number.
+type Numbered = (u16, Arc<Tile>);
+
 /// A bitmap as it was at one moment. It holds the tiles with users, and nothing for the others.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Its byte length.
     pub len: u64,
-    tiles: Vec<(u16, Arc<Tile>)>,
+    tiles: Vec<Numbered>,
 }
 
 /// What stands for a tile without users.
@@ -230,12 +233,12 @@ impl Snapshot {
 
     /// Whether both are of the same length and hold the same users.
     pub fn same(&self, other: &Snapshot) -> bool {
-        let full = |snapshot: &Snapshot| -> Vec<(u16, Arc<Tile>)> {
+        let full = |snapshot: &Snapshot| -> Vec<Numbered> {
             snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect()
         };
         let (own, others) = (full(self), full(other));
         // The same users may be kept in one way or another.
-        let equal = |((a, own), (b, other)): (&(u16, Arc<Tile>), &(u16, Arc<Tile>))| {
+        let equal = |((a, own), (b, other)): (&Numbered, &Numbered)| {
             a == b && (Arc::ptr_eq(own, other) || own.xor(other).is_empty())
         };
         self.len == other.len && own.len() == others.len() && own.iter().zip(&others).all(equal)

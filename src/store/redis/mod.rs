@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Value, cmd};
 
 pub use self::location::redacted;
-pub use self::server::{Dump, Kind, Made, Server, Written};
+pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ::redis::{Value, cmd};
+use ::redis::{Cmd, Value, cmd};
 
 use super::capabilities::{Capabilities, is_unknown};
 use super::execute::{Scratch, expiry, time_for};
@@ -58,6 +58,9 @@ pub enum Made {
 
 /// A key to make of what was written down: its name, its bytes, and in how many milliseconds it goes by itself.
 pub type Written<'a> = (&'a [u8], &'a [u8], Option<u64>);
+
+/// A bitmap to make: its name, its bits, and in how many milliseconds it goes by itself.
+pub type Bits<'a> = (&'a [u8], Snapshot, Option<u64>);
 
 fn shown(name: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
@@ -195,18 +198,39 @@ impl Server {
         Ok(Some(read(self)? == read(other)?))
     }
 
-    /// A string as a bitmap, piece by piece; one without a byte when there is none. What changes meanwhile is read partly
-    /// as it was.
+    /// Strings as bitmaps, each given with about how many bytes it has; the short ones in one trip. `None` for a key that
+    /// went meanwhile; what changes meanwhile is read partly as it was.
     ///
     /// # Errors
-    /// When it could not be read, or is no string.
-    pub fn bitmap(&self, name: &[u8]) -> Result<Snapshot> {
+    /// When one could not be read, or is no string.
+    pub fn bitmaps(&self, names: &[(&[u8], u64)]) -> Result<Vec<Option<Snapshot>>> {
+        let short = |bytes: u64| bytes <= PIECE;
+        let read = self.0.with(|conn, _| {
+            let mut batch = Batch::default();
+            let asked: Vec<&[u8]> = names.iter().filter(|(_, bytes)| short(*bytes)).map(|(name, _)| *name).collect();
+            asked.iter().for_each(|name| batch.push(cmd("GET").arg(name)));
+            let bytes = names.iter().map(|(_, bytes)| *bytes).filter(|bytes| short(*bytes)).sum();
+            let replies = conn.trip_within(&batch, dump_time(conn, bytes))?;
+            let read = asked.iter().zip(replies).map(|(name, reply)| match accept(reply, shown(name))? {
+                Value::Nil => Ok(None),
+                reply => Ok(Some(bitmap_of(&text(reply)?))),
+            });
+            read.collect::<Reply<Vec<_>>>()
+        })?;
+        let mut read = read.into_iter();
+        let bitmaps = names.iter().map(|(name, bytes)| match short(*bytes).then(|| read.next()).flatten() {
+            Some(bitmap) => Ok(bitmap),
+            // It was a long one; there is none without a byte but where there is no such key.
+            None => self.bitmap(name).map(|bitmap| Some(bitmap).filter(|bitmap| bitmap.len > 0)),
+        });
+        bitmaps.collect()
+    }
+
+    /// A string as a bitmap, piece by piece; one without a byte when there is none.
+    fn bitmap(&self, name: &[u8]) -> Result<Snapshot> {
         self.0.with(|conn, capabilities| {
             if !capabilities.ranges {
-                let whole = text(conn.ask(cmd("GET").arg(name))?)?;
-                let mut bitmap = Snapshot::of_zeros(whole.len() as u64);
-                bitmap.fill(0, &whole);
-                return Ok(bitmap);
+                return Ok(bitmap_of(&text(conn.ask(cmd("GET").arg(name))?)?));
             }
             let length = conn.trip(&Batch::of([&*cmd("STRLEN").arg(name)]))?.pop().unwrap_or_default();
             let len = natural("STRLEN", &accept(length, shown(name))?)?;
@@ -222,20 +246,34 @@ impl Server {
         })
     }
 
-    /// Makes a bitmap, all of it at once; `replace` puts it in place of what is there of that name.
+    /// Makes bitmaps, each all at once; `replace` puts them in place of what is there of their names.
     ///
     /// # Errors
-    /// When it was not made.
-    pub fn put(&self, name: &[u8], bitmap: &Snapshot, lifetime: Option<u64>, replace: bool) -> Result<Made> {
-        if bitmap.len <= PIECE {
-            return self.set(name, bitmap, lifetime, replace);
-        }
+    /// When the server failed; those before may have been made.
+    pub fn put(&self, keys: &[Bits<'_>], replace: bool) -> Result<Vec<Made>> {
+        let short: Vec<Cmd> = keys
+            .iter()
+            .filter(|(_, bitmap, _)| bitmap.len <= PIECE)
+            .map(|(name, bitmap, lifetime)| set(name, &bitmap.whole(), *lifetime, replace))
+            .collect();
+        let bytes = keys.iter().map(|(_, bitmap, _)| bitmap.len.min(PIECE)).sum();
+        let mut made = self.0.with(|conn, _| carry_out(conn, &short, bytes))?.into_iter();
+        let outcomes = keys.iter().map(|(name, bitmap, lifetime)| match bitmap.len {
+            0..=PIECE => Ok(made.next().unwrap_or(Made::Taken)),
+            _ => self.put_long(name, bitmap, *lifetime, replace),
+        });
+        outcomes.collect()
+    }
+
+    fn put_long(&self, name: &[u8], bitmap: &Snapshot, lifetime: Option<u64>, replace: bool) -> Result<Made> {
         // Under a temporary name, which goes by itself if this process does not come to the end.
         let scratch = Scratch::new(&self.0.prefix);
         let temporary = scratch.key(0);
         let written = self.0.with(|conn, capabilities| write(conn, capabilities, &temporary, bitmap))?;
         if !written {
-            return self.set(name, bitmap, lifetime, replace);
+            let whole = [set(name, &bitmap.whole(), lifetime, replace)];
+            let made = self.0.with(|conn, _| carry_out(conn, &whole, bitmap.len))?;
+            return Ok(made.into_iter().next().unwrap_or(Made::Taken));
         }
         self.0.with(|conn, capabilities| {
             let mut batch = Batch::default();
@@ -253,28 +291,39 @@ impl Server {
             Ok(Made::New)
         })
     }
+}
 
-    /// The same with one command.
-    fn set(&self, name: &[u8], bitmap: &Snapshot, lifetime: Option<u64>, replace: bool) -> Result<Made> {
-        let bytes = bitmap.whole();
-        self.0.with(|conn, _| {
-            let mut command = cmd("SET");
-            command.arg(name).arg(&bytes);
-            if let Some(left) = lifetime {
-                command.arg("PX").arg(left.max(1));
-            }
-            if !replace {
-                command.arg("NX");
-            }
-            let batch = Batch::of([&command]);
-            let reply = conn.trip_within(&batch, dump_time(conn, bytes.len() as u64))?.pop().unwrap_or_default();
-            Ok(if accept(reply, shown(name))? == Value::Nil { Made::Taken } else { Made::New })
-        })
+fn bitmap_of(whole: &[u8]) -> Snapshot {
+    let mut bitmap = Snapshot::of_zeros(whole.len() as u64);
+    bitmap.fill(0, whole);
+    bitmap
+}
+
+/// The command that makes a whole string.
+fn set(name: &[u8], bytes: &[u8], lifetime: Option<u64>, replace: bool) -> Cmd {
+    let mut command = cmd("SET");
+    command.arg(name).arg(bytes);
+    if let Some(left) = lifetime {
+        command.arg("PX").arg(left.max(1));
     }
+    if !replace {
+        command.arg("NX");
+    }
+    command
+}
+
+/// Carries out such commands, which together hold about so many bytes.
+fn carry_out(conn: &mut Conn, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
+    let limit = dump_time(conn, bytes);
+    let replies = conn.trip_within(&Batch::of(sets), limit)?.into_iter();
+    let made = replies.map(|reply| Ok(if accept(reply, None)? == Value::Nil { Made::Taken } else { Made::New }));
+    made.collect()
 }
 
 /// Writes a bitmap under a temporary name; `false` when the server cannot write a part of one.
 fn write(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, bitmap: &Snapshot) -> Reply<bool> {
+    // Begun with its lifetime, so that it has one whenever this process ends.
+    conn.ask(cmd("SET").arg(temporary).arg("").arg("EX").arg(60))?;
     let mut at = 0;
     while at < bitmap.len {
         let end = bitmap.len.min(at + PIECE);
@@ -287,6 +336,7 @@ fn write(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, bitmap: 
             let limit = conn.timeout() + time_for(end);
             for reply in conn.trip_within(&batch, limit)? {
                 if is_unknown(&reply) {
+                    conn.ask(cmd(capabilities.delete()).arg(temporary))?;
                     return Ok(false);
                 }
                 accept(reply, None)?;
