@@ -325,3 +325,13 @@ fn a_copy_that_is_killed_goes_on_and_leaves_nothing_half_made() {
         assert!(arrived == expected, "{} of {}", arrived.len(), expected.len());
     }
 }
+
+#[test]
+fn a_bitmap_of_half_a_gigabyte_may_take_its_time() {
+    let (old, new, shop) = (RedisServer::start(), RedisServer::start(), Shop::new());
+    cmd("SETBIT").arg("huge").arg(u32::MAX).arg(1).exec(&mut old.connection()).unwrap();
+    // It travels as some megabytes, which take longer to unpack than a Redis may else take to answer.
+    let ran = shop.run(&["--redis-timeout", "0.1", "copy", &old.url(), &new.url(), "--all-keys"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(cmd("BITPOS").arg("huge").arg(1).query::<u32>(&mut new.connection()).unwrap(), u32::MAX);
+}

@@ -313,7 +313,7 @@ impl Copying {
                 Dump::Gone | Dump::Unknown => None,
             });
             let written: Vec<Written<'_>> = written.collect();
-            let mut made = to.restore(&written, replace)?.into_iter();
+            let mut made = to.restore(&written, size(group), replace)?.into_iter();
             let mut as_bitmaps = Vec::new();
             for ((name, kind), dump) in group.iter().zip(&dumps) {
                 let outcome = match dump {
@@ -408,7 +408,12 @@ impl MadeOf {
 
 fn dumps(server: &Server, group: &[Known<'_>]) -> anyhow::Result<Vec<Dump>> {
     let names: Vec<&[u8]> = group.iter().map(|(name, _)| *name).collect();
-    Ok(server.dumps(&names, group.iter().map(|(_, kind)| kind.bytes).sum())?)
+    Ok(server.dumps(&names, size(group))?)
+}
+
+/// About how many bytes keys take together.
+fn size(group: &[Known<'_>]) -> u64 {
+    group.iter().map(|(_, kind)| kind.bytes).fold(0, u64::saturating_add)
 }
 
 /// Keys in groups whose values fit into memory together; one that is larger is a group of its own.

@@ -139,12 +139,12 @@ impl Server {
         })
     }
 
-    /// Makes keys of what was written down; `replace` puts them in place of what is there of that name.
+    /// Makes keys of what was written down; `replace` puts them in place of what is there of that name. `bytes` is about how
+    /// many the values take unpacked: a bitmap of half a gigabyte may travel as a few megabytes.
     ///
     /// # Errors
     /// When the server failed, as for want of memory; those before may have been made.
-    pub fn restore(&self, keys: &[Written<'_>], replace: bool) -> Result<Vec<Made>> {
-        let bytes = keys.iter().map(|(_, payload, _)| payload.len() as u64).sum();
+    pub fn restore(&self, keys: &[Written<'_>], bytes: u64, replace: bool) -> Result<Vec<Made>> {
         self.0.with(|conn, _| {
             let mut batch = Batch::default();
             for (name, payload, lifetime) in keys {
