@@ -1,8 +1,8 @@
 //! The library's front door: mark what users did, and ask who did it.
 
 mod ids;
+mod systems;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
 use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
 pub use ids::{Ids, IdsError};
+pub use systems::Systems;
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
@@ -321,7 +322,7 @@ impl Tracker {
     /// # Errors
     /// When it may still be there.
     pub fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.forget_keys(std::slice::from_ref(key))? > 0)
+        Ok(self.delete_keys(std::slice::from_ref(key))? > 0)
     }
 
     /// Deletes all bitmaps of one event; returns how many there were.
@@ -331,7 +332,7 @@ impl Tracker {
     pub fn delete_event(&self, event: &EventName) -> Result<u64> {
         let mut keys = self.store.keys(event.as_str())?;
         keys.retain(|key| key.event() == event);
-        self.forget_keys(&keys)
+        self.delete_keys(&keys)
     }
 
     /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and nothing else in the
@@ -341,7 +342,7 @@ impl Tracker {
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
-        let deleted = self.forget_keys(&keys)?;
+        let deleted = self.delete_keys(&keys)?;
         self.store.text_ids().forget()?;
         Ok(deleted)
     }
@@ -363,10 +364,14 @@ impl Tracker {
     /// When some may not have been deleted.
     pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
         let keys = self.over(keeping, now)?;
-        if keys.is_empty() { Ok(0) } else { self.forget_keys(&keys) }
+        if keys.is_empty() { Ok(0) } else { self.delete_keys(&keys) }
     }
 
-    fn forget_keys(&self, keys: &[Key]) -> Result<u64> {
+    /// Deletes several bitmaps; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    pub fn delete_keys(&self, keys: &[Key]) -> Result<u64> {
         let deleted = self.store.delete(keys);
         self.forget_list();
         Ok(deleted?)
@@ -618,31 +623,5 @@ impl Iterator for Members {
                 Some(Err(error.into()))
             }
         }
-    }
-}
-
-/// Several trackers side by side, by name: bitmapist's "systems".
-#[derive(Debug, Clone, Default)]
-pub struct Systems(BTreeMap<String, Tracker>);
-
-impl Systems {
-    /// No systems yet.
-    pub fn new() -> Self {
-        Systems::default()
-    }
-
-    /// Adds a tracker under a name; one that had the name before is returned.
-    pub fn insert(&mut self, name: impl Into<String>, tracker: Tracker) -> Option<Tracker> {
-        self.0.insert(name.into(), tracker)
-    }
-
-    /// The tracker of that name.
-    pub fn get(&self, name: &str) -> Option<&Tracker> {
-        self.0.get(name)
-    }
-
-    /// Names and trackers, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tracker)> {
-        self.0.iter().map(|(name, tracker)| (name.as_str(), tracker))
     }
 }

@@ -135,7 +135,7 @@ impl Config {
                 }
                 let tracker = serve::remembering(tracker, Remembering::default(), clock);
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
-                serve::serve(listen, stores, &self.file, None, clock)
+                serve::serve(listen, stores, &self.file, None, clock, || {})
             }
             None => {
                 say!("try: {hint}");

@@ -34,6 +34,7 @@ use crate::sets::EventName;
 use crate::tracker::Tracker;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
 use error::{WebError, answer};
+pub use metrics::{expired, expiry_failed};
 use pages::retention::Dress;
 use pages::{event, events, health, home, offer, people, retention, user};
 

@@ -507,3 +507,44 @@ fn a_checkpoint_of_other_people_is_not_believed() {
     assert!(ran.err.contains("the store does not hold what was imported then"), "{}", ran.err);
     assert_eq!(shop.run(&["count", "a@2026-11-23"]).quietly(), "600000\n");
 }
+
+#[test]
+fn copies_bring_the_texts_along() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let shop = Shop::new();
+    let rows: String = (0..23_000).map(|n| format!("user-{},a,2026-11-{:02}\n", n * 7 % 12_345, 1 + n % 23)).collect();
+    shop.write("a.csv", format!("user,event,timestamp\n{rows}"));
+    shop.run(&["--ids", "map", "import", "a.csv"]).done();
+    let here = texts_in(&shop, &[], "a@2026-11-05");
+    let said = shop.run(&["copy", "./cohortist.db", &url]).done();
+    assert!(said.contains("12,345 text ids came along"), "{said}");
+    let there = ["--store", url.as_str()];
+    assert_eq!(texts_in(&shop, &there, "a@2026-11-05"), here);
+    // New people on the one side, and a second run.
+    shop.run(&["mark", "a", "late@example.com", "--at", "2026-11-05"]).done();
+    shop.run(&["copy", "./cohortist.db", &url]).done();
+    assert!(texts_in(&shop, &there, "a@2026-11-05").contains("late@example.com"));
+    // And back, under another prefix and into another path; between two of Redis with every key.
+    shop.run(&["copy", &url, "./back.db", "--to-prefix", "back_"]).done();
+    let back = ["--store", "./back.db", "--prefix", "back_"];
+    assert_eq!(texts_in(&shop, &back, "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+    let other = RedisServer::start();
+    shop.run(&["copy", &url, &other.url(), "--all-keys"]).done();
+    let elsewhere = other.url();
+    assert_eq!(texts_in(&shop, &["--store", &elsewhere], "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+    let error = shop.run(&["copy", &url, "./all.db", "--all-keys"]).error(1);
+    assert!(error.contains("leave it away"), "{error}");
+    // Where others have other numbers, or numbers alone, nothing is mixed.
+    shop.run(&["--store", "./other.db", "--ids", "map", "mark", "a", "somebody-else"]).done();
+    let error = shop.run(&["copy", "./cohortist.db", "./other.db"]).error(1);
+    assert!(error.contains("text ids of its own"), "{error}");
+    assert_eq!(texts_in(&shop, &["--store", "./other.db"], "a@2026"), BTreeSet::from(["somebody-else".to_owned()]));
+    shop.run(&["--store", "./numbers.db", "mark", "a", "7"]).done();
+    assert!(shop.run(&["copy", "./cohortist.db", "./numbers.db"]).error(1).contains("are numbers already"));
+    assert!(shop.run(&["copy", "./numbers.db", "./cohortist.db"]).error(1).contains("cannot be mixed"));
+    // A copy of a backup is as good.
+    shop.run(&["backup", "all.backup"]).done();
+    shop.run(&["--store", "./restored.db", "restore", "all.backup"]).done();
+    assert_eq!(texts_in(&shop, &["--store", "./restored.db"], "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+}

@@ -6,7 +6,7 @@
 //! # Layout
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what an old server lacks; `resolve` plans, `execute` carries out, `members` reads
-//! bitmaps, `scan` finds and deletes keys, `text_ids` calls users by texts.
+//! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `text_ids` calls users by texts.
 
 mod capabilities;
 mod connect;
@@ -15,6 +15,7 @@ mod location;
 mod members;
 mod resolve;
 mod scan;
+mod server;
 mod text_ids;
 mod wire;
 
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Value, cmd};
 
 pub use self::location::redacted;
+pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;
