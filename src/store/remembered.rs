@@ -73,6 +73,9 @@ struct Stamp {
     taken: Option<(u64, Instant)>,
 }
 
+/// For nodes that are bitmaps the version of their stamp and the number of users.
+type Stamps = HashMap<usize, (u64, u64)>;
+
 /// A store that remembers what another one counted.
 pub struct Remembered {
     memory: Arc<Memory>,
@@ -140,7 +143,7 @@ impl Remembered {
     }
 
     /// The stamps of a plan's bitmaps by their nodes, and how old the oldest is.
-    fn stamps(&self, plan: &Plan, freshness: Freshness) -> Result<(HashMap<usize, (u64, u64)>, Duration)> {
+    fn stamps(&self, plan: &Plan, freshness: Freshness) -> Result<(Stamps, Duration)> {
         let memory = &*self.memory;
         let (now, mut oldest) = (Instant::now(), Duration::ZERO);
         let (mut found, mut wanted) = (HashMap::new(), Vec::new());
@@ -190,7 +193,7 @@ impl Remembered {
     }
 
     /// For each node of a plan what its count is remembered by, and whether all of its periods have ended.
-    fn ids(&self, plan: &Plan, stamps: &HashMap<usize, (u64, u64)>) -> Vec<(Id, bool)> {
+    fn ids(&self, plan: &Plan, stamps: &Stamps) -> Vec<(Id, bool)> {
         let (memory, now) = (&*self.memory, self.clock.now());
         let mut ids: Vec<(Id, bool)> = Vec::with_capacity(plan.nodes().len());
         for (place, node) in plan.nodes().iter().enumerate() {
