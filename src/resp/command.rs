@@ -462,6 +462,7 @@ fn flush(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let space = data.space()?;
     let keys: Vec<String> = space.look().keys()?.iter().map(str::to_owned).collect();
     space.delete(&keys)?;
+    space.forget_texts();
     Ok(Reply::OK)
 }
 

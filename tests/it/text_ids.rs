@@ -399,8 +399,8 @@ fn the_commands_take_and_tell_the_texts() {
 fn clients_of_redis_read_numbers_and_write_none() {
     let shop = Shop::new();
     shop.run(&["--ids", "map", "mark", "active", "ann", "bob"]).done();
-    let args = ["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"];
-    let (_serving, address) = Serving::saying(&shop, &args, "Redis clients are served at redis://");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0", "--allow-flush"];
+    let (serving, address) = Serving::saying(&shop, &args, "Redis clients are served at redis://");
     let mut wire = Wire::tcp(&address);
     assert_eq!(wire.say("BITCOUNT trackist_active_2026-11-23"), ":2\r\n");
     for refused in [
@@ -416,6 +416,10 @@ fn clients_of_redis_read_numbers_and_write_none() {
     assert_eq!(wire.say("BITOP OR trackist_bitop_x trackist_active_2026-11-23"), ":1\r\n");
     assert_eq!(wire.say("SETBIT other_active_2026-11-23 5 1"), ":0\r\n");
     assert_eq!(wire.say("BITCOUNT trackist_active_2026-11-23"), ":2\r\n");
+    // Where everything may be deleted, nobody's name stays behind.
+    assert_eq!(wire.say("FLUSHDB"), "+OK\r\n");
+    assert_eq!(wire.say("SETBIT trackist_active_2026-11-23 5 1"), ":0\r\n");
+    assert!(serving.get("/api/v1/people?set=active@2026-11-23").contains("\"users\":[5]"));
 }
 
 #[test]

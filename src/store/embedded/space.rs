@@ -1,7 +1,7 @@
 //! The embedded store as a space of named bitmaps, whatever their names mean: what a Redis client sees of it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::store::Result;
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::layers::{self, EMPTY, Index, Layers, Overlay};
 use crate::store::embedded::log::{Change, Packed};
+use crate::store::embedded::rolls::Rolls;
 use crate::store::embedded::{EmbeddedStore, Engine, Keeper, OWNER};
 
 /// All bitmaps of an embedded store, under every prefix.
@@ -293,6 +294,8 @@ struct Before {
 pub(super) struct Undo {
     keys: HashMap<Box<str>, Before>,
     dirty_bytes: usize,
+    /// The text ids, when they were forgotten.
+    rolls: Option<(Rolls, BTreeSet<Box<str>>)>,
 }
 
 impl Undo {
@@ -305,6 +308,9 @@ impl Undo {
 impl Layers {
     /// Makes everything as it was.
     pub(super) fn undo(&mut self, undo: Undo) {
+        if let Some((rolls, enrolled)) = undo.rolls {
+            (self.rolls, self.enrolled) = (rolls, enrolled);
+        }
         if undo.keys.is_empty() {
             return;
         }
@@ -334,7 +340,7 @@ pub struct Space<'a> {
 
 impl<'a> Space<'a> {
     pub(super) fn new(layers: &'a mut Layers, reader: Option<&'a Reader<'a>>, guard: Option<&'a Engine>) -> Self {
-        let undo = Undo { keys: HashMap::new(), dirty_bytes: layers.dirty_bytes };
+        let undo = Undo { keys: HashMap::new(), dirty_bytes: layers.dirty_bytes, rolls: None };
         Space { layers, reader, changes: Vec::new(), undo, guard }
     }
 
@@ -411,6 +417,19 @@ impl<'a> Space<'a> {
         let deleted = existing.len() as u64;
         self.layers.delete(existing);
         Ok(deleted)
+    }
+
+    /// Forgets the texts that users are called by, under every prefix: for when every bitmap goes.
+    pub fn forget_texts(&mut self) {
+        if self.layers.enrolled.is_empty() {
+            return;
+        }
+        let before = (self.layers.rolls.clone(), self.layers.enrolled.clone());
+        for prefix in &before.1 {
+            self.changes.push(Change::Forget { prefix: prefix.to_string() });
+            self.layers.forget(prefix);
+        }
+        self.undo.rolls.get_or_insert(before);
     }
 
     /// Makes `target` what the operation on `sources` comes to; answers its byte length. Of nothing comes no bitmap.
