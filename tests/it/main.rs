@@ -33,6 +33,7 @@ mod http;
 mod import;
 mod people;
 mod pure;
+mod redis_fetch;
 mod redis_store;
 mod resp;
 mod store_contract;
