@@ -46,11 +46,7 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
 ///
 /// # Errors
 /// The first error of the source.
-pub fn count_within<S: Source>(
-    plan: &Plan,
-    source: &S,
-    within: RangeInclusive<u16>,
-) -> Result<Vec<u64>, S::Error> {
+pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u16>) -> Result<Vec<u64>, S::Error> {
     let mut roots = plan.roots().to_vec();
     roots.sort_unstable();
     roots.dedup();

@@ -83,9 +83,13 @@ fn far_users() -> impl Strategy<Value = UserId> {
 
 #[test]
 fn both_ways_come_to_the_same() {
-    let texts = ["active_2026-11-1", "active_2026-11-2", "active_W2026-45", "song:played_2026-11-1", "premium_u", "x_y_u"];
-    let mark = (0..texts.len(), far_users(), prop::bool::weighted(0.9))
-        .prop_map(move |(at, user, value)| Mark { key: key(texts[at]), user, value });
+    let texts =
+        ["active_2026-11-1", "active_2026-11-2", "active_W2026-45", "song:played_2026-11-1", "premium_u", "x_y_u"];
+    let mark = (0..texts.len(), far_users(), prop::bool::weighted(0.9)).prop_map(move |(at, user, value)| Mark {
+        key: key(texts[at]),
+        user,
+        value,
+    });
     let input = (prop::collection::vec(mark, 0..60), prop::collection::vec(sets(), 1..10), far_users());
     let server = RedisServer::start();
     let (here, there) = (fetching(&server), computing(&server));
@@ -315,9 +319,11 @@ fn a_replica_answers_everything_and_says_that_it_is_only_read() {
     let store = store_of(&replica.url(), RedisEval::Auto);
     let (a, b) = (set("a_u"), set("b_u"));
     let mut plan = Plan::new();
-    [a.clone() & b.clone(), a.clone() | b.clone(), !a.clone(), b.clone() - a.clone(), a.clone()].iter().for_each(|set| {
-        plan.count_set(set);
-    });
+    [a.clone() & b.clone(), a.clone() | b.clone(), !a.clone(), b.clone() - a.clone(), a.clone()].iter().for_each(
+        |set| {
+            plan.count_set(set);
+        },
+    );
     assert_eq!(store.count(&plan).unwrap(), [500, 70_000, 0, 69_000, 1000]);
     assert_eq!(store.members(&(a.clone() & b.clone()), Some(700), 3).unwrap(), [701, 702, 703]);
     assert_eq!(store.members(&b, None, 2).unwrap(), [500, 501]);
@@ -348,8 +354,7 @@ fn a_failover_changes_the_way_and_no_number() {
     let (primary, replica) = primary_and_replica();
     // A single tile, of which the server is to compute: worth too little to be fetched.
     let both = set("a_u") & set("b_u");
-    let (first, second) =
-        (store_of(&primary.url(), RedisEval::Auto), store_of(&replica.url(), RedisEval::Auto));
+    let (first, second) = (store_of(&primary.url(), RedisEval::Auto), store_of(&replica.url(), RedisEval::Auto));
     assert_eq!((count(&*first, &both).unwrap(), count(&*second, &both).unwrap()), (500, 500));
     assert_eq!((first.describe().unwrap().notes.len(), second.describe().unwrap().notes.len()), (0, 1));
     assert!(primary.calls("bitop") > 1 && replica.calls("bitop") <= 1);
@@ -385,7 +390,11 @@ fn a_user_who_may_only_read_reads() {
         ("~trackist_*", READING),
         ("~trackist_*", &format!("{READING} +multi +exec +discard +info")),
     ] {
-        cmd("ACL").arg(&["SETUSER", "ann", "reset", "on", ">pw", keys]).arg(&commands.split(' ').collect::<Vec<_>>()).exec(&mut conn).unwrap();
+        cmd("ACL")
+            .arg(&["SETUSER", "ann", "reset", "on", ">pw", keys])
+            .arg(&commands.split(' ').collect::<Vec<_>>())
+            .exec(&mut conn)
+            .unwrap();
         let ann = store_of(&format!("{}?db=0&user=ann&pass=pw", server.url()), RedisEval::Auto);
         let (a, b) = (set("a_u"), set("b_u"));
         let mut plan = Plan::new();
@@ -456,6 +465,11 @@ fn the_dashboard_of_a_replica_says_so() {
     let ready = serving.get("/readyz");
     assert!(ready.contains("takes no writes") && ready.contains("READONLY"), "{ready}");
     assert!(serving.get("/api/v1/count?set=a%40ever+%26+b%40ever").contains("500"));
+    // In the log it stands once, however many requests a question takes.
+    let mut people = shop.command(&["--store", &replica.url(), "people", "a@ever & b@ever"]);
+    let ran = people.env("COHORTIST_LOG", "info").output().unwrap();
+    let log = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!((log.matches("takes no writes").count(), ran.stdout.len()), (1, 500 * 4), "{log}");
 }
 
 #[test]

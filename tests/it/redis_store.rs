@@ -550,7 +550,10 @@ fn users_without_permission_learn_which_they_need() {
     assert_eq!(count(&*ann, &set("a_u")).unwrap(), 1, "reading is allowed");
     for error in [count(&*ann, &(set("a_u") & set("b_u"))).unwrap_err(), ann.apply(&marks_of("a_u", [2])).unwrap_err()]
     {
-        assert!(reason(&error).contains("NOPERM") && reason(&error).contains("to mark, save and delete also +@write"), "{error}");
+        assert!(
+            reason(&error).contains("NOPERM") && reason(&error).contains("to mark, save and delete also +@write"),
+            "{error}"
+        );
     }
     cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut conn).unwrap();
     let error = store(&server).apply(&marks_of("a_u", [2])).unwrap_err();

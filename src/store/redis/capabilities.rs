@@ -13,7 +13,7 @@ pub(super) struct Capabilities {
     pub refusal: Option<String>,
     /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
     pub transactions: bool,
-    /// The same, and this user may use them: without, what is only read is sent together.
+    /// The same, and they can be used now, by this user: without, what is only read is sent together.
     pub transactions_allowed: bool,
     /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS: bitmapist-server
     /// answers it with 0 for every key.)
@@ -66,10 +66,13 @@ impl Capabilities {
             }
         }
         let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
+        // Temporary keys have to be made and deleted, in whichever way.
+        let refusal =
+            refusal(replies.get(10)).or_else(|| refusal(replies.get(0)).and_then(|_| refusal(replies.get(11))));
+        // A server without memory queues nothing, not even what is only read.
+        let is_full = refusal.as_ref().is_some_and(|reason| reason.starts_with("OOM"));
         Ok(Capabilities {
-            // Temporary keys have to be made and deleted, in whichever way.
-            refusal: refusal(replies.get(10))
-                .or_else(|| refusal(replies.get(0)).and_then(|_| refusal(replies.get(11)))),
+            refusal,
             unlink: knows(0),
             lengths: knows(1),
             scan: knows(2),
@@ -81,7 +84,7 @@ impl Capabilities {
             ranges: knows(5) && knows(6),
             hashes: knows(9),
             // Doing without transactions because this user may not use them would break promises behind his back.
-            transactions_allowed: knows(7),
+            transactions_allowed: knows(7) && !is_full,
             transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
         })
     }

@@ -27,8 +27,8 @@ use ::redis::{Cmd, Value, cmd};
 
 use super::capabilities::Capabilities;
 use super::execute::time_for;
-use super::wire::{Batch, Conn, Fault, Reply, accept, integer, unexpected};
 use super::window::{Needs, WIDTH, below, between, needs, runs, tiles_of, width};
+use super::wire::{Batch, Conn, Fault, Reply, accept, integer, unexpected};
 use crate::bitmap::{self, TILE_BYTES, Tile, split};
 use crate::sets::{Node, Plan, UserId};
 
@@ -300,8 +300,8 @@ impl<'a> Fetcher<'a> {
             let mut requests = self.requests(start, width, &needed).into_iter().peekable();
             while requests.peek().is_some() {
                 let (mut batch, mut expected, mut bytes) = (Batch::default(), Vec::new(), 0);
-                while let Some((command, expect, more)) =
-                    requests.next_if(|(_, _, more)| expected.is_empty() || bytes + more <= MOST && expected.len() < COMMANDS)
+                while let Some((command, expect, more)) = requests
+                    .next_if(|(_, _, more)| expected.is_empty() || bytes + more <= MOST && expected.len() < COMMANDS)
                 {
                     batch.push(&command);
                     expected.push(expect);

@@ -157,16 +157,15 @@ impl RedisStore {
             RedisEval::Server => {
                 "this Redis takes no writes from here, and --redis-eval server needs them: no intersections can be counted"
             }
-            _ => "this Redis takes no writes from here: bitmaps are fetched and counted here, and nothing can be marked or saved",
+            _ => {
+                "this Redis takes no writes from here: bitmaps are fetched and counted here, and nothing can be marked or saved"
+            }
         }
     }
 
     /// Runs a request that may make temporary keys, and deletes them whatever happens. When the server turns out to take no
     /// writes any more, it is run once more and told so.
-    fn evaluated<T>(
-        &self,
-        run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>,
-    ) -> Result<T> {
+    fn evaluated<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>) -> Result<T> {
         let refused = Cell::new(false);
         let run = |conn: &mut Conn, capabilities: &Capabilities| {
             let refused = refused.get();

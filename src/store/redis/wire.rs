@@ -250,7 +250,9 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
                 }
                 "OOM" => "Redis has no memory left for temporary keys: raise maxmemory",
                 "MISCONF" => "Redis cannot save to its disk and takes no writes",
-                _ => "this Redis is only read: it is a replica, or lacks replicas of its own; marking, saving and deleting need a primary that takes writes",
+                _ => {
+                    "this Redis is only read: it is a replica, or lacks replicas of its own; marking, saving and deleting need a primary that takes writes"
+                }
             };
             return Fault::Unwritable(format!("{about}{words} — {hint}"));
         }

@@ -15,9 +15,7 @@ pub async fn alive() -> HttpResponse {
 /// `/readyz`: the store answers, and what its operator should know of it. 503 when it does not.
 pub async fn ready(request: HttpRequest) -> HttpResponse {
     match block(&request, |view| Ok(view.tracker.describe()?)).await {
-        Ok(info) => {
-            HttpResponse::Ok().json(json!({ "status": "ready", "store": info.kind, "notes": info.notes }))
-        }
+        Ok(info) => HttpResponse::Ok().json(json!({ "status": "ready", "store": info.kind, "notes": info.notes })),
         Err(error) => HttpResponse::ServiceUnavailable()
             .insert_header((RETRY_AFTER, RETRY_SECONDS))
             .json(json!({ "status": "unavailable", "error": error.to_string() })),
