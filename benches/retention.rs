@@ -7,7 +7,7 @@ use std::time::Duration;
 use cohortist::Tracker;
 use cohortist::sets::Prefix;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Mark, Options, Store};
+use cohortist::store::{self, Mark, Options, RedisEval, Store};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 #[path = "../tests/it/support/redis.rs"]
@@ -62,9 +62,10 @@ fn retention(c: &mut Criterion) {
     for (key, users) in bitmaps() {
         redis::cmd("SET").arg(key.text(&Prefix::default())).arg(bytes(&users)).exec(&mut connection).unwrap();
     }
-    let redis = store::open(&server.url(), &Options::default()).unwrap();
-    let theirs = measure(c, "Redis", redis);
-    assert_eq!(ours, theirs, "both stores count the same");
+    for (name, redis_eval) in [("Redis", RedisEval::Auto), ("Redis, server computes", RedisEval::Server)] {
+        let redis = store::open(&server.url(), &Options { redis_eval, ..Options::default() }).unwrap();
+        assert_eq!(ours, measure(c, name, redis), "both stores count the same");
+    }
 }
 
 criterion_group!(benches, retention);

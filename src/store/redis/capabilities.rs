@@ -68,7 +68,7 @@ impl Capabilities {
         let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
         // Temporary keys have to be made and deleted, in whichever way.
         let refusal =
-            refusal(replies.get(10)).or_else(|| refusal(replies.get(0)).and_then(|_| refusal(replies.get(11))));
+            refusal(replies.get(10)).or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
         // A server without memory queues nothing, not even what is only read.
         let is_full = refusal.as_ref().is_some_and(|reason| reason.starts_with("OOM"));
         Ok(Capabilities {
