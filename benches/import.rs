@@ -17,10 +17,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 fn rows(count: u32) -> impl Iterator<Item = (u32, u32, u32)> {
     let mut dice = ChaCha8Rng::seed_from_u64(1);
     (0..count).map(move |_| {
-        let (a, b) = (dice.next_u32(), dice.next_u32());
+        let [user, event, time] = [(); 3].map(|()| dice.next_u32());
         // Few events are most of what happens.
-        let event = (b & 0xfff).trailing_zeros().min(11);
-        (a % 500_000, event, 1_786_000_000 + (b >> 12) % (90 * 86_400))
+        (user % 500_000, event.trailing_zeros().min(11), 1_786_000_000 + time % (90 * 86_400))
     })
 }
 

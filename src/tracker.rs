@@ -1,8 +1,8 @@
 //! The library's front door: mark what users did, and ask who did it.
 
 mod ids;
+mod systems;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,9 @@ use crate::reports::recorded::Recorded;
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
-use crate::store::{Mark, Saved, Store, StoreError, StoreInfo};
+use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
 pub use ids::{Ids, IdsError};
+pub use systems::Systems;
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
@@ -99,6 +100,12 @@ impl Tracker {
         self
     }
 
+    /// The same tracker in front of another store, such as one that [remembers](crate::store::Remembered) what this one
+    /// counted.
+    pub fn on(self, store: Arc<dyn Store>) -> Self {
+        Tracker { store, list: Arc::default(), ..self }
+    }
+
     /// The saved segments; none unless [`with_segments`](Self::with_segments) gave any.
     pub fn segments(&self) -> &Segments {
         &self.segments
@@ -161,12 +168,10 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn count(&self, set: &Set) -> Result<u64> {
-        let mut plan = Plan::new();
-        plan.count_set(set);
-        Ok(self.store.count(&plan)?.first().copied().unwrap_or(0))
+        Ok(self.counts([set])?.first().copied().unwrap_or(0))
     }
 
-    /// The counts of many sets, answered together.
+    /// The counts of many sets, answered together, as they are now also where the store remembers counts.
     ///
     /// # Errors
     /// When the store could not say.
@@ -175,7 +180,7 @@ impl Tracker {
         sets.into_iter().for_each(|set| {
             plan.count_set(set);
         });
-        Ok(self.store.count(&plan)?)
+        Ok(self.store.counted(&plan, Freshness::Checked)?.counts)
     }
 
     /// Whether nobody is in the set.
@@ -317,7 +322,7 @@ impl Tracker {
     /// # Errors
     /// When it may still be there.
     pub fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.forget_keys(std::slice::from_ref(key))? > 0)
+        Ok(self.delete_keys(std::slice::from_ref(key))? > 0)
     }
 
     /// Deletes all bitmaps of one event; returns how many there were.
@@ -327,7 +332,7 @@ impl Tracker {
     pub fn delete_event(&self, event: &EventName) -> Result<u64> {
         let mut keys = self.store.keys(event.as_str())?;
         keys.retain(|key| key.event() == event);
-        self.forget_keys(&keys)
+        self.delete_keys(&keys)
     }
 
     /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and nothing else in the
@@ -337,7 +342,7 @@ impl Tracker {
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
-        let deleted = self.forget_keys(&keys)?;
+        let deleted = self.delete_keys(&keys)?;
         self.store.text_ids().forget()?;
         Ok(deleted)
     }
@@ -359,10 +364,14 @@ impl Tracker {
     /// When some may not have been deleted.
     pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
         let keys = self.over(keeping, now)?;
-        if keys.is_empty() { Ok(0) } else { self.forget_keys(&keys) }
+        if keys.is_empty() { Ok(0) } else { self.delete_keys(&keys) }
     }
 
-    fn forget_keys(&self, keys: &[Key]) -> Result<u64> {
+    /// Deletes several bitmaps; returns how many there were.
+    ///
+    /// # Errors
+    /// When some may not have been deleted.
+    pub fn delete_keys(&self, keys: &[Key]) -> Result<u64> {
         let deleted = self.store.delete(keys);
         self.forget_list();
         Ok(deleted?)
@@ -411,14 +420,14 @@ impl Tracker {
         Ok(self.store.sweep()?)
     }
 
-    /// Answers a retention query as of `now`.
+    /// Answers a retention query as of `now`, from bitmaps as they are now.
     ///
     /// # Errors
     /// When the query cannot be answered, or the store could not say.
     pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
         let question = self.question(query, now)?;
-        let counts = self.store.count(question.plan())?;
-        Ok(question.table(&counts))
+        let counted = self.store.counted(question.plan(), Freshness::Checked)?;
+        Ok(question.table(&counted.counts))
     }
 
     /// A retention query as of `now` with its saved segments written out, to be counted by the store. Its table tells
@@ -614,31 +623,5 @@ impl Iterator for Members {
                 Some(Err(error.into()))
             }
         }
-    }
-}
-
-/// Several trackers side by side, by name: bitmapist's "systems".
-#[derive(Debug, Clone, Default)]
-pub struct Systems(BTreeMap<String, Tracker>);
-
-impl Systems {
-    /// No systems yet.
-    pub fn new() -> Self {
-        Systems::default()
-    }
-
-    /// Adds a tracker under a name; one that had the name before is returned.
-    pub fn insert(&mut self, name: impl Into<String>, tracker: Tracker) -> Option<Tracker> {
-        self.0.insert(name.into(), tracker)
-    }
-
-    /// The tracker of that name.
-    pub fn get(&self, name: &str) -> Option<&Tracker> {
-        self.0.get(name)
-    }
-
-    /// Names and trackers, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tracker)> {
-        self.0.iter().map(|(name, tracker)| (name.as_str(), tracker))
     }
 }

@@ -129,6 +129,25 @@ impl Tile {
         }
     }
 
+    /// Puts users of this tile in, who are in ascending order; says how many of them were not in it.
+    pub fn add(&mut self, users: &[UserId]) -> u64 {
+        let before = self.len();
+        if let Tile::Sparse(places) = self {
+            let mut merged = Vec::with_capacity(places.len() + users.len());
+            let users: Vec<u16> = users.iter().map(|user| split(*user).1).collect();
+            merge(places, &users, |place, _, _| merged.push(place));
+            *self =
+                if merged.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&merged)) } else { Tile::Sparse(merged) };
+        } else if let Tile::Dense(dense) = self {
+            for user in users {
+                let (word, bit) = word_and_bit(split(*user).1);
+                dense.words[word] |= bit;
+            }
+            dense.count = kernel::count(&dense.words);
+        }
+        self.len() - before
+    }
+
     /// The places of its users that are `from` or beyond, ascending, given to `each` until it answers `false`.
     pub fn visit(&self, from: u16, mut each: impl FnMut(u16) -> bool) {
         match self {

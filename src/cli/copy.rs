@@ -1,9 +1,13 @@
 //! `cohortist copy`.
 
+mod all;
+mod texts;
+
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::config::File;
@@ -20,10 +24,16 @@ EXAMPLES
   cohortist copy ./cohortist.db redis://localhost:6379/0             and back
   cohortist copy redis://old:6379/0 redis://new:6379/0 --to-prefix bitmapist_
   cohortist --config acme.toml copy production archive               stores of the configuration, by name
+  cohortist copy redis://old:6379/0 redis://new:6379/0 --all-keys    the whole database, not events alone
 
 Every bitmap of every event is copied and then counted on both sides; other keys are left alone, and nothing is written
 to FROM. What TO holds already stays. Interrupted, run it again: what is whole is not copied twice. While FROM is still
-marked, run it once more after the switch: only what changed is copied.";
+marked, run it once more after the switch: only what changed is copied.
+
+With --all-keys every key is copied under its own name, with the time it has to live, and compared on both sides: of any
+type between two Redis; between a path and a Redis every string, and keys of other types are named as left out. A key
+that TO holds otherwise stays as it is, and the copy fails at its end naming it; --overwrite puts FROM's in its place.
+Temporary keys (PREFIXbitop_…) are left alone.";
 
 /// How many bits are written in one go.
 const AT_ONCE: usize = 65_536;
@@ -50,12 +60,22 @@ pub struct Args {
     /// What keys begin with in TO [default: as in FROM]
     #[arg(long, value_name = "PREFIX", env = "COHORTIST_TO_PREFIX")]
     to_prefix: Option<String>,
+
+    /// Copy every key, not only the bitmaps of events
+    #[arg(long, env = "COHORTIST_ALL_KEYS", value_parser = FalseyValueParser::new())]
+    all_keys: bool,
+
+    /// With --all-keys: replace keys that TO holds otherwise
+    #[arg(long, env = "COHORTIST_OVERWRITE", value_parser = FalseyValueParser::new())]
+    overwrite: bool,
 }
 
 /// From where to where.
 pub struct Config {
     from: StoreConfig,
     to: StoreConfig,
+    /// Every key, whoever made it.
+    all: Option<all::Settings>,
 }
 
 impl Config {
@@ -72,17 +92,36 @@ impl Config {
         if from.is_same_place(&to) {
             return Err(Usage("FROM and TO are the same store: there is nothing to copy".to_owned()));
         }
-        Ok(Config { from, to })
+        if args.overwrite && !args.all_keys {
+            return Err(Usage(
+                "--overwrite goes with --all-keys: users are added to bitmaps of events, and none is lost".to_owned(),
+            ));
+        }
+        if args.all_keys && from.prefix() != to.prefix() {
+            return Err(Usage(format!(
+                "--all-keys copies keys under their own names, and events begin with `{}` in FROM and with `{}` in TO: leave out one of --all-keys and the other prefix",
+                from.prefix(),
+                to.prefix()
+            )));
+        }
+        let all = args.all_keys.then_some(all::Settings { overwrite: args.overwrite });
+        Ok(Config { from, to, all })
     }
 
     pub fn run(self) -> anyhow::Result<()> {
         let started = Instant::now();
+        if let Some(settings) = self.all {
+            return all::copy(&self.from, &self.to, settings, started);
+        }
         let from = self.from.open_to_read()?;
         let keys = from.store().keys("")?;
         if keys.is_empty() {
             bail!("{} holds no events that begin with `{}`: nothing was copied", self.from.shown(), self.from.prefix());
         }
         let to = self.to.open()?;
+        let shown = self.to.shown();
+        // First, as bitmaps are of numbers that mean nothing without them.
+        texts::copy(&from, &to, &shown)?;
         let (mut copied, mut users) = (0, 0);
         let mut left = unlike(&from, &to, &keys)?;
         let whole = keys.len() - left.len();
@@ -101,6 +140,8 @@ impl Config {
                 copied += 1;
             }
             bar.finish_and_clear();
+            // Who was met meanwhile may be in bitmaps already.
+            texts::copy(&from, &to, &shown)?;
             let keys: Vec<Key> = left.iter().map(|unlike| unlike.key.clone()).collect();
             left = unlike(&from, &to, &keys)?;
         }
@@ -108,9 +149,13 @@ impl Config {
         let mut events: Vec<_> = keys.iter().map(Key::event).collect();
         events.sort_unstable();
         events.dedup();
+        let called = match from.store().text_ids().next()? {
+            Some(next) => format!(", {} came along", many(next, "text id")),
+            None => String::new(),
+        };
         let mut out = Out::new();
         out.line(format_args!(
-            "copied {} with {} to {} in {:.1} s; all {} of {} count the same on both sides",
+            "copied {} with {} to {} in {:.1} s; all {} of {} count the same on both sides{called}",
             many(copied, "bitmap"),
             many(users, "bit"),
             self.to.shown(),

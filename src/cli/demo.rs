@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::demo::Demo;
 use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
+use crate::store::Remembering;
 use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::NamedStore;
 
@@ -132,8 +133,9 @@ impl Config {
                     "Embedded" => say!("try, after Ctrl-C: {hint}"),
                     _ => say!("try: {hint}"),
                 }
+                let tracker = serve::remembering(tracker, Remembering::default(), clock);
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
-                serve::serve(listen, stores, &self.file, None, clock)
+                serve::serve(listen, stores, &self.file, None, clock, || {})
             }
             None => {
                 say!("try: {hint}");

@@ -1,6 +1,5 @@
 //! `cohortist expire`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -9,21 +8,23 @@ use indicatif::HumanBytes;
 
 use crate::calendar::Grain;
 use crate::cli::output::{Out, Usage, say};
-use crate::cli::store::StoreConfig;
+use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
-use crate::reports::keeping::Keeping;
-use crate::sets::{Key, When};
+use crate::reports::keeping::{self, Keeping};
 
 const EXAMPLES: &str = "\
 EXAMPLES
   cohortist expire --hours 30d --days 400d           what would go, and how much room it takes: nothing is deleted
   cohortist expire --hours 30d --days 400d --yes     delete it
   cohortist expire --hours 2w --yes                  hours alone; days, weeks and months stay
+  cohortist expire                                   what would go by [expire] of cohortist.toml
 
 A bitmap goes when its period ended that long ago: --days 400d deletes the bitmaps of days that ended 400 days ago or
 earlier. Weeks and months are bitmaps of their own, so tables by week and month stay whole when days go; a year is made of
-its months. Undated bitmaps (NAME@ever) stay for good. Beside a running `serve --resp` give its URL with --store.";
+its months. Undated bitmaps (NAME@ever) stay for good. Beside a running `serve --resp` give its URL with --store.
+
+With [expire] in the configuration `serve` does it every night. A flag here stands in place of all of [expire].";
 
 /// Delete bitmaps of periods long ago
 #[derive(Debug, clap::Args)]
@@ -57,30 +58,52 @@ pub(super) fn span(text: &str) -> Result<TimeDelta, String> {
     TimeDelta::from_std(span).ok().filter(|span| *span >= TimeDelta::hours(1)).ok_or_else(told)
 }
 
+/// For how long a configuration keeps what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expiry {
+    pub keeping: Keeping,
+    /// As it was written: `hours 30d, days 400d`.
+    pub words: String,
+}
+
 /// What to keep for how long.
 pub struct Config {
     keeping: Keeping,
+    /// What of the configuration it is, if it is that.
+    configured: Option<String>,
     yes: bool,
 }
 
-impl TryFrom<Args> for Config {
-    type Error = Usage;
-
-    fn try_from(args: Args) -> Result<Self, Usage> {
-        let keeping = Keeping { hours: args.hours, days: args.days, weeks: args.weeks, months: args.months };
-        if keeping.is_for_good() {
+impl Config {
+    /// The flags say how long, or else the configuration; never some of it by one and some by the other, as whoever names
+    /// the hours alone means nothing else to go.
+    pub fn new(args: Args, store: &Named) -> Result<Self, Usage> {
+        let flags = Keeping { hours: args.hours, days: args.days, weeks: args.weeks, months: args.months };
+        let Expiry { keeping: configured, words } = &store.expire;
+        if !flags.is_for_good() {
+            return Ok(Config { keeping: flags, configured: None, yes: args.yes });
+        }
+        if configured.is_for_good() {
             return Err(Usage(
-                "how long shall what be kept? Say --hours 30d, --days 400d, --weeks or --months".to_owned(),
+                "how long shall what be kept? Say --hours 30d, --days 400d, --weeks or --months, or in the configuration [expire]"
+                    .to_owned(),
             ));
         }
-        Ok(Config { keeping, yes: args.yes })
+        if store.read_only {
+            return Err(Usage(format!(
+                "the configuration says that {} is read-only, so nothing of it goes by [expire]; to delete none the less say how long: --hours 30d, --days 400d",
+                store.name
+            )));
+        }
+        Ok(Config { keeping: *configured, configured: Some(words.clone()), yes: args.yes })
     }
-}
 
-impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
         let tracker = store.open_to_read()?;
+        if let Some(words) = &self.configured {
+            say!("by the configuration: {words}");
+        }
         if self.yes {
             let deleted = tracker.expire(&self.keeping, now)?;
             say!("deleted {}", many(deleted, "bitmap"));
@@ -89,28 +112,14 @@ impl Config {
         let keys = tracker.over(&self.keeping, now)?;
         let sizes = tracker.store().sizes(&keys)?;
         let mut out = Out::new();
-        let mut groups: BTreeMap<Grain, Vec<(&Key, Option<u64>)>> = BTreeMap::new();
-        for (key, size) in keys.iter().zip(sizes) {
-            if let When::In(period) = key.when() {
-                groups.entry(period.grain()).or_default().push((key, size));
-            }
-        }
-        for (grain, group) in &groups {
-            let periods = group.iter().filter_map(|(key, _)| match key.when() {
-                When::In(period) => Some(period),
-                When::Ever => None,
-            });
-            let (first, last) = (periods.clone().min(), periods.max());
-            let (Some(first), Some(last)) = (first, last) else { continue };
-            // Where one size is not known, the sum is not either.
-            let bytes: Option<u64> = group.iter().map(|(_, size)| *size).sum();
-            let bytes = bytes.map_or("of unknown size".to_owned(), |bytes| format!("about {}", HumanBytes(bytes)));
-            let count = thousands(group.len() as u64);
+        for over in keeping::sum(keys.iter().zip(sizes)) {
             out.line(format_args!(
-                "{:<6} {count:>9}  {bytes:<18}  {} to {}",
-                plural(*grain),
-                first.label(),
-                last.label()
+                "{:<6} {:>9}  {:<18}  {} to {}",
+                plural(over.grain),
+                thousands(over.count),
+                room(over.bytes),
+                over.first.label(),
+                over.last.label()
             ))?;
         }
         out.finish()?;
@@ -122,7 +131,12 @@ impl Config {
     }
 }
 
-fn plural(grain: Grain) -> &'static str {
+/// How much room bitmaps take.
+pub(super) fn room(bytes: Option<u64>) -> String {
+    bytes.map_or("of unknown size".to_owned(), |bytes| format!("about {}", HumanBytes(bytes)))
+}
+
+pub(super) fn plural(grain: Grain) -> &'static str {
     match grain {
         Grain::Hour => "hours",
         Grain::Day => "days",

@@ -221,7 +221,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Backup(args) => Command::Backup(backup::Config::new(args, false)),
                 CommandArgs::Restore(args) => Command::Backup(backup::Config::new(args, true)),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
-                CommandArgs::Expire(args) => Command::Expire(args.try_into()?),
+                CommandArgs::Expire(args) => Command::Expire(expire::Config::new(args, &stores.all[0])?),
             },
             store: stores.default,
         })

@@ -1,6 +1,10 @@
 //! `cohortist serve`.
 
+mod nightly;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
@@ -10,8 +14,10 @@ use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::resp;
+use crate::store::{Remembered, Remembering};
 use crate::tracker::Tracker;
 use crate::web::{self, Dashboard, NamedStore, TITLE};
+use nightly::{Job, Nightly};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -22,6 +28,7 @@ EXAMPLES
   cohortist serve --resp 127.0.0.1:6380               bitmapist's clients, unchanged, use this store as their Redis
   COHORTIST_STORE=/data/cohortist.db COHORTIST_LISTEN=[::]:8080 cohortist serve
 
+With [expire] in the configuration, bitmaps that were kept long enough go at start and every night.
 It has no password of its own: put a proxy that asks for one in front before others can reach it.
 Ctrl-C or SIGTERM lets running requests finish.";
 
@@ -61,6 +68,19 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
+    /// How much memory counts may take that are remembered, in MiB; 0 to count everything each time
+    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    remember_mb: u64,
+
+    /// How long a count is remembered whose periods have all ended, such as 1d or 12h
+    #[arg(long, value_name = "TIME", env = "COHORTIST_REMEMBER_FOR", default_value = "1d", value_parser = humantime::parse_duration)]
+    remember_for: Duration,
+
+    /// How long remembered counts are used without a look whether others have marked since
+    #[arg(long, value_name = "TIME", env = "COHORTIST_CHECK_AFTER", default_value = "1m", value_parser = humantime::parse_duration)]
+    check_after: Duration,
+
     /// Only check flags and configuration file, then exit; no store is opened
     #[arg(long, env = "COHORTIST_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -73,6 +93,7 @@ pub struct Config {
     write_token: Option<String>,
     resp: Option<resp::Settings>,
     check: bool,
+    remembering: Option<Remembering>,
     file: File,
     stores: Vec<Named>,
 }
@@ -121,7 +142,13 @@ impl Config {
                 )));
             }
         }
-        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, file, stores })
+        let how = Remembering {
+            bytes: args.remember_mb << 20,
+            keep: args.remember_for,
+            check_after: args.check_after.min(args.remember_for),
+        };
+        let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
+        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, remembering, file, stores })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
@@ -135,8 +162,11 @@ impl Config {
                 say!("note: --store is given, so only {} is shown", self.stores[0].store.shown());
             }
         }
-        let mut stores = Vec::new();
-        for Named { name, store, read_only } in self.stores {
+        self.tell_of_nights(clock);
+        let (mut stores, mut jobs) = (Vec::new(), Vec::new());
+        for named in self.stores {
+            let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
+            let Named { name, store, read_only, expire } = named;
             let tracker = store.open().with_context(|| format!("store {name}"))?;
             // That a store is away is no reason not to start; that its users are called otherwise is.
             if store.ids().is_some()
@@ -144,13 +174,37 @@ impl Config {
             {
                 return Err(error).with_context(|| format!("store {name}"));
             }
+            let tracker = self.remembering.into_iter().fold(tracker, |tracker, how| remembering(tracker, how, clock));
+            if goes {
+                jobs.push(Job { name: name.clone(), tracker: tracker.clone(), expiry: expire });
+            }
             stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
         }
+        let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
+        let begin = nightly.as_ref().map(Nightly::beginning);
         let _listener = match (self.resp, stores.first()) {
             (Some(settings), Some(first)) => Some(listen_for_clients(settings, &first.tracker)?),
             _ => None,
         };
-        serve(self.listen, stores, &self.file, self.write_token, clock)
+        let ready = move || begin.into_iter().for_each(|begin| begin());
+        serve(self.listen, stores, &self.file, self.write_token, clock, ready)
+    }
+
+    /// Says for each store what will be deleted of it by itself, or why nothing will.
+    fn tell_of_nights(&self, clock: Clock) {
+        for named in &self.stores {
+            let (name, words, at) = (&named.name, &named.expire.words, self.file.expire_at.format("%H:%M"));
+            match what_goes(named, self.read_only, clock) {
+                Goes::Nothing => {}
+                Goes::ReadOnly => say!("expire: nothing of {name} goes, as it is read-only"),
+                Goes::Frozen => say!("expire: nothing of {name} goes, as --now says what time it is"),
+                Goes::Nightly => {
+                    say!(
+                        "expire: bitmaps of {name} are kept for {words}; what is over goes now and every night at {at} UTC"
+                    );
+                }
+            }
+        }
     }
 
     /// What would be served, for a look before the real start.
@@ -160,10 +214,44 @@ impl Config {
         out.line(format_args!("{name}: {}", self.file.summary()))?;
         for store in &self.stores {
             let read_only = if store.read_only || self.read_only { ", read-only" } else { "" };
-            out.line(format_args!("{}: {}{read_only}", store.name, store.store.shown()))?;
+            let kept = match what_goes(store, self.read_only, Clock::System) {
+                Goes::Nightly => {
+                    let at = self.file.expire_at.format("%H:%M");
+                    format!(", kept for {} and deleted at start and at {at} UTC", store.expire.words)
+                }
+                _ => String::new(),
+            };
+            out.line(format_args!("{}: {}{read_only}{kept}", store.name, store.store.shown()))?;
         }
         out.line("all is well; no store was opened")?;
         Ok(out.finish()?)
+    }
+}
+
+/// A tracker whose counts are remembered.
+pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
+    let store = Remembered::new(Arc::clone(tracker.store()), how, clock);
+    tracker.on(Arc::new(store))
+}
+
+/// What is deleted of a store by itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Goes {
+    /// It is kept for good.
+    Nothing,
+    /// Nobody may write to it.
+    ReadOnly,
+    /// What is long ago by a moment somebody made up need not be.
+    Frozen,
+    Nightly,
+}
+
+fn what_goes(named: &Named, read_only: bool, clock: Clock) -> Goes {
+    match clock {
+        _ if named.expire.keeping.is_for_good() => Goes::Nothing,
+        _ if named.read_only || read_only => Goes::ReadOnly,
+        Clock::Fixed(_) => Goes::Frozen,
+        Clock::System => Goes::Nightly,
     }
 }
 
@@ -187,13 +275,14 @@ fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Re
     Ok(listener)
 }
 
-/// Serves stores, as a configuration file would have them, until told to stop.
+/// Serves stores, as a configuration file would have them, until told to stop; `ready` is called once it does.
 pub(super) fn serve(
     listen: String,
     stores: Vec<NamedStore>,
     file: &File,
     write_token: Option<String>,
     clock: Clock,
+    ready: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<()> {
     let dashboard = Dashboard {
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
@@ -204,7 +293,11 @@ pub(super) fn serve(
         write_token,
     };
     let read_only = dashboard.stores.iter().all(|store| store.read_only);
-    Ok(web::run(web::Settings { listen, dashboard }, move |addresses| announce(addresses, read_only))?)
+    let served = web::run(web::Settings { listen, dashboard }, move |addresses| {
+        announce(addresses, read_only);
+        ready();
+    });
+    Ok(served?)
 }
 
 /// A token somebody might guess is none.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cli::config::{Entry, File};
+use crate::cli::expire::Expiry;
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
 use crate::store::{self, Durability, Options, Place, Store, StoreError};
@@ -105,6 +106,11 @@ impl StoreConfig {
         self.open_with(&Options { create: false, ..self.options.clone() })
     }
 
+    /// All keys of a Redis, whoever made them.
+    pub fn open_server(&self) -> store::Result<store::redis::Server> {
+        store::redis::Server::new(&self.text, &self.options)
+    }
+
     fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
         let tracker = Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
         let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
@@ -144,12 +150,17 @@ pub struct Named {
     pub name: String,
     pub store: StoreConfig,
     pub read_only: bool,
+    /// How long its bitmaps are kept by the configuration.
+    pub expire: Expiry,
 }
 
 impl Stores {
     /// `--store` may name one of the file's stores; any other text stands for itself, and the file's stores are then
     /// left alone. Without it the file's are meant, or else the default path. `own_default` is that of a command that
     /// leaves the file's stores alone.
+    ///
+    /// A file that names stores speaks of those when it says how long bitmaps are kept: nothing is deleted of another that
+    /// happened to be served in the same directory.
     pub fn new(
         given: Option<String>,
         own_default: Option<&str>,
@@ -157,23 +168,26 @@ impl Stores {
         options: &Options,
         ids: Option<Ids>,
     ) -> Result<Self, Usage> {
-        let one = |name: &str, text: String, options: Options, read_only: bool| {
+        let one = |name: &str, text: String, options: Options, read_only: bool, expire: &Expiry| {
             let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone()).with_ids(ids);
-            Ok(Named { name: name.to_owned(), store, read_only })
+            Ok(Named { name: name.to_owned(), store, read_only, expire: expire.clone() })
         };
         let of_file = |entry: &Entry| {
             let prefix = entry.prefix.clone().unwrap_or(options.prefix.clone());
-            one(&entry.name, entry.store.clone(), Options { prefix, ..options.clone() }, entry.read_only)
+            let options = Options { prefix, ..options.clone() };
+            one(&entry.name, entry.store.clone(), options, entry.read_only, &entry.expire)
+        };
+        let other = |text: String| {
+            let expire = if file.stores.is_empty() { file.expire.clone() } else { Expiry::default() };
+            one("store", text, options.clone(), file.read_only, &expire)
         };
         let all: Vec<Named> = match (given, own_default) {
             (Some(text), _) => match file.stores.iter().find(|entry| entry.name == text) {
                 Some(entry) => vec![of_file(entry)?],
-                None => vec![one("store", text, options.clone(), file.read_only)?],
+                None => vec![other(text)?],
             },
-            (None, Some(text)) => vec![one("store", text.to_owned(), options.clone(), file.read_only)?],
-            (None, None) if file.stores.is_empty() => {
-                vec![one("store", DEFAULT_STORE.to_owned(), options.clone(), file.read_only)?]
-            }
+            (None, Some(text)) => vec![other(text.to_owned())?],
+            (None, None) if file.stores.is_empty() => vec![other(DEFAULT_STORE.to_owned())?],
             (None, None) => file.stores.iter().map(of_file).collect::<Result<_, Usage>>()?,
         };
         Ok(Stores { default: all[0].store.clone(), all })

@@ -1,34 +1,29 @@
 //! One field of a line: a user id, a moment, and how to show what is neither.
 
-use chrono::{NaiveDate, NaiveTime};
-
 use crate::calendar::{CalendarError, parse_moment};
-use crate::sets::UserId;
+use crate::sets::{UserId, user_number};
 
 /// Unix milliseconds of 1973 and Unix seconds of the year 5138: a whole number from here on counts milliseconds.
 const MILLISECONDS: i64 = 100_000_000_000;
 
-/// Reads a user id: a whole number from 0 to 2³²−1, in digits.
-///
-/// # Errors
-/// What a user id looks like.
-pub fn parse_user(text: &str) -> Result<UserId, String> {
-    user(text.as_bytes())
-}
-
+/// Reads a user id: a whole number from 0 to 2³²−1, in digits. As [`user_number`], quickly.
 pub(super) fn user(field: &[u8]) -> Result<UserId, String> {
     let digits = field.trim_ascii();
-    let number = digits.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    });
-    match number.and_then(|number| UserId::try_from(number).ok()) {
-        Some(user) if !digits.is_empty() => Ok(user),
-        _ => {
-            let text = digits.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
-            let more = if text { "; text ids are not supported yet" } else { "" };
-            Err(format!("`{}` is not a user id: a whole number from 0 to 4294967295{more}", excerpt(digits)))
-        }
+    match number(digits).and_then(|number| UserId::try_from(number).ok()) {
+        Some(user) => Ok(user),
+        // The slow way has the words for it.
+        None => user_number(field).map_err(|error| error.to_string()),
+    }
+}
+
+/// A number in digits and nothing else, less than 2⁶⁴.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
+    match digits.len() {
+        0 => None,
+        // Nineteen digits are less than 2⁶⁴ whatever they are.
+        1..=19 => digits.iter().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
+        _ => digits.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?)),
     }
 }
 
@@ -44,16 +39,11 @@ pub enum Unix {
 /// Reads a moment as Unix seconds, rounded down.
 pub(super) fn moment(field: &[u8], unix: Unix) -> Result<i64, String> {
     let field = field.trim_ascii();
-    if let Some(moment) = common_moment(field) {
+    let seconds = || unix_moment(i64::try_from(number(field)?).ok()?, unix);
+    if let Some(moment) = common_moment(field).or_else(seconds) {
         return Ok(moment);
     }
     let text = utf8(field)?;
-    if unix == Unix::Either
-        && let Ok(number) = text.parse::<i64>()
-        && let Some(seconds) = unix_moment(number, unix)
-    {
-        return Ok(seconds);
-    }
     parse_moment(text).map(|moment| moment.timestamp()).map_err(|error| match error {
         CalendarError::OutOfRange if text.len() == 13 => {
             format!("`{text}` looks like milliseconds: Unix time is counted in seconds here")
@@ -81,23 +71,56 @@ pub(super) fn unix_moment(number: i64, unix: Unix) -> Option<i64> {
 /// The forms that nearly every file has, at a tenth of the price: `2026-11-23`, and `2026-11-23[T ]14:00:00` with or
 /// without a fraction, and `Z` or (behind a `T`) `+00:00`. `None` says nothing but "ask `parse_moment`".
 fn common_moment(field: &[u8]) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| {
-        field.get(range)?.iter().try_fold(0_u32, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
-    };
-    let is = |at: usize, wanted: &[u8]| field.get(at).is_some_and(|byte| wanted.contains(byte));
-    if !is(4, b"-") || !is(7, b"-") {
-        return None;
-    }
-    let year = i32::try_from(number(0..4)?).ok().filter(|year| *year > 0)?;
-    let date = NaiveDate::from_ymd_opt(year, number(5..7)?, number(8..10)?)?;
-    let time = match field.len() {
-        10 => NaiveTime::MIN,
-        19.. if is(10, b"T ") && is(13, b":") && is(16, b":") && ends_well(&field[19..], field[10]) => {
-            NaiveTime::from_hms_opt(number(11..13)?, number(14..16)?, number(17..19)?)?
+    let (date, time) = field.split_first_chunk()?;
+    let [a, b, c, d, b'-', e, f, b'-', g, h] = *date else { return None };
+    let days = days(two(a, b)? * 100 + two(c, d)?, two(e, f)?, two(g, h)?)?;
+    let seconds = match time.split_first_chunk() {
+        None if time.is_empty() => 0,
+        Some(([separator @ (b'T' | b' '), a, b, b':', c, d, b':', e, f], rest)) if ends_well(rest, *separator) => {
+            let (hours, minutes, seconds) = (two(*a, *b)?, two(*c, *d)?, two(*e, *f)?);
+            if hours > 23 || minutes > 59 || seconds > 59 {
+                return None;
+            }
+            (hours * 60 + minutes) * 60 + seconds
         }
         _ => return None,
     };
-    Some(date.and_time(time).and_utc().timestamp())
+    Some(days * 86_400 + i64::from(seconds))
+}
+
+/// The number of two digits.
+fn two(tens: u8, ones: u8) -> Option<u32> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| u32::from(tens) * 10 + u32::from(ones))
+}
+
+/// The days from 1970-01-01 to a date of the years 1 to 9999; `None` when there is no such date.
+fn days(year: u32, month: u32, day: u32) -> Option<i64> {
+    /// The days of a year before each month, and how long the month is.
+    const MONTHS: [(u32, u32); 12] = [
+        (0, 31),
+        (31, 28),
+        (59, 31),
+        (90, 30),
+        (120, 31),
+        (151, 30),
+        (181, 31),
+        (212, 31),
+        (243, 30),
+        (273, 31),
+        (304, 30),
+        (334, 31),
+    ];
+    /// From the first day of year 1 to that of 1970.
+    const TO_1970: i64 = 719_162;
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (before, length) = *MONTHS.get(usize::try_from(month.checked_sub(1)?).ok()?)?;
+    if year == 0 || day == 0 || day > length + u32::from(leap && month == 2) {
+        return None;
+    }
+    let years = year - 1;
+    let first = years * 365 + years / 4 - years / 100 + years / 400;
+    Some(i64::from(first + before + u32::from(leap && month > 2) + day - 1) - TO_1970)
 }
 
 /// Whether what stands behind the seconds changes nothing about them.
@@ -160,6 +183,22 @@ mod tests {
         ] {
             assert_eq!(common_moment(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn every_date_is_the_calendars() {
+        let first = parse_moment("0001-01-01").unwrap();
+        // Eleven days further each time comes by every day of the year, and by the last one of 9999.
+        for day in (0..3_652_059).rev().step_by(11) {
+            let at = first + chrono::Days::new(day);
+            let text = at.format("%Y-%m-%d").to_string();
+            assert_eq!(common_moment(text.as_bytes()), Some(at.timestamp()), "{text}");
+        }
+        for (year, month, day) in [(2026, 2, 29), (1900, 2, 29), (2000, 2, 30), (2026, 0, 1), (2026, 13, 1), (0, 1, 1)]
+        {
+            assert_eq!(days(year, month, day), None, "{year} {month} {day}");
+        }
+        assert_eq!((days(2026, 4, 31), days(2026, 4, 0), days(2000, 2, 29)), (None, None, Some(11_016)));
     }
 
     #[test]

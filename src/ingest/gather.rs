@@ -1,4 +1,4 @@
-//! Rows → bits, sorted by bitmap and user, each once.
+//! Rows → bits, in the order of bitmaps and users, each once.
 
 use chrono::DateTime;
 use rustc_hash::FxHashMap;
@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::ingest::names::Names;
 use crate::ingest::records::Row;
-use crate::sets::{Key, UserId};
+use crate::sets::{EventName, Key, UserId};
 
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
@@ -20,11 +20,14 @@ pub struct Gather {
     hourly: bool,
     ever: bool,
     /// The place in `users` of an event and unit of time.
-    places: FxHashMap<(u32, i64), usize>,
+    places: FxHashMap<Slot, usize>,
     users: Vec<Vec<UserId>>,
-    last: Option<((u32, i64), usize)>,
+    last: Option<(Slot, usize)>,
     rows: usize,
 }
+
+/// An event, and a unit of time.
+type Slot = (u32, i64);
 
 /// The unit that stands for no time at all; no moment is in it.
 const UNDATED: i64 = i64::MAX;
@@ -45,14 +48,14 @@ impl Gather {
         self.rows += 1;
     }
 
-    fn push(&mut self, slot: (u32, i64), user: UserId) {
+    fn push(&mut self, slot: Slot, user: UserId) {
         let place = match self.last {
             // Files are mostly in order of time.
             Some((last, place)) if last == slot => place,
             _ => {
-                let next = self.places.len();
+                let next = self.users.len();
                 let place = *self.places.entry(slot).or_insert(next);
-                if place == self.users.len() {
+                if place == next {
                     self.users.push(Vec::new());
                 }
                 self.last = Some((slot, place));
@@ -74,60 +77,99 @@ impl Gather {
         self.places.len()
     }
 
-    /// All bits that the rows set, and begins anew.
+    /// All that was taken in, and begins anew. Quick: putting it in order is left to whoever writes it.
+    pub fn drain(&mut self, names: &Names) -> Gathered {
+        (self.last, self.rows) = (None, 0);
+        let mut users = std::mem::take(&mut self.users);
+        let mut slots: Vec<(Slot, Vec<UserId>)> = self
+            .places
+            .drain()
+            .map(|(slot, place)| (slot, users.get_mut(place).map(std::mem::take).unwrap_or_default()))
+            .collect();
+        slots.sort_unstable_by_key(|(slot, _)| *slot);
+        let events = slots.chunk_by(|a, b| a.0.0 == b.0.0).filter_map(|slots| slots.first());
+        let events = events.filter_map(|((event, _), _)| Some((*event, names.get(*event)?.clone()))).collect();
+        Gathered { hourly: self.hourly, ever: self.ever, events, slots }
+    }
+}
+
+/// What was gathered of many rows: for each event and unit of time the users, as they came.
+#[derive(Debug)]
+pub struct Gathered {
+    hourly: bool,
+    ever: bool,
+    /// The events, ascending.
+    events: Vec<(u32, EventName)>,
+    /// Their users, by event and unit of time, ascending.
+    slots: Vec<(Slot, Vec<UserId>)>,
+}
+
+impl Gathered {
+    /// Users who were places of texts until now are these numbers instead.
+    pub fn translate(&mut self, numbers: &[UserId]) {
+        for user in self.slots.iter_mut().flat_map(|(_, users)| users) {
+            if let Some(number) = numbers.get(*user as usize) {
+                *user = *number;
+            }
+        }
+    }
+
+    /// All bits that the rows set, in order.
     ///
     /// # Errors
     /// When a moment is outside the supported years, which no [`Row`] of [`Records`](crate::ingest::Records) is.
-    pub fn drain(&mut self, names: &Names) -> Result<Bits, CalendarError> {
-        let mut slots: Vec<((u32, i64), usize)> = self.places.drain().collect();
-        slots.sort_unstable();
-        (self.last, self.rows) = (None, 0);
+    pub fn bits(mut self) -> Result<Bits, CalendarError> {
         let mut bits = Bits::default();
-        for of_event in slots.chunk_by(|a, b| a.0.0 == b.0.0) {
-            let Some(event) = of_event.first().and_then(|slot| names.get(slot.0.0)) else { continue };
+        let mut order = Order::default();
+        let mut of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
+        for (number, event) in &self.events {
+            let Some(slots) = of_events.find(|slots| slots.first().is_some_and(|(slot, _)| slot.0 == *number)) else {
+                continue;
+            };
             let grains = [Grain::Day, Grain::Week, Grain::Month];
             let mut wider: [(Option<Period>, Vec<UserId>); 3] = Default::default();
             let mut ever = Vec::new();
-            for ((_, unit), place) in of_event {
-                let Some(users) = self.users.get_mut(*place) else { continue };
-                users.sort_unstable();
-                users.dedup();
+            let mut dated = false;
+            for ((_, unit), users) in slots {
                 if *unit == UNDATED {
                     ever.append(users);
                     continue;
                 }
-                let at = unit * if self.hourly { HOUR } else { DAY };
+                dated = true;
+                let at = *unit * if self.hourly { HOUR } else { DAY };
                 let at = DateTime::from_timestamp(at, 0).ok_or(CalendarError::OutOfRange)?;
                 if self.hourly {
+                    order.sort(users);
                     bits.put(event_in(event, Period::containing(Grain::Hour, at)?), users);
                 }
                 for (grain, (period, gathered)) in grains.into_iter().zip(&mut wider) {
                     let now = Period::containing(grain, at)?;
                     if let Some(before) = period.replace(now).filter(|before| *before != now) {
-                        bits.close(event_in(event, before), gathered);
+                        bits.close(event_in(event, before), gathered, &mut order);
                     }
                     gathered.extend_from_slice(users);
                 }
                 if self.ever {
                     ever.extend_from_slice(users);
                 }
-                users.clear();
+                // It may be a good part of all there is.
+                *users = Vec::new();
             }
             for (period, gathered) in &mut wider {
                 if let Some(period) = period {
-                    bits.close(event_in(event, *period), gathered);
+                    bits.close(event_in(event, *period), gathered, &mut order);
                 }
             }
             if !ever.is_empty() {
-                bits.close(Some(Key::ever(event.clone())), &mut ever);
+                bits.close(Some(Key::ever(event.clone())), &mut ever, &mut order);
             }
-            bits.events.extend(of_event.first().filter(|slot| slot.0.1 != UNDATED).map(|slot| slot.0.0));
+            bits.events.extend(dated.then_some(*number));
         }
         Ok(bits)
     }
 }
 
-fn event_in(event: &crate::sets::EventName, period: Period) -> Option<Key> {
+fn event_in(event: &EventName, period: Period) -> Option<Key> {
     Key::new(event.clone(), period).ok()
 }
 
@@ -174,11 +216,72 @@ impl Bits {
     }
 
     /// Puts the users of several units of time in, and forgets them.
-    fn close(&mut self, key: Option<Key>, users: &mut Vec<UserId>) {
-        // One unit alone is in order already, which costs a sort next to nothing.
-        users.sort_unstable();
-        users.dedup();
+    fn close(&mut self, key: Option<Key>, users: &mut Vec<UserId>, order: &mut Order) {
+        order.sort(users);
         self.put(key, users);
         users.clear();
+    }
+}
+
+/// Puts users in order, each once.
+#[derive(Debug, Default)]
+struct Order {
+    words: Vec<u64>,
+}
+
+/// Where there are at most so many words of 64 users for each user to sort, setting bits is quicker than comparing.
+const WORDS_A_USER: usize = 4;
+
+impl Order {
+    fn sort(&mut self, users: &mut Vec<UserId>) {
+        if users.is_sorted_by(|a, b| a < b) {
+            return;
+        }
+        let (Some(least), Some(most)) = (users.iter().min(), users.iter().max()) else { return };
+        let (first, last) = (*least / 64, *most / 64);
+        let words = (last - first) as usize + 1;
+        if words > users.len().saturating_mul(WORDS_A_USER) {
+            users.sort_unstable();
+            users.dedup();
+            return;
+        }
+        self.words.clear();
+        self.words.resize(words, 0);
+        for user in users.iter() {
+            if let Some(word) = self.words.get_mut((user / 64 - first) as usize) {
+                *word |= 1 << (user % 64);
+            }
+        }
+        users.clear();
+        for (number, word) in (first..).zip(&self.words) {
+            let mut word = *word;
+            while word != 0 {
+                users.push(number * 64 + word.trailing_zeros());
+                word &= word - 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn users_come_in_order_each_once(
+            users in prop::collection::vec(prop_oneof![0_u32..300, 70_000_u32..70_900, (UserId::MAX - 99)..=UserId::MAX], 0..90),
+            few in prop::collection::vec(any::<UserId>(), 0..9),
+        ) {
+            let mut order = Order::default();
+            for users in [users.clone(), few, users.into_iter().filter(|user| *user < 300).collect()] {
+                let mut sorted = users.clone();
+                order.sort(&mut sorted);
+                let expected: std::collections::BTreeSet<UserId> = users.into_iter().collect();
+                prop_assert_eq!(sorted, expected.into_iter().collect::<Vec<_>>());
+            }
+        }
     }
 }

@@ -29,6 +29,8 @@ pub enum Scalar<'a> {
 pub struct Wanted {
     names: Vec<(String, usize)>,
     inside: Vec<(String, Wanted)>,
+    /// Whether a field is wanted itself and also for what is in it, of which one reading finds only one.
+    both: bool,
 }
 
 impl Wanted {
@@ -44,6 +46,7 @@ impl Wanted {
             })
         });
         let places = places.collect();
+        wanted.both = wanted.names.iter().any(|(name, _)| wanted.inside.iter().any(|(parent, _)| parent == name));
         (wanted, places)
     }
 
@@ -59,6 +62,9 @@ impl Wanted {
 
     /// Reads one object and what stands at so many places; `None` says nothing but "ask a slower way".
     pub fn pick<'a>(&self, line: &'a [u8], places: usize) -> Option<Vec<Scalar<'a>>> {
+        if self.both {
+            return None;
+        }
         let mut found = vec![Scalar::Missing; places];
         let mut reader = serde_json::Deserializer::from_slice(line);
         let whole = Pick { wanted: self, found: &mut found }.deserialize(&mut reader).ok()?;
@@ -139,6 +145,12 @@ impl<'de> Visitor<'de> for Pick<'_, '_, 'de> {
                     }
                 }
                 Match::Inside(wanted) => {
+                    // Of two fields of one name the last one counts, with all that is in it.
+                    for (_, place) in &wanted.names {
+                        if let Some(slot) = self.found.get_mut(*place) {
+                            *slot = Scalar::Missing;
+                        }
+                    }
                     map.next_value_seed(Pick { wanted, found: &mut *self.found })?;
                 }
                 Match::Nothing => {

@@ -128,6 +128,12 @@ impl Layout {
         format!("{format:?} {product:?} {delimiter} {user:?} {event:?} {time:?} {properties:?} {unix:?}")
     }
 
+    /// How many fields of a line of CSV are looked at.
+    pub(super) fn columns(&self) -> usize {
+        let fields = [&self.user, &self.time].into_iter().chain(&self.event).chain(self.properties.iter().flatten());
+        fields.map(|field| field.place + 1).max().unwrap_or(0)
+    }
+
     /// By the names in the first line of a CSV.
     pub(super) fn of_header(names: &[String], delimiter: u8, wishes: &Wishes) -> Result<Self, String> {
         let find = |wanted: &str| {
@@ -253,9 +259,9 @@ impl Layout {
     }
 }
 
-/// The separator that the first line has most of: a comma unless semicolons or tabs outnumber it.
+/// The separator that the first line that is not blank has most of: a comma unless semicolons or tabs outnumber it.
 pub(super) fn delimiter(start: &[u8]) -> u8 {
-    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = start.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let times = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
     [b';', b'\t'].into_iter().filter(|d| times(*d) > times(b',')).max_by_key(|d| times(*d)).unwrap_or(b',')
 }

@@ -1,8 +1,8 @@
 //! Lines of a file → marks. Streaming and pure: it sees a reader, no file and no store.
 //!
 //! [`Records`] recognises what is written how ([`Layout`]) and reads line by line; a bad line is a value among the
-//! others, with its number and the reason, so that the caller decides what to do. [`Gather`] puts the rows of many lines
-//! in order, each bit of each bitmap once, which is how stores take them fastest.
+//! others, with its number and the reason, so that the caller decides what to do. [`Gather`] brings the rows of many lines
+//! together, and [`Gathered`] puts them in order, each bit of each bitmap once, which is how stores take them fastest.
 //!
 //! ```
 //! use cohortist::ingest::{Gather, Names, Records, Wishes};
@@ -17,7 +17,7 @@
 //!         Err(_) => bad += 1,
 //!     }
 //! }
-//! let bits = gather.drain(&names)?;
+//! let bits = gather.drain(&names).bits()?;
 //! let keys: Vec<String> = bits.groups().map(|(key, users)| format!("{key} {users:?}")).collect();
 //! assert_eq!(keys, ["signup_2026-11-23 [7]", "signup_2026-11-24 [7]", "signup_W2026-48 [7]", "signup_2026-11 [7]"]);
 //! assert_eq!(bad, 1);
@@ -28,11 +28,11 @@ mod field;
 mod gather;
 mod json;
 mod layout;
+mod lines;
 mod names;
 mod records;
 
-pub use field::parse_user;
-pub use gather::{Bits, Gather};
+pub use gather::{Bits, Gather, Gathered};
 pub use layout::{EventFrom, Format, Layout, Wishes};
 pub use names::{Names, Property};
 pub use records::{Position, Problem, Records, Row};

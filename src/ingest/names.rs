@@ -2,8 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::ingest::field::utf8;
-use crate::sets::{EventName, EventNameError};
+use crate::ingest::field::{self, utf8};
+use crate::sets::{EventName, EventNameError, UserId, user_text};
 
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
@@ -12,6 +12,15 @@ pub struct Names {
     known: FxHashMap<Box<[u8]>, u32>,
     properties: Vec<Property>,
     most: usize,
+    /// Where users are called by texts, those that were met.
+    texts: Option<Texts>,
+}
+
+/// Texts in the order in which they were met, each with its place.
+#[derive(Debug, Default)]
+struct Texts {
+    places: FxHashMap<Box<str>, UserId>,
+    list: Vec<String>,
 }
 
 /// A column whose values become undated events: `plan:pro`.
@@ -37,7 +46,31 @@ impl Names {
             Ok(Property { name: name.clone(), beyond: 0, unusable: 0, known: FxHashMap::default() })
         });
         let properties = properties.collect::<Result<_, EventNameError>>()?;
-        Ok(Names { list: Vec::new(), known: FxHashMap::default(), properties, most })
+        Ok(Names { list: Vec::new(), known: FxHashMap::default(), properties, most, texts: None })
+    }
+
+    /// From now on users are texts. A row's user is then the place of his text among those that were met since they were
+    /// last [taken](Self::take_texts).
+    pub fn call_users_by_texts(&mut self) {
+        self.texts.get_or_insert_default();
+    }
+
+    /// The texts that users were called by since the last time, each once; `None` where users are numbers.
+    pub fn take_texts(&mut self) -> Option<Vec<String>> {
+        self.texts.as_mut().map(|texts| std::mem::take(texts).list)
+    }
+
+    /// A user, by number or text.
+    pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
+        let Some(texts) = &mut self.texts else { return field::user(field) };
+        let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
+        if let Some(place) = texts.places.get(text) {
+            return Ok(*place);
+        }
+        let place = UserId::try_from(texts.list.len()).map_err(|_| "too many users at once".to_owned())?;
+        texts.places.insert(text.into(), place);
+        texts.list.push(text.to_owned());
+        Ok(place)
     }
 
     /// The event of a number that [`Records`](crate::ingest::Records) gave out.

@@ -1,12 +1,13 @@
 //! The rows of a file, line by line.
 
-use std::io::{self, BufRead, Chain, Cursor, Read};
+use std::io::{self, BufRead, Read};
 
 use serde_json::{Map, Value};
 
-use crate::ingest::field::{excerpt, moment, unix_moment, user};
+use crate::ingest::field::{excerpt, moment, unix_moment};
 use crate::ingest::json::{self, Scalar, Wanted};
 use crate::ingest::layout::{EventFrom, Field, Format, Layout, Wishes, delimiter};
+use crate::ingest::lines::{Fields, Found, LONGEST, Lines, Record};
 use crate::ingest::names::Names;
 use crate::sets::UserId;
 
@@ -66,19 +67,21 @@ pub struct Records<R> {
     fixed: Option<u32>,
     /// The undated events of the last row.
     properties: Vec<u32>,
-    /// Where the source began to count.
-    base: Position,
 }
 
-/// The head of a file, read already, and the rest.
-type Input<R> = Chain<Cursor<Vec<u8>>, R>;
-
 enum Source<R> {
-    // Records end at line feeds only and the last one always has one: so lines can be counted. A carriage return before
-    // it is taken off the last field.
-    Csv { reader: Box<csv::Reader<Chain<Input<R>, &'static [u8]>>>, record: csv::ByteRecord },
-    Ndjson { reader: Input<R>, buffer: Vec<u8>, at: Position, picker: Picker },
-    Empty,
+    Csv {
+        lines: Lines<R>,
+        fields: Fields,
+        /// How many fields of a line are looked at.
+        most: usize,
+    },
+    Ndjson {
+        lines: Lines<R>,
+        picker: Picker,
+    },
+    /// Nothing more comes, and where that is.
+    End(Position),
 }
 
 /// The most of a file that is looked at to tell what it is.
@@ -109,13 +112,10 @@ impl<R: BufRead> Records<R> {
         let head = head(&mut reader).map_err(Problem::Read)?;
         let start = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&head).to_vec();
         let base = Position { byte: (head.len() - start.len()) as u64, line: 0 };
-        let fixed = match &wishes.event {
-            EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
-            _ => None,
-        };
-        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new(), base });
+        let fixed = fixed(wishes, names);
+        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new() });
         let Some(first) = start.iter().find(|byte| !byte.is_ascii_whitespace()).copied() else {
-            return records(Source::Empty, Layout::of_object(None, wishes));
+            return records(Source::End(base), Layout::of_object(None, wishes));
         };
         if let Some(reason) = something_else(&start) {
             return Err(Problem::File(reason.to_owned()));
@@ -132,37 +132,31 @@ impl<R: BufRead> Records<R> {
             }
             Format::Csv => {
                 let delimiter = delimiter(&start);
-                let mut reader = csv_reader(start, reader, delimiter);
-                let mut record = csv::ByteRecord::new();
-                reader.read_byte_record(&mut record).map_err(|error| Problem::Read(error.into()))?;
-                let header: Vec<String> =
-                    record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+                let mut lines = Lines::new(start, reader, base);
+                let mut fields = Fields::default();
+                let record = lines.record(delimiter, usize::MAX, &mut fields).map_err(Problem::Read)?;
+                let Some((Found::Whole(record), _)) = record else {
+                    return Err(Problem::File(format!("the first line {}", too_long())));
+                };
+                let names = record.iter();
+                let header: Vec<String> = names.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
                 let layout = Layout::of_header(&header, delimiter, wishes).map_err(Problem::File)?;
-                records(Source::Csv { reader: Box::new(reader), record }, layout)
+                records(Source::Csv { lines, fields, most: layout.columns() }, layout)
             }
         }
     }
 
     /// Reads on where [`position`](Self::position) was, in a file of that layout.
-    pub fn resume(mut reader: R, layout: &Layout, wishes: &Wishes, at: Position, names: &mut Names) -> Self {
-        let (source, base) = match layout.format {
-            Format::Csv => {
-                // At its very beginning the CSV reader would swallow a byte order mark, which is none in the middle of a
-                // file: the end of the line before comes first then.
-                let marked = reader.fill_buf().is_ok_and(|start| start.starts_with(b"\xEF\xBB\xBF"));
-                let start = if marked { b"\n".to_vec() } else { Vec::new() };
-                let back = start.len() as u64;
-                let base = Position { byte: at.byte.saturating_sub(back), line: at.line.saturating_sub(back) };
-                let reader = Box::new(csv_reader(start, reader, layout.delimiter));
-                (Source::Csv { reader, record: csv::ByteRecord::new() }, base)
-            }
-            Format::Ndjson => (Source::ndjson(Vec::new(), reader, layout, at), at),
+    pub fn resume(reader: R, layout: &Layout, wishes: &Wishes, at: Position, names: &mut Names) -> Self {
+        let source = match layout.format {
+            Format::Csv => Source::Csv {
+                lines: Lines::new(Vec::new(), reader, at),
+                fields: Fields::default(),
+                most: layout.columns(),
+            },
+            Format::Ndjson => Source::ndjson(Vec::new(), reader, layout, at),
         };
-        let fixed = match &wishes.event {
-            EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
-            _ => None,
-        };
-        Records { source, layout: layout.clone(), fixed, properties: Vec::new(), base }
+        Records { source, layout: layout.clone(), fixed: fixed(wishes, names), properties: Vec::new() }
     }
 
     /// What is written where.
@@ -173,12 +167,8 @@ impl<R: BufRead> Records<R> {
     /// Behind the last line that was read.
     pub fn position(&self) -> Position {
         match &self.source {
-            Source::Csv { reader, .. } => {
-                let at = reader.position();
-                Position { byte: self.base.byte + at.byte(), line: self.base.line + at.line() - 1 }
-            }
-            Source::Ndjson { at, .. } => *at,
-            Source::Empty => self.base,
+            Source::Csv { lines, .. } | Source::Ndjson { lines, .. } => lines.position(),
+            Source::End(at) => *at,
         }
     }
 
@@ -190,59 +180,59 @@ impl<R: BufRead> Records<R> {
     /// The next row or bad line; `None` at the end. Nothing comes behind a [`Problem::Read`].
     pub fn next(&mut self, names: &mut Names) -> Option<Result<Row, Problem>> {
         self.properties.clear();
-        let Records { source, layout, fixed, properties, base } = self;
+        let Records { source, layout, fixed, properties } = self;
         let failure = match source {
-            Source::Empty => return None,
-            Source::Csv { reader, record } => loop {
-                match reader.read_byte_record(record) {
-                    Ok(false) => return None,
-                    Ok(true) if record.as_slice().iter().all(u8::is_ascii_whitespace) => {}
-                    Ok(true) => {
-                        let row = from_record(record, layout, *fixed, names, properties);
-                        return Some(row.map_err(|reason| misread(reader.position(), record, *base, reason)));
-                    }
-                    Err(error) => break error.into(),
+            Source::End(_) => return None,
+            Source::Csv { lines, fields, most } => match lines.record(layout.delimiter, *most, fields) {
+                Ok(None) => return None,
+                Ok(Some((Found::Whole(record), line))) => {
+                    let runs_on = record.runs_on;
+                    let row = from_record(&record, layout, *fixed, names, properties);
+                    return Some(row.map_err(|reason| misread(line, lines.position().line, runs_on, reason)));
                 }
+                Ok(Some((long, line))) => {
+                    let quote = matches!(long, Found::LongRecord);
+                    let quote = if quote { ", read on from the next line: is a quote left open?" } else { "" };
+                    return Some(Err(Problem::Line { line, reason: format!("the record {}{quote}", too_long()) }));
+                }
+                Err(error) => error,
             },
-            Source::Ndjson { reader, buffer, at, picker } => loop {
-                buffer.clear();
-                match reader.read_until(b'\n', buffer) {
-                    Ok(0) => return None,
-                    Ok(read) => {
-                        at.byte += read as u64;
-                        at.line += 1;
+            Source::Ndjson { lines, picker } => loop {
+                let number = lines.position().line + 1;
+                match lines.line() {
+                    Ok(None) => return None,
+                    Ok(Some(Found::Whole(line))) if line.iter().all(u8::is_ascii_whitespace) => {}
+                    Ok(Some(Found::Whole(line))) => {
+                        let row = match picker.read(line, layout, *fixed, names, properties) {
+                            Some(row) => Ok(row),
+                            None => from_object(line, layout, *fixed, names, properties),
+                        };
+                        return Some(row.map_err(|reason| Problem::Line { line: number, reason }));
+                    }
+                    Ok(Some(_)) => {
+                        return Some(Err(Problem::Line { line: number, reason: format!("the line {}", too_long()) }));
                     }
                     Err(error) => break error,
                 }
-                if !buffer.iter().all(u8::is_ascii_whitespace) {
-                    let row = match picker.read(buffer, layout, *fixed, names, properties) {
-                        Some(row) => Ok(row),
-                        None => from_object(buffer, layout, *fixed, names, properties),
-                    };
-                    return Some(row.map_err(|reason| Problem::Line { line: at.line, reason }));
-                }
             },
         };
-        self.base = self.position();
-        self.source = Source::Empty;
+        self.source = Source::End(self.position());
         Some(Err(Problem::Read(failure)))
+    }
+}
+
+/// The event of all rows, where there is one.
+fn fixed(wishes: &Wishes, names: &mut Names) -> Option<u32> {
+    match &wishes.event {
+        EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
+        _ => None,
     }
 }
 
 impl<R: BufRead> Source<R> {
     fn ndjson(start: Vec<u8>, reader: R, layout: &Layout, at: Position) -> Self {
-        Source::Ndjson { reader: Cursor::new(start).chain(reader), buffer: Vec::new(), at, picker: Picker::new(layout) }
+        Source::Ndjson { lines: Lines::new(start, reader, at), picker: Picker::new(layout) }
     }
-}
-
-fn csv_reader<R: BufRead>(start: Vec<u8>, rest: R, delimiter: u8) -> csv::Reader<Chain<Input<R>, &'static [u8]>> {
-    csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .terminator(csv::Terminator::Any(b'\n'))
-        .buffer_capacity(1 << 16)
-        .from_reader(Cursor::new(start).chain(rest).chain(b"\n".as_slice()))
 }
 
 /// What a file is that cannot be imported, and what to do about it.
@@ -259,19 +249,19 @@ fn something_else(start: &[u8]) -> Option<&'static str> {
     kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
 }
 
-fn misread(end: &csv::Position, record: &csv::ByteRecord, base: Position, mut reason: String) -> Problem {
-    let end = end.line() - 1;
-    let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-    if breaks > 0 {
-        reason += &format!(" (the record runs on to line {}: is a quote left open?)", base.line + end);
+fn too_long() -> String {
+    format!("is longer than {} MiB", LONGEST >> 20)
+}
+
+fn misread(line: u64, last: u64, runs_on: bool, mut reason: String) -> Problem {
+    if runs_on {
+        reason += &format!(" (the record runs on to line {last}: is a quote left open?)");
     }
-    // A record that the file ends in holds the last line feed itself; its position knows.
-    let at_least = record.position().map_or(0, csv::Position::line);
-    Problem::Line { line: base.line + end.saturating_sub(breaks).max(at_least), reason }
+    Problem::Line { line, reason }
 }
 
 fn from_record(
-    record: &csv::ByteRecord,
+    record: &Record<'_>,
     layout: &Layout,
     fixed: Option<u32>,
     names: &mut Names,
@@ -282,7 +272,7 @@ fn from_record(
             .get(place)
             .ok_or_else(|| format!("the line has {} fields, and `{name}` would be number {}", record.len(), place + 1))
     };
-    let user = user(field(layout.user.place, &layout.user.name)?)?;
+    let user = names.user(field(layout.user.place, &layout.user.name)?)?;
     let at = moment(field(layout.time.place, &layout.time.name)?, layout.unix)?;
     let event = match (fixed, &layout.event) {
         (Some(event), _) => event,
@@ -332,8 +322,8 @@ impl Picker {
     ) -> Option<Row> {
         let found = self.wanted.pick(line, self.places)?;
         let user = match found.get(self.user)? {
-            Scalar::Whole(number) => UserId::try_from(*number).ok()?,
-            Scalar::Text(text) => user(text.as_bytes()).ok()?,
+            Scalar::Whole(number) => names.user(number.to_string().as_bytes()).ok()?,
+            Scalar::Text(text) => names.user(text.as_bytes()).ok()?,
             _ => return None,
         };
         let at = match found.get(self.time)? {
@@ -398,7 +388,7 @@ fn from_object(
             ))
         }
     };
-    let user = user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
+    let user = names.user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
     let at = moment(text(&layout.time, "--time-column NAME")?.as_bytes(), layout.unix)?;
     let event = match (fixed, &layout.event) {
         (Some(event), _) => event,
@@ -479,7 +469,7 @@ mod tests {
         insta::assert_snapshot!(read(text).join("\n"), @r"
         line 2: `-1` is not a user id: a whole number from 0 to 4294967295
         line 3: `4294967296` is not a user id: a whole number from 0 to 4294967295
-        line 4: `abc` is not a user id: a whole number from 0 to 4294967295; text ids are not supported yet
+        line 4: `abc` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map)
         line 5: `1.5` is not a user id: a whole number from 0 to 4294967295
         line 6: `` is not a user id: a whole number from 0 to 4294967295
         line 7: an event name must not be empty

@@ -1,8 +1,10 @@
 //! How long bitmaps are kept, and which of them have been kept long enough. Pure.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
 
-use crate::calendar::Grain;
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
+
+use crate::calendar::{Grain, Period};
 use crate::sets::{Key, When};
 
 /// For each kind of bitmap how long it is kept after its period ended; for good when `None`. Undated bitmaps are for good.
@@ -48,4 +50,53 @@ impl Keeping {
         };
         kept.is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
     }
+}
+
+/// Bitmaps of one kind that have been kept long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// Which kind.
+    pub grain: Grain,
+    /// How many there are.
+    pub count: u64,
+    /// About how many bytes they take together; `None` where one of them is of unknown size.
+    pub bytes: Option<u64>,
+    /// The earliest of their periods.
+    pub first: Period,
+    /// The latest.
+    pub last: Period,
+}
+
+/// Dated bitmaps with their sizes, added up kind by kind, the shortest periods first.
+pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Over> {
+    let mut kinds: BTreeMap<Grain, Over> = BTreeMap::new();
+    for (key, bytes) in keys {
+        let When::In(period) = key.when() else { continue };
+        let grain = period.grain();
+        let none = Over { grain, count: 0, bytes: Some(0), first: period, last: period };
+        let over = kinds.entry(grain).or_insert(none);
+        over.count += 1;
+        over.bytes = over.bytes.zip(bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
+        over.first = over.first.min(period);
+        over.last = over.last.max(period);
+    }
+    kinds.into_values().collect()
+}
+
+/// The first moment after `now` at which it is `at` o'clock, in UTC: never more than a day away.
+///
+/// ```
+/// use chrono::NaiveTime;
+/// use cohortist::{calendar::parse_moment, reports::keeping::next_night};
+///
+/// let at = NaiveTime::from_hms_opt(3, 0, 0).unwrap();
+/// assert_eq!(next_night(at, parse_moment("2026-12-31T02:59:59Z")?), parse_moment("2026-12-31T03:00:00Z")?);
+/// // At three sharp the turn is being taken: the next one is tomorrow's.
+/// assert_eq!(next_night(at, parse_moment("2026-12-31T03:00:00Z")?), parse_moment("2027-01-01T03:00:00Z")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn next_night(at: NaiveTime, now: DateTime<Utc>) -> DateTime<Utc> {
+    let today = now.date_naive().and_time(at).and_utc();
+    // At the end of all time there is no tomorrow, and no need of one.
+    if today > now { today } else { today.checked_add_days(Days::new(1)).unwrap_or(today) }
 }

@@ -6,8 +6,11 @@
 
 use std::ops::Range;
 
-/// The longest line that is no array.
+/// The longest line, be it a request or the head of an array or argument.
 const LINE: usize = 64 << 10;
+
+/// An array of so many arguments may be looked at whenever something arrives.
+const FEW: usize = 64;
 
 /// How much a client may send in one request.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +37,7 @@ pub enum Found {
         /// How many bytes the request takes.
         len: usize,
     },
-    /// Only a part. At least so many bytes are needed to know more.
+    /// Only a part. A request has at least so many bytes; what is none may be known earlier.
     Incomplete(usize),
     /// Nothing that can be gone on from: these are the words to close the connection with.
     Malformed(String),
@@ -76,12 +79,24 @@ pub fn read(bytes: &[u8], limits: Limits) -> Found {
     }
 }
 
-/// A line from `from` on without its end, and where the next one begins.
-fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let rest = bytes.get(from..)?;
-    let end = rest.iter().position(|b| *b == b'\r')?;
-    // Redis takes whatever follows the carriage return for its line feed.
-    (rest.len() > end + 1).then(|| (&rest[..end], from + end + 2))
+/// What stands at the beginning of an array or argument, behind its sign.
+enum Head<'a> {
+    /// The line without its end, and where the next one begins.
+    Line(&'a [u8], usize),
+    Incomplete,
+    /// Longer than any: that depends on the bytes alone and not on how many have arrived.
+    TooLong,
+}
+
+/// The line whose sign is at `sign`.
+fn head(bytes: &[u8], sign: usize) -> Head<'_> {
+    let rest = bytes.get(sign + 1..).unwrap_or_default();
+    match rest.iter().take(LINE).position(|b| *b == b'\r') {
+        // Redis takes whatever follows the carriage return for its line feed.
+        Some(end) if rest.len() > end + 1 => Head::Line(&rest[..end], sign + end + 3),
+        None if rest.len() >= LINE => Head::TooLong,
+        _ => Head::Incomplete,
+    }
 }
 
 /// A number as Redis reads it: no sign but a minus, no leading zero, no blanks.
@@ -97,12 +112,10 @@ fn malformed(words: impl Into<String>) -> Found {
 }
 
 fn array(bytes: &[u8], limits: Limits) -> Found {
-    let Some((count, mut at)) = line(bytes, 1) else {
-        return if bytes.len() > LINE {
-            malformed("too big mbulk count string")
-        } else {
-            Found::Incomplete(bytes.len() + 1)
-        };
+    let (count, mut at) = match head(bytes, 0) {
+        Head::Line(count, at) => (count, at),
+        Head::Incomplete => return Found::Incomplete(bytes.len() + 1),
+        Head::TooLong => return malformed("too big mbulk count string"),
     };
     let count = match number(count).map(usize::try_from) {
         Some(Ok(count)) if count <= KNOWN.arguments => count,
@@ -116,14 +129,19 @@ fn array(bytes: &[u8], limits: Limits) -> Found {
     // What was announced is not believed before it is there.
     let mut arguments = Vec::with_capacity(count.min(64));
     for place in 0..count {
+        // Every argument takes six bytes at the least. Where there are many to come those are waited for, lest the ones
+        // that are there be looked through again for each byte; where there are few, nonsense is told at once.
+        let least = |arguments: usize| if arguments > FEW { 6 * arguments } else { 0 };
+        let more = Found::Incomplete((bytes.len() + 1).max(at + least(count - place)));
         match bytes.get(at) {
-            None => return Found::Incomplete(bytes.len() + 1),
+            None => return more,
             Some(b'$') => {}
             Some(other) => return malformed(format!("expected '$', got '{}'", char::from(*other))),
         }
-        let Some((len, start)) = line(bytes, at + 1) else {
-            let long = bytes.len() - at > LINE;
-            return if long { malformed("too big bulk count string") } else { Found::Incomplete(bytes.len() + 1) };
+        let (len, start) = match head(bytes, at) {
+            Head::Line(len, start) => (len, start),
+            Head::Incomplete => return more,
+            Head::TooLong => return malformed("too big bulk count string"),
         };
         let len = match number(len).map(usize::try_from) {
             Some(Ok(len)) if len <= KNOWN.argument => len,
@@ -132,9 +150,8 @@ fn array(bytes: &[u8], limits: Limits) -> Found {
         if len > limits.argument {
             return malformed("unauthenticated bulk length");
         }
-        // Every argument still to come takes five bytes at the least.
         if bytes.len() < start + len + 2 {
-            return Found::Incomplete(start + len + 2 + 5 * (count - place - 1));
+            return Found::Incomplete(start + len + 2 + least(count - place - 1));
         }
         arguments.push(Argument::At(start..start + len));
         at = start + len + 2;
@@ -260,6 +277,32 @@ mod tests {
                 other => panic!("{cut}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_so_however_it_arrives() {
+        for (start, words) in [("*", "too big mbulk count string"), ("*1\r\n$", "too big bulk count string")] {
+            let long = format!("{start}{}\r\n", "1".repeat(LINE + 3));
+            let (first, rest) = (start.len() + LINE, long.len());
+            for cut in (0..first).step_by(997).chain([first - 1]) {
+                assert!(matches!(read(&long.as_bytes()[..cut], KNOWN), Found::Incomplete(_)), "{cut}");
+            }
+            for cut in first..=rest {
+                assert_eq!(read(&long.as_bytes()[..cut], KNOWN), malformed(words), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_arguments_are_not_looked_through_for_each_byte() {
+        let bytes = [b"*100000\r\n".as_slice(), &b"$1\r\na\r\n".repeat(100_000)].concat();
+        let (mut looks, mut needed) = (0, 1);
+        while let Found::Incomplete(more) = read(&bytes[..needed], KNOWN) {
+            assert!(more > needed && more <= bytes.len());
+            (looks, needed) = (looks + 1, more);
+        }
+        assert!(looks < 1000, "{looks} looks");
+        assert_eq!(needed, bytes.len());
     }
 
     #[test]

@@ -36,8 +36,13 @@ pub(super) enum Expr {
 /// How deep parentheses may nest: far beyond what people write, far below what would overflow a stack.
 const MAX_DEPTH: usize = 64;
 
-/// The most characters an expression may have.
+/// The most characters an expression may have, blanks left aside: those are set anew when it is printed, and what is
+/// printed has to be read back.
 const MAX_CHARS: usize = 10_000;
+
+/// How many differences may stand one in the other; what more of them take away is put together and taken away at once.
+/// Otherwise the tree of a long row of `& !` were as deep as the row is long, and whoever walks it overflowed the stack.
+const MAX_CHAIN: usize = 8;
 
 /// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 & premium@ever`.
 ///
@@ -151,13 +156,14 @@ pub(super) fn is_special(c: char) -> bool {
 }
 
 fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
-    let mut found = Vec::new();
+    let (mut found, mut blanks) = (Vec::new(), 0);
     let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
     while let Some(&(column, c)) = chars.peek() {
-        if column > MAX_CHARS {
+        if column - blanks > MAX_CHARS {
             return Err(SyntaxError::new(column, format!("an expression may have at most {MAX_CHARS} characters")));
         }
         if c.is_whitespace() {
+            blanks += 1;
             chars.next();
         } else if c == '"' {
             chars.next();
@@ -276,8 +282,30 @@ impl Parser {
             let message = "`!` has nothing to subtract from: write `a & !b`, people in a and not in b";
             return Err(SyntaxError::new(first.column, message));
         }
-        let kept = one_or(with.into_iter().map(|o| o.expr).collect(), Expr::And);
-        Ok(without.into_iter().fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b.expr))))
+        let mut kept = one_or(with.into_iter().map(|o| o.expr).collect(), Expr::And);
+        let Some(at) = without.first().map(|first| first.column) else { return Ok(kept) };
+        let mut without: Vec<Expr> = without.into_iter().map(|o| o.expr).collect();
+        if chain(&kept) + without.len() > MAX_CHAIN {
+            // It prints with parentheses, which have to be allowed.
+            self.within_depth(self.depth + 1, at)?;
+            while let Expr::Diff(a, b) = kept {
+                without.insert(0, *b);
+                kept = *a;
+            }
+            let flat = without.into_iter().flat_map(|expr| match expr {
+                Expr::Or(list) => list,
+                other => vec![other],
+            });
+            without = vec![Expr::Or(flat.collect())];
+        }
+        Ok(without.into_iter().fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
+    }
+
+    fn within_depth(&self, depth: usize, column: usize) -> Result<(), SyntaxError> {
+        if depth <= MAX_DEPTH {
+            return Ok(());
+        }
+        Err(SyntaxError::new(column, format!("parentheses nest deeper than {MAX_DEPTH}")))
     }
 
     fn operand(&mut self) -> Result<Operand, SyntaxError> {
@@ -293,9 +321,7 @@ impl Parser {
         let column = self.column();
         let mut expr = if self.take('(') {
             self.depth += 1;
-            if self.depth > MAX_DEPTH {
-                return Err(SyntaxError::new(column, format!("parentheses nest deeper than {MAX_DEPTH}")));
-            }
+            self.within_depth(self.depth, column)?;
             let inner = self.union()?;
             if !self.take(')') {
                 return Err(match self.peek() {
@@ -328,6 +354,15 @@ impl Parser {
         }
         Ok(expr)
     }
+}
+
+/// How many differences stand in each other's left side, as they do without parentheses.
+fn chain(mut expr: &Expr) -> usize {
+    let mut found = 0;
+    while let Expr::Diff(a, _) = expr {
+        (expr, found) = (a, found + 1);
+    }
+    found
 }
 
 fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {

@@ -127,6 +127,41 @@ impl Plan {
         }
     }
 
+    /// A plan that counts these nodes of this one, in order; whatever they do not need is left out.
+    ///
+    /// ```
+    /// use cohortist::sets::{EventName, Plan, Set};
+    /// let [a, b, c] = ["a", "b", "c"].map(|name| Set::ever(&EventName::new(name).unwrap()));
+    /// let mut plan = Plan::new();
+    /// let (both, other) = (plan.add(&(a.clone() & b)), plan.add(&(a & c)));
+    /// let part = plan.part(&[other.index()]);
+    /// assert_eq!((plan.nodes().len(), part.nodes().len(), part.roots().len()), (5, 3, 1));
+    /// # let _ = both;
+    /// ```
+    pub fn part(&self, roots: &[usize]) -> Plan {
+        let mut needed = vec![false; self.nodes.len()];
+        roots.iter().for_each(|root| needed[*root] = true);
+        for place in (0..self.nodes.len()).rev() {
+            if needed[place] {
+                self.nodes[place].operands().iter().for_each(|id| needed[id.index()] = true);
+            }
+        }
+        let (mut part, mut ids) = (Plan::new(), vec![NodeId(0); self.nodes.len()]);
+        for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| needed[*place]) {
+            let of = |old: &[NodeId]| old.iter().map(|id| ids[id.index()]).collect::<Vec<_>>();
+            ids[place] = part.intern(match node {
+                Node::Empty | Node::Key(_) => node.clone(),
+                Node::And(old) => Node::And(of(old)),
+                Node::Or(old) => Node::Or(of(old)),
+                Node::Xor(old) => Node::Xor(of(old)),
+                Node::Diff([a, b]) => Node::Diff([ids[a.index()], ids[b.index()]]),
+                Node::Not(old) => Node::Not(ids[old.index()]),
+            });
+        }
+        part.roots = roots.iter().map(|root| ids[*root]).collect();
+        part
+    }
+
     fn add_all(&mut self, sets: &[Set]) -> Vec<NodeId> {
         sets.iter().map(|set| self.add(set)).collect()
     }

@@ -14,7 +14,7 @@ pub enum UserIdError {
     NoNumber(String),
     /// The same, and it has letters.
     #[error(
-        "`{0}` is not a user id: a whole number from 0 to 4294967295. Text ids are for stores that began with them: give a new store --ids map"
+        "`{0}` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map)"
     )]
     Text(String),
     /// Nothing.

@@ -10,9 +10,11 @@ use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
 pub mod embedded;
 pub mod redis;
+mod remembered;
 mod text_ids;
 
 pub use redis::redacted;
+pub use remembered::{Recall, Remembered, Remembering};
 pub use text_ids::TextIds;
 
 /// One bit to set or clear.
@@ -35,11 +37,41 @@ pub trait Store: Send + Sync {
     /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
+    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Quickest where each
+    /// bitmap comes once, with its users in ascending order, each once.
+    ///
+    /// # Errors
+    /// As of [`apply`](Self::apply).
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        self.apply(&marks(runs))
+    }
+
     /// One count for each root of the plan, in order. A missing key is the empty set.
     ///
     /// # Errors
     /// When any of them could not be counted: never a smaller number instead.
     fn count(&self, plan: &Plan) -> Result<Vec<u64>>;
+
+    /// As [`count`](Self::count), with how old the answer is. Stores that remember counts say how they take `freshness`.
+    ///
+    /// # Errors
+    /// As there.
+    fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
+        let _ = freshness;
+        Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
+    }
+
+    /// How well counts are remembered; `None` where none are.
+    fn recall(&self) -> Option<Recall> {
+        None
+    }
+
+    /// Has `told` called for each bitmap that changes, with the text of its key without prefix, after the change is seen by
+    /// those who ask and before whoever made it hears of it. For changes that do not go through this handle; a store that
+    /// cannot know of any does nothing.
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
+        drop(told);
+    }
 
     /// Members in ascending order, after `after`, at most `limit`.
     ///
@@ -108,6 +140,36 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it does not.
     fn describe(&self) -> Result<StoreInfo>;
+}
+
+/// How old counts may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// As remembered, of bitmaps that were looked at not long ago.
+    #[default]
+    Remembered,
+    /// As remembered, of bitmaps that are looked at again.
+    Checked,
+    /// All counted anew.
+    Anew,
+}
+
+/// Counts, and how old they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// One for each root of the plan, in order.
+    pub counts: Vec<u64>,
+    /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
+    /// missing.
+    pub age: Duration,
+}
+
+/// The marks that runs of users are.
+fn marks(runs: &[(&Key, &[UserId])]) -> Vec<Mark> {
+    let marks = runs
+        .iter()
+        .flat_map(|(key, users)| users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true }));
+    marks.collect()
 }
 
 /// What came of [`Store::save`].

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, Utc};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
+use crate::reports::keeping::Over;
 use crate::web::error::answer;
 use crate::web::{NamedStore, block};
 
@@ -19,6 +21,11 @@ struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     up: IntGaugeVec,
+    recall: IntGaugeVec,
+    expired: IntCounterVec,
+    expired_bytes: IntCounterVec,
+    expiry_failures: IntCounterVec,
+    expiry_done: IntGaugeVec,
 }
 
 static METRICS: LazyLock<Option<Metrics>> = LazyLock::new(|| Metrics::new().ok());
@@ -28,18 +35,40 @@ impl Metrics {
         let requests = Opts::new("cohortist_http_requests_total", "Requests answered, by route, method and status.");
         let seconds = HistogramOpts::new("cohortist_http_request_seconds", "Seconds until an answer began, by route.");
         let up = Opts::new("cohortist_store_up", "Whether the store answered just now, by its name on the dashboard.");
+        let recall = "Counts so far: remembered, computed by the store, and bitmaps looked at for changes, by store.";
+        let recall = Opts::new("cohortist_counts", recall);
+        let expired =
+            Opts::new("cohortist_expired_bitmaps_total", "Bitmaps deleted as by [expire], by store and kind.");
+        let expired_bytes =
+            Opts::new("cohortist_expired_bytes_total", "About how many bytes they took, where it is known.");
+        let failures =
+            Opts::new("cohortist_expire_failures_total", "How often [expire] could not be carried out, by store.");
+        let done = Opts::new(
+            "cohortist_expire_last_success_timestamp_seconds",
+            "When [expire] was last carried out, by store.",
+        );
         let info = Opts::new("cohortist_build_info", "Always 1; says which version runs.");
         let metrics = Metrics {
             registry: Registry::new(),
             requests: IntCounterVec::new(requests, &["route", "method", "status"])?,
             seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["route"])?,
             up: IntGaugeVec::new(up, &["store"])?,
+            recall: IntGaugeVec::new(recall, &["store", "how"])?,
+            expired: IntCounterVec::new(expired, &["store", "kind"])?,
+            expired_bytes: IntCounterVec::new(expired_bytes, &["store", "kind"])?,
+            expiry_failures: IntCounterVec::new(failures, &["store"])?,
+            expiry_done: IntGaugeVec::new(done, &["store"])?,
         };
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.up.clone()))?;
+        metrics.registry.register(Box::new(metrics.recall.clone()))?;
+        metrics.registry.register(Box::new(metrics.expired.clone()))?;
+        metrics.registry.register(Box::new(metrics.expired_bytes.clone()))?;
+        metrics.registry.register(Box::new(metrics.expiry_failures.clone()))?;
+        metrics.registry.register(Box::new(metrics.expiry_done.clone()))?;
         metrics.registry.register(Box::new(info))?;
         Ok(metrics)
     }
@@ -55,12 +84,40 @@ pub fn answered(route: Option<String>, method: &str, status: u16, took: Duration
     metrics.seconds.with_label_values(&[&*route]).observe(took.as_secs_f64());
 }
 
+/// Notes that of a store everything that had been kept long enough was deleted, as of `now`.
+pub fn expired(store: &str, kinds: &[Over], now: DateTime<Utc>) {
+    let Some(metrics) = &*METRICS else { return };
+    for over in kinds {
+        let labels = [store, over.grain.as_str()];
+        metrics.expired.with_label_values(&labels).inc_by(over.count);
+        metrics.expired_bytes.with_label_values(&labels).inc_by(over.bytes.unwrap_or(0));
+    }
+    // So that there is a number to watch before the first failure.
+    metrics.expiry_failures.with_label_values(&[store]).inc_by(0);
+    metrics.expiry_done.with_label_values(&[store]).set(now.timestamp());
+}
+
+/// Counts a failure to do so.
+pub fn expiry_failed(store: &str) {
+    if let Some(metrics) = &*METRICS {
+        metrics.expiry_failures.with_label_values(&[store]).inc();
+    }
+}
+
 /// `/metrics`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let told = block(&request, |view| {
         let Some(metrics) = &*METRICS else { return Ok(String::new()) };
         for NamedStore { name, tracker, .. } in &view.dashboard.stores {
             metrics.up.with_label_values(&[name]).set(i64::from(tracker.describe().is_ok()));
+            if let Some(recall) = tracker.store().recall() {
+                let counters =
+                    [("remembered", recall.remembered), ("computed", recall.computed), ("checked", recall.checked)];
+                for (how, count) in counters {
+                    let count = i64::try_from(count).unwrap_or(i64::MAX);
+                    metrics.recall.with_label_values(&[name.as_str(), how]).set(count);
+                }
+            }
         }
         Ok(TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_default())
     });

@@ -14,6 +14,7 @@ pub mod query;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -24,14 +25,16 @@ use actix_web::http::header::{
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{Data, ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::clock::Clock;
 use crate::render::FileName;
 use crate::sets::EventName;
 use crate::tracker::Tracker;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
 use error::{WebError, answer};
+pub use metrics::{expired, expiry_failed};
 use pages::retention::Dress;
 use pages::{event, events, health, home, offer, people, retention, user};
 
@@ -80,6 +83,16 @@ impl State {
     /// As of when.
     fn now(&self) -> DateTime<Utc> {
         self.dashboard.clock.now()
+    }
+
+    /// Of when counts are that were so old when they came: the pages' word for it.
+    fn as_of(&self, now: DateTime<Utc>, age: Duration) -> String {
+        let at = match self.dashboard.clock {
+            Clock::System => now - TimeDelta::from_std(age).unwrap_or_default(),
+            // Whoever looks back looks at one moment.
+            Clock::Fixed(moment) => moment,
+        };
+        format!("as of {} UTC", at.format("%a %-d %b %Y, %H:%M"))
     }
 
     /// The events that lists offer.

@@ -470,7 +470,7 @@ fn strict_stops_at_the_first_bad_line() {
     let error = shop.run(&["import", "--strict", &file]).error(1);
     assert_eq!(
         error,
-        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295; text ids are not supported yet. The 2 records before that are imported, nothing after it\n"
+        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map). The 2 records before that are imported, nothing after it\n"
     );
     assert_eq!(shop.run(&["people", "a@2026-11-23"]).quietly(), "1\n2\n");
     let file = shop.write("b.csv", "user,event,timestamp\nx,a,2026-11-23\n");

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
-use cohortist::sets::{EventName, Key, Plan, Segments, Set, UserId};
-use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo};
+use cohortist::sets::{EventName, Segments, Set, UserId};
+use cohortist::store::StoreError;
 use cohortist::web::{Dashboard, Glossary, NamedStore, Pattern};
 
 use crate::http::{Got, agent, read};
+use crate::support::bent::Bent;
 use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, product, serve, serve_dashboard};
 
@@ -284,51 +285,6 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
     });
 }
 
-/// A store that takes its time to count, and may then fail.
-#[derive(Clone)]
-struct Slow {
-    inner: Arc<dyn Store>,
-    counting: Duration,
-    failure: Arc<Mutex<Option<StoreError>>>,
-}
-
-impl Store for Slow {
-    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
-        self.inner.text_ids()
-    }
-    fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
-        self.inner.apply(marks)
-    }
-    fn count(&self, plan: &Plan) -> Result<Vec<u64>, StoreError> {
-        std::thread::sleep(self.counting);
-        match self.failure.lock().unwrap().clone() {
-            Some(error) => Err(error),
-            None => self.inner.count(plan),
-        }
-    }
-    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
-        self.inner.members(set, after, limit)
-    }
-    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>, StoreError> {
-        self.inner.contains(keys, user)
-    }
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>, StoreError> {
-        self.inner.keys(starting_with)
-    }
-    fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
-        self.inner.delete(keys)
-    }
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
-        self.inner.save(set, key)
-    }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        self.inner.sweep()
-    }
-    fn describe(&self) -> Result<StoreInfo, StoreError> {
-        self.inner.describe()
-    }
-}
-
 /// The pieces of an answer as they arrive, with when.
 fn arriving(url: &str) -> (u16, Vec<(Duration, String)>) {
     let asked = Instant::now();
@@ -347,9 +303,12 @@ fn arriving(url: &str) -> (u16, Vec<(Duration, String)>) {
 #[test]
 fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
     let product = product(20, 40);
-    let slow = Slow { inner: Arc::clone(product.store()), counting: Duration::from_secs(3), failure: Arc::default() };
-    let failure = Arc::clone(&slow.failure);
-    let host = format!("http://{}", serve(Tracker::new(Arc::new(slow))));
+    let failure: Arc<Mutex<Option<StoreError>>> = Arc::default();
+    let fails = Arc::clone(&failure);
+    let slow = Bent::of(product.store())
+        .before_counting(|_| std::thread::sleep(Duration::from_secs(3)))
+        .counting(move |counts| fails.lock().unwrap().clone().map_or(counts, Err));
+    let host = format!("http://{}", serve(Tracker::new(slow.shared())));
     let quick = format!("http://{}", serve(product));
     let path = format!("/retention?{QUESTION}&rows=10&trend=1");
 
@@ -380,9 +339,11 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
 #[test]
 fn a_head_request_and_a_file_wait_for_the_answer() {
     let product = product(5, 10);
-    let slow = Slow { inner: Arc::clone(product.store()), counting: Duration::from_secs(1), failure: Arc::default() };
-    *slow.failure.lock().unwrap() = Some(StoreError::Unreachable { location: "there".into(), reason: "gone".into() });
-    let host = format!("http://{}", serve(Tracker::new(Arc::new(slow))));
+    let gone = || StoreError::Unreachable { location: "there".into(), reason: "gone".into() };
+    let slow = Bent::of(product.store())
+        .before_counting(|_| std::thread::sleep(Duration::from_secs(1)))
+        .counting(move |_| Err(gone()));
+    let host = format!("http://{}", serve(Tracker::new(slow.shared())));
     let got: Got = read(&format!("{host}/retention.csv?{QUESTION}"));
     assert_eq!((got.status, got.header("retry-after")), (503, "2"));
     let head = agent().head(format!("{host}/retention?{QUESTION}")).call().unwrap();

@@ -46,6 +46,7 @@ struct History(BTreeMap<Key, BTreeSet<u32>>);
 
 enum Operation {
     Apply(Vec<Mark>),
+    Add([Key; 2], Vec<u32>),
     Delete(Key),
     Save(Key, [Key; 3]),
 }
@@ -69,6 +70,11 @@ fn operation(n: u64) -> Operation {
         let of = [3, 4, 5].map(|salt| key(mix(salt) % 4, mix(salt + 90) % 5));
         return Operation::Save(saved(mix(1)), of);
     }
+    if n % 5 == 4 {
+        let from = u32::try_from(mix(1) % 300_000).unwrap();
+        let users = (from..).step_by(usize::try_from(mix(2) % 3000 + 1).unwrap()).take(n as usize % 40 + 1);
+        return Operation::Add([key(mix(3) % 4, mix(4) % 5), key(mix(5) % 4, 6)], users.collect());
+    }
     let marks = (0..n % 6 + 1).map(|i| Mark {
         key: key(mix(i) % 4, mix(i + 9) % 5),
         user: u32::try_from(mix(i + 77) % 300_000).unwrap(),
@@ -89,6 +95,9 @@ impl History {
                         users.remove(&mark.user)
                     };
                 }
+            }
+            Operation::Add(keys, users) => {
+                keys.iter().for_each(|key| self.0.entry(key.clone()).or_default().extend(users));
             }
             Operation::Delete(key) => {
                 self.0.remove(key);
@@ -125,6 +134,7 @@ impl History {
 fn perform(store: &dyn Store, n: u64) {
     match operation(n) {
         Operation::Apply(marks) => store.apply(&marks).unwrap(),
+        Operation::Add(keys, users) => store.add(&keys.each_ref().map(|key| (key, &users[..]))).unwrap(),
         Operation::Delete(key) => {
             store.delete(&[key]).unwrap();
         }

@@ -12,6 +12,7 @@ use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use crate::support::bent::Bent;
 use crate::support::web::{empty, name, now, product, serve};
 
 /// One product for all tests that only read.
@@ -399,43 +400,6 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
     assert!(value("cohortist_http_request_seconds_count{route=\"/users/{id}\"}") >= 3);
 }
 
-/// A store of a hundred times as many people.
-struct Crowded(Arc<dyn Store>);
-
-impl Store for Crowded {
-    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
-        self.0.text_ids()
-    }
-    fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
-        self.0.apply(marks)
-    }
-    fn count(&self, plan: &Plan) -> Result<Vec<u64>, StoreError> {
-        // Odd enough that no number is a round one.
-        Ok(self.0.count(plan)?.into_iter().map(|count| count * 3_733).collect())
-    }
-    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
-        self.0.members(set, after, limit)
-    }
-    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>, StoreError> {
-        self.0.contains(keys, user)
-    }
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>, StoreError> {
-        self.0.keys(starting_with)
-    }
-    fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
-        self.0.delete(keys)
-    }
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
-        self.0.save(set, key)
-    }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        self.0.sweep()
-    }
-    fn describe(&self) -> Result<StoreInfo, StoreError> {
-        self.0.describe()
-    }
-}
-
 /// Six-digit cohorts, and five hundred other events.
 static CROWD: LazyLock<String> = LazyLock::new(|| {
     let tracker = product(60, 120);
@@ -444,7 +408,10 @@ static CROWD: LazyLock<String> = LazyLock::new(|| {
         batch.mark(&name(&format!("shop:department-{event}:checkout")), event, now()).unwrap();
     }
     batch.commit().unwrap();
-    format!("http://{}", serve(Tracker::new(Arc::new(Crowded(Arc::clone(tracker.store()))))))
+    // Odd enough that no number is a round one.
+    let crowded =
+        Bent::of(tracker.store()).counting(|counts| Ok(counts?.into_iter().map(|count| count * 3_733).collect()));
+    format!("http://{}", serve(Tracker::new(crowded.shared())))
 });
 
 #[test]

@@ -1,17 +1,17 @@
 //! The people behind the numbers, over HTTP: lists as long as their numbers say, and what one user did.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{NaiveDate, TimeDelta};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
-use cohortist::sets::{Key, Plan, Set, UserId};
-use cohortist::store::{self, Mark, Saved, Store, StoreError, StoreInfo};
+use cohortist::sets::{Key, UserId};
+use cohortist::store::{self, StoreError};
 use proptest::prelude::*;
 
 use crate::http::{agent, product_page, read};
+use crate::support::bent::Bent;
 use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, serve};
 
@@ -266,49 +266,15 @@ fn long_lists_are_turned_page_by_page_and_streamed_whole() {
     assert!(end.status == 200 && end.body.contains("that was the end of the list"));
 }
 
-/// A store that goes away after the first piece of a list.
-struct Fragile(Arc<dyn Store>, AtomicUsize);
-
-impl Store for Fragile {
-    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
-        self.0.text_ids()
-    }
-    fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
-        self.0.apply(marks)
-    }
-    fn count(&self, plan: &Plan) -> Result<Vec<u64>, StoreError> {
-        self.0.count(plan)
-    }
-    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
-        if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
-            return self.0.members(set, after, limit);
-        }
-        Err(StoreError::Unreachable { location: "there".to_owned(), reason: "gone".to_owned() })
-    }
-    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>, StoreError> {
-        self.0.contains(keys, user)
-    }
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>, StoreError> {
-        self.0.keys(starting_with)
-    }
-    fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
-        self.0.delete(keys)
-    }
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
-        self.0.save(set, key)
-    }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        self.0.sweep()
-    }
-    fn describe(&self) -> Result<StoreInfo, StoreError> {
-        self.0.describe()
-    }
-}
-
 #[test]
 fn a_list_that_breaks_off_does_not_look_whole() {
     let store = store::open("memory:", &store::Options::default()).unwrap();
-    let tracker = Tracker::new(Arc::new(Fragile(store, AtomicUsize::new(0))));
+    // It goes away after the first piece of a list.
+    let pieces = AtomicUsize::new(0);
+    let gone = || StoreError::Unreachable { location: "there".to_owned(), reason: "gone".to_owned() };
+    let fragile = Bent::of(&store)
+        .members(move |users| if pieces.fetch_add(1, Ordering::Relaxed) == 0 { users } else { Err(gone()) });
+    let tracker = Tracker::new(fragile.shared());
     let mut batch = tracker.batch();
     (0..100_000).for_each(|user| {
         let _ = batch.mark_ever(&name("seen"), user);

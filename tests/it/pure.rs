@@ -132,6 +132,11 @@ proptest! {
         let mut tail = Vec::new();
         x.visit(from, |p| { tail.push(p); true });
         prop_assert_eq!(tail, a.range(from..).copied().collect::<Vec<_>>());
+        let run: Vec<u32> = b.iter().map(|place| (7 << 16) | u32::from(*place)).collect();
+        let mut more = x.clone();
+        prop_assert_eq!(more.add(&run), b.difference(&a).count() as u64);
+        prop_assert_eq!(list(&more), list(&x.or(&y)));
+        prop_assert_eq!(more.add(&run), 0);
         let read = Tile::from_bytes(&x.to_bytes()).unwrap();
         prop_assert_eq!(list(&read), list(&x));
         // One by one gives the same as all at once.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cohortist::sets::{EventName, Key, Plan, Set, UserId};
 use cohortist::store::{Mark, Saved, Store};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::model::{Model, key, marks, marks_of, set, sets};
@@ -26,7 +27,7 @@ macro_rules! contract {
                 members_of_expressions_come_in_pages keys_are_listed_by_the_beginning_of_names
                 strange_names_are_names_like_others deleting_says_how_many sweeping_leaves_bitmaps_alone
                 a_store_describes_itself batches_come_whole random_sets_are_as_in_the_model
-                random_marks_are_as_in_the_model a_saved_set_is_a_bitmap_like_others saving_overwrites_nothing
+                random_marks_are_as_in_the_model random_runs_are_as_in_the_model a_saved_set_is_a_bitmap_like_others saving_overwrites_nothing
                 one_of_many_savers_wins saved_sets_are_as_in_the_model
                 what_changes_a_listing_changes_its_version many_bitmaps_are_looked_into_at_once);
         }
@@ -405,6 +406,39 @@ pub fn random_marks_are_as_in_the_model(open: Open) {
             Ok(())
         })
         .unwrap();
+}
+
+pub fn random_runs_are_as_in_the_model(open: Open) {
+    let (store, _guard) = open();
+    let mut model = Model::default();
+    // Few and many in a tile, at its border, and some more where there are some; now and then in no order, or nobody.
+    let users = prop_oneof![
+        4 => prop::collection::btree_set(65_000_u32..66_000, 0..40).prop_map(|users| users.into_iter().collect::<Vec<_>>()),
+        2 => (0_u32..140_000, 1_u32..2000, 1_usize..90)
+            .prop_map(|(from, count, step)| (from..from + count).step_by(step).collect()),
+        1 => prop::collection::vec(0_u32..200_000, 0..20),
+    ];
+    let batches = prop::collection::vec((prop::sample::select(vec!["a_u", "a_2026-11-3", "b_2026-11"]), users), 0..5);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    for _ in 0..60 {
+        let batch = batches.new_tree(&mut runner).unwrap().current();
+        let keys: Vec<Key> = batch.iter().map(|(text, _)| key(text)).collect();
+        let runs: Vec<(&Key, &[UserId])> = keys.iter().zip(&batch).map(|(key, (_, users))| (key, &users[..])).collect();
+        store.add(&runs).unwrap();
+        batch.iter().for_each(|(text, users)| model.apply(&marks_of(text, users.iter().copied())));
+        // What was put in goes again like any other, one tile emptied.
+        let gone = marks_of("a_u", 65_536..65_600).into_iter().map(|mark| Mark { value: false, ..mark });
+        let gone: Vec<Mark> = gone.filter(|_| batch.len() == 4).collect();
+        store.apply(&gone).unwrap();
+        model.apply(&gone);
+        assert_eq!(names(&store.keys("").unwrap()), model.keys());
+        for text in model.keys() {
+            let bits = model.evaluate(&set(&text));
+            assert_eq!(count(&*store, &set(&text)), bits.users.len() as u64, "{text}");
+            assert_eq!(count(&*store, &!set(&text)), bits.bytes * 8 - bits.users.len() as u64, "{text}");
+            assert_eq!(all(&*store, &set(&text)), bits.users.into_iter().collect::<Vec<_>>(), "{text}");
+        }
+    }
 }
 
 pub fn a_saved_set_is_a_bitmap_like_others(open: Open) {

@@ -14,6 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::http::{agent, read};
+use crate::import::kill_at_checkpoint;
 use crate::support::program::{Serving, Shop};
 use crate::support::redis::RedisServer;
 use crate::support::stores::each_store;
@@ -415,4 +416,135 @@ fn clients_of_redis_read_numbers_and_write_none() {
     assert_eq!(wire.say("BITOP OR trackist_bitop_x trackist_active_2026-11-23"), ":1\r\n");
     assert_eq!(wire.say("SETBIT other_active_2026-11-23 5 1"), ":0\r\n");
     assert_eq!(wire.say("BITCOUNT trackist_active_2026-11-23"), ":2\r\n");
+}
+
+#[test]
+fn imports_take_texts_from_every_format() {
+    let shop = Shop::new();
+    let csv = shop.write(
+        "a.csv",
+        "user,event,timestamp\nann@example.com,a,2026-11-23\n\" bob, the 2nd \",a,2026-11-23\n7,a,2026-11-23\n,a,2026-11-23\nann@example.com,a,never\n",
+    );
+    let ran = shop.run(&["--ids", "map", "import", &csv, "--property", "plan"]);
+    assert!(ran.err.contains("there is no column `plan`"), "{}", ran.err);
+    let ran = shop.run(&["--ids", "map", "import", &csv]);
+    assert!(ran.err.contains("line 5: a user id must not be empty — skipped"), "{}", ran.err);
+    assert_eq!(ran.out, "imported 3 marks of 1 event by 3 users from 1 file, skipped 2 lines\n");
+    let lines = concat!(
+        r#"{"event":"a","properties":{"time":1795442400,"distinct_id":"ann@example.com","plan":"pro"}}"#,
+        "\n",
+        r#"{"event":"a","properties":{"time":1795442400,"distinct_id":8,"plan":"free"}}"#,
+        "\n",
+        r#"{"event":"a","properties":{"time":1795442400,"distinct_id":"zo\u00eb"}}"#,
+        "\n",
+    );
+    let ndjson = shop.write("b.ndjson", lines);
+    // The store knows by now.
+    shop.run(&["import", &ndjson, "--property", "plan"]).done();
+    let people = |set: &str| shop.run(&["people", set]).quietly();
+    assert_eq!(people("a@2026-11-23"), "ann@example.com\nbob, the 2nd\n7\n8\nzoë\n");
+    assert_eq!(people("plan:pro@ever"), "ann@example.com\n");
+    assert_eq!(people("plan:free@ever"), "8\n");
+    let error = shop.run(&["--ids", "numbers", "import", &csv]).error(1);
+    assert!(error.contains("called by text ids"), "{error}");
+    // Numbers first, and texts are none.
+    let shop = Shop::new();
+    shop.run(&["mark", "a", "7"]).done();
+    shop.write("a.csv", "user,event,timestamp\nann@example.com,a,2026-11-23\n");
+    let error = shop.run(&["--ids", "map", "import", "a.csv"]).error(1);
+    assert!(error.contains("are numbers already"), "{error}");
+    let ran = shop.run(&["import", "a.csv"]);
+    assert!(ran.code == 1 && ran.err.contains("begin a new store with --ids map"), "{}", ran.err);
+}
+
+/// Which texts are in which set, whatever their numbers.
+fn texts_in(shop: &Shop, store: &[&str], set: &str) -> BTreeSet<String> {
+    shop.run(&[store, &["people", set]].concat()).quietly().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_killed_import_of_texts_goes_on_and_mixes_nobody_up() {
+    let mut text = String::from("user,event,timestamp\n");
+    for n in 0..700_000_u32 {
+        let user = n.wrapping_mul(2_654_435_761) % 90_000;
+        text += &format!("{user:08x}@example.com,event{},2026-{:02}-{:02}\n", n % 3, 1 + n % 11, 1 + n % 28);
+    }
+    let whole = Shop::new();
+    whole.write("a.csv", &text);
+    whole.run(&["--ids", "map", "import", "a.csv"]).quietly();
+    let sets = ["event0@2026-11", "event1@2026-03-05 | event2@2026-04", "event0@2026-02 & event0@2026-05"];
+    let expected = sets.map(|set| texts_in(&whole, &[], set));
+    assert!(expected.iter().all(|texts| texts.len() > 500));
+    let server = RedisServer::start();
+    let url = server.url();
+    for (store, server) in [(&["--ids", "map"][..], None), (&["--ids", "map", "--store", &url], Some(&server))] {
+        let shop = Shop::new();
+        shop.write("a.csv", &text);
+        let args = [store, &["import", "--resume", "a.csv"]].concat();
+        for _ in 0..2 {
+            kill_at_checkpoint(&shop, &args, server, "a.csv");
+        }
+        let said = shop.run(&args).quietly();
+        assert!(said.contains("were in before"), "{said}");
+        assert_eq!(sets.map(|set| texts_in(&shop, store, set)), expected);
+        let counted = shop.run(&[store, &["count", "event0@2026 | event1@2026 | event2@2026"]].concat()).quietly();
+        assert_eq!(counted, "90000\n");
+    }
+}
+
+/// The numbers of an emptied store begin anew, so a bit that is there says nothing of who it was.
+#[test]
+fn a_checkpoint_of_other_people_is_not_believed() {
+    let shop = Shop::new();
+    let rows: String = (0..300_000).map(|n| format!("user-{n},a,2026-11-23\n")).collect();
+    shop.write("a.csv", format!("user,event,timestamp\n{rows}"));
+    kill_at_checkpoint(&shop, &["--ids", "map", "import", "--resume", "a.csv"], None, "a.csv");
+    shop.run(&["delete", "--all", "--yes"]).done();
+    let others: String = (0..300_000).map(|n| format!("other-{n},a,2026-11-23\n")).collect();
+    shop.write("b.csv", format!("user,event,timestamp\n{others}"));
+    shop.run(&["--ids", "map", "import", "b.csv"]).done();
+    let ran = shop.run(&["import", "--resume", "a.csv"]);
+    assert!(ran.err.contains("the store does not hold what was imported then"), "{}", ran.err);
+    assert_eq!(shop.run(&["count", "a@2026-11-23"]).quietly(), "600000\n");
+}
+
+#[test]
+fn copies_bring_the_texts_along() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let shop = Shop::new();
+    let rows: String = (0..23_000).map(|n| format!("user-{},a,2026-11-{:02}\n", n * 7 % 12_345, 1 + n % 23)).collect();
+    shop.write("a.csv", format!("user,event,timestamp\n{rows}"));
+    shop.run(&["--ids", "map", "import", "a.csv"]).done();
+    let here = texts_in(&shop, &[], "a@2026-11-05");
+    let said = shop.run(&["copy", "./cohortist.db", &url]).done();
+    assert!(said.contains("12,345 text ids came along"), "{said}");
+    let there = ["--store", url.as_str()];
+    assert_eq!(texts_in(&shop, &there, "a@2026-11-05"), here);
+    // New people on the one side, and a second run.
+    shop.run(&["mark", "a", "late@example.com", "--at", "2026-11-05"]).done();
+    shop.run(&["copy", "./cohortist.db", &url]).done();
+    assert!(texts_in(&shop, &there, "a@2026-11-05").contains("late@example.com"));
+    // And back, under another prefix and into another path; between two of Redis with every key.
+    shop.run(&["copy", &url, "./back.db", "--to-prefix", "back_"]).done();
+    let back = ["--store", "./back.db", "--prefix", "back_"];
+    assert_eq!(texts_in(&shop, &back, "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+    let other = RedisServer::start();
+    shop.run(&["copy", &url, &other.url(), "--all-keys"]).done();
+    let elsewhere = other.url();
+    assert_eq!(texts_in(&shop, &["--store", &elsewhere], "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+    let error = shop.run(&["copy", &url, "./all.db", "--all-keys"]).error(1);
+    assert!(error.contains("leave it away"), "{error}");
+    // Where others have other numbers, or numbers alone, nothing is mixed.
+    shop.run(&["--store", "./other.db", "--ids", "map", "mark", "a", "somebody-else"]).done();
+    let error = shop.run(&["copy", "./cohortist.db", "./other.db"]).error(1);
+    assert!(error.contains("text ids of its own"), "{error}");
+    assert_eq!(texts_in(&shop, &["--store", "./other.db"], "a@2026"), BTreeSet::from(["somebody-else".to_owned()]));
+    shop.run(&["--store", "./numbers.db", "mark", "a", "7"]).done();
+    assert!(shop.run(&["copy", "./cohortist.db", "./numbers.db"]).error(1).contains("are numbers already"));
+    assert!(shop.run(&["copy", "./numbers.db", "./cohortist.db"]).error(1).contains("cannot be mixed"));
+    // A copy of a backup is as good.
+    shop.run(&["backup", "all.backup"]).done();
+    shop.run(&["--store", "./restored.db", "restore", "all.backup"]).done();
+    assert_eq!(texts_in(&shop, &["--store", "./restored.db"], "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cohortist::calendar::{Grain, Period, parse_moment};
-use cohortist::sets::{EventName, Key, Plan, Set};
+use cohortist::sets::{EventName, Key, Set};
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Mark, Options, Saved, Store, StoreError, StoreInfo};
+use cohortist::store::{Mark, Options, Saved, Store};
 use cohortist::{Extent, Systems, Tracker};
 
+use crate::support::bent::Bent;
 use crate::support::stores::each_store;
 
 fn name(text: &str) -> EventName {
@@ -157,75 +158,36 @@ fn a_batch_that_is_dropped_never_was_and_systems_stand_side_by_side() {
     assert_eq!(systems.get("beta").unwrap().count(&set).unwrap(), 1);
 }
 
-/// A store that counts how often its keys are listed, and may not say when that is of no use.
-struct Listed {
-    store: EmbeddedStore,
-    says: bool,
-    times: AtomicU64,
-}
-
-impl Store for Listed {
-    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
-        self.store.text_ids()
-    }
-    fn apply(&self, marks: &[Mark]) -> Result<(), StoreError> {
-        self.store.apply(marks)
-    }
-    fn count(&self, plan: &Plan) -> Result<Vec<u64>, StoreError> {
-        self.store.count(plan)
-    }
-    fn members(&self, set: &Set, after: Option<u32>, limit: usize) -> Result<Vec<u32>, StoreError> {
-        self.store.members(set, after, limit)
-    }
-    fn contains(&self, keys: &[Key], user: u32) -> Result<Vec<bool>, StoreError> {
-        self.store.contains(keys, user)
-    }
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>, StoreError> {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        self.store.keys(starting_with)
-    }
-    fn keys_version(&self) -> Option<u64> {
-        self.store.keys_version().filter(|_| self.says)
-    }
-    fn delete(&self, keys: &[Key]) -> Result<u64, StoreError> {
-        self.store.delete(keys)
-    }
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved, StoreError> {
-        self.store.save(set, key)
-    }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        self.store.sweep()
-    }
-    fn describe(&self) -> Result<StoreInfo, StoreError> {
-        self.store.describe()
-    }
-}
-
 #[test]
 fn keys_are_listed_when_they_must_be_and_for_everybody() {
     let at = parse_moment("2026-11-23").unwrap();
     for says in [true, false] {
-        let store = EmbeddedStore::in_memory(&Options::default());
-        let listed = Arc::new(Listed { store, says, times: AtomicU64::new(0) });
-        let tracker = Tracker::new(listed.clone());
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+        let times = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&times);
+        let listed = Bent::of(&store).says_version(says).keys(move |keys| {
+            count.fetch_add(1, Ordering::Relaxed);
+            keys
+        });
+        let tracker = Tracker::new(listed.shared());
         // Nothing is remembered of an empty store unless it is known to be empty still.
         assert!(tracker.catalogue().unwrap().is_empty() && tracker.events("").unwrap().is_empty());
-        assert_eq!(listed.times.load(Ordering::Relaxed), if says { 1 } else { 2 });
+        assert_eq!(times.load(Ordering::Relaxed), if says { 1 } else { 2 });
         tracker.mark(&name("active"), 1, at).unwrap();
         assert_eq!(tracker.events("").unwrap(), [name("active")], "the first mark shows at once");
-        let before = listed.times.load(Ordering::Relaxed);
+        let before = times.load(Ordering::Relaxed);
         for user in 2..50 {
             tracker.mark(&name("active"), user, at).unwrap();
             assert_eq!(tracker.keys_of(&name("active")).unwrap().len(), 3);
             assert_eq!(tracker.catalogue().unwrap().keys().len(), 3);
             assert_eq!(tracker.history(user, at).unwrap().known, 1);
         }
-        assert_eq!(listed.times.load(Ordering::Relaxed), before, "{says}: one list for all");
+        assert_eq!(times.load(Ordering::Relaxed), before, "{says}: one list for all");
         // Others write to the store as well.
-        listed.store.apply(&[Mark { key: Key::ever(name("premium")), user: 7, value: true }]).unwrap();
+        store.apply(&[Mark { key: Key::ever(name("premium")), user: 7, value: true }]).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1100));
         assert_eq!(tracker.keys_of(&name("premium")).unwrap(), [Key::ever(name("premium"))], "{says}");
         assert!(tracker.never_recorded([&name("premium")]).unwrap().is_empty());
-        assert_eq!(listed.times.load(Ordering::Relaxed), before + 1, "{says}");
+        assert_eq!(times.load(Ordering::Relaxed), before + 1, "{says}");
     }
 }

@@ -3,14 +3,17 @@
 //! Text in, [`File`] out: whatever is wrong in it is said at once, each fault with its line and key. Nothing of a value
 //! is repeated, as it may be an address with a password.
 
+mod keeping;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use chrono::NaiveTime;
 use toml::de::DeTable;
 use url::form_urlencoded;
 
+use crate::cli::expire::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
 use crate::sets::{EventName, Prefix, Segment, Segments};
@@ -40,6 +43,10 @@ pub struct File {
     pub glossary: Glossary,
     pub segments: Segments,
     pub question: Option<Asked>,
+    /// How long bitmaps are kept of stores that say nothing else.
+    pub expire: Expiry,
+    /// When of a day, in UTC, `serve` deletes what has been kept that long.
+    pub expire_at: NaiveTime,
 }
 
 /// A store of the file.
@@ -50,6 +57,8 @@ pub struct Entry {
     pub store: String,
     pub prefix: Option<Prefix>,
     pub read_only: bool,
+    /// Its own, or that of the file.
+    pub expire: Expiry,
 }
 
 impl File {
@@ -95,12 +104,16 @@ impl File {
         let labels = table("labels", "a table, [labels], with a line for each");
         let groups = table("groups", "a table, [groups], with a line for each");
         let segments = table("segments", "a table, [segments], with a line for each");
+        let expire = table("expire", keeping::WANTED);
         reading.end(whole);
+        let kept = expire.map(|table| reading.kept(table)).unwrap_or_default();
+        let stores = stores.map(|table| reading.stores(table, read_only, &kept.expiry, variable)).unwrap_or_default();
+        reading.kept_something(&kept, &stores);
         let file = File {
             name: name.to_owned(),
             title: title.and_then(|title| reading.line("title", title, MAX_TITLE)),
             read_only: read_only.is_some_and(|(flag, _)| flag),
-            stores: stores.map(|table| reading.stores(table, read_only, variable)).unwrap_or_default(),
+            stores,
             glossary: Glossary {
                 labels: labels.map(|table| reading.labels(table)).unwrap_or_default(),
                 groups: groups.map(|table| reading.groups(table)).unwrap_or_default(),
@@ -108,6 +121,8 @@ impl File {
             },
             segments: segments.map(|table| reading.segments(table)).unwrap_or_default(),
             question: question.and_then(|table| reading.question(table, clock)),
+            expire: kept.expiry,
+            expire_at: kept.at,
         };
         let mut faults = reading.faults;
         // Of a line that could not be read nothing else can be said.
@@ -135,6 +150,8 @@ impl File {
         let mut said: Vec<String> =
             parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, noun)| many(count, noun)).collect();
         said.extend(self.question.as_ref().map(|asked| format!("the question {} → {}", asked.cohort, asked.returning)));
+        let kept = &self.expire.words;
+        said.extend((!kept.is_empty()).then(|| format!("kept for {kept}")));
         said.extend(self.read_only.then(|| "read-only".to_owned()));
         if said.is_empty() { "nothing but defaults".to_owned() } else { said.join(", ") }
     }
@@ -200,6 +217,7 @@ impl Reading<'_> {
         &mut self,
         table: Table<'_>,
         read_only: Option<(bool, usize)>,
+        kept: &Expiry,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Vec<Entry> {
         let (mut stores, mut paths) = (Vec::new(), BTreeSet::new());
@@ -211,7 +229,7 @@ impl Reading<'_> {
                 let message = "a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _";
                 self.fault(at, &key, message);
             }
-            let (mut prefix, mut own_read_only) = (None, None);
+            let (mut prefix, mut own_read_only, mut own_kept) = (None, None, None);
             let store = if entry.is_text() {
                 self.words(&key, entry)
             } else {
@@ -231,6 +249,7 @@ impl Reading<'_> {
                 let inside = table.inside("read_only");
                 own_read_only =
                     table.take("read_only").and_then(|entry| Some((self.flag(&inside, entry)?, entry.at())));
+                own_kept = self.kept_of_store(&mut table, read_only.or(own_read_only));
                 self.end(table);
                 if let (Some((true, global)), Some((false, own))) = (read_only, own_read_only) {
                     let message = format!(
@@ -265,6 +284,7 @@ impl Reading<'_> {
                 store: text,
                 prefix: prefix.map(|prefix| Prefix::new(&prefix.text)),
                 read_only: says(read_only) || says(own_read_only),
+                expire: own_kept.unwrap_or_else(|| kept.clone()),
             });
         }
         stores
@@ -455,7 +475,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(of_kinds, @r#"
 c.toml, line 1: `titel`: there is no such setting; did you mean `title`?
-c.toml, line 2: `colour`: there is no such setting; there are title, read_only, hidden, stores, question, labels, groups, segments
+c.toml, line 2: `colour`: there is no such setting; there are title, read_only, hidden, stores, question, labels, groups, segments, expire
 c.toml, line 2: `stores.prod.store`: is missing: say where the store is, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: write true or false, without quotes; this is a whole number
 c.toml, line 2: `stores.prod.sotre`: there is no such setting; did you mean `store`?

@@ -185,6 +185,19 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// A span, such as `30d`.
+    pub fn span(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
+        self.words_of(key, entry.value, "a span in quotes, such as \"30d\"")
+    }
+
+    /// A time of day, with or without quotes.
+    pub fn time(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
+        match entry.value.get_ref() {
+            DeValue::Datetime(time) => Some(Words { text: time.to_string(), at: entry.value.span().start }),
+            _ => self.words_of(key, entry.value, "a time of day in quotes, such as \"03:00\""),
+        }
+    }
+
     /// A list of texts; each that is none is told.
     pub fn list(&mut self, key: &str, entry: Entry<'_>) -> Option<Vec<Words>> {
         let DeValue::Array(list) = entry.value.get_ref() else {

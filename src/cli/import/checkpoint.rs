@@ -32,7 +32,15 @@ pub struct Checkpoint {
     /// The values of properties that became events.
     pub values: Vec<(String, Vec<String>)>,
     /// Some of the bits written last.
-    pub witnesses: Vec<(String, UserId)>,
+    pub witnesses: Vec<Witness>,
+}
+
+/// A bit that was written, and what its user is called: the numbers of texts begin anew when a store is emptied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Witness {
+    pub key: String,
+    pub user: UserId,
+    pub called: String,
 }
 
 /// What a checkpoint is about.
@@ -66,7 +74,7 @@ impl Origin {
     /// The checkpoint of an import that has done nothing yet.
     pub fn start(self) -> Checkpoint {
         Checkpoint {
-            version: 1,
+            version: 2,
             origin: self,
             byte: 0,
             line: 0,
@@ -119,18 +127,19 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Ok(Found::Stale(format!("it cannot be read: {error}"))),
         };
-        let Some(found) = serde_json::from_slice(&text).ok().filter(|found: &Checkpoint| found.version == 1) else {
+        let Some(found) = serde_json::from_slice(&text).ok().filter(|found: &Checkpoint| found.version == 2) else {
             return Ok(Found::Stale("it is damaged".to_owned()));
         };
         if let Some(reason) = origin.differs(&found.origin) {
             return Ok(Found::Stale(reason.to_owned()));
         }
         let prefix = Prefix::new(&origin.prefix);
-        for (text, user) in &found.witnesses {
-            let holds = match Key::parse(&prefix, text) {
+        for Witness { key, user, called } in &found.witnesses {
+            let holds = match Key::parse(&prefix, key) {
                 Some(key) => tracker.contains(&crate::sets::Set::Key(key), *user)?,
                 None => false,
             };
+            let holds = holds && tracker.called(&[*user])? == [called.as_str()];
             if !holds {
                 return Ok(Found::Stale("the store does not hold what was imported then".to_owned()));
             }

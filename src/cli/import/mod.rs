@@ -20,7 +20,7 @@ use crate::cli::store::StoreConfig;
 use crate::ingest::{EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Wishes};
 use crate::render::{many, thousands};
 use crate::sets::Prefix;
-use crate::tracker::{Extent, Tracker};
+use crate::tracker::{Extent, Ids, Tracker};
 use checkpoint::{Checkpoint, Found, Origin};
 use writer::{Keeper, Package, Reached, Tally};
 
@@ -31,6 +31,7 @@ EXAMPLES
   cohortist import january.csv.gz february.csv.zst more.ndjson
   cohortist import events.csv --property plan --property country
   cohortist import huge.csv --resume                   go on where it was interrupted
+  cohortist --ids map import accounts.csv              users are texts: a new store of such
   psql -c 'COPY (SELECT id, created_at FROM users) TO STDOUT CSV HEADER' |
     cohortist import - --event signup
 
@@ -42,10 +43,11 @@ A CSV names its columns in the first line; NDJSON has one object a line, with fi
 Which of the two it is, the file's name or its first byte tells; gzip and zstd are unpacked on the way. Columns are
 found by the usual names, and exports of Mixpanel (NDJSON), PostHog (CSV) and Amplitude (NDJSON) are recognised; what
 was guessed is said before anything is written. Other columns are ignored. Importing a file twice changes nothing. A
-bad line is reported with its number and skipped. User ids are whole numbers; text ids are not supported yet.";
+bad line is reported with its number and skipped. User ids are whole numbers; for texts, such as e-mails and UUIDs,
+begin a new store with --ids map.";
 
 /// Rows brought together before they are written: more make bigger groups of the same bitmap, and take more memory, some
-/// 20 bytes a row.
+/// 30 bytes a row.
 const ROWS: usize = 1 << 19;
 
 /// Bitmaps touched before what touches them is written.
@@ -174,7 +176,11 @@ impl Config {
             say_guess(file, checked.layout.as_ref());
         }
         let tracker = store.open()?;
-        let checkpoints = self.checkpoints(&checked, store, &tracker)?;
+        let ids = tracker.ids()?;
+        if ids == Ids::Texts {
+            names.call_users_by_texts();
+        }
+        let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
         checkpoints.iter().flatten().for_each(|checkpoint| names.remember(&checkpoint.values));
         let before: u64 = checkpoints.iter().flatten().map(|checkpoint| checkpoint.records).sum();
         let starts = checkpoints.clone();
@@ -281,11 +287,12 @@ impl Config {
         checked: &[Checked],
         store: &StoreConfig,
         tracker: &Tracker,
+        ids: Ids,
     ) -> anyhow::Result<Vec<Option<Checkpoint>>> {
         let files = self.files.iter().zip(checked).map(|(file, checked)| {
             let Some(layout) = &checked.layout else { return Ok(None) };
             let Wishes { event, properties, .. } = &self.wishes;
-            let reading = format!("{} {event:?} {properties:?} {:?}", layout.fingerprint(), self.extent);
+            let reading = format!("{} {event:?} {properties:?} {:?} {ids:?}", layout.fingerprint(), self.extent);
             let origin = Origin::of(file, &reading, store.identity(), store.prefix());
             let origin = origin.with_context(|| format!("cannot read {file}"))?;
             Ok(Some(match (Checkpoint::find(file, &origin, tracker)?, self.resume) {
@@ -475,8 +482,14 @@ impl Import<'_> {
     fn send(&mut self) -> Result<(), Stop> {
         let rows = self.gather.rows() as u64;
         self.began = Instant::now();
-        let bits = self.gather.drain(self.names).map_err(|error| Stop::Failed(error.into()))?;
-        let package = Package { bits, rows, reached: std::mem::take(&mut self.reached), values: self.names.values() };
+        let gathered = self.gather.drain(self.names);
+        let package = Package {
+            gathered,
+            texts: self.names.take_texts(),
+            rows,
+            reached: std::mem::take(&mut self.reached),
+            values: self.names.values(),
+        };
         self.packages.send(package).map_err(|_| Stop::NobodyWrites)
     }
 

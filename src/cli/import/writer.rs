@@ -8,25 +8,32 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use crate::bitmap::{Tile, split};
-use crate::cli::import::checkpoint::Checkpoint;
-use crate::ingest::{Bits, Position};
+use crate::cli::import::checkpoint::{Checkpoint, Witness};
+use crate::ingest::{Bits, Gathered, Position};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
-use crate::store::Mark;
-use crate::tracker::{Result, Tracker};
+use crate::tracker::{Ids, IdsError, Result, Tracker};
 
 /// How often checkpoints are written.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 
-/// Bits to write, and how far they go.
+/// Rows to write, and how far they go.
 pub struct Package {
-    pub bits: Bits,
-    /// The good lines they are of.
+    pub gathered: Gathered,
+    /// The texts that its users are places of, where they are called so.
+    pub texts: Option<Vec<String>>,
+    /// How many good lines they are.
     pub rows: u64,
     pub reached: Vec<Reached>,
     /// The values of properties that became events so far.
-    pub values: Vec<(String, Vec<String>)>,
+    pub values: Values,
 }
+
+/// The texts of numbers; none where users are numbers.
+type Called<'a> = HashMap<UserId, &'a String>;
+
+/// For each property its values.
+type Values = Vec<(String, Vec<String>)>;
 
 /// How far one file was read.
 #[derive(Debug, Clone, Copy)]
@@ -66,20 +73,25 @@ pub struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn acknowledged(&mut self, package: &Package) {
+    fn acknowledged(&mut self, reached: &[Reached], values: &Values, bits: &Bits, called: &Called<'_>) {
+        let witness = |group: Option<(&Key, &[UserId])>| {
+            group.and_then(|(key, users)| {
+                let user = *users.last()?;
+                let name = called.get(&user).map_or_else(|| user.to_string(), |text| (*text).clone());
+                Some(Witness { key: key.text(&self.prefix), user, called: name })
+            })
+        };
+        let witnesses = [witness(bits.groups().next()), witness(bits.groups().last())];
         let mut due = Vec::new();
-        for reached in &package.reached {
+        for reached in reached {
             let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else { continue };
             (checkpoint.byte, checkpoint.line) = (reached.at.byte, reached.at.line);
             (checkpoint.records, checkpoint.skipped, checkpoint.done) =
                 (reached.records, reached.skipped, reached.done);
-            checkpoint.values.clone_from(&package.values);
-            let groups = package.bits.groups();
-            let mut bits = groups.filter_map(|(key, users)| Some((key.text(&self.prefix), *users.last()?)));
+            checkpoint.values.clone_from(values);
             // Of the first package and of the last.
             checkpoint.witnesses.truncate(1);
-            checkpoint.witnesses.extend(bits.next());
-            checkpoint.witnesses.extend(bits.last());
+            checkpoint.witnesses.extend(witnesses.iter().flatten().cloned());
             due.push((reached.file, checkpoint.clone()));
         }
         if !due.is_empty() {
@@ -119,21 +131,35 @@ pub fn write(
     bar: &ProgressBar,
 ) -> Result<()> {
     let began = Instant::now();
-    let mut marks: Vec<Mark> = Vec::new();
     for package in packages {
-        for (key, users) in package.bits.groups() {
-            for user in users {
-                marks.push(Mark { key: key.clone(), user: *user, value: true });
-                if marks.len() == at_once {
-                    tracker.store().apply(&marks)?;
-                    marks.clear();
-                }
+        let mut gathered = package.gathered;
+        let mut called = HashMap::new();
+        match &package.texts {
+            Some(texts) => {
+                let numbers = tracker.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
+                gathered.translate(&numbers);
+                called = numbers.into_iter().zip(texts).collect();
             }
+            // Nobody has made it a store of texts meanwhile.
+            None if tracker.ids()? == Ids::Texts => return Err(IdsError::HasTexts.into()),
+            None => {}
         }
-        tracker.store().apply(&marks)?;
-        marks.clear();
-        tally.take(&package);
-        keeper.acknowledged(&package);
+        let bits = gathered.bits()?;
+        let mut runs: Vec<(&Key, &[UserId])> = Vec::new();
+        let mut room = at_once;
+        for (key, mut users) in bits.groups() {
+            while let Some((now, later)) = users.split_at_checked(room) {
+                runs.push((key, now));
+                tracker.store().add(&runs)?;
+                runs.clear();
+                (users, room) = (later, at_once);
+            }
+            room -= users.len();
+            runs.push((key, users));
+        }
+        tracker.store().add(&runs)?;
+        tally.take(package.rows, &bits);
+        keeper.acknowledged(&package.reached, &package.values, &bits, &called);
         let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
@@ -141,12 +167,11 @@ pub fn write(
 }
 
 impl Tally {
-    fn take(&mut self, package: &Package) {
-        self.records += package.rows;
-        self.events.extend(package.bits.events());
+    fn take(&mut self, rows: u64, bits: &Bits) {
+        self.records += rows;
+        self.events.extend(bits.events());
         // Whoever is in a day is in its month, and undated marks are of people who were met with a date.
-        let months = package.bits.groups().filter(|(key, _)| is_month(key));
-        months.flat_map(|(_, users)| users).for_each(|user| self.users.insert(*user));
+        bits.groups().filter(|(key, _)| is_month(key)).for_each(|(_, users)| self.users.add(users));
     }
 }
 
@@ -162,8 +187,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn insert(&mut self, user: UserId) {
-        let (tile, place) = split(user);
-        self.count += u64::from(self.tiles.entry(tile).or_default().set(place, true));
+    /// Takes in users in ascending order.
+    fn add(&mut self, users: &[UserId]) {
+        for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
+            let Some(first) = users.first() else { continue };
+            self.count += self.tiles.entry(split(*first).0).or_default().add(users);
+        }
     }
 }

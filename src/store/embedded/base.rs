@@ -26,7 +26,7 @@ const LIFETIMES: TableDefinition<&str, u64> = TableDefinition::new("lifetimes");
 /// The few numbers below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The version of this layout, and of the log beside it. 1 had no counts in its records, 2 no lifetimes and fewer kinds of
-/// frames, 3 no text ids; all are still read.
+/// frames, 3 neither text ids nor runs; all are still read.
 const FORMAT: (&str, u64) = ("format", 4);
 /// The oldest version that is read.
 const OLDEST_FORMAT: u64 = 1;
@@ -583,7 +583,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bitmaps.redb");
         let base = Base::open(&path, 1 << 20).unwrap();
-        base.write(&overlays(&[("a", &[1, 2, 70_000, 140_000]), ("b", &[9])]), &Lifetimes::default(), 1).unwrap();
+        base.write(&overlays(&[("a", &[1, 2, 70_000, 140_000]), ("b", &[9])]), &Rolls::new(), &Lifetimes::default(), 1)
+            .unwrap();
         let users = |base: &Base, text: &str| base.reader().unwrap().record(text).unwrap().unwrap().users();
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), Some(1)));
         drop(base);
@@ -593,7 +594,7 @@ mod tests {
         // One tile is written anew, another emptied, the third left.
         let mut more = overlays(&[("a", &[70_000, 70_001, 70_002])]);
         more.get_mut("a").unwrap().tiles.insert(0, Arc::default());
-        base.write(&more, &Lifetimes::default(), 2).unwrap();
+        base.write(&more, &Rolls::new(), &Lifetimes::default(), 2).unwrap();
         base.refresh(&more);
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));
     }

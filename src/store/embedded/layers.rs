@@ -295,7 +295,8 @@ impl Layers {
         }
     }
 
-    fn made(&mut self, text: &str) {
+    /// Takes note of a new key.
+    pub fn made(&mut self, text: &str) {
         self.keys_version += 1;
         if let Some(index) = self.index.get_mut() {
             index.insert(text);
@@ -319,6 +320,13 @@ impl Layers {
             Change::Bits { keys, bits } => {
                 let prepared = self.prepare(&keys, &bits, reader, None)?;
                 self.apply(prepared);
+            }
+            Change::Runs { runs } => {
+                let runs: Vec<(String, Vec<UserId>)> =
+                    runs.into_iter().map(|(text, run)| (text, run.users().unwrap_or_default())).collect();
+                let runs = runs.iter().map(|(text, users)| (text.as_str(), users.as_slice()));
+                let prepared = self.prepare_runs(runs, reader)?;
+                self.apply_runs(prepared);
             }
             Change::Delete { keys } => {
                 let existing = self.existing(&keys, reader)?;
@@ -434,6 +442,10 @@ impl<'a> Gathered<'a> {
             }
             change => {
                 self.put_in()?;
+                if let (true, Change::Runs { runs }) = (self.layers.lost, &change) {
+                    let named = runs.iter().filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
+                    self.reader.pass_over(self.layers, named)?;
+                }
                 self.layers.replay(change, Some(self.reader))?;
             }
         }

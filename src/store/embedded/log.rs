@@ -15,6 +15,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
+use crate::store::embedded::runs::Run;
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -84,6 +85,11 @@ pub enum Change {
     Forget {
         /// Which.
         prefix: String,
+    },
+    /// Users put into bitmaps.
+    Runs {
+        /// Keys, and who is put into their bitmaps.
+        runs: Vec<(String, Run)>,
     },
 }
 

@@ -20,6 +20,7 @@ mod log;
 mod opening;
 mod record;
 mod rolls;
+mod runs;
 mod space;
 
 use std::collections::HashMap;
@@ -66,7 +67,11 @@ struct Engine {
     next_end: AtomicU64,
     disk: Option<Disk>,
     notes: Vec<String>,
+    /// Who wants to know of each bitmap that changes.
+    listeners: RwLock<Vec<Listener>>,
 }
+
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What a store in memory does without.
 struct Disk {
@@ -103,7 +108,8 @@ impl EmbeddedStore {
     /// A store in memory, gone with its last handle.
     pub fn in_memory(options: &Options) -> Self {
         let next_end = AtomicU64::new(u64::MAX);
-        let engine = Engine { layers: RwLock::default(), next_end, disk: None, notes: Vec::new() };
+        let engine =
+            Engine { layers: RwLock::default(), next_end, disk: None, notes: Vec::new(), listeners: RwLock::default() };
         EmbeddedStore { engine: Arc::new(engine), prefix: options.prefix.clone(), _keeper: None }
     }
 
@@ -180,8 +186,10 @@ impl Engine {
         let reader = self.reader()?;
         // Everything that can fail comes before the log, and the log before memory.
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
+        let changed = if self.is_heard() { keys.clone() } else { Vec::new() };
         self.append(&mut layers, Change::Bits { keys, bits })?;
         layers.apply(prepared);
+        self.tell(changed.iter().map(String::as_str));
         self.written(layers)
     }
 
@@ -205,8 +213,21 @@ impl Engine {
             layers.undo(undo);
             return Err(error);
         }
+        self.tell(undo.keys());
         self.written(layers)?;
         result
+    }
+
+    fn is_heard(&self) -> bool {
+        !self.listeners.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Tells of bitmaps that changed. Called while the layers are locked: nobody has seen it yet.
+    fn tell<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
+        let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
+        if !listeners.is_empty() {
+            keys.into_iter().for_each(|key| listeners.iter().for_each(|told| told(key)));
+        }
     }
 
     fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Layers>> {
@@ -266,6 +287,7 @@ impl Engine {
             self.append(&mut layers, Change::Delete { keys: keys.clone() })?;
             layers.delete(existing);
             keys.iter().for_each(|text| layers.lifetimes.set(text, None));
+            self.tell(keys.iter().map(String::as_str));
             Ok(())
         });
         // What cannot be deleted for want of a disk is tried again in a while, and is still seen until then.
@@ -380,6 +402,10 @@ impl Store for EmbeddedStore {
         self.engine.write_bits(keys, bits, None, false)
     }
 
+    fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        self.add_runs(runs)
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         let layers = self.engine.shown();
         let reader = self.engine.reader()?;
@@ -445,6 +471,16 @@ impl Store for EmbeddedStore {
 
     fn keys_version(&self) -> Option<u64> {
         Some(self.engine.shown().keys_version)
+    }
+
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
+        let prefix = self.prefix.clone();
+        let told: Listener = Box::new(move |text| {
+            if let Some(key) = text.strip_prefix(prefix.as_str()) {
+                told(key);
+            }
+        });
+        self.engine.listeners.write().unwrap_or_else(PoisonError::into_inner).push(told);
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {

@@ -123,7 +123,10 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         changed: Condvar::new(),
     };
     let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
-    Ok((Engine { layers: RwLock::new(layers), next_end, disk: Some(disk), notes }, logs.len() > 1))
+    Ok((
+        Engine { layers: RwLock::new(layers), next_end, disk: Some(disk), notes, listeners: RwLock::default() },
+        logs.len() > 1,
+    ))
 }
 
 fn open_error(directory: &Path, error: redb::Error) -> StoreError {

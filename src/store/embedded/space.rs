@@ -200,18 +200,68 @@ impl<'a> Look<'a> {
     }
 }
 
+/// A tile with its number.
+type Numbered = (u16, Arc<Tile>);
+
 /// A bitmap as it was at one moment. It holds the tiles with users, and nothing for the others.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Its byte length.
     pub len: u64,
-    tiles: Vec<(u16, Arc<Tile>)>,
+    tiles: Vec<Numbered>,
 }
 
 /// What stands for a tile without users.
 const ZEROS: [u8; 8192] = [0; 8192];
 
 impl Snapshot {
+    /// A bitmap of so many bytes, and nobody in it.
+    pub fn of_zeros(len: u64) -> Self {
+        Snapshot { len, tiles: Vec::new() }
+    }
+
+    /// Puts in the bytes from `at` on, which is a whole number of tiles and behind everything put in before.
+    pub fn fill(&mut self, at: u64, bytes: &[u8]) {
+        for (number, bytes) in (at / TILE_BYTES..).zip(bytes.chunks(ZEROS.len())) {
+            let tile = Tile::of_bytes(bytes).compact();
+            // No string of Redis has more tiles than there are numbers.
+            if let (false, Ok(number)) = (tile.is_empty(), u16::try_from(number)) {
+                self.tiles.push((number, Arc::new(tile)));
+            }
+        }
+    }
+
+    /// Whether both are of the same length and hold the same users.
+    pub fn same(&self, other: &Snapshot) -> bool {
+        let full = |snapshot: &Snapshot| -> Vec<Numbered> {
+            snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect()
+        };
+        let (own, others) = (full(self), full(other));
+        // The same users may be kept in one way or another.
+        let equal = |((a, own), (b, other)): (&Numbered, &Numbered)| {
+            a == b && (Arc::ptr_eq(own, other) || own.xor(other).is_empty())
+        };
+        self.len == other.len && own.len() == others.len() && own.iter().zip(&others).all(equal)
+    }
+
+    /// The bytes from `first` to `last`, both included, in one piece.
+    pub fn piece(&self, first: u64, last: u64) -> Vec<u8> {
+        let mut piece = Vec::new();
+        let taken: Result<(), std::convert::Infallible> = self.bytes(first, last, |bytes| {
+            piece.extend_from_slice(bytes);
+            Ok(())
+        });
+        match taken {
+            Ok(()) => piece,
+            Err(never) => match never {},
+        }
+    }
+
+    /// All its bytes.
+    pub fn whole(&self) -> Vec<u8> {
+        if self.len == 0 { Vec::new() } else { self.piece(0, self.len - 1) }
+    }
+
     /// Gives the bytes from `first` to `last`, both included, to `each`, piece by piece, until it fails.
     ///
     /// # Errors
@@ -243,6 +293,13 @@ struct Before {
 pub(super) struct Undo {
     keys: HashMap<Box<str>, Before>,
     dirty_bytes: usize,
+}
+
+impl Undo {
+    /// The keys that were changed.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(|key| &**key)
+    }
 }
 
 impl Layers {
@@ -326,6 +383,17 @@ impl<'a> Space<'a> {
         let packed = tiles.iter().map(|(number, tile)| (*number, Packed(Arc::clone(tile)))).collect();
         self.changes.push(Change::Put { key: key.to_owned(), len, tiles: packed });
         self.layers.put(key, len, tiles);
+        Ok(())
+    }
+
+    /// The same with what a snapshot holds; it goes by itself at `until`, in milliseconds since 1970, or never.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn put_snapshot(&mut self, key: &str, snapshot: &Snapshot, until: Option<u64>) -> Result<()> {
+        let tiles = snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect();
+        self.put(key, snapshot.len, tiles)?;
+        self.set_until(key, until)?;
         Ok(())
     }
 

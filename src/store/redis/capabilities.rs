@@ -116,7 +116,7 @@ fn refusal(reply: Option<&Value>) -> Option<String> {
 }
 
 /// Whether a reply says that there is no such command, or none for this user.
-fn is_unknown(reply: &Value) -> bool {
+pub(super) fn is_unknown(reply: &Value) -> bool {
     match reply {
         Value::ServerError(error) => {
             let forbidden = error.code() == "NOPERM" && error.details().is_some_and(|d| d.contains("command"));

@@ -8,7 +8,7 @@
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
 //! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
-//! keys, `text_ids` calls users by texts.
+//! keys, `server` moves keys of any type, `text_ids` calls users by texts.
 
 mod capabilities;
 mod connect;
@@ -18,6 +18,7 @@ mod location;
 mod members;
 mod resolve;
 mod scan;
+mod server;
 mod text_ids;
 mod window;
 mod wire;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Value, cmd};
 
 pub use self::location::redacted;
+pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;

@@ -17,28 +17,38 @@ const DELETE_COUNT: usize = 500;
 
 /// The keys that begin with `start`, each once. Keys that are not UTF-8 are not ours and left out.
 pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) -> Reply<BTreeSet<String>> {
-    let pattern = format!("{}*", escaped(start));
     let mut found = BTreeSet::new();
+    each(conn, capabilities, &format!("{}*", escaped(start)), &mut |name| {
+        // The pattern may let in a little more; see `escaped`.
+        found.extend(String::from_utf8(name).ok().filter(|text| text.starts_with(start)));
+    })?;
+    Ok(found)
+}
+
+/// Gives the keys that match a pattern to `take`, some perhaps more than once.
+pub(super) fn each(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    pattern: &str,
+    take: &mut dyn FnMut(Vec<u8>),
+) -> Reply<()> {
     let mut take = |keys: Value| match keys {
         Value::Array(keys) => {
-            let texts = keys.into_iter().filter_map(|key| match key {
-                Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-                Value::SimpleString(text) => Some(text),
-                _ => None,
+            keys.into_iter().for_each(|key| match key {
+                Value::BulkString(bytes) => take(bytes),
+                Value::SimpleString(text) => take(text.into_bytes()),
+                _ => {}
             });
-            // The pattern may let in a little more; see `escaped`.
-            found.extend(texts.filter(|text| text.starts_with(start)));
             Ok(())
         }
         other => Err(unexpected("SCAN", &other)),
     };
     if !capabilities.scan {
-        take(conn.ask(cmd("KEYS").arg(pattern))?)?;
-        return Ok(found);
+        return take(conn.ask(cmd("KEYS").arg(pattern))?);
     }
     let mut cursor = "0".to_owned();
     loop {
-        let reply = conn.ask(cmd("SCAN").arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT))?;
+        let reply = conn.ask(cmd("SCAN").arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT))?;
         let (next, keys) = match reply {
             Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
                 Ok([next, keys]) => (next, keys),
@@ -54,7 +64,7 @@ pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) ->
             other => return Err(unexpected("SCAN", &other)),
         };
         if cursor == "0" {
-            return Ok(found);
+            return Ok(());
         }
     }
 }

@@ -12,6 +12,7 @@ use url::form_urlencoded;
 
 use crate::reports::activity::{Entry, OverviewQuestion, Recent};
 use crate::sets::{EventName, Plan, Set, UserId, parse_set};
+use crate::store::Freshness;
 use crate::tracker::Ids;
 use crate::web::error::{WebError, answer};
 use crate::web::query::{Field, Problem};
@@ -222,7 +223,8 @@ fn listed(view: &View) -> Result<Events, WebError> {
     let shown = all.events().filter(|known| !glossary.hides(&known.event)).map(|known| all.of_known(known));
     let mut plan = Plan::new();
     let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
-    let overview = question.overview(&view.tracker.store().count(&plan)?);
+    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+    let overview = question.overview(&counted.counts);
     let event = |entry: &Entry| {
         let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));
         Event {

@@ -13,7 +13,7 @@ use crate::render::{self, FileName, chart, thousands, trend, words};
 use crate::reports::activity::{Activity, ActivityError, ActivityQuestion, Entry, OverviewQuestion, Point, Recent};
 use crate::reports::retention::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
-use crate::store::StoreInfo;
+use crate::store::{Counted, Freshness, StoreInfo};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::Shell;
 use crate::web::pages::events::seen;
@@ -244,7 +244,8 @@ fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result
     let (mut plan, segment) = (Plan::new(), Segment::event(name));
     let asked = (stretch.grain, stretch.count);
     let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, view.now())?;
-    let activity = question.activity(&view.tracker.store().count(&plan)?);
+    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+    let activity = question.activity(&counted.counts);
     Ok(Found::Csv { name: render::activity_name(&activity).ending("csv"), body: render::csv::activity(&activity) })
 }
 
@@ -255,7 +256,7 @@ fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Res
     let overview = OverviewQuestion::new(&mut plan, keys, now).map_err(crate::Error::from)?;
     let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, now);
     let (asked, weeks, months) = (ask(stretch.grain, stretch.count)?, ask(Grain::Week, 26)?, ask(Grain::Month, 12)?);
-    let counts = view.tracker.store().count(&plan)?;
+    let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let overview = overview.overview(&counts);
     let (activity, weeks, months) = (asked.activity(&counts), weeks.activity(&counts), months.activity(&counts));
     let entry = overview.entries.first();
@@ -268,7 +269,7 @@ fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Res
     if let Some(ever) = entry.and_then(|entry| entry.ever) {
         facts.push(format!("{} marked ever", words::people(ever)));
     }
-    facts.push(format!("as of {} UTC", now.format("%a %-d %b %Y, %H:%M")));
+    facts.push(view.as_of(now, age));
     let report = match (entry, activity.span) {
         (Some(entry), Some(_)) => Some(report(view, name, stretch, entry, &activity, [&weeks, &months])),
         _ => None,

@@ -9,6 +9,7 @@ use crate::calendar::{Grain, Period};
 use crate::render::{many, thousands, trend, words};
 use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent};
 use crate::sets::{EventName, Plan};
+use crate::store::Freshness;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::{Shell, event, retention};
 use crate::web::{Glossary, View, block, html};
@@ -221,11 +222,12 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     let shown = all.events().filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
     let shown = shown.map(|known| all.of_known(known));
     let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
-    let overview = question.overview(&view.tracker.store().count(&plan)?);
-    Ok(page_of(view, asked, &names, overview, shell).render()?)
+    let counted = view.tracker.store().counted(&plan, Freshness::Remembered)?;
+    let as_of = view.as_of(view.now(), counted.age);
+    Ok(page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of).render()?)
 }
 
-fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell) -> Page {
+fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell, as_of: String) -> Page {
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
         // Names keep their order among equals, and those without dates come last.
@@ -249,7 +251,7 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
     if without > 0 && without < found {
         facts.push(format!("{} of them without dates", thousands(number(without))));
     }
-    facts.push(format!("as of {} UTC", overview.now.format("%a %-d %b %Y, %H:%M")));
+    facts.push(as_of);
     let more = match found.saturating_sub(MAX_SHOWN) {
         0 => String::new(),
         more => format!("{} match and are not shown: search for a part of the name.", many(number(more), "more event")),

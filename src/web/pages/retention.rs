@@ -9,12 +9,13 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use futures_util::{StreamExt, stream};
+use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::render::{self, FileName, Order, Scale, Show, chart, words};
 use crate::reports::retention::{Question, Table};
 use crate::sets::{EventName, Segment};
-use crate::store::StoreInfo;
+use crate::store::{Counted, Freshness, StoreInfo};
 use crate::web::error::{self, WebError, answer};
 use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Tile, tiles};
@@ -130,6 +131,8 @@ struct Report {
     meanings: Vec<(String, String)>,
     /// The canonical address of this page.
     link: String,
+    /// Where it is counted anew, when counts are remembered.
+    refresh: Option<String>,
     exports: Vec<Export>,
     tiles: Vec<Tile>,
     curve: String,
@@ -204,15 +207,24 @@ impl Welcome {
     }
 }
 
+/// The parameter that has everything counted anew. It leads on to the address without it, which may be sent to others.
+const ANEW: &str = "anew";
+
 /// `/retention`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let typed = Typed::read(request.query_string());
-    if typed.is_command() || typed.export_csv {
+    let anew = form_urlencoded::parse(request.query_string().as_bytes()).any(|(name, _)| name == ANEW);
+    if typed.is_command() || typed.export_csv || anew {
         let to = block(&request, move |view| {
             let path = if typed.export_csv { Dress::Csv.path() } else { "/retention" };
             let typed = typed.carried_out(view.now());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &typed) {
+                Ok(asked) if anew => match recounted(view, &asked) {
+                    Ok(()) => Some(view.to(&format!("{path}?{}", asked.canonical()))),
+                    Err(WebError::Query(_)) => None,
+                    Err(error) => return Err(error),
+                },
                 Ok(asked) => Some(view.to(&format!("{path}?{}", asked.canonical()))),
                 Err(WebError::Query(_)) if path == "/retention" => None,
                 Err(error) => return Err(error),
@@ -230,6 +242,13 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     }
     let written = shown(&request).await;
     answer(&request, written)
+}
+
+/// Counts everything anew, for the next to ask.
+fn recounted(view: &View, asked: &Asked) -> Result<(), WebError> {
+    let question = view.tracker.question(&asked.query(), view.now()).map_err(crate::Error::from)?;
+    view.tracker.store().counted(question.plan(), Freshness::Anew)?;
+    Ok(())
 }
 
 /// How long an answer may take before the page begins without it.
@@ -364,7 +383,7 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
             return Ok((StatusCode::BAD_REQUEST, page.render()?));
         }
     };
-    let counts = view.tracker.store().count(question.plan())?;
+    let Counted { counts, age } = view.tracker.store().counted(question.plan(), Freshness::Remembered)?;
     // All keys were listed for the fields already, so this asks the store nothing.
     let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
     let table = table.called(&view.dashboard.glossary.labels);
@@ -373,7 +392,7 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
         shell: Shell::new(view, &store, Some(&events)),
         offered: offered(Some(&asked))?,
         notices: [lost, notices(view, &asked, &table, &events)?].concat(),
-        report: Some(report(view, &asked, &table)),
+        report: Some(report(view, &asked, &table, age)),
         ..Page::of(view, &store, &typed, &asked, &question)
     };
     Ok((StatusCode::OK, page.render()?))
@@ -416,7 +435,7 @@ fn title(state: &State, asked: &Asked) -> String {
     render::title_of(&asked.query(), cohort, returning)
 }
 
-fn report(state: &State, asked: &Asked, table: &Table) -> Report {
+fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report {
     let address = |asked: &Asked| state.to(&format!("/retention?{}", asked.canonical()));
     let side = |main: &Segment, filters: &[Segment]| Side {
         text: called(state, main),
@@ -431,7 +450,7 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
     let facts = range
         .map(|range| format!("{range}, {} cohorts", asked.grain.adjective()))
         .into_iter()
-        .chain([entries, format!("as of {} UTC", table.now.format("%a %-d %b %Y, %H:%M"))]);
+        .chain([entries, state.as_of(table.now, age)]);
     let saved = state.tracker.segments();
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();
@@ -449,6 +468,7 @@ fn report(state: &State, asked: &Asked, table: &Table) -> Report {
             .filter_map(|name| Some((called(state, &Segment::event(name)), called(state, saved.get(name)?))))
             .collect(),
         link: address(asked),
+        refresh: state.tracker.store().recall().map(|_| format!("{}&{ANEW}=1", address(asked))),
         exports: Dress::ALL
             .map(|dress| Export { href: state.to(&format!("{}?{query}", dress.path())), label: dress.label() })
             .into(),

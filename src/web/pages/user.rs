@@ -164,7 +164,10 @@ fn json(view: &View, typed: &str) -> Result<Outcome, WebError> {
 }
 
 /// A user and what they are called, or what is wrong with what was typed.
-fn read(view: &View, typed: &str) -> Result<Result<(UserId, String), (StatusCode, String)>, WebError> {
+type Known = Result<(UserId, String), (StatusCode, String)>;
+
+/// Who was typed.
+fn read(view: &View, typed: &str) -> Result<Known, WebError> {
     let shown = words::shortened(typed, 40);
     match view.tracker.user(typed) {
         Ok(Some(user)) => Ok(Ok((user, view.tracker.called(&[user])?.concat()))),

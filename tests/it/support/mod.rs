@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod bent;
 pub mod browser;
 pub mod model;
 pub mod program;

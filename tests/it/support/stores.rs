@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use cohortist::clock::Clock;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Options, RedisEval, Store};
+use cohortist::store::{self, Options, RedisEval, Remembered, Remembering, Store};
 
 use crate::support::redis::RedisServer;
 
@@ -19,6 +20,12 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
         ::redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
         check(name, store::open(&server.url(), &Options { redis_eval, ..Options::default() }).unwrap());
     }
+    // The same with counts remembered.
+    let memory: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+    check("remembered", Arc::new(Remembered::new(memory, Remembering::default(), Clock::System)));
+    let server = RedisServer::start();
+    let redis = store::open(&server.url(), &Options::default()).unwrap();
+    check("Redis remembered", Arc::new(Remembered::new(redis, Remembering::default(), Clock::System)));
 }
 
 /// A port of this machine that nobody listens on.

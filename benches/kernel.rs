@@ -1,0 +1,222 @@
+//! What each step of the engine is worth: `cargo bench --bench kernel`.
+//!
+//! 31 bitmaps of 570 000 random users among 10 M, as tiles in memory; the 325 intersections of a 31 × 13 table of active →
+//! active. *Bare* is the loop a processor cannot do without: AND and population count over the dense words, one thread,
+//! nothing else. Beside it: the same loop without the instruction set it was compiled for; tile by tile through
+//! [`bitmap::count`] with a plan; and the plan through the embedded store. Then, per tile, where a sorted list of places
+//! stops paying and words begin to: what decides the border between sparse and dense tiles.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use cohortist::bitmap::{self, Source, Tile};
+use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::retention::Query;
+use cohortist::sets::{EventName, Key, Node, Plan};
+use cohortist::store::embedded::EmbeddedStore;
+use cohortist::store::{Options, Store};
+use criterion::{Criterion, criterion_group, criterion_main};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+const USERS: u32 = 10_000_000;
+const TILES: usize = 153;
+const DAYS: i64 = 31;
+const COLUMNS: usize = 13;
+
+fn now() -> DateTime<Utc> {
+    parse_moment("2026-10-31T18:00:00Z").unwrap()
+}
+
+fn random(seed: u64, count: u32, below: u32) -> Vec<u32> {
+    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    let mut users: Vec<u32> = (0..count).map(|_| dice.next_u32() % below).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
+/// The tiles of some users.
+fn tiles(users: &[u32]) -> Vec<Arc<Tile>> {
+    let mut tiles = vec![Tile::default(); TILES];
+    for user in users {
+        let (number, place) = bitmap::split(*user);
+        tiles[usize::from(number)].set(place, true);
+    }
+    tiles.into_iter().map(Arc::new).collect()
+}
+
+/// Bitmaps in memory, by the place of their key in the plan.
+struct InMemory {
+    numbers: Vec<u16>,
+    bitmaps: Vec<Option<Vec<Arc<Tile>>>>,
+}
+
+impl Source for InMemory {
+    type Error = Infallible;
+
+    fn byte_len(&self, leaf: usize) -> u64 {
+        self.bitmaps[leaf].as_ref().map_or(0, |_| u64::from(USERS / 8))
+    }
+
+    fn users(&self, _: usize) -> Option<u64> {
+        None
+    }
+
+    fn tiles(&self, leaf: usize) -> &[u16] {
+        if self.bitmaps[leaf].is_some() { &self.numbers } else { &[] }
+    }
+
+    fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Infallible> {
+        Ok(Arc::clone(&self.bitmaps[leaf].as_ref().unwrap()[usize::from(number)]))
+    }
+}
+
+/// As plain as it can be written, and compiled for whatever the compiler is told: nothing, so for the oldest machines.
+fn plain(a: &[u64], b: &[u64]) -> u32 {
+    a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum()
+}
+
+fn table(c: &mut Criterion) {
+    let today = Period::containing(Grain::Day, now()).unwrap();
+    let active = EventName::new("active").unwrap();
+    let days: Vec<(Key, Vec<u32>)> = (0..DAYS)
+        .map(|back| {
+            let key = Key::new(active.clone(), today.shift(-back).unwrap()).unwrap();
+            (key, random(back.unsigned_abs(), 570_000, USERS))
+        })
+        .collect();
+    let held: Vec<Vec<Arc<Tile>>> = days.iter().map(|(_, users)| tiles(users)).collect();
+    let words: Vec<Vec<u64>> = held
+        .iter()
+        .map(|tiles| tiles.iter().flat_map(|tile| tile.bytes().into_vec()).collect::<Vec<u8>>())
+        .map(|bytes| bytes.chunks_exact(8).map(|b| u64::from_be_bytes(b.try_into().unwrap())).collect())
+        .collect();
+    let pairs: Vec<(usize, usize)> =
+        (0..days.len()).flat_map(|cohort| (0..COLUMNS.min(cohort + 1)).map(move |k| (cohort, cohort - k))).collect();
+    assert_eq!(pairs.len(), 325);
+    let query = Query {
+        rows: Some(31),
+        cols: Some(13),
+        ..Query::new("active".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+    };
+    let question = query.at(now()).unwrap();
+    let plan = question.plan();
+    let memory = InMemory {
+        numbers: (0..u16::try_from(TILES).unwrap()).collect(),
+        bitmaps: plan
+            .nodes()
+            .iter()
+            .map(|node| match node {
+                Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
+                _ => None,
+            })
+            .collect(),
+    };
+    let store = EmbeddedStore::in_memory(&Options::default());
+    for (key, users) in &days {
+        store.add(&[(key, users)]).unwrap();
+    }
+    assert_eq!(bitmap::count(plan, &memory).unwrap(), store.count(plan).unwrap());
+    let mut cells = Plan::new();
+    for (cohort, back) in &pairs {
+        let ids = [cohort, back].map(|place| cells.add(&days[*place].0.clone().into()));
+        let both = cells.and(ids);
+        cells.count(both);
+    }
+    let in_cells = InMemory {
+        numbers: memory.numbers.clone(),
+        bitmaps: cells
+            .nodes()
+            .iter()
+            .map(|node| match node {
+                Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
+                _ => None,
+            })
+            .collect(),
+    };
+
+    let mut group = c.benchmark_group("31 × 13, active → active");
+    group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
+    // Tile by tile, so that all stays in the nearest cache, as the engine does.
+    group.bench_function("bare loop, one thread", |b| {
+        b.iter(|| {
+            let mut counts = vec![0_u64; pairs.len()];
+            for tile in 0..TILES {
+                for (count, (cohort, back)) in counts.iter_mut().zip(&pairs) {
+                    *count += u64::from(held[*cohort][tile].and_count(&held[*back][tile]));
+                }
+            }
+            black_box(counts)
+        });
+    });
+    group.bench_function("bare loop, compiled for any machine", |b| {
+        b.iter(|| {
+            let mut counts = vec![0_u64; pairs.len()];
+            for tile in (0..TILES).map(|tile| tile * 1024..tile * 1024 + 1024) {
+                for (count, (cohort, back)) in counts.iter_mut().zip(&pairs) {
+                    *count += u64::from(plain(&words[*cohort][tile.clone()], &words[*back][tile.clone()]));
+                }
+            }
+            black_box(counts)
+        });
+    });
+    group.bench_function("bare loop, bitmap after bitmap", |b| {
+        b.iter(|| {
+            let cell = |(cohort, back): &(usize, usize)| -> u64 {
+                held[*cohort].iter().zip(&held[*back]).map(|(a, b)| u64::from(a.and_count(b))).sum()
+            };
+            black_box(pairs.iter().map(cell).collect::<Vec<u64>>())
+        });
+    });
+    group.bench_function("the cells as a plan", |b| b.iter(|| bitmap::count(&cells, &in_cells).unwrap()));
+    group.bench_function("the table's plan: sizes and distinct people too", |b| {
+        b.iter(|| bitmap::count(plan, &memory).unwrap());
+    });
+    group.bench_function("the same through the store", |b| b.iter(|| store.count(plan).unwrap()));
+    group.bench_function("the question, before anything is counted", |b| b.iter(|| query.at(now()).unwrap()));
+    group.finish();
+}
+
+/// Two tiles of so many users, as lists and as words.
+fn border(c: &mut Criterion) {
+    let mut group = c.benchmark_group("AND and count of two tiles");
+    group.sample_size(30).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for users in [64_u32, 128, 256, 512, 1024, 2048, 4096] {
+        let places = |seed| random(seed, users, 65_536);
+        let of = |users: &[u32]| -> Tile {
+            let mut tile = Tile::default();
+            users.iter().for_each(|user| {
+                tile.set(bitmap::split(*user).1, true);
+            });
+            tile
+        };
+        let (a, b) = (places(1), places(2));
+        let lists: Vec<Vec<u16>> =
+            [&a, &b].map(|users| users.iter().map(|user| bitmap::split(*user).1).collect()).into();
+        group.bench_function(format!("{users} users, two sorted lists"), |bench| {
+            bench.iter(|| {
+                let (mut i, mut j, mut both) = (0, 0, 0_u32);
+                while i < lists[0].len() && j < lists[1].len() {
+                    let (x, y) = (lists[0][i], lists[1][j]);
+                    both += u32::from(x == y);
+                    i += usize::from(x <= y);
+                    j += usize::from(y <= x);
+                }
+                black_box(both)
+            });
+        });
+        let (tile_a, tile_b) = (of(&a), of(&b));
+        group.bench_function(format!("{users} users, as the engine holds them"), |bench| {
+            bench.iter(|| black_box(tile_a.and_count(&tile_b)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, table, border);
+criterion_main!(benches);

@@ -1,0 +1,211 @@
+//! Runs: users in ascending order that are put into one bitmap together.
+//!
+//! What comes in runs, as an import does, needs no sorting out by key and tile, is looked up once for each tile, and takes
+//! a byte or two for each user in the log.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::bitmap::{Tile, split};
+use crate::sets::{Key, UserId};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::base::Reader;
+use crate::store::embedded::layers::{Layers, Overlay};
+use crate::store::embedded::log::Change;
+use crate::store::{Result, Store, marks};
+
+/// A run as it stands in the log: the distance of each user from the one before, the first from 0, seven bits a byte, the
+/// lowest first, with the eighth bit set where another byte follows. One number after the other is greater.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run(Vec<u8>);
+
+impl Run {
+    /// Packs users, ascending and each once.
+    pub fn pack(users: &[UserId]) -> Self {
+        let mut bytes = Vec::with_capacity(users.len() * 3 / 2 + 8);
+        let mut before = 0;
+        for user in users {
+            let mut distance = user.wrapping_sub(before);
+            before = *user;
+            while distance > 0x7f {
+                bytes.push(0x80 | (distance & 0x7f).to_le_bytes()[0]);
+                distance >>= 7;
+            }
+            bytes.push(distance.to_le_bytes()[0]);
+        }
+        Run(bytes)
+    }
+
+    /// The users; `None` where the bytes are no run.
+    pub fn users(&self) -> Option<Vec<UserId>> {
+        let mut users: Vec<UserId> = Vec::with_capacity(self.0.len());
+        let (mut distance, mut shift) = (0_u64, 0);
+        for byte in &self.0 {
+            distance |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                let user = users.last().map_or(0, |user| u64::from(*user)) + distance;
+                if distance == 0 && !users.is_empty() {
+                    return None;
+                }
+                users.push(UserId::try_from(user).ok()?);
+                (distance, shift) = (0, 0);
+            } else if shift > 28 {
+                return None;
+            }
+        }
+        (shift == 0).then_some(users)
+    }
+}
+
+impl Serialize for Run {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Run;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bytes of a run")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Run, E> {
+                let run = Run(bytes.to_vec());
+                if run.users().is_some() { Ok(run) } else { Err(E::invalid_length(bytes.len(), &self)) }
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Runs, with what they change. Made before anything is written, so that a failure to read leaves everything as it was.
+pub struct PreparedRuns<'a> {
+    runs: Vec<PreparedRun<'a>>,
+}
+
+struct PreparedRun<'a> {
+    text: &'a str,
+    /// There is no such key yet.
+    new: bool,
+    len: u64,
+    tiles: Vec<(u16, Arc<Tile>, &'a [UserId])>,
+}
+
+impl EmbeddedStore {
+    /// As [`Store::add`], one frame.
+    pub(super) fn add_runs(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
+        if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
+            return self.apply(&marks(runs));
+        }
+        let runs = runs.iter().filter(|(_, users)| !users.is_empty());
+        let runs: Vec<(String, &[UserId])> = runs.map(|(key, users)| (key.text(&self.prefix), *users)).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
+        let engine = &self.engine;
+        let mut layers = engine.lock_with_room()?;
+        let reader = engine.reader()?;
+        // Everything that can fail comes before the log, and the log before memory.
+        let prepared =
+            layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
+        engine.append(&mut layers, Change::Runs { runs: packed })?;
+        layers.apply_runs(prepared);
+        engine.tell(runs.iter().map(|(text, _)| text.as_str()));
+        engine.written(layers)
+    }
+}
+
+impl Layers {
+    /// Reads what runs change. Each goes into the key of that text, and holds its users ascending.
+    pub fn prepare_runs<'a>(
+        &self,
+        runs: impl Iterator<Item = (&'a str, &'a [UserId])>,
+        reader: Option<&Reader<'_>>,
+    ) -> Result<PreparedRuns<'a>> {
+        let runs = runs.filter_map(|(text, users)| Some((text, users, users.last()?)));
+        let runs = runs.map(|(text, users, last)| {
+            let view = self.view(text, reader)?;
+            let tiles = users.chunk_by(|a, b| split(*a).0 == split(*b).0).filter_map(|users| {
+                let number = split(*users.first()?).0;
+                let before = if view.has(number) { view.tile(number, reader) } else { Ok(Arc::default()) };
+                Some(before.map(|before| (number, before, users)))
+            });
+            let tiles = tiles.collect::<Result<_>>()?;
+            Ok(PreparedRun { text, new: !view.exists, len: view.len.max(u64::from(last / 8) + 1), tiles })
+        });
+        Ok(PreparedRuns { runs: runs.collect::<Result<_>>()? })
+    }
+
+    /// Puts the users in, in memory. Cannot fail.
+    pub fn apply_runs(&mut self, prepared: PreparedRuns<'_>) {
+        for run in prepared.runs {
+            if run.new {
+                self.made(run.text);
+            }
+            if !self.dirty.contains_key(run.text) {
+                self.dirty.insert(run.text.into(), Overlay::default());
+            }
+            let Some(overlay) = self.dirty.get_mut(run.text) else { continue };
+            // What was empty has a byte now.
+            overlay.len = run.len.max(overlay.bytes());
+            for (number, before, users) in run.tiles {
+                let tile = overlay.tiles.entry(number).or_insert_with(|| {
+                    self.dirty_bytes += 96 + before.memory();
+                    before
+                });
+                let memory = tile.memory();
+                let tile = Arc::make_mut(tile);
+                tile.add(users);
+                self.dirty_bytes += tile.memory().saturating_sub(memory);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_found_again(users in prop::collection::btree_set(any::<u32>(), 0..50), near: bool) {
+            // Near ones take a byte, far ones up to five.
+            let users: std::collections::BTreeSet<u32> =
+                users.into_iter().map(|user| if near { user >> 22 } else { user }).collect();
+            let users: Vec<u32> = users.into_iter().collect();
+            let run = Run::pack(&users);
+            let most = if near { 2 } else { 5 };
+            prop_assert!(run.0.len() <= most * users.len());
+            prop_assert_eq!(run.users(), Some(users));
+        }
+
+        #[test]
+        fn other_bytes_are_no_run_or_ascend(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(users) = Run(bytes).users() {
+                prop_assert!(users.is_sorted_by(|a, b| a < b));
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_the_last_user_is_no_run() {
+        assert_eq!(Run(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(), Some(vec![UserId::MAX]));
+        for bytes in
+            [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 1], &[0x80; 6], &[5, 0], &[0x80]]
+        {
+            assert_eq!(Run(bytes.to_vec()).users(), None, "{bytes:?}");
+        }
+        assert_eq!(Run::pack(&[0, 1, 300]).0, [0, 1, 0xab, 2]);
+    }
+}

@@ -1,0 +1,99 @@
+//! A store that is another one but for what a test bends.
+
+use std::sync::Arc;
+
+use cohortist::sets::{Key, Plan, Set, UserId};
+use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo, TextIds};
+
+type Result<T> = std::result::Result<T, StoreError>;
+type Told<T> = Box<dyn Fn(T) + Send + Sync>;
+type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
+
+/// Passes everything on; what is bent is told first, or answers in the other's place, whose answer it gets.
+pub struct Bent {
+    inner: Arc<dyn Store>,
+    before_counting: Told<Plan>,
+    counting: Answer<Vec<u64>>,
+    members: Answer<Vec<UserId>>,
+    keys: Answer<Vec<Key>>,
+    says_version: bool,
+}
+
+impl Bent {
+    pub fn of(inner: &Arc<dyn Store>) -> Self {
+        Bent {
+            inner: Arc::clone(inner),
+            before_counting: Box::new(|_| {}),
+            counting: Box::new(|counts| counts),
+            members: Box::new(|users| users),
+            keys: Box::new(|keys| keys),
+            says_version: true,
+        }
+    }
+
+    /// Told of each plan before it is counted.
+    pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
+        Bent { before_counting: Box::new(told), ..self }
+    }
+
+    pub fn counting(self, bend: impl Fn(Result<Vec<u64>>) -> Result<Vec<u64>> + Send + Sync + 'static) -> Self {
+        Bent { counting: Box::new(bend), ..self }
+    }
+
+    pub fn members(self, bend: impl Fn(Result<Vec<UserId>>) -> Result<Vec<UserId>> + Send + Sync + 'static) -> Self {
+        Bent { members: Box::new(bend), ..self }
+    }
+
+    pub fn keys(self, bend: impl Fn(Result<Vec<Key>>) -> Result<Vec<Key>> + Send + Sync + 'static) -> Self {
+        Bent { keys: Box::new(bend), ..self }
+    }
+
+    /// Whether it says when its keys have changed.
+    pub fn says_version(self, says_version: bool) -> Self {
+        Bent { says_version, ..self }
+    }
+
+    pub fn shared(self) -> Arc<dyn Store> {
+        Arc::new(self)
+    }
+}
+
+impl Store for Bent {
+    fn apply(&self, marks: &[Mark]) -> Result<()> {
+        self.inner.apply(marks)
+    }
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        (self.before_counting)(plan.clone());
+        (self.counting)(self.inner.count(plan))
+    }
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
+        (self.members)(self.inner.members(set, after, limit))
+    }
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
+        self.inner.contains(keys, user)
+    }
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        (self.keys)(self.inner.keys(starting_with))
+    }
+    fn keys_version(&self) -> Option<u64> {
+        self.inner.keys_version().filter(|_| self.says_version)
+    }
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
+        self.inner.on_change(told);
+    }
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        self.inner.delete(keys)
+    }
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        self.inner.save(set, key)
+    }
+    fn text_ids(&self) -> &dyn TextIds {
+        self.inner.text_ids()
+    }
+    fn sweep(&self) -> Result<u64> {
+        self.inner.sweep()
+    }
+    fn describe(&self) -> Result<StoreInfo> {
+        self.inner.describe()
+    }
+}
