@@ -79,7 +79,7 @@ pub(super) fn width(words: impl Iterator<Item = u64>, most: u64) -> u32 {
     }
     let mut sum = 0;
     let fits = at.iter().take_while(|count| {
-        let fits = sum == 0 || sum + **count <= most;
+        let fits = sum == 0 || **count == 0 || sum + **count <= most;
         sum += **count;
         fits
     });
