@@ -5,7 +5,7 @@
 //! nothing else. Beside it: the same loop without the instruction set it was compiled for; tile by tile through
 //! [`bitmap::count`] with a plan; and the plan through the embedded store. Then, per tile, where a sorted list of places
 //! stops paying and words begin to: what decides the border between sparse and dense tiles.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_range_loop, missing_docs)]
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -148,7 +148,7 @@ fn table(c: &mut Criterion) {
             let mut counts = vec![0_u64; pairs.len()];
             for tile in 0..TILES {
                 for (count, (cohort, back)) in counts.iter_mut().zip(&pairs) {
-                    *count += u64::from(held[*cohort][tile].and_count(&held[*back][tile]));
+                    *count += held[*cohort][tile].and_count(&held[*back][tile]);
                 }
             }
             black_box(counts)
@@ -168,7 +168,7 @@ fn table(c: &mut Criterion) {
     group.bench_function("bare loop, bitmap after bitmap", |b| {
         b.iter(|| {
             let cell = |(cohort, back): &(usize, usize)| -> u64 {
-                held[*cohort].iter().zip(&held[*back]).map(|(a, b)| u64::from(a.and_count(b))).sum()
+                held[*cohort].iter().zip(&held[*back]).map(|(a, b)| a.and_count(b)).sum()
             };
             black_box(pairs.iter().map(cell).collect::<Vec<u64>>())
         });

@@ -1,5 +1,6 @@
 //! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root needs.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::bitmap::tile::{TILE_BYTES, Tile};
@@ -26,6 +27,9 @@ pub trait Source: Sync {
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Self::Error>;
 }
 
+/// All tiles there are.
+pub const EVERYWHERE: RangeInclusive<u16> = 0..=u16::MAX;
+
 /// Below this many node-tiles a plan is not worth a second thread.
 const WORTH_A_THREAD: usize = 10_000;
 
@@ -34,6 +38,15 @@ const WORTH_A_THREAD: usize = 10_000;
 /// # Errors
 /// The first error of the source.
 pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
+    count_within(plan, source, EVERYWHERE)
+}
+
+/// For each root of the plan how many of its users are in some of the tiles. A key whose [users](Source::users) are known
+/// is not looked into: its count is that number, whatever the tiles.
+///
+/// # Errors
+/// The first error of the source.
+pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u16>) -> Result<Vec<u64>, S::Error> {
     let mut roots = plan.roots().to_vec();
     roots.sort_unstable();
     roots.dedup();
@@ -48,7 +61,7 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
         return Ok(answer(&counts));
     }
     let lens = byte_lens(plan, source);
-    let presence = Presence::of(plan, source, &lens);
+    let presence = Presence::of(plan, source, &lens, &within);
     let tiles = presence.places(&roots);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1).max(1);
@@ -80,7 +93,7 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
     Ok(answer(&counts))
 }
 
-/// Gives the non-empty tiles of a node to `each`, ascending from tile `from` on, until it answers `false`.
+/// Gives the non-empty tiles of a node that lie within a range to `each`, ascending, until it answers `false`.
 ///
 /// # Errors
 /// The first error of the source.
@@ -88,13 +101,13 @@ pub fn collect<S: Source>(
     plan: &Plan,
     node: NodeId,
     source: &S,
-    from: u16,
+    within: RangeInclusive<u16>,
     mut each: impl FnMut(u16, &Tile) -> bool,
 ) -> Result<(), S::Error> {
     let lens = byte_lens(plan, source);
-    let presence = Presence::of(plan, source, &lens);
+    let presence = Presence::of(plan, source, &lens, &within);
     let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
-    for place in presence.places(&[node]).into_iter().filter(|place| presence.numbers[*place] >= from) {
+    for place in presence.places(&[node]) {
         evaluator.go_to(place);
         let number = evaluator.number;
         if evaluator.ensure(node)?
@@ -131,8 +144,8 @@ struct Presence {
 }
 
 impl Presence {
-    fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64]) -> Self {
-        let numbers = Self::numbers(plan, source, lens);
+    fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Self {
+        let numbers = Self::numbers(plan, source, lens, within);
         let width = numbers.len().div_ceil(64);
         let mut presence = Presence { numbers, width, bits: vec![0; width * lens.len()] };
         for (i, node) in plan.nodes().iter().enumerate() {
@@ -146,7 +159,7 @@ impl Presence {
                 Node::Empty => {}
                 Node::Key(_) => {
                     let mut at = 0;
-                    for tile in source.tiles(i) {
+                    for tile in source.tiles(i).iter().filter(|tile| within.contains(tile)) {
                         at += presence.numbers[at..].partition_point(|number| number < tile);
                         own[at / 64] |= 1 << (at % 64);
                     }
@@ -168,7 +181,7 @@ impl Presence {
         presence
     }
 
-    fn numbers<S: Source>(plan: &Plan, source: &S, lens: &[u64]) -> Vec<u16> {
+    fn numbers<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Vec<u16> {
         let mut wanted = vec![false; 1 << 16];
         for (i, node) in plan.nodes().iter().enumerate() {
             match node {
@@ -180,7 +193,8 @@ impl Presence {
                 _ => {}
             }
         }
-        (0..=u16::MAX).zip(wanted).filter_map(|(tile, wanted)| wanted.then_some(tile)).collect()
+        let wanted = (0..=u16::MAX).zip(wanted).filter_map(|(tile, wanted)| wanted.then_some(tile));
+        wanted.filter(|tile| within.contains(tile)).collect()
     }
 
     /// Whether a node can hold anybody in the tile at a place of `numbers`.

@@ -6,5 +6,5 @@ mod kernel;
 mod tile;
 
 pub use combine::{Combined, Operation, combine};
-pub use evaluate::{Source, collect, count};
+pub use evaluate::{EVERYWHERE, Source, collect, count, count_within};
 pub use tile::{TILE_BYTES, Tile, split, stored_bytes, user};

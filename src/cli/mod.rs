@@ -33,7 +33,7 @@ use crate::cli::output::{Usage, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::Prefix;
-use crate::store::{Durability, Options};
+use crate::store::{Durability, Options, RedisEval};
 use crate::tracker::Ids;
 
 const ABOUT: &str = "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
@@ -90,6 +90,12 @@ struct Args {
           value_parser = seconds, help_heading = EVERYWHERE)]
     redis_timeout: Duration,
 
+    /// Who works out what is in Redis: the server, into temporary keys, or this program, of what it fetches; auto takes
+    /// what is cheaper, and fetches from a server that takes no writes
+    #[arg(long, global = true, env = "COHORTIST_REDIS_EVAL", value_name = "WHO", default_value = "auto",
+          help_heading = EVERYWHERE)]
+    redis_eval: EvalArg,
+
     #[command(subcommand)]
     command: CommandArgs,
 }
@@ -100,6 +106,23 @@ const EVERYWHERE: &str = "Options of every command";
 enum Sync {
     Second,
     Always,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EvalArg {
+    Auto,
+    Server,
+    Fetch,
+}
+
+impl From<EvalArg> for RedisEval {
+    fn from(arg: EvalArg) -> RedisEval {
+        match arg {
+            EvalArg::Auto => RedisEval::Auto,
+            EvalArg::Server => RedisEval::Server,
+            EvalArg::Fetch => RedisEval::Fetch,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -175,6 +198,7 @@ impl TryFrom<Args> for Config {
             },
             cache_bytes: args.cache_mb << 20,
             timeout: args.redis_timeout,
+            redis_eval: args.redis_eval.into(),
             ..Options::default()
         };
         let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);

@@ -298,6 +298,8 @@ pub struct Options {
     pub timeout: Duration,
     /// How many connections to Redis may be open at once.
     pub connections: u32,
+    /// Who counts what is in Redis.
+    pub redis_eval: RedisEval,
 }
 
 impl Default for Options {
@@ -310,8 +312,20 @@ impl Default for Options {
             cache_bytes: 1 << 30,
             timeout: Duration::from_millis(2500),
             connections: 8,
+            redis_eval: RedisEval::Auto,
         }
     }
+}
+
+/// Who works out unions, intersections and so on of bitmaps in Redis. All ways come to the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisEval {
+    /// For each question whichever is cheaper; this process where the server takes no writes.
+    Auto,
+    /// The server, into temporary keys.
+    Server,
+    /// This process, of the parts of bitmaps that it needs and fetches; nothing is written for a question.
+    Fetch,
 }
 
 /// When marks in the embedded store's log are forced to disk. Either way they survive the end of the process, however

@@ -37,6 +37,7 @@ mod nightly;
 mod people;
 mod properties;
 mod pure;
+mod redis_fetch;
 mod redis_store;
 mod remembered;
 mod resp;

@@ -1,4 +1,4 @@
-//! The store in Redis, against real servers.
+//! The store in Redis, against real servers that compute.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cohortist::sets::{Plan, Prefix, Set};
 use cohortist::store::redis::RedisStore;
-use cohortist::store::{Mark, Options, Saved, Store, StoreError, open};
+use cohortist::store::{Mark, Options, RedisEval, Saved, Store, StoreError, open};
 use redis::cmd;
 
 use crate::store_contract::{Opened, contract};
@@ -14,13 +14,17 @@ use crate::support::model::{key, marks_of, set};
 use crate::support::program::{Ran, Shop};
 use crate::support::redis::{RedisServer, signal};
 
+fn computing() -> Options {
+    Options { redis_eval: RedisEval::Server, ..Options::default() }
+}
+
 fn store(server: &RedisServer) -> Arc<dyn Store> {
-    open(&server.url(), &Options::default()).unwrap()
+    open(&server.url(), &computing()).unwrap()
 }
 
 /// With time to spare: the contract is about answers, and a busy machine takes long over half a gigabyte.
 fn on(server: RedisServer) -> Opened {
-    let options = Options { timeout: Duration::from_secs(30), ..Options::default() };
+    let options = Options { timeout: Duration::from_secs(30), ..computing() };
     (open(&server.url(), &options).unwrap(), Box::new(server))
 }
 
@@ -542,11 +546,14 @@ fn users_without_permission_learn_which_they_need() {
         .arg(&["SETUSER", "ann", "on", ">pw", "~*", "+@read", "+@connection", "+@transaction"])
         .exec(&mut conn)
         .unwrap();
-    let ann = open(&format!("{}?user=ann&pass=pw", server.url()), &Options::default()).unwrap();
+    let ann = open(&format!("{}?user=ann&pass=pw", server.url()), &computing()).unwrap();
     assert_eq!(count(&*ann, &set("a_u")).unwrap(), 1, "reading is allowed");
     for error in [count(&*ann, &(set("a_u") & set("b_u"))).unwrap_err(), ann.apply(&marks_of("a_u", [2])).unwrap_err()]
     {
-        assert!(reason(&error).contains("NOPERM") && reason(&error).contains("needs to read and write"), "{error}");
+        assert!(
+            reason(&error).contains("NOPERM") && reason(&error).contains("to mark, save and delete also +@write"),
+            "{error}"
+        );
     }
     cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut conn).unwrap();
     let error = store(&server).apply(&marks_of("a_u", [2])).unwrap_err();

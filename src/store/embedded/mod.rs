@@ -424,7 +424,7 @@ impl Store for EmbeddedStore {
         let reader = self.engine.reader()?;
         let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
         let (first, place) = bitmap::split(from);
-        bitmap::collect(&plan, root, &leaves, first, |number, tile| {
+        bitmap::collect(&plan, root, &leaves, first..=u16::MAX, |number, tile| {
             tile.visit(if number == first { place } else { 0 }, |place| {
                 found.push(bitmap::user(number, place));
                 found.len() < limit
@@ -507,7 +507,7 @@ impl Store for EmbeddedStore {
                 return Ok(Saved::Taken);
             }
             let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
-            bitmap::collect(&plan, root, &leaves, 0, |number, tile| {
+            bitmap::collect(&plan, root, &leaves, bitmap::EVERYWHERE, |number, tile| {
                 if let Some(last) = tile.last() {
                     people += tile.len();
                     len = u64::from(bitmap::user(number, last)) / 8 + 1;

@@ -1,14 +1,20 @@
-//! What a server knows. Old ones lack a command here and there, bitmapist-server most of them.
+//! What a server knows, and what it lets us do. Old ones lack a command here and there, bitmapist-server most of them;
+//! replicas take no writes, and some users may only read.
 
 use ::redis::{Value, cmd};
 
-use super::wire::{Batch, Conn, Reply, accept};
+use super::wire::{Batch, Conn, Reply, accept, refuses_writes};
 
 /// The commands a server has, and what stands in for those it has not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capabilities {
+    /// Why nothing can be computed into temporary keys, in the server's words: it is a replica, this user may not write,
+    /// its memory is full, …
+    pub refusal: Option<String>,
     /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
     pub transactions: bool,
+    /// The same, and they can be used now, by this user: without, what is only read is sent together.
+    pub transactions_allowed: bool,
     /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS: bitmapist-server
     /// answers it with 0 for every key.)
     pub lengths: bool,
@@ -47,6 +53,9 @@ impl Capabilities {
             &cmd("MULTI"),
             &cmd("DISCARD"),
             cmd("HGET").arg(key).arg(""),
+            // Of nothing, so that nothing is made; and should it be, it is deleted.
+            cmd("BITOP").arg("OR").arg(key).arg(key),
+            cmd("DEL").arg(key),
         ]))?;
         for reply in &replies {
             // A server that is not ready or wants a password says so of everything: nothing learned.
@@ -57,7 +66,13 @@ impl Capabilities {
             }
         }
         let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
+        // Temporary keys have to be made and deleted, in whichever way.
+        let refusal =
+            refusal(replies.get(10)).or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
+        // A server without memory queues nothing, not even what is only read.
+        let is_full = refusal.as_ref().is_some_and(|reason| reason.starts_with("OOM"));
         Ok(Capabilities {
+            refusal,
             unlink: knows(0),
             lengths: knows(1),
             scan: knows(2),
@@ -69,13 +84,34 @@ impl Capabilities {
             ranges: knows(5) && knows(6),
             hashes: knows(9),
             // Doing without transactions because this user may not use them would break promises behind his back.
+            transactions_allowed: knows(7) && !is_full,
             transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
         })
+    }
+
+    /// The same for a request that only reads, which may do without transactions where they are forbidden.
+    pub fn to_read(&self) -> Self {
+        Capabilities { transactions: self.transactions_allowed, ..self.clone() }
+    }
+
+    /// Whether bitmaps can be fetched piece by piece and counted here.
+    pub fn can_fetch(&self) -> bool {
+        self.ranges && self.lengths
     }
 
     /// The command that deletes keys.
     pub fn delete(&self) -> &'static str {
         if self.unlink { "UNLINK" } else { "DEL" }
+    }
+}
+
+/// A server's words when it does not carry out a command that writes.
+fn refusal(reply: Option<&Value>) -> Option<String> {
+    match reply {
+        Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => {
+            Some(format!("{} {}", error.code(), error.details().unwrap_or_default()).trim().to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -41,6 +41,11 @@ impl Pool {
         &self.connector.address.location
     }
 
+    /// Whether the server is on this machine.
+    pub fn is_near(&self) -> bool {
+        self.connector.address.is_near
+    }
+
     pub fn connector(&self) -> &Connector {
         &self.connector
     }
@@ -211,5 +216,6 @@ fn without_password(fault: Fault, login: Option<&Login>) -> Fault {
         Fault::Dropped(text) => Fault::Dropped(clean(text)),
         Fault::Away(text) => Fault::Away(clean(text)),
         Fault::Refused(text) => Fault::Refused(clean(text)),
+        Fault::Unwritable(text) => Fault::Unwritable(clean(text)),
     }
 }

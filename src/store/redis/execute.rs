@@ -207,7 +207,7 @@ impl Executor<'_> {
             let mut chunk = Vec::new();
             let (mut bytes, mut commands) = (0_u64, 0);
             while let Some(item) = items.peek() {
-                let (more_bytes, more_commands) = run.cost(item);
+                let (more_bytes, more_commands) = cost(item, run.lengths);
                 bytes = bytes.saturating_add(more_bytes);
                 commands += more_commands;
                 if !chunk.is_empty() && (bytes > most.bytes || commands > most.commands) {
@@ -390,6 +390,11 @@ struct Run<'a> {
     counts: HashMap<Source, u64>,
 }
 
+/// How many bytes of bitmaps the server goes through to carry out the steps of a script.
+pub(super) fn work(script: &Script) -> u64 {
+    script.steps.iter().map(|step| cost(&Item::Step(step), &script.lengths).0).fold(0, u64::saturating_add)
+}
+
 impl Run<'_> {
     /// The length of an operand from an earlier chunk.
     fn made_length(&self, source: Source) -> Option<u64> {
@@ -398,23 +403,23 @@ impl Run<'_> {
             _ => None,
         }
     }
+}
 
-    /// How many bytes and commands a thing to do takes.
-    fn cost(&self, item: &Item<'_>) -> (u64, usize) {
-        let length = |node: usize| self.lengths.get(node).copied().flatten().unwrap_or(UNKNOWN_BYTES);
-        let source = |source: &Source| match source {
-            Source::Missing => 0,
-            Source::Key(node) | Source::Step(node) => length(*node),
-        };
-        match item {
-            Item::Key(node) => (length(*node), 1),
-            Item::Step(step) => {
-                let (times, commands) =
-                    if step.op == Op::Diff { (2, 3) } else { (1, 2 + step.operands.len() / FAST_OPERANDS) };
-                let read: u64 = step.operands.iter().map(source).sum();
-                // Keys that stay have their lifetime set and are deleted.
-                (read * times + length(step.node), commands + usize::from(step.uses > 0) * 2)
-            }
+/// How many bytes and commands a thing to do takes.
+fn cost(item: &Item<'_>, lengths: &[Option<u64>]) -> (u64, usize) {
+    let length = |node: usize| lengths.get(node).copied().flatten().unwrap_or(UNKNOWN_BYTES);
+    let source = |source: &Source| match source {
+        Source::Missing => 0,
+        Source::Key(node) | Source::Step(node) => length(*node),
+    };
+    match item {
+        Item::Key(node) => (length(*node), 1),
+        Item::Step(step) => {
+            let (times, commands) =
+                if step.op == Op::Diff { (2, 3) } else { (1, 2 + step.operands.len() / FAST_OPERANDS) };
+            let read: u64 = step.operands.iter().map(source).sum();
+            // Keys that stay have their lifetime set and are deleted.
+            (read * times + length(step.node), commands + usize::from(step.uses > 0) * 2)
         }
     }
 }

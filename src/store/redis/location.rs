@@ -1,5 +1,7 @@
 //! Which server, from a URL; and how to name it without its password.
 
+use std::net::IpAddr;
+
 use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use url::Url;
 
@@ -16,6 +18,8 @@ pub(super) struct Address {
     pub database: i64,
     /// For people, without any password: `redis://host:6379/0`.
     pub location: String,
+    /// Whether the server is on this machine, as far as the address tells: bytes then cost next to nothing.
+    pub is_near: bool,
 }
 
 pub(super) struct Login {
@@ -38,12 +42,13 @@ impl Address {
             .password()
             .map(|password| Login { user: settings.username().map(str::to_owned), password: password.to_owned() });
         let location = location(&url, info.addr(), database);
+        let is_near = is_near(info.addr());
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             // Fails when the process chose one already, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let bare = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
-        Ok(Address { client: Client::open(bare).map_err(|_| bad())?, login, database, location })
+        Ok(Address { client: Client::open(bare).map_err(|_| bad())?, login, database, location, is_near })
     }
 }
 
@@ -57,6 +62,16 @@ fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
         ConnectionAddr::Unix(path) if database == 0 => format!("{scheme}://{}", path.display()),
         ConnectionAddr::Unix(path) => format!("{scheme}://{}?db={database}", path.display()),
         _ => format!("{scheme}://…"),
+    }
+}
+
+fn is_near(address: &ConnectionAddr) -> bool {
+    match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        }
+        ConnectionAddr::Unix(_) => true,
+        _ => false,
     }
 }
 
@@ -111,6 +126,16 @@ mod tests {
                 error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_near() {
+        for near in ["redis://localhost", "redis://127.0.0.1:7000/3", "rediss://[::1]", "unix:///run/redis.sock"] {
+            assert!(Address::parse(near).unwrap().is_near, "{near}");
+        }
+        for far in ["redis://host", "redis://10.0.0.5/0", "rediss://[fe80::1]:7000"] {
+            assert!(!Address::parse(far).unwrap().is_near, "{far}");
         }
     }
 

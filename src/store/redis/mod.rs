@@ -1,26 +1,31 @@
 //! The store in Redis: bitmapist's own bitmaps, where bitmapist keeps them.
 //!
-//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of it is empty, and
-//! one for each chunk of BITOP and BITCOUNT. See [`RedisStore`] for what is promised.
+//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of it is empty. Then
+//! either the server computes, one trip for each chunk of BITOP and BITCOUNT, or the bitmaps are fetched piece by piece
+//! and counted here. See [`RedisStore`] for what is promised.
 //!
 //! # Layout
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
-//! `capabilities` finds out what an old server lacks; `resolve` plans, `execute` carries out, `members` reads
-//! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `text_ids` calls users by texts.
+//! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
+//! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
+//! keys, `server` moves keys of any type, `text_ids` calls users by texts.
 
 mod capabilities;
 mod connect;
 mod execute;
+mod fetch;
 mod location;
 mod members;
 mod resolve;
 mod scan;
 mod server;
 mod text_ids;
+mod window;
 mod wire;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
@@ -30,16 +35,30 @@ pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::connect::Pool;
-use self::execute::{Executor, Scratch, expiry, time_for};
+use self::execute::{Executor, Scratch, expiry, time_for, work};
+use self::fetch::Fetcher;
 use self::location::Address;
 use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
+use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
+
+/// How long it is taken for granted that a server takes no writes: a replica may be promoted, a user be given permission.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// Under [`RedisEval::Auto`] bitmaps are fetched when the server would have to go through so many times the bytes that it
+/// takes to fetch them. A server goes through some 8 GB/s. Fetching and counting come to about 1 GB/s over a socket of the
+/// same machine (NEAR), and to what the link brings otherwise, taken for 1 Gbit/s (FAR): where it is slower `auto` may
+/// fetch too much, where it is faster too little, and is at most as slow as it was. `benches/redis_eval.rs` measures; of a
+/// 31 × 13 table over 10 M users sign-ups are fetched whatever the link (0.9 MB for 1.2 GB of work), and those active on
+/// each of 31 days only nearby (39 MB for 1.1 GB).
+const FAR: u64 = 64;
+const NEAR: u64 = 8;
 
 /// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist keeps them.
 ///
@@ -51,12 +70,16 @@ const SMALL_COMMANDS: usize = 4096;
 ///   request returns, whether it succeeds or not, and outside a transaction none exists without a time to live: when
 ///   this process is killed they are gone within a minute. (On servers that have no transactions this holds but for a
 ///   moment; [`sweep`](Store::sweep) is for that.)
+/// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where that is cheaper, bitmaps
+///   are fetched and counted here ([`RedisEval`]); which, is found out and kept up to date. Saving always computes on
+///   the server.
 /// * A password in the URL appears in no error and no description.
 pub struct RedisStore {
     pool: Pool,
     prefix: Prefix,
-    /// Learned at first use and remembered.
-    capabilities: OnceLock<Capabilities>,
+    eval: RedisEval,
+    /// Learned at first use and remembered; when, matters where no writes are taken.
+    learned: Mutex<Option<(Capabilities, Instant)>>,
 }
 
 impl RedisStore {
@@ -67,7 +90,7 @@ impl RedisStore {
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let pool = Pool::new(Address::parse(url)?, options.connections, options.timeout);
-        Ok(RedisStore { pool, prefix: options.prefix.clone(), capabilities: OnceLock::new() })
+        Ok(RedisStore { pool, prefix: options.prefix.clone(), eval: options.redis_eval, learned: Mutex::default() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -85,20 +108,87 @@ impl RedisStore {
 
     fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
         self.pool.with(|conn| {
-            let capabilities = match self.capabilities.get() {
-                Some(known) => *known,
-                None => {
-                    let known = Capabilities::probe(conn, &Scratch::new(&self.prefix).nobody())?;
-                    *self.capabilities.get_or_init(|| known)
-                }
-            };
-            run(conn, &capabilities)
+            let capabilities = self.capabilities(conn, RECHECK)?;
+            let result = run(conn, &capabilities);
+            self.unlearn(&result);
+            result
         })
     }
 
-    /// Runs a request that makes temporary keys, and deletes them whatever happens.
-    fn with_scratch<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch) -> Reply<T>) -> Result<T> {
-        self.with(|conn, capabilities| self.cleaned(conn, capabilities, &run))
+    /// [`once`](Self::once) for what writes more than marks: what the server lets us do is to be known as of now, as
+    /// temporary keys are given a lifetime only where that is allowed.
+    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        let run = |conn: &mut Conn| {
+            let capabilities = self.capabilities(conn, Duration::ZERO)?;
+            let result = run(conn, &capabilities);
+            self.unlearn(&result);
+            result
+        };
+        self.pool.with(run).map_err(|fault| self.error(fault))
+    }
+
+    /// What the server knows and lets us do. That it takes no writes is believed for so long.
+    fn capabilities(&self, conn: &mut Conn, believed: Duration) -> Reply<Capabilities> {
+        let known = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((known, at)) = &known
+            && (known.refusal.is_none() || at.elapsed() < believed)
+        {
+            return Ok(known.clone());
+        }
+        let new = Capabilities::probe(conn, &Scratch::new(&self.prefix).nobody())?;
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = learned.as_ref().and_then(|(known, _)| known.refusal.as_ref());
+        let location = self.pool.location();
+        // Once, and not by each of the requests that find out at the same time.
+        match (before, &new.refusal) {
+            (None, Some(reason)) => tracing::info!(location, "{} ({reason})", self.read_only_note()),
+            (Some(_), None) => tracing::info!(location, "this Redis takes writes again"),
+            _ => {}
+        }
+        *learned = Some((new.clone(), Instant::now()));
+        Ok(new)
+    }
+
+    /// A server that refused a write is to be asked anew what it takes.
+    fn unlearn<T>(&self, result: &Reply<T>) {
+        if let Err(Fault::Unwritable(_)) = result {
+            let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            learned.take_if(|(known, _)| known.refusal.is_none());
+        }
+    }
+
+    fn read_only_note(&self) -> &'static str {
+        match self.eval {
+            RedisEval::Server => {
+                "this Redis takes no writes from here, and --redis-eval server needs them: no intersections can be counted"
+            }
+            _ => {
+                "this Redis takes no writes from here: bitmaps are fetched and counted here, and nothing can be marked or saved"
+            }
+        }
+    }
+
+    /// Runs a request that may make temporary keys, and deletes them whatever happens. When the server turns out to take no
+    /// writes any more, it is run once more and told so.
+    fn evaluated<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>) -> Result<T> {
+        let refused = Cell::new(false);
+        let run = |conn: &mut Conn, capabilities: &Capabilities| {
+            let refused = refused.get();
+            self.cleaned(conn, capabilities, |conn, capabilities, scratch| run(conn, capabilities, scratch, refused))
+        };
+        self.with(|conn, capabilities| match run(conn, capabilities) {
+            Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Auto && !refused.get() => {
+                tracing::debug!(location = self.pool.location(), reason, "computing here instead");
+                self.unlearn(&Err::<(), _>(Fault::Unwritable(reason)));
+                refused.set(true);
+                let capabilities = self.capabilities(conn, RECHECK)?;
+                run(conn, &capabilities)
+            }
+            Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Server => {
+                Err(Fault::Unwritable(format!("{reason}; --redis-eval auto fetches bitmaps and counts them here")))
+            }
+            result => result,
+        })
     }
 
     fn cleaned<T>(
@@ -137,7 +227,7 @@ impl RedisStore {
         let location = self.pool.location().to_owned();
         match fault {
             Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
-            Fault::Refused(reason) => StoreError::Refused { location, reason },
+            Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
         }
     }
 
@@ -156,6 +246,57 @@ impl RedisStore {
         }
         Ok((resolve(plan, &lengths), texts))
     }
+
+    /// Counts the roots of a plan here, if that is to be; `None` stands for the server's turn.
+    fn count_here(
+        &self,
+        fetcher: Reply<Fetcher<'_>>,
+        capabilities: &Capabilities,
+        script: &Script,
+        refused: bool,
+    ) -> Reply<Option<Vec<Option<u64>>>> {
+        let choice = self.eval == RedisEval::Auto && capabilities.refusal.is_none() && !refused;
+        if self.eval == RedisEval::Server || (choice && !capabilities.can_fetch()) {
+            return Ok(None);
+        }
+        let mut fetcher = fetcher?;
+        let worth = work(script) / if self.pool.is_near() { NEAR } else { FAR };
+        // What the server does in no time is not worth another trip to find out.
+        if choice && (worth < bitmap::TILE_BYTES || !fetcher.is_within(worth)?) {
+            return Ok(None);
+        }
+        fetcher.count().map(Some)
+    }
+
+    /// Whether lists of people are made here. They are read a page at a time, and the server would have to compute the whole
+    /// set for each.
+    fn fetches_members(&self, capabilities: &Capabilities) -> bool {
+        match self.eval {
+            RedisEval::Fetch => true,
+            RedisEval::Server => false,
+            RedisEval::Auto => capabilities.refusal.is_some() || capabilities.can_fetch(),
+        }
+    }
+}
+
+/// Has the server count the roots that were not fetched whole. After the others, so that marks that come in between make the
+/// size of a cohort greater and never smaller than what is left of it.
+fn count_rest(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    scratch: &mut Scratch,
+    plan: &Plan,
+    script: Script,
+    keys: &[String],
+    found: Vec<Option<u64>>,
+) -> Reply<Vec<u64>> {
+    let left = plan.roots().iter().zip(&found).filter(|(_, count)| count.is_none());
+    let roots = left.map(|(root, _)| Source::Key(root.index())).collect();
+    let script = Script { steps: Vec::new(), roots, lengths: script.lengths };
+    let capabilities = &capabilities.to_read();
+    let counts = Executor { conn, capabilities, scratch, keys }.count(&script)?;
+    let counted = |root: usize| counts.get(&Source::Key(root)).copied().unwrap_or(0);
+    Ok(plan.roots().iter().zip(found).map(|(root, count)| count.unwrap_or_else(|| counted(root.index()))).collect())
 }
 
 /// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot tell.
@@ -232,24 +373,38 @@ impl Store for RedisStore {
         if plan.roots().is_empty() {
             return Ok(Vec::new());
         }
-        self.with_scratch(|conn, capabilities, scratch| {
+        self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, plan)?;
+            if !script.steps.is_empty() {
+                let fetcher = Fetcher::new(conn, capabilities, plan, &keys, &script.lengths, fetch::FIRST);
+                if let Some(found) = self.count_here(fetcher, capabilities, &script, refused)? {
+                    return count_rest(conn, capabilities, scratch, plan, script, &keys, found);
+                }
+            }
+            // Where nothing is computed nothing is written.
+            let reading = capabilities.to_read();
+            let capabilities = if script.steps.is_empty() { &reading } else { capabilities };
             let counts = Executor { conn, capabilities, scratch, keys: &keys }.count(&script)?;
             // Only what is missing has no count.
             Ok(script.roots.iter().map(|root| counts.get(root).copied().unwrap_or(0)).collect())
         })
     }
 
-    /// The set is computed anew for each page. A bitmap that changes meanwhile is read partly as it was.
+    /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to compute: then it does so
+    /// anew for each page. A bitmap that changes meanwhile is read partly as it was.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
         plan.count_set(set);
-        self.with_scratch(|conn, capabilities, scratch| {
+        self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, &plan)?;
             match script.roots.first() {
                 None | Some(Source::Missing) => Ok(Vec::new()),
                 Some(Source::Key(node)) => {
                     Bitmap { key: &keys[*node], temporary: false }.read(conn, capabilities, after, limit)
+                }
+                Some(Source::Step(_)) if refused || self.fetches_members(capabilities) => {
+                    let lengths = &script.lengths;
+                    Fetcher::new(conn, capabilities, &plan, &keys, lengths, fetch::FIRST_OF_LIST)?.members(after, limit)
                 }
                 Some(Source::Step(node)) => {
                     Executor { conn, capabilities, scratch, keys: &keys }.compute(&script)?;
@@ -304,7 +459,7 @@ impl Store for RedisStore {
         }
         let texts: Vec<String> = texts.into_iter().collect();
         // Not twice: the second time would count only what the first left.
-        self.once(|conn, capabilities| scan::delete(conn, capabilities, &texts)).map_err(|fault| self.error(fault))
+        self.once_to_write(|conn, capabilities| scan::delete(conn, capabilities, &texts))
     }
 
     /// The set is computed into a temporary key, which is then given its name in one step (RENAMENX). It is of one moment
@@ -329,17 +484,16 @@ impl Store for RedisStore {
             rename_new(conn, capabilities, &scratch.key(node), &name)
                 .map(|renamed| if renamed { Saved::People(made) } else { Saved::Taken })
         };
-        self.once(|conn, capabilities| self.cleaned(conn, capabilities, run)).map_err(|fault| self.error(fault))
+        self.once_to_write(|conn, capabilities| self.cleaned(conn, capabilities, run))
     }
 
     /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that have no time to live.
     /// Those of ours that have one are left: they are in use, or go by themselves within a minute.
     fn sweep(&self) -> Result<u64> {
-        self.once(|conn, capabilities| {
+        self.once_to_write(|conn, capabilities| {
             let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;
             scan::delete(conn, capabilities, &leftovers)
         })
-        .map_err(|fault| self.error(fault))
     }
 
     fn describe(&self) -> Result<StoreInfo> {
@@ -362,6 +516,9 @@ impl Store for RedisStore {
                 (None, None) => "Redis".to_owned(),
             };
             let mut notes = Vec::new();
+            if let Some(reason) = &capabilities.refusal {
+                notes.push(format!("{} ({reason})", self.read_only_note()));
+            }
             if !capabilities.transactions {
                 notes.push("this server has no transactions: a batch that is interrupted may be recorded in part".into());
             }

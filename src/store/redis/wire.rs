@@ -15,6 +15,8 @@ pub(super) enum Fault {
     Away(String),
     /// The server said no.
     Refused(String),
+    /// The server said no because it takes no writes, or none of this user's.
+    Unwritable(String),
 }
 
 pub(super) type Reply<T> = Result<T, Fault>;
@@ -218,6 +220,14 @@ fn is_interrupted(error: &RedisError) -> bool {
     met.is_some_and(|met| met.kind() == std::io::ErrorKind::Interrupted)
 }
 
+/// Whether an error says that a server takes no writes, or none of this user's. A transaction that is given up because of
+/// it has the reason behind its own code.
+pub(super) fn refuses_writes(error: &ServerError) -> bool {
+    const CODES: [&str; 5] = ["READONLY", "NOPERM", "OOM", "MISCONF", "NOREPLICAS"];
+    let details = error.details().unwrap_or_default();
+    CODES.contains(&error.code()) || error.code() == "EXECABORT" && CODES.iter().any(|code| details.contains(code))
+}
+
 /// What to tell of an error of the server's, and what to do about it.
 pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault {
     let details = error.details().unwrap_or_default();
@@ -233,13 +243,21 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
         _ if details.starts_with("invalid password") => {
             "give the right password in the URL, as in redis://:password@host"
         }
-        "NOPERM" | "READONLY" => {
-            "unions and intersections are computed into temporary keys, so the user needs to read and write keys under the prefix, on a server that takes writes"
+        _ if refuses_writes(error) => {
+            let hint = match error.code() {
+                "NOPERM" => {
+                    "to read, this user needs +@read and +@connection for keys under the prefix; to mark, save and delete also +@write +@transaction"
+                }
+                "OOM" => "Redis has no memory left for temporary keys: raise maxmemory",
+                "MISCONF" => "Redis cannot save to its disk and takes no writes",
+                _ => {
+                    "this Redis is only read: it is a replica, or lacks replicas of its own; marking, saving and deleting need a primary that takes writes"
+                }
+            };
+            return Fault::Unwritable(format!("{about}{words} — {hint}"));
         }
         "WRONGTYPE" => "the key is not a bitmap: another program writes keys under this prefix",
-        "OOM" => "Redis has no memory left for temporary keys: raise maxmemory",
         "MOVED" | "ASK" | "CROSSSLOT" => "this is a node of a cluster; a single server is needed",
-        "MISCONF" => "Redis cannot save to its disk and takes no writes",
         _ => return Fault::Refused(format!("{about}{words}")),
     };
     Fault::Refused(format!("{about}{words} — {hint}"))

@@ -12,10 +12,10 @@ pub async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `/readyz`: the store answers. 503 when it does not.
+/// `/readyz`: the store answers, and what its operator should know of it. 503 when it does not.
 pub async fn ready(request: HttpRequest) -> HttpResponse {
     match block(&request, |view| Ok(view.tracker.describe()?)).await {
-        Ok(info) => HttpResponse::Ok().json(json!({ "status": "ready", "store": info.kind })),
+        Ok(info) => HttpResponse::Ok().json(json!({ "status": "ready", "store": info.kind, "notes": info.notes })),
         Err(error) => HttpResponse::ServiceUnavailable()
             .insert_header((RETRY_AFTER, RETRY_SECONDS))
             .json(json!({ "status": "unavailable", "error": error.to_string() })),
