@@ -5,7 +5,6 @@ import csv
 import http.client
 import io
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -23,8 +22,8 @@ def build():
         check=True,
         stdout=subprocess.PIPE,
     )
-    paths = [json.loads(line).get("executable") for line in built.stdout.splitlines()]
-    return next(path for path in paths if path)
+    made = [json.loads(line) for line in built.stdout.splitlines()]
+    return next(one["executable"] for one in made if one.get("executable") and one["target"]["name"] == "plan")
 
 
 @contextlib.contextmanager
@@ -109,12 +108,16 @@ def grid_of_csv(text):
 def over_http(server, path="/retention.json"):
     """From the request to the last byte of the answer, on a connection that is kept."""
     connection = server.connection()
-    plain = server.connection()
 
     def answer(cohort):
         began = time.perf_counter()
-        connection.request("GET", address(cohort, path))
-        response = connection.getresponse()
+        try:
+            connection.request("GET", address(cohort, path))
+            response = connection.getresponse()
+        except http.client.RemoteDisconnected:
+            # While others had their turn the server has let go of it. The first answer of a turn does not count.
+            connection.close()
+            return answer(cohort)
         body = response.read()
         took = (time.perf_counter() - began) * 1000
         assert response.status == 200, body
@@ -124,8 +127,11 @@ def over_http(server, path="/retention.json"):
         if path.endswith(".json"):
             return grid_of_json(body)
         # The page's numbers are the CSV's, which tests hold.
+        plain = server.connection()
         plain.request("GET", address(cohort, "/retention.csv"))
-        return grid_of_csv(plain.getresponse().read().decode())
+        body = plain.getresponse().read()
+        plain.close()
+        return grid_of_csv(body.decode())
 
     return answer, grid
 
@@ -147,9 +153,7 @@ class Library:
     """The library in a process of its own, which takes the time itself: no process and no HTTP is in it."""
 
     def __init__(self, program, store):
-        self.process = subprocess.Popen(
-            [program, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
-        )
+        self.process = subprocess.Popen([program, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def way(self, how):
         def answer(cohort):
