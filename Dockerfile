@@ -5,7 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/it \
     && echo '//! Stand-in.' > src/lib.rs && echo 'fn main() {}' > src/main.rs \
-    && touch benches/retention.rs benches/pages.rs benches/import.rs benches/marks.rs benches/kernel.rs benches/scale.rs benches/redis_eval.rs tests/it/main.rs \
+    && touch benches/retention.rs benches/pages.rs benches/import.rs benches/marks.rs benches/kernel.rs benches/scale.rs benches/redis_eval.rs benches/plan.rs tests/it/main.rs \
     && cargo build --release --locked --bin cohortist \
     && rm -rf src
 COPY src src

@@ -63,8 +63,11 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     let lens = byte_lens(plan, source);
     let presence = Presence::of(plan, source, &lens, &within);
     let tiles = presence.places(&roots);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1).max(1);
+    let threads = match tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1 {
+        // How many there are is asked of the system, which takes a while itself.
+        1 => 1,
+        worth => std::thread::available_parallelism().map_or(1, usize::from).min(worth),
+    };
     let part = |tiles: &[usize]| {
         let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
         let mut counts = vec![0; roots.len()];
@@ -145,7 +148,8 @@ struct Presence {
 
 impl Presence {
     fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Self {
-        let numbers = Self::numbers(plan, source, lens, within);
+        let wanted = Self::wanted(plan, source, lens, within);
+        let numbers = wanted.numbers();
         let width = numbers.len().div_ceil(64);
         let mut presence = Presence { numbers, width, bits: vec![0; width * lens.len()] };
         for (i, node) in plan.nodes().iter().enumerate() {
@@ -157,13 +161,10 @@ impl Presence {
             };
             match node {
                 Node::Empty => {}
-                Node::Key(_) => {
-                    let mut at = 0;
-                    for tile in source.tiles(i).iter().filter(|tile| within.contains(tile)) {
-                        at += presence.numbers[at..].partition_point(|number| number < tile);
-                        own[at / 64] |= 1 << (at % 64);
-                    }
-                }
+                Node::Key(_) => source.tiles(i).iter().filter(|tile| within.contains(tile)).for_each(|tile| {
+                    let at = wanted.place(*tile);
+                    own[at / 64] |= 1 << (at % 64);
+                }),
                 Node::And(ids) => {
                     if let Some((first, rest)) = ids.split_first() {
                         join(first, |word, other| *word = other);
@@ -181,20 +182,35 @@ impl Presence {
         presence
     }
 
-    fn numbers<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Vec<u16> {
-        let mut wanted = vec![false; 1 << 16];
+    /// The tiles that any key has, and those in which a complement is, within a range.
+    fn wanted<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Numbers {
+        let mut words = vec![0_u64; 1 << 10];
         for (i, node) in plan.nodes().iter().enumerate() {
             match node {
-                Node::Key(_) => source.tiles(i).iter().for_each(|tile| wanted[usize::from(*tile)] = true),
+                Node::Key(_) => source.tiles(i).iter().for_each(|tile| {
+                    words[usize::from(tile / 64)] |= 1 << (tile % 64);
+                }),
                 Node::Not(a) => {
                     let end = usize::try_from(lens[a.index()].div_ceil(TILE_BYTES)).unwrap_or(usize::MAX);
-                    wanted.iter_mut().take(end).for_each(|wanted| *wanted = true);
+                    (0..end.min(1 << 16)).for_each(|tile| words[tile / 64] |= 1 << (tile % 64));
                 }
                 _ => {}
             }
         }
-        let wanted = (0..=u16::MAX).zip(wanted).filter_map(|(tile, wanted)| wanted.then_some(tile));
-        wanted.filter(|tile| within.contains(tile)).collect()
+        let (first, last) = (usize::from(*within.start()), usize::from(*within.end()));
+        for (place, word) in words.iter_mut().enumerate() {
+            let from = first.saturating_sub(place * 64).min(64);
+            let until = (last + 1).saturating_sub(place * 64).min(64);
+            let below = |end: usize| if end == 64 { u64::MAX } else { (1 << end) - 1 };
+            *word &= below(until) & !below(from);
+        }
+        let before = words.iter().scan(0, |seen, word| {
+            let before = *seen;
+            *seen += word.count_ones() as usize;
+            Some(before)
+        });
+        let before = before.collect();
+        Numbers { words, before }
     }
 
     /// Whether a node can hold anybody in the tile at a place of `numbers`.
@@ -210,6 +226,31 @@ impl Presence {
             any.iter_mut().zip(own).for_each(|(any, word)| *any |= word);
         }
         (0..self.numbers.len()).filter(|place| any[place / 64] & (1 << (place % 64)) != 0).collect()
+    }
+}
+
+/// Numbers of tiles, a bit each: most plans have few of the 65 536 there are.
+struct Numbers {
+    words: Vec<u64>,
+    /// How many there are in the words before each.
+    before: Vec<usize>,
+}
+
+impl Numbers {
+    /// All of them, ascending.
+    fn numbers(&self) -> Vec<u16> {
+        let words = (0..=u16::MAX / 64).zip(&self.words).filter(|(_, word)| **word != 0);
+        let bits = |(i, word): (u16, &u64)| {
+            let word = *word;
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| i * 64 + bit)
+        };
+        words.flat_map(bits).collect()
+    }
+
+    /// The place of one of them among all.
+    fn place(&self, number: u16) -> usize {
+        let word = usize::from(number / 64);
+        self.before[word] + (self.words[word] & ((1 << (number % 64)) - 1)).count_ones() as usize
     }
 }
 

@@ -1,6 +1,7 @@
 //! A batch of counts over set algebra: the one thing a store has to answer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::sets::{Key, Set};
 
@@ -213,13 +214,14 @@ impl Plan {
     }
 
     fn intern(&mut self, node: Node) -> NodeId {
-        if let Some(id) = self.ids.get(&node) {
-            return *id;
-        }
         // A plan is made of at most some ten thousand cells; four billion nodes would not fit in memory.
-        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.nodes.push(node.clone());
-        self.ids.insert(node, id);
-        id
+        let next = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        match self.ids.entry(node) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                self.nodes.push(unknown.key().clone());
+                *unknown.insert(next)
+            }
+        }
     }
 }

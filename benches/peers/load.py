@@ -1,0 +1,117 @@
+"""Many readers of one page at once, with wrk, and marks through the listener. `benches/peers/load` starts it."""
+
+import argparse
+import contextlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+import marks
+import ours
+from compare import cpu, size
+
+# What is wanted of a page whose counts are remembered, at 64 connections.
+PAGES_A_SECOND, P99_MS = 2000, 20
+# How much more memory at the end than after the first tenth is still flat.
+GROWTH = 1.1
+
+
+def milliseconds(text):
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+
+
+# Every connection asks for both tables in turn, and after each answer waits for as long as its reader looks at it.
+SCRIPT = """
+local paths, asked = { "%s", "%s" }, 0
+function request()
+    asked = asked + 1
+    return wrk.format(nil, paths[asked %% 2 + 1])
+end
+if %d > 0 then
+    function delay() return math.random(0, %d) end
+end
+"""
+
+
+def readers(server, directory, connections, seconds, packing, rate=None):
+    """wrk's pages a second, median and 99th percentile in ms, and the server's memory in MB every second.
+
+    Without a `rate` each connection asks again as soon as it is answered; with one, all together ask so often a second.
+    """
+    # It is somewhat less than what is due, as the answers take time too.
+    longest = round(2 * 900 * connections / rate) if rate else 0
+    paths = [ours.address(cohort, "/retention") for cohort in marks.EVENTS]
+    with open(f"{directory}/readers.lua", "w") as script:
+        script.write(SCRIPT % (*paths, longest, longest))
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--latency"]
+    command += ["--script", script.name, "--header", f"Accept-Encoding: {packing}", f"http://{server.address}"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    memory = []
+    while running.poll() is None:
+        memory.append(server.memory())
+        time.sleep(1)
+    said = running.stdout.read()
+    if running.returncode or "Non-2xx" in said or "Socket errors" in said:
+        raise SystemExit(f"not all pages were answered\n{said}")
+    at = {share: milliseconds(re.search(rf"^ +{share}% +(\S+)$", said, re.M)[1]) for share in (50, 99)}
+    return float(re.search(r"Requests/sec: +([\d.]+)", said)[1]), at[50], at[99], memory
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="benches/peers/load", description=__doc__)
+    parser.add_argument("--users", type=size, default=10_000_000, help="such as 10M or 500k (default 10M)")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--minutes", type=float, default=1, help="for how long in all pages are asked for (default 1)")
+    parser.add_argument("--no-marks", action="store_true", help="leave out the marks through the listener")
+    asked = parser.parse_args()
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is not installed: apt-get install wrk")
+    ours.build()
+    made = marks.made(asked.users)
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-"))
+        socket, client = stack.enter_context(ours.redis_server(directory))
+        for key, value in made.bitmaps():
+            client.set(key, value)
+        url = f"redis+unix://{socket}"
+        servers = {
+            "embedded": ours.Server(ours.embedded(directory, socket)()),
+            "Redis store": ours.Server(url),
+        }
+        for server in servers.values():
+            stack.callback(server.close)
+        pages = [
+            (name, packing, rate) for name in servers for packing in ("identity", "gzip") for rate in (None, PAGES_A_SECOND)
+        ]
+        seconds = max(3, round(asked.minutes * 60 / len(pages)))
+        print(f"{asked.connections} connections, {seconds} s each, all counts remembered\n")
+        print("| pages of 31 × 13 | asked for | pages a second | median | p99 | memory after a tenth, and at the end |")
+        print("|---|---|---|---|---|---|")
+        flat = met = True
+        for server in servers.values():
+            readers(server, directory, asked.connections, 3, "gzip")
+        for name, packing, rate in pages:
+            got, median, late, memory = readers(servers[name], directory, asked.connections, seconds, packing, rate)
+            early, end = max(memory[: len(memory) // 10 + 1]), memory[-1]
+            flat &= end <= early * GROWTH
+            if rate:
+                met &= got >= rate and late < P99_MS
+            how = f"{rate:,} a second" if rate else "without a break"
+            packed = "as it is" if packing == "identity" else packing
+            print(
+                f"| {name}, {packed} | {how} | {got:,.0f} | {median:.1f} ms | {late:.1f} ms | {early:.0f} MB, {end:.0f} MB |",
+                flush=True,
+            )
+        print(f"\nwanted: {PAGES_A_SECOND:,} pages a second with a p99 under {P99_MS} ms: {'met' if met else 'NOT MET'}")
+        print(f"wanted: memory that stays within {GROWTH:.0%} of what it was: {'met' if flat else 'NOT MET'}")
+    if not asked.no_marks:
+        print("\nmarks a second through the listener (benches/marks.rs):", flush=True)
+        subprocess.run(["cargo", "bench", "--quiet", "--bench", "marks"], check=True)
+    print(f"\n{cpu()}; wrk and the server on the same threads")
+
+
+if __name__ == "__main__":
+    main()
