@@ -6,9 +6,11 @@
 //! # Layout
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what an old server lacks; `resolve` plans, `execute` carries out, `members` reads
-//! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `text_ids` calls users by texts.
+//! bitmaps, `scan` finds and deletes keys, `server` moves keys of any type, `text_ids` calls users by texts; `cluster` makes
+//! one store of many such.
 
 mod capabilities;
+mod cluster;
 mod connect;
 mod execute;
 mod location;
@@ -25,10 +27,12 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+pub use self::cluster::ClusterStore;
 pub use self::location::redacted;
 pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
+use self::cluster::Route;
 use self::connect::Pool;
 use self::execute::{Executor, Scratch, expiry, time_for};
 use self::location::Address;
@@ -53,7 +57,7 @@ const SMALL_COMMANDS: usize = 4096;
 ///   moment; [`sweep`](Store::sweep) is for that.)
 /// * A password in the URL appears in no error and no description.
 pub struct RedisStore {
-    pool: Pool,
+    route: Route,
     prefix: Prefix,
     /// Learned at first use and remembered.
     capabilities: OnceLock<Capabilities>,
@@ -66,8 +70,8 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
-        let pool = Pool::new(Address::parse(url)?, options.connections, options.timeout);
-        Ok(RedisStore { pool, prefix: options.prefix.clone(), capabilities: OnceLock::new() })
+        let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
+        Ok(RedisStore { route, prefix: options.prefix.clone(), capabilities: OnceLock::new() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -75,7 +79,7 @@ impl RedisStore {
     fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
         match self.once(&run) {
             Err(Fault::Dropped(reason)) => {
-                tracing::debug!(location = self.pool.location(), reason, "trying once more");
+                tracing::debug!(location = self.route.location(), reason, "trying once more");
                 self.once(&run)
             }
             result => result,
@@ -84,7 +88,7 @@ impl RedisStore {
     }
 
     fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
-        self.pool.with(|conn| {
+        self.route.with(|conn| {
             let capabilities = match self.capabilities.get() {
                 Some(known) => *known,
                 None => {
@@ -125,7 +129,7 @@ impl RedisStore {
             if !matches!(result, Err(Fault::Dropped(_))) {
                 return;
             }
-            match self.pool.connector().connect(Instant::now() + limit) {
+            match self.route.connect(Instant::now() + limit) {
                 Ok(fresh) => *conn = fresh,
                 Err(_) => return,
             }
@@ -134,15 +138,28 @@ impl RedisStore {
     }
 
     fn error(&self, fault: Fault) -> StoreError {
-        let location = self.pool.location().to_owned();
+        let location = self.route.location().to_owned();
         match fault {
             Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
+            Fault::Moved(reason) => match self.route {
+                Route::Server(_) => {
+                    let hint = "this is a node of a cluster: name it with redis-cluster://";
+                    StoreError::Refused { location, reason: format!("{reason} — {hint}") }
+                }
+                Route::Slot(..) => StoreError::Unreachable { location, reason },
+            },
             Fault::Refused(reason) => StoreError::Refused { location, reason },
         }
     }
 
     /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each node as well.
     fn prepare(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<(Script, Vec<String>)> {
+        let (texts, lengths) = self.measure(conn, capabilities, plan)?;
+        Ok((resolve(plan, &lengths), texts))
+    }
+
+    /// The text of the key at each node of a plan, and how many bytes it has.
+    fn measure(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<Measures> {
         let texts: Vec<String> = plan
             .nodes()
             .iter()
@@ -154,9 +171,11 @@ impl RedisStore {
         for ((node, _), length) in keys.into_iter().zip(replies) {
             lengths[node] = length;
         }
-        Ok((resolve(plan, &lengths), texts))
+        Ok((texts, lengths))
     }
 }
+
+type Measures = (Vec<String>, Vec<Option<u64>>);
 
 /// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot tell.
 fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) -> Reply<Vec<Option<u64>>> {
@@ -224,7 +243,8 @@ impl Store for RedisStore {
                 |(user, length): (&UserId, Option<u64>)| (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0));
             let limit = conn.timeout() + time_for(highest.values().zip(lengths).map(grows).sum());
             let name = |place: usize| marks.get(place).and_then(|mark| texts.get(&mark.key).cloned());
-            conn.transaction(&batch, capabilities.transactions, limit, &name).map(drop)
+            conn.transaction(&batch, capabilities.transactions, limit, &name)?;
+            self.route.confirm(conn)
         })
     }
 
@@ -372,7 +392,7 @@ impl Store for RedisStore {
                 )),
                 _ => {}
             }
-            Ok(StoreInfo { kind, location: self.pool.location().to_owned(), notes, text_ids })
+            Ok(StoreInfo { kind, location: self.route.location().to_owned(), notes, text_ids })
         })
     }
 }
