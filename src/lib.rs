@@ -36,7 +36,7 @@
 //! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar |
 //! | [`bitmap`] | tiles of bits and the evaluation of plans over them; pure | sets |
 //! | [`ingest`] | lines of CSV and NDJSON → marks; pure | sets, calendar |
-//! | [`store`] | `Store` and what implements it: embedded, Redis | sets, bitmap |
+//! | [`store`] | `Store` and what implements it: embedded, Redis, Redis Cluster | sets, bitmap |
 //! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports |
 //! | [`render`] | tables as CSV, JSON, text and charts; pure | reports |

@@ -23,6 +23,7 @@ EXAMPLES
   cohortist copy redis://localhost:6379/0 ./cohortist.db             from bitmapist's Redis into a store of its own
   cohortist copy ./cohortist.db redis://localhost:6379/0             and back
   cohortist copy redis://old:6379/0 redis://new:6379/0 --to-prefix bitmapist_
+  cohortist copy redis://old:6379/0 redis-cluster://a:6379,b:6379    from one server into a cluster
   cohortist --config acme.toml copy production archive               stores of the configuration, by name
   cohortist copy redis://old:6379/0 redis://new:6379/0 --all-keys    the whole database, not events alone
 
@@ -95,6 +96,12 @@ impl Config {
         if args.overwrite && !args.all_keys {
             return Err(Usage(
                 "--overwrite goes with --all-keys: users are added to bitmaps of events, and none is lost".to_owned(),
+            ));
+        }
+        if args.all_keys && (from.is_cluster() || to.is_cluster()) {
+            return Err(Usage(
+                "--all-keys copies keys under their own names, and a cluster keeps bitmaps under others, in parts: leave it away, and every event is copied"
+                    .to_owned(),
             ));
         }
         if args.all_keys && from.prefix() != to.prefix() {

@@ -54,8 +54,8 @@ All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z 
 #[derive(Debug, Parser)]
 #[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
 struct Args {
-    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS), redis+unix:///…, or the
-    /// name of a store in the configuration file
+    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS), redis+unix:///…,
+    /// redis-cluster://host:port,host:port, or the name of a store in the configuration file
     #[arg(long, global = true, env = "COHORTIST_STORE", help_heading = EVERYWHERE)]
     store: Option<String>,
 

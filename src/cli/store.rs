@@ -78,8 +78,13 @@ impl StoreConfig {
         path.map_or_else(|| self.shown(), |path| path.display().to_string())
     }
 
+    /// One server, or a cluster of them.
     pub fn is_redis(&self) -> bool {
-        matches!(Place::parse(&self.text), Ok(Place::Redis))
+        matches!(Place::parse(&self.text), Ok(Place::Redis | Place::Cluster))
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        matches!(Place::parse(&self.text), Ok(Place::Cluster))
     }
 
     /// How long after it was acknowledged a mark is safe from a power cut, as far as this process can tell.

@@ -203,7 +203,7 @@ pub struct StoreInfo {
 pub enum StoreError {
     /// The text of `--store` is none of the known forms.
     #[error(
-        "`{0}` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS) or redis+unix:///path/to/redis.sock"
+        "`{0}` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS), redis+unix:///path/to/redis.sock or redis-cluster://host:6379,host:6379"
     )]
     Url(String),
     /// The store cannot be reached, or not in time. Trying again later may help.
@@ -344,7 +344,8 @@ impl fmt::Debug for dyn Store {
     }
 }
 
-/// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…` or `redis+unix:///…`.
+/// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…`, `redis+unix:///…` or
+/// `redis-cluster://…`.
 ///
 /// # Errors
 /// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
@@ -353,6 +354,7 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
     Ok(match Place::parse(text)? {
         Place::Memory => Arc::new(embedded::EmbeddedStore::in_memory(options)),
         Place::Redis => Arc::new(redis::RedisStore::new(text, options)?),
+        Place::Cluster => Arc::new(redis::ClusterStore::new(text, options)?),
         Place::Directory(path) => Arc::new(embedded::EmbeddedStore::open(path, options)?),
     })
 }
@@ -364,6 +366,8 @@ pub enum Place<'a> {
     Memory,
     /// The URL of a Redis.
     Redis,
+    /// The URLs of nodes of a cluster.
+    Cluster,
     /// Any other path.
     Directory(&'a Path),
 }
@@ -376,10 +380,16 @@ impl<'a> Place<'a> {
     /// [`StoreError::Url`], without any password, when the text names no store.
     pub fn parse(text: &'a str) -> Result<Self> {
         const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"];
+        const OF_CLUSTERS: [&str; 4] = ["redis-cluster", "rediss-cluster", "valkey-cluster", "valkeys-cluster"];
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Place::Memory),
             Some((scheme, rest)) if SCHEMES.contains(&scheme) && rest.starts_with("//") => Ok(Place::Redis),
-            Some((scheme, rest)) if rest.starts_with("//") || scheme == "memory" || SCHEMES.contains(&scheme) => {
+            Some((scheme, rest)) if OF_CLUSTERS.contains(&scheme) && rest.starts_with("//") => Ok(Place::Cluster),
+            Some((scheme, rest))
+                if rest.starts_with("//")
+                    || scheme == "memory"
+                    || [&SCHEMES[..], &OF_CLUSTERS].concat().contains(&scheme) =>
+            {
                 Err(StoreError::Url(redacted(text)))
             }
             _ if text.is_empty() || text == "memory" || is_host_and_port(text) => Err(StoreError::Url(redacted(text))),

@@ -21,6 +21,7 @@ mod browser_flows;
 mod browser_grid;
 mod browser_read;
 mod cli;
+mod cluster;
 mod copy;
 mod copy_all;
 mod corpus;

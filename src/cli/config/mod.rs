@@ -533,7 +533,7 @@ c.toml, line 6: `labels.active`: write text in quotes; this is a whole number
 c.toml, line 1: `title`: write 1 to 60 characters on one line
 c.toml, line 2: `hidden`: an event name must not hold control characters; `a\n` holds U+000A at character 2; write a name, or its beginning and a `*`
 c.toml, line 4: `stores."a b"`: a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _
-c.toml, line 5: `stores.c`: `http://…@x` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS) or redis+unix:///path/to/redis.sock
+c.toml, line 5: `stores.c`: `http://…@x` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS), redis+unix:///path/to/redis.sock or redis-cluster://host:6379,host:6379
 c.toml, line 7: `stores.e`: another store of this file is at the same path
 c.toml, line 8: `stores.f`: the environment has no variable NO
 c.toml, line 10: `labels.""`: an event name must not be empty

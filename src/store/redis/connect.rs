@@ -215,6 +215,7 @@ fn without_password(fault: Fault, login: Option<&Login>) -> Fault {
     match fault {
         Fault::Dropped(text) => Fault::Dropped(clean(text)),
         Fault::Away(text) => Fault::Away(clean(text)),
+        Fault::Moved(text) => Fault::Moved(clean(text)),
         Fault::Refused(text) => Fault::Refused(clean(text)),
         Fault::Unwritable(text) => Fault::Unwritable(clean(text)),
     }

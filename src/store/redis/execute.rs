@@ -55,7 +55,7 @@ pub(super) fn time_for(bytes: u64) -> Duration {
 }
 
 /// How long a temporary key outlives the process that made it. Much longer than any trip may take.
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Temporary keys not touched for this long are given their lifetime anew.
 const REFRESH: Duration = Duration::from_secs(15);
@@ -82,6 +82,12 @@ impl Scratch {
     /// The key for the result of a step that later steps take.
     pub fn key(&self, node: usize) -> String {
         format!("{}:{node}", self.base)
+    }
+
+    /// The key for what is made apart from any step, under the number of no step; it is deleted with the others.
+    pub fn made(&mut self, number: usize) -> String {
+        self.live.insert(number);
+        self.key(number)
     }
 
     /// The key all other results share, one after the other. It never outlives its chunk.

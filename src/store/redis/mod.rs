@@ -8,9 +8,10 @@
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
 //! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
-//! keys, `server` moves keys of any type, `text_ids` calls users by texts.
+//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `cluster` makes one store of many such.
 
 mod capabilities;
+mod cluster;
 mod connect;
 mod execute;
 mod fetch;
@@ -30,10 +31,12 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+pub use self::cluster::ClusterStore;
 pub use self::location::redacted;
 pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
+use self::cluster::Route;
 use self::connect::Pool;
 use self::execute::{Executor, Scratch, expiry, time_for, work};
 use self::fetch::Fetcher;
@@ -75,7 +78,7 @@ const NEAR: u64 = 8;
 ///   the server.
 /// * A password in the URL appears in no error and no description.
 pub struct RedisStore {
-    pool: Pool,
+    route: Route,
     prefix: Prefix,
     eval: RedisEval,
     /// Learned at first use and remembered; when, matters where no writes are taken.
@@ -89,8 +92,8 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
-        let pool = Pool::new(Address::parse(url)?, options.connections, options.timeout);
-        Ok(RedisStore { pool, prefix: options.prefix.clone(), eval: options.redis_eval, learned: Mutex::default() })
+        let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
+        Ok(RedisStore { route, prefix: options.prefix.clone(), eval: options.redis_eval, learned: Mutex::default() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -98,7 +101,7 @@ impl RedisStore {
     fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
         match self.once(&run) {
             Err(Fault::Dropped(reason)) => {
-                tracing::debug!(location = self.pool.location(), reason, "trying once more");
+                tracing::debug!(location = self.route.location(), reason, "trying once more");
                 self.once(&run)
             }
             result => result,
@@ -107,7 +110,7 @@ impl RedisStore {
     }
 
     fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
-        self.pool.with(|conn| {
+        self.route.with(|conn| {
             let capabilities = self.capabilities(conn, RECHECK)?;
             let result = run(conn, &capabilities);
             self.unlearn(&result);
@@ -124,7 +127,7 @@ impl RedisStore {
             self.unlearn(&result);
             result
         };
-        self.pool.with(run).map_err(|fault| self.error(fault))
+        self.route.with(run).map_err(|fault| self.error(fault))
     }
 
     /// What the server knows and lets us do. That it takes no writes is believed for so long.
@@ -138,7 +141,7 @@ impl RedisStore {
         let new = Capabilities::probe(conn, &Scratch::new(&self.prefix).nobody())?;
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         let before = learned.as_ref().and_then(|(known, _)| known.refusal.as_ref());
-        let location = self.pool.location();
+        let location = self.route.location();
         // Once, and not by each of the requests that find out at the same time.
         match (before, &new.refusal) {
             (None, Some(reason)) => tracing::info!(location, "{} ({reason})", self.read_only_note()),
@@ -178,7 +181,7 @@ impl RedisStore {
         };
         self.with(|conn, capabilities| match run(conn, capabilities) {
             Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Auto && !refused.get() => {
-                tracing::debug!(location = self.pool.location(), reason, "computing here instead");
+                tracing::debug!(location = self.route.location(), reason, "computing here instead");
                 self.unlearn(&Err::<(), _>(Fault::Unwritable(reason)));
                 refused.set(true);
                 let capabilities = self.capabilities(conn, RECHECK)?;
@@ -215,7 +218,7 @@ impl RedisStore {
             if !matches!(result, Err(Fault::Dropped(_))) {
                 return;
             }
-            match self.pool.connector().connect(Instant::now() + limit) {
+            match self.route.connect(Instant::now() + limit) {
                 Ok(fresh) => *conn = fresh,
                 Err(_) => return,
             }
@@ -224,15 +227,28 @@ impl RedisStore {
     }
 
     fn error(&self, fault: Fault) -> StoreError {
-        let location = self.pool.location().to_owned();
+        let location = self.route.location().to_owned();
         match fault {
             Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
+            Fault::Moved(reason) => match self.route {
+                Route::Server(_) => {
+                    let hint = "this is a node of a cluster: name it with redis-cluster://";
+                    StoreError::Refused { location, reason: format!("{reason} — {hint}") }
+                }
+                Route::Slot(..) => StoreError::Unreachable { location, reason },
+            },
             Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
         }
     }
 
     /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each node as well.
     fn prepare(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<(Script, Vec<String>)> {
+        let (texts, lengths) = self.measure(conn, capabilities, plan)?;
+        Ok((resolve(plan, &lengths), texts))
+    }
+
+    /// The text of the key at each node of a plan, and how many bytes it has.
+    fn measure(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<Measures> {
         let texts: Vec<String> = plan
             .nodes()
             .iter()
@@ -244,7 +260,7 @@ impl RedisStore {
         for ((node, _), length) in keys.into_iter().zip(replies) {
             lengths[node] = length;
         }
-        Ok((resolve(plan, &lengths), texts))
+        Ok((texts, lengths))
     }
 
     /// Counts the roots of a plan here, if that is to be; `None` stands for the server's turn.
@@ -260,7 +276,7 @@ impl RedisStore {
             return Ok(None);
         }
         let mut fetcher = fetcher?;
-        let worth = work(script) / if self.pool.is_near() { NEAR } else { FAR };
+        let worth = work(script) / if self.route.is_near() { NEAR } else { FAR };
         // What the server does in no time is not worth another trip to find out.
         if choice && (worth < bitmap::TILE_BYTES || !fetcher.is_within(worth)?) {
             return Ok(None);
@@ -298,6 +314,8 @@ fn count_rest(
     let counted = |root: usize| counts.get(&Source::Key(root)).copied().unwrap_or(0);
     Ok(plan.roots().iter().zip(found).map(|(root, count)| count.unwrap_or_else(|| counted(root.index()))).collect())
 }
+
+type Measures = (Vec<String>, Vec<Option<u64>>);
 
 /// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot tell.
 fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) -> Reply<Vec<Option<u64>>> {
@@ -365,7 +383,8 @@ impl Store for RedisStore {
                 |(user, length): (&UserId, Option<u64>)| (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0));
             let limit = conn.timeout() + time_for(highest.values().zip(lengths).map(grows).sum());
             let name = |place: usize| marks.get(place).and_then(|mark| texts.get(&mark.key).cloned());
-            conn.transaction(&batch, capabilities.transactions, limit, &name).map(drop)
+            conn.transaction(&batch, capabilities.transactions, limit, &name)?;
+            self.route.confirm(conn)
         })
     }
 
@@ -529,7 +548,7 @@ impl Store for RedisStore {
                 )),
                 _ => {}
             }
-            Ok(StoreInfo { kind, location: self.pool.location().to_owned(), notes, text_ids })
+            Ok(StoreInfo { kind, location: self.route.location().to_owned(), notes, text_ids })
         })
     }
 }

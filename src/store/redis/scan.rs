@@ -71,7 +71,7 @@ pub(super) fn each(
 
 /// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which bitmapist-server
 /// (SQLite's GLOB) takes for themselves; for a backslash any character will do.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -87,6 +87,7 @@ impl RedisStore {
         &self,
         parts: impl Iterator<Item = Cmd> + Clone,
         about: &str,
+        writes: bool,
         read: impl Fn(&Value) -> Reply<T>,
     ) -> Result<Vec<T>> {
         self.with(|conn, capabilities| {
@@ -102,6 +103,10 @@ impl RedisStore {
                 for item in items(conn.trip(&batch)?, about)? {
                     answers.push(read(&item)?);
                 }
+            }
+            // What numbers were given must not be given again after a fail-over.
+            if writes {
+                self.route.confirm(conn)?;
             }
             Ok(answers)
         })
@@ -130,7 +135,7 @@ impl TextIds for RedisStore {
             command.arg(&key).arg(texts);
             command
         });
-        self.about(parts, &key, user)
+        self.about(parts, &key, false, user)
     }
 
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
@@ -140,7 +145,7 @@ impl TextIds for RedisStore {
             command.arg(ENROLL).arg(2).arg(&numbers).arg(&names).arg(texts);
             command
         });
-        self.about(parts, &numbers, |reply| user(reply)?.ok_or_else(|| unexpected("EVAL", reply)))
+        self.about(parts, &numbers, true, |reply| user(reply)?.ok_or_else(|| unexpected("EVAL", reply)))
     }
 
     fn texts(&self, users: &[UserId]) -> Result<Vec<Option<String>>> {
@@ -150,7 +155,7 @@ impl TextIds for RedisStore {
             command.arg(&key).arg(users);
             command
         });
-        self.about(parts, &key, |reply| match reply {
+        self.about(parts, &key, false, |reply| match reply {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
             other => Err(unexpected("HMGET", other)),

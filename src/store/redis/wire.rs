@@ -13,6 +13,8 @@ pub(super) enum Fault {
     Dropped(String),
     /// There is nobody, or nobody who answers in time.
     Away(String),
+    /// A node of a cluster said that the key is elsewhere, or on its way.
+    Moved(String),
     /// The server said no.
     Refused(String),
     /// The server said no because it takes no writes, or none of this user's.
@@ -235,7 +237,8 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
     let about = about.map(|key| format!("`{key}`: ")).unwrap_or_default();
     let hint = match error.code() {
         "LOADING" => return Fault::Away(format!("it is still loading its data ({words})")),
-        "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => return Fault::Away(words),
+        "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" => return Fault::Away(words),
+        "MOVED" | "ASK" | "TRYAGAIN" => return Fault::Moved(words),
         _ if details.contains("max number of clients") => return Fault::Away(words),
         "NOAUTH" | "WRONGPASS" => {
             "give the password in the URL, as in redis://:password@host or redis://user:password@host"
@@ -257,7 +260,6 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
             return Fault::Unwritable(format!("{about}{words} — {hint}"));
         }
         "WRONGTYPE" => "the key is not a bitmap: another program writes keys under this prefix",
-        "MOVED" | "ASK" | "CROSSSLOT" => "this is a node of a cluster; a single server is needed",
         _ => return Fault::Refused(format!("{about}{words}")),
     };
     Fault::Refused(format!("{about}{words} — {hint}"))

@@ -2,6 +2,7 @@
 
 pub mod bent;
 pub mod browser;
+pub mod cluster;
 pub mod model;
 pub mod program;
 pub mod redis;

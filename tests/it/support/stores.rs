@@ -6,6 +6,7 @@ use cohortist::clock::Clock;
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options, RedisEval, Remembered, Remembering, Store};
 
+use crate::support::cluster::{Cluster, own_prefix};
 use crate::support::redis::RedisServer;
 
 /// Runs a check on each kind of store.
@@ -20,6 +21,7 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
         ::redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
         check(name, store::open(&server.url(), &Options { redis_eval, ..Options::default() }).unwrap());
     }
+    check("cluster", store::open(&Cluster::shared().url(), &own_prefix()).unwrap());
     // The same with counts remembered.
     let memory: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
     check("remembered", Arc::new(Remembered::new(memory, Remembering::default(), Clock::System)));

@@ -1,0 +1,144 @@
+//! Which shard a user is in, what its keys are called, and in which of the cluster's slots they are. Pure.
+//!
+//! A shard is 2²⁰ ids in a row: user 3 145 735 is user 7 of shard 3. A bitmap of a shard is a key of its own, at most
+//! 128 KiB long, `{prefix}{shard3z}active_2026-11-23`; what stands in braces is all that Redis looks at to find the slot of
+//! a key, so that all bitmaps of a shard, and the temporary keys made of them, are on one node. The shard's size is a
+//! compromise: a command for a bitmap of 128 KiB takes Redis some ten times as long as reading the command does, and ten
+//! million users are enough to keep several nodes busy.
+//!
+//! Why `shard3z` and not plainly `3`: what slot a tag is in is a matter of its checksum, and those of `u0`, `u1`, `u2` … happen
+//! to lie badly: three primaries that have a third of the slots each get six, two and two of the first ten shards, so that
+//! the first of them has more than half of the work. With these tags it is three, four and three, and about as even
+//! for other numbers of primaries and shards.
+
+use std::sync::OnceLock;
+
+use crate::sets::{Key, Prefix, UserId};
+
+/// A shard's number, from 0 to 4095.
+pub(super) type Shard = u32;
+
+const BITS: u32 = 20;
+
+/// How many shards there may be.
+pub(super) const SHARDS: Shard = 1 << (UserId::BITS - BITS);
+
+/// How many users a shard has room for.
+pub(super) const USERS: u32 = 1 << BITS;
+
+/// How long the longest bitmap of a shard is, in bytes.
+pub(super) const BYTES: u64 = USERS as u64 / 8;
+
+/// How many slots a cluster has.
+pub(super) const SLOTS: usize = 16_384;
+
+/// The shard of a user, and the user's number in it.
+pub(super) fn place(user: UserId) -> (Shard, UserId) {
+    (user >> BITS, user & (USERS - 1))
+}
+
+/// The user with a number in a shard.
+pub(super) fn user(shard: Shard, number: UserId) -> UserId {
+    shard << BITS | number
+}
+
+/// What the keys of a shard begin with.
+pub(super) fn prefix(of_all: &Prefix, shard: Shard) -> Prefix {
+    Prefix::new(&format!("{of_all}{{shard{shard}z}}"))
+}
+
+/// The pattern-free beginning and the rest of a key's text around the shard's number.
+pub(super) const AROUND: (&str, &str) = ("{shard", "z}");
+
+/// Reads a key's text: which shard it belongs to, and the key. `None` for whatever is no bitmap of an event.
+pub(super) fn parse(of_all: &Prefix, text: &str) -> Option<(Shard, Key)> {
+    let digits = text.strip_prefix(of_all.as_str())?.strip_prefix(AROUND.0)?.split_once(AROUND.1)?.0;
+    let shard: Shard = digits.parse().ok().filter(|shard| *shard < SHARDS)?;
+    // Nothing but what we would write ourselves, so no leading zeros.
+    (shard.to_string() == digits).then(|| Key::parse(&prefix(of_all, shard), text)).flatten().map(|key| (shard, key))
+}
+
+/// The slot of a key: of what stands between its first `{` and the next `}`, or else of all of it.
+pub(super) fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    checksum(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % 16_384
+}
+
+/// The slot of a shard.
+pub(super) fn slot_of(shard: Shard) -> u16 {
+    static SLOTS_OF_SHARDS: OnceLock<Vec<u16>> = OnceLock::new();
+    // Any prefix will do, as a prefix has no braces.
+    let all = || (0..SHARDS).map(|shard| slot(prefix(&Prefix::new(""), shard).as_str())).collect();
+    usize::try_from(shard)
+        .ok()
+        .and_then(|shard| SLOTS_OF_SHARDS.get_or_init(all).get(shard).copied())
+        .unwrap_or_default()
+}
+
+/// CRC-16 as Redis Cluster has it: polynomial 0x1021, from 0, the highest bit first (XMODEM's).
+fn checksum(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |sum, byte| {
+        (0..8).fold(sum ^ u16::from(*byte) << 8, |sum, _| sum << 1 ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        // As `CLUSTER KEYSLOT` answers.
+        for (key, expected) in
+            [("123456789", 12_739), ("foo", 12_182), ("a{foo}b{c}", 12_182), ("a{}foo", 16_292), ("", 0)]
+        {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+        assert_eq!(slot_of(3), slot("trackist_{shard3z}{x}active_u"));
+    }
+
+    #[test]
+    fn users_are_found_where_they_were_put() {
+        for id in [0, 1, USERS - 1, USERS, 5 * USERS + 7, UserId::MAX] {
+            let (shard, number) = place(id);
+            assert!(shard < SHARDS && number < USERS);
+            assert_eq!(user(shard, number), id);
+        }
+        assert_eq!((place(3_145_735), place(UserId::MAX).0), ((3, 7), 4095));
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let all = Prefix::new("trackist_");
+        for shard in [0, 3, 4095] {
+            let text = format!("{}a_{{b}}_2026-11-3", prefix(&all, shard));
+            let (found, key) = parse(&all, &text).unwrap();
+            assert_eq!(
+                (found, key.to_string().as_str(), key.text(&prefix(&all, shard))),
+                (shard, "a_{b}_2026-11-3", text)
+            );
+        }
+        for text in [
+            "a_u",
+            "{shard3z}a_u",
+            "trackist_{shard03z}a_u",
+            "trackist_{shard4096z}a_u",
+            "trackist_{shardz}a_u",
+            "trackist_{shard3z}bitop_x:1",
+        ] {
+            assert_eq!(parse(&all, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shards_lie_evenly_on_equal_primaries() {
+        for (primaries, shards, most) in
+            [(3, 3, 1), (3, 6, 2), (3, 10, 4), (4, 10, 3), (5, 10, 2), (6, 6, 1), (6, 20, 4)]
+        {
+            let mut loads = vec![0; primaries];
+            (0..shards).for_each(|shard| loads[usize::from(slot_of(shard)) * primaries / SLOTS] += 1);
+            assert!(loads.iter().all(|load| *load <= most), "{primaries} primaries: {loads:?}");
+        }
+    }
+}

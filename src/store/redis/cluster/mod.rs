@@ -1,0 +1,562 @@
+//! One store of a whole cluster: users sharded by id range, each shard a store in Redis of its own.
+//!
+//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`] whose keys begin with the
+//! shard's tag and whose requests go to whichever node has the shard's slot (`route`, and `topology`, which reads who that
+//! is). What is asked here is asked of the shards there are, on the nodes side by side (`lanes`), and put together:
+//! counts are added, lists follow each other. `complement` makes complements come out as on one server, `save` saves.
+//!
+//! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and like those for one
+//! server they wait for each reply as long as for all.
+//!
+//! # Which shards there are
+//! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
+//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing), and then which slots are its own. Only
+//! when all slots have an owner, and every owner's word is what was thought, the answer holds; a slot that is on its way to
+//! another node is taken for one with a shard in it. So a shard that was marked before a request is never left out of its
+//! answer: it is there, or the request fails.
+
+mod complement;
+mod lanes;
+mod layout;
+mod route;
+mod save;
+mod topology;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::redis::cmd;
+
+pub(in crate::store::redis) use self::route::Route;
+
+use self::complement::{Lengths, keys_beneath};
+use self::layout::{AROUND, SHARDS, Shard};
+use self::route::{Nodes, at_node, read_view};
+use self::topology::{Primary, Topology};
+use super::capabilities::Capabilities;
+use super::execute::{Executor, OURS, Scratch, expiry, vanished};
+use super::members::Bitmap;
+use super::resolve::{Script, Source};
+use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
+use super::{RedisStore, SMALL_COMMANDS, scan};
+use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
+use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+
+/// How long until primaries that do not agree about slots are asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Bitmaps in a Redis or Valkey Cluster, users sharded by id range.
+///
+/// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single server but for the tag,
+///   and bit *n* is user *n* of the shard. All of them are in one slot, so on one node.
+/// * Numbers are right or there are none: a node that does not answer, a slot that nobody has and a shard that is on its
+///   way for longer than the time-out are errors. Where a slot has moved or a replica has taken over, a request goes there.
+/// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over all shards.
+/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs.
+///   Marking the same again does no harm.
+/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well.
+///   A fail-over loses nothing that both had; what only the primary had may be lost, as Redis replicates asynchronously.
+pub struct ClusterStore {
+    nodes: Arc<Nodes>,
+    prefix: Prefix,
+    /// Learned of whichever node is asked first, and taken for all.
+    capabilities: OnceLock<Capabilities>,
+    /// Under a tag of their own, so that both hashes are in one slot.
+    ids: RedisStore,
+}
+
+/// What there is to go through for a plan.
+struct Reach {
+    /// Shards that hold something.
+    there: BTreeSet<Shard>,
+    /// Where the plan has complements.
+    lengths: Option<Lengths>,
+}
+
+impl ClusterStore {
+    /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, any nodes of the cluster, or
+    /// `rediss-cluster://…` (TLS). Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the text is no such URL, and when the prefix has a brace in it, which Redis would take for the beginning of a tag.
+    pub fn new(url: &str, options: &Options) -> Result<Self> {
+        let nodes = Arc::new(Nodes::new(url, options)?);
+        let prefix = options.prefix.clone();
+        if prefix.as_str().contains('{') {
+            let reason = format!(
+                "the prefix `{prefix}` has a `{{` in it, by which a cluster would put all keys on one node: choose one without"
+            );
+            return Err(StoreError::Refused { location: nodes.location.clone(), reason });
+        }
+        let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
+        let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
+        let ids = RedisStore { route, prefix: of_ids, eval: RedisEval::Server, learned: Mutex::default() };
+        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
+    }
+
+    fn away(&self, reason: String) -> StoreError {
+        self.nodes.error(Fault::Away(reason))
+    }
+
+    fn topology(&self) -> Result<Arc<Topology>> {
+        self.nodes.topology().map_err(|fault| self.nodes.error(fault))
+    }
+
+    /// A store somewhere in the cluster. It is the nodes that compute.
+    fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
+        let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
+        RedisStore { route, prefix, eval: RedisEval::Server, learned }
+    }
+
+    /// Asks a shard something.
+    fn ask<T>(&self, shard: Shard, run: impl FnOnce(&RedisStore) -> Result<T>) -> Result<T> {
+        let route = Route::Slot(Arc::clone(&self.nodes), layout::slot_of(shard));
+        let prefix = layout::prefix(&self.prefix, shard);
+        let store = self.store(route, prefix);
+        let result = run(&store);
+        // That a node takes no writes, as one that was a primary just now, is nobody else's affair.
+        if let Some((known, _)) = store.learned.into_inner().unwrap_or_else(PoisonError::into_inner)
+            && known.refusal.is_none()
+        {
+            self.capabilities.get_or_init(|| known);
+        }
+        result
+    }
+
+    /// Asks shards something, those on different nodes side by side.
+    fn ask_each<T: Send>(
+        &self,
+        shards: impl IntoIterator<Item = Shard>,
+        run: impl Fn(Shard, &RedisStore) -> Result<T> + Sync,
+    ) -> Result<BTreeMap<Shard, T>> {
+        let topology = self.topology()?;
+        let mut lanes: BTreeMap<Option<&str>, Vec<Shard>> = BTreeMap::new();
+        for shard in shards {
+            let owner = topology.owner(layout::slot_of(shard)).map(|owner| owner.address.as_str());
+            lanes.entry(owner).or_default().push(shard);
+        }
+        let lanes: Vec<Vec<Shard>> = lanes.into_values().collect();
+        let run = |shard: &Shard| self.ask(*shard, |store| run(*shard, store));
+        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &run)?;
+        Ok(lanes.into_iter().flatten().zip(answers.into_iter().flatten()).collect())
+    }
+
+    /// Asks every primary something, and makes sure that they were all and that no slot changed hands meanwhile. Tells
+    /// which slots were on their way.
+    fn ask_primaries<T: Send>(
+        &self,
+        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync,
+    ) -> Result<(Vec<T>, BTreeSet<u16>)> {
+        let end = Instant::now() + self.nodes.options.timeout;
+        let mut topology = self.topology()?;
+        loop {
+            let fault = match self.ask_these(&topology, &run) {
+                Ok(Some(answers)) => return Ok(answers),
+                Ok(None) => match topology.uncovered() {
+                    Some((first, count)) => self.away(format!(
+                        "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
+                        layout::SLOTS
+                    )),
+                    None => self.away("its nodes do not agree which slots are whose".to_owned()),
+                },
+                Err(error @ StoreError::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            let fresh = self.nodes.refresh(Some(&topology)).map_err(|fault| self.nodes.error(fault))?;
+            // Nothing that waiting would mend, unless nodes are about to hear of something.
+            let settled = *fresh == *topology && (fresh.uncovered().is_some() || !fault.to_string().contains("agree"));
+            if settled || Instant::now() >= end {
+                return Err(fault);
+            }
+            std::thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
+            topology = fresh;
+        }
+    }
+
+    /// The same once; nothing when it is not known that these were all.
+    fn ask_these<T: Send>(
+        &self,
+        topology: &Topology,
+        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync),
+    ) -> Result<Option<(Vec<T>, BTreeSet<u16>)>> {
+        if topology.uncovered().is_some() {
+            return Ok(None);
+        }
+        let ask = |primary: &&Primary| {
+            let address = &primary.address;
+            let asked = self.nodes.pool(address).and_then(|pool| {
+                let once = |conn: &mut Conn| {
+                    let nobody = || Scratch::new(&self.prefix).nobody();
+                    let capabilities = match self.capabilities.get() {
+                        Some(known) => known.clone(),
+                        None => {
+                            let known = Capabilities::probe(conn, &nobody())?;
+                            if known.refusal.is_some() {
+                                known
+                            } else {
+                                self.capabilities.get_or_init(|| known).clone()
+                            }
+                        }
+                    };
+                    let answer = run(conn, &capabilities, topology, primary)?;
+                    // Afterwards: a slot that is empty because its keys have gone is not his any more, or on its way.
+                    let view = conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default();
+                    Ok((answer, read_view(view, address)?.into_iter().find(|node| node.myself)))
+                };
+                match pool.with(once) {
+                    // As after a restart of the node between the PING and the request.
+                    Err(Fault::Dropped(_)) => pool.with(once),
+                    result => result,
+                }
+            });
+            asked.map_err(|fault| self.nodes.error(at_node(address, fault)))
+        };
+        let lanes: Vec<Vec<&Primary>> = topology.primaries.iter().map(|primary| vec![primary]).collect();
+        let (mut answers, mut moving) = (Vec::new(), BTreeSet::new());
+        let asked = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?;
+        for ((answer, own), primary) in asked.into_iter().flatten().zip(&topology.primaries) {
+            let Some(own) = own.filter(|own| topology.agrees(&primary.address, own)) else { return Ok(None) };
+            answers.push(answer);
+            moving.extend(own.moving);
+        }
+        Ok(Some((answers, moving)))
+    }
+
+    /// The shards there are; some may be empty.
+    fn shards(&self) -> Result<BTreeSet<Shard>> {
+        let (filled, moving) = self.ask_primaries(|conn, _, topology, primary| {
+            let own = |shard: &Shard| topology.owner(layout::slot_of(*shard)).is_some_and(|owner| owner == primary);
+            let shards: Vec<Shard> = (0..SHARDS).filter(own).collect();
+            let mut batch = Batch::default();
+            for shard in &shards {
+                batch.push(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(layout::slot_of(*shard)));
+            }
+            let mut filled = Vec::new();
+            for (shard, reply) in shards.into_iter().zip(conn.trip(&batch)?) {
+                if natural("CLUSTER COUNTKEYSINSLOT", &accept(reply, None)?)? > 0 {
+                    filled.push(shard);
+                }
+            }
+            Ok(filled)
+        })?;
+        let mut shards: BTreeSet<Shard> = filled.into_iter().flatten().collect();
+        if !moving.is_empty() {
+            shards.extend((0..SHARDS).filter(|shard| moving.contains(&layout::slot_of(*shard))));
+        }
+        Ok(shards)
+    }
+
+    /// The names of all keys that match a pattern, each once.
+    fn names(&self, pattern: &str) -> Result<BTreeSet<String>> {
+        let pass = || {
+            self.ask_primaries(|conn, capabilities, _, _| {
+                let mut found = Vec::new();
+                scan::each(conn, capabilities, pattern, &mut |name| found.extend(String::from_utf8(name).ok()))?;
+                Ok(found)
+            })
+        };
+        let (found, moving) = pass()?;
+        let mut names: BTreeSet<String> = found.into_iter().flatten().collect();
+        if !moving.is_empty() {
+            // A key that went from a node not yet asked to one that had been asked is there now.
+            names.extend(pass()?.0.into_iter().flatten());
+        }
+        Ok(names)
+    }
+
+    /// The pattern for keys of all shards that go on with `rest`, in which wildcards stand for themselves.
+    fn pattern(&self, rest: &str) -> String {
+        format!("{}{}*{}{}*", scan::escaped(self.prefix.as_str()), AROUND.0, AROUND.1, scan::escaped(rest))
+    }
+
+    fn reach(&self, plan: &Plan) -> Result<Reach> {
+        let there = self.shards()?;
+        if !plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
+            return Ok(Reach { there, lengths: None });
+        }
+        let keys: Vec<Key> = keys_beneath(plan).into_iter().cloned().collect();
+        let mut lengths = Lengths::default();
+        for (shard, sizes) in self.ask_each(there.iter().copied(), |_, store| store.sizes(&keys))? {
+            for (key, size) in keys.iter().zip(sizes) {
+                let reason = || "a complement needs STRLEN, which this user may not use".to_owned();
+                let size = size.ok_or_else(|| self.nodes.error(Fault::Refused(reason())))?;
+                lengths.note(key, shard, size);
+            }
+        }
+        Ok(Reach { there, lengths: Some(lengths) })
+    }
+
+    /// Runs what needs a plan's script for a shard.
+    fn with_script<T>(
+        store: &RedisStore,
+        plan: &Plan,
+        shard: Shard,
+        reach: &Reach,
+        run: impl Fn(&mut Executor<'_>, Script) -> Reply<T>,
+    ) -> Result<T> {
+        store.with(|conn, capabilities| {
+            store.cleaned(conn, capabilities, |conn, capabilities, scratch| {
+                ClusterStore::scripted(store, plan, shard, reach, conn, capabilities, scratch, &run)
+            })
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a request on a connection consists of")]
+    fn scripted<T>(
+        store: &RedisStore,
+        plan: &Plan,
+        shard: Shard,
+        reach: &Reach,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        scratch: &mut Scratch,
+        run: &impl Fn(&mut Executor<'_>, Script) -> Reply<T>,
+    ) -> Reply<T> {
+        let Some(lengths) = &reach.lengths else {
+            let (script, keys) = store.prepare(conn, capabilities, plan)?;
+            return run(&mut Executor { conn, capabilities, scratch, keys: &keys }, script);
+        };
+        let (mut keys, actual) = store.measure(conn, capabilities, plan)?;
+        let (script, needs_zeros) = lengths.resolve(plan, shard, &actual);
+        if !needs_zeros {
+            return run(&mut Executor { conn, capabilities, scratch, keys: &keys }, script);
+        }
+        let zeros = scratch.made(keys.len());
+        let lifetime = expiry(&zeros, capabilities);
+        let mut batch = Batch::of([&*cmd("SETBIT").arg(&zeros).arg(layout::USERS - 1).arg(0)]);
+        lifetime.iter().for_each(|command| batch.push(command));
+        let limit = conn.timeout();
+        conn.transaction(&batch, capabilities.transactions, limit, &|_| None)?;
+        keys.push(zeros);
+        let mut executor = Executor { conn, capabilities, scratch, keys: &keys };
+        let result = run(&mut executor, script)?;
+        // Had they gone too early, complements would have ended too early.
+        if let Some(command) = lifetime
+            && natural("PEXPIRE", &executor.conn.ask(&command)?)? == 0
+        {
+            return Err(vanished());
+        }
+        Ok(result)
+    }
+}
+
+impl Store for ClusterStore {
+    /// A transaction for each shard.
+    fn apply(&self, marks: &[Mark]) -> Result<()> {
+        let mut parts: BTreeMap<Shard, Vec<Mark>> = BTreeMap::new();
+        for mark in marks {
+            let (shard, user) = layout::place(mark.user);
+            parts.entry(shard).or_default().push(Mark { user, ..mark.clone() });
+        }
+        self.ask_each(parts.keys().copied(), |shard, store| store.apply(&parts[&shard])).map(drop)
+    }
+
+    fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        let mut counts = vec![0; plan.roots().len()];
+        if counts.is_empty() {
+            return Ok(counts);
+        }
+        let reach = self.reach(plan)?;
+        let parts = self.ask_each(reach.there.iter().copied(), |shard, store| {
+            ClusterStore::with_script(store, plan, shard, &reach, |executor, script| {
+                let found = executor.count(&script)?;
+                // Only what is missing has no count.
+                Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
+            })
+        })?;
+        parts.values().for_each(|part| counts.iter_mut().zip(part).for_each(|(count, part)| *count += part));
+        if let Some(lengths) = &reach.lengths {
+            for shard in (0..lengths.shards()).filter(|shard| !reach.there.contains(shard)) {
+                let everybody = lengths.everybody(plan, shard);
+                for (count, root) in counts.iter_mut().zip(plan.roots()) {
+                    *count += u64::from(everybody[root.index()]) * u64::from(layout::USERS);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Shard after shard, as long as there is room. The set is computed anew for each page.
+    fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
+        let mut users = Vec::new();
+        let Some(first) = after.map_or(Some(0), |after| after.checked_add(1)).filter(|_| limit > 0) else {
+            return Ok(users);
+        };
+        let mut plan = Plan::new();
+        plan.count_set(set);
+        let reach = self.reach(&plan)?;
+        let (first_shard, first_number) = layout::place(first);
+        let last = reach.lengths.as_ref().map_or(0, Lengths::shards).max(reach.there.last().map_or(0, |last| last + 1));
+        for shard in first_shard..last {
+            let (room, from) = (limit - users.len(), if shard == first_shard { first_number } else { 0 });
+            if room == 0 {
+                break;
+            }
+            if reach.there.contains(&shard) {
+                let after = from.checked_sub(1);
+                let some =
+                    self.ask(shard, |store| {
+                        ClusterStore::with_script(store, &plan, shard, &reach, |executor, script| {
+                            match script.roots.first() {
+                                None | Some(Source::Missing) => Ok(Vec::new()),
+                                Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }
+                                    .read(executor.conn, executor.capabilities, after, room),
+                                Some(Source::Step(node)) => {
+                                    executor.compute(&script)?;
+                                    Bitmap { key: &executor.scratch.key(*node), temporary: true }.read(
+                                        executor.conn,
+                                        executor.capabilities,
+                                        after,
+                                        room,
+                                    )
+                                }
+                            }
+                        })
+                    })?;
+                users.extend(some.into_iter().map(|number| layout::user(shard, number)));
+            } else if let Some(lengths) = &reach.lengths
+                && plan.roots().iter().any(|root| lengths.everybody(&plan, shard)[root.index()])
+            {
+                users.extend((from..layout::USERS).take(room).map(|number| layout::user(shard, number)));
+            }
+        }
+        Ok(users)
+    }
+
+    fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
+        let (shard, number) = layout::place(user);
+        self.ask(shard, |store| store.contains(keys, number))
+    }
+
+    fn text_ids(&self) -> &dyn TextIds {
+        &self.ids
+    }
+
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let names = self.names(&self.pattern(starting_with))?;
+        let keys: BTreeSet<Key> =
+            names.iter().filter_map(|text| layout::parse(&self.prefix, text)).map(|(_, key)| key).collect();
+        Ok(keys.into_iter().filter(|key| key.event().as_str().starts_with(starting_with)).collect())
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let mut sizes = vec![Some(0); keys.len()];
+        for part in self.ask_each(self.shards()?, |_, store| store.sizes(keys))?.values() {
+            sizes.iter_mut().zip(part).for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
+        }
+        Ok(sizes)
+    }
+
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        let keys: Vec<&Key> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut gone = vec![false; keys.len()];
+        let parts = self.ask_each(self.shards()?, |_, store| {
+            let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
+            unlink(store, &texts)
+        })?;
+        // A bitmap is one, in however many shards it was.
+        parts.values().for_each(|part| gone.iter_mut().zip(part).for_each(|(gone, part)| *gone |= part));
+        Ok(gone.into_iter().map(u64::from).sum())
+    }
+
+    /// Each shard computes its part into a temporary key; then all parts are given their name. While that goes on, for a few
+    /// milliseconds, a reader may see some parts and not the others. They stay temporary until all have their name, so
+    /// that an interruption leaves none of them a minute later; only between the first and the last that is told to stay
+    /// for good, one round trip, may the end of this process leave a part.
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        self.save_in_parts(set, key)
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        let names = self.names(&self.pattern(SCRATCH))?;
+        let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
+        for name in names.into_iter().filter(|name| layout::parse(&self.prefix, name).is_none()) {
+            let behind = name.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix(AROUND.0));
+            let shard = behind.and_then(|rest| rest.split_once(AROUND.1)?.0.parse::<Shard>().ok());
+            // A name that only looks like one of ours, as of another prefix that goes on with braces.
+            let Some(shard) = shard.filter(|shard| *shard < SHARDS) else { continue };
+            if name.starts_with(&format!("{}{SCRATCH}", layout::prefix(&self.prefix, shard))) {
+                parts.entry(shard).or_default().push(name);
+            }
+        }
+        let swept = self.ask_each(parts.keys().copied(), |shard, store| {
+            let left = store
+                .with(|conn, _| without_lifetime(conn, &parts[&shard], &format!("{}{SCRATCH}{OURS}", store.prefix)))?;
+            Ok(unlink(store, &left)?.into_iter().map(u64::from).sum::<u64>())
+        })?;
+        Ok(swept.values().sum())
+    }
+
+    fn describe(&self) -> Result<StoreInfo> {
+        // Every primary has to answer.
+        self.ask_primaries(|_, _, _, _| Ok(()))?;
+        let topology = self.topology()?;
+        let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
+        for primary in &topology.primaries {
+            let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
+            let route = Route::Slot(Arc::clone(&self.nodes), slot.unwrap_or_default());
+            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys but for text ids.
+            let store = self.store(route, self.prefix.clone());
+            let info = store.describe()?;
+            kinds.insert(info.kind);
+            notes.extend(info.notes);
+        }
+        let alone = topology.primaries.iter().filter(|primary| primary.replicas == 0).count();
+        if alone > 0 {
+            notes.insert(format!(
+                "{alone} of {} primaries have no replica that could take over",
+                topology.primaries.len()
+            ));
+        }
+        Ok(StoreInfo {
+            kind: format!(
+                "{} as a cluster of {} primaries",
+                kinds.into_iter().collect::<Vec<_>>().join(" and "),
+                topology.primaries.len()
+            ),
+            location: self.nodes.location.clone(),
+            notes: notes.into_iter().collect(),
+            text_ids: self.ids.next()?.is_some(),
+        })
+    }
+}
+
+/// Deletes keys of a shard; says of each whether it was there.
+fn unlink(store: &RedisStore, texts: &[String]) -> Result<Vec<bool>> {
+    // Kept over another attempt, which finds gone what the first one deleted.
+    let gone = RefCell::new(vec![false; texts.len()]);
+    store.with(|conn, capabilities| {
+        for (place, chunk) in texts.chunks(SMALL_COMMANDS).enumerate() {
+            let mut batch = Batch::default();
+            // One by one: a command with many keys is refused while their slot is on its way.
+            chunk.iter().for_each(|text| batch.push(cmd(capabilities.delete()).arg(text)));
+            for (n, reply) in conn.trip(&batch)?.into_iter().enumerate() {
+                let deleted = natural(capabilities.delete(), &accept(reply, chunk.get(n).cloned())?)? > 0;
+                gone.borrow_mut()[place * SMALL_COMMANDS + n] |= deleted;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(gone.into_inner())
+}
+
+/// The temporary keys that nobody will delete: all but those of ours that have a time to live.
+fn without_lifetime(conn: &mut Conn, names: &[String], ours: &str) -> Reply<Vec<String>> {
+    let mut left = Vec::new();
+    for chunk in names.chunks(SMALL_COMMANDS) {
+        let mut batch = Batch::default();
+        chunk.iter().for_each(|name| batch.push(cmd("TTL").arg(name)));
+        for (name, reply) in chunk.iter().zip(conn.trip(&batch)?) {
+            let lifetime = integer("TTL", &accept(reply, Some(name.clone()))?)?;
+            if lifetime == -1 || !name.starts_with(ours) {
+                left.push(name.clone());
+            }
+        }
+    }
+    Ok(left)
+}

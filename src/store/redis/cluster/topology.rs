@@ -1,0 +1,203 @@
+//! Who has which slots, as nodes tell it (`CLUSTER NODES`). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::layout::SLOTS;
+
+/// A node as another one, or itself, describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    id: String,
+    /// `host:port`.
+    pub address: String,
+    /// Whether it is the one that was asked.
+    pub myself: bool,
+    pub primary: bool,
+    /// Whether it is known to be away, or has no address yet.
+    away: bool,
+    /// Whose replica it is.
+    of: Option<String>,
+    /// Who came later to his slots is right about them.
+    epoch: u64,
+    /// From … to, both included.
+    slots: Vec<(u16, u16)>,
+    /// Slots on their way from or to it; a node tells only its own.
+    pub moving: BTreeSet<u16>,
+}
+
+impl Node {
+    /// Whether it has a slot.
+    pub fn has(&self, slot: u16) -> bool {
+        self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+    }
+}
+
+/// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
+pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
+    let nodes: Vec<Node> =
+        text.lines().filter(|line| !line.trim().is_empty()).map(|line| node(line, asked)).collect::<Option<_>>()?;
+    nodes.iter().any(|node| node.myself).then_some(nodes)
+}
+
+fn node(line: &str, asked: &str) -> Option<Node> {
+    let mut fields = line.split_ascii_whitespace();
+    let id = fields.next()?.to_owned();
+    let address = fields.next()?;
+    let flags: BTreeSet<&str> = fields.next()?.split(',').collect();
+    let of = fields.next().filter(|of| *of != "-").map(str::to_owned);
+    let epoch = fields.nth(2)?.parse().ok()?;
+    let mut node = Node {
+        id,
+        address: reached(address, asked)?,
+        myself: flags.contains("myself"),
+        primary: flags.contains("master"),
+        away: ["fail", "fail?", "handshake", "noaddr"].iter().any(|flag| flags.contains(flag)),
+        of,
+        epoch,
+        slots: Vec::new(),
+        moving: BTreeSet::new(),
+    };
+    // The state of the link stands before the slots.
+    for slots in fields.skip(1) {
+        let number = |text: &str| text.parse::<u16>().ok().filter(|slot| usize::from(*slot) < SLOTS);
+        match slots.strip_prefix('[') {
+            // `[93->-id]` is on its way out, `[93-<-id]` on its way in.
+            Some(moving) => {
+                node.moving.insert(number(moving.split('-').next()?)?);
+            }
+            None => {
+                let (first, last) = slots.split_once('-').unwrap_or((slots, slots));
+                node.slots.push((number(first)?, number(last)?));
+            }
+        }
+    }
+    Some(node)
+}
+
+/// `host:port` of `ip:port@busport[,hostname[,…]]`.
+fn reached(address: &str, asked: &str) -> Option<String> {
+    let mut parts = address.split(',');
+    let (host, port) = parts.next()?.split('@').next()?.rsplit_once(':')?;
+    // A name that was announced is what certificates are of. A node that does not know its own address is where it was asked.
+    let name = parts.next().filter(|name| !name.is_empty());
+    let host = match name.unwrap_or(host) {
+        "" => asked.rsplit_once(':')?.0.to_owned(),
+        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    Some(format!("{host}:{port}"))
+}
+
+/// A node that has slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Primary {
+    pub address: String,
+    /// How many replicas it has that are not known to be away.
+    pub replicas: usize,
+}
+
+/// Who has which slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Topology {
+    pub primaries: Vec<Primary>,
+    /// For each slot the place of its owner among the primaries.
+    owners: Vec<Option<usize>>,
+    /// Where nodes are, whatever they are.
+    pub addresses: BTreeSet<String>,
+}
+
+impl Topology {
+    /// Of what several nodes know: about each slot the latest.
+    pub fn of(views: &[Vec<Node>]) -> Self {
+        let mut latest: Vec<Option<&Node>> = vec![None; SLOTS];
+        let mut replicas: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for node in views.iter().flatten() {
+            for slot in node.slots.iter().filter(|_| node.primary).flat_map(|(first, last)| *first..=*last) {
+                let known = &mut latest[usize::from(slot)];
+                if known.is_none_or(|known| known.epoch < node.epoch) {
+                    *known = Some(node);
+                }
+            }
+            if let Some(of) = node.of.as_deref().filter(|_| !node.away) {
+                replicas.entry(of).or_default().insert(&node.id);
+            }
+        }
+        let mut primaries: Vec<Primary> = Vec::new();
+        let owners = latest.into_iter().map(|node| {
+            let node = node?;
+            let known = primaries.iter().position(|primary| primary.address == node.address);
+            Some(known.unwrap_or_else(|| {
+                let replicas = replicas.get(node.id.as_str()).map_or(0, BTreeSet::len);
+                primaries.push(Primary { address: node.address.clone(), replicas });
+                primaries.len() - 1
+            }))
+        });
+        let owners = owners.collect();
+        Topology { primaries, owners, addresses: views.iter().flatten().map(|node| node.address.clone()).collect() }
+    }
+
+    /// Who has a slot.
+    pub fn owner(&self, slot: u16) -> Option<&Primary> {
+        self.owners.get(usize::from(slot)).copied().flatten().and_then(|place| self.primaries.get(place))
+    }
+
+    /// Whether a primary's own word of which slots it has is what is written here.
+    pub fn agrees(&self, address: &str, own: &Node) -> bool {
+        let here = |slot: u16| self.owner(slot).is_some_and(|owner| owner.address == address);
+        (0..16_384).all(|slot| here(slot) == (own.primary && own.has(slot)))
+    }
+
+    /// The first slot that nobody has, and how many there are.
+    pub fn uncovered(&self) -> Option<(usize, usize)> {
+        let first = self.owners.iter().position(Option::is_none)?;
+        Some((first, self.owners.iter().filter(|owner| owner.is_none()).count()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SEEN: &str = "\
+aa 127.0.0.1:7001@17001,,shard-id=x myself,master - 0 0 1 connected 0-5460 [93->-bb] [94-<-cc]
+bb 127.0.0.1:7002@17002,b.example master - 0 1 2 connected 5461-10922
+cc ::1:7003@17003 master - 0 1 3 connected 10923-16382 16383
+dd 127.0.0.1:7004@17004 slave aa 0 1 1 connected
+ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
+";
+
+    #[test]
+    fn slots_have_owners_and_owners_replicas() {
+        let view = parse(SEEN, "10.0.0.1:7001").unwrap();
+        assert_eq!(view[0].moving, [93, 94].into());
+        let topology = Topology::of(std::slice::from_ref(&view));
+        let owner = |slot| topology.owner(slot).map(|primary| (primary.address.as_str(), primary.replicas));
+        assert_eq!(
+            [0, 5461, 16_383].map(owner),
+            [Some(("127.0.0.1:7001", 1)), Some(("b.example:7002", 0)), Some(("[::1]:7003", 0))]
+        );
+        assert_eq!((topology.uncovered(), topology.addresses.len()), (None, 5));
+        assert!(topology.agrees("127.0.0.1:7001", &view[0]) && !topology.agrees("b.example:7002", &view[0]));
+    }
+
+    #[test]
+    fn the_later_owner_of_a_slot_is_right() {
+        let before = parse(SEEN, "h:1").unwrap();
+        let text = SEEN.replace("slave aa 0 1 1 connected", "master - 0 1 4 connected 0-5460");
+        let after = parse(&text, "h:1").unwrap();
+        for views in [[before.clone(), after.clone()], [after, before]] {
+            assert_eq!(Topology::of(&views).owner(7).unwrap().address, "127.0.0.1:7004");
+        }
+    }
+
+    #[test]
+    fn a_slot_without_an_owner_is_missed_and_a_node_without_an_address_is_where_it_was_asked() {
+        let view = parse("aa :7001@17001 myself,master - 0 0 1 connected 0-9 12-16383", "10.0.0.1:7001").unwrap();
+        let topology = Topology::of(&[view]);
+        assert_eq!((topology.uncovered(), topology.primaries[0].address.as_str()), (Some((10, 2)), "10.0.0.1:7001"));
+        for text in ["", "ERR", "aa 127.0.0.1:7001@17001 master - 0 0 1 connected 0-99999", "aa b c"] {
+            assert_eq!(parse(text, "h:1"), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The store in a Redis Cluster, against real ones.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use cohortist::calendar::Grain;
+use cohortist::reports::retention::Query;
+use cohortist::sets::{Key, Plan, Prefix, Set, UserId};
+use cohortist::store::{Mark, Options, Saved, Store, StoreError, open};
+use cohortist::{Extent, Tracker};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::store_contract::{Opened, contract};
+use crate::support::cluster::{Cluster, own_prefix, within};
+use crate::support::model::{key, marks_of, set};
+use crate::support::program::Shop;
+use crate::support::redis::RedisServer;
+use crate::support::web::{name, now};
+
+/// Users of a shard.
+const SHARD: u32 = 1 << 20;
+
+fn on_shared() -> Opened {
+    (open(&Cluster::shared().url(), &own_prefix()).unwrap(), Box::new(()))
+}
+
+contract!(redis_cluster, || crate::cluster::on_shared());
+
+fn in_memory() -> Arc<dyn Store> {
+    open("memory:", &Options::default()).unwrap()
+}
+
+fn count(store: &dyn Store, set: &Set) -> Result<u64, StoreError> {
+    let mut plan = Plan::new();
+    plan.count_set(set);
+    store.count(&plan).map(|counts| counts[0])
+}
+
+fn unreachable(error: &StoreError) -> String {
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    error.to_string()
+}
+
+/// Ids in some shards and at their borders.
+fn ids(shards: &'static [u32]) -> impl Strategy<Value = UserId> {
+    let number = prop_oneof![4 => 0_u32..40, 2 => SHARD - 20..SHARD, 1 => 0..SHARD];
+    (prop::sample::select(shards), number).prop_map(|(shard, number)| shard * SHARD + number)
+}
+
+fn marks(shards: &'static [u32]) -> impl Strategy<Value = Vec<Mark>> {
+    let keys = prop::sample::select(vec!["a_u", "b_u", "c_2026-11-3"]);
+    let mark = (keys, ids(shards), prop::bool::weighted(0.85));
+    let mark = mark.prop_map(|(text, user, value)| Mark { key: key(text), user, value });
+    prop::collection::vec(mark, 0..40)
+}
+
+fn sets(with_complements: bool) -> impl Strategy<Value = Set> {
+    let leaf = prop::sample::select(vec![set("a_u"), set("b_u"), set("c_2026-11-3"), set("gone_u"), Set::Empty]);
+    leaf.prop_recursive(4, 16, 3, move |inner| {
+        let some = prop::collection::vec(inner.clone(), 1..4);
+        prop_oneof![
+            2 => some.clone().prop_map(Set::And),
+            2 => some.clone().prop_map(Set::Or),
+            2 => some.prop_map(Set::Xor),
+            2 => (inner.clone(), inner.clone()).prop_map(|(a, b)| a - b),
+            if with_complements { 3 } else { 0 } => inner.prop_map(|a| !a),
+        ]
+    })
+}
+
+/// Everything a store answers about sets, as the embedded store has it, which the model of the contract holds.
+fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
+    let sets = prop::collection::vec(sets(with_complements), 1..8);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let check = |(marks, sets, pages): (Vec<Mark>, Vec<Set>, Vec<UserId>)| {
+        let (cluster, model) = (on_shared().0, in_memory());
+        for store in [&cluster, &model] {
+            store.apply(&marks).unwrap();
+        }
+        let mut plan = Plan::new();
+        sets.iter().for_each(|set| {
+            plan.count_set(set);
+        });
+        prop_assert_eq!(cluster.count(&plan).unwrap(), model.count(&plan).unwrap());
+        for (n, set) in sets.iter().enumerate() {
+            for after in pages.iter().map(|page| Some(*page)).chain([None, Some(SHARD - 1), Some(SHARD)]) {
+                let page = |store: &Arc<dyn Store>| store.members(set, after, 25).unwrap();
+                prop_assert_eq!(page(&cluster), page(&model), "{:?} after {:?}", set, after);
+            }
+            let target = key(&format!("saved{n}_u"));
+            let saved = cluster.save(set, &target).unwrap();
+            prop_assert_eq!(saved, model.save(set, &target).unwrap(), "{:?}", set);
+            let of_target = Set::Key(target.clone());
+            prop_assert_eq!(count(&*cluster, &of_target).unwrap(), count(&*model, &of_target).unwrap());
+            prop_assert_eq!(cluster.members(&of_target, None, 25).unwrap(), model.members(set, None, 25).unwrap());
+        }
+        let listed = |store: &Arc<dyn Store>| store.keys("").unwrap().into_iter().collect::<BTreeSet<Key>>();
+        prop_assert_eq!(listed(&cluster), listed(&model));
+        let keys: Vec<Key> = listed(&model).into_iter().collect();
+        for user in marks.iter().map(|mark| mark.user).take(5) {
+            prop_assert_eq!(cluster.contains(&keys, user).unwrap(), model.contains(&keys, user).unwrap());
+        }
+        prop_assert_eq!(cluster.sweep().unwrap(), 0);
+        prop_assert_eq!(cluster.delete(&keys).unwrap(), keys.len() as u64);
+        prop_assert_eq!(cluster.keys("").unwrap(), vec![]);
+        Ok(())
+    };
+    runner.run(&(marks(shards), sets, prop::collection::vec(ids(shards), 0..3)), check).unwrap();
+}
+
+#[test]
+fn sets_over_many_shards_are_as_in_the_embedded_store() {
+    as_embedded(40, &[0, 1, 2, 7, 900, 4095], false);
+}
+
+#[test]
+fn complements_over_shards_end_where_those_of_one_server_do() {
+    as_embedded(40, &[0, 1, 3], true);
+}
+
+#[test]
+fn a_complement_beyond_all_shards_is_the_longest_there_is() {
+    let (store, _guard) = on_shared();
+    store.apply(&marks_of("a_u", [0, UserId::MAX])).unwrap();
+    store.apply(&marks_of("b_u", [9])).unwrap();
+    assert_eq!(count(&*store, &!set("a_u")).unwrap(), (1 << 32) - 2);
+    assert_eq!(count(&*store, &!(set("a_u") & set("b_u"))).unwrap(), 1 << 32);
+    assert_eq!(count(&*store, &!set("b_u")).unwrap(), 15);
+    assert_eq!(store.members(&!set("a_u"), Some(SHARD * 7), 2).unwrap(), [SHARD * 7 + 1, SHARD * 7 + 2]);
+    assert_eq!(store.members(&!set("a_u"), Some(UserId::MAX - 2), 9).unwrap(), [UserId::MAX - 1]);
+}
+
+/// Ten million users, of whom some come back.
+fn fill(tracker: &Tracker) {
+    let mut batch = tracker.batch();
+    for n in 0..6000_u32 {
+        let (user, day) = (n * 1747, now() - TimeDelta::days(i64::from(n % 14)));
+        batch.mark(&name("signup"), user, day).unwrap();
+        for back in (0..n % 14).filter(|back| (n / 14 + back) % 3 == 0) {
+            batch.mark_to(&name("active"), user, day + TimeDelta::days(i64::from(back)), Extent::default()).unwrap();
+        }
+    }
+    batch.commit().unwrap();
+}
+
+#[test]
+fn a_grid_is_as_in_the_embedded_store_and_its_work_is_shared_by_the_nodes() {
+    // Its own, as the commands of others would be counted with its.
+    let (cluster, server) = (Cluster::start(), RedisServer::start());
+    let trackers = [cluster.url(), "memory:".to_owned(), server.url()]
+        .map(|url| Tracker::new(open(&url, &Options::default()).unwrap()));
+    trackers.iter().for_each(fill);
+    let query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day);
+    let work = ["bitop", "bitcount"];
+    let before = cluster.calls(&work);
+    let tables = trackers.each_ref().map(|tracker| format!("{:?}", tracker.retention(&query, now()).unwrap().rows));
+    assert_eq!(tables[0], tables[1]);
+    assert!(tables[0].contains("retained"));
+    let calls: Vec<u64> = cluster.calls(&work).iter().map(|(port, calls)| calls - before[port]).collect();
+    let of_one = server.calls("bitop") + server.calls("bitcount");
+    println!("BITOP and BITCOUNT of a 14 × 14 table, 10 M users: {calls:?} on the primaries, {of_one} on one server");
+    // Of bitmaps a tenth as long each: ten shards lie on three primaries as 3, 4 and 3.
+    assert!(calls.iter().all(|calls| *calls > 0 && *calls <= of_one * 4), "{calls:?} of {of_one}");
+    assert!(
+        calls.iter().max().unwrap() * 10 <= calls.iter().sum::<u64>() * 5,
+        "no node has half of the work: {calls:?}"
+    );
+    let active = Set::event_in(&name("active"), "2026-11-22".parse().unwrap());
+    let started = Instant::now();
+    for _ in 0..50 {
+        trackers[0].count(&active).unwrap();
+    }
+    println!("one bitmap counted in {:.1} ms, looking for shards included", started.elapsed().as_secs_f64() * 20.0);
+    let temporary = |port: u16| cluster.ask::<Vec<String>>(port, &["KEYS", "*bitop_*"]);
+    assert!(cluster.ports().into_iter().all(|port| within(Duration::from_secs(5), || temporary(port).is_empty())));
+    let keys: Vec<String> =
+        cluster.ask(cluster.owner("{shard3z}", cluster.ports()[0]), &["KEYS", "*{shard3z}active_2026-11*"]);
+    assert!(keys.contains(&"trackist_{shard3z}active_2026-11-22".to_owned()), "{keys:?}");
+}
+
+#[test]
+fn commands_work_and_everything_is_copied_between_all_kinds_of_stores() {
+    let (shop, server, url) = (Shop::new(), RedisServer::start(), Cluster::shared().url());
+    let prefix = own_prefix().prefix.to_string();
+    let on = |args: &[&str]| shop.run(&[&["--store", &url, "--prefix", &prefix], args].concat()).done();
+    on(&["mark", "active", "7", "2000000", "4294967295", "--at", "2026-11-23"]);
+    on(&["mark", "signup", "2000000", "--at", "2026-11-23"]);
+    assert_eq!(on(&["count", "active@2026-11-23 & signup@2026-11"]), "1\n");
+    assert_eq!(on(&["people", "active@2026-W48"]), "7\n2000000\n4294967295\n");
+    assert_eq!(on(&["events"]), "active\nsignup\n");
+    let line = |said: String| assert!(said.contains("6 of 2 events count the same"), "{said}");
+    line(shop.run(&["--prefix", &prefix, "copy", &url, "./copy.db"]).done());
+    line(shop.run(&["--prefix", &prefix, "copy", &url, &server.url()]).done());
+    for from in ["./copy.db", &server.url()] {
+        let target = own_prefix().prefix.to_string();
+        line(shop.run(&["--prefix", &prefix, "copy", from, &url, "--to-prefix", &target]).done());
+        let people = shop.run(&["--store", &url, "--prefix", &target, "people", "active@2026-11"]).done();
+        assert_eq!(people, "7\n2000000\n4294967295\n");
+    }
+    let error = shop.run(&["copy", &url, "./other.db", "--all-keys"]).error(2);
+    assert!(error.contains("a cluster keeps bitmaps under others"), "{error}");
+    on(&["delete", "active"]);
+    assert_eq!(on(&["events"]), "signup\n");
+}
+
+#[test]
+fn texts_get_the_same_numbers_whoever_asks() {
+    let options = own_prefix();
+    let opened = || open(&Cluster::shared().url(), &options).unwrap();
+    let texts: Vec<String> = (0..3000).map(|n| format!("user{n}@example.com")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let numbers: Vec<Vec<UserId>> = std::thread::scope(|scope| {
+        let enroll = |_| scope.spawn(|| opened().text_ids().enroll(&texts).unwrap());
+        let enrolling: Vec<_> = (0..4).map(enroll).collect();
+        enrolling.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(numbers[0].iter().collect::<BTreeSet<_>>().len(), 3000);
+    let store = opened();
+    assert_eq!(store.text_ids().next().unwrap(), Some(3000));
+    assert_eq!(store.text_ids().texts(&[numbers[0][17]]).unwrap(), [Some("user17@example.com".to_owned())]);
+    assert!(store.describe().unwrap().text_ids && store.keys("").unwrap().is_empty());
+    let text = Shop::new().run(&[
+        "--store",
+        &Cluster::shared().url(),
+        "--prefix",
+        options.prefix.as_str(),
+        "mark",
+        "a",
+        "user17@example.com",
+    ]);
+    text.done();
+    assert_eq!(store.members(&set("a_2026-11-23"), None, 9).unwrap(), [numbers[0][17]]);
+    assert_eq!((store.text_ids().forget().unwrap(), store.text_ids().next().unwrap()), (3000, None));
+}
+
+#[test]
+fn sweeping_leaves_what_is_in_use() {
+    let options = own_prefix();
+    let (cluster, store) = (Cluster::shared(), open(&Cluster::shared().url(), &options).unwrap());
+    store.apply(&[marks_of("bitop_u", [1]), marks_of("a_u", [SHARD])].concat()).unwrap();
+    let put = |key: &str, lifetime: &[&str]| {
+        let key = format!("{}{key}", options.prefix);
+        let port = cluster.owner(&key, cluster.ports()[0]);
+        cluster.ask::<()>(port, &[&["SET", &key, "x"], lifetime].concat());
+    };
+    put("{shard0z}bitop_cohortist:1:2", &["EX", "50"]);
+    put("{shard1z}bitop_cohortist:1:3", &[]);
+    put("{shard1z}bitop_and_x", &["EX", "50"]);
+    put("{shard9999z}bitop_x", &[]);
+    assert_eq!(store.sweep().unwrap(), 2);
+    assert_eq!(store.keys("").unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_no_cluster_or_cannot_be_one_says_so() {
+    let server = RedisServer::start_with(&["--port", "0"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    // A single server at a port of loopback.
+    redis::cmd("CONFIG").arg("SET").arg("port").arg(port).exec(&mut server.connection()).unwrap();
+    let store = open(&format!("redis-cluster://127.0.0.1:{port}"), &Options::default()).unwrap();
+    let error = store.keys("").unwrap_err().to_string();
+    assert!(error.contains("single server and no cluster: name it with redis://"), "{error}");
+    // A node of a cluster taken for a single server.
+    let cluster = Cluster::shared();
+    let node = open(&format!("redis://127.0.0.1:{}", cluster.ports()[0]), &Options::default()).unwrap();
+    let errors: Vec<String> = (0..9)
+        .filter_map(|n| node.apply(&marks_of(&format!("x{n}_u"), [1])).err())
+        .map(|error| error.to_string())
+        .collect();
+    assert!(
+        !errors.is_empty() && errors.iter().all(|error| error.contains("name it with redis-cluster://")),
+        "{errors:?}"
+    );
+    // Nobody there, and a password that stays secret.
+    let store = open("redis-cluster://ann:tomtom@127.0.0.1:1,127.0.0.1:2", &Options::default()).unwrap();
+    let error = unreachable(&store.describe().unwrap_err());
+    assert!(
+        error.starts_with("the store at redis-cluster://127.0.0.1:1,127.0.0.1:2 does not answer")
+            && error.contains("refused"),
+        "{error}"
+    );
+    let braces = Options { prefix: Prefix::new("{x}_"), ..Options::default() };
+    let error = open(&cluster.url(), &braces).unwrap_err().to_string();
+    assert!(error.contains("prefix `{x}_` has a `{`"), "{error}");
+    for text in [
+        "redis-cluster:",
+        "redis-cluster:x",
+        "redis-cluster://",
+        "redis-cluster://:tomtom@h:x",
+        "redis-cluster://h:1,",
+        "redis-cluster://h/3",
+        "redis-cluster://h:1,h:2?x=tomtom",
+    ] {
+        let error = open(text, &Options::default()).err().unwrap_or_else(|| panic!("{text}")).to_string();
+        assert!(error.contains("redis-cluster://host:6379,host:6379") && !error.contains("tomtom"), "{error}");
+    }
+}
+
+#[test]
+fn a_password_is_taken_for_every_node() {
+    let cluster = Cluster::start();
+    for port in cluster.ports() {
+        cluster.ask::<()>(port, &["ACL", "SETUSER", "ann", "on", ">pw,@x", "~*", "+@all"]);
+    }
+    let url = |password: &str| cluster.url().replace("://", &format!("://ann:{password}@"));
+    let store = open(&url("pw%2C%40x"), &Options::default()).unwrap();
+    store.apply(&marks_of("a_u", [1, SHARD, 2 * SHARD, 3 * SHARD])).unwrap();
+    assert_eq!(count(&*store, &set("a_u")).unwrap(), 4);
+    assert!(!store.describe().unwrap().location.contains("ann"));
+    let error = open(&url("wrong"), &Options::default()).unwrap().keys("").unwrap_err().to_string();
+    assert!(error.contains("WRONGPASS") && !error.contains("wrong@"), "{error}");
+}
+
+/// A plan over bitmaps that has steps, and its only right answer.
+fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>) {
+    for n in 0..12_u32 {
+        let users = (0..shards).flat_map(|shard| (0..40).map(move |user| shard * SHARD + user * (n + 1)));
+        store.apply(&marks_of(&format!("e{n}_u"), users)).unwrap();
+    }
+    let mut plan = Plan::new();
+    for n in 1..12 {
+        plan.count_set(&(set("e0_u") & set(&format!("e{n}_u"))));
+        plan.count_set(&(set("e0_u") | set(&format!("e{n}_u"))));
+    }
+    let answer = store.count(&plan).unwrap();
+    (plan, answer)
+}
+
+#[test]
+fn a_shard_on_its_way_to_another_node_is_never_left_out() {
+    let cluster = Cluster::start();
+    let options = Options { timeout: Duration::from_millis(700), ..Options::default() };
+    let [store, other] = [(), ()].map(|()| open(&cluster.url(), &options).unwrap());
+    let (plan, answer) = plan_and_answer(&*store, 5);
+    assert_eq!(other.count(&plan).unwrap(), answer);
+    let any = cluster.ports()[0];
+    let (slot, source) =
+        (cluster.ask::<u16>(any, &["CLUSTER", "KEYSLOT", "{shard2z}"]).to_string(), cluster.owner("{shard2z}", any));
+    let primaries = cluster.primaries(any);
+    let target = *primaries.keys().find(|port| **port != source).unwrap();
+    let (stop, right, wrong) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                match store.count(&plan) {
+                    Ok(counts) if counts == answer => drop(right.fetch_add(1, Ordering::Relaxed)),
+                    Ok(_) => drop(wrong.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => drop(unreachable(&error)),
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        cluster.ask::<()>(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &primaries[&source]]);
+        cluster.ask::<()>(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &primaries[&target]]);
+        let keys: Vec<String> = cluster.ask(source, &["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+        assert!(keys.len() >= 12);
+        for key in keys.iter().take(keys.len() / 2) {
+            cluster.ask::<()>(source, &["MIGRATE", "127.0.0.1", &target.to_string(), key, "0", "5000"]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Half of them here and half of them there.
+        assert_eq!(other.keys("").unwrap().len(), 12);
+        let error = unreachable(&other.count(&plan).unwrap_err());
+        assert!(error.contains("ASK") || error.contains("TRYAGAIN"), "{error}");
+        while let Some(key) = cluster.ask::<Vec<String>>(source, &["CLUSTER", "GETKEYSINSLOT", &slot, "1"]).first() {
+            cluster.ask::<()>(source, &["MIGRATE", "127.0.0.1", &target.to_string(), key, "0", "5000"]);
+        }
+        // All of them there, and the slot still here: nothing is found here, and that is no answer.
+        unreachable(&other.count(&plan).unwrap_err());
+        unreachable(&other.sizes(&[key("e1_u")]).unwrap_err());
+        for port in [target, source] {
+            cluster.ask::<()>(port, &["CLUSTER", "SETSLOT", &slot, "NODE", &primaries[&target]]);
+        }
+        assert_eq!(other.count(&plan).unwrap(), answer, "the next request goes to where it is");
+        other.apply(&marks_of("e0_u", [2 * SHARD])).unwrap();
+        let seen = right.load(Ordering::Relaxed);
+        assert!(within(Duration::from_secs(10), || right.load(Ordering::Relaxed) > seen + 3));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(wrong.into_inner(), 0, "wrong among {} answers", right.into_inner());
+
+    // A slot that nobody has is an error, even where the cluster itself goes on without.
+    for port in cluster.ports() {
+        cluster.ask::<()>(port, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        cluster.ask::<()>(port, &["CLUSTER", "DELSLOTS", "0"]);
+    }
+    let fresh = open(&cluster.url(), &options).unwrap();
+    let error = unreachable(&fresh.count(&plan).unwrap_err());
+    assert!(error.contains("1 of the cluster's 16384 slots, 0 the first, are on no node"), "{error}");
+    unreachable(&fresh.keys("").unwrap_err());
+}
+
+#[test]
+fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_acknowledged_marks() {
+    let cluster = Cluster::start();
+    let store = open(&cluster.url(), &Options::default()).unwrap();
+    const SHARDS: u32 = 9;
+    let (stop, begun, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (failed, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let victim = cluster.owner("{shard0z}", cluster.ports()[0]);
+    let recorded: Vec<UserId> = std::thread::scope(|scope| {
+        let marking: Vec<_> = (0..2_u32)
+            .map(|marker| {
+                let (store, stop, begun, acknowledged, failed) = (&store, &stop, &begun, &acknowledged, &failed);
+                scope.spawn(move || {
+                    let mut recorded = Vec::new();
+                    for n in 0..SHARD / 2 {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let user = n % SHARDS * SHARD + n / SHARDS * 2 + marker;
+                        begun.fetch_add(1, Ordering::SeqCst);
+                        match store.apply(&marks_of("a_u", [user])) {
+                            Ok(()) => {
+                                recorded.push(user);
+                                acknowledged.fetch_add(1, Ordering::SeqCst);
+                            }
+                            Err(error) => {
+                                unreachable(&error);
+                                failed.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                    recorded
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let least = acknowledged.load(Ordering::SeqCst);
+                match count(&*store, &set("a_u")) {
+                    Ok(counted) => {
+                        let most = begun.load(Ordering::SeqCst);
+                        assert!((least..=most).contains(&counted), "{counted} of {least} to {most}");
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => drop(unreachable(&error)),
+                }
+            }
+        });
+        let _stop = StopAtEnd(&stop);
+        assert!(within(Duration::from_secs(20), || acknowledged.load(Ordering::SeqCst) > 500));
+        cluster.kill(victim);
+        let killed = Instant::now();
+        assert!(within(Duration::from_secs(10), || failed.load(Ordering::Relaxed) > 0), "nobody noticed");
+        // The same store, with no restart: a shard of the victim's takes marks again, from its replica.
+        let takes_over = || store.apply(&marks_of("b_u", [5])).is_ok();
+        assert!(within(Duration::from_secs(30), takes_over), "no fail-over");
+        println!("marks are taken again {:.1} s after the kill", killed.elapsed().as_secs_f64());
+        let (marked, counted) = (acknowledged.load(Ordering::SeqCst), answered.load(Ordering::Relaxed));
+        let goes_on =
+            || acknowledged.load(Ordering::SeqCst) > marked + 200 && answered.load(Ordering::Relaxed) > counted + 3;
+        assert!(within(Duration::from_secs(20), goes_on), "it goes on");
+        stop.store(true, Ordering::Relaxed);
+        marking.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    let there: BTreeSet<UserId> = store.members(&set("a_u"), None, usize::MAX).unwrap().into_iter().collect();
+    let lost: Vec<&UserId> = recorded.iter().filter(|user| !there.contains(user)).collect();
+    println!(
+        "{} marks acknowledged, {} failed, {} counts, {} lost",
+        recorded.len(),
+        failed.into_inner(),
+        answered.into_inner(),
+        lost.len()
+    );
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(store.describe().unwrap().notes.iter().any(|note| note.contains("1 of 3 primaries have no replica")));
+    assert_eq!(
+        store.save(&(set("a_u") | set("b_u")), &key("saved_u")).unwrap(),
+        Saved::People(count(&*store, &(set("a_u") | set("b_u"))).unwrap())
+    );
+}
+
+/// Ends the threads of a test also when it fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
