@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use cohortist::calendar::Grain;
 use cohortist::reports::retention::Query;
 use cohortist::sets::{Key, Plan, Prefix, Set, UserId};
-use cohortist::store::{Mark, Options, Saved, Store, StoreError, open};
+use cohortist::store::{Mark, Options, RedisEval, Saved, Store, StoreError, open};
 use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -152,7 +152,7 @@ fn a_grid_is_as_in_the_embedded_store_and_its_work_is_shared_by_the_nodes() {
     // Its own, as the commands of others would be counted with its.
     let (cluster, server) = (Cluster::start(), RedisServer::start());
     let trackers = [cluster.url(), "memory:".to_owned(), server.url()]
-        .map(|url| Tracker::new(open(&url, &Options::default()).unwrap()));
+        .map(|url| Tracker::new(open(&url, &Options { redis_eval: RedisEval::Server, ..Options::default() }).unwrap()));
     trackers.iter().for_each(fill);
     let query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day);
     let work = ["bitop", "bitcount"];
