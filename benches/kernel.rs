@@ -56,6 +56,19 @@ struct InMemory {
     bitmaps: Vec<Option<Vec<Arc<Tile>>>>,
 }
 
+impl InMemory {
+    fn of(plan: &Plan, days: &[(Key, Vec<u32>)], held: &[Vec<Arc<Tile>>]) -> Self {
+        let bitmap = |node: &Node| match node {
+            Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
+            _ => None,
+        };
+        InMemory {
+            numbers: (0..u16::try_from(TILES).unwrap()).collect(),
+            bitmaps: plan.nodes().iter().map(bitmap).collect(),
+        }
+    }
+}
+
 impl Source for InMemory {
     type Error = Infallible;
 
@@ -106,17 +119,7 @@ fn table(c: &mut Criterion) {
     };
     let question = query.at(now()).unwrap();
     let plan = question.plan();
-    let memory = InMemory {
-        numbers: (0..u16::try_from(TILES).unwrap()).collect(),
-        bitmaps: plan
-            .nodes()
-            .iter()
-            .map(|node| match node {
-                Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
-                _ => None,
-            })
-            .collect(),
-    };
+    let memory = InMemory::of(plan, &days, &held);
     let store = EmbeddedStore::in_memory(&Options::default());
     for (key, users) in &days {
         store.add(&[(key, users)]).unwrap();
@@ -128,17 +131,7 @@ fn table(c: &mut Criterion) {
         let both = cells.and(ids);
         cells.count(both);
     }
-    let in_cells = InMemory {
-        numbers: memory.numbers.clone(),
-        bitmaps: cells
-            .nodes()
-            .iter()
-            .map(|node| match node {
-                Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
-                _ => None,
-            })
-            .collect(),
-    };
+    let in_cells = InMemory::of(&cells, &days, &held);
 
     let mut group = c.benchmark_group("31 × 13, active → active");
     group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));

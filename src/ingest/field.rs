@@ -1,31 +1,10 @@
 //! One field of a line: a user id, a moment, and how to show what is neither.
 
 use crate::calendar::{CalendarError, parse_moment};
-use crate::sets::{UserId, user_number};
+use crate::sets::whole_number;
 
 /// Unix milliseconds of 1973 and Unix seconds of the year 5138: a whole number from here on counts milliseconds.
 const MILLISECONDS: i64 = 100_000_000_000;
-
-/// Reads a user id: a whole number from 0 to 2³²−1, in digits. As [`user_number`], quickly.
-pub(super) fn user(field: &[u8]) -> Result<UserId, String> {
-    let digits = field.trim_ascii();
-    match number(digits).and_then(|number| UserId::try_from(number).ok()) {
-        Some(user) => Ok(user),
-        // The slow way has the words for it.
-        None => user_number(field).map_err(|error| error.to_string()),
-    }
-}
-
-/// A number in digits and nothing else, less than 2⁶⁴.
-fn number(digits: &[u8]) -> Option<u64> {
-    let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
-    match digits.len() {
-        0 => None,
-        // Nineteen digits are less than 2⁶⁴ whatever they are.
-        1..=19 => digits.iter().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
-        _ => digits.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?)),
-    }
-}
 
 /// Whether a whole number may stand for milliseconds where seconds are expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +18,7 @@ pub enum Unix {
 /// Reads a moment as Unix seconds, rounded down.
 pub(super) fn moment(field: &[u8], unix: Unix) -> Result<i64, String> {
     let field = field.trim_ascii();
-    let seconds = || unix_moment(i64::try_from(number(field)?).ok()?, unix);
+    let seconds = || unix_moment(i64::try_from(whole_number(field)?).ok()?, unix);
     if let Some(moment) = common_moment(field).or_else(seconds) {
         return Ok(moment);
     }

@@ -2,8 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::ingest::field::{self, utf8};
-use crate::sets::{EventName, EventNameError, UserId, user_text};
+use crate::ingest::field::utf8;
+use crate::sets::{EventName, EventNameError, UserId, user_number, user_text};
 
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Names {
 
     /// A user, by number or text.
     pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
-        let Some(texts) = &mut self.texts else { return field::user(field) };
+        let Some(texts) = &mut self.texts else { return user_number(field).map_err(|error| error.to_string()) };
         let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
         if let Some(place) = texts.places.get(text) {
             return Ok(*place);

@@ -14,4 +14,4 @@ pub use parse::{SyntaxError, labelled, parse_set, set_periods};
 pub use plan::{Node, NodeId, Plan};
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
-pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text};
+pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text, whole_number};

@@ -44,17 +44,24 @@ pub enum UserIdError {
 /// What a user id looks like.
 pub fn user_number(text: &[u8]) -> Result<UserId, UserIdError> {
     let digits = text.trim_ascii();
-    let number = digits.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    });
-    match number.and_then(|number| UserId::try_from(number).ok()) {
-        Some(user) if !digits.is_empty() => Ok(user),
-        _ => {
+    match whole_number(digits).and_then(|number| UserId::try_from(number).ok()) {
+        Some(user) => Ok(user),
+        None => {
             let text = digits.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
             let shown = shown(&String::from_utf8_lossy(digits));
             Err(if text { UserIdError::Text(shown) } else { UserIdError::NoNumber(shown) })
         }
+    }
+}
+
+/// A number in digits and nothing else, less than 2⁶⁴.
+pub fn whole_number(digits: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
+    match digits.len() {
+        0 => None,
+        // Nineteen digits are less than 2⁶⁴ whatever they are.
+        1..=19 => digits.iter().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
+        _ => digits.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?)),
     }
 }
 

@@ -73,8 +73,8 @@ struct Stamp {
     taken: Option<(u64, Instant)>,
 }
 
-/// For nodes that are bitmaps the version of their stamp and the number of users.
-type Stamps = HashMap<usize, (u64, u64)>;
+/// For nodes that are bitmaps which one it is, the version of its stamp and the number of users.
+type Stamps = HashMap<usize, (Id, u64, u64)>;
 
 /// A store that remembers what another one counted.
 pub struct Remembered {
@@ -160,7 +160,7 @@ impl Remembered {
                     if freshness == Freshness::Remembered && now.duration_since(at) < self.how.check_after =>
                 {
                     oldest = oldest.max(now.duration_since(at));
-                    found.insert(place, (stamp.version, users));
+                    found.insert(place, (id, stamp.version, users));
                 }
                 _ => wanted.push((place, id, stamp.version, key)),
             }
@@ -186,8 +186,8 @@ impl Remembered {
             }
             Ok(counts)
         })?;
-        for ((place, _, version, _), users) in wanted.iter().zip(users) {
-            found.insert(*place, (*version, users));
+        for ((place, id, version, _), users) in wanted.iter().zip(users) {
+            found.insert(*place, (*id, *version, users));
         }
         Ok((found, oldest))
     }
@@ -203,7 +203,7 @@ impl Remembered {
             let (kind, ended) = match node {
                 Node::Key(key) => {
                     let ended = matches!(key.when(), When::In(period) if period.end() <= now);
-                    (memory.id(("bitmap", &*key.to_string(), stamps.get(&place))), ended)
+                    (memory.id(("bitmap", stamps.get(&place))), ended)
                 }
                 Node::Empty => (memory.id("nobody"), ended),
                 Node::And(_) => (memory.id("and"), ended),
@@ -232,7 +232,7 @@ impl Remembered {
             let Some((id, _)) = ids.get(root.index()).copied() else { continue };
             let known = match stamps.get(&root.index()) {
                 // Just one bitmap: its stamp says it.
-                Some((_, users)) => Some(*users),
+                Some((.., users)) => Some(*users),
                 None if freshness == Freshness::Anew => None,
                 None => memory.counts.get(&id).filter(|(_, until)| now < *until).map(|(count, _)| count),
             };

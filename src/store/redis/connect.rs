@@ -207,16 +207,9 @@ enum Greeting {
 /// A server that does not know AUTH repeats its arguments in the error.
 fn without_password(fault: Fault, login: Option<&Login>) -> Fault {
     let Some(login) = login.filter(|login| !login.password.is_empty()) else { return fault };
-    let clean = |text: String| match text.contains(&login.password) {
+    fault.map(|text| match text.contains(&login.password) {
         // Telling where in the text it stood would tell the password if it is a word of the text.
         true => "AUTH was refused".to_owned(),
         false => text,
-    };
-    match fault {
-        Fault::Dropped(text) => Fault::Dropped(clean(text)),
-        Fault::Away(text) => Fault::Away(clean(text)),
-        Fault::Moved(text) => Fault::Moved(clean(text)),
-        Fault::Refused(text) => Fault::Refused(clean(text)),
-        Fault::Unwritable(text) => Fault::Unwritable(clean(text)),
-    }
+    })
 }

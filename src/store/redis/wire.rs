@@ -21,6 +21,19 @@ pub(super) enum Fault {
     Unwritable(String),
 }
 
+impl Fault {
+    /// The same, told in other words.
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Fault::Dropped(reason) => Fault::Dropped(words(reason)),
+            Fault::Away(reason) => Fault::Away(words(reason)),
+            Fault::Moved(reason) => Fault::Moved(words(reason)),
+            Fault::Refused(reason) => Fault::Refused(words(reason)),
+            Fault::Unwritable(reason) => Fault::Unwritable(words(reason)),
+        }
+    }
+}
+
 pub(super) type Reply<T> = Result<T, Fault>;
 
 /// Commands that travel together.

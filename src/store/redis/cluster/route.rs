@@ -264,12 +264,5 @@ pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
 
 /// Says which node it was.
 pub(super) fn at_node(address: &str, fault: Fault) -> Fault {
-    let named = |reason: String| format!("node {address}: {reason}");
-    match fault {
-        Fault::Dropped(reason) => Fault::Dropped(named(reason)),
-        Fault::Away(reason) => Fault::Away(named(reason)),
-        Fault::Moved(reason) => Fault::Moved(named(reason)),
-        Fault::Refused(reason) => Fault::Refused(named(reason)),
-        Fault::Unwritable(reason) => Fault::Unwritable(named(reason)),
-    }
+    fault.map(|reason| format!("node {address}: {reason}"))
 }
