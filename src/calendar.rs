@@ -117,6 +117,10 @@ pub struct Period {
     number: i64,
 }
 
+/// The first day of [`MIN_YEAR`] and the last of [`MAX_YEAR`], in days since 1970-01-01.
+const FIRST_DAY: i64 = -719_162;
+const LAST_DAY: i64 = 2_932_896;
+
 /// The Monday of the week that holds 1970-01-01, in days since that date.
 const EPOCH_MONDAY: i64 = -3;
 
@@ -173,10 +177,15 @@ impl Period {
     }
 
     fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
-        let period = Period { grain, number };
-        let first = start_of(period).ok_or(CalendarError::OutOfRange)?;
-        // The first week of year 1 begins on 1 January 0001, so a start in range is a period in range.
-        if (MIN_YEAR..=MAX_YEAR).contains(&first.year()) { Ok(period) } else { Err(CalendarError::OutOfRange) }
+        let (first, last) = match grain {
+            Grain::Hour => (FIRST_DAY * 24, LAST_DAY * 24 + 23),
+            Grain::Day => (FIRST_DAY, LAST_DAY),
+            // The first week of year 1 begins on 1 January 0001, so a start in range is a period in range.
+            Grain::Week => ((FIRST_DAY - EPOCH_MONDAY) / 7, (LAST_DAY - EPOCH_MONDAY) / 7),
+            Grain::Month => (months_since_epoch(MIN_YEAR, 1), months_since_epoch(MAX_YEAR, 12)),
+            Grain::Year => (i64::from(MIN_YEAR), i64::from(MAX_YEAR)),
+        };
+        if (first..=last).contains(&number) { Ok(Period { grain, number }) } else { Err(CalendarError::OutOfRange) }
     }
 
     /// What kind of period this is.

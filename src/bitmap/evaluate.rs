@@ -47,14 +47,17 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
 /// # Errors
 /// The first error of the source.
 pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u16>) -> Result<Vec<u64>, S::Error> {
-    let mut roots = plan.roots().to_vec();
-    roots.sort_unstable();
-    roots.dedup();
     let mut counts = vec![0; plan.nodes().len()];
-    // What is known need not be counted: an overview of many events asks for nothing else.
-    roots.retain(|root| match plan.node(*root) {
-        Node::Key(_) => source.users(root.index()).map(|users| counts[root.index()] = users).is_none(),
-        _ => true,
+    let mut asked = vec![false; plan.nodes().len()];
+    let mut roots = plan.roots().to_vec();
+    roots.retain(|root| {
+        let known = std::mem::replace(&mut asked[root.index()], true)
+            // What is known need not be counted: an overview of many events asks for nothing else.
+            || match plan.node(*root) {
+                Node::Key(_) => source.users(root.index()).map(|users| counts[root.index()] = users).is_some(),
+                _ => false,
+            };
+        !known
     });
     let answer = |counts: &[u64]| plan.roots().iter().map(|root| counts[root.index()]).collect();
     if roots.is_empty() {
@@ -73,7 +76,7 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
         let mut counts = vec![0; roots.len()];
         for tile in tiles {
             evaluator.go_to(*tile);
-            for (count, root) in counts.iter_mut().zip(&roots) {
+            for (count, root) in counts.iter_mut().zip(&roots).filter(|(_, root)| presence.has(root.index(), *tile)) {
                 *count += evaluator.count(*root)?;
             }
         }
@@ -137,120 +140,112 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
 }
 
 /// For each node the tiles in which it can hold anybody: where its operands can, joined as the node joins them. A bit
-/// stands for a tile that any key has, so that one far-away user costs one bit and not all between.
+/// stands for a tile, and a word for 64 tiles of which any key has one, so that one far-away user costs one word and not all
+/// between. A *place* is that of a bit among all of a node.
 struct Presence {
-    /// The numbers of the tiles that bits stand for, ascending.
-    numbers: Vec<u16>,
-    /// Words of each node.
-    width: usize,
+    /// Which 64 tiles each word stands for: the number of the first, divided by 64. Ascending.
+    groups: Vec<u16>,
     bits: Vec<u64>,
 }
 
 impl Presence {
     fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Self {
-        let wanted = Self::wanted(plan, source, lens, within);
-        let numbers = wanted.numbers();
-        let width = numbers.len().div_ceil(64);
-        let mut presence = Presence { numbers, width, bits: vec![0; width * lens.len()] };
-        for (i, node) in plan.nodes().iter().enumerate() {
-            let (before, own) = presence.bits.split_at_mut(i * width);
-            let own = &mut own[..width];
-            let mut join = |id: &NodeId, with: fn(&mut u64, u64)| {
-                let operand = &before[id.index() * width..][..width];
-                own.iter_mut().zip(operand).for_each(|(word, other)| with(word, *other));
-            };
-            match node {
-                Node::Empty => {}
-                Node::Key(_) => source.tiles(i).iter().filter(|tile| within.contains(tile)).for_each(|tile| {
-                    let at = wanted.place(*tile);
-                    own[at / 64] |= 1 << (at % 64);
-                }),
-                Node::And(ids) => {
-                    if let Some((first, rest)) = ids.split_first() {
-                        join(first, |word, other| *word = other);
-                        rest.iter().for_each(|id| join(id, |word, other| *word &= other));
-                    }
-                }
-                Node::Or(ids) | Node::Xor(ids) => ids.iter().for_each(|id| join(id, |word, other| *word |= other)),
-                Node::Diff([a, _]) => join(a, |word, other| *word = other),
-                Node::Not(a) => {
-                    let end = presence.numbers.partition_point(|n| u64::from(*n) * TILE_BYTES < lens[a.index()]);
-                    (0..end).for_each(|at| own[at / 64] |= 1 << (at % 64));
-                }
-            }
-        }
-        presence
-    }
-
-    /// The tiles that any key has, and those in which a complement is, within a range.
-    fn wanted<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Numbers {
-        let mut words = vec![0_u64; 1 << 10];
+        // Where a complement ends: the first tile that is beyond.
+        let end =
+            |of: NodeId| u16::try_from(lens[of.index()].div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX);
+        let mut used = [false; GROUPS];
         for (i, node) in plan.nodes().iter().enumerate() {
             match node {
-                Node::Key(_) => source.tiles(i).iter().for_each(|tile| {
-                    words[usize::from(tile / 64)] |= 1 << (tile % 64);
-                }),
-                Node::Not(a) => {
-                    let end = usize::try_from(lens[a.index()].div_ceil(TILE_BYTES)).unwrap_or(usize::MAX);
-                    (0..end.min(1 << 16)).for_each(|tile| words[tile / 64] |= 1 << (tile % 64));
-                }
+                Node::Key(_) => words(source.tiles(i), |group, _| used[usize::from(group)] = true),
+                Node::Not(a) if lens[a.index()] > 0 => run(0..=end(*a), |group, _| used[usize::from(group)] = true),
                 _ => {}
             }
         }
-        let (first, last) = (usize::from(*within.start()), usize::from(*within.end()));
-        for (place, word) in words.iter_mut().enumerate() {
-            let from = first.saturating_sub(place * 64).min(64);
-            let until = (last + 1).saturating_sub(place * 64).min(64);
-            let below = |end: usize| if end == 64 { u64::MAX } else { (1 << end) - 1 };
-            *word &= below(until) & !below(from);
-        }
-        let before = words.iter().scan(0, |seen, word| {
-            let before = *seen;
-            *seen += word.count_ones() as usize;
-            Some(before)
+        // For each group the word that stands for it, and which of its tiles are within the range.
+        let mut standing: [Option<(usize, u64)>; GROUPS] = [None; GROUPS];
+        let mut groups = Vec::new();
+        run(within.clone(), |group, wanted| {
+            if used[usize::from(group)] {
+                standing[usize::from(group)] = Some((groups.len(), wanted));
+                groups.push(group);
+            }
         });
-        let before = before.collect();
-        Numbers { words, before }
+        let width = groups.len();
+        let mut bits = vec![0; width * lens.len()];
+        for (i, node) in plan.nodes().iter().enumerate() {
+            let (before, own) = bits.split_at_mut(i * width);
+            let own = &mut own[..width];
+            let operand = |id: &NodeId| &before[id.index() * width..][..width];
+            let put = |group: u16, tiles: u64| {
+                if let Some((word, wanted)) = standing[usize::from(group)] {
+                    own[word] |= tiles & wanted;
+                }
+            };
+            match node {
+                Node::Empty => {}
+                Node::Key(_) => words(source.tiles(i), put),
+                Node::Not(a) if lens[a.index()] > 0 => run(0..=end(*a), put),
+                Node::Not(_) => {}
+                Node::And(ids) => {
+                    if let Some((first, rest)) = ids.split_first() {
+                        own.copy_from_slice(operand(first));
+                        rest.iter()
+                            .for_each(|id| own.iter_mut().zip(operand(id)).for_each(|(own, other)| *own &= other));
+                    }
+                }
+                Node::Or(ids) | Node::Xor(ids) => {
+                    ids.iter().for_each(|id| own.iter_mut().zip(operand(id)).for_each(|(own, other)| *own |= other));
+                }
+                Node::Diff([a, _]) => own.copy_from_slice(operand(a)),
+            }
+        }
+        Presence { groups, bits }
     }
 
-    /// Whether a node can hold anybody in the tile at a place of `numbers`.
+    fn node(&self, node: usize) -> &[u64] {
+        &self.bits[node * self.groups.len()..][..self.groups.len()]
+    }
+
+    /// Whether a node can hold anybody in the tile at a place.
     fn has(&self, node: usize, place: usize) -> bool {
-        self.bits[node * self.width + place / 64] & (1 << (place % 64)) != 0
+        self.bits[node * self.groups.len() + place / 64] & (1 << (place % 64)) != 0
+    }
+
+    /// The number of the tile at a place.
+    fn number(&self, place: usize) -> u16 {
+        // Below 64.
+        self.groups[place / 64] * 64 + u16::try_from(place % 64).unwrap_or(0)
     }
 
     /// The places of the tiles in which any of the nodes can hold anybody, ascending.
     fn places(&self, nodes: &[NodeId]) -> Vec<usize> {
-        let mut any = vec![0; self.width];
+        let mut any = vec![0; self.groups.len()];
         for id in nodes {
-            let own = &self.bits[id.index() * self.width..][..self.width];
-            any.iter_mut().zip(own).for_each(|(any, word)| *any |= word);
+            any.iter_mut().zip(self.node(id.index())).for_each(|(any, word)| *any |= word);
         }
-        (0..self.numbers.len()).filter(|place| any[place / 64] & (1 << (place % 64)) != 0).collect()
+        (0..any.len() * 64).filter(|place| any[place / 64] & (1 << (place % 64)) != 0).collect()
     }
 }
 
-/// Numbers of tiles, a bit each: most plans have few of the 65 536 there are.
-struct Numbers {
-    words: Vec<u64>,
-    /// How many there are in the words before each.
-    before: Vec<usize>,
+/// How many times 64 tiles there are.
+const GROUPS: usize = 1 << 10;
+
+/// Numbers of tiles, ascending, as words of 64.
+fn words(tiles: &[u16], mut each: impl FnMut(u16, u64)) {
+    match tiles {
+        [] => {}
+        // Most keys have all tiles from their first to their last.
+        [first, .., last] if usize::from(last - first) + 1 == tiles.len() => run(*first..=*last, each),
+        _ => tiles.iter().for_each(|tile| each(tile / 64, 1 << (tile % 64))),
+    }
 }
 
-impl Numbers {
-    /// All of them, ascending.
-    fn numbers(&self) -> Vec<u16> {
-        let words = (0..=u16::MAX / 64).zip(&self.words).filter(|(_, word)| **word != 0);
-        let bits = |(i, word): (u16, &u64)| {
-            let word = *word;
-            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| i * 64 + bit)
-        };
-        words.flat_map(bits).collect()
-    }
-
-    /// The place of one of them among all.
-    fn place(&self, number: u16) -> usize {
-        let word = usize::from(number / 64);
-        self.before[word] + (self.words[word] & ((1 << (number % 64)) - 1)).count_ones() as usize
+/// The same of all numbers of a range.
+fn run(range: RangeInclusive<u16>, mut each: impl FnMut(u16, u64)) {
+    let (first, last) = range.into_inner();
+    for group in first / 64..=last / 64 {
+        let (from, to) = (first.max(group * 64) % 64, last.min(group * 64 + 63) % 64);
+        each(group, u64::MAX << from & u64::MAX >> (63 - to));
     }
 }
 
@@ -283,7 +278,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
 
     /// Moves on to the tile at a place of the presence's numbers.
     fn go_to(&mut self, place: usize) {
-        self.number = self.presence.numbers[place];
+        self.number = self.presence.number(place);
         for (i, memo) in self.memo.iter_mut().enumerate() {
             *memo = if self.presence.has(i, place) { Memo::Unknown } else { Memo::Empty };
         }
@@ -360,8 +355,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
                     Rest::Tile(tile) => tile.and(last),
                 }))
             }),
-            Node::Or(ids) => self.fold(ids, Tile::or)?,
-            Node::Xor(ids) => self.fold(ids, Tile::xor)?,
+            Node::Or(ids) => self.fold(ids, Tile::take_in)?,
+            Node::Xor(ids) => self.fold(ids, |tile, other| *tile = tile.xor(other))?,
             Node::Diff([a, b]) => {
                 if self.ensure(*a)? && self.ensure(*b)? {
                     self.value(*a).zip(self.value(*b)).map(|(a, b)| Arc::new(a.diff(b)))
@@ -389,14 +384,15 @@ impl<'a, S: Source> Evaluator<'a, S> {
         }
     }
 
-    fn fold(&mut self, ids: &[NodeId], join: fn(&Tile, &Tile) -> Tile) -> Result<Option<Arc<Tile>>, S::Error> {
+    fn fold(&mut self, ids: &[NodeId], join: fn(&mut Tile, &Tile)) -> Result<Option<Arc<Tile>>, S::Error> {
         let mut result: Option<Arc<Tile>> = None;
         for id in ids {
             if self.ensure(*id)? {
-                result = match (result, self.value(*id)) {
-                    (Some(so_far), Some(tile)) => Some(Arc::new(join(&so_far, tile))),
-                    (so_far, _) => so_far.or_else(|| self.shared(*id)),
-                };
+                match (&mut result, self.value(*id)) {
+                    // The first one is another node's and is copied; from then on it is its own.
+                    (Some(so_far), Some(tile)) => join(Arc::make_mut(so_far), tile),
+                    (so_far, _) => *so_far = so_far.take().or_else(|| self.shared(*id)),
+                }
             }
         }
         Ok(result)

@@ -9,8 +9,16 @@ use multiversion::multiversion;
 pub const WORDS: usize = 1024;
 
 /// A dense tile's bits. User `n` of the tile is bit `63 − n % 64` of word `n / 64`: read as big-endian bytes, that is
-/// the order Redis keeps bits in.
-pub type Words = [u64; WORDS];
+/// the order Redis keeps bits in. They begin with a cache line, as a load that lies across two of them costs as much as two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct Words(pub [u64; WORDS]);
+
+impl Default for Words {
+    fn default() -> Self {
+        Words([0; WORDS])
+    }
+}
 
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
@@ -27,7 +35,7 @@ macro_rules! kernels {
     };
 }
 
-/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits.
+/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Of two slices both are as long.
 macro_rules! sum {
     ($words:expr) => {{
         let mut total = 0u64;
@@ -43,32 +51,32 @@ macro_rules! sum {
 
 kernels! {
     /// How many bits are set.
-    fn count(a: &Words) -> u32 {
+    fn count(a: &[u64]) -> u32 {
         sum!(a.iter())
     }
 
     /// How many bits are set in both.
-    fn and_count(a: &Words, b: &Words) -> u32 {
+    fn and_count(a: &[u64], b: &[u64]) -> u32 {
         sum!(a.iter().zip(b).map(|(x, y)| x & y))
     }
 
     /// `a &= b`; returns how many bits are left.
-    fn and_assign(a: &mut Words, b: &Words) -> u32 {
+    fn and_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x &= y; *x }))
     }
 
-    /// `a |= b`; returns how many bits are set.
-    fn or_assign(a: &mut Words, b: &Words) -> u32 {
-        sum!(a.iter_mut().zip(b).map(|(x, y)| { *x |= y; *x }))
+    /// `a |= b`; returns how many bits that sets.
+    fn or_assign(a: &mut [u64], b: &[u64]) -> u32 {
+        sum!(a.iter_mut().zip(b).map(|(x, y)| { let new = y & !*x; *x |= y; new }))
     }
 
     /// `a ^= b`; returns how many bits are set.
-    fn xor_assign(a: &mut Words, b: &Words) -> u32 {
+    fn xor_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x ^= y; *x }))
     }
 
     /// `a &= !b`; returns how many bits are left.
-    fn diff_assign(a: &mut Words, b: &Words) -> u32 {
+    fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x &= !y; *x }))
     }
 }

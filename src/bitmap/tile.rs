@@ -1,5 +1,7 @@
 //! A tile: the bits of 65 536 consecutive users.
 
+use std::ops::Range;
+
 use crate::bitmap::kernel::{self, WORDS, Words};
 use crate::sets::UserId;
 
@@ -32,15 +34,27 @@ pub enum Tile {
     /// The places of the set bits, ascending.
     Sparse(Vec<u16>),
     /// One bit for each user.
-    Dense(Box<Dense>),
+    Dense(Dense),
 }
 
-/// Words and how many of their bits are set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Words, how many of their bits are set, and where.
+#[derive(Debug, Clone)]
 pub struct Dense {
     count: u32,
-    words: Words,
+    /// The first and the last word that may have bits. Ids are mostly given out one after the other, so those who signed up
+    /// on one day are in few words of a tile: the others need not be looked at.
+    span: (u16, u16),
+    words: Box<Words>,
 }
+
+/// The span may be wider than it need be.
+impl PartialEq for Dense {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.words == other.words
+    }
+}
+
+impl Eq for Dense {}
 
 fn word_and_bit(place: u16) -> (usize, u64) {
     (usize::from(place / 64), 1 << (63 - place % 64))
@@ -49,17 +63,56 @@ fn word_and_bit(place: u16) -> (usize, u64) {
 impl Dense {
     fn contains(&self, place: u16) -> bool {
         let (word, bit) = word_and_bit(place);
-        self.words[word] & bit != 0
+        self.words.0[word] & bit != 0
     }
 
-    fn from_places(places: &[u16]) -> Box<Dense> {
-        let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
-        for place in places {
-            let (word, bit) = word_and_bit(*place);
-            dense.words[word] |= bit;
-        }
-        dense.count = kernel::count(&dense.words);
+    /// Of the words that `fill` puts in.
+    fn filled(fill: impl FnOnce(&mut [u64; WORDS])) -> Self {
+        let mut dense = Dense { count: 0, span: (0, 0), words: Box::default() };
+        dense.fill(fill);
         dense
+    }
+
+    fn fill(&mut self, fill: impl FnOnce(&mut [u64; WORDS])) {
+        let words = &mut self.words.0;
+        fill(words);
+        let at = |place: Option<usize>| place.and_then(|place| u16::try_from(place).ok()).unwrap_or(0);
+        let (first, last) = (words.iter().position(|word| *word != 0), words.iter().rposition(|word| *word != 0));
+        (self.count, self.span) = (kernel::count(words), (at(first), at(last)));
+    }
+
+    fn from_places(places: &[u16]) -> Self {
+        Dense::filled(|words| {
+            for place in places {
+                let (word, bit) = word_and_bit(*place);
+                words[word] |= bit;
+            }
+        })
+    }
+
+    /// The words in which both may have bits. They begin and end with a cache line, as half lines cost as much as whole ones.
+    fn shared(&self, other: &Dense) -> Range<usize> {
+        let (from, to) = (self.span.0.max(other.span.0), self.span.1.min(other.span.1));
+        if from > to { 0..0 } else { usize::from(from) & !7..(usize::from(to) | 7) + 1 }
+    }
+
+    /// From the first to the last word in which either may have bits.
+    fn either(&self, other: &Dense) -> (u16, u16) {
+        (self.span.0.min(other.span.0), self.span.1.max(other.span.1))
+    }
+
+    /// Takes in the users of another one.
+    fn take_in(&mut self, other: &Dense) {
+        let theirs = usize::from(other.span.0)..=usize::from(other.span.1);
+        self.count += kernel::or_assign(&mut self.words.0[theirs.clone()], &other.words.0[theirs]);
+        self.span = self.either(other);
+    }
+
+    /// With the words of another one put into its own.
+    fn joined(&self, other: &Dense, span: (u16, u16), join: fn(&mut [u64], &[u64]) -> u32) -> Tile {
+        let mut words = self.words.clone();
+        let count = join(&mut words.0, &other.words.0);
+        Tile::Dense(Dense { count, span, words })
     }
 }
 
@@ -87,7 +140,7 @@ impl Tile {
     pub fn memory(&self) -> usize {
         match self {
             Tile::Sparse(places) => 48 + 2 * places.capacity(),
-            Tile::Dense(_) => 48 + size_of::<Dense>(),
+            Tile::Dense(_) => 48 + size_of::<Words>(),
         }
     }
 
@@ -119,10 +172,16 @@ impl Tile {
             },
             Tile::Dense(dense) => {
                 let (word, bit) = word_and_bit(place);
-                let changed = (dense.words[word] & bit != 0) != value;
+                let changed = (dense.words.0[word] & bit != 0) != value;
                 if changed {
-                    dense.words[word] ^= bit;
-                    if value { dense.count += 1 } else { dense.count -= 1 }
+                    dense.words.0[word] ^= bit;
+                    if value {
+                        dense.count += 1
+                    } else {
+                        dense.count -= 1
+                    }
+                    let (first, last) = dense.span;
+                    dense.span = (first.min(place / 64), last.max(place / 64));
                 }
                 changed
             }
@@ -139,11 +198,12 @@ impl Tile {
             *self =
                 if merged.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&merged)) } else { Tile::Sparse(merged) };
         } else if let Tile::Dense(dense) = self {
-            for user in users {
-                let (word, bit) = word_and_bit(split(*user).1);
-                dense.words[word] |= bit;
-            }
-            dense.count = kernel::count(&dense.words);
+            dense.fill(|words| {
+                for user in users {
+                    let (word, bit) = word_and_bit(split(*user).1);
+                    words[word] |= bit;
+                }
+            });
         }
         self.len() - before
     }
@@ -158,7 +218,7 @@ impl Tile {
             Tile::Dense(dense) => {
                 let first = usize::from(from / 64);
                 let mut keep = u64::MAX >> (from % 64);
-                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words).skip(first) {
+                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words.0).skip(first) {
                     let mut word = word & keep;
                     keep = u64::MAX;
                     while word != 0 {
@@ -185,7 +245,7 @@ impl Tile {
             Tile::Dense(dense) => {
                 let (first, last) = (usize::from(from / 64), usize::from(to / 64));
                 let (head, tail) = (u64::MAX >> (from % 64), u64::MAX << (63 - to % 64));
-                let words = dense.words.iter().enumerate().skip(first).take(last - first + 1);
+                let words = dense.words.0.iter().enumerate().skip(first).take(last - first + 1);
                 let masked = words.map(|(at, word)| {
                     let head = if at == first { head } else { u64::MAX };
                     word & head & if at == last { tail } else { u64::MAX }
@@ -214,7 +274,7 @@ impl Tile {
             }
             Tile::Dense(dense) => {
                 let mut keep = u64::MAX >> (from % 64);
-                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words).skip(usize::from(from / 64)) {
+                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words.0).skip(usize::from(from / 64)) {
                     let free = !word & keep;
                     keep = u64::MAX;
                     if free != 0 {
@@ -237,7 +297,7 @@ impl Tile {
                 }
             }
             Tile::Dense(dense) => {
-                for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&dense.words) {
+                for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&dense.words.0) {
                     *chunk = word.to_be_bytes();
                 }
             }
@@ -247,13 +307,13 @@ impl Tile {
 
     /// The tile of up to 8192 bytes in Redis' order; what is beyond them is empty.
     pub fn of_bytes(bytes: &[u8]) -> Tile {
-        let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
-        for (word, chunk) in dense.words.iter_mut().zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..chunk.len()].copy_from_slice(chunk);
-            *word = u64::from_be_bytes(whole);
-        }
-        dense.count = kernel::count(&dense.words);
+        let dense = Dense::filled(|words| {
+            for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..chunk.len()].copy_from_slice(chunk);
+                *word = u64::from_be_bytes(whole);
+            }
+        });
         Tile::Dense(dense).compact()
     }
 
@@ -262,7 +322,7 @@ impl Tile {
         match self {
             Tile::Sparse(places) => places.last().copied(),
             Tile::Dense(dense) => {
-                let found = (0..=u16::MAX).step_by(64).zip(&dense.words).rfind(|(_, word)| **word != 0);
+                let found = (0..=u16::MAX).step_by(64).zip(&dense.words.0).rfind(|(_, word)| **word != 0);
                 // A word that is not 0 has fewer than 64 zeros behind its last bit.
                 found.and_then(|(base, word)| Some(base + 63 - u16::try_from(word.trailing_zeros()).ok()?))
             }
@@ -289,7 +349,10 @@ impl Tile {
     /// How many users are in both.
     pub fn and_count(&self, other: &Tile) -> u64 {
         match (self, other) {
-            (Tile::Dense(a), Tile::Dense(b)) => kernel::and_count(&a.words, &b.words).into(),
+            (Tile::Dense(a), Tile::Dense(b)) => {
+                let shared = a.shared(b);
+                kernel::and_count(&a.words.0[shared.clone()], &b.words.0[shared]).into()
+            }
             (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
                 places.iter().map(|p| u64::from(dense.contains(*p))).sum()
             }
@@ -307,7 +370,7 @@ impl Tile {
             (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
                 Tile::Sparse(places.iter().copied().filter(|p| dense.contains(*p)).collect())
             }
-            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::and_assign),
+            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.span, kernel::and_assign),
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a && in_b),
         }
     }
@@ -316,14 +379,24 @@ impl Tile {
     pub fn or(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a || in_b),
-            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::or_assign),
-            (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
+            (dense @ Tile::Dense(_), other) | (other, dense @ Tile::Dense(_)) => {
                 let mut result = dense.clone();
-                for place in places {
-                    result.set(*place, true);
-                }
+                result.take_in(other);
                 result
             }
+        }
+    }
+
+    /// Puts the users of another one in.
+    pub fn take_in(&mut self, other: &Tile) {
+        match (&mut *self, other) {
+            (Tile::Dense(dense), Tile::Dense(other)) => dense.take_in(other),
+            (Tile::Dense(_), Tile::Sparse(places)) => {
+                for place in places {
+                    self.set(*place, true);
+                }
+            }
+            _ => *self = self.or(other),
         }
     }
 
@@ -331,7 +404,7 @@ impl Tile {
     pub fn xor(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a != in_b),
-            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::xor_assign),
+            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.either(b), kernel::xor_assign),
             (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = dense.clone();
                 for place in places {
@@ -346,7 +419,7 @@ impl Tile {
     pub fn diff(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), b) => Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect()),
-            (Tile::Dense(a), Tile::Dense(b)) => dense(a, b, kernel::diff_assign),
+            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.span, kernel::diff_assign),
             (Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = self.clone();
                 for place in places {
@@ -360,12 +433,12 @@ impl Tile {
     /// The first `bytes` bytes' worth of users that are not in it; at most [`TILE_BYTES`].
     pub fn complement(&self, bytes: u64) -> Tile {
         let bits = bytes.min(TILE_BYTES) * 8;
-        let mut all = Box::new(Dense { count: 0, words: [0; WORDS] });
-        for (start, word) in (0..).step_by(64).zip(&mut all.words) {
-            let left = bits.saturating_sub(start).min(64);
-            *word = u64::MAX.checked_shl(64 - u32::try_from(left).unwrap_or(64)).unwrap_or(0);
-        }
-        all.count = kernel::count(&all.words);
+        let all = Dense::filled(|words| {
+            for (start, word) in (0..).step_by(64).zip(words) {
+                let left = bits.saturating_sub(start).min(64);
+                *word = u64::MAX.checked_shl(64 - u32::try_from(left).unwrap_or(64)).unwrap_or(0);
+            }
+        });
         Tile::Dense(all).diff(self)
     }
 
@@ -374,19 +447,18 @@ impl Tile {
         match self {
             Tile::Sparse(places) => places.iter().flat_map(|p| p.to_le_bytes()).collect(),
             Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => self.compact().to_bytes(),
-            Tile::Dense(dense) => dense.words.iter().flat_map(|w| w.to_be_bytes()).collect(),
+            Tile::Dense(dense) => dense.words.0.iter().flat_map(|w| w.to_be_bytes()).collect(),
         }
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Tile> {
         if bytes.len() as u64 == TILE_BYTES {
-            let mut dense = Box::new(Dense { count: 0, words: [0; WORDS] });
-            for (word, chunk) in dense.words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *word = u64::from_be_bytes(*chunk);
-            }
-            dense.count = kernel::count(&dense.words);
-            return Some(Tile::Dense(dense));
+            return Some(Tile::Dense(Dense::filled(|words| {
+                for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                    *word = u64::from_be_bytes(*chunk);
+                }
+            })));
         }
         let (chunks, rest) = bytes.as_chunks::<2>();
         let places: Vec<u16> = chunks.iter().map(|c| u16::from_le_bytes(*c)).collect();
@@ -402,12 +474,6 @@ impl FromIterator<u16> for Tile {
         places.dedup();
         if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
     }
-}
-
-fn dense(a: &Dense, b: &Dense, apply: fn(&mut Words, &Words) -> u32) -> Tile {
-    let mut result = Box::new(a.clone());
-    result.count = apply(&mut result.words, &b.words);
-    Tile::Dense(result)
 }
 
 fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {

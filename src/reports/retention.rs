@@ -2,8 +2,6 @@
 //!
 //! [`Query`] → [`Query::at`] → [`Question`] with its [`Plan`] → counts from a store → [`Table`].
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
@@ -290,20 +288,22 @@ struct Asked {
 
 impl Question {
     fn new(query: Query, now: DateTime<Utc>, current: Period, periods: Vec<Period>) -> Self {
-        let mut plan = Plan::new();
+        // Cells, and beside them two sets for each period: more where a side is made of several events.
+        let columns = query.cols() as usize;
+        let mut plan = Plan::with_capacity(periods.len() * (columns + 3) + columns);
         let mut cohorts = Vec::with_capacity(periods.len());
         let (mut complete, mut rest) = (Vec::new(), Vec::new());
-        // Each period is come back to by many cohorts: its set is built once.
-        let mut returning: HashMap<Period, NodeId> = HashMap::new();
-        for period in periods {
+        // Each period is come back to by many cohorts: its set is built once. By how many periods it is after the first.
+        let mut returning: Vec<Option<NodeId>> = vec![None; periods.len() + columns];
+        for (row, period) in periods.into_iter().enumerate() {
             let who = plan.add(&query.cohort.at(period));
             let size = plan.count(who);
             let windows = query.windows(period, current);
             let returned: Vec<NodeId> = windows
                 .iter()
-                .map(|window| {
-                    let back =
-                        *returning.entry(window.from).or_insert_with(|| plan.add(&query.returning.at(window.from)));
+                .zip(&mut returning[row..])
+                .map(|(window, back)| {
+                    let back = *back.get_or_insert_with(|| plan.add(&query.returning.at(window.from)));
                     plan.and([who, back])
                 })
                 .collect();

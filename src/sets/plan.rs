@@ -1,7 +1,10 @@
 //! A batch of counts over set algebra: the one thing a store has to answer.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
 use crate::sets::{Key, Set};
 
@@ -16,6 +19,9 @@ impl NodeId {
     }
 }
 
+/// The nodes that a node is made from. Hardly any is made from more than a few.
+pub type Operands = SmallVec<[NodeId; 4]>;
+
 /// One step of a plan. Operands always come before the nodes that use them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Node {
@@ -24,11 +30,11 @@ pub enum Node {
     /// A bitmap.
     Key(Key),
     /// Intersection of two or more nodes.
-    And(Vec<NodeId>),
+    And(Operands),
     /// Union of two or more nodes.
-    Or(Vec<NodeId>),
+    Or(Operands),
     /// Symmetric difference of two or more nodes.
-    Xor(Vec<NodeId>),
+    Xor(Operands),
     /// The first without the second.
     Diff([NodeId; 2]),
     /// The complement up to the operand's byte length.
@@ -63,7 +69,9 @@ impl Node {
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     nodes: Vec<Node>,
-    ids: HashMap<Node, NodeId>,
+    /// The nodes by what they are. Names in them come from outside: the hasher is keyed.
+    ids: HashTable<NodeId>,
+    hasher: DefaultHashBuilder,
     roots: Vec<NodeId>,
 }
 
@@ -71,6 +79,12 @@ impl Plan {
     /// A plan that counts nothing.
     pub fn new() -> Self {
         Plan::default()
+    }
+
+    /// A plan that counts nothing, with room for so many nodes.
+    pub fn with_capacity(nodes: usize) -> Self {
+        let (ids, hasher) = (HashTable::with_capacity(nodes), DefaultHashBuilder::default());
+        Plan { nodes: Vec::with_capacity(nodes), ids, hasher, roots: Vec::with_capacity(nodes) }
     }
 
     /// The steps, operands before users.
@@ -149,7 +163,7 @@ impl Plan {
         }
         let (mut part, mut ids) = (Plan::new(), vec![NodeId(0); self.nodes.len()]);
         for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| needed[*place]) {
-            let of = |old: &[NodeId]| old.iter().map(|id| ids[id.index()]).collect::<Vec<_>>();
+            let of = |old: &[NodeId]| old.iter().map(|id| ids[id.index()]).collect::<Operands>();
             ids[place] = part.intern(match node {
                 Node::Empty | Node::Key(_) => node.clone(),
                 Node::And(old) => Node::And(of(old)),
@@ -163,7 +177,7 @@ impl Plan {
         part
     }
 
-    fn add_all(&mut self, sets: &[Set]) -> Vec<NodeId> {
+    fn add_all(&mut self, sets: &[Set]) -> Operands {
         sets.iter().map(|set| self.add(set)).collect()
     }
 
@@ -173,18 +187,18 @@ impl Plan {
     }
 
     /// The intersection of `ids`; nobody when there are none.
-    pub fn and(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
-        self.idempotent(ids.into(), Node::And)
+    pub fn and(&mut self, ids: impl AsRef<[NodeId]>) -> NodeId {
+        self.idempotent(ids.as_ref(), Node::And)
     }
 
     /// The union of `ids`.
-    pub fn or(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
-        self.idempotent(ids.into(), Node::Or)
+    pub fn or(&mut self, ids: impl AsRef<[NodeId]>) -> NodeId {
+        self.idempotent(ids.as_ref(), Node::Or)
     }
 
     /// The users in an odd number of `ids`.
-    pub fn xor(&mut self, ids: impl Into<Vec<NodeId>>) -> NodeId {
-        let mut ids = ids.into();
+    pub fn xor(&mut self, ids: impl AsRef<[NodeId]>) -> NodeId {
+        let mut ids = Operands::from_slice(ids.as_ref());
         ids.sort_unstable();
         self.join(ids, Node::Xor)
     }
@@ -199,13 +213,14 @@ impl Plan {
         self.intern(Node::Not(a))
     }
 
-    fn idempotent(&mut self, mut ids: Vec<NodeId>, make: fn(Vec<NodeId>) -> Node) -> NodeId {
+    fn idempotent(&mut self, ids: &[NodeId], make: fn(Operands) -> Node) -> NodeId {
+        let mut ids = Operands::from_slice(ids);
         ids.sort_unstable();
         ids.dedup();
         self.join(ids, make)
     }
 
-    fn join(&mut self, ids: Vec<NodeId>, make: fn(Vec<NodeId>) -> Node) -> NodeId {
+    fn join(&mut self, ids: Operands, make: fn(Operands) -> Node) -> NodeId {
         match ids[..] {
             [] => self.empty(),
             [only] => only,
@@ -216,11 +231,15 @@ impl Plan {
     fn intern(&mut self, node: Node) -> NodeId {
         // A plan is made of at most some ten thousand cells; four billion nodes would not fit in memory.
         let next = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        match self.ids.entry(node) {
+        let Plan { nodes, ids, hasher, .. } = self;
+        let hash = hasher.hash_one(&node);
+        let equal = |known: &NodeId| nodes[known.index()] == node;
+        match ids.entry(hash, equal, |known| hasher.hash_one(&nodes[known.index()])) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => {
-                self.nodes.push(unknown.key().clone());
-                *unknown.insert(next)
+                unknown.insert(next);
+                nodes.push(node);
+                next
             }
         }
     }

@@ -128,7 +128,7 @@ proptest! {
         prop_assert_eq!(x.and_count(&y), a.intersection(&b).count() as u64);
         let complement: Vec<u16> =
             (0..=u16::MAX).filter(|p| u64::from(*p) < bytes * 8 && !a.contains(p)).collect();
-        prop_assert_eq!(list(&x.complement(bytes)), complement);
+        prop_assert_eq!(&list(&x.complement(bytes)), &complement);
         let mut tail = Vec::new();
         x.visit(from, |p| { tail.push(p); true });
         prop_assert_eq!(tail, a.range(from..).copied().collect::<Vec<_>>());
@@ -146,6 +146,29 @@ proptest! {
         for place in b.difference(&a) { grown.set(*place, false); }
         prop_assert_eq!(list(&grown), list(&x));
         prop_assert_eq!(list(&Tile::from_bytes(&grown.to_bytes()).unwrap()), list(&x));
+        // Whatever a tile came from, it knows where its users are.
+        prop_assert_eq!(grown.and_count(&y), x.and_count(&y));
+        prop_assert_eq!(more.and_count(&y), b.len() as u64);
+        prop_assert_eq!(x.and(&y).and_count(&x), x.and_count(&y));
+        prop_assert_eq!(x.or(&y).and_count(&y), b.len() as u64);
+        prop_assert_eq!(x.xor(&y).and_count(&y), b.difference(&a).count() as u64);
+        prop_assert_eq!(x.diff(&y).and_count(&y), 0);
+        prop_assert_eq!(x.complement(bytes).and_count(&y), complement.iter().filter(|p| b.contains(p)).count() as u64);
+        let mut both = x.clone();
+        both.take_in(&y);
+        prop_assert_eq!(list(&both), list(&x.or(&y)));
+        prop_assert_eq!(both.and_count(&x), a.len() as u64);
+        prop_assert_eq!(both, x.or(&y));
+    }
+}
+
+#[test]
+fn periods_begin_and_end_with_the_supported_years() {
+    let [first, last] = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"].map(|text| parse_moment(text).unwrap());
+    for grain in Grain::ALL {
+        let [first, last] = [first, last].map(|moment| Period::containing(grain, moment).unwrap());
+        assert!(first.previous().is_err() && last.next().is_err(), "{grain}");
+        assert!(first.next().is_ok() && last.previous().is_ok(), "{grain}");
     }
 }
 
