@@ -309,15 +309,16 @@ impl Period {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = self.start();
+        let (year, month, day) = (start.year(), start.month(), start.day());
         match self.grain {
-            Grain::Hour => write!(f, "{}", start.format("%Y-%m-%dT%H")),
-            Grain::Day => write!(f, "{}", start.format("%Y-%m-%d")),
+            Grain::Hour => write!(f, "{year:04}-{month:02}-{day:02}T{:02}", start.hour()),
+            Grain::Day => write!(f, "{year:04}-{month:02}-{day:02}"),
             Grain::Week => {
                 let week = start.iso_week();
                 write!(f, "{:04}-W{:02}", week.year(), week.week())
             }
-            Grain::Month => write!(f, "{}", start.format("%Y-%m")),
-            Grain::Year => write!(f, "{}", start.format("%Y")),
+            Grain::Month => write!(f, "{year:04}-{month:02}"),
+            Grain::Year => write!(f, "{year:04}"),
         }
     }
 }

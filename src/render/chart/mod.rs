@@ -5,14 +5,12 @@
 //! stands alone. One unit is half a CSS pixel at the usual size, as plotters places marks on whole units only.
 
 mod curve;
+mod marks;
 mod room;
 mod sizes;
 mod trend;
 mod twin;
 
-use std::fmt::Write as _;
-
-use memchr::memmem;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
@@ -22,8 +20,8 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, TextStyle};
 
-use crate::calendar::Period;
 use crate::render::axis::Axis;
+use crate::render::chart::marks::{addressed, grouped};
 use crate::render::chart::room::Spot;
 use crate::render::colour::{Rgb, Theme};
 use crate::reports::retention::Table;
@@ -77,7 +75,7 @@ impl Canvas {
         (right, top): (f64, f64),
         marks: impl FnOnce(&Plane<'_>) -> Drawn,
     ) -> String {
-        let mut svg = String::new();
+        let mut svg = String::with_capacity(4 << 10);
         {
             let root: DrawingArea<Backend<'_>, Shift> =
                 SVGBackend::with_string(&mut svg, (self.width, self.height)).into_drawing_area();
@@ -97,87 +95,6 @@ impl Canvas {
         }
         grouped(class, attributes, inner)
     }
-}
-
-/// A group of marks. What all of them have in common is said once, by the group: that is half a chart's weight.
-fn grouped(class: &str, attributes: &str, marks: &str) -> String {
-    let mut marks = swept(marks);
-    let (count, lines) = (marks.matches('<').count() - occurs(&marks, "</"), marks.starts_with("<polyline"));
-    let mut shared = String::new();
-    for name in ["fill", "stroke", "stroke-width", "opacity", "font-size", "text-anchor"] {
-        // What the first mark does not say is not said by all of them.
-        let first = marks.split_once('>').map_or("", |(first, _)| first);
-        let found = first.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
-        let Some((value, _)) = found else { continue };
-        let attribute = format!(" {name}=\"{value}\"");
-        if occurs(&marks, &attribute) == count {
-            // A group's own opacity would flatten lines that cross.
-            let name = match (name, lines) {
-                ("opacity", true) => "stroke-opacity",
-                ("opacity", false) => "fill-opacity",
-                (name, _) => name,
-            };
-            let _ = write!(shared, " {name}=\"{value}\"");
-            marks = without(&marks, &attribute);
-        }
-    }
-    if lines && ["rules", "whiskers"].contains(&class) {
-        marks = one_path(&marks);
-    }
-    format!("<g class=\"{class}\"{attributes}{shared}>{marks}</g>")
-}
-
-/// Marks without what plotters writes and nobody needs: line ends, the font, what is the default, a blank behind points.
-fn swept(marks: &str) -> String {
-    let lines: String = marks.split('\n').collect();
-    let font = format!(" font-family=\"{DRAWN_FONT}\"");
-    let marks = without(&without(&lines, &font), " opacity=\"1\"");
-    let pieces: Vec<&str> = split(&marks, " \"/>").collect();
-    pieces.join("\"/>")
-}
-
-/// The pieces of a text between those that are `what`. A page's drawings are gone through dozens of times, which this does
-/// several times as quickly as `str::split`.
-fn split<'t>(text: &'t str, what: &str) -> impl Iterator<Item = &'t str> {
-    let places: Vec<usize> = memmem::find_iter(text.as_bytes(), what).chain([text.len()]).collect();
-    let (length, mut from) = (what.len(), 0);
-    places.into_iter().filter_map(move |place| text.get(std::mem::replace(&mut from, place + length)..place))
-}
-
-/// A text without every `what` in it.
-fn without(text: &str, what: &str) -> String {
-    split(text, what).collect()
-}
-
-/// How often `what` is in a text.
-fn occurs(text: &str, what: &str) -> usize {
-    memmem::find_iter(text.as_bytes(), what).count()
-}
-
-/// Lines that nobody tells apart, as one mark: `<polyline points="1,2 3,4"/>…` becomes `<path d="M1,2 3,4…"/>`.
-fn one_path(lines: &str) -> String {
-    let points = lines.split("<polyline points=\"").skip(1).map(|rest| rest.split_once("\"/>"));
-    let path: Option<String> =
-        points.map(|line| line.filter(|(_, rest)| rest.is_empty()).map(|l| format!("M{}", l.0))).collect();
-    // Whatever has more to say stays as it is.
-    path.map_or_else(|| lines.to_owned(), |path| format!("<path d=\"{path}\"/>"))
-}
-
-/// Says of which cohort each of the marks in a group is, in their order, so that a page's script can find them by its
-/// period as it stands in addresses: `data-at="2026-11-16"`.
-fn addressed(group: &str, mark: &str, cohorts: impl IntoIterator<Item = Period>) -> String {
-    let start = format!("<{mark} ");
-    let mut pieces = split(group, &start);
-    let mut out = pieces.next().unwrap_or_default().to_owned();
-    let mut cohorts = cohorts.into_iter();
-    for piece in pieces {
-        out.push_str(&start);
-        if let Some(period) = cohorts.next() {
-            let _ = write!(out, "data-at=\"{period}\" ");
-        }
-        out.push_str(piece);
-    }
-    out
 }
 
 /// The most letters of a segment that an axis is named after.
