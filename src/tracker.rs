@@ -313,6 +313,11 @@ impl Tracker {
         }
         let began = Instant::now();
         let keys = self.store.keys("").map(|keys| Arc::new(Catalogue::new(keys)));
+        // Where nothing came or went it stays the same list, by which others know that.
+        let keys = match (&*last, keys) {
+            (Some(Listing { keys: Ok(before), .. }), Ok(keys)) if *before == keys => Ok(Arc::clone(before)),
+            (_, keys) => keys,
+        };
         *last = Some(Listing { began, ended: Instant::now(), version, keys: keys.clone() });
         Ok(keys?)
     }

@@ -19,7 +19,7 @@ use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
 use crate::store::Remembering;
 use crate::tracker::{Extent, Ids, Tracker};
-use crate::web::NamedStore;
+use crate::web::{KeptPages, NamedStore};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -135,7 +135,8 @@ impl Config {
                 }
                 let tracker = serve::remembering(tracker, Remembering::default(), clock);
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
-                serve::serve(listen, stores, &self.file, None, clock, || {})
+                let kept = KeptPages::new(Remembering::default().bytes / serve::PAGES);
+                serve::serve(listen, stores, &self.file, None, kept, clock, || {})
             }
             None => {
                 say!("try: {hint}");

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::resp;
 use crate::store::{Remembered, Remembering};
 use crate::tracker::Tracker;
-use crate::web::{self, Dashboard, NamedStore, TITLE};
+use crate::web::{self, Dashboard, KeptPages, NamedStore, TITLE};
 use nightly::{Job, Nightly};
 
 const EXAMPLES: &str = "\
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
-    /// How much memory counts may take that are remembered, in MiB; 0 to count everything each time
+    /// How much memory counts may take that are remembered, in MiB, and an eighth of it pages; 0 to count and write everything each time
     #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
     remember_mb: u64,
@@ -187,7 +187,8 @@ impl Config {
             _ => None,
         };
         let ready = move || begin.into_iter().for_each(|begin| begin());
-        serve(self.listen, stores, &self.file, self.write_token, clock, ready)
+        let kept = self.remembering.map(|how| KeptPages::new(how.bytes / PAGES)).unwrap_or_default();
+        serve(self.listen, stores, &self.file, self.write_token, kept, clock, ready)
     }
 
     /// Says for each store what will be deleted of it by itself, or why nothing will.
@@ -227,6 +228,9 @@ impl Config {
         Ok(out.finish()?)
     }
 }
+
+/// Pages may take one part in so many of the memory that counts may.
+pub(super) const PAGES: u64 = 8;
 
 /// A tracker whose counts are remembered.
 pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
@@ -281,6 +285,7 @@ pub(super) fn serve(
     stores: Vec<NamedStore>,
     file: &File,
     write_token: Option<String>,
+    kept: KeptPages,
     clock: Clock,
     ready: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<()> {
@@ -291,6 +296,7 @@ pub(super) fn serve(
         question: file.question.clone(),
         clock,
         write_token,
+        kept,
     };
     let read_only = dashboard.stores.iter().all(|store| store.read_only);
     let served = web::run(web::Settings { listen, dashboard }, move |addresses| {

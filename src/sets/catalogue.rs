@@ -35,9 +35,9 @@ pub struct Known {
 }
 
 impl Catalogue {
-    /// Sorts keys out. Those of one event stay in the order they came in.
+    /// Sorts keys out, whatever order they came in.
     pub fn new(mut keys: Vec<Key>) -> Self {
-        keys.sort_by(|a, b| a.event().cmp(b.event()));
+        keys.sort_unstable();
         let mut events: Vec<Known> = Vec::new();
         for (at, key) in keys.iter_mut().enumerate() {
             let date = match key.when() {

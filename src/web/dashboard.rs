@@ -6,6 +6,7 @@ use std::fmt;
 use crate::clock::Clock;
 use crate::sets::EventName;
 use crate::tracker::Tracker;
+use crate::web::KeptPages;
 use crate::web::query::Asked;
 
 /// What a dashboard is called when nobody says otherwise.
@@ -26,6 +27,8 @@ pub struct Dashboard {
     pub clock: Clock,
     /// What `POST /api/v1/marks` asks for; marks over HTTP are off without it.
     pub write_token: Option<String>,
+    /// Pages that were written already. Only for stores that remember counts: others are asked for each page anew.
+    pub kept: KeptPages,
 }
 
 /// Without the token, which is nobody's business.
@@ -57,6 +60,7 @@ impl Dashboard {
             question: None,
             clock,
             write_token: None,
+            kept: KeptPages::default(),
         }
     }
 

@@ -22,6 +22,7 @@ struct Metrics {
     seconds: HistogramVec,
     up: IntGaugeVec,
     recall: IntGaugeVec,
+    kept: IntGaugeVec,
     expired: IntCounterVec,
     expired_bytes: IntCounterVec,
     expiry_failures: IntCounterVec,
@@ -37,6 +38,10 @@ impl Metrics {
         let up = Opts::new("cohortist_store_up", "Whether the store answered just now, by its name on the dashboard.");
         let recall = "Counts so far: remembered, computed by the store, and bitmaps looked at for changes, by store.";
         let recall = Opts::new("cohortist_counts", recall);
+        let kept = Opts::new(
+            "cohortist_kept_pages",
+            "Pages kept as they were written: how many there are, and were sent again so far.",
+        );
         let expired =
             Opts::new("cohortist_expired_bitmaps_total", "Bitmaps deleted as by [expire], by store and kind.");
         let expired_bytes =
@@ -54,6 +59,7 @@ impl Metrics {
             seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["route"])?,
             up: IntGaugeVec::new(up, &["store"])?,
             recall: IntGaugeVec::new(recall, &["store", "how"])?,
+            kept: IntGaugeVec::new(kept, &["what"])?,
             expired: IntCounterVec::new(expired, &["store", "kind"])?,
             expired_bytes: IntCounterVec::new(expired_bytes, &["store", "kind"])?,
             expiry_failures: IntCounterVec::new(failures, &["store"])?,
@@ -65,6 +71,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.up.clone()))?;
         metrics.registry.register(Box::new(metrics.recall.clone()))?;
+        metrics.registry.register(Box::new(metrics.kept.clone()))?;
         metrics.registry.register(Box::new(metrics.expired.clone()))?;
         metrics.registry.register(Box::new(metrics.expired_bytes.clone()))?;
         metrics.registry.register(Box::new(metrics.expiry_failures.clone()))?;
@@ -118,6 +125,10 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
                     metrics.recall.with_label_values(&[name.as_str(), how]).set(count);
                 }
             }
+        }
+        let kept = &view.dashboard.kept;
+        for (what, count) in [("there", u64::try_from(kept.len()).unwrap_or(u64::MAX)), ("sent", kept.sent())] {
+            metrics.kept.with_label_values(&[what]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         Ok(TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap_or_default())
     });

@@ -7,6 +7,7 @@ pub mod api;
 pub mod assets;
 mod dashboard;
 pub mod error;
+mod kept;
 mod metrics;
 pub mod pages;
 pub mod query;
@@ -21,7 +22,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_ENCODING, AcceptEncoding, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ContentEncoding, Encoding,
-    HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{Data, ServiceConfig, post, resource, scope, to};
@@ -35,6 +36,8 @@ use crate::sets::EventName;
 use crate::tracker::Tracker;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
 use error::{WebError, answer};
+pub use kept::KeptPages;
+use kept::{Packing, Sheet};
 pub use metrics::{expired, expiry_failed};
 use pages::retention::Dress;
 use pages::{event, events, health, home, offer, people, retention, user};
@@ -296,10 +299,15 @@ fn short_address(request: &HttpRequest) -> Option<String> {
     Some(format!("{path}{query}"))
 }
 
-/// A page. No name holds a NUL, but an address may, and no page should.
-pub(crate) fn html((status, page): (StatusCode, String)) -> HttpResponse {
-    let page = if page.contains('\0') { page.replace('\0', "\u{fffd}") } else { page };
-    HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(page)
+/// A page.
+pub(crate) fn html(page: impl Into<Sheet>) -> HttpResponse {
+    let Sheet { status, packing, body } = page.into();
+    let mut response = HttpResponse::build(status);
+    response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8"));
+    if packing == Packing::Gzip {
+        response.insert_header(ContentEncoding::Gzip).insert_header((VARY, "accept-encoding"));
+    }
+    response.body(body)
 }
 
 /// A text.

@@ -39,6 +39,7 @@ fn dashboard() -> Dashboard {
         question: cohortist::web::query::Typed::read("cohort=signup&returning=regulars&by=week").check().ok(),
         clock: Clock::Fixed(now()),
         write_token: None,
+        kept: cohortist::web::KeptPages::default(),
     }
 }
 

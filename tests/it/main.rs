@@ -34,6 +34,7 @@ mod honest;
 mod hostile;
 mod http;
 mod import;
+mod kept;
 mod nightly;
 mod people;
 mod properties;

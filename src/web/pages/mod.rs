@@ -17,7 +17,7 @@ use crate::store::StoreInfo;
 use crate::web::{State, View, assets};
 
 /// What stands around every page: assets, and where the numbers come from.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shell {
     /// What the dashboard is called.
     pub title: String,
@@ -34,7 +34,7 @@ pub struct Shell {
 }
 
 /// A store of several.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
     /// Its name.
     pub name: String,

@@ -17,6 +17,7 @@ use crate::reports::retention::{Question, Table};
 use crate::sets::{EventName, Segment};
 use crate::store::{Counted, Freshness, StoreInfo};
 use crate::web::error::{self, WebError, answer};
+use crate::web::kept::{Ground, Packing, Sheet};
 use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Tile, tiles};
 use crate::web::pages::notices::{Notice, notices};
@@ -270,7 +271,8 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
         Err(page) => return Ok(html(page)),
     };
     let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), typed.clone());
-    let mut work = Box::pin(crossing(move || written(&view, store, typed)));
+    let packing = Packing::of(request);
+    let mut work = Box::pin(crossing(move || written(&view, store, typed, packing)));
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
         return work.await.map(html);
@@ -282,7 +284,7 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
-            Ok((_, html)) => after_frame(html),
+            Ok(sheet) => after_frame(sheet.text()),
             Err(error) => after_frame(error::page(&request, &error).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
@@ -363,11 +365,14 @@ fn asked(state: &State, typed: &Typed) -> Result<Asked, WebError> {
     completed(state, typed)?.check().map_err(WebError::Query)
 }
 
-fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, String), WebError> {
+/// The page; one that was kept where `packing` says how it is wanted.
+fn written(view: &View, store: StoreInfo, typed: Typed, packing: Option<Packing>) -> Result<Sheet, WebError> {
+    // Before anything else that changes by itself is looked at.
+    let (now, keys) = (view.now(), view.tracker.catalogue()?);
     let (typed, events) = (completed(view, &typed)?, view.events()?);
     if typed.asks_nothing() {
         let welcome = Welcome::new(Shell::new(view, &store, Some(&events)), store, "retention");
-        return Ok((StatusCode::OK, welcome.render()?));
+        return Ok((StatusCode::OK, welcome.render()?).into());
     }
     let offered = |asked: Option<&Asked>| offered(view, &events, asked);
     let answered = typed.check().and_then(|asked| {
@@ -380,22 +385,34 @@ fn written(view: &View, store: StoreInfo, typed: Typed) -> Result<(StatusCode, S
             let form = Form::new(view, &typed, None, &problems);
             let shell = Shell::new(view, &store, Some(&events));
             let page = Page { shell, offered: offered(None)?, ..Page::new(view, &store, form) };
-            return Ok((StatusCode::BAD_REQUEST, page.render()?));
+            return Ok((StatusCode::BAD_REQUEST, page.render()?).into());
         }
     };
     let Counted { counts, age } = view.tracker.store().counted(question.plan(), Freshness::Remembered)?;
+    let shell = Shell::new(view, &store, Some(&events));
+    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, counts: counts.clone() };
+    let place = packing.map(|packing| (view.index, view.here.clone(), packing));
+    if let Some(found) = place.as_ref().and_then(|place| view.dashboard.kept.find(place, &ground)) {
+        return Ok(found);
+    }
     // All keys were listed for the fields already, so this asks the store nothing.
     let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
     let table = table.called(&view.dashboard.glossary.labels);
     let lost: Vec<Notice> = typed.lost_trend(&asked).map(Notice::new).into_iter().collect();
     let page = Page {
-        shell: Shell::new(view, &store, Some(&events)),
+        shell: ground.shell.clone(),
         offered: offered(Some(&asked))?,
         notices: [lost, notices(view, &asked, &table, &events)?].concat(),
         report: Some(report(view, &asked, &table, age)),
         ..Page::of(view, &store, &typed, &asked, &question)
     };
-    Ok((StatusCode::OK, page.render()?))
+    let sheet = (StatusCode::OK, page.render()?).into();
+    // A notice may stand on more: whether another range has somebody, or a name that is a second old.
+    let place = place.filter(|_| page.notices.is_empty());
+    Ok(match place {
+        Some(place) => view.dashboard.kept.keep(place, ground, sheet),
+        None => sheet,
+    })
 }
 
 /// What the fields offer without a script, as segment text: the names of the question, saved segments, and the events that
