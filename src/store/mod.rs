@@ -61,6 +61,14 @@ pub trait Store: Send + Sync {
         Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
     }
 
+    /// How many users each bitmap has, as of now. A store that is told of changes counts only what has changed.
+    ///
+    /// # Errors
+    /// As of [`count`](Self::count).
+    fn users(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.count(&bitmaps(keys))
+    }
+
     /// How well counts are remembered; `None` where none are.
     fn recall(&self) -> Option<Recall> {
         None
@@ -162,6 +170,15 @@ pub struct Counted {
     /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
     /// missing.
     pub age: Duration,
+}
+
+/// The plan that counts bitmaps, each as it is.
+fn bitmaps(keys: &[Key]) -> Plan {
+    let mut plan = Plan::new();
+    keys.iter().for_each(|key| {
+        plan.count_set(&Set::Key(key.clone()));
+    });
+    plan
 }
 
 /// The marks that runs of users are.

@@ -7,7 +7,8 @@
 //!
 //! * marks that go through this process change a stamp at once, and with it everything that was counted over the bitmap;
 //! * marks of others, such as bitmapist beside us on one Redis, change the number of its users, which is asked again when a
-//!   stamp is older than [`Remembering::check_after`], a minute: one BITCOUNT a bitmap instead of a BITOP a cell;
+//!   stamp is older than [`Remembering::check_after`], a minute: a BITCOUNT for each that has changed (a Redis that cannot
+//!   tell which have is asked for all) instead of a BITOP a cell;
 //! * what leaves the number of users as it was, one marked and one unmarked by others, is seen when the count itself is
 //!   older than [`Remembering::keep`], a day, or, while one of its periods is still running, than a minute. That is
 //!   bitmapist4's rule, and the only case in which it still decides.
@@ -172,12 +173,10 @@ impl Remembered {
         // Whoever wants to know how it is now does not wait for who asked before.
         let shared = freshness == Freshness::Remembered;
         let users = memory.flights.once(&ids, shared, |own| {
-            let mut asked = Plan::new();
-            own.iter().filter_map(|place| wanted.get(*place)).for_each(|(.., key)| {
-                asked.count_set(&Set::Key((*key).clone()));
-            });
+            let asked: Vec<Key> =
+                own.iter().filter_map(|place| wanted.get(*place)).map(|(.., key)| (*key).clone()).collect();
             memory.recalled(2, own.len());
-            let counts = self.store.count(&asked)?;
+            let counts = self.store.users(&asked)?;
             for ((_, id, version, _), users) in own.iter().filter_map(|place| wanted.get(*place)).zip(&counts) {
                 // Not when it was changed meanwhile: what was counted may be of before.
                 if memory.stamps.peek(id).is_some_and(|stamp| stamp.version == *version) {

@@ -8,7 +8,8 @@
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
 //! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
-//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `cluster` makes one store of many such.
+//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `watch` is told which
+//! bitmaps have changed; `cluster` makes one store of many such.
 
 mod capabilities;
 mod cluster;
@@ -21,6 +22,7 @@ mod resolve;
 mod scan;
 mod server;
 mod text_ids;
+mod watch;
 mod window;
 mod wire;
 
@@ -43,10 +45,11 @@ use self::fetch::Fetcher;
 use self::location::Address;
 use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
+use self::watch::Watch;
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds, bitmaps};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
@@ -83,6 +86,7 @@ pub struct RedisStore {
     eval: RedisEval,
     /// Learned at first use and remembered; when, matters where no writes are taken.
     learned: Mutex<Option<(Capabilities, Instant)>>,
+    watch: Watch,
 }
 
 impl RedisStore {
@@ -93,7 +97,8 @@ impl RedisStore {
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
-        Ok(RedisStore { route, prefix: options.prefix.clone(), eval: options.redis_eval, learned: Mutex::default() })
+        let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
+        Ok(RedisStore { route, prefix, eval, learned: Mutex::default(), watch: Watch::default() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -407,6 +412,15 @@ impl Store for RedisStore {
             // Only what is missing has no count.
             Ok(script.roots.iter().map(|root| counts.get(root).copied().unwrap_or(0)).collect())
         })
+    }
+
+    /// What Redis says nobody has changed since it was counted is not counted again, see `watch`.
+    fn users(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        let plan = bitmaps(keys);
+        match self.watched(&plan).map_err(|fault| self.error(fault))? {
+            Some(users) => Ok(users),
+            None => self.count(&plan),
+        }
     }
 
     /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to compute: then it does so

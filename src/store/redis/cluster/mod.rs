@@ -39,6 +39,7 @@ use super::capabilities::Capabilities;
 use super::execute::{Executor, OURS, Scratch, expiry, vanished};
 use super::members::Bitmap;
 use super::resolve::{Script, Source};
+use super::watch::Watch;
 use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
@@ -92,7 +93,13 @@ impl ClusterStore {
         }
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
         let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
-        let ids = RedisStore { route, prefix: of_ids, eval: RedisEval::Server, learned: Mutex::default() };
+        let ids = RedisStore {
+            route,
+            prefix: of_ids,
+            eval: RedisEval::Server,
+            learned: Mutex::default(),
+            watch: Watch::default(),
+        };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
     }
 
@@ -107,7 +114,7 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        RedisStore { route, prefix, eval: RedisEval::Server, learned }
+        RedisStore { route, prefix, eval: RedisEval::Server, learned, watch: Watch::default() }
     }
 
     /// Asks a shard something.
