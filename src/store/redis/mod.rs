@@ -104,35 +104,38 @@ impl RedisStore {
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
     /// PING and the request. So requests must come to the same if they are carried out twice.
     fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
-        match self.once(&run) {
+        self.twice(RECHECK, run)
+    }
+
+    /// [`with`](Self::with) for what writes more than marks: what the server lets us do is to be known as of now, as
+    /// temporary keys are given a lifetime only where that is allowed.
+    fn with_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        self.twice(Duration::ZERO, run)
+    }
+
+    /// The same for what must not be carried out twice.
+    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        self.once(Duration::ZERO, run).map_err(|fault| self.error(fault))
+    }
+
+    fn twice<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        match self.once(believed, &run) {
             Err(Fault::Dropped(reason)) => {
                 tracing::debug!(location = self.route.location(), reason, "trying once more");
-                self.once(&run)
+                self.once(believed, &run)
             }
             result => result,
         }
         .map_err(|fault| self.error(fault))
     }
 
-    fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
+    fn once<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
         self.route.with(|conn| {
-            let capabilities = self.capabilities(conn, RECHECK)?;
+            let capabilities = self.capabilities(conn, believed)?;
             let result = run(conn, &capabilities);
             self.unlearn(&result);
             result
         })
-    }
-
-    /// [`once`](Self::once) for what writes more than marks: what the server lets us do is to be known as of now, as
-    /// temporary keys are given a lifetime only where that is allowed.
-    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
-        let run = |conn: &mut Conn| {
-            let capabilities = self.capabilities(conn, Duration::ZERO)?;
-            let result = run(conn, &capabilities);
-            self.unlearn(&result);
-            result
-        };
-        self.route.with(run).map_err(|fault| self.error(fault))
     }
 
     /// What the server knows and lets us do. That it takes no writes is believed for so long.
