@@ -61,7 +61,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     prop::collection::vec(deed, 1..40)
 }
 
-fn does(conn: &mut redis::Connection, deed: &Deed) {
+fn does(server: &RedisServer, conn: &mut redis::Connection, deed: &Deed) {
     let name = |at: &usize| format!("trackist_{}", NAMES[*at]);
     let mut done = |command: &redis::Cmd| command.exec(conn);
     match deed {
@@ -92,9 +92,7 @@ fn does(conn: &mut redis::Connection, deed: &Deed) {
             done(&cmd("FLUSHDB")).unwrap();
             done(cmd("SELECT").arg(0)).unwrap();
         }
-        Deed::Disconnect => {
-            done(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
-        }
+        Deed::Disconnect => server.disconnect(conn),
         Deed::Look => {}
     }
 }
@@ -111,7 +109,7 @@ fn whatever_others_do_is_seen_by_the_next_look() {
                 NAMES.map(count).to_vec()
             };
             for deed in &deeds {
-                does(&mut conn, deed);
+                does(&server, &mut conn, deed);
                 if matches!(deed, Deed::Look) {
                     prop_assert_eq!(store.users(&keys()).unwrap(), expected(&mut conn), "after {:?}", &deeds);
                 }
@@ -143,7 +141,7 @@ fn only_what_has_changed_is_counted_again() {
     assert_eq!(look(), (87, 1, 29));
     others.delete(&[key(&names[5])]).unwrap();
     assert_eq!(look(), (84, 0, 29), "what is not there needs no count");
-    cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut server.connection()).unwrap();
+    server.disconnect(&mut server.connection());
     assert_eq!(look().1, 28, "nothing is believed of a connection that broke");
     assert_eq!(look(), (84, 0, 29));
 }
