@@ -313,7 +313,7 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How long Redis may take to accept a connection or to answer one pipeline.
     pub timeout: Duration,
-    /// How many connections to Redis may be open at once.
+    /// How many connections to Redis may be open at once, beside one that is told which bitmaps have changed.
     pub connections: u32,
     /// Who counts what is in Redis.
     pub redis_eval: RedisEval,
