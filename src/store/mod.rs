@@ -61,12 +61,12 @@ pub trait Store: Send + Sync {
         Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
     }
 
-    /// How many users each bitmap has, as of now. A store that is told of changes counts only what has changed.
+    /// Each bitmap as it is now. A store that is told of changes counts only what has changed.
     ///
     /// # Errors
     /// As of [`count`](Self::count).
-    fn users(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        self.count(&bitmaps(keys))
+    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
+        Ok(seen(self.count(&bitmaps(keys))?))
     }
 
     /// How well counts are remembered; `None` where none are.
@@ -170,6 +170,21 @@ pub struct Counted {
     /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
     /// missing.
     pub age: Duration,
+}
+
+/// A bitmap as it was when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// How many users it has.
+    pub users: u64,
+    /// Another number after each change that the store was told of, also one that leaves as many users as before. Where
+    /// nobody tells it is 0.
+    pub state: u64,
+}
+
+/// What is seen by counting alone.
+fn seen(counts: Vec<u64>) -> Vec<Seen> {
+    counts.into_iter().map(|users| Seen { users, state: 0 }).collect()
 }
 
 /// The plan that counts bitmaps, each as it is.

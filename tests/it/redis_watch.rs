@@ -4,19 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cohortist::sets::Key;
-use cohortist::store::{Options, Store, open};
+use cohortist::clock::Clock;
+use cohortist::sets::{Key, Plan};
+use cohortist::store::{Freshness, Mark, Options, Remembered, Remembering, Store, open};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redis::cmd;
 
-use crate::support::model::{key, marks_of};
+use crate::support::model::{key, marks_of, set};
 use crate::support::redis::RedisServer;
 
 const NAMES: [&str; 4] = ["a_2026-11-1", "b_2026-11-2", "c_W2026-45", "d_u"];
 
 fn store(server: &RedisServer) -> Arc<dyn Store> {
     open(&server.url(), &Options::default()).unwrap()
+}
+
+fn users(store: &dyn Store, keys: &[Key]) -> Vec<u64> {
+    store.look(keys).unwrap().iter().map(|seen| seen.users).collect()
 }
 
 fn keys() -> Vec<Key> {
@@ -111,13 +116,62 @@ fn whatever_others_do_is_seen_by_the_next_look() {
             for deed in &deeds {
                 does(&server, &mut conn, deed);
                 if matches!(deed, Deed::Look) {
-                    prop_assert_eq!(store.users(&keys()).unwrap(), expected(&mut conn), "after {:?}", &deeds);
+                    prop_assert_eq!(users(&*store, &keys()), expected(&mut conn), "after {:?}", &deeds);
                 }
             }
-            prop_assert_eq!(store.users(&keys()).unwrap(), expected(&mut conn), "after {:?}", &deeds);
+            prop_assert_eq!(users(&*store, &keys()), expected(&mut conn), "after {:?}", &deeds);
             Ok(())
         })
         .unwrap();
+}
+
+/// One marked and another unmarked leave as many users as before, and still nothing old is believed.
+#[test]
+fn remembered_counts_are_of_the_bitmaps_as_they_are() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    let how = Remembering { check_after: Duration::from_secs(3600), ..Remembering::default() };
+    let remembered = Remembered::new(Arc::clone(&store), how, Clock::System);
+    let mut plan = Plan::new();
+    for (a, b) in [(0, 1), (1, 2), (2, 3)] {
+        plan.count_set(&(set(NAMES[a]) & set(NAMES[b])));
+        plan.count_set(&(set(NAMES[a]) - set(NAMES[b])));
+    }
+    // Of these nobody tells, so that one could be taken for another of as many users.
+    let is_told = |deed: &Deed| !matches!(deed, Deed::Disconnect | Deed::SwapDatabases);
+    TestRunner::new(Config { cases: 150, failure_persistence: None, ..Config::default() })
+        .run(&deeds(), |deeds| {
+            let mut conn = server.connection();
+            for deed in deeds.iter().filter(|deed| is_told(deed)) {
+                does(&server, &mut conn, deed);
+                if matches!(deed, Deed::Look) {
+                    let counted = remembered.counted(&plan, Freshness::Checked).unwrap();
+                    prop_assert_eq!(counted.counts, store.count(&plan).unwrap(), "after {:?}", &deeds);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(remembered.recall().unwrap().remembered > 100);
+}
+
+#[test]
+fn a_connection_that_breaks_makes_no_other_bitmaps() {
+    let server = RedisServer::start();
+    let (store, others) = (store(&server), store(&server));
+    others.apply(&[marks_of("a_2026-11-1", [1, 2]), marks_of("d_u", [7])].concat()).unwrap();
+    let first = store.look(&keys()).unwrap();
+    server.disconnect(&mut server.connection());
+    assert_eq!(store.look(&keys()).unwrap(), first, "as many in as many bytes");
+    server.disconnect(&mut server.connection());
+    others.apply(&marks_of("d_u", [3])).unwrap();
+    let second = store.look(&keys()).unwrap();
+    assert_eq!(second[..3], first[..3]);
+    // As many again, which was told.
+    others.apply(&[Mark { key: key("d_u"), user: 3, value: false }]).unwrap();
+    let third = store.look(&keys()).unwrap();
+    assert_eq!((third[3].users, first[3].users), (1, 1));
+    assert!(third[3].state != first[3].state && third[3].state != second[3].state);
 }
 
 #[test]
@@ -129,7 +183,7 @@ fn only_what_has_changed_is_counted_again() {
     others.apply(&names.iter().flat_map(|text| marks_of(text, [1, 2, 3])).collect::<Vec<_>>()).unwrap();
     let look = || {
         server.reset_statistics();
-        let users = store.users(&keys).unwrap();
+        let users = users(&*store, &keys);
         (users.iter().sum::<u64>(), server.calls("bitcount"), server.calls("strlen"))
     };
     assert_eq!(look(), (84, 28, 29 + 1), "one STRLEN more asks what the server knows");
@@ -166,7 +220,7 @@ fn nothing_acknowledged_is_missing_from_a_later_look() {
             scope.spawn(|| {
                 for _ in 0..1500 {
                     let before = acknowledged.load(Ordering::SeqCst);
-                    let users = store.users(&[key("a_u"), key("b_u")]).unwrap();
+                    let users = users(&*store, &[key("a_u"), key("b_u")]);
                     assert!(users[0] >= before && users[1] == 0, "{users:?} after {before}");
                 }
             })
@@ -187,10 +241,10 @@ fn a_server_that_does_not_tell_counts_each_time() {
         let (others, ours) = (store(server), open(&format!("{}{login}", server.url()), &Options::default()).unwrap());
         others.apply(&[marks_of("a_2026-11-1", [1, 2]), marks_of("d_u", [7])].concat()).unwrap();
         for last in [3, 4] {
-            assert_eq!(ours.users(&keys()).unwrap(), [last - 1, 0, 0, 1]);
+            assert_eq!(users(&*ours, &keys()), [last - 1, 0, 0, 1]);
             server.reset_statistics();
             others.apply(&marks_of("a_2026-11-1", [last as u32])).unwrap();
-            assert_eq!(ours.users(&keys()).unwrap(), [last, 0, 0, 1]);
+            assert_eq!(users(&*ours, &keys()), [last, 0, 0, 1]);
             assert_eq!(server.calls("bitcount"), 2);
         }
     }
@@ -202,11 +256,11 @@ fn a_server_that_hangs_or_starts_anew_is_met_in_time() {
     let timeout = Duration::from_millis(400);
     let store = open(&server.url(), &Options { timeout, ..Options::default() }).unwrap();
     store.apply(&marks_of("a_2026-11-1", [1, 2])).unwrap();
-    assert_eq!(store.users(&keys()).unwrap()[0], 2);
+    assert_eq!(users(&*store, &keys())[0], 2);
     server.pause();
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let all = [(); 8].map(|()| scope.spawn(|| store.users(&keys()).unwrap_err().to_string()));
+        let all = [(); 8].map(|()| scope.spawn(|| store.look(&keys()).unwrap_err().to_string()));
         for one in all {
             let error = one.join().unwrap();
             assert!(error.contains("no answer within"), "{error}");
@@ -214,21 +268,21 @@ fn a_server_that_hangs_or_starts_anew_is_met_in_time() {
     });
     assert!(began.elapsed() < timeout * 4, "{:?}", began.elapsed());
     server.resume();
-    assert_eq!(store.users(&keys()).unwrap()[0], 2);
+    assert_eq!(users(&*store, &keys())[0], 2);
     server.stop();
-    assert!(store.users(&keys()).unwrap_err().to_string().contains("is redis-server running"));
+    assert!(store.look(&keys()).unwrap_err().to_string().contains("is redis-server running"));
     server.restart();
-    assert_eq!(store.users(&keys()).unwrap(), [0, 0, 0, 0]);
+    assert_eq!(users(&*store, &keys()), [0, 0, 0, 0]);
 }
 
 #[test]
 fn a_key_that_is_no_bitmap_is_named() {
     let server = RedisServer::start();
     let store = store(&server);
-    assert_eq!(store.users(&keys()).unwrap(), [0, 0, 0, 0]);
+    assert_eq!(users(&*store, &keys()), [0, 0, 0, 0]);
     cmd("LPUSH").arg("trackist_d_u").arg("x").exec(&mut server.connection()).unwrap();
-    let error = store.users(&keys()).unwrap_err().to_string();
+    let error = store.look(&keys()).unwrap_err().to_string();
     assert!(error.contains("trackist_d_u") && error.contains("not a bitmap"), "{error}");
     cmd("DEL").arg("trackist_d_u").exec(&mut server.connection()).unwrap();
-    assert_eq!(store.users(&keys()).unwrap(), [0, 0, 0, 0]);
+    assert_eq!(users(&*store, &keys()), [0, 0, 0, 0]);
 }

@@ -49,7 +49,9 @@ use self::watch::Watch;
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds, bitmaps};
+use crate::store::{
+    Mark, Options, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds, bitmaps, seen,
+};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
@@ -418,11 +420,11 @@ impl Store for RedisStore {
     }
 
     /// What Redis says nobody has changed since it was counted is not counted again, see `watch`.
-    fn users(&self, keys: &[Key]) -> Result<Vec<u64>> {
+    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
         let plan = bitmaps(keys);
         match self.watched(&plan).map_err(|fault| self.error(fault))? {
-            Some(users) => Ok(users),
-            None => self.count(&plan),
+            Some(found) => Ok(found),
+            None => Ok(seen(self.count(&plan)?)),
         }
     }
 

@@ -3,13 +3,16 @@
 //! Redis (6.2 and newer, and Valkey) can tell a connection which of the keys that were read through it somebody has changed
 //! since: CLIENT TRACKING. One connection of a store is used so. What was counted through it is remembered with it, and
 //! looking again is a trip with a STRLEN for each bitmap: all that Redis had to tell arrives before the last answer, so what
-//! it told nothing of is as it was. Whatever it does tell of is counted again.
+//! it told nothing of is as it was. Whatever it does tell of is counted again, and is in another state from then on even if
+//! it has as many users as before.
 //!
-//! Nothing is believed of a connection that broke, or for longer than [`LIFE`]; a bitmap whose length is another one was
-//! changed whatever was told, as by SWAPDB, of which Redis tells nothing. A server that has no such tracking, or not for
+//! Nothing is believed of a connection that broke, or for longer than [`LIFE`]: all is counted again, and what then has as
+//! many users in as many bytes is taken for what it was. A bitmap whose length is another one was changed whatever was
+//! told, as by SWAPDB, of which Redis tells nothing. A server that has no such tracking, or not for
 //! this user, counts each time; so do the nodes of a cluster.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +25,7 @@ use super::resolve::{Script, Source};
 use super::wire::{Batch, Conn, Fault, Reply};
 use super::{RECHECK, RedisStore};
 use crate::sets::Plan;
+use crate::store::Seen;
 
 /// How long a connection is listened to before everything is counted anew through a fresh one.
 const LIFE: Duration = Duration::from_secs(600);
@@ -48,14 +52,25 @@ struct Place {
     watcher: Option<Watcher>,
     /// When it turned out that the server cannot do it.
     unable: Option<Instant>,
+    /// What a connection knew that broke.
+    before: HashMap<String, Known>,
 }
 
 /// A connection that is told of changes.
 struct Watcher {
     conn: Conn,
     since: Instant,
-    /// Of keys of which no change was told: the length in bytes, and how many users.
-    known: HashMap<String, (u64, u64)>,
+    known: HashMap<String, Known>,
+}
+
+/// A bitmap of which no change was told.
+#[derive(Clone, Copy)]
+struct Known {
+    /// In bytes.
+    length: u64,
+    seen: Seen,
+    /// It was counted through this connection.
+    sure: bool,
 }
 
 /// Whoever has it is alone with the place, which is given back when this goes.
@@ -63,12 +78,16 @@ struct Turn<'a> {
     watch: &'a Watch,
     watcher: Option<Watcher>,
     unable: Option<Instant>,
+    before: HashMap<String, Known>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let watcher = self.watcher.take().filter(|watcher| !watcher.conn.is_broken());
-        *self.watch.place() = Place { taken: false, watcher, unable: self.unable };
+        let (mut watcher, mut before) = (self.watcher.take(), std::mem::take(&mut self.before));
+        if let Some(broken) = watcher.take_if(|watcher| watcher.conn.is_broken()) {
+            before = broken.known;
+        }
+        *self.watch.place() = Place { taken: false, watcher, unable: self.unable, before };
         self.watch.left.notify_one();
     }
 }
@@ -87,13 +106,14 @@ impl Watch {
             return None;
         }
         place.taken = true;
-        Some(Turn { watch: self, watcher: place.watcher.take(), unable: None })
+        let before = std::mem::take(&mut place.before);
+        Some(Turn { watch: self, watcher: place.watcher.take(), unable: None, before })
     }
 }
 
 impl Watcher {
     /// Has a fresh connection told of changes; `None` when the server cannot.
-    fn new(mut conn: Conn) -> Reply<Option<Self>> {
+    fn new(mut conn: Conn, before: HashMap<String, Known>) -> Reply<Option<Self>> {
         let replies = conn.trip(&Batch::of([
             &*cmd("HELLO").arg(3),
             cmd("CLIENT").arg("TRACKING").arg("ON"),
@@ -102,7 +122,8 @@ impl Watcher {
         ]))?;
         let tracks = replies.get(1) == Some(&Value::Okay) && replies.get(2).is_some_and(says_on);
         conn.listen();
-        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), known: HashMap::new() }))
+        let known = before.into_iter().map(|(key, known)| (key, Known { sure: false, ..known })).collect();
+        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), known }))
     }
 
     /// Forgets what Redis has told was changed; says what that was, everything where it is `None`.
@@ -125,6 +146,12 @@ impl Watcher {
     }
 }
 
+/// A number that no bitmap had before.
+fn new_state() -> u64 {
+    static STATES: AtomicU64 = AtomicU64::new(1);
+    STATES.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Whether CLIENT TRACKINGINFO says that tracking is on, and of every key that is read.
 fn says_on(reply: &Value) -> bool {
     let Value::Map(fields) = reply else { return false };
@@ -142,20 +169,27 @@ fn says_on(reply: &Value) -> bool {
 impl RedisStore {
     /// The count of each root of a plan whose roots are bitmaps, by way of the connection that is told of changes; `None`
     /// when it has to be done without.
-    pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<u64>>> {
+    pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<Seen>>> {
         let Route::Server(pool) = &self.route else { return Ok(None) };
         let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else { return Ok(None) };
-        let is_old = |watcher: &Watcher| watcher.since.elapsed() > LIFE || watcher.known.len() > MOST;
-        if let Some(mut watcher) = turn.watcher.take().filter(|watcher| !is_old(watcher)) {
-            let result = self.look(&mut watcher, plan);
-            turn.watcher = Some(watcher);
-            // A connection nobody used for long may have been closed.
-            if !matches!(result, Err(Fault::Dropped(_))) {
-                return result.map(Some);
+        let mut before = std::mem::take(&mut turn.before);
+        if let Some(mut watcher) = turn.watcher.take() {
+            if watcher.since.elapsed() < LIFE && watcher.known.len() < MOST {
+                let result = self.looked(&mut watcher, plan);
+                // A connection nobody used for long may have been closed.
+                if !matches!(result, Err(Fault::Dropped(_))) {
+                    turn.watcher = Some(watcher);
+                    return result.map(Some);
+                }
             }
+            before = watcher.known;
+        }
+        if before.len() >= MOST {
+            before.clear();
         }
         let began = Instant::now();
-        let mut watcher = match pool.connector().connect(began + pool.connector().timeout()).and_then(Watcher::new) {
+        let connected = pool.connector().connect(began + pool.connector().timeout());
+        let mut watcher = match connected.and_then(|conn| Watcher::new(conn, before)) {
             Ok(Some(watcher)) => watcher,
             Err(Fault::Away(_) | Fault::Dropped(_)) if began.elapsed() < QUICK => return Ok(None),
             Err(fault @ (Fault::Away(_) | Fault::Dropped(_))) => return Err(fault),
@@ -165,23 +199,23 @@ impl RedisStore {
                 return Ok(None);
             }
         };
-        let result = self.look(&mut watcher, plan);
+        let result = self.looked(&mut watcher, plan);
         turn.watcher = Some(watcher);
         result.map(Some)
     }
 
-    fn look(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<u64>> {
+    fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<Seen>> {
         // Without transactions: what is told must not arrive in the middle of an answer, as old servers do it in EXEC.
         let capabilities = Capabilities { transactions: false, ..self.capabilities(&mut watcher.conn, RECHECK)? };
         let (keys, lengths) = self.measure(&mut watcher.conn, &capabilities, plan)?;
         watcher.hear();
-        let mut counts = HashMap::new();
+        let mut found = HashMap::new();
         let mut unknown = Vec::new();
         for node in plan.roots().iter().map(|root| root.index()) {
             match (lengths[node], watcher.known.get(&keys[node])) {
                 (Some(0), _) => {}
-                (Some(length), Some((known, users))) if *known == length => {
-                    counts.insert(node, *users);
+                (Some(length), Some(known)) if known.sure && known.length == length => {
+                    found.insert(node, known.seen);
                 }
                 _ => unknown.push(Source::Key(node)),
             }
@@ -196,14 +230,20 @@ impl RedisStore {
             let changed = watcher.hear();
             for (source, users) in counted {
                 let Source::Key(node) = source else { continue };
-                counts.insert(node, users);
+                let key = &keys[node];
+                let before = watcher.known.get(key);
+                let same = |known: &&Known| known.seen.users == users && Some(known.length) == script.lengths[node];
+                let state = before.filter(same).map_or_else(new_state, |known| known.seen.state);
+                let seen = Seen { users, state };
+                found.insert(node, seen);
                 if let (Some(length), Some(changed)) = (script.lengths[node], &changed)
-                    && !changed.contains(&keys[node])
+                    && !changed.contains(key)
                 {
-                    watcher.known.insert(keys[node].clone(), (length, users));
+                    watcher.known.insert(key.clone(), Known { length, seen, sure: true });
                 }
             }
         }
-        Ok(plan.roots().iter().map(|root| counts.get(&root.index()).copied().unwrap_or(0)).collect())
+        let nobody = Seen { users: 0, state: 0 };
+        Ok(plan.roots().iter().map(|root| found.get(&root.index()).copied().unwrap_or(nobody)).collect())
     }
 }
