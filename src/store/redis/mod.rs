@@ -88,7 +88,7 @@ pub struct RedisStore {
     eval: RedisEval,
     /// Learned at first use and remembered; when, matters where no writes are taken.
     learned: Mutex<Option<(Capabilities, Instant)>>,
-    watch: Watch,
+    watch: Box<Watch>,
 }
 
 impl RedisStore {
@@ -100,7 +100,7 @@ impl RedisStore {
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
         let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
-        Ok(RedisStore { route, prefix, eval, learned: Mutex::default(), watch: Watch::default() })
+        Ok(RedisStore { route, prefix, eval, learned: Mutex::default(), watch: Box::default() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the

@@ -39,7 +39,6 @@ use super::capabilities::Capabilities;
 use super::execute::{Executor, OURS, Scratch, expiry, vanished};
 use super::members::Bitmap;
 use super::resolve::{Script, Source};
-use super::watch::Watch;
 use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
@@ -98,7 +97,7 @@ impl ClusterStore {
             prefix: of_ids,
             eval: RedisEval::Server,
             learned: Mutex::default(),
-            watch: Watch::default(),
+            watch: Box::default(),
         };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
     }
@@ -114,7 +113,7 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        RedisStore { route, prefix, eval: RedisEval::Server, learned, watch: Watch::default() }
+        RedisStore { route, prefix, eval: RedisEval::Server, learned, watch: Box::default() }
     }
 
     /// Asks a shard something.
