@@ -3,15 +3,14 @@
 import argparse
 import contextlib
 import multiprocessing
-import platform
 import statistics
 import subprocess
-import tempfile
 import time
 
 import marks
 import ours
 import peers
+import setting
 
 # What is wanted of cohortist with 10 M users, as factors of a peer's time in the same run: (ours, peer, sign-up → active,
 # active → active).
@@ -105,14 +104,6 @@ def waits(pipe, work):
     return statistics.median(took), took[len(took) * 99 // 100], took[-1], len(took)
 
 
-def size(text):
-    factor = {"k": 1000, "M": 1_000_000}.get(text[-1:], 1)
-    users = int(text.rstrip("kM")) * factor
-    if not 100_000 <= users <= 1_000_000_000:
-        raise argparse.ArgumentTypeError("from 100k to 1000M")
-    return users
-
-
 def shown(ms):
     return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
 
@@ -121,14 +112,9 @@ def factor(times):
     return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
 
 
-def cpu():
-    with open("/proc/cpuinfo") as lines:
-        return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main():
     parser = argparse.ArgumentParser(prog="benches/peers/run", description=__doc__)
-    parser.add_argument("--users", type=size, default=10_000_000, help="such as 10M or 500k (default 10M)")
+    setting.add_users(parser)
     parser.add_argument("--rounds", type=int, default=3, help="how often everybody has a turn (default 3)")
     parser.add_argument("--only", default="", help="cohortist, bitmapist, pipeline, duckdb, chdb; with commas between them")
     parser.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
@@ -136,19 +122,14 @@ def main():
     who = set(filter(None, asked.only.split(","))) or {"cohortist", "bitmapist", "pipeline", "duckdb", "chdb"}
 
     plan = ours.build()
-    print(f"making the marks of {asked.users:,} users, or taking those of an earlier run", flush=True)
-    made = marks.made(asked.users)
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="peers-"))
-        socket, client = stack.enter_context(ours.redis_server(directory))
-        for key, value in made.bitmaps():
-            client.set(key, value)
+        made = setting.marks_of(asked.users)
+        directory, socket, client = setting.filled_redis(stack, made)
         client.set("another:key", "value")
         url = f"redis+unix://{socket}"
 
         def held(thing):
-            stack.callback(thing.close)
-            return thing
+            return setting.held(stack, thing)
 
         ways = {}
         if "bitmapist" in who:
@@ -196,7 +177,7 @@ def main():
         table(ways, medians, times, asked.markdown)
         goals(medians, asked.users)
         others(stack, socket, ways)
-    print(f"\n{cpu()}, {multiprocessing.cpu_count()} threads; {version('redis-server')}; {asked.users:,} users")
+    print(f"\n{setting.cpu()}, {multiprocessing.cpu_count()} threads; {version('redis-server')}; {asked.users:,} users")
 
 
 def version(program):

@@ -5,12 +5,11 @@ import contextlib
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 
 import marks
 import ours
-from compare import cpu, size
+import setting
 
 # What is wanted of a page whose counts are remembered, at 64 connections.
 PAGES_A_SECOND, P99_MS = 2000, 20
@@ -74,7 +73,7 @@ def readers(server, directory, connections, seconds, packing, rate=None):
 
 def main():
     parser = argparse.ArgumentParser(prog="benches/peers/load", description=__doc__)
-    parser.add_argument("--users", type=size, default=10_000_000, help="such as 10M or 500k (default 10M)")
+    setting.add_users(parser)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=1, help="for how long in all pages are asked for (default 1)")
     parser.add_argument("--no-marks", action="store_true", help="leave out the marks through the listener")
@@ -82,19 +81,10 @@ def main():
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
     ours.build()
-    made = marks.made(asked.users)
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="load-"))
-        socket, client = stack.enter_context(ours.redis_server(directory))
-        for key, value in made.bitmaps():
-            client.set(key, value)
-        url = f"redis+unix://{socket}"
-        servers = {
-            "embedded": ours.Server(ours.embedded(directory, socket)()),
-            "Redis store": ours.Server(url),
-        }
-        for server in servers.values():
-            stack.callback(server.close)
+        directory, socket, _ = setting.filled_redis(stack, setting.marks_of(asked.users))
+        stores = {"embedded": ours.embedded(directory, socket)(), "Redis store": f"redis+unix://{socket}"}
+        servers = {name: setting.held(stack, ours.Server(store)) for name, store in stores.items()}
         pages = [
             (name, packing, rate) for name in servers for packing in ("identity", "gzip") for rate in (None, PAGES_A_SECOND)
         ]
@@ -122,7 +112,7 @@ def main():
     if not asked.no_marks:
         print("\nmarks a second through the listener (benches/marks.rs):", flush=True)
         subprocess.run(["cargo", "bench", "--quiet", "--bench", "marks"], check=True)
-    print(f"\n{cpu()}; wrk and the server on the same threads")
+    print(f"\n{setting.cpu()}; wrk and the server on the same threads")
 
 
 if __name__ == "__main__":

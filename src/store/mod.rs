@@ -61,6 +61,14 @@ pub trait Store: Send + Sync {
         Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
     }
 
+    /// Each bitmap as it is now. A store that is told of changes counts only what has changed.
+    ///
+    /// # Errors
+    /// As of [`count`](Self::count).
+    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
+        Ok(seen(self.count(&bitmaps(keys))?))
+    }
+
     /// How well counts are remembered; `None` where none are.
     fn recall(&self) -> Option<Recall> {
         None
@@ -162,6 +170,30 @@ pub struct Counted {
     /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
     /// missing.
     pub age: Duration,
+}
+
+/// A bitmap as it was when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// How many users it has.
+    pub users: u64,
+    /// Another number after each change that the store was told of, also one that leaves as many users as before. Where
+    /// nobody tells it is 0.
+    pub state: u64,
+}
+
+/// What is seen by counting alone.
+fn seen(counts: Vec<u64>) -> Vec<Seen> {
+    counts.into_iter().map(|users| Seen { users, state: 0 }).collect()
+}
+
+/// The plan that counts bitmaps, each as it is.
+fn bitmaps(keys: &[Key]) -> Plan {
+    let mut plan = Plan::new();
+    keys.iter().for_each(|key| {
+        plan.count_set(&Set::Key(key.clone()));
+    });
+    plan
 }
 
 /// The marks that runs of users are.
@@ -296,7 +328,7 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How long Redis may take to accept a connection or to answer one pipeline.
     pub timeout: Duration,
-    /// How many connections to Redis may be open at once.
+    /// How many connections to Redis may be open at once, beside one that is told which bitmaps have changed.
     pub connections: u32,
     /// Who counts what is in Redis.
     pub redis_eval: RedisEval,

@@ -7,10 +7,11 @@
 //!
 //! * marks that go through this process change a stamp at once, and with it everything that was counted over the bitmap;
 //! * marks of others, such as bitmapist beside us on one Redis, change the number of its users, which is asked again when a
-//!   stamp is older than [`Remembering::check_after`], a minute: one BITCOUNT a bitmap instead of a BITOP a cell;
-//! * what leaves the number of users as it was, one marked and one unmarked by others, is seen when the count itself is
-//!   older than [`Remembering::keep`], a day, or, while one of its periods is still running, than a minute. That is
-//!   bitmapist4's rule, and the only case in which it still decides.
+//!   stamp is older than [`Remembering::check_after`], a minute: a BITCOUNT for each that has changed (a Redis that cannot
+//!   tell which have is asked for all) instead of a BITOP a cell;
+//! * what leaves the number of users as it was, one marked and one unmarked by others, is seen then too where Redis tells of
+//!   changes ([`Seen::state`]); elsewhere when the count itself is older than [`Remembering::keep`], a day, or, while one of
+//!   its periods is still running, than a minute. That is bitmapist4's rule, and the only case in which it still decides.
 //!
 //! Stamps are taken before what is counted under them, so that what changes in between makes a count look old and never
 //! new. Requests that want the same at the same time wait for one of them. Errors are not remembered.
@@ -26,7 +27,7 @@ use quick_cache::sync::Cache;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::embedded::Keyspace;
-use crate::store::{Counted, Freshness, Mark, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Counted, Freshness, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds};
 
 /// How much is remembered, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +70,12 @@ const ENTRY: u64 = 112;
 struct Stamp {
     /// Never given twice.
     version: u64,
-    /// How many users it had, and when that was asked.
-    taken: Option<(u64, Instant)>,
+    /// How it was, and when that was asked.
+    taken: Option<(Seen, Instant)>,
 }
 
-/// For nodes that are bitmaps which one it is, the version of its stamp and the number of users.
-type Stamps = HashMap<usize, (Id, u64, u64)>;
+/// For nodes that are bitmaps which one it is, the version of its stamp and how it was.
+type Stamps = HashMap<usize, (Id, u64, Seen)>;
 
 /// A store that remembers what another one counted.
 pub struct Remembered {
@@ -91,7 +92,9 @@ struct Memory {
     stamps: Cache<Id, Stamp>,
     /// Counts, and until when they are used.
     counts: Cache<Id, (u64, Instant)>,
-    flights: Flights,
+    /// Bitmaps that are being looked at, and sets that are being counted.
+    looks: Flights<Seen>,
+    flights: Flights<u64>,
     recall: [AtomicU64; 3],
 }
 
@@ -130,6 +133,7 @@ impl Remembered {
             // Many counts are of few bitmaps.
             stamps: Cache::new(items / 4),
             counts: Cache::new(items / 4 * 3),
+            looks: Flights::default(),
             flights: Flights::default(),
             recall: Default::default(),
         });
@@ -156,11 +160,11 @@ impl Remembered {
                 stamp
             });
             match stamp.taken {
-                Some((users, at))
+                Some((seen, at))
                     if freshness == Freshness::Remembered && now.duration_since(at) < self.how.check_after =>
                 {
                     oldest = oldest.max(now.duration_since(at));
-                    found.insert(place, (id, stamp.version, users));
+                    found.insert(place, (id, stamp.version, seen));
                 }
                 _ => wanted.push((place, id, stamp.version, key)),
             }
@@ -171,23 +175,21 @@ impl Remembered {
         let ids: Vec<Id> = wanted.iter().map(|(_, id, version, _)| memory.id(("stamp", id, version))).collect();
         // Whoever wants to know how it is now does not wait for who asked before.
         let shared = freshness == Freshness::Remembered;
-        let users = memory.flights.once(&ids, shared, |own| {
-            let mut asked = Plan::new();
-            own.iter().filter_map(|place| wanted.get(*place)).for_each(|(.., key)| {
-                asked.count_set(&Set::Key((*key).clone()));
-            });
+        let looked = memory.looks.once(&ids, shared, |own| {
+            let asked: Vec<Key> =
+                own.iter().filter_map(|place| wanted.get(*place)).map(|(.., key)| (*key).clone()).collect();
             memory.recalled(2, own.len());
-            let counts = self.store.count(&asked)?;
-            for ((_, id, version, _), users) in own.iter().filter_map(|place| wanted.get(*place)).zip(&counts) {
+            let looked = self.store.look(&asked)?;
+            for ((_, id, version, _), seen) in own.iter().filter_map(|place| wanted.get(*place)).zip(&looked) {
                 // Not when it was changed meanwhile: what was counted may be of before.
                 if memory.stamps.peek(id).is_some_and(|stamp| stamp.version == *version) {
-                    memory.stamps.insert(*id, Stamp { version: *version, taken: Some((*users, now)) });
+                    memory.stamps.insert(*id, Stamp { version: *version, taken: Some((*seen, now)) });
                 }
             }
-            Ok(counts)
+            Ok(looked)
         })?;
-        for ((place, id, version, _), users) in wanted.iter().zip(users) {
-            found.insert(*place, (*id, *version, users));
+        for ((place, id, version, _), seen) in wanted.iter().zip(looked) {
+            found.insert(*place, (*id, *version, seen));
         }
         Ok((found, oldest))
     }
@@ -232,7 +234,7 @@ impl Remembered {
             let Some((id, _)) = ids.get(root.index()).copied() else { continue };
             let known = match stamps.get(&root.index()) {
                 // Just one bitmap: its stamp says it.
-                Some((.., users)) => Some(*users),
+                Some((.., seen)) => Some(seen.users),
                 None if freshness == Freshness::Anew => None,
                 None => memory.counts.get(&id).filter(|(_, until)| now < *until).map(|(count, _)| count),
             };
@@ -348,18 +350,25 @@ impl Store for Remembered {
 }
 
 /// What is being computed, so that it is computed once for everybody who waits.
-#[derive(Default)]
-struct Flights(Mutex<HashMap<Id, Arc<Flight>>>);
+struct Flights<T>(Mutex<HashMap<Id, Arc<Flight<T>>>>);
+
+/// What comes of it for each of those it was begun for.
+type Outcome<T> = Option<Result<HashMap<Id, T>>>;
 
 /// One computation of several counts.
-#[derive(Default)]
-struct Flight {
-    outcome: Mutex<Option<Result<HashMap<Id, u64>>>>,
+struct Flight<T> {
+    outcome: Mutex<Outcome<T>>,
     landed: Condvar,
 }
 
-impl Flight {
-    fn wait(&self, id: Id) -> Result<Option<u64>> {
+impl<T> Default for Flights<T> {
+    fn default() -> Self {
+        Flights(Mutex::default())
+    }
+}
+
+impl<T: Copy> Flight<T> {
+    fn wait(&self, id: Id) -> Result<Option<T>> {
         let outcome = lock(&self.outcome);
         let outcome =
             self.landed.wait_while(outcome, |outcome| outcome.is_none()).unwrap_or_else(PoisonError::into_inner);
@@ -372,14 +381,14 @@ impl Flight {
 }
 
 /// Lands a flight whatever happens, so that nobody waits for ever.
-struct Landing<'a> {
-    flights: &'a Flights,
-    flight: Arc<Flight>,
+struct Landing<'a, T> {
+    flights: &'a Flights<T>,
+    flight: Arc<Flight<T>>,
     own: Vec<Id>,
-    outcome: Option<Result<HashMap<Id, u64>>>,
+    outcome: Outcome<T>,
 }
 
-impl Drop for Landing<'_> {
+impl<T> Drop for Landing<'_, T> {
     fn drop(&mut self) {
         let mut flying = lock(&self.flights.0);
         for id in &self.own {
@@ -394,15 +403,15 @@ impl Drop for Landing<'_> {
     }
 }
 
-impl Flights {
+impl<T: Copy> Flights<T> {
     /// The count of each id. `compute` gets the places of those that nobody else is computing just now, and is called once
     /// at most before others are waited for.
-    fn once(&self, ids: &[Id], shared: bool, compute: impl Fn(&[usize]) -> Result<Vec<u64>>) -> Result<Vec<u64>> {
-        let mut counts: Vec<Option<u64>> = vec![None; ids.len()];
+    fn once(&self, ids: &[Id], shared: bool, compute: impl Fn(&[usize]) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let mut counts: Vec<Option<T>> = vec![None; ids.len()];
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let flight = Arc::new(Flight::default());
+        let flight = Arc::new(Flight { outcome: Mutex::new(None), landed: Condvar::new() });
         let (mut own, mut others) = (Vec::new(), Vec::new());
         {
             let mut flying = lock(&self.0);
@@ -439,7 +448,7 @@ impl Flights {
                 counts[*place] = Some(count);
             }
         }
-        let complete: Option<Vec<u64>> = counts.into_iter().collect();
+        let complete: Option<Vec<T>> = counts.into_iter().collect();
         complete.ok_or_else(|| StoreError::Damaged {
             path: "what was remembered".to_owned(),
             reason: "the store gave fewer counts than were asked for".to_owned(),

@@ -14,11 +14,11 @@ pub trait TextIds: Send + Sync {
     /// When the store cannot be read.
     fn next(&self) -> Result<Option<u64>>;
 
-    /// For each text its number, if it has one.
+    /// For each text its number, if it has one; nothing at all as long as there was no text.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn numbers(&self, texts: &[&str]) -> Result<Vec<Option<UserId>>>;
+    fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>>;
 
     /// For each text its number, a new one where it has none yet: when this returns they are as durable as marks are, and
     /// whoever else asks for the same text gets the same number.
@@ -27,11 +27,11 @@ pub trait TextIds: Send + Sync {
     /// When some have no number; others may have got one, which does no harm.
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>>;
 
-    /// For each number its text; `None` for one that was given to nobody.
+    /// For each number its text; `None` for one that was given to nobody, and nothing at all as long as there was no text.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn texts(&self, users: &[UserId]) -> Result<Vec<Option<String>>>;
+    fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>>;
 
     /// Forgets all texts; says how many numbers had been given. Whoever goes on marking with old numbers marks somebody
     /// else: this is for stores that are emptied.

@@ -51,12 +51,17 @@ impl Tracker {
     /// # Errors
     /// When the store could not say, or they are not called as [`with_ids`](Self::with_ids) has it.
     pub fn ids(&self) -> Result<Ids> {
-        match (self.store.text_ids().next()?, self.ids) {
-            (Some(_), Some(Ids::Numbers)) => Err(IdsError::HasTexts.into()),
-            (Some(_), _) => Ok(Ids::Texts),
-            (None, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => Err(IdsError::HasNumbers.into()),
-            (None, Some(Ids::Texts)) => Ok(Ids::Texts),
-            (None, _) => Ok(Ids::Numbers),
+        self.ids_of(self.store.text_ids().next()?.is_some())
+    }
+
+    /// [`ids`](Self::ids) of a store that has texts, or none.
+    fn ids_of(&self, has_texts: bool) -> Result<Ids> {
+        match (has_texts, self.ids) {
+            (true, Some(Ids::Numbers)) => Err(IdsError::HasTexts.into()),
+            (true, _) => Ok(Ids::Texts),
+            (false, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => Err(IdsError::HasNumbers.into()),
+            (false, Some(Ids::Texts)) => Ok(Ids::Texts),
+            (false, _) => Ok(Ids::Numbers),
         }
     }
 
@@ -67,10 +72,7 @@ impl Tracker {
     pub fn enroll(&self, called: &[&str]) -> Result<Vec<UserId>> {
         match self.ids()? {
             Ids::Numbers => called.iter().map(|text| Ok(number(text)?)).collect(),
-            Ids::Texts => {
-                let texts = called.iter().map(|called| text(called)).collect::<Result<Vec<&str>, IdsError>>()?;
-                Ok(self.store.text_ids().enroll(&texts)?)
-            }
+            Ids::Texts => Ok(self.store.text_ids().enroll(&texts(called)?)?),
         }
     }
 
@@ -87,15 +89,12 @@ impl Tracker {
     /// # Errors
     /// When one of them is no user id here, or the store could not say.
     pub fn users(&self, called: &[&str]) -> Result<Vec<Option<UserId>>> {
-        match self.ids()? {
+        let texts = texts(called);
+        // Whether they are texts at all is learned on the same trip.
+        let found = self.store.text_ids().numbers(texts.as_deref().unwrap_or_default())?;
+        match self.ids_of(found.is_some())? {
             Ids::Numbers => called.iter().map(|text| Ok(Some(number(text)?))).collect(),
-            Ids::Texts => {
-                let texts = called.iter().map(|called| text(called)).collect::<Result<Vec<&str>, IdsError>>()?;
-                match self.store.text_ids().next()? {
-                    None => Ok(vec![None; texts.len()]),
-                    Some(_) => Ok(self.store.text_ids().numbers(&texts)?),
-                }
-            }
+            Ids::Texts => texts.map(|texts| found.unwrap_or_else(|| vec![None; texts.len()])).map_err(Error::from),
         }
     }
 
@@ -105,11 +104,15 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn called(&self, users: &[UserId]) -> Result<Vec<String>> {
-        if users.is_empty() || self.store.text_ids().next()?.is_none() {
-            return Ok(users.iter().map(UserId::to_string).collect());
+        if users.is_empty() {
+            return Ok(Vec::new());
         }
-        let texts = self.store.text_ids().texts(users)?;
-        Ok(users.iter().zip(texts).map(|(user, text)| text.unwrap_or_else(|| format!("#{user}"))).collect())
+        Ok(match self.store.text_ids().texts(users)? {
+            None => users.iter().map(UserId::to_string).collect(),
+            Some(texts) => {
+                users.iter().zip(texts).map(|(user, text)| text.unwrap_or_else(|| format!("#{user}"))).collect()
+            }
+        })
     }
 }
 
@@ -117,8 +120,8 @@ fn number(called: &str) -> Result<UserId, IdsError> {
     Ok(user_number(called.as_bytes())?)
 }
 
-fn text(called: &str) -> Result<&str, IdsError> {
-    Ok(user_text(called)?)
+fn texts<'a>(called: &[&'a str]) -> Result<Vec<&'a str>, IdsError> {
+    called.iter().map(|called| Ok(user_text(called)?)).collect()
 }
 
 impl From<UserIdError> for Error {

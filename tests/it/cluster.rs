@@ -222,7 +222,7 @@ fn texts_get_the_same_numbers_whoever_asks() {
     assert_eq!(numbers[0].iter().collect::<BTreeSet<_>>().len(), 3000);
     let store = opened();
     assert_eq!(store.text_ids().next().unwrap(), Some(3000));
-    assert_eq!(store.text_ids().texts(&[numbers[0][17]]).unwrap(), [Some("user17@example.com".to_owned())]);
+    assert_eq!(store.text_ids().texts(&[numbers[0][17]]).unwrap().unwrap(), [Some("user17@example.com".to_owned())]);
     assert!(store.describe().unwrap().text_ids && store.keys("").unwrap().is_empty());
     let text = Shop::new().run(&[
         "--store",

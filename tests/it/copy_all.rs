@@ -339,3 +339,25 @@ fn a_bitmap_of_half_a_gigabyte_may_take_its_time() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(cmd("BITPOS").arg("huge").arg(1).query::<u32>(&mut new.connection()).unwrap(), u32::MAX);
 }
+
+#[test]
+fn a_server_that_took_no_writes_a_moment_ago_gives_temporary_keys_their_lifetime() {
+    let server = RedisServer::start();
+    let mut connection = server.connection();
+    cmd("ACL").arg(&["SETUSER", "ann", "on", ">pw", "~*", "+@read", "+@connection"]).exec(&mut connection).unwrap();
+    let url = format!("{}?user=ann&pass=pw", server.url());
+    let there = store::redis::Server::new(&url, &Options::default()).unwrap();
+    assert!(there.names().unwrap().is_empty(), "by then it is known what ann may do");
+    cmd("ACL").arg(&["SETUSER", "ann", "+@all"]).exec(&mut connection).unwrap();
+
+    // Three pieces of a mebibyte.
+    let space = store::open("memory:", &Options::default()).unwrap().keyspace().unwrap();
+    space.set_bits(vec!["long".to_owned()], (0..3).map(|piece| (1, piece * (8 << 20))).collect()).unwrap();
+    let long = space.look(|look| look.snapshot("long")).unwrap().unwrap();
+    server.reset_statistics();
+    assert_eq!(there.put(&[(b"long", long, None)], false).unwrap(), [store::redis::Made::New]);
+    assert_eq!(server.calls("setrange"), 3);
+    assert_eq!(server.calls("pexpire"), 1 + 3, "one asks whether it may, the others renew the lifetime");
+    assert_eq!(cmd("BITCOUNT").arg("long").query::<u64>(&mut connection).unwrap(), 3);
+    assert_eq!(server.keys(), ["long"]);
+}

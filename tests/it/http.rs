@@ -527,13 +527,13 @@ impl cohortist::store::TextIds for Away {
     fn next(&self) -> Result<Option<u64>, StoreError> {
         Self::error()
     }
-    fn numbers(&self, _: &[&str]) -> Result<Vec<Option<UserId>>, StoreError> {
+    fn numbers(&self, _: &[&str]) -> Result<Option<Vec<Option<UserId>>>, StoreError> {
         Self::error()
     }
     fn enroll(&self, _: &[&str]) -> Result<Vec<UserId>, StoreError> {
         Self::error()
     }
-    fn texts(&self, _: &[UserId]) -> Result<Vec<Option<String>>, StoreError> {
+    fn texts(&self, _: &[UserId]) -> Result<Option<Vec<Option<String>>>, StoreError> {
         Self::error()
     }
     fn forget(&self) -> Result<u64, StoreError> {

@@ -41,6 +41,7 @@ mod properties;
 mod pure;
 mod redis_fetch;
 mod redis_store;
+mod redis_watch;
 mod remembered;
 mod resp;
 mod store_contract;

@@ -14,7 +14,7 @@ use crate::store_contract::{Opened, contract};
 use crate::support::model::{key, marks_of, set, sets};
 use crate::support::program::{Serving, Shop};
 use crate::support::redis::RedisServer;
-use crate::support::stores::free_port;
+use crate::support::stores::{counted_while_killed, free_port};
 
 fn store_of(url: &str, redis_eval: RedisEval) -> Arc<dyn Store> {
     open(url, &Options { redis_eval, ..Options::default() }).unwrap()
@@ -252,32 +252,7 @@ fn errors_and_silence_are_no_smaller_numbers() {
     let mut plan = Plan::new();
     plan.count_set(&((set("a_u") & set("b_u")) | set("c_u")));
     let expected = computing(&server).count(&plan).unwrap();
-    // It is killed now and then.
-    let done = AtomicBool::new(false);
-    let (mut right, mut failed) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut conn = server.connection();
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(12));
-                cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut conn).unwrap();
-            }
-        });
-        for _ in 0..12 {
-            match here.count(&plan) {
-                Ok(counts) => {
-                    assert_eq!(counts, expected);
-                    right += 1;
-                }
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
-                    failed += 1;
-                }
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    assert!(failed > 0, "the test has to hit some; {right} were right");
+    counted_while_killed(&server, &*here, &plan, 12, Duration::from_millis(12));
     // It hangs in the middle.
     std::thread::scope(|scope| {
         let request = scope.spawn(|| (0..200).find_map(|_| here.count(&plan).err()));

@@ -13,6 +13,7 @@ use crate::store_contract::{Opened, contract};
 use crate::support::model::{key, marks_of, set};
 use crate::support::program::{Ran, Shop};
 use crate::support::redis::{RedisServer, signal};
+use crate::support::stores::counted_while_killed;
 
 fn computing() -> Options {
     Options { redis_eval: RedisEval::Server, ..Options::default() }
@@ -259,34 +260,7 @@ fn connections_killed_in_the_middle_leave_nothing() {
     let store = store(&server);
     fill(&*store, 14, 4_000_000);
     let plan = plan_of(14);
-    let expected = store.count(&plan).unwrap();
-    let done = AtomicBool::new(false);
-    let (mut right, mut failed) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut conn = server.connection();
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(9));
-                let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
-                cmd("CLIENT").arg(&kill).exec(&mut conn).unwrap();
-            }
-        });
-        for _ in 0..30 {
-            match store.count(&plan) {
-                Ok(counts) => {
-                    assert_eq!(counts, expected);
-                    right += 1;
-                }
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
-                    failed += 1;
-                }
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    assert!(failed > 0, "the test has to hit some requests twice; {right} were right");
-    assert_eq!(store.count(&plan).unwrap(), expected);
+    counted_while_killed(&server, &*store, &plan, 30, Duration::from_millis(9));
     // What a killed clean-up left goes by itself.
     let mut conn = server.connection();
     for left in temporary(&server) {

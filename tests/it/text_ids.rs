@@ -43,15 +43,16 @@ impl Model {
         let ids = store.text_ids();
         assert_eq!(ids.next().unwrap(), (!self.texts.is_empty()).then_some(self.texts.len() as u64));
         if self.texts.is_empty() {
+            assert_eq!((ids.numbers(&["nobody"]).unwrap(), ids.texts(&[0]).unwrap()), (None, None));
             return;
         }
         let mut asked: Vec<&str> = self.texts.iter().map(String::as_str).collect();
         asked.push("nobody at all");
         let numbers: Vec<Option<UserId>> = (0..self.texts.len() as UserId).map(Some).chain([None]).collect();
-        assert_eq!(ids.numbers(&asked).unwrap(), numbers);
+        assert_eq!(ids.numbers(&asked).unwrap(), Some(numbers));
         let users: Vec<UserId> = (0..=self.texts.len() as UserId).collect();
         let texts: Vec<Option<String>> = self.texts.iter().cloned().map(Some).chain([None]).collect();
-        assert_eq!(ids.texts(&users).unwrap(), texts);
+        assert_eq!(ids.texts(&users).unwrap(), Some(texts));
     }
 }
 
@@ -159,13 +160,13 @@ fn they_are_there_after_a_restart_and_in_a_backup() {
     restore(&backup, &again).unwrap();
     let restored = EmbeddedStore::open(&again, &Options::default()).unwrap();
     model.check(&restored);
-    assert_eq!(restored.under(Prefix::new("other_")).text_ids().numbers(&["first-7"]).unwrap(), [Some(1)]);
+    assert_eq!(restored.under(Prefix::new("other_")).text_ids().numbers(&["first-7"]).unwrap(), Some(vec![Some(1)]));
     // Forgotten is forgotten, whatever the file still held.
     assert_eq!(store.text_ids().forget().unwrap(), 977);
     Model::default().check(&store);
     assert_eq!(store.text_ids().enroll(&["first-9"]).unwrap(), [0]);
     store.checkpoint().unwrap();
-    assert_eq!(store.text_ids().numbers(&["first-8", "first-9"]).unwrap(), [None, Some(0)]);
+    assert_eq!(store.text_ids().numbers(&["first-8", "first-9"]).unwrap(), Some(vec![None, Some(0)]));
     drop(store);
     let store = EmbeddedStore::open(&at, &Options::default()).unwrap();
     assert_eq!(store.text_ids().next().unwrap(), Some(1));
@@ -223,11 +224,46 @@ fn a_bit_that_flips_on_the_disk_becomes_nobody_else() {
         let found = store.text_ids().numbers(&["somebody@example.com", "romebody@example.com"]);
         let text = store.text_ids().texts(&[0]);
         // Missing or an error, but never another.
-        assert!(found.is_err() || text.is_err() || found.unwrap()[1].is_none(), "at {at}");
-        assert_ne!(text.unwrap_or_default(), [Some("romebody@example.com".to_owned())]);
+        assert!(found.is_err() || text.is_err() || found.unwrap().is_none_or(|found| found[1].is_none()), "at {at}");
+        assert_ne!(text.unwrap_or_default(), Some(vec![Some("romebody@example.com".to_owned())]));
     }
     std::fs::write(&file, &whole).unwrap();
     assert_eq!(EmbeddedStore::open(disk.path(), &Options::default()).unwrap().text_ids().next().unwrap(), Some(1));
+}
+
+/// How often Redis had anything to read from a client.
+fn trips(server: &RedisServer) -> u64 {
+    let info: String = redis::cmd("INFO").arg("stats").query(&mut server.connection()).unwrap();
+    info.lines().find_map(|line| line.strip_prefix("total_reads_processed:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn who_somebody_is_takes_one_trip() {
+    let server = RedisServer::start();
+    let tracker = |prefix: &str| {
+        let options = Options { prefix: Prefix::new(prefix), ..Options::default() };
+        Tracker::new(open(&server.url(), &options).unwrap())
+    };
+    let (texts, numbers) = (tracker("texts_"), tracker("numbers_"));
+    let names: Vec<String> = (0..40).map(|i| format!("user{i}@example.com")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let users = tracker("texts_").with_ids(Ids::Texts).enroll(&names).unwrap();
+    let digits: Vec<String> = users.iter().map(UserId::to_string).collect();
+    let digits: Vec<&str> = digits.iter().map(String::as_str).collect();
+    // What the server knows is asked once.
+    assert_eq!((texts.user(names[0]).unwrap(), numbers.user("7").unwrap()), (Some(0), Some(7)));
+    let before = trips(&server);
+    let looking = trips(&server) - before;
+    for (tracker, called) in [(&texts, &names), (&numbers, &digits)] {
+        let before = trips(&server);
+        let found = tracker.users(called).unwrap();
+        let between = trips(&server);
+        assert_eq!(tracker.called(&users).unwrap(), *called);
+        let after = trips(&server);
+        assert_eq!(found, users.iter().copied().map(Some).collect::<Vec<_>>());
+        // Each request has a PING before it.
+        assert_eq!((between - before - looking, after - between - looking), (2, 2), "{}", called[0]);
+    }
 }
 
 #[test]

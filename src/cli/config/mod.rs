@@ -149,7 +149,11 @@ impl File {
         ];
         let mut said: Vec<String> =
             parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, noun)| many(count, noun)).collect();
-        said.extend(self.question.as_ref().map(|asked| format!("the question {} → {}", asked.cohort, asked.returning)));
+        said.extend(
+            self.question
+                .as_ref()
+                .map(|asked| format!("the question {} → {}", asked.bare.cohort, asked.bare.returning)),
+        );
         let kept = &self.expire.words;
         said.extend((!kept.is_empty()).then(|| format!("kept for {kept}")));
         said.extend(self.read_only.then(|| "read-only".to_owned()));

@@ -282,6 +282,22 @@ impl Engine {
     }
 }
 
+impl EmbeddedStore {
+    /// What is found in the roll as it is now, where there is one.
+    fn looked_up<T>(
+        &self,
+        find: impl FnOnce(&Layers, Option<&RollReader>) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>> {
+        let layers = self.engine.read();
+        let file = self.engine.rolls()?;
+        let found = || match layers.next_number(self.prefix.as_str(), file.as_ref())? {
+            None => Ok(None),
+            Some(_) => find(&layers, file.as_ref()).map(Some),
+        };
+        found().map_err(|error| self.engine.damaged_roll(error))
+    }
+}
+
 impl TextIds for EmbeddedStore {
     fn next(&self) -> Result<Option<u64>> {
         let layers = self.engine.read();
@@ -289,27 +305,23 @@ impl TextIds for EmbeddedStore {
         layers.next_number(self.prefix.as_str(), file.as_ref()).map_err(|error| self.engine.damaged_roll(error))
     }
 
-    fn numbers(&self, texts: &[&str]) -> Result<Vec<Option<UserId>>> {
-        let layers = self.engine.read();
-        let file = self.engine.rolls()?;
-        let found = texts.iter().map(|text| layers.number(self.prefix.as_str(), text, file.as_ref()));
-        found.collect::<Result<_, _>>().map_err(|error| self.engine.damaged_roll(error))
+    fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>> {
+        self.looked_up(|layers, file| {
+            texts.iter().map(|text| layers.number(self.prefix.as_str(), text, file)).collect()
+        })
     }
 
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
         // Most are known, and finding them holds nobody up.
-        let known = self.numbers(texts)?;
+        let known = self.numbers(texts)?.unwrap_or_else(|| vec![None; texts.len()]);
         let unknown: Vec<&str> = texts.iter().zip(&known).filter(|(_, n)| n.is_none()).map(|(text, _)| *text).collect();
         let given = if unknown.is_empty() { Vec::new() } else { self.engine.enroll(self.prefix.as_str(), &unknown)? };
         let mut given = given.into_iter();
         Ok(known.into_iter().filter_map(|number| number.or_else(|| given.next())).collect())
     }
 
-    fn texts(&self, users: &[UserId]) -> Result<Vec<Option<String>>> {
-        let layers = self.engine.read();
-        let file = self.engine.rolls()?;
-        let found = users.iter().map(|user| layers.text(self.prefix.as_str(), *user, file.as_ref()));
-        found.collect::<Result<_, _>>().map_err(|error| self.engine.damaged_roll(error))
+    fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>> {
+        self.looked_up(|layers, file| users.iter().map(|user| layers.text(self.prefix.as_str(), *user, file)).collect())
     }
 
     fn forget(&self) -> Result<u64> {

@@ -106,6 +106,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
+    /// What a trip may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A pooled connection if it still answers, else a fresh one.
     fn check(&self, mut conn: Conn, end: Instant) -> Reply<Conn> {
         match conn.trip_within(&Batch::of([&cmd("PING")]), end.saturating_duration_since(Instant::now())) {

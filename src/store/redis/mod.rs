@@ -8,7 +8,8 @@
 //! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
 //! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
 //! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
-//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `cluster` makes one store of many such.
+//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `watch` is told which
+//! bitmaps have changed; `cluster` makes one store of many such.
 
 mod capabilities;
 mod cluster;
@@ -21,6 +22,7 @@ mod resolve;
 mod scan;
 mod server;
 mod text_ids;
+mod watch;
 mod window;
 mod wire;
 
@@ -43,10 +45,13 @@ use self::fetch::Fetcher;
 use self::location::Address;
 use self::members::Bitmap;
 use self::resolve::{Script, Source, resolve};
+use self::watch::Watch;
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{
+    Mark, Options, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds, bitmaps, seen,
+};
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
@@ -83,6 +88,7 @@ pub struct RedisStore {
     eval: RedisEval,
     /// Learned at first use and remembered; when, matters where no writes are taken.
     learned: Mutex<Option<(Capabilities, Instant)>>,
+    watch: Box<Watch>,
 }
 
 impl RedisStore {
@@ -93,41 +99,45 @@ impl RedisStore {
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
-        Ok(RedisStore { route, prefix: options.prefix.clone(), eval: options.redis_eval, learned: Mutex::default() })
+        let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
+        Ok(RedisStore { route, prefix, eval, learned: Mutex::default(), watch: Box::default() })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
     /// PING and the request. So requests must come to the same if they are carried out twice.
     fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
-        match self.once(&run) {
+        self.twice(RECHECK, run)
+    }
+
+    /// [`with`](Self::with) for what writes more than marks: what the server lets us do is to be known as of now, as
+    /// temporary keys are given a lifetime only where that is allowed.
+    fn with_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        self.twice(Duration::ZERO, run)
+    }
+
+    /// The same for what must not be carried out twice.
+    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        self.once(Duration::ZERO, run).map_err(|fault| self.error(fault))
+    }
+
+    fn twice<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+        match self.once(believed, &run) {
             Err(Fault::Dropped(reason)) => {
                 tracing::debug!(location = self.route.location(), reason, "trying once more");
-                self.once(&run)
+                self.once(believed, &run)
             }
             result => result,
         }
         .map_err(|fault| self.error(fault))
     }
 
-    fn once<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
+    fn once<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
         self.route.with(|conn| {
-            let capabilities = self.capabilities(conn, RECHECK)?;
+            let capabilities = self.capabilities(conn, believed)?;
             let result = run(conn, &capabilities);
             self.unlearn(&result);
             result
         })
-    }
-
-    /// [`once`](Self::once) for what writes more than marks: what the server lets us do is to be known as of now, as
-    /// temporary keys are given a lifetime only where that is allowed.
-    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
-        let run = |conn: &mut Conn| {
-            let capabilities = self.capabilities(conn, Duration::ZERO)?;
-            let result = run(conn, &capabilities);
-            self.unlearn(&result);
-            result
-        };
-        self.route.with(run).map_err(|fault| self.error(fault))
     }
 
     /// What the server knows and lets us do. That it takes no writes is believed for so long.
@@ -407,6 +417,15 @@ impl Store for RedisStore {
             // Only what is missing has no count.
             Ok(script.roots.iter().map(|root| counts.get(root).copied().unwrap_or(0)).collect())
         })
+    }
+
+    /// What Redis says nobody has changed since it was counted is not counted again, see `watch`.
+    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
+        let plan = bitmaps(keys);
+        match self.watched(&plan).map_err(|fault| self.error(fault))? {
+            Some(found) => Ok(found),
+            None => Ok(seen(self.count(&plan)?)),
+        }
     }
 
     /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to compute: then it does so

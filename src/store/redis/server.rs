@@ -269,13 +269,14 @@ impl Server {
         // Under a temporary name, which goes by itself if this process does not come to the end.
         let scratch = Scratch::new(&self.0.prefix);
         let temporary = scratch.key(0);
-        let written = self.0.with(|conn, capabilities| write(conn, capabilities, &temporary, bitmap))?;
+        let written = self.0.with_to_write(|conn, capabilities| write(conn, capabilities, &temporary, bitmap))?;
         if !written {
             let whole = [set(name, &bitmap.whole(), lifetime, replace)];
             let made = self.0.with(|conn, _| carry_out(conn, &whole, bitmap.len))?;
             return Ok(made.into_iter().next().unwrap_or(Made::Taken));
         }
-        self.0.with(|conn, capabilities| {
+        // Not twice: the second time would find nothing under the temporary name.
+        self.0.once_to_write(|conn, capabilities| {
             let mut batch = Batch::default();
             match lifetime {
                 Some(left) => batch.push(cmd("PEXPIRE").arg(&temporary).arg(left.max(1))),

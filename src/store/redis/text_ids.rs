@@ -6,7 +6,7 @@
 use ::redis::{Cmd, Value, cmd};
 
 use super::RedisStore;
-use super::wire::{Batch, Fault, Reply, accept, natural, unexpected};
+use super::wire::{Batch, Conn, Fault, Reply, accept, natural, unexpected};
 use crate::sets::{Prefix, UserId};
 use crate::store::{Result, TextIds};
 
@@ -70,7 +70,7 @@ fn number(reply: &Value) -> Reply<Option<u64>> {
 }
 
 /// The items of one reply after the other.
-fn items(replies: Vec<Value>, about: &str) -> Reply<Vec<Value>> {
+fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Value>> {
     let mut all = Vec::new();
     for reply in replies {
         match accept(reply, Some(about.to_owned()))? {
@@ -82,35 +82,47 @@ fn items(replies: Vec<Value>, about: &str) -> Reply<Vec<Value>> {
 }
 
 impl RedisStore {
-    /// Asks about many fields of a hash, or of the script, and hands all answers over in order.
-    fn about<T>(
+    /// What many fields of a hash hold, in order; whether there are any text ids is asked in the same trip.
+    fn looked_up<T>(
         &self,
         parts: impl Iterator<Item = Cmd> + Clone,
         about: &str,
-        writes: bool,
         read: impl Fn(&Value) -> Reply<T>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Option<Vec<T>>> {
         self.with(|conn, capabilities| {
+            // A server without hashes, as bitmapist-server and our own listener are, has no text ids.
             if !capabilities.hashes {
-                let reason =
-                    "text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned();
-                return Err(Fault::Refused(reason));
+                return Ok(None);
             }
-            let (mut answers, mut parts) = (Vec::new(), parts.clone().peekable());
-            while parts.peek().is_some() {
-                let mut batch = Batch::default();
-                parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
-                for item in items(conn.trip(&batch)?, about)? {
-                    answers.push(read(&item)?);
-                }
+            let mut parts = parts.clone();
+            let mut batch = Batch::of([&asking(&self.prefix)]);
+            parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
+            let mut replies = conn.trip(&batch)?.into_iter();
+            if number(&accept(replies.next().unwrap_or_default(), None)?)?.is_none() {
+                return Ok(None);
             }
-            // What numbers were given must not be given again after a fail-over.
-            if writes {
-                self.route.confirm(conn)?;
-            }
-            Ok(answers)
+            let found = items(replies, about)?.iter().map(&read).collect::<Reply<Vec<T>>>()?;
+            Ok(Some([found, answers(conn, parts, about, &read)?].into_iter().flatten().collect()))
         })
     }
+}
+
+/// The items of the replies to many commands, in order.
+fn answers<T>(
+    conn: &mut Conn,
+    parts: impl Iterator<Item = Cmd>,
+    about: &str,
+    read: impl Fn(&Value) -> Reply<T>,
+) -> Reply<Vec<T>> {
+    let (mut answers, mut parts) = (Vec::new(), parts.peekable());
+    while parts.peek().is_some() {
+        let mut batch = Batch::default();
+        parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
+        for item in items(conn.trip(&batch)?, about)? {
+            answers.push(read(&item)?);
+        }
+    }
+    Ok(answers)
 }
 
 fn user(reply: &Value) -> Reply<Option<UserId>> {
@@ -120,7 +132,6 @@ fn user(reply: &Value) -> Reply<Option<UserId>> {
 impl TextIds for RedisStore {
     fn next(&self) -> Result<Option<u64>> {
         self.with(|conn, capabilities| {
-            // A server without hashes, as bitmapist-server and our own listener are, has no text ids.
             if !capabilities.hashes {
                 return Ok(None);
             }
@@ -128,14 +139,14 @@ impl TextIds for RedisStore {
         })
     }
 
-    fn numbers(&self, texts: &[&str]) -> Result<Vec<Option<UserId>>> {
+    fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>> {
         let key = numbers_key(&self.prefix);
         let parts = texts.chunks(AT_ONCE).map(|texts| {
             let mut command = cmd("HMGET");
             command.arg(&key).arg(texts);
             command
         });
-        self.about(parts, &key, false, user)
+        self.looked_up(parts, &key, user)
     }
 
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
@@ -145,17 +156,28 @@ impl TextIds for RedisStore {
             command.arg(ENROLL).arg(2).arg(&numbers).arg(&names).arg(texts);
             command
         });
-        self.about(parts, &numbers, true, |reply| user(reply)?.ok_or_else(|| unexpected("EVAL", reply)))
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                let reason =
+                    "text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned();
+                return Err(Fault::Refused(reason));
+            }
+            let given = |reply: &Value| user(reply)?.ok_or_else(|| unexpected("EVAL", reply));
+            let users = answers(conn, parts.clone(), &numbers, given)?;
+            // What numbers were given must not be given again after a fail-over.
+            self.route.confirm(conn)?;
+            Ok(users)
+        })
     }
 
-    fn texts(&self, users: &[UserId]) -> Result<Vec<Option<String>>> {
+    fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>> {
         let key = texts_key(&self.prefix);
         let parts = users.chunks(AT_ONCE).map(|users| {
             let mut command = cmd("HMGET");
             command.arg(&key).arg(users);
             command
         });
-        self.about(parts, &key, false, |reply| match reply {
+        self.looked_up(parts, &key, |reply| match reply {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
             other => Err(unexpected("HMGET", other)),

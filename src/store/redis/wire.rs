@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::redis::{Cmd, RedisError, ServerError, Value};
+use ::redis::{Cmd, PushKind, RedisError, ServerError, Value};
 
 /// Why a request failed. Nothing in it may hold a password.
 #[derive(Debug)]
@@ -68,16 +68,28 @@ pub(super) struct Conn {
     raw: ::redis::Connection,
     timeout: Duration,
     broken: bool,
+    /// What it was told of its own accord, where that is listened to.
+    told: Option<Vec<Vec<Value>>>,
 }
 
 impl Conn {
     pub fn new(raw: ::redis::Connection, timeout: Duration) -> Self {
-        Conn { raw, timeout, broken: false }
+        Conn { raw, timeout, broken: false, told: None }
     }
 
     /// Whether replies may be missing or still to come, so that it must not be used again.
     pub fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// From now on remembers which keys the server says were changed, as it does unasked once CLIENT TRACKING is on.
+    pub fn listen(&mut self) {
+        self.told = Some(Vec::new());
+    }
+
+    /// What it was told since it was last asked. All that happened before the last answer is in it.
+    pub fn told(&mut self) -> Vec<Vec<Value>> {
+        self.told.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// One round trip. Errors the server answers with are among the replies.
@@ -112,6 +124,11 @@ impl Conn {
                 self.raw.set_read_timeout(Some(positive(end.saturating_duration_since(now))))?;
             }
             match self.raw.recv_response()? {
+                Value::Push { kind: PushKind::Invalidate, data } => {
+                    if let Some(told) = &mut self.told {
+                        told.push(data);
+                    }
+                }
                 Value::Push { .. } => {}
                 reply => replies.push(reply),
             }

@@ -38,9 +38,9 @@ pub(super) fn default_question(state: &State) -> Result<Option<Asked>, WebError>
     }
     let Some(mut asked) = likely_question(&state.events()?) else { return Ok(None) };
     // Old data is shown where it is, and not as a fortnight of nothing.
-    if let Segment::Event(name) = &asked.cohort {
+    if let Segment::Event(name) = &asked.bare.cohort {
         let fortnight_ago = (state.now() - TimeDelta::days(14)).date_naive();
-        asked.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
+        asked.bare.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
     }
     Ok(Some(asked))
 }
@@ -66,7 +66,7 @@ mod tests {
     fn the_default_question_is_the_most_sensible_one() {
         let asked = |names: &[&str]| {
             let events: Vec<EventName> = names.iter().map(|n| EventName::new(n).unwrap()).collect();
-            likely_question(&events).map(|asked| format!("{} → {}", asked.cohort, asked.returning))
+            likely_question(&events).map(|asked| format!("{} → {}", asked.bare.cohort, asked.bare.returning))
         };
         assert_eq!(asked(&[]), None);
         assert_eq!(asked(&["a", "active", "signup"]).as_deref(), Some("signup → active"));

@@ -41,7 +41,7 @@ pub(super) fn notices(
     if retained == 0 {
         notices.extend(undated(state, asked, &query)?);
     }
-    let open = asked.from.is_none() && asked.to.is_none();
+    let open = asked.bare.from.is_none() && asked.bare.to.is_none();
     if table.query.measure == Measure::OnOrAfter && open && !table.is_empty() && notices.is_empty() {
         let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
         let last = if rows == 1 { "the last cohort".to_owned() } else { format!("the last {rows} cohorts") };
@@ -166,7 +166,7 @@ fn empty(
     let hint = match (table.query.grain, table.query.measure) {
         _ if !nobody => "",
         (Grain::Hour, _) => " Hours are only kept for marks made with --hourly.",
-        (_, Measure::OnOrAfter) if asked.from.is_none() && asked.to.is_none() => {
+        (_, Measure::OnOrAfter) if asked.bare.from.is_none() && asked.bare.to.is_none() => {
             " “On or after” takes cohorts whose whole window is over: ask for fewer periods, or set “from” to see \
              younger ones."
         }
@@ -211,8 +211,8 @@ fn ranges(asked: &Asked, table: &Table, [cohort, returning]: [Dates; 2]) -> Vec<
     };
     let (Dates::Between(first, last), Some(shown)) = (dates, table.rows.first()) else { return Vec::new() };
     let label = |date| crate::calendar::Period::of_date(Grain::Day, date).map(|day| day.label()).unwrap_or_default();
-    let up_to = Asked { from: None, to: Some(last), ..asked.clone() };
-    let from = Asked { from: Some(first), to: None, ..asked.clone() };
+    let between = |from, to| Asked { bare: Query { from, to, ..asked.bare.clone() }, ..asked.clone() };
+    let (up_to, from) = (between(None, Some(last)), between(Some(first), None));
     let up_to = (format!("the cohorts up to {}", label(last)), up_to);
     let from = (format!("the cohorts from {} on", label(first)), from);
     if shown.period.start().date_naive() < first { vec![from, up_to] } else { vec![up_to, from] }

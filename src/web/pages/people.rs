@@ -595,7 +595,7 @@ fn examples(view: &View, events: &[EventName]) -> Vec<(String, String)> {
     else {
         return Vec::new();
     };
-    let (cohort, returning) = (&asked.cohort, &asked.returning);
+    let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
     let sets = [
         format!("{returning}@{day}"),
         format!("{returning}@{month} & !{returning}@{week}"),

@@ -448,7 +448,8 @@ fn title(state: &State, asked: &Asked) -> String {
         let all: Vec<String> = [main].into_iter().chain(filters).map(|segment| called(state, segment)).collect();
         all.join(" and ")
     };
-    let (cohort, returning) = (side(&asked.cohort, &asked.cohort_and), side(&asked.returning, &asked.returning_and));
+    let (cohort, returning) =
+        (side(&asked.bare.cohort, &asked.cohort_and), side(&asked.bare.returning, &asked.returning_and));
     render::title_of(&asked.query(), cohort, returning)
 }
 
@@ -465,7 +466,7 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
     };
     let range = words::range(table);
     let facts = range
-        .map(|range| format!("{range}, {} cohorts", asked.grain.adjective()))
+        .map(|range| format!("{range}, {} cohorts", asked.bare.grain.adjective()))
         .into_iter()
         .chain([entries, state.as_of(table.now, age)]);
     let saved = state.tracker.segments();
@@ -477,8 +478,8 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
     let way = |label, (href, taken)| (label, href, taken);
     let query = asked.numbers().canonical();
     Report {
-        cohort: side(&asked.cohort, &asked.cohort_and),
-        returning: side(&asked.returning, &asked.returning_and),
+        cohort: side(&asked.bare.cohort, &asked.cohort_and),
+        returning: side(&asked.bare.returning, &asked.returning_and),
         facts: facts.collect(),
         meanings: names
             .iter()
@@ -503,7 +504,7 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
             twin: chart::trend_twin(table, column),
             close: address(&Asked { trend: None, ..asked.clone() }),
         }),
-        grain: asked.grain,
+        grain: asked.bare.grain,
         grid: Grid::new(table, asked),
         switches: [
             Switch {

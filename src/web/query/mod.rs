@@ -153,7 +153,7 @@ impl Typed {
     /// before, and the one picked is gone with the others.
     pub fn lost_trend(&self, asked: &Asked) -> Option<String> {
         let column: u32 = self.trend.parse().ok().filter(|_| asked.trend.is_none())?;
-        let last = asked.cols.unwrap_or(default_size(asked.grain)) - 1;
+        let last = asked.bare.cols() - 1;
         let columns = if last == 0 { "0 alone".to_owned() } else { format!("0 to {last}") };
         Some(format!("There is no column {column} to draw the trend of: the table has {columns}."))
     }
@@ -208,17 +208,9 @@ impl Typed {
         }
         match (cohort, returning) {
             (Some(cohort), Some(returning)) if problems.is_empty() => Ok(Asked {
-                cohort,
+                bare: Query { cohort, returning, grain, rows, cols, from, to, measure, averaging },
                 cohort_and,
-                returning,
                 returning_and,
-                grain,
-                rows,
-                cols,
-                from,
-                to,
-                measure,
-                averaging,
                 show,
                 order,
                 scale,
@@ -314,17 +306,10 @@ fn date(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<NaiveDa
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // Named as the fields are.
 pub struct Asked {
-    pub cohort: Segment,
+    /// The report's question, but for the filters of both sides.
+    pub bare: Query,
     pub cohort_and: Vec<Segment>,
-    pub returning: Segment,
     pub returning_and: Vec<Segment>,
-    pub grain: Grain,
-    pub rows: Option<u32>,
-    pub cols: Option<u32>,
-    pub from: Option<NaiveDate>,
-    pub to: Option<NaiveDate>,
-    pub measure: Measure,
-    pub averaging: Averaging,
     pub show: Show,
     pub order: Order,
     pub scale: Scale,
@@ -336,17 +321,9 @@ impl Asked {
     /// The question of two segments, everything else by default.
     pub fn new(cohort: Segment, returning: Segment) -> Self {
         Asked {
-            cohort,
+            bare: Query::new(cohort, returning, Grain::Day),
             cohort_and: Vec::new(),
-            returning,
             returning_and: Vec::new(),
-            grain: Grain::Day,
-            rows: None,
-            cols: None,
-            from: None,
-            to: None,
-            measure: Measure::default(),
-            averaging: Averaging::default(),
             show: Show::default(),
             order: Order::default(),
             scale: Scale::default(),
@@ -362,15 +339,9 @@ impl Asked {
     /// The report's question.
     pub fn query(&self) -> Query {
         Query {
-            cohort: self.cohort.clone().and_all(self.cohort_and.iter().cloned()),
-            returning: self.returning.clone().and_all(self.returning_and.iter().cloned()),
-            grain: self.grain,
-            rows: self.rows,
-            cols: self.cols,
-            from: self.from,
-            to: self.to,
-            measure: self.measure,
-            averaging: self.averaging,
+            cohort: self.bare.cohort.clone().and_all(self.cohort_and.iter().cloned()),
+            returning: self.bare.returning.clone().and_all(self.returning_and.iter().cloned()),
+            ..self.bare.clone()
         }
     }
 
@@ -378,19 +349,22 @@ impl Asked {
     /// [`Typed::check`] give the question back.
     pub fn canonical(&self) -> String {
         let mut out = form_urlencoded::Serializer::new(String::new());
-        out.append_pair("cohort", &self.cohort.to_string());
+        out.append_pair("cohort", &self.bare.cohort.to_string());
         out.extend_pairs(self.cohort_and.iter().map(|s| ("cohort_and", s.to_string())));
-        out.append_pair("returning", &self.returning.to_string());
+        out.append_pair("returning", &self.bare.returning.to_string());
         out.extend_pairs(self.returning_and.iter().map(|s| ("returning_and", s.to_string())));
-        out.append_pair("by", self.grain.as_str());
+        out.append_pair("by", self.bare.grain.as_str());
         let optional = [
-            ("rows", self.rows.map(|n| n.to_string())),
-            ("cols", self.cols.map(|n| n.to_string())),
-            ("from", self.from.map(|d| d.to_string())),
-            ("to", self.to.map(|d| d.to_string())),
-            ("measure", Some(self.measure).filter(|m| *m != Measure::default()).map(|m| m.as_str().to_owned())),
+            ("rows", self.bare.rows.map(|n| n.to_string())),
+            ("cols", self.bare.cols.map(|n| n.to_string())),
+            ("from", self.bare.from.map(|d| d.to_string())),
+            ("to", self.bare.to.map(|d| d.to_string())),
+            ("measure", Some(self.bare.measure).filter(|m| *m != Measure::default()).map(|m| m.as_str().to_owned())),
             ("as", Some(self.show).filter(|s| *s != Show::default()).map(|s| s.as_str().to_owned())),
-            ("average", Some(self.averaging).filter(|a| *a != Averaging::default()).map(|a| a.as_str().to_owned())),
+            (
+                "average",
+                Some(self.bare.averaging).filter(|a| *a != Averaging::default()).map(|a| a.as_str().to_owned()),
+            ),
             ("order", Some(self.order).filter(|o| *o != Order::default()).map(|o| o.as_str().to_owned())),
             ("scale", Some(self.scale).filter(|s| *s != Scale::default()).map(|s| s.as_str().to_owned())),
             ("trend", self.trend.map(|k| k.to_string())),
@@ -431,9 +405,12 @@ impl Asked {
     fn changed(&self, leaf: &dyn Fn(&Segment) -> Segment) -> Self {
         let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
         Asked {
-            cohort: changed(&self.cohort, leaf),
+            bare: Query {
+                cohort: changed(&self.bare.cohort, leaf),
+                returning: changed(&self.bare.returning, leaf),
+                ..self.bare.clone()
+            },
             cohort_and: all(&self.cohort_and),
-            returning: changed(&self.returning, leaf),
             returning_and: all(&self.returning_and),
             ..self.clone()
         }
@@ -441,7 +418,7 @@ impl Asked {
 
     /// Every segment of the question.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        [&self.cohort].into_iter().chain(&self.cohort_and).chain([&self.returning]).chain(&self.returning_and)
+        [&self.bare.cohort].into_iter().chain(&self.cohort_and).chain([&self.bare.returning]).chain(&self.returning_and)
     }
 }
 
@@ -475,7 +452,7 @@ mod tests {
     #[test]
     fn blank_fields_are_defaults() {
         assert_eq!(problems("cohort=a&cohort=a&cohort=b&returning=c&rows=3&rows=4").len(), 2);
-        assert_eq!(asked("cohort=a&cohort=a&returning=c&rows=3&rows=3").rows, Some(3));
+        assert_eq!(asked("cohort=a&cohort=a&returning=c&rows=3&rows=3").bare.rows, Some(3));
         let blank = asked("cohort=signup&returning=active&rows=&cols=+&from=&to=&cohort_and=&measure=&as=&by=&utm=x");
         assert_eq!(blank, Asked::new("signup".parse().unwrap(), "active".parse().unwrap()));
         assert_eq!(blank.canonical(), "cohort=signup&returning=active&by=day");
@@ -557,8 +534,8 @@ mod tests {
     fn names_are_replaced_and_filters_removed() {
         let before = asked("cohort=actve+%26+(web+%7C+actve)&returning=b&returning_and=x&returning_and=y");
         let name = |text| EventName::new(text).unwrap();
-        assert_eq!(before.renamed(&name("actve"), &name("active")).cohort.to_string(), "active & (web | active)");
-        assert_eq!(before.ever(&name("web")).cohort.to_string(), "actve & (web@ever | actve)");
+        assert_eq!(before.renamed(&name("actve"), &name("active")).bare.cohort.to_string(), "active & (web | active)");
+        assert_eq!(before.ever(&name("web")).bare.cohort.to_string(), "actve & (web@ever | actve)");
         assert_eq!(before.without(Field::ReturningAnd(0)).returning_and, ["y".parse().unwrap()]);
         assert_eq!(before.without(Field::ReturningAnd(7)), before);
     }
@@ -585,12 +562,15 @@ mod tests {
             (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
         ) -> Asked {
             let date = |days: i32| NaiveDate::from_epoch_days(days);
-            Asked {
-                cohort, cohort_and, returning, returning_and, grain, rows, cols,
+            let bare = Query {
+                cohort, returning, grain, rows, cols,
                 from: days.and_then(date),
                 to: days.filter(|d| d % 2 == 0).and_then(|d| date(d + 9)),
                 measure: if later { Measure::OnOrAfter } else { Measure::On },
                 averaging: if simple { Averaging::Simple } else { Averaging::Weighted },
+            };
+            Asked {
+                bare, cohort_and, returning_and,
                 show: if count { Show::Count } else { Show::Percent },
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 scale: if fitted { Scale::Fitted } else { Scale::Absolute },

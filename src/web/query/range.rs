@@ -72,12 +72,12 @@ impl Range {
 
     /// Whether this is the range of a question, as of `now`.
     pub fn is_of(self, asked: &Asked, now: DateTime<Utc>) -> bool {
-        let size = |given: Option<u32>| given.unwrap_or(default_size(asked.grain));
+        let asked = &asked.bare;
         let (rows, cols) = self.size();
         // Without dates "on or after" takes older cohorts: the last whose whole window is over.
         let up_to_now = asked.measure == Measure::On || asked.from.is_some();
         up_to_now
-            && (asked.grain, size(asked.cols), asked.from, asked.to) == (self.grain(), cols, self.from(now), None)
-            && rows.is_none_or(|rows| rows == size(asked.rows))
+            && (asked.grain, asked.cols(), asked.from, asked.to) == (self.grain(), cols, self.from(now), None)
+            && rows.is_none_or(|rows| rows == asked.rows.unwrap_or(default_size(asked.grain)))
     }
 }

@@ -61,6 +61,11 @@ impl RedisServer {
         redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut self.connection()).unwrap();
     }
 
+    /// Closes the connections of all clients.
+    pub fn disconnect(&self, asking: &mut redis::Connection) {
+        redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(asking).unwrap();
+    }
+
     /// Kills the server; its data are gone.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

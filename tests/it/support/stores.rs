@@ -1,10 +1,13 @@
 //! Every kind of store, fresh and empty.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cohortist::clock::Clock;
+use cohortist::sets::Plan;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Options, RedisEval, Remembered, Remembering, Store};
+use cohortist::store::{self, Options, RedisEval, Remembered, Remembering, Store, StoreError};
 
 use crate::support::cluster::{Cluster, own_prefix};
 use crate::support::redis::RedisServer;
@@ -28,6 +31,37 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
     let server = RedisServer::start();
     let redis = store::open(&server.url(), &Options::default()).unwrap();
     check("Redis remembered", Arc::new(Remembered::new(redis, Remembering::default(), Clock::System)));
+}
+
+/// Counts a plan so many times, while the server closes all connections every so often: each answer is right, or an error
+/// that says the store was not reached, and some are.
+pub fn counted_while_killed(server: &RedisServer, store: &dyn Store, plan: &Plan, times: u32, every: Duration) {
+    let expected = store.count(plan).unwrap();
+    let done = AtomicBool::new(false);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut asking = server.connection();
+            while !done.load(Ordering::Relaxed) {
+                std::thread::sleep(every);
+                server.disconnect(&mut asking);
+            }
+        });
+        let answers = (0..times).map(|_| store.count(plan)).collect();
+        done.store(true, Ordering::Relaxed);
+        answers
+    });
+    let mut failed = 0;
+    for answer in answers {
+        match answer {
+            Ok(counts) => assert_eq!(counts, expected),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 0, "the test has to hit some requests twice; all {times} were right");
+    assert_eq!(store.count(plan).unwrap(), expected);
 }
 
 /// A port of this machine that nobody listens on.

@@ -92,7 +92,13 @@ impl ClusterStore {
         }
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
         let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
-        let ids = RedisStore { route, prefix: of_ids, eval: RedisEval::Server, learned: Mutex::default() };
+        let ids = RedisStore {
+            route,
+            prefix: of_ids,
+            eval: RedisEval::Server,
+            learned: Mutex::default(),
+            watch: Box::default(),
+        };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
     }
 
@@ -107,7 +113,7 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        RedisStore { route, prefix, eval: RedisEval::Server, learned }
+        RedisStore { route, prefix, eval: RedisEval::Server, learned, watch: Box::default() }
     }
 
     /// Asks a shard something.

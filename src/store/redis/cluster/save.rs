@@ -163,15 +163,14 @@ fn part(store: &RedisStore, plan: &Plan, shard: Shard, reach: &Reach, token: &st
 fn rename(store: &RedisStore, key: &Key, token: &str) -> Result<bool> {
     let (temporary, name) = (format!("{}{token}", store.prefix), key.text(&store.prefix));
     // Not twice where an answer was lost: the second time would find taken what the first has made.
-    let once = store.once(|conn, capabilities| {
+    store.once_to_write(|conn, capabilities| {
         let lifetime = expiry(&temporary, capabilities);
         let mut batch = Batch::of(&lifetime);
         batch.push(cmd("RENAMENX").arg(&temporary).arg(&name));
         let limit = conn.timeout();
         let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(name.clone()))?;
         Ok(natural("RENAMENX", replies.last().unwrap_or(&Value::Nil))? != 0)
-    });
-    once.map_err(|fault| store.error(fault))
+    })
 }
 
 /// Has a part stay for good.
