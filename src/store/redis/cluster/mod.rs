@@ -10,7 +10,8 @@
 //!
 //! # Which shards there are
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
-//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing), and then which slots are its own. Only
+//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots are
+//! its own at that moment or later. Only
 //! when all slots have an owner, and every owner's word is what was thought, the answer holds; a slot that is on its way to
 //! another node is taken for one with a shard in it. So a shard that was marked before a request is never left out of its
 //! answer: it is there, or the request fails.
@@ -20,6 +21,7 @@ mod lanes;
 mod layout;
 mod route;
 mod save;
+mod shards;
 mod topology;
 
 use std::cell::RefCell;
@@ -27,13 +29,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::redis::cmd;
+use ::redis::{Value, cmd};
 
 pub(in crate::store::redis) use self::route::Route;
 
 use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
 use self::route::{Nodes, at_node, read_view};
+use self::shards::Seen;
 use self::topology::{Primary, Topology};
 use super::capabilities::Capabilities;
 use super::execute::{Executor, OURS, Scratch, expiry, vanished};
@@ -63,8 +66,22 @@ pub struct ClusterStore {
     prefix: Prefix,
     /// Learned of whichever node is asked first, and taken for all.
     capabilities: OnceLock<Capabilities>,
+    seen: Seen,
     /// Under a tag of their own, so that both hashes are in one slot.
     ids: RedisStore,
+}
+
+/// What a primary answered.
+struct Asked<T> {
+    answer: T,
+    /// How it sees the cluster, when it said so in one with the answer (`CLUSTER NODES`).
+    view: Option<Value>,
+}
+
+impl<T> Asked<T> {
+    fn of(answer: T) -> Self {
+        Asked { answer, view: None }
+    }
 }
 
 /// What there is to go through for a plan.
@@ -93,7 +110,7 @@ impl ClusterStore {
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
         let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
         let ids = RedisStore { route, prefix: of_ids, eval: RedisEval::Server, learned: Mutex::default() };
-        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
+        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
     }
 
     fn away(&self, reason: String) -> StoreError {
@@ -147,7 +164,7 @@ impl ClusterStore {
     /// which slots were on their way.
     fn ask_primaries<T: Send>(
         &self,
-        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync,
+        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync,
     ) -> Result<(Vec<T>, BTreeSet<u16>)> {
         let end = Instant::now() + self.nodes.options.timeout;
         let mut topology = self.topology()?;
@@ -179,7 +196,7 @@ impl ClusterStore {
     fn ask_these<T: Send>(
         &self,
         topology: &Topology,
-        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync),
+        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync),
     ) -> Result<Option<(Vec<T>, BTreeSet<u16>)>> {
         if topology.uncovered().is_some() {
             return Ok(None);
@@ -200,9 +217,12 @@ impl ClusterStore {
                             }
                         }
                     };
-                    let answer = run(conn, &capabilities, topology, primary)?;
-                    // Afterwards: a slot that is empty because its keys have gone is not his any more, or on its way.
-                    let view = conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default();
+                    let Asked { answer, view } = run(conn, &capabilities, topology, primary)?;
+                    // Not before: a slot that is empty because its keys have gone is not his any more, or on its way.
+                    let view = match view {
+                        Some(view) => view,
+                        None => conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default(),
+                    };
                     Ok((answer, read_view(view, address)?.into_iter().find(|node| node.myself)))
                 };
                 match pool.with(once) {
@@ -217,35 +237,11 @@ impl ClusterStore {
         let (mut answers, mut moving) = (Vec::new(), BTreeSet::new());
         let asked = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?;
         for ((answer, own), primary) in asked.into_iter().flatten().zip(&topology.primaries) {
-            let Some(own) = own.filter(|own| topology.agrees(&primary.address, own)) else { return Ok(None) };
+            let Some(own) = own.filter(|own| topology.agrees(primary, own)) else { return Ok(None) };
             answers.push(answer);
             moving.extend(own.moving);
         }
         Ok(Some((answers, moving)))
-    }
-
-    /// The shards there are; some may be empty.
-    fn shards(&self) -> Result<BTreeSet<Shard>> {
-        let (filled, moving) = self.ask_primaries(|conn, _, topology, primary| {
-            let own = |shard: &Shard| topology.owner(layout::slot_of(*shard)).is_some_and(|owner| owner == primary);
-            let shards: Vec<Shard> = (0..SHARDS).filter(own).collect();
-            let mut batch = Batch::default();
-            for shard in &shards {
-                batch.push(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(layout::slot_of(*shard)));
-            }
-            let mut filled = Vec::new();
-            for (shard, reply) in shards.into_iter().zip(conn.trip(&batch)?) {
-                if natural("CLUSTER COUNTKEYSINSLOT", &accept(reply, None)?)? > 0 {
-                    filled.push(shard);
-                }
-            }
-            Ok(filled)
-        })?;
-        let mut shards: BTreeSet<Shard> = filled.into_iter().flatten().collect();
-        if !moving.is_empty() {
-            shards.extend((0..SHARDS).filter(|shard| moving.contains(&layout::slot_of(*shard))));
-        }
-        Ok(shards)
     }
 
     /// The names of all keys that match a pattern, each once.
@@ -254,7 +250,7 @@ impl ClusterStore {
             self.ask_primaries(|conn, capabilities, _, _| {
                 let mut found = Vec::new();
                 scan::each(conn, capabilities, pattern, &mut |name| found.extend(String::from_utf8(name).ok()))?;
-                Ok(found)
+                Ok(Asked::of(found))
             })
         };
         let (found, moving) = pass()?;
@@ -494,7 +490,7 @@ impl Store for ClusterStore {
 
     fn describe(&self) -> Result<StoreInfo> {
         // Every primary has to answer.
-        self.ask_primaries(|_, _, _, _| Ok(()))?;
+        self.ask_primaries(|_, _, _, _| Ok(Asked::of(())))?;
         let topology = self.topology()?;
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         for primary in &topology.primaries {

@@ -25,13 +25,6 @@ pub(super) struct Node {
     pub moving: BTreeSet<u16>,
 }
 
-impl Node {
-    /// Whether it has a slot.
-    pub fn has(&self, slot: u16) -> bool {
-        self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
-    }
-}
-
 /// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
 pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     let nodes: Vec<Node> =
@@ -94,6 +87,16 @@ pub(super) struct Primary {
     pub address: String,
     /// How many replicas it has that are not known to be away.
     pub replicas: usize,
+    /// From … to, both included, ascending and never adjacent.
+    slots: Vec<(u16, u16)>,
+}
+
+/// Adds a range of slots behind all others.
+fn extend(ranges: &mut Vec<(u16, u16)>, (first, last): (u16, u16)) {
+    match ranges.last_mut() {
+        Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+        _ => ranges.push((first, last)),
+    }
 }
 
 /// Who has which slots.
@@ -128,11 +131,16 @@ impl Topology {
             let known = primaries.iter().position(|primary| primary.address == node.address);
             Some(known.unwrap_or_else(|| {
                 let replicas = replicas.get(node.id.as_str()).map_or(0, BTreeSet::len);
-                primaries.push(Primary { address: node.address.clone(), replicas });
+                primaries.push(Primary { address: node.address.clone(), replicas, slots: Vec::new() });
                 primaries.len() - 1
             }))
         });
-        let owners = owners.collect();
+        let owners: Vec<Option<usize>> = owners.collect();
+        for (slot, owner) in (0..=u16::MAX).zip(&owners) {
+            if let Some(primary) = owner.and_then(|owner| primaries.get_mut(owner)) {
+                extend(&mut primary.slots, (slot, slot));
+            }
+        }
         Topology { primaries, owners, addresses: views.iter().flatten().map(|node| node.address.clone()).collect() }
     }
 
@@ -142,9 +150,12 @@ impl Topology {
     }
 
     /// Whether a primary's own word of which slots it has is what is written here.
-    pub fn agrees(&self, address: &str, own: &Node) -> bool {
-        let here = |slot: u16| self.owner(slot).is_some_and(|owner| owner.address == address);
-        (0..16_384).all(|slot| here(slot) == (own.primary && own.has(slot)))
+    pub fn agrees(&self, primary: &Primary, own: &Node) -> bool {
+        let mut slots = Vec::new();
+        let mut told = own.slots.clone();
+        told.sort_unstable();
+        told.into_iter().filter(|_| own.primary).for_each(|range| extend(&mut slots, range));
+        slots == primary.slots
     }
 
     /// The first slot that nobody has, and how many there are.
@@ -178,7 +189,11 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
             [Some(("127.0.0.1:7001", 1)), Some(("b.example:7002", 0)), Some(("[::1]:7003", 0))]
         );
         assert_eq!((topology.uncovered(), topology.addresses.len()), (None, 5));
-        assert!(topology.agrees("127.0.0.1:7001", &view[0]) && !topology.agrees("b.example:7002", &view[0]));
+        let [a, b, c] = [0, 1, 2].map(|n| &topology.primaries[n]);
+        assert!(topology.agrees(a, &view[0]) && !topology.agrees(b, &view[0]) && topology.agrees(c, &view[2]));
+        let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
+        let split = parse(&SEEN.replace("0-5460", "100-5460 0-99"), "h:1").unwrap();
+        assert!(!topology.agrees(a, &other[0]) && topology.agrees(a, &split[0]));
     }
 
     #[test]
