@@ -99,6 +99,7 @@ impl RedisStore {
             let (mut answers, mut parts) = (Vec::new(), parts.clone().peekable());
             while parts.peek().is_some() {
                 let mut batch = Batch::default();
+                batch.confirm = writes;
                 parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
                 for item in items(conn.trip(&batch)?, about)? {
                     answers.push(read(&item)?);

@@ -8,6 +8,9 @@
 //! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and like those for one
 //! server they wait for each reply as long as for all.
 //!
+//! A shard whose slot is on its way has keys on either side. Commands go after their key one by one (`Follow` in `wire`), and
+//! `halfway` answers what the nodes then refuse to compute.
+//!
 //! # Which shards there are
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
 //! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots are
@@ -17,6 +20,7 @@
 //! answer: it is there, or the request fails.
 
 mod complement;
+mod halfway;
 mod lanes;
 mod layout;
 mod route;
@@ -54,11 +58,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single server but for the tag,
 ///   and bit *n* is user *n* of the shard. All of them are in one slot, so on one node.
-/// * Numbers are right or there are none: a node that does not answer, a slot that nobody has and a shard that is on its
-///   way for longer than the time-out are errors. Where a slot has moved or a replica has taken over, a request goes there.
+/// * Numbers are right or there are none: a node that does not answer and a slot that nobody has are errors. Where a slot has
+///   moved or a replica has taken over, a request goes there. A shard that is on its way to another node is counted here,
+///   of bitmaps fetched from either side; each is looked at once for all that is asked within 65 536 users.
 /// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over all shards.
-/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs.
-///   Marking the same again does no harm.
+/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs, and
+///   of a shard that is on its way some marks may be there. Marking the same again does no harm.
+/// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is on its way for longer
+///   than the time-out.
 /// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well.
 ///   A fail-over loses nothing that both had; what only the primary had may be lost, as Redis replicates asynchronously.
 pub struct ClusterStore {
@@ -108,7 +115,7 @@ impl ClusterStore {
             return Err(StoreError::Refused { location: nodes.location.clone(), reason });
         }
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
-        let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
+        let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
         let ids = RedisStore { route, prefix: of_ids, eval: RedisEval::Server, learned: Mutex::default() };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
     }
@@ -129,17 +136,26 @@ impl ClusterStore {
 
     /// Asks a shard something.
     fn ask<T>(&self, shard: Shard, run: impl FnOnce(&RedisStore) -> Result<T>) -> Result<T> {
-        let route = Route::Slot(Arc::clone(&self.nodes), layout::slot_of(shard));
-        let prefix = layout::prefix(&self.prefix, shard);
-        let store = self.store(route, prefix);
+        let store = self.shard(shard, false);
         let result = run(&store);
+        self.learn(&store);
+        result
+    }
+
+    /// A shard; `hasty` when there is another way to ask it while it is on its way.
+    fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
+        let slot = layout::slot_of(shard);
+        let route = if hasty { Route::hasty_slot(&self.nodes, slot) } else { Route::slot(&self.nodes, slot) };
+        self.store(route, layout::prefix(&self.prefix, shard))
+    }
+
+    fn learn(&self, store: &RedisStore) {
         // That a node takes no writes, as one that was a primary just now, is nobody else's affair.
-        if let Some((known, _)) = store.learned.into_inner().unwrap_or_else(PoisonError::into_inner)
+        if let Some((known, _)) = &*store.learned.lock().unwrap_or_else(PoisonError::into_inner)
             && known.refusal.is_none()
         {
-            self.capabilities.get_or_init(|| known);
+            self.capabilities.get_or_init(|| known.clone());
         }
-        result
     }
 
     /// Asks shards something, those on different nodes side by side.
@@ -148,6 +164,15 @@ impl ClusterStore {
         shards: impl IntoIterator<Item = Shard>,
         run: impl Fn(Shard, &RedisStore) -> Result<T> + Sync,
     ) -> Result<BTreeMap<Shard, T>> {
+        self.each(shards, |shard| self.ask(shard, |store| run(shard, store)))
+    }
+
+    /// Does something for shards, for those on different nodes side by side.
+    fn each<T: Send>(
+        &self,
+        shards: impl IntoIterator<Item = Shard>,
+        run: impl Fn(Shard) -> Result<T> + Sync,
+    ) -> Result<BTreeMap<Shard, T>> {
         let topology = self.topology()?;
         let mut lanes: BTreeMap<Option<&str>, Vec<Shard>> = BTreeMap::new();
         for shard in shards {
@@ -155,8 +180,7 @@ impl ClusterStore {
             lanes.entry(owner).or_default().push(shard);
         }
         let lanes: Vec<Vec<Shard>> = lanes.into_values().collect();
-        let run = |shard: &Shard| self.ask(*shard, |store| run(*shard, store));
-        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &run)?;
+        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
         Ok(lanes.into_iter().flatten().zip(answers.into_iter().flatten()).collect())
     }
 
@@ -346,7 +370,11 @@ impl Store for ClusterStore {
             let (shard, user) = layout::place(mark.user);
             parts.entry(shard).or_default().push(Mark { user, ..mark.clone() });
         }
-        self.ask_each(parts.keys().copied(), |shard, store| store.apply(&parts[&shard])).map(drop)
+        let apply = |shard: Shard| {
+            let part = &parts[&shard];
+            self.ask_or(shard, |store| store.apply(part), |store| halfway::apply(store, part))
+        };
+        self.each(parts.keys().copied(), apply).map(drop)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
@@ -355,12 +383,17 @@ impl Store for ClusterStore {
             return Ok(counts);
         }
         let reach = self.reach(plan)?;
-        let parts = self.ask_each(reach.there.iter().copied(), |shard, store| {
-            ClusterStore::with_script(store, plan, shard, &reach, |executor, script| {
-                let found = executor.count(&script)?;
-                // Only what is missing has no count.
-                Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
-            })
+        let count = |executor: &mut Executor<'_>, script: Script| {
+            let found = executor.count(&script)?;
+            // Only what is missing has no count.
+            Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
+        };
+        let parts = self.each(reach.there.iter().copied(), |shard| {
+            self.ask_or(
+                shard,
+                |store| ClusterStore::with_script(store, plan, shard, &reach, count),
+                |store| halfway::count(store, plan, shard, &reach),
+            )
         })?;
         parts.values().for_each(|part| counts.iter_mut().zip(part).for_each(|(count, part)| *count += part));
         if let Some(lengths) = &reach.lengths {
@@ -392,25 +425,25 @@ impl Store for ClusterStore {
             }
             if reach.there.contains(&shard) {
                 let after = from.checked_sub(1);
-                let some =
-                    self.ask(shard, |store| {
-                        ClusterStore::with_script(store, &plan, shard, &reach, |executor, script| {
-                            match script.roots.first() {
-                                None | Some(Source::Missing) => Ok(Vec::new()),
-                                Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }
-                                    .read(executor.conn, executor.capabilities, after, room),
-                                Some(Source::Step(node)) => {
-                                    executor.compute(&script)?;
-                                    Bitmap { key: &executor.scratch.key(*node), temporary: true }.read(
-                                        executor.conn,
-                                        executor.capabilities,
-                                        after,
-                                        room,
-                                    )
-                                }
-                            }
-                        })
-                    })?;
+                let read = |executor: &mut Executor<'_>, script: Script| match script.roots.first() {
+                    None | Some(Source::Missing) => Ok(Vec::new()),
+                    Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }.read(
+                        executor.conn,
+                        executor.capabilities,
+                        after,
+                        room,
+                    ),
+                    Some(Source::Step(node)) => {
+                        executor.compute(&script)?;
+                        let key = executor.scratch.key(*node);
+                        Bitmap { key: &key, temporary: true }.read(executor.conn, executor.capabilities, after, room)
+                    }
+                };
+                let some = self.ask_or(
+                    shard,
+                    |store| ClusterStore::with_script(store, &plan, shard, &reach, read),
+                    |store| halfway::members(store, &plan, shard, &reach, after, room),
+                )?;
                 users.extend(some.into_iter().map(|number| layout::user(shard, number)));
             } else if let Some(lengths) = &reach.lengths
                 && plan.roots().iter().any(|root| lengths.everybody(&plan, shard)[root.index()])
@@ -495,7 +528,7 @@ impl Store for ClusterStore {
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         for primary in &topology.primaries {
             let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
-            let route = Route::Slot(Arc::clone(&self.nodes), slot.unwrap_or_default());
+            let route = Route::slot(&self.nodes, slot.unwrap_or_default());
             // Any prefix whose keys are in that slot would do; what is asked is no matter of keys but for text ids.
             let store = self.store(route, self.prefix.clone());
             let info = store.describe()?;

@@ -10,6 +10,8 @@ pub(super) struct Node {
     id: String,
     /// `host:port`.
     pub address: String,
+    /// The same with its number in place of a name.
+    number: String,
     /// Whether it is the one that was asked.
     pub myself: bool,
     pub primary: bool,
@@ -42,6 +44,7 @@ fn node(line: &str, asked: &str) -> Option<Node> {
     let mut node = Node {
         id,
         address: reached(address, asked)?,
+        number: reached(address.split(',').next()?, asked)?,
         myself: flags.contains("myself"),
         primary: flags.contains("master"),
         away: ["fail", "fail?", "handshake", "noaddr"].iter().any(|flag| flags.contains(flag)),
@@ -68,7 +71,7 @@ fn node(line: &str, asked: &str) -> Option<Node> {
 }
 
 /// `host:port` of `ip:port@busport[,hostname[,…]]`.
-fn reached(address: &str, asked: &str) -> Option<String> {
+pub(super) fn reached(address: &str, asked: &str) -> Option<String> {
     let mut parts = address.split(',');
     let (host, port) = parts.next()?.split('@').next()?.rsplit_once(':')?;
     // A name that was announced is what certificates are of. A node that does not know its own address is where it was asked.
@@ -107,6 +110,8 @@ pub(super) struct Topology {
     owners: Vec<Option<usize>>,
     /// Where nodes are, whatever they are.
     pub addresses: BTreeSet<String>,
+    /// The address of each node by the number in it.
+    numbers: BTreeMap<String, String>,
 }
 
 impl Topology {
@@ -141,7 +146,15 @@ impl Topology {
                 extend(&mut primary.slots, (slot, slot));
             }
         }
-        Topology { primaries, owners, addresses: views.iter().flatten().map(|node| node.address.clone()).collect() }
+        let nodes = || views.iter().flatten();
+        let addresses = nodes().map(|node| node.address.clone()).collect();
+        let numbers = nodes().map(|node| (node.number.clone(), node.address.clone())).collect();
+        Topology { primaries, owners, addresses, numbers }
+    }
+
+    /// The address of a node that another one calls so: nodes call each other by numbers, even where they announce names.
+    pub fn address(&self, called: &str) -> Option<&str> {
+        self.numbers.get(called).or_else(|| self.addresses.get(called)).map(String::as_str)
     }
 
     /// Who has a slot.
@@ -189,6 +202,10 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
             [Some(("127.0.0.1:7001", 1)), Some(("b.example:7002", 0)), Some(("[::1]:7003", 0))]
         );
         assert_eq!((topology.uncovered(), topology.addresses.len()), (None, 5));
+        assert_eq!(["127.0.0.1:7002", "b.example:7002", "h:1"].map(|called| topology.address(called)), {
+            let announced = Some("b.example:7002");
+            [announced, announced, None]
+        });
         let [a, b, c] = [0, 1, 2].map(|n| &topology.primaries[n]);
         assert!(topology.agrees(a, &view[0]) && !topology.agrees(b, &view[0]) && topology.agrees(c, &view[2]));
         let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
