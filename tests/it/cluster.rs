@@ -335,6 +335,21 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
         !errors.is_empty() && errors.iter().all(|error| error.contains("name it with redis-cluster://")),
         "{errors:?}"
     );
+    // Nodes of two clusters.
+    let another = Cluster::start();
+    let (one, other) = (cluster.ports()[0], another.ports()[5]);
+    let url = format!("redis-cluster://127.0.0.1:{one},127.0.0.1:{other}");
+    let store = open(&url, &own_prefix()).unwrap();
+    for _ in 0..2 {
+        let error = store.apply(&marks_of("spread_u", (0..9).map(|shard| shard * SHARD))).unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(&one.to_string()) && error.contains(&other.to_string()), "{error}");
+        assert!(error.contains("are nodes of different clusters"), "{error}");
+    }
+    let keys = |cluster: &Cluster, port: u16| cluster.ask::<Vec<String>>(port, &["KEYS", "*spread*"]);
+    assert!(cluster.ports().iter().all(|port| keys(cluster, *port).is_empty()));
+    assert!(another.ports().iter().all(|port| keys(&another, *port).is_empty()));
     // Nobody there, and a password that stays secret.
     let store = open("redis-cluster://ann:tomtom@127.0.0.1:1,127.0.0.1:2", &Options::default()).unwrap();
     let error = unreachable(&store.describe().unwrap_err());
@@ -709,6 +724,64 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
         store.save(&(set("a_u") | set("b_u")), &key("saved_u")).unwrap(),
         Saved::People(count(&*store, &(set("a_u") | set("b_u"))).unwrap())
     );
+}
+
+#[test]
+fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
+    let cluster = Cluster::start();
+    let store = open(&cluster.url(), &Options::default()).unwrap();
+    let replicas = cluster.replicas();
+    assert_eq!(replicas.len(), 3);
+    const SHARDS: u32 = 9;
+    let (marked, marked_in) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mark = || {
+        let n = u32::try_from(marked.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let started = Instant::now();
+        store.apply(&marks_of("a_u", [n % SHARDS * SHARD + n / SHARDS])).unwrap();
+        marked_in.store(u64::try_from(started.elapsed().as_millis()).unwrap(), Ordering::Relaxed);
+        (n % SHARDS, n / SHARDS)
+    };
+    // Whether the replica has a mark as soon as it is acknowledged.
+    let is_there = |(shard, bit): (u32, u32)| {
+        let text = format!("trackist_{{shard{shard}z}}a_u");
+        let mut replica = cluster.connection(replicas[&cluster.owner(&text, cluster.ports()[0])]);
+        redis::cmd("READONLY").exec(&mut replica).unwrap();
+        redis::cmd("GETBIT").arg(&text).arg(bit).query::<bool>(&mut replica).unwrap()
+    };
+    let counted = || assert_eq!(count(&*store, &set("a_u")).unwrap(), marked.load(Ordering::Relaxed));
+    assert!((0..90).all(|_| is_there(mark())), "each is on a replica before it is acknowledged");
+    // One hangs, and then all of them: marks go on, and wait for it now and then.
+    let hanging: Vec<u16> = replicas.values().copied().collect();
+    for some in [&hanging[..1], &hanging[1..]] {
+        some.iter().for_each(|port| cluster.signal(*port, "-STOP"));
+        let (started, mut slow) = (Instant::now(), 0);
+        for _ in 0..90 {
+            mark();
+            slow += u64::from(marked_in.load(Ordering::Relaxed) >= 150);
+        }
+        println!("90 marks while some replicas hang: {:.1} s, {slow} waited", started.elapsed().as_secs_f64());
+        assert!((1..=30).contains(&slow) && started.elapsed() < Duration::from_secs(10));
+        counted();
+    }
+    let noted = |alone: &str| store.describe().unwrap().notes.iter().any(|note| note.contains(alone));
+    assert!(within(Duration::from_secs(20), || noted("3 of 3 primaries have no replica")), "it is said");
+    mark();
+    counted();
+    // They are back, and have what was marked meanwhile; new marks are on them when acknowledged.
+    hanging.iter().for_each(|port| cluster.signal(*port, "-CONT"));
+    assert!(within(Duration::from_secs(20), || !noted("have no replica")));
+    assert!(within(Duration::from_secs(20), || (0..SHARDS).all(|_| is_there(mark()))));
+    assert!((0..90).all(|_| is_there(mark())));
+    // Without any, a mark is its primary's alone, at once.
+    hanging.iter().for_each(|port| cluster.kill(*port));
+    assert!(within(Duration::from_secs(20), || noted("3 of 3 primaries have no replica")));
+    let started = Instant::now();
+    for _ in 0..90 {
+        mark();
+    }
+    println!("90 marks without replicas: {:.1} s", started.elapsed().as_secs_f64());
+    assert!(started.elapsed() < Duration::from_secs(9), "nothing was waited for");
+    counted();
 }
 
 /// Ends the threads of a test also when it fails.

@@ -138,10 +138,24 @@ impl Cluster {
         number(&node[1])
     }
 
+    /// The port of each primary's replica.
+    pub fn replicas(&self) -> BTreeMap<u16, u16> {
+        let of = |port: u16| {
+            let role: Vec<redis::Value> = self.ask(port, &["ROLE"]);
+            u16::from_redis_value_ref(&role[2]).ok().filter(|_| role.len() == 5).map(|primary| (primary, port))
+        };
+        self.ports().into_iter().filter_map(of).collect()
+    }
+
     /// Kills a node; its data are gone.
     pub fn kill(&self, port: u16) {
+        self.signal(port, "-KILL");
+    }
+
+    /// Sends a node's process a signal: `-STOP`, and it hangs; `-CONT`, and it goes on.
+    pub fn signal(&self, port: u16, name: &str) {
         let server = self.servers.iter().find(|server| server.port == port).unwrap();
-        signal(server.process, "-KILL");
+        signal(server.process, name);
     }
 
     /// How many commands of some kinds each primary has carried out.

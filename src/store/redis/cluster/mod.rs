@@ -66,7 +66,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///   of a shard that is on its way some marks may be there. Marking the same again does no harm.
 /// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is on its way for longer
 ///   than the time-out.
-/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well.
+/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well; after
+///   one that does not, those of the next second are on the primary alone.
 ///   A fail-over loses nothing that both had; what only the primary had may be lost, as Redis replicates asynchronously.
 pub struct ClusterStore {
     nodes: Arc<Nodes>,
@@ -524,7 +525,9 @@ impl Store for ClusterStore {
     fn describe(&self) -> Result<StoreInfo> {
         // Every primary has to answer.
         self.ask_primaries(|_, _, _, _| Ok(Asked::of(())))?;
-        let topology = self.topology()?;
+        // That replicas have come or gone changes no answer, and is not noticed otherwise.
+        let known = self.topology()?;
+        let topology = self.nodes.refresh(Some(&known)).map_err(|fault| self.nodes.error(fault))?;
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         for primary in &topology.primaries {
             let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, Value, cmd};
 
-use super::topology::{Node, Primary, Topology, parse, reached};
+use super::topology::{Node, Primary, Topology, parse, reached, strangers};
 use crate::store::redis::connect::Pool;
 use crate::store::redis::location::{Address, redacted};
 use crate::store::redis::wire::{Batch, Conn, Fault, Follow, Reply, accept, integer, unexpected};
@@ -21,6 +21,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 
 /// How long a mark waits for a replica to have it.
 const CONFIRMATION: Duration = Duration::from_millis(200);
+
+/// For how long none waits any more after that was in vain, so that a replica that hangs holds up one mark a second and
+/// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
+const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// Where the requests of a store go.
 pub(in crate::store::redis) enum Route {
@@ -93,10 +97,14 @@ impl Route {
     /// say so in time is not waited for: a cluster goes on when a replica is away.
     pub fn confirm(&self, conn: &mut Conn) -> Reply<()> {
         let Route::Slot(Slot { nodes, number, .. }) = self else { return Ok(()) };
-        if nodes.topology()?.owner(*number).is_none_or(|owner| owner.replicas == 0) {
+        let topology = nodes.topology()?;
+        let Some(owner) = topology.owner(*number) else { return Ok(()) };
+        // That there are none may have been true a while ago.
+        if nodes.waited_in_vain(&owner.address) || (owner.replicas == 0 && !has_replicas(conn)?) {
             return Ok(());
         }
-        nodes.confirmed(&conn.ask(&nodes.confirmation())?)
+        let reply = conn.ask(&nodes.confirmation())?;
+        nodes.confirmed(&owner.address, &reply)
     }
 }
 
@@ -116,6 +124,8 @@ pub(in crate::store::redis) struct Nodes {
 struct Known {
     topology: Option<Arc<Topology>>,
     pools: HashMap<String, Arc<Pool>>,
+    /// Of which primaries no replica confirmed in time, and when that was last waited for.
+    in_vain: HashMap<String, Instant>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -194,8 +204,14 @@ impl Nodes {
         let mut addresses: Vec<String> = known.iter().flat_map(|known| known.addresses.iter().cloned()).collect();
         addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
         let views = self.views(&addresses)?;
+        if let Some((one, other)) = strangers(&views) {
+            return Err(Fault::Refused(format!(
+                "{one} and {other} are nodes of different clusters, over which marks must not be spread: name nodes of one"
+            )));
+        }
         let fresh = Arc::new(Topology::of(&views));
         let mut known = locked(&self.known);
+        known.in_vain.retain(|address, _| fresh.addresses.contains(address));
         known.pools.retain(|address, _| fresh.addresses.contains(address) || self.seeds.contains(address));
         known.topology = Some(Arc::clone(&fresh));
         Ok(fresh)
@@ -240,9 +256,19 @@ impl Nodes {
         command
     }
 
-    fn confirmed(&self, reply: &Value) -> Reply<()> {
-        if integer("WAIT", reply)? < 1 {
-            tracing::debug!(location = self.location, "no replica has confirmed yet what was recorded");
+    /// Whether no replica of a primary confirmed in time just now.
+    fn waited_in_vain(&self, address: &str) -> bool {
+        locked(&self.known).in_vain.get(address).is_some_and(|at| at.elapsed() < IN_VAIN)
+    }
+
+    fn confirmed(&self, address: &str, reply: &Value) -> Reply<()> {
+        let confirmed = integer("WAIT", reply)? > 0;
+        let mut known = locked(&self.known);
+        if confirmed {
+            known.in_vain.remove(address);
+        } else if known.in_vain.get(address).is_none_or(|at| at.elapsed() >= IN_VAIN) {
+            tracing::debug!(location = self.location, address, "no replica has confirmed yet what was recorded");
+            known.in_vain.insert(address.to_owned(), Instant::now());
         }
         Ok(())
     }
@@ -300,7 +326,7 @@ impl Follow for Follower {
         let topology = nodes.topology()?;
         let address = topology.address(&to).unwrap_or(&to);
         let has_replicas = || topology.primaries.iter().any(|node| node.address == address && node.replicas > 0);
-        let confirm = commands.confirm && has_replicas();
+        let confirm = commands.confirm && has_replicas() && !nodes.waited_in_vain(address);
         let mut batch = Batch::default();
         for command in commands.commands() {
             // Of each command by itself: without, a node sends away whoever asks for a slot that is not its own yet.
@@ -313,7 +339,7 @@ impl Follow for Follower {
         let ask = |conn: &mut Conn| {
             let mut replies = conn.trip(&batch)?;
             if confirm {
-                nodes.confirmed(&accept(replies.pop().unwrap_or_default(), None)?)?;
+                nodes.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
             }
             Ok(replies.into_iter().skip(1).step_by(2).collect())
         };
@@ -324,6 +350,13 @@ impl Follow for Follower {
         };
         asked.map_err(|fault| at_node(address, fault))
     }
+}
+
+/// Whether a primary says that replicas are connected to it; it does not to a user who may not ask.
+fn has_replicas(conn: &mut Conn) -> Reply<bool> {
+    let reply = conn.trip(&Batch::of([&cmd("ROLE")]))?.pop().unwrap_or_default();
+    let Value::Array(parts) = &reply else { return Ok(false) };
+    Ok(matches!(parts.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
 }
 
 /// What a node knows of all.

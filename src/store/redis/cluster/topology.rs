@@ -34,6 +34,29 @@ pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     nodes.iter().any(|node| node.myself).then_some(nodes)
 }
 
+/// Two nodes that answered and are of different clusters, where there are such. Nodes of one know each other by their ids,
+/// most of them; whoever knows of no slot is in none yet.
+pub(super) fn strangers(views: &[Vec<Node>]) -> Option<(&str, &str)> {
+    let mut groups: Vec<(BTreeSet<&str>, &str)> = Vec::new();
+    for view in views.iter().filter(|view| view.iter().any(|node| !node.slots.is_empty())) {
+        let mut ids: BTreeSet<&str> = view.iter().map(|node| node.id.as_str()).collect();
+        let mut asked = view.iter().find(|node| node.myself)?.address.as_str();
+        // Also what this one joins.
+        let (same, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(known, _)| !known.is_disjoint(&ids));
+        groups = others;
+        for (known, first) in same.into_iter().rev() {
+            ids.extend(known);
+            asked = first;
+        }
+        groups.push((ids, asked));
+    }
+    groups.sort_by_key(|(_, asked)| *asked);
+    match &groups[..] {
+        [(_, one), (_, other), ..] => Some((one, other)),
+        _ => None,
+    }
+}
+
 fn node(line: &str, asked: &str) -> Option<Node> {
     let mut fields = line.split_ascii_whitespace();
     let id = fields.next()?.to_owned();
@@ -211,6 +234,18 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
         let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
         let split = parse(&SEEN.replace("0-5460", "100-5460 0-99"), "h:1").unwrap();
         assert!(!topology.agrees(a, &other[0]) && topology.agrees(a, &split[0]));
+    }
+
+    #[test]
+    fn nodes_of_two_clusters_are_told_apart() {
+        let one = parse(SEEN, "h:1").unwrap();
+        let fewer: Vec<Node> = parse(SEEN, "h:1").unwrap().into_iter().filter(|node| node.id != "cc").collect();
+        let text = "ff 10.0.0.9:7001@17001 myself,master - 0 0 1 connected 0-16383\n";
+        let other = parse(text, "h:1").unwrap();
+        let alone = parse(&text.replace(" 0-16383", "").replace("ff ", "gg "), "h:1").unwrap();
+        assert_eq!(strangers(&[one.clone(), fewer.clone(), alone.clone()]), None, "one is in no cluster");
+        assert_eq!(strangers(&[other.clone(), one, alone, fewer]), Some(("10.0.0.9:7001", "127.0.0.1:7001")));
+        assert_eq!(strangers(&[other]), None);
     }
 
     #[test]
