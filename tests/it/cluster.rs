@@ -390,6 +390,44 @@ fn a_password_is_taken_for_every_node() {
     assert!(error.contains("WRONGPASS") && !error.contains("wrong@"), "{error}");
 }
 
+#[test]
+fn tls_protects_the_way_to_every_node() {
+    let (cluster, shop) = (Cluster::start_with_tls(), Shop::new());
+    let fixture = |name: &str| format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    for port in cluster.ports() {
+        cluster.ask::<()>(port, &["ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "+@all"]);
+    }
+    let url = |password: &str| cluster.tls_url().replace("://", &format!("://ann:{password}@"));
+    let run = |url: &str, trusted: &str, args: &[&str]| {
+        let mut command = shop.command(&[&["--store", url], args].concat());
+        let output = command.env("SSL_CERT_FILE", fixture(trusted)).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // In shards of all primaries.
+    let users = ["1", "1048577", "2097153", "3145729", "4194305", "5242881"];
+    let (code, _, err) = run(&url("s3cret"), "ca.crt", &[&["mark", "active"][..], &users].concat());
+    assert_eq!(code, Some(0), "{err}");
+    let (code, out, err) = run(&url("s3cret"), "ca.crt", &["people", "active@2026-11"]);
+    assert_eq!((code, out.lines().collect::<Vec<_>>(), err.as_str()), (Some(0), users.to_vec(), ""));
+    let primaries = cluster.primaries(cluster.ports()[0]);
+    let keys = |port: &u16| cluster.ask::<Vec<String>>(*port, &["KEYS", "*active*"]).len();
+    assert!(primaries.len() == 3 && primaries.keys().all(|port| keys(port) > 0), "{primaries:?}");
+    // While a slot moves commands go after their keys, with TLS as well.
+    let moving = Move::begin(&cluster, "{shard2z}");
+    let (code, _, err) = run(&url("s3cret"), "ca.crt", &["mark", "signup", "2097153"]);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, out, err) = run(&url("s3cret"), "ca.crt", &["count", "active@2026-11 & signup@2026-11"]);
+    assert_eq!((code, out.as_str()), (Some(0), "1\n"), "{err}");
+    drop(moving);
+    // A certificate nobody vouches for, and a wrong password: refused, and no secret repeated.
+    for (url, trusted) in [(url("s3cret"), "server.key"), (url("wr0ng"), "ca.crt")] {
+        let (code, out, err) = run(&url, trusted, &["count", "active@2026-11"]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.starts_with("error: ") && !err.contains("s3cret") && !err.contains("wr0ng"), "{err}");
+        println!("{err}");
+    }
+}
+
 /// A plan over bitmaps that has steps, and its only right answer.
 fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>) {
     for n in 0..12_u32 {
@@ -408,6 +446,7 @@ fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>) {
 /// A slot that is moved by hand.
 struct Move<'a> {
     cluster: &'a Cluster,
+    key: String,
     slot: String,
     source: u16,
     target: u16,
@@ -424,7 +463,7 @@ impl<'a> Move<'a> {
         let slot = cluster.ask::<u16>(any, &["CLUSTER", "KEYSLOT", key]).to_string();
         cluster.ask::<()>(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &names[&source]]);
         cluster.ask::<()>(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &names[&target]]);
-        Move { cluster, slot, source, target, names }
+        Move { cluster, key: key.to_owned(), slot, source, target, names }
     }
 
     fn left(&self) -> Vec<String> {
@@ -443,6 +482,9 @@ impl<'a> Move<'a> {
         for port in [self.target, self.source] {
             self.cluster.ask::<()>(port, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.names[&self.target]]);
         }
+        // Others hear of it from each other; whoever is asked before would move it from where it is not.
+        let knows = |port: u16| self.cluster.owner(&self.key, port) == self.target;
+        assert!(within(Duration::from_secs(10), || self.cluster.ports().into_iter().all(knows)));
     }
 }
 
