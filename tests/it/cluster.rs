@@ -386,6 +386,12 @@ fn a_password_is_taken_for_every_node() {
     store.apply(&marks_of("a_u", [1, SHARD, 2 * SHARD, 3 * SHARD])).unwrap();
     assert_eq!(count(&*store, &set("a_u")).unwrap(), 4);
     assert!(!store.describe().unwrap().location.contains("ann"));
+    // Whoever may not ask for what makes it quick is answered as well.
+    for port in cluster.ports() {
+        cluster.ask::<()>(port, &["ACL", "SETUSER", "ann", "-dbsize", "-role"]);
+    }
+    store.apply(&marks_of("a_u", [4 * SHARD])).unwrap();
+    (0..4).for_each(|_| assert_eq!(count(&*store, &set("a_u")).unwrap(), 5));
     let error = open(&url("wrong"), &Options::default()).unwrap().keys("").unwrap_err().to_string();
     assert!(error.contains("WRONGPASS") && !error.contains("wrong@"), "{error}");
 }
@@ -573,6 +579,28 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     check(&store, "the slot has moved");
     assert_eq!(store.save(&sets[0], &key("saved_u")).unwrap(), model.save(&sets[0], &key("saved_u")).unwrap());
 
+    // The node that keys leave forgets that they do, as when its replica takes over: what has gone is nowhere for it.
+    let moving = Move::begin(&cluster, "{shard1z}");
+    moving.take(&moving.left()[..3]);
+    check(&store, "another has moved in part");
+    let forgets = |how: &[&str]| {
+        cluster.ask::<()>(moving.source, &[&["CLUSTER", "SETSLOT", &moving.slot], how].concat());
+    };
+    forgets(&["STABLE"]);
+    for _ in 0..2 {
+        let error = unreachable(&quick.count(&plan).unwrap_err());
+        assert!(error.contains(&format!("whether slot {}", moving.slot)) && error.contains("cluster fix"), "{error}");
+        unreachable(&quick.keys("").unwrap_err());
+    }
+    forgets(&["MIGRATING", &moving.names[&moving.target]]);
+    check(&store, "it remembers");
+    moving.take(&moving.left());
+    moving.end();
+    // One that was begun at the other end only, and nothing has moved.
+    let moving = Move::begin(&cluster, "{shard3z}");
+    cluster.ask::<()>(moving.source, &["CLUSTER", "SETSLOT", &moving.slot, "STABLE"]);
+    check(&store, "a move that was given up");
+
     // Text ids, which are two hashes: the first asked for of nobody, and known then.
     let moving = Move::begin(&cluster, "{ids}");
     assert!(!store.describe().unwrap().text_ids, "there are none, here or there");
@@ -594,7 +622,7 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
 fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors() {
     let cluster = Cluster::start();
     let [store, other] = [(), ()].map(|()| open(&cluster.url(), &Options::default()).unwrap());
-    let (plan, answer) = plan_and_answer(&*store, 5);
+    let (plan, answer) = plan_and_answer(&*store, 8);
     let (stop, right, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (begun, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
     let there = std::thread::scope(|scope| {
@@ -633,7 +661,7 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let user = 2 * SHARD + n;
+                let user = [2, 7][usize::try_from(n % 2).unwrap()] * SHARD + n;
                 let marks = marks_of(if n % 3 == 0 { "m_u" } else { "n_u" }, [user]);
                 begun.fetch_add(1, Ordering::SeqCst);
                 match other.apply(&marks) {
@@ -660,13 +688,28 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
             moving.take(&moving.left());
             moving.end();
         }
+        // And as it is done: redis-cli moves the first 265 slots of a node, that of shard 7 last.
+        right.store(0, Ordering::Relaxed);
+        let any = cluster.ports()[0];
+        let (names, from) = (cluster.primaries(any), cluster.owner("{shard7z}", any));
+        let to = names.keys().find(|port| **port != from).unwrap();
+        let ends = ["--cluster-from", &names[&from], "--cluster-to", &names[to]];
+        let resharding = std::process::Command::new("redis-cli")
+            .args(["--cluster", "reshard", &format!("127.0.0.1:{any}"), "--cluster-slots", "265", "--cluster-yes"])
+            .args(ends)
+            .output()
+            .unwrap();
+        assert!(resharding.status.success(), "{}", String::from_utf8_lossy(&resharding.stdout));
+        assert_eq!(cluster.owner("{shard7z}", *to), *to);
+        let seen = right.load(Ordering::Relaxed);
+        assert!(within(Duration::from_secs(10), || right.load(Ordering::Relaxed) > seen + 4));
         stop.store(true, Ordering::Relaxed);
         marking.join().unwrap()
     });
     let found: BTreeSet<UserId> =
         other.members(&(set("m_u") | set("n_u")), None, usize::MAX).unwrap().into_iter().collect();
     let (right, failed) = (right.into_inner(), failed.into_inner());
-    println!("{} marks acknowledged, {right} counts in the last move, {failed} errors in three", there.len());
+    println!("{} marks acknowledged, {right} counts during redis-cli's, {failed} errors in four moves", there.len());
     assert!(there.is_subset(&found) && there.len() > 20, "{:?}", there.difference(&found));
     assert_eq!(failed, 0);
 }

@@ -13,11 +13,11 @@
 //!
 //! # Which shards there are
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
-//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots are
-//! its own at that moment or later. Only
-//! when all slots have an owner, and every owner's word is what was thought, the answer holds; a slot that is on its way to
-//! another node is taken for one with a shard in it. So a shard that was marked before a request is never left out of its
-//! answer: it is there, or the request fails.
+//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots
+//! are its own at that moment or later. Only when all slots have an owner, and every owner's word is what was thought, the
+//! answer holds; a slot that is on its way to another node is taken for one with a shard in it, and one that only the node
+//! it goes to remembers to be so makes the request fail. So a shard that was marked before a request is never left out of
+//! its answer: it is there, or the request fails.
 
 mod complement;
 mod halfway;
@@ -85,6 +85,9 @@ struct Asked<T> {
     /// How it sees the cluster, when it said so in one with the answer (`CLUSTER NODES`).
     view: Option<Value>,
 }
+
+/// What all primaries answered, and which slots are on their way; or why that does not hold.
+type Settled<T> = std::result::Result<(Vec<T>, BTreeSet<u16>), String>;
 
 impl<T> Asked<T> {
     fn of(answer: T) -> Self {
@@ -195,14 +198,8 @@ impl ClusterStore {
         let mut topology = self.topology()?;
         loop {
             let fault = match self.ask_these(&topology, &run) {
-                Ok(Some(answers)) => return Ok(answers),
-                Ok(None) => match topology.uncovered() {
-                    Some((first, count)) => self.away(format!(
-                        "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
-                        layout::SLOTS
-                    )),
-                    None => self.away("its nodes do not agree which slots are whose".to_owned()),
-                },
+                Ok(Ok(answers)) => return Ok(answers),
+                Ok(Err(reason)) => self.away(reason),
                 Err(error @ StoreError::Unreachable { .. }) => error,
                 Err(error) => return Err(error),
             };
@@ -217,14 +214,17 @@ impl ClusterStore {
         }
     }
 
-    /// The same once; nothing when it is not known that these were all.
+    /// The same once; or why it is not known that these were all.
     fn ask_these<T: Send>(
         &self,
         topology: &Topology,
         run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync),
-    ) -> Result<Option<(Vec<T>, BTreeSet<u16>)>> {
-        if topology.uncovered().is_some() {
-            return Ok(None);
+    ) -> Result<Settled<T>> {
+        if let Some((first, count)) = topology.uncovered() {
+            return Ok(Err(format!(
+                "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
+                layout::SLOTS
+            )));
         }
         let ask = |primary: &&Primary| {
             let address = &primary.address;
@@ -259,14 +259,30 @@ impl ClusterStore {
             asked.map_err(|fault| self.nodes.error(at_node(address, fault)))
         };
         let lanes: Vec<Vec<&Primary>> = topology.primaries.iter().map(|primary| vec![primary]).collect();
-        let (mut answers, mut moving) = (Vec::new(), BTreeSet::new());
-        let asked = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?;
-        for ((answer, own), primary) in asked.into_iter().flatten().zip(&topology.primaries) {
-            let Some(own) = own.filter(|own| topology.agrees(primary, own)) else { return Ok(None) };
-            answers.push(answer);
-            moving.extend(own.moving);
+        let asked: Vec<_> = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?.into_iter().flatten().collect();
+        let agrees = |((_, own), primary): (&(T, Option<topology::Node>), &Primary)| {
+            own.as_ref().is_some_and(|own| topology.agrees(primary, own))
+        };
+        if !asked.iter().zip(&topology.primaries).all(agrees) {
+            return Ok(Err("its nodes do not agree which slots are whose".to_owned()));
         }
-        Ok(Some((answers, moving)))
+        let leaving: BTreeSet<u16> =
+            asked.iter().filter_map(|(_, own)| own.as_ref()).flat_map(|own| &own.leaving).copied().collect();
+        let (mut answers, mut moving) = (Vec::new(), leaving.clone());
+        for ((answer, own), primary) in asked.into_iter().zip(&topology.primaries) {
+            let coming = own.map(|own| own.coming).unwrap_or_default();
+            // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has gone already.
+            let forgotten = coming.difference(&leaving).copied().collect();
+            if let Some(slot) = self.first_filled(primary, &forgotten)? {
+                return Ok(Err(format!(
+                    "its nodes do not agree whether slot {slot} is on its way to {}, which has keys of it that its owner does not know of: redis-cli --cluster fix mends that",
+                    primary.address
+                )));
+            }
+            answers.push(answer);
+            moving.extend(coming);
+        }
+        Ok(Ok((answers, moving)))
     }
 
     /// The names of all keys that match a pattern, each once.

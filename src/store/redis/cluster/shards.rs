@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ::redis::{Value, cmd};
 
 use super::layout::{self, SHARDS, Shard};
+use super::route::at_node;
 use super::topology::{Primary, Topology};
 use super::{Asked, ClusterStore};
 use crate::store::Result;
@@ -92,6 +93,22 @@ impl ClusterStore {
         Ok((0..SHARDS).filter(|shard| filled.contains(&layout::slot_of(*shard))).collect())
     }
 
+    /// The first of some slots that holds keys on a node, if it is one that we have keys in.
+    pub(super) fn first_filled(&self, primary: &Primary, slots: &BTreeSet<u16>) -> Result<Option<u16>> {
+        let ours: BTreeSet<u16> = self.slots().filter(|slot| slots.contains(slot)).collect();
+        if ours.is_empty() {
+            return Ok(None);
+        }
+        let counted = self.nodes.pool(&primary.address).and_then(|pool| pool.with(|conn| count(conn, &ours)));
+        let (filled, _) = counted.map_err(|fault| self.nodes.error(at_node(&primary.address, fault)))?;
+        Ok(filled.first().copied())
+    }
+
+    /// The slots that our keys may be in. Text ids lie beside shards.
+    fn slots(&self) -> impl Iterator<Item = u16> {
+        (0..SHARDS).map(layout::slot_of).chain([layout::slot(self.ids.prefix.as_str())])
+    }
+
     /// The slots of a primary that hold keys, among them all that hold shards.
     fn filled(
         &self,
@@ -111,17 +128,21 @@ impl ClusterStore {
                 return Ok(asked);
             }
         }
-        // Text ids lie beside shards, and are keys as well.
-        let of_shards = (0..SHARDS).map(layout::slot_of).chain([layout::slot(self.ids.prefix.as_str())]);
-        let of_shards: BTreeSet<u16> = of_shards.filter(own).collect();
-        let (filled, keys) = count(conn, &of_shards)?;
+        let ours: BTreeSet<u16> = self.slots().filter(own).collect();
+        let (filled, keys) = count(conn, &ours)?;
         let mut known = filled.clone();
+        let all = match is_try.then(|| conn.ask(&cmd("DBSIZE"))).unwrap_or(Ok(Value::Int(0))) {
+            Ok(all) => natural("DBSIZE", &all)?,
+            // This user may not ask, so there will be no good tries.
+            Err(Fault::Refused(_) | Fault::Unwritable(_)) => 0,
+            Err(fault) => return Err(fault),
+        };
         // There are others' keys: it is worth to know where, for the next time.
-        if is_try && keys < natural("DBSIZE", &conn.ask(&cmd("DBSIZE"))?)? {
-            let others: BTreeSet<u16> = (0..16_384).filter(own).filter(|slot| !of_shards.contains(slot)).collect();
+        if keys < all {
+            let others: BTreeSet<u16> = (0..16_384).filter(own).filter(|slot| !ours.contains(slot)).collect();
             known.extend(count(conn, &others)?.0);
         }
-        self.seen.learn(address, known, is_try, of_shards.len());
+        self.seen.learn(address, known, is_try, ours.len());
         Ok(Asked::of(filled))
     }
 }

@@ -23,8 +23,9 @@ pub(super) struct Node {
     epoch: u64,
     /// From … to, both included.
     slots: Vec<(u16, u16)>,
-    /// Slots on their way from or to it; a node tells only its own.
-    pub moving: BTreeSet<u16>,
+    /// Slots on their way from it, and to it; a node tells only its own.
+    pub leaving: BTreeSet<u16>,
+    pub coming: BTreeSet<u16>,
 }
 
 /// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
@@ -74,7 +75,8 @@ fn node(line: &str, asked: &str) -> Option<Node> {
         of,
         epoch,
         slots: Vec::new(),
-        moving: BTreeSet::new(),
+        leaving: BTreeSet::new(),
+        coming: BTreeSet::new(),
     };
     // The state of the link stands before the slots.
     for slots in fields.skip(1) {
@@ -82,7 +84,8 @@ fn node(line: &str, asked: &str) -> Option<Node> {
         match slots.strip_prefix('[') {
             // `[93->-id]` is on its way out, `[93-<-id]` on its way in.
             Some(moving) => {
-                node.moving.insert(number(moving.split('-').next()?)?);
+                let slots = if moving.contains("->-") { &mut node.leaving } else { &mut node.coming };
+                slots.insert(number(moving.split('-').next()?)?);
             }
             None => {
                 let (first, last) = slots.split_once('-').unwrap_or((slots, slots));
@@ -217,7 +220,7 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
     #[test]
     fn slots_have_owners_and_owners_replicas() {
         let view = parse(SEEN, "10.0.0.1:7001").unwrap();
-        assert_eq!(view[0].moving, [93, 94].into());
+        assert_eq!((&view[0].leaving, &view[0].coming), (&[93].into(), &[94].into()));
         let topology = Topology::of(std::slice::from_ref(&view));
         let owner = |slot| topology.owner(slot).map(|primary| (primary.address.as_str(), primary.replicas));
         assert_eq!(
