@@ -85,7 +85,7 @@ impl Seen {
 impl ClusterStore {
     /// The shards there are; some may be empty.
     pub(super) fn shards(&self) -> Result<BTreeSet<Shard>> {
-        let (filled, moving) = self.ask_primaries(|conn, capabilities, topology, primary| {
+        let (filled, moving) = self.ask_primaries(true, |conn, capabilities, topology, primary| {
             self.filled(conn, capabilities, topology, primary)
         })?;
         self.seen.retain(&*self.topology()?);
@@ -105,7 +105,7 @@ impl ClusterStore {
     }
 
     /// The slots that our keys may be in. Text ids lie beside shards.
-    fn slots(&self) -> impl Iterator<Item = u16> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
         (0..SHARDS).map(layout::slot_of).chain([layout::slot(self.ids.prefix.as_str())])
     }
 
@@ -131,7 +131,8 @@ impl ClusterStore {
         let ours: BTreeSet<u16> = self.slots().filter(own).collect();
         let (filled, keys) = count(conn, &ours)?;
         let mut known = filled.clone();
-        let all = match is_try.then(|| conn.ask(&cmd("DBSIZE"))).unwrap_or(Ok(Value::Int(0))) {
+        let asked = if is_try { conn.ask(&cmd("DBSIZE")) } else { Ok(Value::Int(0)) };
+        let all = match asked {
             Ok(all) => natural("DBSIZE", &all)?,
             // This user may not ask, so there will be no good tries.
             Err(Fault::Refused(_) | Fault::Unwritable(_)) => 0,

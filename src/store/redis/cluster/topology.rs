@@ -28,6 +28,13 @@ pub(super) struct Node {
     pub coming: BTreeSet<u16>,
 }
 
+impl Node {
+    /// Whether it has a slot.
+    fn has(&self, slot: u16) -> bool {
+        self.primary && self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+    }
+}
+
 /// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
 pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     let nodes: Vec<Node> =
@@ -197,6 +204,11 @@ impl Topology {
         slots == primary.slots
     }
 
+    /// Whether a primary's own word of a slot is something else.
+    pub fn is_disputed(&self, primary: &Primary, own: &Node, slot: u16) -> bool {
+        own.has(slot) != self.owner(slot).is_some_and(|owner| owner == primary)
+    }
+
     /// The first slot that nobody has, and how many there are.
     pub fn uncovered(&self) -> Option<(usize, usize)> {
         let first = self.owners.iter().position(Option::is_none)?;
@@ -237,6 +249,9 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
         let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
         let split = parse(&SEEN.replace("0-5460", "100-5460 0-99"), "h:1").unwrap();
         assert!(!topology.agrees(a, &other[0]) && topology.agrees(a, &split[0]));
+        let disputed: Vec<u16> = (0..16_384).filter(|slot| topology.is_disputed(a, &other[0], *slot)).collect();
+        assert_eq!(disputed, [5460]);
+        assert!(topology.is_disputed(b, &other[0], 99) && !topology.is_disputed(a, &split[0], 99));
     }
 
     #[test]
