@@ -15,9 +15,9 @@
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
 //! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots
 //! are its own at that moment or later. Only when all slots have an owner, and every owner's word is what was thought, the
-//! answer holds; a slot that is on its way to another node is taken for one with a shard in it, and one that only the node
-//! it goes to remembers to be so makes the request fail. So a shard that was marked before a request is never left out of
-//! its answer: it is there, or the request fails.
+//! answer holds; a slot that is on its way to another node, or changed hands just now, is taken for one with a shard in it, and
+//! one that only the node it goes to remembers to be on its way makes the request fail. So a shard that was marked before a
+//! request is never left out of its answer: it is there, or the request fails.
 
 mod complement;
 mod halfway;
