@@ -22,6 +22,7 @@ mod browser_grid;
 mod browser_read;
 mod cli;
 mod cluster;
+mod cluster_moves;
 mod copy;
 mod copy_all;
 mod corpus;

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -290,12 +290,7 @@ impl<'a> Fetcher<'a> {
         let end = start + width;
         loop {
             let needed = self.needs(start);
-            let mut piece = Piece {
-                start,
-                end,
-                lengths: Arc::clone(&self.lengths),
-                tiles: vec![Default::default(); self.tiles.len()],
-            };
+            let mut piece = Piece::new(start..end, &self.lengths, false);
             let (mut stale, mut learned) = (Vec::new(), Vec::new());
             let mut requests = self.requests(start, width, &needed).into_iter().peekable();
             while requests.peek().is_some() {
@@ -394,22 +389,30 @@ fn next_of(reply: &Value, from: u32, looked: u32) -> Reply<Known> {
 }
 
 /// What was fetched of a range of users.
-struct Piece {
+pub(super) struct Piece {
     start: u32,
     end: u32,
     lengths: Arc<[u64]>,
+    /// Whether all of every bitmap in the range is in it.
+    whole: bool,
     /// For each node the numbers of its tiles that are not empty, and these.
     tiles: Vec<(Vec<u16>, Vec<Arc<Tile>>)>,
 }
 
 impl Piece {
-    fn range(&self) -> RangeInclusive<u16> {
+    /// Nothing yet of a range of tiles. `lengths` are those of a plan's nodes, in bytes.
+    pub fn new(tiles: Range<u32>, lengths: &Arc<[u64]>, whole: bool) -> Self {
+        let nothing = vec![Default::default(); lengths.len()];
+        Piece { start: tiles.start, end: tiles.end, lengths: Arc::clone(lengths), whole, tiles: nothing }
+    }
+
+    pub fn range(&self) -> RangeInclusive<u16> {
         let tile = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
         tile(self.start)..=tile(self.end.saturating_sub(1))
     }
 
     /// Adds what GETRANGE gave of a key, from a tile on.
-    fn add(&mut self, node: usize, first: u32, reply: Value) -> Reply<()> {
+    pub fn add(&mut self, node: usize, first: u32, reply: Value) -> Reply<()> {
         let bytes = match reply {
             Value::BulkString(bytes) => bytes,
             Value::Nil => return Ok(()),
@@ -435,9 +438,9 @@ impl bitmap::Source for Piece {
         self.lengths[leaf]
     }
 
-    /// Keys are not counted by the evaluation: what was fetched of one may not be all of it.
+    /// Keys are not counted by the evaluation where what was fetched of one may not be all of it.
     fn users(&self, _: usize) -> Option<u64> {
-        Some(0)
+        (!self.whole).then_some(0)
     }
 
     fn tiles(&self, leaf: usize) -> &[u16] {

@@ -240,7 +240,7 @@ impl RedisStore {
         let location = self.route.location().to_owned();
         match fault {
             Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
-            Fault::Moved(reason) => match self.route {
+            Fault::Moved(reason) | Fault::Between(reason) => match self.route {
                 Route::Server(_) => {
                     let hint = "this is a node of a cluster: name it with redis-cluster://";
                     StoreError::Refused { location, reason: format!("{reason} — {hint}") }

@@ -102,7 +102,7 @@ impl RedisStore {
                 return Ok(None);
             }
             let found = items(replies, about)?.iter().map(&read).collect::<Reply<Vec<T>>>()?;
-            Ok(Some([found, answers(conn, parts, about, &read)?].into_iter().flatten().collect()))
+            Ok(Some([found, answers(conn, parts, about, false, &read)?].into_iter().flatten().collect()))
         })
     }
 }
@@ -112,11 +112,13 @@ fn answers<T>(
     conn: &mut Conn,
     parts: impl Iterator<Item = Cmd>,
     about: &str,
+    writes: bool,
     read: impl Fn(&Value) -> Reply<T>,
 ) -> Reply<Vec<T>> {
     let (mut answers, mut parts) = (Vec::new(), parts.peekable());
     while parts.peek().is_some() {
         let mut batch = Batch::default();
+        batch.confirm = writes;
         parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
         for item in items(conn.trip(&batch)?, about)? {
             answers.push(read(&item)?);
@@ -163,7 +165,7 @@ impl TextIds for RedisStore {
                 return Err(Fault::Refused(reason));
             }
             let given = |reply: &Value| user(reply)?.ok_or_else(|| unexpected("EVAL", reply));
-            let users = answers(conn, parts.clone(), &numbers, given)?;
+            let users = answers(conn, parts.clone(), &numbers, true, given)?;
             // What numbers were given must not be given again after a fail-over.
             self.route.confirm(conn)?;
             Ok(users)

@@ -1,5 +1,6 @@
 //! Round trips: commands out, replies in, and what went wrong on the way.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ pub(super) enum Fault {
     Dropped(String),
     /// There is nobody, or nobody who answers in time.
     Away(String),
-    /// A node of a cluster said that the key is elsewhere, or on its way.
+    /// A node of a cluster said that the key is elsewhere.
     Moved(String),
+    /// A node of a cluster said that the keys are on their way to another one, and not all on the same side.
+    Between(String),
     /// The server said no.
     Refused(String),
     /// The server said no because it takes no writes, or none of this user's.
@@ -28,6 +31,7 @@ impl Fault {
             Fault::Dropped(reason) => Fault::Dropped(words(reason)),
             Fault::Away(reason) => Fault::Away(words(reason)),
             Fault::Moved(reason) => Fault::Moved(words(reason)),
+            Fault::Between(reason) => Fault::Between(words(reason)),
             Fault::Refused(reason) => Fault::Refused(words(reason)),
             Fault::Unwritable(reason) => Fault::Unwritable(words(reason)),
         }
@@ -41,12 +45,28 @@ pub(super) type Reply<T> = Result<T, Fault>;
 pub(super) struct Batch {
     packed: Vec<u8>,
     count: usize,
+    /// Where each command that was pushed ends.
+    ends: Vec<usize>,
+    /// Whether a replica is to have what is written on the way to another node; see [`Follow`].
+    pub confirm: bool,
 }
 
 impl Batch {
     pub fn push(&mut self, command: &Cmd) {
-        self.packed.extend_from_slice(&command.get_packed_command());
+        self.push_packed(&command.get_packed_command());
+    }
+
+    /// Adds a command as [`commands`](Self::commands) gives it.
+    pub fn push_packed(&mut self, command: &[u8]) {
+        self.packed.extend_from_slice(command);
         self.count += 1;
+        self.ends.push(self.packed.len());
+    }
+
+    /// The commands, each as it is sent.
+    pub fn commands(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, end)| self.packed.get(start..*end))
     }
 
     pub fn of<'a>(commands: impl IntoIterator<Item = &'a Cmd>) -> Self {
@@ -60,6 +80,12 @@ impl Batch {
     }
 }
 
+/// Carries out elsewhere what a node of a cluster does not have any more.
+pub(super) trait Follow: Send + Sync {
+    /// One trip of commands to the node at `to`, as `ASK` calls it. Errors the server answers with are among the replies.
+    fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>>;
+}
+
 /// A connection that is logged in.
 ///
 /// The `redis` crate's pipelines are not used: after a time-out they go on to wait as long for each of the other
@@ -70,11 +96,12 @@ pub(super) struct Conn {
     broken: bool,
     /// What it was told of its own accord, where that is listened to.
     told: Option<Vec<Vec<Value>>>,
+    follow: Option<Box<dyn Follow>>,
 }
 
 impl Conn {
     pub fn new(raw: ::redis::Connection, timeout: Duration) -> Self {
-        Conn { raw, timeout, broken: false, told: None }
+        Conn { raw, timeout, broken: false, told: None, follow: None }
     }
 
     /// Whether replies may be missing or still to come, so that it must not be used again.
@@ -92,9 +119,38 @@ impl Conn {
         self.told.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How commands get to where keys have gone, from now on.
+    pub fn follow_by(&mut self, follow: Option<Box<dyn Follow>>) {
+        self.follow = follow;
+    }
+
     /// One round trip. Errors the server answers with are among the replies.
+    ///
+    /// In a cluster, commands whose keys have gone ahead to the node their slot is moving to are carried out there, each by
+    /// itself and after the others. A key is whole on one side at any time: while it moves, the node it leaves answers
+    /// nobody, and that one is asked first. So what is on neither side is nowhere.
     pub fn trip(&mut self, batch: &Batch) -> Reply<Vec<Value>> {
-        self.trip_within(batch, self.timeout)
+        let mut replies = self.trip_within(batch, self.timeout)?;
+        let Some(follow) = &self.follow else { return Ok(replies) };
+        let mut gone: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, reply) in replies.iter().enumerate() {
+            if let Some(to) = asked_to(reply) {
+                gone.entry(to).or_default().push(place);
+            }
+        }
+        for (to, places) in gone {
+            let mut part = Batch { confirm: batch.confirm, ..Batch::default() };
+            let mut wanted = places.iter().peekable();
+            for (place, command) in batch.commands().enumerate() {
+                if wanted.next_if(|wanted| **wanted == place).is_some() {
+                    part.push_packed(command);
+                }
+            }
+            for (place, reply) in places.into_iter().zip(follow.follow(&to, &part)?) {
+                replies[place] = reply;
+            }
+        }
+        Ok(replies)
     }
 
     /// One round trip that is given up after `limit`.
@@ -158,8 +214,7 @@ impl Conn {
         }
         let replies = if atomic {
             let mut wrapped = Batch::of([&::redis::cmd("MULTI")]);
-            wrapped.packed.extend_from_slice(&batch.packed);
-            wrapped.count += batch.count;
+            batch.commands().for_each(|command| wrapped.push_packed(command));
             wrapped.push(&::redis::cmd("EXEC"));
             let mut replies = self.trip_within(&wrapped, limit)?;
             let executed = replies.pop().unwrap_or_default();
@@ -188,6 +243,13 @@ fn accept_at(reply: Value, place: usize, name: &dyn Fn(usize) -> Option<String>)
         Value::ServerError(error) => Err(server_fault(&error, name(place))),
         reply => Ok(reply),
     }
+}
+
+/// The node that `ASK 93 host:port` tells to ask.
+fn asked_to(reply: &Value) -> Option<String> {
+    let Value::ServerError(error) = reply else { return None };
+    let to = error.details().filter(|_| error.code() == "ASK")?.split_ascii_whitespace().nth(1)?;
+    Some(to.to_owned())
 }
 
 /// Turns a reply that is an error into one. `about` is the key it concerns.
@@ -268,7 +330,12 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
     let hint = match error.code() {
         "LOADING" => return Fault::Away(format!("it is still loading its data ({words})")),
         "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" => return Fault::Away(words),
-        "MOVED" | "ASK" | "TRYAGAIN" => return Fault::Moved(words),
+        "MOVED" => return Fault::Moved(words),
+        "ASK" | "TRYAGAIN" => {
+            return Fault::Between(format!(
+                "{words} — its slot is on the way to another node: try again when it is there"
+            ));
+        }
         _ if details.contains("max number of clients") => return Fault::Away(words),
         "NOAUTH" | "WRONGPASS" => {
             "give the password in the URL, as in redis://:password@host or redis://user:password@host"

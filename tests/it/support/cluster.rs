@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use super::redis::signal;
 
 /// What starts a node, says its process, and ends it when whoever holds the other end of its input is gone, however
-/// that came about.
-const KEEPER: &str = r#"redis-server "$@" >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null"#;
+/// that came about. `COHORTIST_TEST_REDIS_SERVER` may name another server, such as `valkey-server`.
+const KEEPER: &str = r#""${COHORTIST_TEST_REDIS_SERVER:-redis-server}" "$@" >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null"#;
 
 /// How long a primary may be away until its replica takes over, in milliseconds.
 const NODE_TIMEOUT: u64 = 1500;
@@ -26,6 +26,8 @@ struct Server {
     keeper: Child,
     process: u32,
     port: u16,
+    /// Where it speaks TLS, if it does.
+    tls_port: u16,
 }
 
 impl Drop for Server {
@@ -43,8 +45,19 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
+        Cluster::start_with(false)
+    }
+
+    /// One whose nodes speak TLS, to each other and at [`tls_url`](Self::tls_url); without at their other ports.
+    pub fn start_with_tls() -> Self {
+        Cluster::start_with(true)
+    }
+
+    fn start_with(tls: bool) -> Self {
         // A port may be taken by somebody else between the moment it is found free and its use.
-        (0..5).find_map(|_| Cluster::try_start()).expect("a cluster of redis-server 7 is needed: apt-get install redis")
+        (0..5)
+            .find_map(|_| Cluster::try_start(tls))
+            .expect("a cluster of redis-server 7 is needed: apt-get install redis")
     }
 
     /// One for all tests that leave its nodes alone and use prefixes of their own; see [`own_prefix`].
@@ -53,13 +66,13 @@ impl Cluster {
         SHARED.get_or_init(Cluster::start)
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(tls: bool) -> Option<Self> {
         let directory = TempDir::with_prefix("cluster-").unwrap();
-        let held: Vec<TcpListener> = (0..12).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let held: Vec<TcpListener> = (0..18).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(held);
         let start = |pair: &[u16]| {
-            let [port, bus] = [0, 1].map(|n| pair[n].to_string());
+            let [port, bus, tls_port] = [0, 1, 2].map(|n| pair[n].to_string());
             let timeout = NODE_TIMEOUT.to_string();
             let nodes = format!("nodes-{port}.conf");
             let mut keeper = Command::new("sh")
@@ -67,15 +80,16 @@ impl Cluster {
                 .args(["--cluster-enabled", "yes", "--cluster-config-file", &nodes, "--cluster-node-timeout", &timeout])
                 .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--dir"])
                 .arg(directory.path())
+                .args(if tls { tls_arguments(&tls_port) } else { Vec::new() })
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
             let mut process = String::new();
             BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut process).unwrap();
-            Server { keeper, process: process.trim().parse().unwrap(), port: pair[0] }
+            Server { keeper, process: process.trim().parse().unwrap(), port: pair[0], tls_port: pair[2] }
         };
-        let servers: Vec<Server> = ports.chunks(2).map(start).collect();
+        let servers: Vec<Server> = ports.chunks(3).map(start).collect();
         let cluster = Cluster { servers, _directory: directory };
         for port in cluster.ports() {
             if !within(Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()) {
@@ -109,6 +123,11 @@ impl Cluster {
         format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.servers[0].port, self.servers[4].port)
     }
 
+    /// `rediss-cluster://` with one of its nodes.
+    pub fn tls_url(&self) -> String {
+        format!("rediss-cluster://localhost:{}", self.servers[2].tls_port)
+    }
+
     pub fn connection(&self, port: u16) -> Connection {
         redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap().get_connection().unwrap()
     }
@@ -138,10 +157,24 @@ impl Cluster {
         number(&node[1])
     }
 
+    /// The port of each primary's replica.
+    pub fn replicas(&self) -> BTreeMap<u16, u16> {
+        let of = |port: u16| {
+            let role: Vec<redis::Value> = self.ask(port, &["ROLE"]);
+            u16::from_redis_value_ref(&role[2]).ok().filter(|_| role.len() == 5).map(|primary| (primary, port))
+        };
+        self.ports().into_iter().filter_map(of).collect()
+    }
+
     /// Kills a node; its data are gone.
     pub fn kill(&self, port: u16) {
+        self.signal(port, "-KILL");
+    }
+
+    /// Sends a node's process a signal: `-STOP`, and it hangs; `-CONT`, and it goes on.
+    pub fn signal(&self, port: u16, name: &str) {
         let server = self.servers.iter().find(|server| server.port == port).unwrap();
-        signal(server.process, "-KILL");
+        signal(server.process, name);
     }
 
     /// How many commands of some kinds each primary has carried out.
@@ -157,6 +190,21 @@ impl Cluster {
         };
         primaries.into_keys().map(|port| (port, of(port))).collect()
     }
+}
+
+fn tls_arguments(port: &str) -> Vec<String> {
+    let fixture = |name: &str| format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let of = |name: &str, value: &str| [format!("--tls-{name}"), value.to_owned()];
+    [
+        of("port", port),
+        of("cluster", "yes"),
+        of("replication", "yes"),
+        of("auth-clients", "no"),
+        of("cert-file", &fixture("server.crt")),
+        of("key-file", &fixture("server.key")),
+        of("ca-cert-file", &fixture("ca.crt")),
+    ]
+    .concat()
 }
 
 /// Whether something comes true in time.

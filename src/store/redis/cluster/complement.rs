@@ -57,21 +57,27 @@ impl Lengths {
         whole.saturating_sub(u64::from(shard) * BYTES).min(BYTES)
     }
 
-    /// Resolves a plan for a shard whose bitmaps have these lengths. Where it tells so, the script reads a bitmap of zeros, as
-    /// long as a shard, at the number behind the plan's nodes.
-    pub fn resolve(&self, plan: &Plan, shard: Shard, actual: &[Option<u64>]) -> (Script, bool) {
-        let (nodes, mut lengths) = (plan.nodes(), actual.to_vec());
-        let mut short = Vec::new();
+    /// How long the nodes of a plan are to be taken for, in a shard whose bitmaps have these lengths; and which of them
+    /// are shorter than that.
+    pub fn taken(&self, plan: &Plan, shard: Shard, actual: &[Option<u64>]) -> (Vec<Option<u64>>, Vec<usize>) {
+        let (mut lengths, mut short) = (actual.to_vec(), Vec::new());
         for (place, beneath) in beneath(plan).into_iter().enumerate() {
-            let (Node::Key(key), true) = (&nodes[place], beneath) else { continue };
+            let (Node::Key(key), true) = (&plan.nodes()[place], beneath) else { continue };
             // A bitmap that ends in this shard has its own length; one that was made longer meanwhile as well.
             if self.within(key, shard) == BYTES && lengths[place].is_some_and(|length| length < BYTES) {
                 lengths[place] = Some(BYTES);
                 short.push(place);
             }
         }
+        (lengths, short)
+    }
+
+    /// Resolves a plan for a shard whose bitmaps have these lengths. Where it tells so, the script reads a bitmap of zeros, as
+    /// long as a shard, at the number behind the plan's nodes.
+    pub fn resolve(&self, plan: &Plan, shard: Shard, actual: &[Option<u64>]) -> (Script, bool) {
+        let (lengths, short) = self.taken(plan, shard, actual);
         let mut script = resolve(plan, &lengths);
-        let zeros = nodes.len();
+        let zeros = plan.nodes().len();
         let filled: HashMap<Source, usize> =
             short.iter().enumerate().map(|(n, place)| (Source::Key(*place), zeros + 1 + n)).collect();
         let mut uses: HashMap<usize, usize> = HashMap::new();

@@ -8,18 +8,24 @@
 //! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and like those for one
 //! server they wait for each reply as long as for all.
 //!
+//! A shard whose slot is on its way has keys on either side. Commands go after their key one by one (`Follow` in `wire`), and
+//! `halfway` answers what the nodes then refuse to compute.
+//!
 //! # Which shards there are
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
-//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing), and then which slots are its own. Only
-//! when all slots have an owner, and every owner's word is what was thought, the answer holds; a slot that is on its way to
-//! another node is taken for one with a shard in it. So a shard that was marked before a request is never left out of its
-//! answer: it is there, or the request fails.
+//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots
+//! are its own at that moment or later. Only when all slots have an owner, and every owner's word is what was thought, the
+//! answer holds; a slot that is on its way to another node, or changed hands just now, is taken for one with a shard in it, and
+//! one that only the node it goes to remembers to be on its way makes the request fail. So a shard that was marked before a
+//! request is never left out of its answer: it is there, or the request fails.
 
 mod complement;
+mod halfway;
 mod lanes;
 mod layout;
 mod route;
 mod save;
+mod shards;
 mod topology;
 
 use std::cell::RefCell;
@@ -27,13 +33,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::redis::cmd;
+use ::redis::{Value, cmd};
 
 pub(in crate::store::redis) use self::route::Route;
 
 use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
 use self::route::{Nodes, at_node, read_view};
+use self::shards::Seen;
 use self::topology::{Primary, Topology};
 use super::capabilities::Capabilities;
 use super::execute::{Executor, OURS, Scratch, expiry, vanished};
@@ -44,6 +51,10 @@ use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 
+/// How many slots of ours that nodes do not agree about are taken for being on their way. Some always are while slot after
+/// slot is moved; where they are more a replica has taken over, and it is quicker to ask anew.
+const MOST_DISPUTED: usize = 64;
+
 /// How long until primaries that do not agree about slots are asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,20 +62,41 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single server but for the tag,
 ///   and bit *n* is user *n* of the shard. All of them are in one slot, so on one node.
-/// * Numbers are right or there are none: a node that does not answer, a slot that nobody has and a shard that is on its
-///   way for longer than the time-out are errors. Where a slot has moved or a replica has taken over, a request goes there.
+/// * Numbers are right or there are none: a node that does not answer and a slot that nobody has are errors. Where a slot has
+///   moved or a replica has taken over, a request goes there. A shard that is on its way to another node is counted here,
+///   of bitmaps fetched from either side; each is looked at once for all that is asked within 65 536 users.
 /// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over all shards.
-/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs.
-///   Marking the same again does no harm.
-/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well.
+/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs, and
+///   of a shard that is on its way some marks may be there. Marking the same again does no harm.
+/// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is on its way for longer
+///   than the time-out.
+/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well; after
+///   one that does not, those of the next second are on the primary alone.
 ///   A fail-over loses nothing that both had; what only the primary had may be lost, as Redis replicates asynchronously.
 pub struct ClusterStore {
     nodes: Arc<Nodes>,
     prefix: Prefix,
     /// Learned of whichever node is asked first, and taken for all.
     capabilities: OnceLock<Capabilities>,
+    seen: Seen,
     /// Under a tag of their own, so that both hashes are in one slot.
     ids: RedisStore,
+}
+
+/// What a primary answered.
+struct Asked<T> {
+    answer: T,
+    /// How it sees the cluster, when it said so in one with the answer (`CLUSTER NODES`).
+    view: Option<Value>,
+}
+
+/// What all primaries answered, and which slots are on their way; or why that does not hold.
+type Settled<T> = std::result::Result<(Vec<T>, BTreeSet<u16>), String>;
+
+impl<T> Asked<T> {
+    fn of(answer: T) -> Self {
+        Asked { answer, view: None }
+    }
 }
 
 /// What there is to go through for a plan.
@@ -91,7 +123,7 @@ impl ClusterStore {
             return Err(StoreError::Refused { location: nodes.location.clone(), reason });
         }
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
-        let route = Route::Slot(Arc::clone(&nodes), layout::slot(of_ids.as_str()));
+        let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
         let ids = RedisStore {
             route,
             prefix: of_ids,
@@ -99,7 +131,7 @@ impl ClusterStore {
             learned: Mutex::default(),
             watch: Box::default(),
         };
-        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), ids })
+        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
     }
 
     fn away(&self, reason: String) -> StoreError {
@@ -118,17 +150,26 @@ impl ClusterStore {
 
     /// Asks a shard something.
     fn ask<T>(&self, shard: Shard, run: impl FnOnce(&RedisStore) -> Result<T>) -> Result<T> {
-        let route = Route::Slot(Arc::clone(&self.nodes), layout::slot_of(shard));
-        let prefix = layout::prefix(&self.prefix, shard);
-        let store = self.store(route, prefix);
+        let store = self.shard(shard, false);
         let result = run(&store);
+        self.learn(&store);
+        result
+    }
+
+    /// A shard; `hasty` when there is another way to ask it while it is on its way.
+    fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
+        let slot = layout::slot_of(shard);
+        let route = if hasty { Route::hasty_slot(&self.nodes, slot) } else { Route::slot(&self.nodes, slot) };
+        self.store(route, layout::prefix(&self.prefix, shard))
+    }
+
+    fn learn(&self, store: &RedisStore) {
         // That a node takes no writes, as one that was a primary just now, is nobody else's affair.
-        if let Some((known, _)) = store.learned.into_inner().unwrap_or_else(PoisonError::into_inner)
+        if let Some((known, _)) = &*store.learned.lock().unwrap_or_else(PoisonError::into_inner)
             && known.refusal.is_none()
         {
-            self.capabilities.get_or_init(|| known);
+            self.capabilities.get_or_init(|| known.clone());
         }
-        result
     }
 
     /// Asks shards something, those on different nodes side by side.
@@ -137,6 +178,15 @@ impl ClusterStore {
         shards: impl IntoIterator<Item = Shard>,
         run: impl Fn(Shard, &RedisStore) -> Result<T> + Sync,
     ) -> Result<BTreeMap<Shard, T>> {
+        self.each(shards, |shard| self.ask(shard, |store| run(shard, store)))
+    }
+
+    /// Does something for shards, for those on different nodes side by side.
+    fn each<T: Send>(
+        &self,
+        shards: impl IntoIterator<Item = Shard>,
+        run: impl Fn(Shard) -> Result<T> + Sync,
+    ) -> Result<BTreeMap<Shard, T>> {
         let topology = self.topology()?;
         let mut lanes: BTreeMap<Option<&str>, Vec<Shard>> = BTreeMap::new();
         for shard in shards {
@@ -144,29 +194,23 @@ impl ClusterStore {
             lanes.entry(owner).or_default().push(shard);
         }
         let lanes: Vec<Vec<Shard>> = lanes.into_values().collect();
-        let run = |shard: &Shard| self.ask(*shard, |store| run(*shard, store));
-        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &run)?;
+        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
         Ok(lanes.into_iter().flatten().zip(answers.into_iter().flatten()).collect())
     }
 
     /// Asks every primary something, and makes sure that they were all and that no slot changed hands meanwhile. Tells
-    /// which slots were on their way.
+    /// which slots were on their way; when `lenient`, those that did change hands are among them.
     fn ask_primaries<T: Send>(
         &self,
-        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync,
+        lenient: bool,
+        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync,
     ) -> Result<(Vec<T>, BTreeSet<u16>)> {
         let end = Instant::now() + self.nodes.options.timeout;
         let mut topology = self.topology()?;
         loop {
-            let fault = match self.ask_these(&topology, &run) {
-                Ok(Some(answers)) => return Ok(answers),
-                Ok(None) => match topology.uncovered() {
-                    Some((first, count)) => self.away(format!(
-                        "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
-                        layout::SLOTS
-                    )),
-                    None => self.away("its nodes do not agree which slots are whose".to_owned()),
-                },
+            let fault = match self.ask_these(lenient, &topology, &run) {
+                Ok(Ok(answers)) => return Ok(answers),
+                Ok(Err(reason)) => self.away(reason),
                 Err(error @ StoreError::Unreachable { .. }) => error,
                 Err(error) => return Err(error),
             };
@@ -181,14 +225,18 @@ impl ClusterStore {
         }
     }
 
-    /// The same once; nothing when it is not known that these were all.
+    /// The same once; or why it is not known that these were all.
     fn ask_these<T: Send>(
         &self,
+        lenient: bool,
         topology: &Topology,
-        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<T> + Sync),
-    ) -> Result<Option<(Vec<T>, BTreeSet<u16>)>> {
-        if topology.uncovered().is_some() {
-            return Ok(None);
+        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync),
+    ) -> Result<Settled<T>> {
+        if let Some((first, count)) = topology.uncovered() {
+            return Ok(Err(format!(
+                "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
+                layout::SLOTS
+            )));
         }
         let ask = |primary: &&Primary| {
             let address = &primary.address;
@@ -206,9 +254,12 @@ impl ClusterStore {
                             }
                         }
                     };
-                    let answer = run(conn, &capabilities, topology, primary)?;
-                    // Afterwards: a slot that is empty because its keys have gone is not his any more, or on its way.
-                    let view = conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default();
+                    let Asked { answer, view } = run(conn, &capabilities, topology, primary)?;
+                    // Not before: a slot that is empty because its keys have gone is not his any more, or on its way.
+                    let view = match view {
+                        Some(view) => view,
+                        None => conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default(),
+                    };
                     Ok((answer, read_view(view, address)?.into_iter().find(|node| node.myself)))
                 };
                 match pool.with(once) {
@@ -220,47 +271,46 @@ impl ClusterStore {
             asked.map_err(|fault| self.nodes.error(at_node(address, fault)))
         };
         let lanes: Vec<Vec<&Primary>> = topology.primaries.iter().map(|primary| vec![primary]).collect();
-        let (mut answers, mut moving) = (Vec::new(), BTreeSet::new());
-        let asked = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?;
-        for ((answer, own), primary) in asked.into_iter().flatten().zip(&topology.primaries) {
-            let Some(own) = own.filter(|own| topology.agrees(&primary.address, own)) else { return Ok(None) };
+        let asked: Vec<_> = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?.into_iter().flatten().collect();
+        let mut moving = BTreeSet::new();
+        for ((_, own), primary) in asked.iter().zip(&topology.primaries) {
+            let own = own.as_ref();
+            if own.is_some_and(|own| topology.agrees(primary, own)) {
+                continue;
+            }
+            let disputed = self.slots().filter(|slot| own.is_none_or(|own| topology.is_disputed(primary, own, *slot)));
+            moving.extend(disputed);
+            if !lenient || own.is_none() || moving.len() > MOST_DISPUTED {
+                return Ok(Err("its nodes do not agree which slots are whose".to_owned()));
+            }
+        }
+        let leaving: BTreeSet<u16> =
+            asked.iter().filter_map(|(_, own)| own.as_ref()).flat_map(|own| &own.leaving).copied().collect();
+        let mut answers = Vec::new();
+        moving.extend(&leaving);
+        for ((answer, own), primary) in asked.into_iter().zip(&topology.primaries) {
+            let coming = own.map(|own| own.coming).unwrap_or_default();
+            // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has gone already.
+            let forgotten = coming.difference(&leaving).copied().collect();
+            if let Some(slot) = self.first_filled(primary, &forgotten)? {
+                return Ok(Err(format!(
+                    "its nodes do not agree whether slot {slot} is on its way to {}, which has keys of it that its owner does not know of: redis-cli --cluster fix mends that",
+                    primary.address
+                )));
+            }
             answers.push(answer);
-            moving.extend(own.moving);
+            moving.extend(coming);
         }
-        Ok(Some((answers, moving)))
-    }
-
-    /// The shards there are; some may be empty.
-    fn shards(&self) -> Result<BTreeSet<Shard>> {
-        let (filled, moving) = self.ask_primaries(|conn, _, topology, primary| {
-            let own = |shard: &Shard| topology.owner(layout::slot_of(*shard)).is_some_and(|owner| owner == primary);
-            let shards: Vec<Shard> = (0..SHARDS).filter(own).collect();
-            let mut batch = Batch::default();
-            for shard in &shards {
-                batch.push(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(layout::slot_of(*shard)));
-            }
-            let mut filled = Vec::new();
-            for (shard, reply) in shards.into_iter().zip(conn.trip(&batch)?) {
-                if natural("CLUSTER COUNTKEYSINSLOT", &accept(reply, None)?)? > 0 {
-                    filled.push(shard);
-                }
-            }
-            Ok(filled)
-        })?;
-        let mut shards: BTreeSet<Shard> = filled.into_iter().flatten().collect();
-        if !moving.is_empty() {
-            shards.extend((0..SHARDS).filter(|shard| moving.contains(&layout::slot_of(*shard))));
-        }
-        Ok(shards)
+        Ok(Ok((answers, moving)))
     }
 
     /// The names of all keys that match a pattern, each once.
     fn names(&self, pattern: &str) -> Result<BTreeSet<String>> {
         let pass = || {
-            self.ask_primaries(|conn, capabilities, _, _| {
+            self.ask_primaries(false, |conn, capabilities, _, _| {
                 let mut found = Vec::new();
                 scan::each(conn, capabilities, pattern, &mut |name| found.extend(String::from_utf8(name).ok()))?;
-                Ok(found)
+                Ok(Asked::of(found))
             })
         };
         let (found, moving) = pass()?;
@@ -356,7 +406,11 @@ impl Store for ClusterStore {
             let (shard, user) = layout::place(mark.user);
             parts.entry(shard).or_default().push(Mark { user, ..mark.clone() });
         }
-        self.ask_each(parts.keys().copied(), |shard, store| store.apply(&parts[&shard])).map(drop)
+        let apply = |shard: Shard| {
+            let part = &parts[&shard];
+            self.ask_or(shard, |store| store.apply(part), |store| halfway::apply(store, part))
+        };
+        self.each(parts.keys().copied(), apply).map(drop)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
@@ -365,12 +419,17 @@ impl Store for ClusterStore {
             return Ok(counts);
         }
         let reach = self.reach(plan)?;
-        let parts = self.ask_each(reach.there.iter().copied(), |shard, store| {
-            ClusterStore::with_script(store, plan, shard, &reach, |executor, script| {
-                let found = executor.count(&script)?;
-                // Only what is missing has no count.
-                Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
-            })
+        let count = |executor: &mut Executor<'_>, script: Script| {
+            let found = executor.count(&script)?;
+            // Only what is missing has no count.
+            Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
+        };
+        let parts = self.each(reach.there.iter().copied(), |shard| {
+            self.ask_or(
+                shard,
+                |store| ClusterStore::with_script(store, plan, shard, &reach, count),
+                |store| halfway::count(store, plan, shard, &reach),
+            )
         })?;
         parts.values().for_each(|part| counts.iter_mut().zip(part).for_each(|(count, part)| *count += part));
         if let Some(lengths) = &reach.lengths {
@@ -402,25 +461,25 @@ impl Store for ClusterStore {
             }
             if reach.there.contains(&shard) {
                 let after = from.checked_sub(1);
-                let some =
-                    self.ask(shard, |store| {
-                        ClusterStore::with_script(store, &plan, shard, &reach, |executor, script| {
-                            match script.roots.first() {
-                                None | Some(Source::Missing) => Ok(Vec::new()),
-                                Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }
-                                    .read(executor.conn, executor.capabilities, after, room),
-                                Some(Source::Step(node)) => {
-                                    executor.compute(&script)?;
-                                    Bitmap { key: &executor.scratch.key(*node), temporary: true }.read(
-                                        executor.conn,
-                                        executor.capabilities,
-                                        after,
-                                        room,
-                                    )
-                                }
-                            }
-                        })
-                    })?;
+                let read = |executor: &mut Executor<'_>, script: Script| match script.roots.first() {
+                    None | Some(Source::Missing) => Ok(Vec::new()),
+                    Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }.read(
+                        executor.conn,
+                        executor.capabilities,
+                        after,
+                        room,
+                    ),
+                    Some(Source::Step(node)) => {
+                        executor.compute(&script)?;
+                        let key = executor.scratch.key(*node);
+                        Bitmap { key: &key, temporary: true }.read(executor.conn, executor.capabilities, after, room)
+                    }
+                };
+                let some = self.ask_or(
+                    shard,
+                    |store| ClusterStore::with_script(store, &plan, shard, &reach, read),
+                    |store| halfway::members(store, &plan, shard, &reach, after, room),
+                )?;
                 users.extend(some.into_iter().map(|number| layout::user(shard, number)));
             } else if let Some(lengths) = &reach.lengths
                 && plan.roots().iter().any(|root| lengths.everybody(&plan, shard)[root.index()])
@@ -500,12 +559,14 @@ impl Store for ClusterStore {
 
     fn describe(&self) -> Result<StoreInfo> {
         // Every primary has to answer.
-        self.ask_primaries(|_, _, _, _| Ok(()))?;
-        let topology = self.topology()?;
+        self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
+        // That replicas have come or gone changes no answer, and is not noticed otherwise.
+        let known = self.topology()?;
+        let topology = self.nodes.refresh(Some(&known)).map_err(|fault| self.nodes.error(fault))?;
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         for primary in &topology.primaries {
             let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
-            let route = Route::Slot(Arc::clone(&self.nodes), slot.unwrap_or_default());
+            let route = Route::slot(&self.nodes, slot.unwrap_or_default());
             // Any prefix whose keys are in that slot would do; what is asked is no matter of keys but for text ids.
             let store = self.store(route, self.prefix.clone());
             let info = store.describe()?;

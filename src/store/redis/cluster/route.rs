@@ -1,15 +1,16 @@
 //! The way to whichever node has a slot now.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use ::redis::{Value, cmd};
+use ::redis::{Cmd, Value, cmd};
 
-use super::topology::{Node, Primary, Topology, parse};
+use super::topology::{Node, Primary, Topology, parse, reached, strangers};
 use crate::store::redis::connect::Pool;
 use crate::store::redis::location::{Address, redacted};
-use crate::store::redis::wire::{Batch, Conn, Fault, Reply, accept, integer, unexpected};
+use crate::store::redis::wire::{Batch, Conn, Fault, Follow, Reply, accept, integer, unexpected};
 use crate::store::{Options, Result, StoreError};
 
 /// How long a node's answer is waited for when others have told who has which slots.
@@ -21,20 +22,46 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// How long a mark waits for a replica to have it.
 const CONFIRMATION: Duration = Duration::from_millis(200);
 
+/// For how long none waits any more after that was in vain, so that a replica that hangs holds up one mark a second and
+/// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
+const IN_VAIN: Duration = Duration::from_secs(1);
+
 /// Where the requests of a store go.
 pub(in crate::store::redis) enum Route {
     /// To a server.
     Server(Pool),
     /// To the node of a cluster that has a slot.
-    Slot(Arc<Nodes>, u16),
+    Slot(Slot),
+}
+
+/// A slot of a cluster.
+pub(in crate::store::redis) struct Slot {
+    nodes: Arc<Nodes>,
+    number: u16,
+    /// Where a request that needs several keys on one node is told, and not waited for, that they are on either side.
+    between: Option<AtomicBool>,
 }
 
 impl Route {
+    pub(super) fn slot(nodes: &Arc<Nodes>, number: u16) -> Self {
+        Route::Slot(Slot { nodes: Arc::clone(nodes), number, between: None })
+    }
+
+    /// The same for a request that there is another way to answer.
+    pub(super) fn hasty_slot(nodes: &Arc<Nodes>, number: u16) -> Self {
+        Route::Slot(Slot { nodes: Arc::clone(nodes), number, between: Some(AtomicBool::new(false)) })
+    }
+
+    /// Whether a request that there is another way to answer met keys on either side.
+    pub(super) fn was_between(&self) -> bool {
+        matches!(self, Route::Slot(Slot { between: Some(between), .. }) if between.load(Ordering::Relaxed))
+    }
+
     /// What it is called, without any password.
     pub fn location(&self) -> &str {
         match self {
             Route::Server(pool) => pool.location(),
-            Route::Slot(nodes, _) => &nodes.location,
+            Route::Slot(slot) => &slot.nodes.location,
         }
     }
 
@@ -51,7 +78,7 @@ impl Route {
     pub fn with<T>(&self, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
         match self {
             Route::Server(pool) => pool.with(run),
-            Route::Slot(nodes, slot) => nodes.at(*slot, run),
+            Route::Slot(slot) => slot.nodes.at(slot, run),
         }
     }
 
@@ -59,9 +86,9 @@ impl Route {
     pub fn connect(&self, end: Instant) -> Reply<Conn> {
         match self {
             Route::Server(pool) => pool.connector().connect(end),
-            Route::Slot(nodes, slot) => {
+            Route::Slot(Slot { nodes, number, .. }) => {
                 let topology = nodes.topology()?;
-                nodes.pool(&nodes.owner(&topology, *slot)?.address)?.connector().connect(end)
+                nodes.pool(&nodes.owner(&topology, *number)?.address)?.connector().connect(end)
             }
         }
     }
@@ -69,15 +96,15 @@ impl Route {
     /// Waits until one replica has what was written on this connection, where there is one in sight. One that does not
     /// say so in time is not waited for: a cluster goes on when a replica is away.
     pub fn confirm(&self, conn: &mut Conn) -> Reply<()> {
-        let Route::Slot(nodes, slot) = self else { return Ok(()) };
-        if nodes.topology()?.owner(*slot).is_none_or(|owner| owner.replicas == 0) {
+        let Route::Slot(Slot { nodes, number, .. }) = self else { return Ok(()) };
+        let topology = nodes.topology()?;
+        let Some(owner) = topology.owner(*number) else { return Ok(()) };
+        // That there are none may have been true a while ago.
+        if nodes.waited_in_vain(&owner.address) || (owner.replicas == 0 && !has_replicas(conn)?) {
             return Ok(());
         }
-        let limit = CONFIRMATION.min(nodes.options.timeout / 2).as_millis().max(1);
-        if integer("WAIT", &conn.ask(cmd("WAIT").arg(1).arg(limit.to_string()))?)? < 1 {
-            tracing::debug!(location = nodes.location, slot, "no replica has confirmed yet what was recorded");
-        }
-        Ok(())
+        let reply = conn.ask(&nodes.confirmation())?;
+        nodes.confirmed(&owner.address, &reply)
     }
 }
 
@@ -97,6 +124,8 @@ pub(in crate::store::redis) struct Nodes {
 struct Known {
     topology: Option<Arc<Topology>>,
     pools: HashMap<String, Arc<Pool>>,
+    /// Of which primaries no replica confirmed in time, and when that was last waited for.
+    in_vain: HashMap<String, Instant>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -133,7 +162,7 @@ impl Nodes {
     pub(super) fn error(&self, fault: Fault) -> StoreError {
         let location = self.location.clone();
         match fault {
-            Fault::Dropped(reason) | Fault::Away(reason) | Fault::Moved(reason) => {
+            Fault::Dropped(reason) | Fault::Away(reason) | Fault::Moved(reason) | Fault::Between(reason) => {
                 StoreError::Unreachable { location, reason }
             }
             Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
@@ -175,8 +204,14 @@ impl Nodes {
         let mut addresses: Vec<String> = known.iter().flat_map(|known| known.addresses.iter().cloned()).collect();
         addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
         let views = self.views(&addresses)?;
+        if let Some((one, other)) = strangers(&views) {
+            return Err(Fault::Refused(format!(
+                "{one} and {other} are nodes of different clusters, over which marks must not be spread: name nodes of one"
+            )));
+        }
         let fresh = Arc::new(Topology::of(&views));
         let mut known = locked(&self.known);
+        known.in_vain.retain(|address, _| fresh.addresses.contains(address));
         known.pools.retain(|address, _| fresh.addresses.contains(address) || self.seeds.contains(address));
         known.topology = Some(Arc::clone(&fresh));
         Ok(fresh)
@@ -214,21 +249,57 @@ impl Nodes {
         if views.is_empty() { Err(first_fault.unwrap_or_else(nobody)) } else { Ok(views) }
     }
 
+    /// Has one replica confirm what was written on a connection.
+    fn confirmation(&self) -> Cmd {
+        let mut command = cmd("WAIT");
+        command.arg(1).arg(CONFIRMATION.min(self.options.timeout / 2).as_millis().max(1).to_string());
+        command
+    }
+
+    /// Whether no replica of a primary confirmed in time just now.
+    fn waited_in_vain(&self, address: &str) -> bool {
+        locked(&self.known).in_vain.get(address).is_some_and(|at| at.elapsed() < IN_VAIN)
+    }
+
+    fn confirmed(&self, address: &str, reply: &Value) -> Reply<()> {
+        let confirmed = integer("WAIT", reply)? > 0;
+        let mut known = locked(&self.known);
+        if confirmed {
+            known.in_vain.remove(address);
+        } else if known.in_vain.get(address).is_none_or(|at| at.elapsed() >= IN_VAIN) {
+            tracing::debug!(location = self.location, address, "no replica has confirmed yet what was recorded");
+            known.in_vain.insert(address.to_owned(), Instant::now());
+        }
+        Ok(())
+    }
+
     /// Runs a request where a slot is, and where it has gone to meanwhile.
-    fn at<T>(&self, slot: u16, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
+    fn at<T>(self: &Arc<Self>, slot: &Slot, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
+        let Slot { number, between, .. } = slot;
         let end = Instant::now() + self.options.timeout;
         let mut topology = self.topology()?;
         let mut pause = PAUSES.0;
         loop {
-            let owner = self.owner(&topology, slot)?;
-            let fault = match self.pool(&owner.address)?.with(&run) {
+            let owner = self.owner(&topology, *number)?;
+            let follow = || Follower { nodes: Arc::clone(self), from: owner.address.clone() };
+            let run = |conn: &mut Conn| {
+                conn.follow_by(Some(Box::new(follow())));
+                let result = run(conn);
+                conn.follow_by(None);
+                result
+            };
+            let fault = match self.pool(&owner.address)?.with(run) {
                 Err(Fault::Refused(reason)) => return Err(Fault::Refused(reason)),
                 Err(fault) => at_node(&owner.address, fault),
                 done => return done,
             };
+            if let (Fault::Between(_), Some(between)) = (&fault, between) {
+                between.store(true, Ordering::Relaxed);
+                return Err(fault);
+            }
             let fresh = self.refresh(Some(&topology))?;
-            let elsewhere = fresh.owner(slot).is_some_and(|fresh| fresh.address != owner.address);
-            if Instant::now() >= end || !(elsewhere || matches!(fault, Fault::Moved(_))) {
+            let elsewhere = fresh.owner(*number).is_some_and(|fresh| fresh.address != owner.address);
+            if Instant::now() >= end || !(elsewhere || matches!(fault, Fault::Moved(_) | Fault::Between(_))) {
                 return Err(fault);
             }
             if !elsewhere {
@@ -239,6 +310,53 @@ impl Nodes {
             topology = fresh;
         }
     }
+}
+
+/// The way from a node to those its keys have gone to.
+struct Follower {
+    nodes: Arc<Nodes>,
+    from: String,
+}
+
+impl Follow for Follower {
+    fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
+        let nodes = &self.nodes;
+        let to = reached(to, &self.from)
+            .ok_or_else(|| Fault::Away(format!("node {} names {to}, which is no address", self.from)))?;
+        let topology = nodes.topology()?;
+        let address = topology.address(&to).unwrap_or(&to);
+        let has_replicas = || topology.primaries.iter().any(|node| node.address == address && node.replicas > 0);
+        let confirm = commands.confirm && has_replicas() && !nodes.waited_in_vain(address);
+        let mut batch = Batch::default();
+        for command in commands.commands() {
+            // Of each command by itself: without, a node sends away whoever asks for a slot that is not its own yet.
+            batch.push(&cmd("ASKING"));
+            batch.push_packed(command);
+        }
+        if confirm {
+            batch.push(&nodes.confirmation());
+        }
+        let ask = |conn: &mut Conn| {
+            let mut replies = conn.trip(&batch)?;
+            if confirm {
+                nodes.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
+            }
+            Ok(replies.into_iter().skip(1).step_by(2).collect())
+        };
+        let pool = nodes.pool(address)?;
+        let asked = match pool.with(ask) {
+            Err(Fault::Dropped(_)) => pool.with(ask),
+            asked => asked,
+        };
+        asked.map_err(|fault| at_node(address, fault))
+    }
+}
+
+/// Whether a primary says that replicas are connected to it; it does not to a user who may not ask.
+fn has_replicas(conn: &mut Conn) -> Reply<bool> {
+    let reply = conn.trip(&Batch::of([&cmd("ROLE")]))?.pop().unwrap_or_default();
+    let Value::Array(parts) = &reply else { return Ok(false) };
+    Ok(matches!(parts.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
 }
 
 /// What a node knows of all.

@@ -1,7 +1,7 @@
 //! Saving a set in many shards under one name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
@@ -36,7 +36,7 @@ impl ClusterStore {
         // As random as the names of temporary keys, and one of them behind the prefix of any shard.
         let token = Scratch::new(&Prefix::new("")).nobody();
         let claim = format!("{}{SCRATCH}{OURS}saving:{key}", self.prefix);
-        let route = Route::Slot(Arc::clone(&self.nodes), layout::slot(&claim));
+        let route = Route::slot(&self.nodes, layout::slot(&claim));
         let claims = self.store(route, self.prefix.clone());
         let lifetime = LIFETIME.as_millis().to_string();
         let mut set_new = cmd("SET");

@@ -10,6 +10,8 @@ pub(super) struct Node {
     id: String,
     /// `host:port`.
     pub address: String,
+    /// The same with its number in place of a name.
+    number: String,
     /// Whether it is the one that was asked.
     pub myself: bool,
     pub primary: bool,
@@ -21,14 +23,15 @@ pub(super) struct Node {
     epoch: u64,
     /// From … to, both included.
     slots: Vec<(u16, u16)>,
-    /// Slots on their way from or to it; a node tells only its own.
-    pub moving: BTreeSet<u16>,
+    /// Slots on their way from it, and to it; a node tells only its own.
+    pub leaving: BTreeSet<u16>,
+    pub coming: BTreeSet<u16>,
 }
 
 impl Node {
     /// Whether it has a slot.
-    pub fn has(&self, slot: u16) -> bool {
-        self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+    fn has(&self, slot: u16) -> bool {
+        self.primary && self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
     }
 }
 
@@ -37,6 +40,29 @@ pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
     let nodes: Vec<Node> =
         text.lines().filter(|line| !line.trim().is_empty()).map(|line| node(line, asked)).collect::<Option<_>>()?;
     nodes.iter().any(|node| node.myself).then_some(nodes)
+}
+
+/// Two nodes that answered and are of different clusters, where there are such. Nodes of one know each other by their ids,
+/// most of them; whoever knows of no slot is in none yet.
+pub(super) fn strangers(views: &[Vec<Node>]) -> Option<(&str, &str)> {
+    let mut groups: Vec<(BTreeSet<&str>, &str)> = Vec::new();
+    for view in views.iter().filter(|view| view.iter().any(|node| !node.slots.is_empty())) {
+        let mut ids: BTreeSet<&str> = view.iter().map(|node| node.id.as_str()).collect();
+        let mut asked = view.iter().find(|node| node.myself)?.address.as_str();
+        // Also what this one joins.
+        let (same, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(known, _)| !known.is_disjoint(&ids));
+        groups = others;
+        for (known, first) in same.into_iter().rev() {
+            ids.extend(known);
+            asked = first;
+        }
+        groups.push((ids, asked));
+    }
+    groups.sort_by_key(|(_, asked)| *asked);
+    match &groups[..] {
+        [(_, one), (_, other), ..] => Some((one, other)),
+        _ => None,
+    }
 }
 
 fn node(line: &str, asked: &str) -> Option<Node> {
@@ -49,13 +75,15 @@ fn node(line: &str, asked: &str) -> Option<Node> {
     let mut node = Node {
         id,
         address: reached(address, asked)?,
+        number: reached(address.split(',').next()?, asked)?,
         myself: flags.contains("myself"),
         primary: flags.contains("master"),
         away: ["fail", "fail?", "handshake", "noaddr"].iter().any(|flag| flags.contains(flag)),
         of,
         epoch,
         slots: Vec::new(),
-        moving: BTreeSet::new(),
+        leaving: BTreeSet::new(),
+        coming: BTreeSet::new(),
     };
     // The state of the link stands before the slots.
     for slots in fields.skip(1) {
@@ -63,7 +91,8 @@ fn node(line: &str, asked: &str) -> Option<Node> {
         match slots.strip_prefix('[') {
             // `[93->-id]` is on its way out, `[93-<-id]` on its way in.
             Some(moving) => {
-                node.moving.insert(number(moving.split('-').next()?)?);
+                let slots = if moving.contains("->-") { &mut node.leaving } else { &mut node.coming };
+                slots.insert(number(moving.split('-').next()?)?);
             }
             None => {
                 let (first, last) = slots.split_once('-').unwrap_or((slots, slots));
@@ -75,7 +104,7 @@ fn node(line: &str, asked: &str) -> Option<Node> {
 }
 
 /// `host:port` of `ip:port@busport[,hostname[,…]]`.
-fn reached(address: &str, asked: &str) -> Option<String> {
+pub(super) fn reached(address: &str, asked: &str) -> Option<String> {
     let mut parts = address.split(',');
     let (host, port) = parts.next()?.split('@').next()?.rsplit_once(':')?;
     // A name that was announced is what certificates are of. A node that does not know its own address is where it was asked.
@@ -94,6 +123,16 @@ pub(super) struct Primary {
     pub address: String,
     /// How many replicas it has that are not known to be away.
     pub replicas: usize,
+    /// From … to, both included, ascending and never adjacent.
+    slots: Vec<(u16, u16)>,
+}
+
+/// Adds a range of slots behind all others.
+fn extend(ranges: &mut Vec<(u16, u16)>, (first, last): (u16, u16)) {
+    match ranges.last_mut() {
+        Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+        _ => ranges.push((first, last)),
+    }
 }
 
 /// Who has which slots.
@@ -104,6 +143,8 @@ pub(super) struct Topology {
     owners: Vec<Option<usize>>,
     /// Where nodes are, whatever they are.
     pub addresses: BTreeSet<String>,
+    /// The address of each node by the number in it.
+    numbers: BTreeMap<String, String>,
 }
 
 impl Topology {
@@ -128,12 +169,25 @@ impl Topology {
             let known = primaries.iter().position(|primary| primary.address == node.address);
             Some(known.unwrap_or_else(|| {
                 let replicas = replicas.get(node.id.as_str()).map_or(0, BTreeSet::len);
-                primaries.push(Primary { address: node.address.clone(), replicas });
+                primaries.push(Primary { address: node.address.clone(), replicas, slots: Vec::new() });
                 primaries.len() - 1
             }))
         });
-        let owners = owners.collect();
-        Topology { primaries, owners, addresses: views.iter().flatten().map(|node| node.address.clone()).collect() }
+        let owners: Vec<Option<usize>> = owners.collect();
+        for (slot, owner) in (0..=u16::MAX).zip(&owners) {
+            if let Some(primary) = owner.and_then(|owner| primaries.get_mut(owner)) {
+                extend(&mut primary.slots, (slot, slot));
+            }
+        }
+        let nodes = || views.iter().flatten();
+        let addresses = nodes().map(|node| node.address.clone()).collect();
+        let numbers = nodes().map(|node| (node.number.clone(), node.address.clone())).collect();
+        Topology { primaries, owners, addresses, numbers }
+    }
+
+    /// The address of a node that another one calls so: nodes call each other by numbers, even where they announce names.
+    pub fn address(&self, called: &str) -> Option<&str> {
+        self.numbers.get(called).or_else(|| self.addresses.get(called)).map(String::as_str)
     }
 
     /// Who has a slot.
@@ -142,9 +196,17 @@ impl Topology {
     }
 
     /// Whether a primary's own word of which slots it has is what is written here.
-    pub fn agrees(&self, address: &str, own: &Node) -> bool {
-        let here = |slot: u16| self.owner(slot).is_some_and(|owner| owner.address == address);
-        (0..16_384).all(|slot| here(slot) == (own.primary && own.has(slot)))
+    pub fn agrees(&self, primary: &Primary, own: &Node) -> bool {
+        let mut slots = Vec::new();
+        let mut told = own.slots.clone();
+        told.sort_unstable();
+        told.into_iter().filter(|_| own.primary).for_each(|range| extend(&mut slots, range));
+        slots == primary.slots
+    }
+
+    /// Whether a primary's own word of a slot is something else.
+    pub fn is_disputed(&self, primary: &Primary, own: &Node, slot: u16) -> bool {
+        own.has(slot) != self.owner(slot).is_some_and(|owner| owner == primary)
     }
 
     /// The first slot that nobody has, and how many there are.
@@ -170,7 +232,7 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
     #[test]
     fn slots_have_owners_and_owners_replicas() {
         let view = parse(SEEN, "10.0.0.1:7001").unwrap();
-        assert_eq!(view[0].moving, [93, 94].into());
+        assert_eq!((&view[0].leaving, &view[0].coming), (&[93].into(), &[94].into()));
         let topology = Topology::of(std::slice::from_ref(&view));
         let owner = |slot| topology.owner(slot).map(|primary| (primary.address.as_str(), primary.replicas));
         assert_eq!(
@@ -178,7 +240,30 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
             [Some(("127.0.0.1:7001", 1)), Some(("b.example:7002", 0)), Some(("[::1]:7003", 0))]
         );
         assert_eq!((topology.uncovered(), topology.addresses.len()), (None, 5));
-        assert!(topology.agrees("127.0.0.1:7001", &view[0]) && !topology.agrees("b.example:7002", &view[0]));
+        assert_eq!(["127.0.0.1:7002", "b.example:7002", "h:1"].map(|called| topology.address(called)), {
+            let announced = Some("b.example:7002");
+            [announced, announced, None]
+        });
+        let [a, b, c] = [0, 1, 2].map(|n| &topology.primaries[n]);
+        assert!(topology.agrees(a, &view[0]) && !topology.agrees(b, &view[0]) && topology.agrees(c, &view[2]));
+        let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
+        let split = parse(&SEEN.replace("0-5460", "100-5460 0-99"), "h:1").unwrap();
+        assert!(!topology.agrees(a, &other[0]) && topology.agrees(a, &split[0]));
+        let disputed: Vec<u16> = (0..16_384).filter(|slot| topology.is_disputed(a, &other[0], *slot)).collect();
+        assert_eq!(disputed, [5460]);
+        assert!(topology.is_disputed(b, &other[0], 99) && !topology.is_disputed(a, &split[0], 99));
+    }
+
+    #[test]
+    fn nodes_of_two_clusters_are_told_apart() {
+        let one = parse(SEEN, "h:1").unwrap();
+        let fewer: Vec<Node> = parse(SEEN, "h:1").unwrap().into_iter().filter(|node| node.id != "cc").collect();
+        let text = "ff 10.0.0.9:7001@17001 myself,master - 0 0 1 connected 0-16383\n";
+        let other = parse(text, "h:1").unwrap();
+        let alone = parse(&text.replace(" 0-16383", "").replace("ff ", "gg "), "h:1").unwrap();
+        assert_eq!(strangers(&[one.clone(), fewer.clone(), alone.clone()]), None, "one is in no cluster");
+        assert_eq!(strangers(&[other.clone(), one, alone, fewer]), Some(("10.0.0.9:7001", "127.0.0.1:7001")));
+        assert_eq!(strangers(&[other]), None);
     }
 
     #[test]
