@@ -345,8 +345,8 @@ async fn unreadable(request: HttpRequest) -> HttpResponse {
     answer(&request, Err(WebError::Method))
 }
 
-/// Who takes gzip no less than brotli gets gzip, as all browsers do: brotli makes a page a quarter smaller and takes
-/// more time than the page itself.
+/// Who takes gzip no less than brotli and deflate gets gzip, as all browsers do: brotli makes a page a quarter smaller and
+/// takes more time than the page itself.
 async fn packed(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -356,8 +356,9 @@ async fn packed(
             let wanted = Preference::Specific(Encoding::Known(encoding));
             accepted.iter().find(|each| each.item == wanted).map(|each| each.quality)
         };
-        let (gzip, brotli) = (quality(ContentEncoding::Gzip), quality(ContentEncoding::Brotli));
-        if brotli.is_some() && gzip >= brotli && gzip > Some(Quality::ZERO) {
+        let [gzip, brotli, deflate] =
+            [ContentEncoding::Gzip, ContentEncoding::Brotli, ContentEncoding::Deflate].map(quality);
+        if gzip > Some(Quality::ZERO) && gzip >= brotli && gzip >= deflate {
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
     }

@@ -88,6 +88,12 @@ fn check(tracker: &Tracker) {
     listed();
     same("an event gone");
     assert!(kept.sent() > 30, "{kept:?}");
+    // What browsers ask for, by HTTP and by HTTPS, curl, and whoever wants none.
+    let before = kept.sent();
+    for packing in ["gzip, deflate", "gzip, deflate, br, zstd", "deflate, gzip, br, zstd", "identity"] {
+        packed(&format!("{keeping}{QUESTION}"), packing);
+    }
+    assert_eq!(kept.sent(), before + 4);
 }
 
 #[test]
