@@ -159,6 +159,9 @@ def main():
             ways["Redis store, /retention.json, nothing remembered"] = ours.over_http(redis_forgetful)
             ways["Redis store, /retention.json, seen before"] = ours.over_http(redis_mindful)
             ways["Redis store, the page, seen before"] = ours.over_http(redis_mindful, "/retention")
+            cluster = ours.copied(socket, stack.enter_context(ours.redis_cluster(directory)))
+            ways["cluster of 3 primaries, library, nothing remembered"] = held(ours.Library(plan, cluster)).way("warm")
+            ways["cluster of 3 primaries, the page, seen before"] = ours.over_http(held(ours.Server(cluster)), "/retention")
 
         times = {(name, cohort): [] for name in ways for cohort in marks.EVENTS}
         agreed = {}

@@ -5,7 +5,9 @@ import csv
 import http.client
 import io
 import json
+import os
 import shutil
+import socket
 import subprocess
 import time
 
@@ -31,27 +33,76 @@ def redis_server(directory):
     """A Redis that writes nothing to disk, on a Unix socket."""
     import redis
 
-    socket = f"{directory}/redis.sock"
-    command = ["redis-server", "--port", "0", "--save", "", "--unixsocket", socket, "--dir", directory]
+    path = f"{directory}/redis.sock"
+    command = ["redis-server", "--port", "0", "--save", "", "--unixsocket", path, "--dir", directory]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        client = redis.Redis(unix_socket_path=socket)
-        while True:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        yield socket, client
+        client = redis.Redis(unix_socket_path=path)
+        wait_for(lambda: client.ping(), redis.ConnectionError)
+        yield path, client
     finally:
         server.terminate()
         server.wait()
 
 
-def embedded(directory, socket):
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@contextlib.contextmanager
+def redis_cluster(directory, primaries=3):
+    """A cluster of Redis without replicas that writes no data to disk, on ports of its own: its URL."""
+    import redis
+
+    ports, bus_ports = free_ports(primaries), free_ports(primaries)
+    servers = []
+    try:
+        for port, bus_port in zip(ports, bus_ports):
+            os.mkdir(f"{directory}/{port}")
+            command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", f"{directory}/{port}"]
+            command += ["--cluster-enabled", "yes", "--cluster-port", str(bus_port)]
+            servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        clients = [redis.Redis(port=port) for port in ports]
+        for number, client in enumerate(clients):
+            wait_for(lambda: client.ping(), redis.ConnectionError)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            first, last = (16384 * n // primaries for n in (number, number + 1))
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus_ports[0])
+        for client in clients:
+            wait_for(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO", NEVER_DECODE=[]))
+            wait_for(lambda: client.execute_command("CLUSTER", "NODES", NEVER_DECODE=[]).count(b"master") == primaries)
+        yield "redis-cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+
+
+def wait_for(ready, but_not=()):
+    for _ in range(600):
+        try:
+            if ready():
+                return
+        except but_not:
+            pass
+        time.sleep(0.05)
+    raise SystemExit("a server that was started here is not ready after 30 s")
+
+
+def copied(path, to):
+    """The same marks in another store of cohortist's."""
+    subprocess.run([PROGRAM, "copy", f"redis+unix://{path}", to], check=True, stdout=subprocess.DEVNULL)
+    return to
+
+
+def embedded(directory, path):
     """Embedded stores with the marks of a Redis, made by `copy`: a function that makes another one of them."""
-    first = f"{directory}/store"
-    subprocess.run([PROGRAM, "copy", f"redis+unix://{socket}", first], check=True, stdout=subprocess.DEVNULL)
+    first = copied(path, f"{directory}/store")
     numbers = iter(range(1000))
 
     def another():

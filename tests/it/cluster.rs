@@ -26,10 +26,16 @@ use crate::support::web::{name, now};
 pub(crate) const SHARD: u32 = 1 << 20;
 
 fn on_shared() -> Opened {
-    (open(&Cluster::shared().url(), &own_prefix()).unwrap(), Box::new(()))
+    counted_by(RedisEval::Auto)
+}
+
+fn counted_by(redis_eval: RedisEval) -> Opened {
+    (open(&Cluster::shared().url(), &Options { redis_eval, ..own_prefix() }).unwrap(), Box::new(()))
 }
 
 contract!(redis_cluster, || crate::cluster::on_shared());
+contract!(fetched_from_redis_cluster, || crate::cluster::counted_by(crate::cluster::RedisEval::Fetch));
+contract!(computed_by_redis_cluster, || crate::cluster::counted_by(crate::cluster::RedisEval::Server));
 
 pub(crate) fn in_memory() -> Arc<dyn Store> {
     open("memory:", &Options::default()).unwrap()
@@ -78,7 +84,11 @@ fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
     let sets = prop::collection::vec(sets(with_complements), 1..8);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let check = |(marks, sets, pages): (Vec<Mark>, Vec<Set>, Vec<UserId>)| {
-        let (cluster, model) = (on_shared().0, in_memory());
+        let options = own_prefix();
+        let counted_by =
+            |redis_eval| open(&Cluster::shared().url(), &Options { redis_eval, ..options.clone() }).unwrap();
+        let (cluster, model) = (counted_by(RedisEval::Auto), in_memory());
+        let others = [RedisEval::Fetch, RedisEval::Server].map(counted_by);
         for store in [&cluster, &model] {
             store.apply(&marks).unwrap();
         }
@@ -86,11 +96,15 @@ fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
         sets.iter().for_each(|set| {
             plan.count_set(set);
         });
-        prop_assert_eq!(cluster.count(&plan).unwrap(), model.count(&plan).unwrap());
+        for cluster in others.iter().chain([&cluster]) {
+            prop_assert_eq!(cluster.count(&plan).unwrap(), model.count(&plan).unwrap());
+        }
         for (n, set) in sets.iter().enumerate() {
             for after in pages.iter().map(|page| Some(*page)).chain([None, Some(SHARD - 1), Some(SHARD)]) {
                 let page = |store: &Arc<dyn Store>| store.members(set, after, 25).unwrap();
-                prop_assert_eq!(page(&cluster), page(&model), "{:?} after {:?}", set, after);
+                for cluster in others.iter().chain([&cluster]) {
+                    prop_assert_eq!(page(cluster), page(&model), "{:?} after {:?}", set, after);
+                }
             }
             let target = key(&format!("saved{n}_u"));
             let saved = cluster.save(set, &target).unwrap();

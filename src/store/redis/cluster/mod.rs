@@ -145,7 +145,7 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        RedisStore { route, prefix, eval: RedisEval::Server, learned, watch: Box::default() }
+        RedisStore { route, prefix, eval: self.nodes.options.redis_eval, learned, watch: Box::default() }
     }
 
     /// Asks a shard something.
@@ -425,11 +425,13 @@ impl Store for ClusterStore {
             Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
         };
         let parts = self.each(reach.there.iter().copied(), |shard| {
-            self.ask_or(
-                shard,
-                |store| ClusterStore::with_script(store, plan, shard, &reach, count),
-                |store| halfway::count(store, plan, shard, &reach),
-            )
+            // Where nothing is known of other shards a shard is a Redis like any other, and computed or fetched like one.
+            let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
+                (None, _) => store.count(plan),
+                (Some(_), RedisEval::Fetch) => halfway::count(store, plan, shard, &reach),
+                (Some(_), _) => ClusterStore::with_script(store, plan, shard, &reach, count),
+            };
+            self.ask_or(shard, run, |store| halfway::count(store, plan, shard, &reach))
         })?;
         parts.values().for_each(|part| counts.iter_mut().zip(part).for_each(|(count, part)| *count += part));
         if let Some(lengths) = &reach.lengths {
@@ -475,11 +477,13 @@ impl Store for ClusterStore {
                         Bitmap { key: &key, temporary: true }.read(executor.conn, executor.capabilities, after, room)
                     }
                 };
-                let some = self.ask_or(
-                    shard,
-                    |store| ClusterStore::with_script(store, &plan, shard, &reach, read),
-                    |store| halfway::members(store, &plan, shard, &reach, after, room),
-                )?;
+                let fetched = |store: &RedisStore| halfway::members(store, &plan, shard, &reach, after, room);
+                let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
+                    (None, _) => store.members(set, after, room),
+                    (Some(_), RedisEval::Fetch) => fetched(store),
+                    (Some(_), _) => ClusterStore::with_script(store, &plan, shard, &reach, read),
+                };
+                let some = self.ask_or(shard, run, fetched)?;
                 users.extend(some.into_iter().map(|number| layout::user(shard, number)));
             } else if let Some(lengths) = &reach.lengths
                 && plan.roots().iter().any(|root| lengths.everybody(&plan, shard)[root.index()])

@@ -22,8 +22,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// How long a mark waits for a replica to have it.
 const CONFIRMATION: Duration = Duration::from_millis(200);
 
-/// For how long none waits any more after that was in vain, so that a replica that hangs holds up one mark a second and
-/// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
+/// How often in a row that was in vain when a replica is taken for one that hangs, and not for one that is busy.
+const HANGS: u32 = 5;
+
+/// For how long none waits any more for one that hangs, so that it holds up one mark a second and not all. (Waiting for
+/// less would not do: an idle Redis looks at its clock ten times a second.)
 const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// Where the requests of a store go.
@@ -69,7 +72,10 @@ impl Route {
     pub fn is_near(&self) -> bool {
         match self {
             Route::Server(pool) => pool.is_near(),
-            Route::Slot(..) => false,
+            Route::Slot(Slot { nodes, number, .. }) => nodes
+                .topology()
+                .and_then(|topology| nodes.pool(&nodes.owner(&topology, *number)?.address))
+                .is_ok_and(|pool| pool.is_near()),
         }
     }
 
@@ -124,8 +130,8 @@ pub(in crate::store::redis) struct Nodes {
 struct Known {
     topology: Option<Arc<Topology>>,
     pools: HashMap<String, Arc<Pool>>,
-    /// Of which primaries no replica confirmed in time, and when that was last waited for.
-    in_vain: HashMap<String, Instant>,
+    /// Of which primaries no replica confirmed in time, how often in a row, and when that was last waited for.
+    in_vain: HashMap<String, (u32, Instant)>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -256,9 +262,10 @@ impl Nodes {
         command
     }
 
-    /// Whether no replica of a primary confirmed in time just now.
+    /// Whether the replicas of a primary hang, as far as is known.
     fn waited_in_vain(&self, address: &str) -> bool {
-        locked(&self.known).in_vain.get(address).is_some_and(|at| at.elapsed() < IN_VAIN)
+        let hangs = |(times, at): &(u32, Instant)| *times >= HANGS && at.elapsed() < IN_VAIN;
+        locked(&self.known).in_vain.get(address).is_some_and(hangs)
     }
 
     fn confirmed(&self, address: &str, reply: &Value) -> Reply<()> {
@@ -266,9 +273,10 @@ impl Nodes {
         let mut known = locked(&self.known);
         if confirmed {
             known.in_vain.remove(address);
-        } else if known.in_vain.get(address).is_none_or(|at| at.elapsed() >= IN_VAIN) {
+        } else {
             tracing::debug!(location = self.location, address, "no replica has confirmed yet what was recorded");
-            known.in_vain.insert(address.to_owned(), Instant::now());
+            let (times, at) = known.in_vain.entry(address.to_owned()).or_insert((0, Instant::now()));
+            (*times, *at) = (times.saturating_add(1), Instant::now());
         }
         Ok(())
     }
