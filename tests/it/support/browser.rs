@@ -31,7 +31,8 @@ impl Drop for Process {
 }
 
 impl Browser {
-    pub async fn start() -> Browser {
+    /// A driver, and the port it took; none where it ended at once.
+    fn drive() -> Option<(Process, String)> {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -50,7 +51,13 @@ impl Browser {
                 }
             }
         });
-        let port = told.recv_timeout(Duration::from_secs(30)).expect("chromedriver to say its port");
+        let port = told.recv_timeout(Duration::from_secs(30)).ok()?;
+        Some((process, port))
+    }
+
+    pub async fn start() -> Browser {
+        // It takes a port that is free for one kind of address, and ends when somebody has the same for the other.
+        let (process, port) = (0..5).find_map(|_| Browser::drive()).expect("chromedriver to say its port");
         let profile = TempDir::new().unwrap();
         let mut wanted = DesiredCapabilities::chrome();
         for flag in [
