@@ -150,7 +150,7 @@ struct Presence {
 
 impl Presence {
     fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Self {
-        // Where a complement ends: the first tile that is beyond.
+        // The last tile that a complement reaches.
         let end =
             |of: NodeId| u16::try_from(lens[of.index()].div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX);
         let mut used = [false; GROUPS];

@@ -56,7 +56,7 @@ impl<'t> Tag<'t> {
 }
 
 /// A group of marks. What all of them have in common is said once, by the group: that is half a chart's weight.
-pub(super) fn grouped(class: &str, attributes: &str, marks: &str) -> String {
+pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> String {
     let mut all = tags(marks).filter(Tag::is_opening);
     let first = all.next();
     let lines = first.as_ref().is_some_and(|mark| mark.name() == "polyline");
@@ -81,15 +81,23 @@ pub(super) fn grouped(class: &str, attributes: &str, marks: &str) -> String {
         out.extend([" ", name, "=\"", value, "\""]);
     }
     out.push('>');
-    if lines && ["rules", "whiskers"].contains(&class) {
-        out.push_str(&one_path(marks));
+    let is_common = |name: &str| SHARED.iter().zip(shared).any(|(one, common)| *one == name && common.is_some());
+    let own = |tag: &Tag<'m>| tag.attributes().filter(|(name, _)| !is_common(name)).collect::<Vec<_>>();
+    // Lines that nobody tells apart are one mark: `<path d="M1,2 3,4…"/>`. Whatever has more to say stays as it is.
+    let is_path = lines
+        && ["rules", "whiskers"].contains(&class)
+        && tags(marks).all(|line| matches!(own(&line)[..], [("points", _)]));
+    if is_path {
+        out.push_str("<path d=\"");
+        for line in tags(marks) {
+            own(&line).iter().for_each(|(_, points)| out.extend(["M", points]));
+        }
+        out.push_str("\"/>");
     } else {
         for tag in tags(marks) {
             out.extend(["<", tag.name()]);
-            for (name, value) in tag.attributes() {
-                if !SHARED.iter().zip(shared).any(|(one, common)| *one == name && common.is_some()) {
-                    out.extend([" ", name, "=\"", value, "\""]);
-                }
+            for (name, value) in own(&tag) {
+                out.extend([" ", name, "=\"", value, "\""]);
             }
             out.push_str(if tag.inside.ends_with('/') { "/>" } else { ">" });
             out.extend(tag.behind.split('\n'));
@@ -97,19 +105,6 @@ pub(super) fn grouped(class: &str, attributes: &str, marks: &str) -> String {
     }
     out.push_str("</g>");
     out
-}
-
-/// Lines that nobody tells apart, as one mark: `<polyline points="1,2 3,4"/>…` becomes `<path d="M1,2 3,4…"/>`.
-fn one_path(lines: &str) -> String {
-    let mut path = String::with_capacity(lines.len());
-    path.push_str("<path d=\"");
-    for (_, points) in
-        tags(lines).flat_map(|line| line.attributes().filter(|(name, _)| *name == "points").collect::<Vec<_>>())
-    {
-        path.extend(["M", points]);
-    }
-    path.push_str("\"/>");
-    path
 }
 
 /// Says of which cohort each of the marks in a group is, in their order, so that a page's script can find them by its

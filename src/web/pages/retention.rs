@@ -390,13 +390,12 @@ fn written(view: &View, store: StoreInfo, typed: Typed, packing: Option<Packing>
     };
     let Counted { counts, age } = view.tracker.store().counted(question.plan(), Freshness::Remembered)?;
     let shell = Shell::new(view, &store, Some(&events));
-    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, counts: counts.clone() };
+    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, counts };
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place.as_ref().and_then(|place| view.dashboard.kept.find(place, &ground)) {
         return Ok(found);
     }
-    // All keys were listed for the fields already, so this asks the store nothing.
-    let table = question.table(&counts).recorded_since(question.recorded(&*view.tracker.catalogue()?));
+    let table = question.table(&ground.counts).recorded_since(question.recorded(&ground.keys));
     let table = table.called(&view.dashboard.glossary.labels);
     let lost: Vec<Notice> = typed.lost_trend(&asked).map(Notice::new).into_iter().collect();
     let page = Page {
