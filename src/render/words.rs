@@ -161,6 +161,9 @@ pub fn cell(table: &Table, cell: &Cell) -> String {
     let state = match cell.state {
         State::Complete => "complete",
         State::InProgress => "still in progress",
+        State::Future => "not begun",
+        State::NotRecorded => "not recorded",
+        State::PartlyRecorded => "at least: partly recorded",
     };
     // Figures and dates only, so none of them holds a part in braces itself.
     CELL_SENTENCE

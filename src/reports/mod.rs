@@ -29,6 +29,7 @@ macro_rules! choice {
 pub(crate) use choice;
 
 pub mod activity;
+pub mod coverage;
 pub mod dates;
 pub mod figures;
 pub mod keeping;

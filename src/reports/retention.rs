@@ -5,6 +5,7 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
+pub use crate::reports::coverage::State;
 use crate::reports::recorded::{Recorded, Search};
 use crate::reports::stats::{rate, wilson};
 use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments};
@@ -416,25 +417,6 @@ pub struct Window {
     pub until: Period,
     /// Whether all of it is over.
     pub state: State,
-}
-
-/// Whether a number can still change. A cell that has not begun is no cell at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Its time is over.
-    Complete,
-    /// Its time has begun and is not over: shown, and left out of averages.
-    InProgress,
-}
-
-impl State {
-    /// `complete` or `in_progress`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            State::Complete => "complete",
-            State::InProgress => "in_progress",
-        }
-    }
 }
 
 /// One number of the table.

@@ -1,9 +1,11 @@
 //! Every bitmap there is, by event.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use chrono::NaiveDate;
 
+use crate::calendar::Period;
 use crate::sets::{EventName, Key, When};
 
 /// The keys of a store, sorted out by event.
@@ -21,6 +23,7 @@ use crate::sets::{EventName, Key, When};
 pub struct Catalogue {
     keys: Vec<Key>,
     events: Vec<Known>,
+    periods: BTreeSet<Period>,
 }
 
 /// One event of a [`Catalogue`].
@@ -39,9 +42,13 @@ impl Catalogue {
     pub fn new(mut keys: Vec<Key>) -> Self {
         keys.sort_unstable();
         let mut events: Vec<Known> = Vec::new();
+        let mut periods = HashSet::new();
         for (at, key) in keys.iter_mut().enumerate() {
             let date = match key.when() {
-                When::In(period) => Some(period.start().date_naive()),
+                When::In(period) => {
+                    periods.insert(period);
+                    Some(period.start().date_naive())
+                }
                 When::Ever => None,
             };
             match events.last_mut().filter(|known| known.event == *key.event()) {
@@ -54,7 +61,7 @@ impl Catalogue {
                 None => events.push(Known { event: key.event().clone(), last: date, keys: at..at + 1 }),
             }
         }
-        Catalogue { keys, events }
+        Catalogue { keys, events, periods: periods.into_iter().collect() }
     }
 
     /// Every key, event by event.
@@ -80,6 +87,11 @@ impl Catalogue {
     /// The keys of one of [`events`](Self::events).
     pub fn of_known(&self, known: &Known) -> &[Key] {
         self.keys.get(known.keys.clone()).unwrap_or_default()
+    }
+
+    /// The periods, of every grain, that have a bitmap of any event.
+    pub fn periods(&self) -> &BTreeSet<Period> {
+        &self.periods
     }
 
     /// Whether there is no bitmap at all.
