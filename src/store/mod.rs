@@ -9,10 +9,12 @@ use std::time::Duration;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
 pub mod embedded;
+mod health;
 pub mod redis;
 mod remembered;
 mod text_ids;
 
+pub use health::{FilesHealth, Health};
 pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
 pub use text_ids::TextIds;
@@ -142,6 +144,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When some may not have been deleted.
     fn sweep(&self) -> Result<u64>;
+
+    /// Whether the store can be written, and what its files cost. A store that another server keeps answers the default.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 
     /// What this store is, and that it answers.
     ///

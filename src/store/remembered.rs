@@ -27,7 +27,7 @@ use quick_cache::sync::Cache;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::embedded::Keyspace;
-use crate::store::{Counted, Freshness, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Counted, Freshness, Health, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds};
 
 /// How much is remembered, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +342,10 @@ impl Store for Remembered {
 
     fn sweep(&self) -> Result<u64> {
         self.store.sweep()
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
     }
 
     fn describe(&self) -> Result<StoreInfo> {

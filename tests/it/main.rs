@@ -30,6 +30,7 @@ mod dashboard;
 mod embedded;
 mod events;
 mod expire;
+mod full_disk;
 mod golden;
 mod honest;
 mod hostile;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::log::Log;
+use crate::store::embedded::log::{Change, Log};
 use crate::store::embedded::opening::{log_files, sync_directory};
 use crate::store::embedded::{Disk, Engine, LOG, Pending, WORTH_A_CHECKPOINT, write_error};
 use crate::store::{Durability, Result, StoreError};
@@ -16,15 +16,17 @@ const ROOM_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Holds a writer back while more waits for its checkpoint than two checkpoints' worth.
+    /// Whether more waits for its checkpoint than two checkpoints' worth.
+    fn is_full(&self, disk: &Disk) -> bool {
+        let layers = self.read();
+        layers.dirty_bytes > 2 * disk.checkpoint_bytes
+            || layers.log.as_ref().map_or(0, Log::len) > 2 * disk.log_bytes() + WORTH_A_CHECKPOINT
+    }
+
+    /// Holds a writer back while the store [is full](Self::is_full).
     pub(super) fn wait_for_room(&self, disk: &Disk) -> Result<()> {
-        let full = || {
-            let layers = self.read();
-            layers.dirty_bytes > 2 * disk.checkpoint_bytes
-                || layers.log.as_ref().map_or(0, Log::len) > 2 * disk.log_bytes() + WORTH_A_CHECKPOINT
-        };
         let until = Instant::now() + ROOM_WITHIN;
-        while full() {
+        while self.is_full(disk) {
             let started = disk.lock_signal().ended;
             disk.request_checkpoint();
             let signal = disk.lock_signal();
@@ -35,12 +37,25 @@ impl Engine {
                 .unwrap_or_else(PoisonError::into_inner);
             let failure = signal.failure.clone();
             drop(signal);
-            if full() && (failure.is_some() || left.is_zero()) {
+            if self.is_full(disk) && (failure.is_some() || left.is_zero()) {
                 let reason = failure.unwrap_or_else(|| "the disk does not keep up with what is written".to_owned());
                 return Err(StoreError::Write { path: disk.directory.display().to_string(), reason });
             }
         }
         Ok(())
+    }
+
+    /// After a refused write, tries whether writing works again, so that [`Store::health`](crate::store::Store::health)
+    /// is right also when no marks arrive. The frame it appends is as long as the refused one and changes nothing.
+    fn retry_write(&self, disk: &Disk) {
+        if let Some(bytes) = disk.vitals.refused_bytes()
+            && !self.is_full(disk)
+        {
+            let nothing = Change::Bits { keys: Vec::new(), bits: vec![(0, 0); bytes / 2] };
+            if disk.append(&mut self.lock(), nothing).is_ok() {
+                disk.vitals.recovered();
+            }
+        }
     }
 
     /// The work of the background thread.
@@ -56,10 +71,10 @@ impl Engine {
                     .unwrap_or_else(PoisonError::into_inner);
                 (signal.stop, std::mem::take(&mut signal.checkpoint))
             };
-            let (file, sequence, log_bytes, failed) = {
+            let (file, sequence, log_bytes) = {
                 let layers = self.read();
                 let log = layers.log.as_ref();
-                (log.map(Log::file), layers.sequence, log.map_or(0, Log::len), layers.frozen.is_some())
+                (log.map(Log::file), layers.sequence, log.map_or(0, Log::len))
             };
             if let Some(file) = file
                 && let Err(error) = self.sync(disk, &file, sequence)
@@ -69,7 +84,7 @@ impl Engine {
             self.let_go();
             self.see_wishes();
             // What failed, as on a full disk, is tried again without being asked.
-            let again = failed && attempted.elapsed() > RETRY_AFTER;
+            let again = disk.vitals.checkpoint_failed() && attempted.elapsed() > RETRY_AFTER;
             if checkpoint || again || (stop && log_bytes > WORTH_A_CHECKPOINT) {
                 attempted = Instant::now();
                 let outcome = self.checkpoint();
@@ -81,6 +96,7 @@ impl Engine {
                 signal.failure = outcome.err().map(|e| e.to_string());
                 disk.changed.notify_all();
             }
+            self.retry_write(disk);
             if stop {
                 return;
             }
@@ -90,15 +106,30 @@ impl Engine {
     pub(super) fn checkpoint(&self) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mut pending = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        match self.write_checkpoint(disk, &mut pending) {
+            Ok(false) => Ok(()),
+            outcome => {
+                let outcome = outcome.map(|_| ());
+                disk.vitals.checkpointed(&outcome, began.elapsed());
+                outcome
+            }
+        }
+    }
+
+    /// Answers whether there was anything to write.
+    fn write_checkpoint(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<bool> {
         if self.read().frozen.is_none() {
-            self.freeze(disk, &mut pending)?;
+            self.freeze(disk, pending)?;
         }
         let (frozen, rolls) = {
             let layers = self.read();
             (layers.frozen.clone(), layers.frozen_rolls.clone().unwrap_or_default())
         };
-        let Some(frozen) = frozen else { return Ok(()) };
-        let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes)) else { return Ok(()) };
+        let Some(frozen) = frozen else { return Ok(false) };
+        let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes)) else {
+            return Ok(false);
+        };
         if let Some(file) = pending.as_ref().and_then(|p| p.file.as_ref()) {
             file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
         }
@@ -113,7 +144,7 @@ impl Engine {
                 tracing::warn!("cannot delete {}, which is of no more use: {error}", path.display());
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts the dirty layer aside for a checkpoint and begins a new log.

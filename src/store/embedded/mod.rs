@@ -22,6 +22,7 @@ mod record;
 mod rolls;
 mod runs;
 mod space;
+mod vitals;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -34,13 +35,14 @@ use std::thread::JoinHandle;
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
-use crate::store::{Durability, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Durability, Health, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
 use opening::{cannot_open, open};
 pub use space::{Keyspace, Look, Snapshot, Space};
+use vitals::Vitals;
 
 const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
@@ -85,6 +87,7 @@ struct Disk {
     synced: Mutex<u64>,
     signal: Mutex<Signal>,
     changed: Condvar,
+    vitals: Vitals,
 }
 
 #[derive(Default)]
@@ -231,8 +234,10 @@ impl Engine {
     }
 
     fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Layers>> {
-        if let Some(disk) = &self.disk {
-            self.wait_for_room(disk)?;
+        if let Some(disk) = &self.disk
+            && let Err(error) = self.wait_for_room(disk)
+        {
+            return disk.vitals.wrote(Err(error));
         }
         self.let_go();
         Ok(self.lock())
@@ -240,15 +245,13 @@ impl Engine {
 
     /// Puts the next frame into the log.
     fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
-        let sequence = layers.sequence + 1;
-        if let Some(disk) = &self.disk {
-            let encoded = log::encode(&Frame { sequence, change }).map_err(|e| write_error(&disk.directory, &e))?;
-            if let Some(log) = &mut layers.log {
-                log.append(&encoded).map_err(|e| write_error(log.path(), &e))?;
+        match &self.disk {
+            Some(disk) => disk.vitals.wrote(disk.append(layers, change)),
+            None => {
+                layers.sequence += 1;
+                Ok(())
             }
         }
-        layers.sequence = sequence;
-        Ok(())
     }
 
     /// What is to be done when a frame is in the log and its changes are in memory.
@@ -335,6 +338,20 @@ impl Engine {
 }
 
 impl Disk {
+    /// Appends the next frame to the log, whole or not at all.
+    fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
+        let sequence = layers.sequence + 1;
+        let encoded = log::encode(&Frame { sequence, change }).map_err(|e| write_error(&self.directory, &e))?;
+        if let Some(log) = &mut layers.log {
+            log.append(&encoded).map_err(|e| {
+                self.vitals.refused(encoded.len());
+                write_error(log.path(), &e)
+            })?;
+        }
+        layers.sequence = sequence;
+        Ok(())
+    }
+
     /// How long a log may be before a checkpoint: it is read through at start, which must not take long.
     fn log_bytes(&self) -> u64 {
         self.checkpoint_bytes as u64 / 4
@@ -540,6 +557,10 @@ impl Store for EmbeddedStore {
     fn sweep(&self) -> Result<u64> {
         // Plans are evaluated in memory: there are no temporary keys to leave behind.
         Ok(0)
+    }
+
+    fn health(&self) -> Health {
+        self.engine.disk.as_ref().map_or_else(Health::default, Disk::health)
     }
 
     fn describe(&self) -> Result<StoreInfo> {

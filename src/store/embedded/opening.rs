@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, RwLock};
 use crate::store::embedded::base::Base;
 use crate::store::embedded::layers::{Gathered, Layers};
 use crate::store::embedded::log::{self, Frame, Log};
+use crate::store::embedded::vitals::Vitals;
 use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
 use crate::store::{Options, Result, StoreError};
 
@@ -121,6 +122,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         synced: Mutex::new(0),
         signal: Mutex::default(),
         changed: Condvar::new(),
+        vitals: Vitals::default(),
     };
     let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
     Ok((

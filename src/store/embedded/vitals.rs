@@ -1,0 +1,102 @@
+//! What the last writes and checkpoints came to, for [`Store::health`](crate::store::Store::health).
+
+use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::store::embedded::opening::log_files;
+use crate::store::embedded::{DATABASE, Disk};
+use crate::store::{FilesHealth, Health, Result, StoreError};
+
+/// The longest frame that is written to see whether writing works again.
+const RETRIED_BYTES: usize = 4 << 20;
+
+/// Counters and the failures that have not been followed by a success.
+#[derive(Default)]
+pub(super) struct Vitals(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    /// Why the last write was refused.
+    write: Option<StoreError>,
+    /// The length of the frame that did not fit into the log.
+    refused_bytes: usize,
+    /// Why the last checkpoint failed.
+    checkpoint: Option<StoreError>,
+    write_errors: u64,
+    files: FilesHealth,
+}
+
+impl Vitals {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records whether a write reached the log, and passes the outcome on. An error is counted once: give each outcome to
+    /// this function where it is decided.
+    pub fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
+        let mut counts = self.lock();
+        match &outcome {
+            Ok(_) => counts.write = None,
+            Err(error) => {
+                counts.write_errors += 1;
+                counts.write = Some(error.clone());
+            }
+        }
+        outcome
+    }
+
+    /// Records a checkpoint that wrote something, or failed to.
+    pub fn checkpointed(&self, outcome: &Result<()>, took: Duration) {
+        let mut counts = self.lock();
+        match outcome {
+            Ok(()) => counts.files.checkpoints += 1,
+            Err(_) => counts.files.checkpoint_failures += 1,
+        }
+        counts.checkpoint = outcome.as_ref().err().cloned();
+        counts.files.checkpoint_time += took;
+        counts.files.last_checkpoint = Some(took);
+    }
+
+    /// Records how long the frame was that could not be appended.
+    pub fn refused(&self, bytes: usize) {
+        self.lock().refused_bytes = bytes;
+    }
+
+    /// After a refused write, how many bytes to try with; at most [`RETRIED_BYTES`].
+    pub fn refused_bytes(&self) -> Option<usize> {
+        let counts = self.lock();
+        counts.write.is_some().then_some(counts.refused_bytes.min(RETRIED_BYTES))
+    }
+
+    /// Records that writing works again.
+    pub fn recovered(&self) {
+        self.lock().write = None;
+    }
+
+    /// Whether the last checkpoint failed.
+    pub fn checkpoint_failed(&self) -> bool {
+        self.lock().checkpoint.is_some()
+    }
+}
+
+impl Disk {
+    /// Never waits for the layers.
+    pub(super) fn health(&self) -> Health {
+        let sizes = |paths: &[std::path::PathBuf]| {
+            paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()
+        };
+        let logs: Vec<_> = log_files(&self.directory).unwrap_or_default().into_iter().map(|(_, path)| path).collect();
+        let counts = self.vitals.lock();
+        let failed = counts.write.as_ref().or(counts.checkpoint.as_ref());
+        Health {
+            writable: failed.map_or(Ok(()), |error| Err(error.to_string())),
+            write_errors: counts.write_errors,
+            files: Some(FilesHealth {
+                store_bytes: sizes(&[self.directory.join(DATABASE)]),
+                log_bytes: sizes(&logs),
+                ..counts.files.clone()
+            }),
+        }
+    }
+}
