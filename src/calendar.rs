@@ -176,16 +176,26 @@ impl Period {
         Self::checked(Grain::Year, i64::from(year)).ok()
     }
 
-    fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
-        let (first, last) = match grain {
+    /// The first and the last supported one of a grain.
+    fn numbers(grain: Grain) -> (i64, i64) {
+        match grain {
             Grain::Hour => (FIRST_DAY * 24, LAST_DAY * 24 + 23),
             Grain::Day => (FIRST_DAY, LAST_DAY),
             // The first week of year 1 begins on 1 January 0001, so a start in range is a period in range.
             Grain::Week => ((FIRST_DAY - EPOCH_MONDAY) / 7, (LAST_DAY - EPOCH_MONDAY) / 7),
             Grain::Month => (months_since_epoch(MIN_YEAR, 1), months_since_epoch(MAX_YEAR, 12)),
             Grain::Year => (i64::from(MIN_YEAR), i64::from(MAX_YEAR)),
-        };
+        }
+    }
+
+    fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
+        let (first, last) = Self::numbers(grain);
         if (first..=last).contains(&number) { Ok(Period { grain, number }) } else { Err(CalendarError::OutOfRange) }
+    }
+
+    /// The first supported period of a grain.
+    pub fn earliest(grain: Grain) -> Self {
+        Period { grain, number: Self::numbers(grain).0 }
     }
 
     /// What kind of period this is.

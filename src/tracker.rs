@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::CalendarError;
+use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::keeping::Keeping;
 use crate::reports::recorded::Recorded;
 use crate::reports::retention::{Query, QueryError, Question, Table};
@@ -74,6 +75,7 @@ pub struct Tracker {
     store: Arc<dyn Store>,
     extent: Extent,
     list: Arc<Mutex<Option<Listing>>>,
+    covered: Arc<Mutex<Option<Covered>>>,
     segments: Arc<Segments>,
     ids: Option<Ids>,
 }
@@ -88,10 +90,31 @@ struct Listing {
     keys: Result<Arc<Catalogue>, StoreError>,
 }
 
+/// A coverage, and what it stands on.
+#[derive(Debug)]
+struct Covered {
+    keys: Arc<Catalogue>,
+    /// The hour that held *now*, and whether that was given.
+    at: (Period, bool),
+    /// The bitmaps in which it found somebody: while they hold anybody, and no bitmap comes or goes, nothing changes.
+    witnesses: Vec<Key>,
+    coverage: Coverage,
+}
+
+/// How many bitmaps are looked into at a time for one that holds anybody.
+const LOOKED_INTO_AT_ONCE: usize = 16;
+
 impl Tracker {
     /// A tracker that marks days, weeks and months.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Tracker { store, extent: Extent::default(), list: Arc::default(), segments: Arc::default(), ids: None }
+        Tracker {
+            store,
+            extent: Extent::default(),
+            list: Arc::default(),
+            covered: Arc::default(),
+            segments: Arc::default(),
+            ids: None,
+        }
     }
 
     /// The same tracker with saved segments: names that [`retention`](Self::retention) takes for their expression.
@@ -103,7 +126,7 @@ impl Tracker {
     /// The same tracker in front of another store, such as one that [remembers](crate::store::Remembered) what this one
     /// counted.
     pub fn on(self, store: Arc<dyn Store>) -> Self {
-        Tracker { store, list: Arc::default(), ..self }
+        Tracker { store, list: Arc::default(), covered: Arc::default(), ..self }
     }
 
     /// The saved segments; none unless [`with_segments`](Self::with_segments) gave any.
@@ -281,6 +304,68 @@ impl Tracker {
     /// When they could not all be listed.
     pub fn catalogue(&self) -> Result<Arc<Catalogue>> {
         self.listing(LIST_FRESH_FOR)
+    }
+
+    /// What the store covers as of `now`, by the [`catalogue`](Self::catalogue). `now_given` says that `now` was chosen, and
+    /// is not what the clock says: then later marks show that the store went on. Found once for each catalogue; after that it
+    /// takes the counts of a handful of bitmaps.
+    ///
+    /// # Errors
+    /// When the keys could not be listed, or a bitmap not be counted.
+    pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
+        self.coverage_of(&self.catalogue()?, now, now_given)
+    }
+
+    fn coverage_of(&self, keys: &Arc<Catalogue>, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
+        let at = (Period::containing(Grain::Hour, now)?, now_given);
+        let known = {
+            let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+            let covered = covered.as_ref().filter(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
+            covered.map(|covered| (covered.witnesses.clone(), covered.coverage.moved_to(now)))
+        };
+        if let Some((witnesses, coverage)) = known
+            && self.sizes_of(&witnesses)?.iter().all(|users| *users > 0)
+        {
+            return Ok(coverage);
+        }
+        let (mut witnesses, mut found_empty) = (Vec::new(), false);
+        let coverage = Coverage::of_periods(keys.periods(), now, now_given, |period| {
+            let witness = self.held(keys, period)?;
+            found_empty |= witness.is_none();
+            Ok::<bool, Error>(witness.map(|key| witnesses.push(key)).is_some())
+        });
+        let coverage = coverage.map_err(|error| match error {
+            Failed::Calendar(error) => error.into(),
+            Failed::Other(error) => error,
+        })?;
+        // An empty bitmap may be marked at any time, and no list of keys would tell.
+        let covered = Covered { keys: Arc::clone(keys), at, witnesses, coverage: coverage.clone() };
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = Some(covered).filter(|_| !found_empty);
+        Ok(coverage)
+    }
+
+    /// A bitmap of the period that holds somebody.
+    fn held(&self, keys: &Catalogue, period: Period) -> Result<Option<Key>> {
+        let keys: Vec<Key> = keys.in_period(period).cloned().collect();
+        for some in keys.chunks(LOOKED_INTO_AT_ONCE) {
+            let users = self.sizes_of(some)?;
+            if let Some((key, _)) = some.iter().zip(users).find(|(_, users)| *users > 0) {
+                return Ok(Some(key.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many users each bitmap has, as remembered.
+    fn sizes_of(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut plan = Plan::new();
+        keys.iter().for_each(|key| {
+            plan.count_set(&Set::Key(key.clone()));
+        });
+        Ok(self.store.counted(&plan, Freshness::Remembered)?.counts)
     }
 
     /// The bitmaps of one event. When there are none to the knowledge of [`catalogue`](Self::catalogue), they are looked

@@ -5,6 +5,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -39,7 +41,7 @@ impl State {
     }
 }
 
-/// What the dated bitmaps of a store cover, as of one moment.
+/// What the dated bitmaps of a store cover, as of one moment. Clones are cheap.
 ///
 /// ```
 /// use cohortist::calendar::{Grain, Period, parse_moment};
@@ -63,10 +65,26 @@ impl State {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
+    now: DateTime<Utc>,
+    known: Arc<Known>,
+}
+
+/// All but the exact moment, which may move within its hour.
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
     grains: BTreeMap<Grain, Recorded>,
-    /// Whether the store still receives marks, as far as its days, weeks and months show, and as far as its hours do.
-    live: bool,
-    live_hours: bool,
+    /// Where the data ends, as far as days, weeks and months show, and as far as hours do.
+    days: End,
+    hours: End,
+}
+
+/// The newest data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    /// The finest period with the newest mark that is not later than *now*; `None` where nothing is recorded.
+    newest: Option<Period>,
+    /// Whether the store still receives marks.
+    is_live: bool,
 }
 
 /// What one grain covers.
@@ -77,17 +95,34 @@ struct Recorded {
     /// The first period with a bitmap of this grain, and the last one that is recorded: the running one in a live store.
     /// `None` when nothing is recorded.
     extent: Option<(Period, Period)>,
-    /// Beginning and end of each coarser bitmap within which there is no bitmap of this grain: they were deleted, or were
-    /// never written.
-    deleted: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Stretches of periods, both ends included, that are covered by coarser bitmaps only: theirs were deleted, or never
+    /// written. In order, and neither overlapping nor adjacent.
+    gaps: Vec<(Period, Period)>,
 }
 
 /// The grains that bitmaps are kept in, the finest first.
 const KEPT: [Grain; 4] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
 
 impl Coverage {
-    /// The coverage of these bitmaps, which are all bitmaps of the store. `now_given` says that somebody chose `now`, so that
-    /// bitmaps of later days show that the store went on.
+    /// The coverage of a store that has recorded everything up to `now`, and still does.
+    ///
+    /// # Errors
+    /// When `now` is outside the supported years.
+    pub fn whole(now: DateTime<Utc>) -> Result<Self, CalendarError> {
+        let mut grains = BTreeMap::new();
+        for grain in Grain::ALL {
+            let current = Period::containing(grain, now)?;
+            grains.insert(
+                grain,
+                Recorded { current, extent: Some((Period::earliest(grain), current)), gaps: Vec::new() },
+            );
+        }
+        let end = |grain| Ok(End { newest: Some(Period::containing(grain, now)?), is_live: true });
+        Ok(Coverage { now, known: Arc::new(Known { grains, days: end(Grain::Day)?, hours: end(Grain::Hour)? }) })
+    }
+
+    /// The coverage of these bitmaps, which are all bitmaps of the store and none of which is empty. `now_given` says that
+    /// `now` was chosen, so that bitmaps of later periods show that the store went on.
     ///
     /// # Errors
     /// When `now` is outside the supported years.
@@ -100,65 +135,109 @@ impl Coverage {
             When::In(period) => Some(period),
             When::Ever => None,
         });
-        Self::of_periods(&periods.collect(), now, now_given)
+        Self::of_periods(&periods.collect(), now, now_given, |_| Ok::<_, Infallible>(true)).map_err(|error| match error
+        {
+            Failed::Calendar(error) => error,
+            Failed::Other(never) => match never {},
+        })
     }
 
-    /// The same, of the periods that have a bitmap of any event.
+    /// The same, of the periods that have a bitmap of any event. `holds` tells whether a bitmap of the period holds anybody:
+    /// an empty bitmap is no mark. It is asked for few periods: where the data begins, and where it ends.
     ///
     /// # Errors
-    /// When `now` is outside the supported years.
-    pub fn of_periods(periods: &BTreeSet<Period>, now: DateTime<Utc>, now_given: bool) -> Result<Self, CalendarError> {
+    /// When `now` is outside the supported years; the first error of `holds`.
+    pub fn of_periods<E>(
+        periods: &BTreeSet<Period>,
+        now: DateTime<Utc>,
+        now_given: bool,
+        mut holds: impl FnMut(Period) -> Result<bool, E>,
+    ) -> Result<Self, Failed<E>> {
         let mut by_grain: BTreeMap<Grain, BTreeSet<Period>> = BTreeMap::new();
         for period in periods {
             by_grain.entry(period.grain()).or_default().insert(*period);
         }
-        let today = Period::containing(Grain::Day, now)?;
-        let yesterday = today.previous()?;
-        // The end of the data: hours have their own, as most stores keep none.
-        let end = |hourly: bool| {
-            let considered = periods.iter().filter(|period| (period.grain() == Grain::Hour) == hourly);
-            let (begun, later): (Vec<&Period>, Vec<&Period>) = considered.partition(|period| period.start() <= now);
-            let newest = begun.into_iter().copied().max_by_key(|period| (period.start(), Reverse(period.end())))?;
-            let is_live = newest.end() > yesterday.start() || (now_given && !later.is_empty());
-            Some((newest, is_live))
+        let mut holds = |period: Period| holds(period).map_err(Failed::Other);
+        let hours = End::of(&[Grain::Hour], &by_grain, (now, now_given), &mut holds)?;
+        let days = match End::of(&KEPT[1..], &by_grain, (now, now_given), &mut holds)? {
+            End { newest: None, .. } => hours,
+            days => days,
         };
-        let (hours, days) = (end(true), end(false).or_else(|| end(true)));
         let mut grains = BTreeMap::new();
-        for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
+        for grain in Grain::ALL {
             let current = Period::containing(grain, now)?;
             // Years are unions of months.
-            let source = if grain == Grain::Year { Grain::Month } else { grain };
-            let kept = by_grain.get(&source);
-            let first = kept.and_then(|kept| kept.first()).map(|first| first.within(grain));
+            let kept = by_grain.get(if grain == Grain::Year { &Grain::Month } else { &grain });
+            let mut first = None;
+            for period in kept.into_iter().flatten() {
+                if holds(*period)? {
+                    first = Some(period.within(grain));
+                    break;
+                }
+            }
             let last = match if grain == Grain::Hour { hours } else { days } {
-                None => None,
-                Some((_, true)) => Some(current),
+                End { newest: None, .. } => None,
+                End { is_live: true, .. } => Some(current),
                 // A month holds several days: the data may go on to its end.
-                Some((newest, false)) => {
+                End { newest: Some(newest), .. } => {
                     Some(Period::containing(grain, (newest.end() - TimeDelta::microseconds(1)).min(now))?)
                 }
             };
-            let deleted = match (grain, kept) {
+            let gaps = match (grain, kept) {
                 (Grain::Year, _) | (_, None) => Vec::new(),
-                (_, Some(kept)) => deleted(grain, kept, &by_grain),
+                (_, Some(kept)) => gaps(grain, kept, &by_grain),
             };
             let extent = first.zip(last).filter(|(first, last)| first <= last);
-            grains.insert(grain, Recorded { current, extent, deleted });
+            grains.insert(grain, Recorded { current, extent, gaps });
         }
-        let is_live = |end: Option<(Period, bool)>| end.is_none_or(|(_, live)| live);
-        Ok(Coverage { grains, live: is_live(days), live_hours: is_live(hours) })
+        Ok(Coverage { now, known: Arc::new(Known { grains, days, hours }) })
+    }
+
+    /// The same coverage at another moment of the same hour.
+    pub(crate) fn moved_to(&self, now: DateTime<Utc>) -> Self {
+        Coverage { now, known: Arc::clone(&self.known) }
+    }
+
+    /// Whether both say the same of every period.
+    pub fn is_like(&self, other: &Coverage) -> bool {
+        Arc::ptr_eq(&self.known, &other.known) || self.known == other.known
+    }
+
+    /// As of when.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// The period that holds *now*.
+    pub fn current(&self, grain: Grain) -> Period {
+        self.grain(grain).current
     }
 
     fn grain(&self, grain: Grain) -> &Recorded {
-        // `of_periods` inserts each of them.
-        &self.grains[&grain]
+        // Each constructor inserts all of them.
+        &self.known.grains[&grain]
+    }
+
+    fn end(&self, grain: Grain) -> End {
+        if grain == Grain::Hour { self.known.hours } else { self.known.days }
+    }
+
+    /// Whether the store still receives marks, as far as this grain shows. A store without any is live.
+    pub fn is_live(&self, grain: Grain) -> bool {
+        self.end(grain).is_live
+    }
+
+    /// When the data ends, where that is before *now*: the period of the newest mark, a day where days are kept. `None` in a
+    /// live store.
+    pub fn data_ends(&self, grain: Grain) -> Option<Period> {
+        let End { newest, is_live } = self.end(grain);
+        newest.filter(|_| !is_live)
     }
 
     /// The last recorded period of a grain when the data ends before *now*; `None` in a live store, and where nothing is
     /// recorded.
     pub fn ends(&self, grain: Grain) -> Option<Period> {
-        let live = if grain == Grain::Hour { self.live_hours } else { self.live };
-        self.last(grain).filter(|_| !live)
+        self.last(grain).filter(|_| !self.is_live(grain))
     }
 
     /// The last recorded period of a grain: the running one in a live store. `None` where nothing is recorded.
@@ -173,53 +252,107 @@ impl Coverage {
 
     /// Whether a period is recorded. Periods that have not begun are not.
     pub fn is_recorded(&self, period: Period) -> bool {
-        let Recorded { extent, deleted, .. } = self.grain(period.grain());
-        extent.is_some_and(|(first, last)| first <= period && period <= last)
-            && !deleted.iter().any(|(from, until)| *from < period.end() && period.start() < *until)
+        !matches!(self.state(period, period), State::Future | State::NotRecorded)
+    }
+
+    /// The state of a figure about one period.
+    pub fn state_of(&self, period: Period) -> State {
+        self.state(period, period)
     }
 
     /// The state of a figure about all periods from `from` to `until`, both included and of one grain. The first that
     /// applies holds: future, not recorded, partly recorded, in progress, complete.
     pub fn state(&self, from: Period, until: Period) -> State {
-        let Recorded { current, extent, deleted } = self.grain(from.grain());
+        let Recorded { current, extent, gaps } = self.grain(from.grain());
         if from > *current {
             return State::Future;
         }
-        let begun = until.min(*current);
         let Some((first, last)) = *extent else { return State::NotRecorded };
-        let overlaps = |(a, b): &(DateTime<Utc>, DateTime<Utc>)| *a < begun.end() && from.start() < *b;
-        let (mut any, mut all) = (from <= last && begun >= first, first <= from && begun <= last);
-        if any && deleted.iter().any(overlaps) {
-            let count = begun.since(from).and_then(|count| u32::try_from(count + 1).ok()).unwrap_or(u32::MAX);
-            any = from.range(count).any(|period| self.is_recorded(period));
-            all = from.range(count).all(|period| self.is_recorded(period));
-        }
-        match (any, all) {
-            (false, _) => State::NotRecorded,
-            (true, false) => State::PartlyRecorded,
-            (true, true) if until >= last => State::InProgress,
-            (true, true) => State::Complete,
+        let begun = until.min(*current);
+        let (inner, outer) = (from.max(first), begun.min(last));
+        // The first gap that does not end before the periods do begin.
+        let gap = gaps.get(gaps.partition_point(|gap| gap.1 < inner)).filter(|gap| gap.0 <= outer);
+        if inner > outer || gap.is_some_and(|gap| gap.0 <= inner && outer <= gap.1) {
+            State::NotRecorded
+        } else if (inner, outer) != (from, begun) || gap.is_some() {
+            State::PartlyRecorded
+        } else if until >= last {
+            State::InProgress
+        } else {
+            State::Complete
         }
     }
 }
 
-/// The spans of coarser bitmaps that hold no bitmap of this grain, behind the first one there is.
-fn deleted(
-    grain: Grain,
-    kept: &BTreeSet<Period>,
-    by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
-) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+/// Why a coverage is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failed<E = Infallible> {
+    /// *Now* is outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+    /// It could not be told whether a bitmap holds anybody.
+    #[error("{0}")]
+    Other(E),
+}
+
+impl End {
+    /// The end of the data by the bitmaps of these grains.
+    fn of<E>(
+        grains: &[Grain],
+        by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
+        (now, now_given): (DateTime<Utc>, bool),
+        holds: &mut impl FnMut(Period) -> Result<bool, Failed<E>>,
+    ) -> Result<End, Failed<E>> {
+        let kept: Vec<&BTreeSet<Period>> = grains.iter().filter_map(|grain| by_grain.get(grain)).collect();
+        // Those that have begun, by grain, the newest last.
+        let mut begun: Vec<Vec<Period>> = Vec::with_capacity(kept.len());
+        for kept in &kept {
+            let Some(any) = kept.first() else { continue };
+            begun.push(kept.range(..=Period::containing(any.grain(), now)?).copied().collect());
+        }
+        let newest = loop {
+            let by_age = |period: &Period| (period.start(), Reverse(period.end()));
+            let next = begun.iter_mut().filter(|begun| !begun.is_empty()).max_by_key(|begun| begun.last().map(by_age));
+            match next.and_then(Vec::pop) {
+                None => break None,
+                Some(period) if holds(period)? => break Some(period),
+                Some(_) => {}
+            }
+        };
+        let yesterday = Period::containing(Grain::Day, now)?.previous()?.start();
+        let mut is_live = newest.is_none_or(|newest| newest.end() > yesterday);
+        if !is_live && now_given {
+            for period in kept.iter().flat_map(|kept| kept.iter().rev().take_while(|period| period.start() > now)) {
+                is_live = is_live || holds(*period)?;
+            }
+        }
+        Ok(End { newest, is_live })
+    }
+}
+
+/// The periods within the first and the last one that only coarser bitmaps cover.
+fn gaps(grain: Grain, kept: &BTreeSet<Period>, by_grain: &BTreeMap<Grain, BTreeSet<Period>>) -> Vec<(Period, Period)> {
     let coarser = KEPT.iter().filter(|other| **other > grain).filter_map(|other| by_grain.get(other)).flatten();
     let Some(first) = kept.first() else { return Vec::new() };
-    let mut spans: Vec<_> = coarser
+    let mut gaps: Vec<(Period, Period)> = coarser
         .filter(|period| first.end() <= period.start())
         .filter(|period| {
-            // A week may begin before its month does: what counts is when a period begins.
+            // A week may begin before its month does.
             let inside = kept.range(period.within(grain)..).next();
             inside.is_none_or(|inside| inside.start() >= period.end())
         })
-        .map(|period| (period.start(), period.end()))
+        .filter_map(|period| {
+            let last = Period::containing(grain, period.end() - TimeDelta::microseconds(1)).ok()?;
+            Some((period.within(grain), last))
+        })
         .collect();
-    spans.sort_unstable();
-    spans
+    gaps.sort_unstable();
+    let mut merged: Vec<(Period, Period)> = Vec::with_capacity(gaps.len());
+    for gap in gaps {
+        match merged.last_mut().filter(|last| gap.0.since(last.1).is_some_and(|apart| apart <= 1)) {
+            Some(last) => last.1 = last.1.max(gap.1),
+            None => merged.push(gap),
+        }
+    }
+    merged
 }

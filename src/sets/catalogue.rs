@@ -94,6 +94,15 @@ impl Catalogue {
         &self.periods
     }
 
+    /// The bitmaps of a period, whatever their events.
+    pub fn in_period(&self, period: Period) -> impl Iterator<Item = &Key> {
+        self.events.iter().filter_map(move |known| {
+            let keys = self.of_known(known);
+            // The keys of one event are in the order of their periods.
+            keys.binary_search_by_key(&When::In(period), Key::when).ok().and_then(|at| keys.get(at))
+        })
+    }
+
     /// Whether there is no bitmap at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
