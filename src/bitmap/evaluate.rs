@@ -25,6 +25,14 @@ pub trait Source: Sync {
     /// # Errors
     /// When it cannot be read.
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Self::Error>;
+
+    /// Asked before each tile column, which takes a few milliseconds at most.
+    ///
+    /// # Errors
+    /// When the evaluation is to stop.
+    fn go_on(&self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// All tiles there are.
@@ -75,6 +83,7 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
         let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
         let mut counts = vec![0; roots.len()];
         for tile in tiles {
+            source.go_on()?;
             evaluator.go_to(*tile);
             for (count, root) in counts.iter_mut().zip(&roots).filter(|(_, root)| presence.has(root.index(), *tile)) {
                 *count += evaluator.count(*root)?;
@@ -114,6 +123,7 @@ pub fn collect<S: Source>(
     let presence = Presence::of(plan, source, &lens, &within);
     let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
     for place in presence.places(&[node]) {
+        source.go_on()?;
         evaluator.go_to(place);
         let number = evaluator.number;
         if evaluator.ensure(node)?

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
+mod cancel;
 pub mod embedded;
 mod health;
 pub mod redis;
 mod remembered;
 mod text_ids;
 
+pub use cancel::{Cancel, CancelOnDrop};
 pub use health::{FilesHealth, Health};
 pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
@@ -307,6 +309,9 @@ pub enum StoreError {
         /// What is in the way.
         reason: String,
     },
+    /// The request was given up, see [`Cancel`]. Nothing is wrong with the store.
+    #[error("the request was cancelled before it was answered")]
+    Cancelled,
     /// The embedded store's files cannot be read as such.
     #[error("the store at {path} is damaged: {reason}")]
     Damaged {

@@ -27,7 +27,9 @@ use quick_cache::sync::Cache;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::embedded::Keyspace;
-use crate::store::{Counted, Freshness, Health, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{
+    Cancel, Counted, Freshness, Health, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
+};
 
 /// How much is remembered, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,9 @@ pub struct Recall {
 /// What a remembered count is known by: 128 bits of two keyed hashes, which nobody can make collide on purpose, and which
 /// do so by chance once in 10²⁰ times with a billion of them.
 type Id = u128;
+
+/// How often somebody who waits for another's count looks whether he was cancelled.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// About what an entry takes, in bytes.
 const ENTRY: u64 = 112;
@@ -372,14 +377,18 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T: Copy> Flight<T> {
-    fn wait(&self, id: Id) -> Result<Option<T>> {
-        let outcome = lock(&self.outcome);
-        let outcome =
-            self.landed.wait_while(outcome, |outcome| outcome.is_none()).unwrap_or_else(PoisonError::into_inner);
+    /// The count of an id; `None` when whoever computed it did not finish, so that somebody else has to.
+    fn wait(&self, id: Id, cancel: &Cancel) -> Result<Option<T>> {
+        let mut outcome = lock(&self.outcome);
+        while outcome.is_none() {
+            cancel.check()?;
+            (outcome, _) = self.landed.wait_timeout(outcome, LOOK_UP).unwrap_or_else(PoisonError::into_inner);
+        }
         match &*outcome {
             Some(Ok(counts)) => Ok(counts.get(&id).copied()),
+            // The leader's client is gone; those who wait here are not.
+            Some(Err(StoreError::Cancelled)) | None => Ok(None),
             Some(Err(error)) => Err(error.clone()),
-            None => Ok(None),
         }
     }
 }
@@ -401,25 +410,42 @@ impl<T> Drop for Landing<'_, T> {
             }
         }
         drop(flying);
-        // After a panic nobody has an outcome: whoever waits computes for himself.
+        // After a panic nobody has an outcome: one of those who wait computes it.
         *lock(&self.flight.outcome) = Some(self.outcome.take().unwrap_or_else(|| Ok(HashMap::new())));
         self.flight.landed.notify_all();
     }
 }
 
 impl<T: Copy> Flights<T> {
-    /// The count of each id. `compute` gets the places of those that nobody else is computing just now, and is called once
-    /// at most before others are waited for.
+    /// The count of each id. `compute` gets the places of those that nobody else is computing just now. What others are
+    /// computing is waited for; when one of them is cancelled or panics, one of those who wait takes over.
     fn once(&self, ids: &[Id], shared: bool, compute: impl Fn(&[usize]) -> Result<Vec<T>>) -> Result<Vec<T>> {
         let mut counts: Vec<Option<T>> = vec![None; ids.len()];
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        let mut wanted: Vec<usize> = (0..ids.len()).collect();
+        while !wanted.is_empty() {
+            wanted = self.round(ids, &wanted, &mut counts, shared, &compute)?;
         }
+        let complete: Option<Vec<T>> = counts.into_iter().collect();
+        complete.ok_or_else(|| StoreError::Damaged {
+            path: "what was remembered".to_owned(),
+            reason: "the store gave fewer counts than were asked for".to_owned(),
+        })
+    }
+
+    /// Computes or waits for each wanted id once; returns those that nobody finished.
+    fn round(
+        &self,
+        ids: &[Id],
+        wanted: &[usize],
+        counts: &mut [Option<T>],
+        shared: bool,
+        compute: &impl Fn(&[usize]) -> Result<Vec<T>>,
+    ) -> Result<Vec<usize>> {
         let flight = Arc::new(Flight { outcome: Mutex::new(None), landed: Condvar::new() });
         let (mut own, mut others) = (Vec::new(), Vec::new());
         {
             let mut flying = lock(&self.0);
-            for (place, id) in ids.iter().enumerate() {
+            for (place, id) in wanted.iter().copied().zip(wanted.iter().filter_map(|place| ids.get(*place))) {
                 match flying.get(id).filter(|_| shared) {
                     Some(other) => others.push((place, Arc::clone(other))),
                     None => {
@@ -440,23 +466,14 @@ impl<T: Copy> Flights<T> {
             }
         }
         // Own work first: so two who wait for each other cannot be.
-        let mut left = Vec::new();
+        let (mut left, cancel) = (Vec::new(), Cancel::current());
         for (place, other) in others {
-            counts[place] = other.wait(ids[place])?;
+            counts[place] = other.wait(ids[place], &cancel)?;
             if counts[place].is_none() {
                 left.push(place);
             }
         }
-        if !left.is_empty() {
-            for (place, count) in left.iter().zip(compute(&left)?) {
-                counts[*place] = Some(count);
-            }
-        }
-        let complete: Option<Vec<T>> = counts.into_iter().collect();
-        complete.ok_or_else(|| StoreError::Damaged {
-            path: "what was remembered".to_owned(),
-            reason: "the store gave fewer counts than were asked for".to_owned(),
-        })
+        Ok(left)
     }
 }
 

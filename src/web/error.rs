@@ -135,6 +135,11 @@ impl WebError {
                 "The store cannot be read",
                 "What it said is below, and in the server's log.",
             ),
+            WebError::Store(StoreError::Cancelled) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The request was cancelled",
+                "The client closed the connection, or the server is stopping. Send it again.",
+            ),
             WebError::Render(_) | WebError::BrokenOff => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something broke",

@@ -33,6 +33,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::clock::Clock;
 use crate::render::FileName;
 use crate::sets::EventName;
+use crate::store::Cancel;
 use crate::tracker::Tracker;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
 use error::{WebError, answer};
@@ -178,6 +179,8 @@ pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'stati
             .workers(WORKERS)
             // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
             .tcp_nodelay(true)
+            // A client that closed its side is gone: what it asked stops.
+            .h1_allow_half_closed(false)
             .shutdown_timeout(GRACE_SECONDS)
             .shutdown_signal(stop)
             .bind(&listen)
@@ -377,11 +380,15 @@ async fn logged(
     Ok(response)
 }
 
-/// The one crossing from the server's threads to those that may block: whatever asks the store goes through here.
+/// The one crossing from the server's threads to those that may block: whatever asks the store goes through here. When the
+/// client is gone, what `work` asks of the store stops.
 pub(crate) async fn crossing<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
-    actix_web::web::block(work).await.map_err(|_| WebError::BrokenOff)?
+    let cancel = Cancel::new();
+    // Dropped with this future: after its end, or when the client is gone and nobody polls it any more.
+    let _gone = cancel.guard();
+    actix_web::web::block(move || cancel.during(work)).await.map_err(|_| WebError::BrokenOff)?
 }
 
 /// Work for a request, across the [`crossing`].

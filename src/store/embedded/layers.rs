@@ -11,7 +11,7 @@ use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, Packed};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::Rolls;
-use crate::store::{Result, StoreError};
+use crate::store::{Cancel, Result, StoreError};
 
 /// The length that says "there, and empty": 0 says "gone". Only Redis' SET makes such a key.
 pub const EMPTY: u64 = u64::MAX;
@@ -581,6 +581,7 @@ impl Deref for Tiles {
 /// The keys of a plan as the evaluator wants them.
 pub struct Leaves<'a> {
     views: Vec<Option<(View<'a>, OnceLock<Tiles>)>>,
+    cancel: Cancel,
     reader: Option<&'a Reader<'a>>,
 }
 
@@ -591,13 +592,13 @@ impl<'a> Leaves<'a> {
             Node::Key(key) => Ok(Some((layers.view(&key.text(prefix), reader)?, OnceLock::new()))),
             _ => Ok(None),
         });
-        Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
+        Ok(Leaves { views: views.collect::<Result<_>>()?, cancel: Cancel::current(), reader })
     }
 
     /// Finds keys by their text.
     pub fn of(texts: &[String], layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
         let views = texts.iter().map(|text| Ok(Some((layers.view(text, reader)?, OnceLock::new()))));
-        Ok(Leaves { views: views.collect::<Result<_>>()?, reader })
+        Ok(Leaves { views: views.collect::<Result<_>>()?, cancel: Cancel::current(), reader })
     }
 }
 
@@ -622,6 +623,10 @@ impl Source for Leaves<'_> {
             Some((view, _)) => view.tile(number, self.reader),
             None => Ok(Arc::default()),
         }
+    }
+
+    fn go_on(&self) -> Result<()> {
+        self.cancel.check()
     }
 }
 

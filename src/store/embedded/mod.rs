@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
-use crate::store::{Durability, Health, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{Cancel, Durability, Health, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
@@ -455,8 +455,10 @@ impl Store for EmbeddedStore {
         let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         let reader = reader.as_ref();
+        let cancel = Cancel::current();
         let look = |keys: &[Key]| -> Result<Vec<bool>> {
             let found = keys.iter().map(|key| {
+                cancel.check()?;
                 let view = layers.view(&key.text(&self.prefix), reader)?;
                 layers::contains(&view, user, reader)
             });
@@ -467,6 +469,7 @@ impl Store for EmbeddedStore {
             return look(keys);
         }
         std::thread::scope(|scope| {
+            let look = &look;
             let parts = keys.chunks(keys.len().div_ceil(threads)).map(|part| scope.spawn(move || look(part)));
             let parts: Vec<_> = parts.collect();
             let mut found = Vec::with_capacity(keys.len());

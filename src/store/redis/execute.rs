@@ -10,7 +10,7 @@ use ::redis::{Cmd, cmd};
 
 use super::capabilities::{Capabilities, Expiry};
 use super::resolve::{Op, Script, Source, Step};
-use super::wire::{Batch, Conn, Fault, Reply, natural};
+use super::wire::{Batch, Conn, Fault, Reply, go_on, natural};
 use crate::sets::{Prefix, SCRATCH};
 
 /// How much one chunk may do. Redis serves nobody else while it carries out a chunk; between chunks everybody has his
@@ -210,6 +210,7 @@ impl Executor<'_> {
         };
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
+            go_on()?;
             let mut chunk = Vec::new();
             let (mut bytes, mut commands) = (0_u64, 0);
             while let Some(item) = items.peek() {

@@ -28,7 +28,7 @@ use ::redis::{Cmd, Value, cmd};
 use super::capabilities::Capabilities;
 use super::execute::time_for;
 use super::window::{Needs, WIDTH, below, between, needs, runs, tiles_of, width};
-use super::wire::{Batch, Conn, Fault, Reply, accept, integer, unexpected};
+use super::wire::{Batch, Conn, Fault, Reply, accept, go_on, integer, unexpected};
 use crate::bitmap::{self, TILE_BYTES, Tile, split};
 use crate::sets::{Node, Plan, UserId};
 
@@ -204,6 +204,7 @@ impl<'a> Fetcher<'a> {
     /// The next piece from a tile on in which any root can have users.
     fn next(&mut self, mut start: u32) -> Reply<Option<Piece>> {
         while start < self.end {
+            go_on()?;
             let mut needed = self.needs(start);
             let vague: Vec<usize> =
                 self.leaves(&needed.words).map(|(node, _)| node).filter(|n| self.known[*n].is_vague(start)).collect();
@@ -268,6 +269,7 @@ impl<'a> Fetcher<'a> {
                 bytes += more;
                 nodes.next();
             }
+            go_on()?;
             let replies = self.conn.trip_within(&batch, self.conn.timeout() + time_for(bytes))?;
             for ((node, from), reply) in asked.into_iter().zip(replies) {
                 let reply = accept(reply, Some(self.keys[node].clone()))?;

@@ -4,7 +4,7 @@ use ::redis::{Cmd, Value, cmd};
 
 use super::capabilities::Capabilities;
 use super::execute::{expiry, vanished};
-use super::wire::{Batch, Conn, Reply, accept, integer, natural, unexpected};
+use super::wire::{Batch, Conn, Reply, accept, go_on, integer, natural, unexpected};
 use crate::sets::UserId;
 
 /// The first piece read, in bytes. Pieces double, so that neither a short list from a dense bitmap nor a long one from
@@ -47,6 +47,7 @@ impl Bitmap<'_> {
         let mut piece = FIRST_PIECE;
         let mut start = self.next_byte(conn, capabilities, u64::from(first / 8))?;
         while let Some(at) = start.filter(|_| users.len() < limit) {
+            go_on()?;
             // The piece, and where the next begins, in one trip.
             let mut replies = self.ask(
                 conn,

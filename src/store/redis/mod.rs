@@ -248,6 +248,7 @@ impl RedisStore {
                 Route::Slot(..) => StoreError::Unreachable { location, reason },
             },
             Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
+            Fault::Cancelled => StoreError::Cancelled,
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, PushKind, RedisError, ServerError, Value};
 
+use crate::store::Cancel;
+
 /// Why a request failed. Nothing in it may hold a password.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -22,6 +24,8 @@ pub(super) enum Fault {
     Refused(String),
     /// The server said no because it takes no writes, or none of this user's.
     Unwritable(String),
+    /// The request was given up.
+    Cancelled,
 }
 
 impl Fault {
@@ -34,11 +38,17 @@ impl Fault {
             Fault::Between(reason) => Fault::Between(words(reason)),
             Fault::Refused(reason) => Fault::Refused(words(reason)),
             Fault::Unwritable(reason) => Fault::Unwritable(words(reason)),
+            Fault::Cancelled => Fault::Cancelled,
         }
     }
 }
 
 pub(super) type Reply<T> = Result<T, Fault>;
+
+/// Fails once the request was given up. For use between round trips; nothing may be in flight.
+pub(super) fn go_on() -> Reply<()> {
+    Cancel::current().check().map_err(|_| Fault::Cancelled)
+}
 
 /// Commands that travel together.
 #[derive(Default)]

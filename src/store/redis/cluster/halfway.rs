@@ -17,7 +17,7 @@ use crate::sets::{Key, Plan, UserId};
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::fetch::{MOST, Piece};
 use crate::store::redis::window::tiles_of;
-use crate::store::redis::wire::{Batch, Conn, Fault, Reply, accept};
+use crate::store::redis::wire::{Batch, Conn, Fault, Reply, accept, go_on};
 use crate::store::redis::{RedisStore, SMALL_COMMANDS, lengths_of};
 use crate::store::{Mark, Result};
 
@@ -132,6 +132,7 @@ impl Bitmaps {
         if start >= self.end {
             return Ok(None);
         }
+        go_on()?;
         let end = start.saturating_add(self.at_once).min(self.end);
         let mut piece = Piece::new(start..end, &self.lengths, true);
         let (from, to) = (u64::from(start) * TILE_BYTES, u64::from(end) * TILE_BYTES - 1);

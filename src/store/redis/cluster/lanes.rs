@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::store::{Result, StoreError};
+use crate::store::{Cancel, Result, StoreError};
 
 /// How many nodes one request may be at at the same time.
 const AT_ONCE: usize = 32;
@@ -28,10 +28,13 @@ pub(super) fn side_by_side<I: Sync, T: Send>(
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = answers;
         }
     };
+    let cancel = Cancel::current();
     std::thread::scope(|scope| {
         // This thread works as well.
         let spawned = (1..lanes.len().min(AT_ONCE)).try_for_each(|_| {
-            std::thread::Builder::new().name("cluster-lane".to_owned()).spawn_scoped(scope, work).map(drop)
+            let (cancel, work) = (cancel.clone(), &work);
+            let lane = move || cancel.during(work);
+            std::thread::Builder::new().name("cluster-lane".to_owned()).spawn_scoped(scope, lane).map(drop)
         });
         work();
         // Fewer threads take longer and come to the same.

@@ -172,6 +172,7 @@ impl Nodes {
                 StoreError::Unreachable { location, reason }
             }
             Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
+            Fault::Cancelled => StoreError::Cancelled,
         }
     }
 
