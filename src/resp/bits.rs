@@ -31,7 +31,7 @@ pub(super) fn set_bit(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
 
 pub(super) fn get_bit(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let user = offset(arguments[2])?;
-    Ok(Reply::Number(i64::from(data.look().bit(key(arguments[1])?, user)?)))
+    Ok(Reply::Number(i64::from(data.look()?.bit(key(arguments[1])?, user)?)))
 }
 
 /// Where a range begins and ends in a text of `total` units, both included. Counted from the end when negative.
@@ -61,7 +61,7 @@ fn is_bits(unit: Option<&&[u8]>) -> Result<bool, Fail> {
 }
 
 pub(super) fn bit_count(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let (look, name) = (data.look(), key(arguments[1])?);
+    let (look, name) = (data.look()?, key(arguments[1])?);
     if !look.exists(name)? {
         return Ok(Reply::Number(0));
     }
@@ -85,7 +85,7 @@ pub(super) fn bit_count(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer 
 }
 
 pub(super) fn bit_pos(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let (look, name) = (data.look(), key(arguments[1])?);
+    let (look, name) = (data.look()?, key(arguments[1])?);
     let value = match integer(arguments[2])? {
         0 => false,
         1 => true,

@@ -25,11 +25,13 @@ pub(super) enum Kind {
     Mark,
     /// Changes bitmaps.
     Change,
-    /// Reads them.
+    /// Reads bitmaps.
     Look,
-    /// FLUSHDB.
+    /// Needs no bitmaps.
+    Plain,
+    /// FLUSHDB, which the settings may forbid.
     Flush,
-    /// The others are the session's.
+    /// The connection answers the others.
     Auth,
     Hello,
     Client,
@@ -53,8 +55,10 @@ pub(super) struct Spec {
     pub run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
 }
 
-/// What a command works on.
+/// All that a command can reach of the store. It has no access to the store itself: asking it again while its lock is
+/// held, as between MULTI and EXEC, would wait for ever.
 pub(super) enum Data<'a, 'b> {
+    Nothing,
     Look(Look<'a>),
     Space(&'b mut Space<'a>),
 }
@@ -82,10 +86,12 @@ impl From<Reply> for Fail {
 }
 
 impl<'a> Data<'a, '_> {
-    pub fn look(&self) -> Look<'_> {
+    pub fn look(&self) -> Result<Look<'_>, Fail> {
         match self {
-            Data::Look(look) => *look,
-            Data::Space(space) => space.look(),
+            // Every command that reads bitmaps is of a kind that gets them.
+            Data::Nothing => Err(Reply::error("this command reads no bitmaps").into()),
+            Data::Look(look) => Ok(*look),
+            Data::Space(space) => Ok(space.look()),
         }
     }
 
@@ -93,7 +99,7 @@ impl<'a> Data<'a, '_> {
         match self {
             Data::Space(space) => Ok(space),
             // Every command that changes something is of a kind that gets a space.
-            Data::Look(_) => Err(Reply::error("the store is only read here").into()),
+            Data::Nothing | Data::Look(_) => Err(Reply::error("this command changes no bitmaps").into()),
         }
     }
 }
@@ -121,16 +127,16 @@ static COMMANDS: &[Spec] = &[
     spec("get", 2, Kind::Look, ONE, get),
     spec("getrange", 4, Kind::Look, ONE, get_range),
     spec("set", -3, Kind::Change, ONE, set),
-    spec("strlen", 2, Kind::Look, ONE, |a, data| Ok(Reply::count(data.look().len(key(a[1])?)?))),
+    spec("strlen", 2, Kind::Look, ONE, |a, data| Ok(Reply::count(data.look()?.len(key(a[1])?)?))),
     spec("exists", -2, Kind::Look, (1, -1, 1), exists),
     spec("del", -2, Kind::Change, (1, -1, 1), delete),
     spec("unlink", -2, Kind::Change, (1, -1, 1), delete),
     spec("type", 2, Kind::Look, ONE, |a, data| {
-        Ok(Reply::Simple(if data.look().exists(key(a[1])?)? { "string" } else { "none" }))
+        Ok(Reply::Simple(if data.look()?.exists(key(a[1])?)? { "string" } else { "none" }))
     }),
     spec("keys", 2, Kind::Look, NONE, keys),
     spec("scan", -2, Kind::Look, NONE, scan),
-    spec("dbsize", 1, Kind::Look, NONE, |_, data| Ok(Reply::count(data.look().keys()?.len() as u64))),
+    spec("dbsize", 1, Kind::Look, NONE, |_, data| Ok(Reply::count(data.look()?.keys()?.len() as u64))),
     spec("expire", -3, Kind::Change, ONE, |a, data| expire(a, data, 1000)),
     spec("pexpire", -3, Kind::Change, ONE, |a, data| expire(a, data, 1)),
     spec("ttl", 2, Kind::Look, ONE, |a, data| time_left(a, data, 1000)),
@@ -139,10 +145,10 @@ static COMMANDS: &[Spec] = &[
     spec("rename", 3, Kind::Change, (1, 2, 1), |a, data| rename(a, data, false)),
     spec("renamenx", 3, Kind::Change, (1, 2, 1), |a, data| rename(a, data, true)),
     spec("flushdb", -1, Kind::Flush, NONE, flush),
-    spec("ping", -1, Kind::Look, NONE, ping),
-    spec("echo", 2, Kind::Look, NONE, |a, _| Ok(Reply::bulk(a[1]))),
-    spec("select", 2, Kind::Look, NONE, select),
-    spec("command", -1, Kind::Look, NONE, command),
+    spec("ping", -1, Kind::Plain, NONE, ping),
+    spec("echo", 2, Kind::Plain, NONE, |a, _| Ok(Reply::bulk(a[1]))),
+    spec("select", 2, Kind::Plain, NONE, select),
+    spec("command", -1, Kind::Plain, NONE, command),
     spec("info", -1, Kind::Info, NONE, nothing),
     spec("auth", -2, Kind::Auth, NONE, nothing),
     spec("hello", -1, Kind::Hello, NONE, nothing),
@@ -153,7 +159,7 @@ static COMMANDS: &[Spec] = &[
     spec("quit", -1, Kind::Quit, NONE, nothing),
 ];
 
-/// Of commands that the session carries out.
+/// Commands that the connection answers.
 fn nothing(_: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
     Ok(Reply::OK)
 }
@@ -243,12 +249,12 @@ fn whole(look: Look<'_>, name: &str) -> Answer {
 }
 
 fn get(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    whole(data.look(), key(arguments[1])?)
+    whole(data.look()?, key(arguments[1])?)
 }
 
 fn get_range(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let (start, end) = (integer(arguments[2])?, integer(arguments[3])?);
-    let (look, name) = (data.look(), key(arguments[1])?);
+    let (look, name) = (data.look()?, key(arguments[1])?);
     let wanted = range(start, end, signed(look.len(name)?)).filter(|_| !(start < 0 && end < 0 && start > end));
     let Some((first, last)) = wanted else { return Ok(Reply::bulk("")) };
     let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
@@ -321,7 +327,7 @@ fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
 }
 
 fn exists(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let look = data.look();
+    let look = data.look()?;
     let mut found = 0;
     for name in &arguments[1..] {
         found += i64::from(look.exists(key(name)?)?);
@@ -340,7 +346,7 @@ fn listed<'t>(texts: impl IntoIterator<Item = &'t str>, pattern: Option<&[u8]>) 
 }
 
 fn keys(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    Ok(listed(data.look().keys()?.iter(), Some(arguments[1])))
+    Ok(listed(data.look()?.keys()?.iter(), Some(arguments[1])))
 }
 
 fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
@@ -366,7 +372,7 @@ fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     if !options.is_empty() {
         return Err(syntax());
     }
-    let look = data.look();
+    let look = data.look()?;
     let (next, found) = look.keys()?.walk(cursor, usize::try_from(count).unwrap_or(usize::MAX));
     let found = if strings { found } else { Vec::new() };
     Ok(Reply::Array(vec![Reply::bulk(next.to_string()), listed(found, pattern)]))
@@ -423,7 +429,7 @@ fn expire(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
 }
 
 fn time_left(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
-    let (look, name) = (data.look(), key(arguments[1])?);
+    let (look, name) = (data.look()?, key(arguments[1])?);
     Ok(Reply::Number(match look.until(name) {
         _ if !look.exists(name)? => -2,
         None => -1,

@@ -2,7 +2,7 @@
 //! they used Redis or bitmapist-server.
 //!
 //! ```text
-//! socket ─▶ request (bytes → arguments) ─▶ session (password, MULTI, pipelines) ─▶ command (arguments → Look or Space) ─▶ reply
+//! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (password, INFO) ─▶ command (arguments → Look or Space) ─▶ reply
 //! ```
 //!
 //! Each connection has a thread; the store is synchronous. SETBITs that arrive together, as in a pipeline or between MULTI
@@ -10,6 +10,7 @@
 //! GET of a key whose only bit is the last of 2³² writes 512 MB and holds one tile.
 
 mod bits;
+mod client;
 mod command;
 pub mod glob;
 mod reply;
@@ -53,10 +54,9 @@ pub struct Settings {
 /// How many clients there may be at once when nobody says otherwise.
 pub const CONNECTIONS: usize = 1000;
 
-/// What all connections share.
+/// What all connections share, but for the store: commands must not reach it past what they are given.
 struct Shared {
     settings: Settings,
-    keyspace: Keyspace,
     stopping: AtomicBool,
     started: Instant,
     /// How many there have ever been: the last one's number.
@@ -95,7 +95,6 @@ impl Listener {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             settings,
-            keyspace,
             stopping: AtomicBool::new(false),
             started: Instant::now(),
             numbered: AtomicU64::new(0),
@@ -104,7 +103,7 @@ impl Listener {
         });
         let thread = std::thread::Builder::new().name("resp".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
+            move || accept(&listener, &shared, &keyspace)
         })?;
         Ok(Listener { shared, address, thread: Some(thread) })
     }
@@ -135,14 +134,14 @@ impl Drop for Listener {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, keyspace: &Keyspace) {
     loop {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::Acquire) {
             return;
         }
         match accepted {
-            Ok((stream, _)) => serve(stream, shared),
+            Ok((stream, _)) => serve(stream, shared, keyspace),
             Err(error) => {
                 // Out of file descriptors, mostly: clients that leave make room.
                 tracing::warn!("a Redis client could not be let in: {error}");
@@ -153,7 +152,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 /// Gives a connection a thread of its own.
-fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
+fn serve(mut stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) {
     let number = shared.numbered.fetch_add(1, Ordering::Relaxed) + 1;
     let ready = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_WITHIN)));
     let ready =
@@ -169,13 +168,13 @@ fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
         open.insert(number, copy);
     }
     let spawned = std::thread::Builder::new().name(format!("resp-{number}")).spawn({
-        let shared = Arc::clone(shared);
+        let (shared, keyspace) = (Arc::clone(shared), keyspace.clone());
         move || {
             // Goes last, however the session ends: whoever waits for it then has the store for itself.
             let _leaving = Leaving { open: Arc::clone(&shared.open), number };
-            let shared = shared;
+            let (shared, keyspace) = (shared, keyspace);
             // A client that went away is no news.
-            let _ = session::Session::new(&shared, number).run(stream);
+            let _ = session::Session::new(&shared, &keyspace, number).run(stream);
         }
     });
     if let Err(error) = spawned {

@@ -1,17 +1,17 @@
-//! One connection: who it is, what it has queued, and pipelines.
+//! One connection: pipelines, and what it has queued.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use subtle::ConstantTimeEq;
-
-use super::command::{self, Data, Fail, Kind, Outcome, Spec};
-use super::reply::{Protocol, Reply};
+use super::client::{Client, Needs};
+use super::command::{self, Data, Kind, Spec};
+use super::reply::Reply;
 use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
 use super::{Shared, bits};
 use crate::store::StoreError;
+use crate::store::embedded::Keyspace;
 
 /// How much is read at once, at the least.
 const CHUNK: usize = 64 << 10;
@@ -22,11 +22,8 @@ const QUEUE: usize = 128 << 20;
 /// A connection.
 pub(super) struct Session<'a> {
     shared: &'a Shared,
-    number: u64,
-    protocol: Protocol,
-    /// Has given the password, or needs none.
-    known: bool,
-    name: Vec<u8>,
+    keyspace: &'a Keyspace,
+    client: Client<'a>,
     queue: Option<Queue>,
     leaving: bool,
 }
@@ -67,9 +64,8 @@ impl<'b> Marks<'b> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(shared: &'a Shared, number: u64) -> Self {
-        let known = shared.settings.password.is_none();
-        Session { shared, number, protocol: Protocol::Two, known, name: Vec::new(), queue: None, leaving: false }
+    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, number: u64) -> Self {
+        Session { shared, keyspace, client: Client::new(shared, number), queue: None, leaving: false }
     }
 
     /// Answers requests until the client goes, or has to.
@@ -113,7 +109,7 @@ impl<'a> Session<'a> {
         let mut needed = 1;
         while !self.leaving {
             let rest = &buffer[at..];
-            match request::read(rest, if self.known { KNOWN } else { UNKNOWN }) {
+            match request::read(rest, if self.client.known { KNOWN } else { UNKNOWN }) {
                 Found::Incomplete(more) => {
                     needed = more;
                     break;
@@ -121,7 +117,7 @@ impl<'a> Session<'a> {
                 Found::Malformed(words) => {
                     self.commit(&mut marks, out)?;
                     self.leaving = true;
-                    Reply::error(format!("Protocol error: {words}")).write(self.protocol, out)?;
+                    Reply::error(format!("Protocol error: {words}")).write(self.client.protocol, out)?;
                 }
                 Found::Request { arguments, len } => {
                     at += len;
@@ -155,7 +151,7 @@ impl<'a> Session<'a> {
         };
         let spec = command::find(given);
         if let (Ok(Spec { kind: Kind::Mark, .. }), Some(lasting)) = (&spec, &lasting)
-            && self.known
+            && self.client.known
             && self.queue.is_none()
             && marks.take(lasting).is_ok()
         {
@@ -171,7 +167,7 @@ impl<'a> Session<'a> {
             }
             Ok(spec) => self.answer(spec, given),
         };
-        reply.write(self.protocol, out)
+        reply.write(self.client.protocol, out)
     }
 
     /// Carries out the marks that were put together.
@@ -179,19 +175,26 @@ impl<'a> Session<'a> {
         if marks.is_empty() {
             return Ok(());
         }
-        let Marks { keys, bits, .. } = std::mem::take(marks);
-        let count = bits.len();
-        match self.shared.keyspace.set_bits(keys, bits) {
-            Ok(before) => before.iter().try_for_each(|bit| out.write_all(if *bit { b":1\r\n" } else { b":0\r\n" })),
-            Err(error) => {
-                let reply = failed(&error);
-                (0..count).try_for_each(|_| reply.write(self.protocol, out))
+        let Marks { places, keys, bits } = std::mem::take(marks);
+        let replies: Vec<Result<bool, StoreError>> = match self.keyspace.set_bits(keys, bits.clone()) {
+            Ok(before) => before.into_iter().map(Ok).collect(),
+            // The disk refused all of them, or took all of them.
+            Err(error @ (StoreError::Write { .. } | StoreError::Unsynced { .. })) => vec![Err(error); bits.len()],
+            Err(_) => {
+                let mut names = vec![""; places.len()];
+                places.into_iter().for_each(|(name, place)| names[place as usize] = name);
+                let marks = bits.iter().map(|(place, user)| (names[*place as usize / 2], *user, place % 2 == 1));
+                self.keyspace.set_each(marks)
             }
-        }
+        };
+        replies.iter().try_for_each(|reply| match reply {
+            Ok(before) => out.write_all(if *before { b":1\r\n" } else { b":0\r\n" }),
+            Err(error) => failed(error).write(self.client.protocol, out),
+        })
     }
 
     fn answer(&mut self, spec: &'static Spec, arguments: &[&[u8]]) -> Reply {
-        if !self.known && !spec.before_password {
+        if !self.client.known && !spec.before_password {
             return Reply::Error("NOAUTH Authentication required.".to_owned());
         }
         match spec.kind {
@@ -219,23 +222,22 @@ impl<'a> Session<'a> {
             queue.commands.push((spec, arguments.iter().map(|argument| argument.to_vec()).collect()));
             return Reply::Simple("QUEUED");
         }
-        if let Some(reply) = self.own(spec, arguments) {
-            return reply;
-        }
-        let keyspace = &self.shared.keyspace;
-        let outcome = match spec.kind {
-            Kind::Look => keyspace.look(|look| self.carry_out(spec, arguments, &mut Data::Look(look))),
-            _ => keyspace.change(|space| self.carry_out(spec, arguments, &mut Data::Space(space))),
-        };
-        outcome.unwrap_or_else(|error| failed(&error))
+        let replies = self.carry_out(&[(spec, arguments)]);
+        replies.map_or_else(|error| failed(&error), |mut replies| replies.pop().unwrap_or(Reply::Nothing))
     }
 
-    /// A command on the bitmaps. What is wrong with its arguments is an answer like others.
-    fn carry_out(&self, spec: &Spec, arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Result<Reply, StoreError> {
-        match (spec.run)(arguments, data) {
-            Ok(reply) => Ok(reply),
-            Err(Fail::Answer(reply)) => Ok(reply),
-            Err(Fail::Store(error)) => Err(error),
+    /// Carries out commands with nobody's between them. They get what they need of the store, and nothing else can be
+    /// asked of it meanwhile.
+    fn carry_out<'c>(&mut self, commands: &[(&Spec, impl AsRef<[&'c [u8]]>)]) -> Result<Vec<Reply>, StoreError> {
+        let client = &mut self.client;
+        let needs = commands.iter().map(|(spec, _)| client.needs(spec)).max();
+        let mut run = |data: &mut Data<'_, '_>| -> Result<Vec<Reply>, StoreError> {
+            commands.iter().map(|(spec, arguments)| client.carry_out(spec, arguments.as_ref(), data)).collect()
+        };
+        match needs.unwrap_or(Needs::Nothing) {
+            Needs::Nothing => run(&mut Data::Nothing),
+            Needs::Look => self.keyspace.look(|look| run(&mut Data::Look(look))),
+            Needs::Space => self.keyspace.change(|space| run(&mut Data::Space(space))),
         }
     }
 
@@ -249,186 +251,14 @@ impl<'a> Session<'a> {
         // Marks alone, as bitmapist sends them.
         let mut marks = Marks::default();
         if commands.iter().all(|(spec, arguments)| matches!(spec.kind, Kind::Mark) && marks.take(arguments).is_ok()) {
-            let before = self.shared.keyspace.set_bits(marks.keys, marks.bits);
+            let before = self.keyspace.set_bits(marks.keys, marks.bits);
             return match before {
                 Ok(before) => Reply::Array(before.into_iter().map(|bit| Reply::Number(i64::from(bit))).collect()),
                 Err(error) => failed(&error),
             };
         }
-        let shared = self.shared;
-        let run = |session: &mut Self, data: &mut Data<'_, '_>| -> Result<Reply, StoreError> {
-            let replies = commands.iter().map(|(spec, arguments)| match session.own(spec, arguments) {
-                Some(reply) => Ok(reply),
-                None => session.carry_out(spec, arguments, data),
-            });
-            Ok(Reply::Array(replies.collect::<Result<_, _>>()?))
-        };
-        let only_looks = commands.iter().all(|(spec, _)| !matches!(spec.kind, Kind::Mark | Kind::Change));
-        let outcome = match only_looks {
-            true => shared.keyspace.look(|look| run(self, &mut Data::Look(look))),
-            false => shared.keyspace.change(|space| run(self, &mut Data::Space(space))),
-        };
-        outcome.unwrap_or_else(|error| failed(&error))
+        self.carry_out(&commands).map_or_else(|error| failed(&error), Reply::Array)
     }
-
-    /// Commands about the connection or the server; `None` for those about bitmaps.
-    fn own(&mut self, spec: &Spec, arguments: &[&[u8]]) -> Option<Reply> {
-        Some(match spec.kind {
-            Kind::Auth => self.auth(arguments),
-            Kind::Hello => self.hello(arguments),
-            Kind::Client => match command::client(arguments) {
-                Ok(Outcome::Id) => Reply::count(self.number),
-                Ok(Outcome::Named(name)) => {
-                    self.name = name;
-                    Reply::OK
-                }
-                Ok(Outcome::Name) if self.name.is_empty() => Reply::Nothing,
-                Ok(Outcome::Name) => Reply::bulk(self.name.clone()),
-                Ok(Outcome::Nothing) => Reply::OK,
-                Err(reply) => reply,
-            },
-            Kind::Info => self.info(arguments),
-            Kind::Flush if !self.shared.settings.allow_flush => {
-                Reply::error("FLUSHDB is off: start `cohortist serve` with --allow-flush if everything may be deleted")
-            }
-            _ => return None,
-        })
-    }
-
-    fn is_password(&self, user: &[u8], given: &[u8]) -> bool {
-        match &self.shared.settings.password {
-            Some(password) => user == b"default" && bool::from(password.as_bytes().ct_eq(given)),
-            None => user == b"default",
-        }
-    }
-
-    fn auth(&mut self, arguments: &[&[u8]]) -> Reply {
-        let (user, given) = match arguments {
-            [_, _] if self.shared.settings.password.is_none() => {
-                return Reply::error(
-                    "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
-                );
-            }
-            [_, given] => (&b"default"[..], *given),
-            [_, user, given] => (*user, *given),
-            _ => return Reply::error("syntax error"),
-        };
-        if !self.is_password(user, given) {
-            return wrong_password();
-        }
-        self.known = true;
-        Reply::OK
-    }
-
-    fn hello(&mut self, arguments: &[&[u8]]) -> Reply {
-        let mut rest = arguments.get(1..).unwrap_or_default();
-        let mut protocol = self.protocol;
-        if let [version, tail @ ..] = rest {
-            protocol = match request::number(version) {
-                Some(2) => Protocol::Two,
-                Some(3) => Protocol::Three,
-                Some(_) => return Reply::Error("NOPROTO unsupported protocol version".to_owned()),
-                None => return Reply::error("Protocol version is not an integer or out of range"),
-            };
-            rest = tail;
-        }
-        let mut name = None;
-        let mut known = self.known;
-        while let [option, tail @ ..] = rest {
-            rest = match tail {
-                [user, given, tail @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                    if !self.is_password(user, given) {
-                        return wrong_password();
-                    }
-                    known = true;
-                    tail
-                }
-                [given, tail @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
-                    name = Some(given.to_vec());
-                    tail
-                }
-                _ => {
-                    let option = String::from_utf8_lossy(option);
-                    return Reply::error(format!("Syntax error in HELLO option '{option}'"));
-                }
-            };
-        }
-        if !known {
-            return Reply::Error(
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time".to_owned(),
-            );
-        }
-        (self.known, self.protocol) = (known, protocol);
-        if let Some(name) = name {
-            self.name = name;
-        }
-        Reply::Map(vec![
-            ("server", Reply::bulk("cohortist")),
-            ("version", Reply::bulk(env!("CARGO_PKG_VERSION"))),
-            ("proto", Reply::Number(if protocol == Protocol::Three { 3 } else { 2 })),
-            ("id", Reply::count(self.number)),
-            ("mode", Reply::bulk("standalone")),
-            ("role", Reply::bulk("master")),
-            ("modules", Reply::Array(Vec::new())),
-        ])
-    }
-
-    fn info(&self, arguments: &[&[u8]]) -> Reply {
-        let keys = match self.shared.keyspace.look(|look| Ok((look.keys()?.len(), look.mortal()))) {
-            Ok(counts) => counts,
-            Err(error) => return failed(&error),
-        };
-        let sections: [(&str, String); 4] = [
-            (
-                "Server",
-                format!(
-                    "redis_version:{}\r\nserver_name:cohortist\r\ncohortist_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\ntcp_port:{}\r\nuptime_in_seconds:{}\r\n",
-                    command::VERSION,
-                    env!("CARGO_PKG_VERSION"),
-                    std::process::id(),
-                    self.shared.settings.listen.rsplit_once(':').map_or("0", |(_, port)| port),
-                    self.shared.started.elapsed().as_secs(),
-                ),
-            ),
-            (
-                "Clients",
-                format!(
-                    "connected_clients:{}\r\nmaxclients:{}\r\n",
-                    self.shared.open.lock().len(),
-                    self.shared.settings.connections
-                ),
-            ),
-            (
-                "Stats",
-                format!(
-                    "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
-                    self.shared.numbered.load(Ordering::Relaxed),
-                    self.shared.commands.load(Ordering::Relaxed)
-                ),
-            ),
-            (
-                "Keyspace",
-                match keys {
-                    (0, _) => String::new(),
-                    (keys, mortal) => format!("db0:keys={keys},expires={mortal},avg_ttl=0\r\n"),
-                },
-            ),
-        ];
-        let asked = arguments.get(1..).unwrap_or_default();
-        let wanted = |name: &str| {
-            let general = |asked: &&[u8]| {
-                [&b"all"[..], b"default", b"everything"].contains(&asked.to_ascii_lowercase().as_slice())
-            };
-            asked.is_empty() || asked.iter().any(|asked| asked.eq_ignore_ascii_case(name.as_bytes()) || general(asked))
-        };
-        let chosen = sections.iter().filter(|(name, _)| wanted(name));
-        let texts: Vec<String> = chosen.map(|(name, lines)| format!("# {name}\r\n{lines}")).collect();
-        Reply::Text(texts.join("\r\n"))
-    }
-}
-
-fn wrong_password() -> Reply {
-    Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
 }
 
 /// What a client hears when the store fails.

@@ -52,3 +52,4 @@ mod store_contract;
 mod support;
 mod text_ids;
 mod tracker;
+mod transactions;

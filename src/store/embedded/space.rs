@@ -73,6 +73,20 @@ impl Keyspace {
         self.engine.write_bits(keys, bits, Some(&mut before), true)?;
         Ok(before)
     }
+
+    /// Sets and clears bits, each for itself: those that can be changed are, and each answers what it was before, or why it
+    /// was refused.
+    pub fn set_each<'m>(&self, marks: impl Iterator<Item = (&'m str, UserId, bool)> + Clone) -> Vec<Result<bool>> {
+        let each = marks.clone();
+        let changed = self.change(|space| {
+            let set = |(key, user, value): (&str, UserId, bool)| {
+                let before = space.set_bits(vec![key.to_owned()], vec![(u32::from(value), user)])?;
+                Ok(before.first() == Some(&true))
+            };
+            Ok(each.map(set).collect())
+        });
+        changed.unwrap_or_else(|error| marks.map(|_| Err(error.clone())).collect())
+    }
 }
 
 /// The bitmaps as they are at one moment.
