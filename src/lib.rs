@@ -43,6 +43,7 @@
 //! | [`web`] | the dashboard | render, tracker |
 //! | [`resp`] | a listener that speaks Redis' protocol over the embedded store | store |
 //! | [`cli`] | the commands | everything |
+//! | [`telemetry`] | counters and durations for `/metrics` | |
 //! | [`clock`] | the one place that reads the clock | |
 //!
 //! A new report is a file in `reports` that makes a [`sets::Plan`] and reads its counts; it runs on every store. A new
@@ -59,6 +60,7 @@ pub mod reports;
 pub mod resp;
 pub mod sets;
 pub mod store;
+pub mod telemetry;
 mod tracker;
 pub mod web;
 

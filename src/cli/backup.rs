@@ -21,17 +21,24 @@ store of it. Redis has its own means; `cohortist copy` brings its marks into a s
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The file to write; there must be none of that name
+    /// The file to write, which must not exist yet
     file: PathBuf,
 }
 
-pub(super) const RESTORE: &str = "Make a store of a backup";
-pub(super) const RESTORE_EXAMPLES: &str = "\
+const RESTORE_EXAMPLES: &str = "\
 EXAMPLES
   cohortist restore ./monday.backup                          makes ./cohortist.db
   cohortist --store ./looked-at.db restore ./monday.backup   makes another, to look at
 
-There must be no store yet. Every bitmap in the backup is read and checked before the store appears.";
+The store must not exist yet. Every bitmap in the backup is read and checked before the store appears.";
+
+/// Create a store from a backup
+#[derive(Debug, clap::Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub struct RestoreArgs {
+    /// The backup to read
+    file: PathBuf,
+}
 
 /// Which file, and in which direction.
 pub struct Config {
@@ -39,11 +46,19 @@ pub struct Config {
     restore: bool,
 }
 
-impl Config {
-    pub fn new(args: Args, restore: bool) -> Self {
-        Config { file: args.file, restore }
+impl From<Args> for Config {
+    fn from(args: Args) -> Self {
+        Config { file: args.file, restore: false }
     }
+}
 
+impl From<RestoreArgs> for Config {
+    fn from(args: RestoreArgs) -> Self {
+        Config { file: args.file, restore: true }
+    }
+}
+
+impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let Some(path) = store.path() else {
             let shown = store.shown();

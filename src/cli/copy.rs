@@ -67,7 +67,7 @@ pub struct Args {
     all_keys: bool,
 
     /// With --all-keys: replace keys that TO holds otherwise
-    #[arg(long, env = "COHORTIST_OVERWRITE", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     overwrite: bool,
 }
 

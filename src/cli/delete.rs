@@ -1,7 +1,6 @@
 //! `cohortist delete`.
 
 use anyhow::bail;
-use clap::builder::FalseyValueParser;
 
 use crate::calendar::Period;
 use crate::cli::names;
@@ -18,7 +17,8 @@ EXAMPLES
   cohortist delete premium --period ever           the undated bitmap
   cohortist delete --all --yes                     every event under the prefix
 
-Only keys that read as events under the prefix are deleted; all others in the same Redis are left alone.";
+Only keys that read as events under the prefix are deleted; all others in the same Redis are left alone.
+What to delete is read from the command line alone: these options have no environment variables.";
 
 /// Delete bitmaps: one, all of an event, or all
 #[derive(Debug, clap::Args)]
@@ -28,15 +28,15 @@ pub struct Args {
     event: Option<String>,
 
     /// Only the bitmap of this period: 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11, or ever
-    #[arg(long, value_name = "PERIOD", env = "COHORTIST_PERIOD")]
+    #[arg(long, value_name = "PERIOD")]
     period: Option<String>,
 
     /// Every event under the prefix
-    #[arg(long, env = "COHORTIST_ALL", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     all: bool,
 
-    /// Yes, really: needed with --all
-    #[arg(long, env = "COHORTIST_YES", value_parser = FalseyValueParser::new())]
+    /// Confirm --all
+    #[arg(long)]
     yes: bool,
 }
 

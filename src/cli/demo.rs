@@ -19,7 +19,7 @@ use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
 use crate::store::Remembering;
 use crate::tracker::{Extent, Ids, Tracker};
-use crate::web::{KeptPages, NamedStore};
+use crate::web::{KeptPages, Listening, NamedStore};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -99,6 +99,8 @@ impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let demo = Demo { users: self.users, days: self.days, seed: self.seed, now: clock.now() };
         let marker = EventName::new(MARKER)?;
+        // A port that is taken is found before the store is filled.
+        let listening = self.listen.as_deref().map(Listening::bind).transpose()?;
         let tracker = store.open()?;
         let shown = store.shown();
         if tracker.ids()? == Ids::Texts {
@@ -125,8 +127,8 @@ impl Config {
             }
         }
         let hint = format!("cohortist --store {shown} retention signup active --by week");
-        match self.listen {
-            Some(listen) => {
+        match listening {
+            Some(listening) => {
                 // A store of its own belongs to one process at a time, and one in memory to this one alone.
                 match tracker.describe()?.kind.as_str() {
                     _ if shown == "memory:" => {}
@@ -136,7 +138,7 @@ impl Config {
                 let tracker = serve::remembering(tracker, Remembering::default(), clock);
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
                 let kept = KeptPages::new(Remembering::default().bytes / serve::PAGES);
-                serve::serve(listen, stores, &self.file, None, kept, clock, || {})
+                serve::serve(listening, serve::dashboard(stores, &self.file, kept, clock), || {})
             }
             None => {
                 say!("try: {hint}");

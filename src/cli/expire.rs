@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use clap::builder::FalseyValueParser;
 use indicatif::HumanBytes;
 
 use crate::calendar::Grain;
@@ -31,23 +30,23 @@ With [expire] in the configuration `serve` does it every night. A flag here stan
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// How long bitmaps of hours are kept: 30d, 2w, 36h
-    #[arg(long, value_name = "SPAN", env = "COHORTIST_HOURS", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     hours: Option<TimeDelta>,
 
     /// How long those of days are kept: 400d, 2y
-    #[arg(long, value_name = "SPAN", env = "COHORTIST_DAYS", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     days: Option<TimeDelta>,
 
     /// How long those of weeks are kept
-    #[arg(long, value_name = "SPAN", env = "COHORTIST_WEEKS", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     weeks: Option<TimeDelta>,
 
     /// How long those of months are kept
-    #[arg(long, value_name = "SPAN", env = "COHORTIST_MONTHS", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     months: Option<TimeDelta>,
 
     /// Delete them; without it, only say what would go
-    #[arg(long, env = "COHORTIST_YES", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     yes: bool,
 }
 
@@ -92,7 +91,7 @@ impl Config {
         if store.read_only {
             return Err(Usage(format!(
                 "the configuration says that {} is read-only, so nothing of it goes by [expire]; to delete none the less say how long: --hours 30d, --days 400d",
-                store.name
+                store.called()
             )));
         }
         Ok(Config { keeping: *configured, configured: Some(words.clone()), yes: args.yes })

@@ -23,9 +23,7 @@ EXAMPLES
 
 All users of one command are recorded together, or none. Marking twice is the same as once.";
 
-pub(super) const UNMARK: &str = "Take back that users did something";
-
-pub(super) const UNMARK_EXAMPLES: &str = "\
+const UNMARK_EXAMPLES: &str = "\
 EXAMPLES
   cohortist unmark active 123                      not today after all
   cohortist unmark signup 7 8 --at 2026-11-20      not on that day
@@ -57,6 +55,30 @@ pub struct Args {
     ever: bool,
 }
 
+/// Take back that users did something
+#[derive(Debug, clap::Args)]
+#[command(after_help = UNMARK_EXAMPLES)]
+pub struct UnmarkArgs {
+    /// The event's name, such as active or song:played
+    event: String,
+
+    /// User ids: whole numbers from 0 to 4294967295, or texts with --ids map
+    #[arg(required = true, value_name = "USER", allow_negative_numbers = true)]
+    users: Vec<String>,
+
+    /// The moment whose day, week and month are cleared [default: now]
+    #[arg(long, value_name = "TIME", env = "COHORTIST_AT", value_parser = parse_moment)]
+    at: Option<DateTime<Utc>>,
+
+    /// Also clear the bitmap of the hour
+    #[arg(long, env = "COHORTIST_HOURLY", value_parser = FalseyValueParser::new())]
+    hourly: bool,
+
+    /// Also clear the undated bitmap, EVENT@ever
+    #[arg(long, env = "COHORTIST_EVER", value_parser = FalseyValueParser::new())]
+    ever: bool,
+}
+
 /// What to mark or unmark.
 pub struct Config {
     event: EventName,
@@ -66,17 +88,25 @@ pub struct Config {
     value: bool,
 }
 
-impl Config {
-    pub fn new(args: Args, value: bool) -> Result<Self, Usage> {
-        Ok(Config {
-            event: names::event(&args.event)?,
-            users: args.users,
-            at: args.at,
-            extent: Extent { hourly: args.hourly, ever: args.ever },
-            value,
-        })
-    }
+impl TryFrom<Args> for Config {
+    type Error = Usage;
 
+    fn try_from(args: Args) -> Result<Self, Usage> {
+        let Args { event, users, at, hourly, ever } = args;
+        Ok(Config { event: names::event(&event)?, users, at, extent: Extent { hourly, ever }, value: true })
+    }
+}
+
+impl TryFrom<UnmarkArgs> for Config {
+    type Error = Usage;
+
+    fn try_from(args: UnmarkArgs) -> Result<Self, Usage> {
+        let UnmarkArgs { event, users, at, hourly, ever } = args;
+        Ok(Config { event: names::event(&event)?, users, at, extent: Extent { hourly, ever }, value: false })
+    }
+}
+
+impl Config {
     /// No store is made for the sake of a user there cannot be in a new one.
     fn open(&self, store: &StoreConfig) -> anyhow::Result<Tracker> {
         let slip = self.users.iter().find_map(|text| match store.ids() {

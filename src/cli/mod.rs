@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod expire;
 mod import;
+mod logs;
 mod mark;
 mod names;
 mod output;
@@ -29,7 +30,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::calendar::parse_moment;
 use crate::cli::config::File;
-use crate::cli::output::{Usage, say};
+use crate::cli::logs::LogFormat;
+use crate::cli::output::Usage;
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::Prefix;
@@ -47,8 +49,9 @@ EXAMPLES
   The same in a browser               cohortist serve
   On bitmapist's data in Redis        cohortist --store redis://localhost:6379/0 serve
 
-Every option is also an environment variable: --store is COHORTIST_STORE, and so on.
-COHORTIST_LOG (error, warn, info or debug) says how much is logged to stderr.
+Every option is also an environment variable: --store is COHORTIST_STORE, and so on. Options that
+say what to delete or overwrite are not. COHORTIST_LOG sets what is logged to stderr: error, warn,
+info or debug; for `serve` without the access log, info,cohortist::access=off.
 All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z or Unix seconds.";
 
 #[derive(Debug, Parser)]
@@ -95,6 +98,11 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_REDIS_EVAL", value_name = "WHO", default_value = "auto",
           help_heading = EVERYWHERE)]
     redis_eval: EvalArg,
+
+    /// How stderr is written: text, or json with one object a line
+    #[arg(long, global = true, env = "COHORTIST_LOG_FORMAT", value_name = "FORMAT", default_value = "text",
+          help_heading = EVERYWHERE)]
+    log_format: LogFormat,
 
     #[command(subcommand)]
     command: CommandArgs,
@@ -146,16 +154,14 @@ enum CommandArgs {
     Demo(demo::Args),
     Import(import::Args),
     Mark(mark::Args),
-    #[command(about = mark::UNMARK, after_help = mark::UNMARK_EXAMPLES)]
-    Unmark(mark::Args),
+    Unmark(mark::UnmarkArgs),
     Retention(retention::Args),
     Count(count::Args),
     People(people::Args),
     Events(events::Args),
     Copy(copy::Args),
     Backup(backup::Args),
-    #[command(about = backup::RESTORE, after_help = backup::RESTORE_EXAMPLES)]
-    Restore(backup::Args),
+    Restore(backup::RestoreArgs),
     Delete(delete::Args),
     Expire(expire::Args),
 }
@@ -211,15 +217,15 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Serve(args) => Command::Serve(serve::Config::new(args, file, stores.all)?),
                 CommandArgs::Demo(args) => Command::Demo(demo::Config::new(args, file)?),
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
-                CommandArgs::Mark(args) => Command::Mark(mark::Config::new(args, true)?),
-                CommandArgs::Unmark(args) => Command::Mark(mark::Config::new(args, false)?),
+                CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
+                CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
                 CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options, ids)?),
-                CommandArgs::Backup(args) => Command::Backup(backup::Config::new(args, false)),
-                CommandArgs::Restore(args) => Command::Backup(backup::Config::new(args, true)),
+                CommandArgs::Backup(args) => Command::Backup(args.into()),
+                CommandArgs::Restore(args) => Command::Backup(args.into()),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
                 CommandArgs::Expire(args) => Command::Expire(expire::Config::new(args, &stores.all[0])?),
             },
@@ -291,33 +297,16 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    logs::set_format(args.log_format);
     let config = match Config::try_from(args) {
         Ok(config) => config,
         Err(usage) => return output::exit(Err(usage.into()), &|text| text),
     };
-    start_logging(config.command.log_level());
+    logs::start(config.command.log_level());
     let Config { store, clock, command } = config;
     let result = command.run(&store, clock);
+    logs::flush();
     output::exit(result, &|text| store.without_password(&text))
-}
-
-fn start_logging(level: &str) {
-    use tracing_subscriber::EnvFilter;
-    let asked = std::env::var("COHORTIST_LOG").ok().filter(|text| !text.is_empty());
-    let filter = asked.and_then(|text| match EnvFilter::try_new(&text) {
-        Ok(filter) => Some(filter),
-        Err(_) => {
-            say!("note: COHORTIST_LOG={text} is not understood; using {level}. Write error, warn, info or debug.");
-            None
-        }
-    });
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    // Fails only when a logger was set before, as a test may have done.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(output::colour(&std::io::stderr()))
-        .try_init();
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -334,16 +323,35 @@ mod tests {
         command().debug_assert();
     }
 
+    /// What decides what is deleted or overwritten stands on the command line, where it is seen. `--allow-flush` has its
+    /// variable: it deletes nothing, and a server's permissions are part of its configuration.
+    const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 3] = [
+        ("copy", &["overwrite"]),
+        ("delete", &["period", "all", "yes"]),
+        ("expire", &["hours", "days", "weeks", "months", "yes"]),
+    ];
+
     #[test]
-    fn every_option_has_its_environment_twin() {
+    fn every_option_has_its_environment_twin_but_those_that_destroy() {
         let root = Args::command();
+        let mut without: Vec<(&str, Vec<&str>)> = Vec::new();
         for command in root.get_subcommands().chain([&root]) {
+            let mut alone = Vec::new();
             for arg in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
                 let Some(long) = arg.get_long() else { continue };
                 let twin = format!("COHORTIST_{}", long.to_uppercase().replace('-', "_"));
-                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*twin), "{}", command.get_name());
+                match arg.get_env() {
+                    Some(env) => assert_eq!(env.to_str(), Some(&*twin), "{}", command.get_name()),
+                    None => alone.push(long),
+                }
+            }
+            if !alone.is_empty() {
+                without.push((command.get_name(), alone));
             }
         }
+        without.sort_unstable();
+        let expected = ON_THE_COMMAND_LINE_ALONE.map(|(command, options)| (command, options.to_vec()));
+        assert_eq!(without, expected);
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
-/// Writes a line to stderr. Unlike `eprintln!` it does not mind when nobody reads it.
+use tracing::Level;
+
+use crate::cli::logs;
+
+/// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when nobody reads it.
 macro_rules! say {
-    ($($part:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($part)*);
-    }};
+    ($($part:tt)*) => {
+        $crate::cli::logs::say(tracing::Level::INFO, format_args!($($part)*))
+    };
 }
 pub(super) use say;
 
@@ -78,6 +81,6 @@ pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> Exi
     if error.is::<Said>() {
         return ExitCode::FAILURE;
     }
-    say!("error: {}", clean(format!("{error:#}")));
+    logs::say(Level::ERROR, format_args!("error: {}", clean(format!("{error:#}"))));
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

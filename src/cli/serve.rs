@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::resp;
 use crate::store::{Remembered, Remembering};
 use crate::tracker::Tracker;
-use crate::web::{self, Dashboard, KeptPages, NamedStore, TITLE};
+use crate::web::{self, Dashboard, KeptPages, Listening, NamedStore, SLOW, TITLE};
 use nightly::{Job, Nightly};
 
 const EXAMPLES: &str = "\
@@ -81,6 +81,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", env = "COHORTIST_CHECK_AFTER", default_value = "1m", value_parser = humantime::parse_duration)]
     check_after: Duration,
 
+    /// Warn of answers that take longer, with their address, in milliseconds; 0 for none
+    #[arg(long, value_name = "MS", env = "COHORTIST_SLOW_MS", default_value_t = 1000)]
+    slow_ms: u64,
+
     /// Only check flags and configuration file, then exit; no store is opened
     #[arg(long, env = "COHORTIST_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -94,6 +98,7 @@ pub struct Config {
     resp: Option<resp::Settings>,
     check: bool,
     remembering: Option<Remembering>,
+    slow: Duration,
     file: File,
     stores: Vec<Named>,
 }
@@ -133,7 +138,10 @@ impl Config {
                 return Err(Usage(format!("--resp: {shown} is a Redis already; clients can use it directly")));
             }
             if first.read_only || read_only {
-                return Err(Usage(format!("--resp: the store {} is read-only, and Redis clients write", first.name)));
+                return Err(Usage(format!(
+                    "--resp: the store {} is read-only, and Redis clients write",
+                    first.called()
+                )));
             }
             if resp.password.is_none() && !is_loopback(&resp.listen) {
                 let listen = &resp.listen;
@@ -148,7 +156,8 @@ impl Config {
             check_after: args.check_after.min(args.remember_for),
         };
         let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
-        Ok(Config { listen: address(args.listen)?, read_only, write_token, resp, check, remembering, file, stores })
+        let (listen, slow) = (address(args.listen)?, Duration::from_millis(args.slow_ms));
+        Ok(Config { listen, read_only, write_token, resp, check, remembering, slow, file, stores })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
@@ -162,18 +171,20 @@ impl Config {
                 say!("note: --store is given, so only {} is shown", self.stores[0].store.shown());
             }
         }
+        // A port that is taken is found before any store is opened or made.
+        let listening = Listening::bind(&self.listen)?;
         self.tell_of_nights(clock);
         let (mut stores, mut jobs) = (Vec::new(), Vec::new());
         for named in self.stores {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
-            let Named { name, store, read_only, expire } = named;
-            let tracker = store.open().with_context(|| format!("store {name}"))?;
+            let tracker = named.store.open().map_err(|error| named.blame(error))?;
             // That a store is away is no reason not to start; that its users are called otherwise is.
-            if store.ids().is_some()
+            if named.store.ids().is_some()
                 && let Err(error @ crate::Error::Ids(_)) = tracker.ids()
             {
-                return Err(error).with_context(|| format!("store {name}"));
+                return Err(named.blame(error.into()));
             }
+            let Named { name, read_only, expire, .. } = named;
             let tracker = self.remembering.into_iter().fold(tracker, |tracker, how| remembering(tracker, how, clock));
             if goes {
                 jobs.push(Job { name: name.clone(), tracker: tracker.clone(), expiry: expire });
@@ -188,13 +199,15 @@ impl Config {
         };
         let ready = move || begin.into_iter().for_each(|begin| begin());
         let kept = self.remembering.map(|how| KeptPages::new(how.bytes / PAGES)).unwrap_or_default();
-        serve(self.listen, stores, &self.file, self.write_token, kept, clock, ready)
+        let dashboard = dashboard(stores, &self.file, kept, clock);
+        let dashboard = Dashboard { write_token: self.write_token, slow: self.slow, ..dashboard };
+        serve(listening, dashboard, ready)
     }
 
     /// Says for each store what will be deleted of it by itself, or why nothing will.
     fn tell_of_nights(&self, clock: Clock) {
         for named in &self.stores {
-            let (name, words, at) = (&named.name, &named.expire.words, self.file.expire_at.format("%H:%M"));
+            let (name, words, at) = (named.called(), &named.expire.words, self.file.expire_at.format("%H:%M"));
             match what_goes(named, self.read_only, clock) {
                 Goes::Nothing => {}
                 Goes::ReadOnly => say!("expire: nothing of {name} goes, as it is read-only"),
@@ -279,27 +292,28 @@ fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Re
     Ok(listener)
 }
 
-/// Serves stores, as a configuration file would have them, until told to stop; `ready` is called once it does.
-pub(super) fn serve(
-    listen: String,
-    stores: Vec<NamedStore>,
-    file: &File,
-    write_token: Option<String>,
-    kept: KeptPages,
-    clock: Clock,
-    ready: impl FnOnce() + Send + 'static,
-) -> anyhow::Result<()> {
-    let dashboard = Dashboard {
+/// A dashboard of stores, as a configuration file would have it.
+pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, clock: Clock) -> Dashboard {
+    Dashboard {
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
         stores,
         glossary: file.glossary.clone(),
         question: file.question.clone(),
         clock,
-        write_token,
+        write_token: None,
         kept,
-    };
+        slow: SLOW,
+    }
+}
+
+/// Serves a dashboard until told to stop; `ready` is called once it does.
+pub(super) fn serve(
+    listening: Listening,
+    dashboard: Dashboard,
+    ready: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<()> {
     let read_only = dashboard.stores.iter().all(|store| store.read_only);
-    let served = web::run(web::Settings { listen, dashboard }, move |addresses| {
+    let served = web::run_on(listening, dashboard, move |addresses| {
         announce(addresses, read_only);
         ready();
     });

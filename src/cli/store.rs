@@ -14,6 +14,9 @@ use crate::tracker::{Ids, Tracker};
 /// The store when none is named.
 pub const DEFAULT_STORE: &str = "./cohortist.db";
 
+/// What a store is called on the dashboard and in metrics when the configuration does not name it.
+const UNNAMED: &str = "store";
+
 /// How long a command waits for another one that has the store.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 
@@ -142,6 +145,18 @@ impl StoreConfig {
     }
 }
 
+impl Named {
+    /// How messages call it: by its name in the configuration, or where it has none by its place.
+    pub fn called(&self) -> String {
+        if self.configured { self.name.clone() } else { self.store.shown() }
+    }
+
+    /// An error that says which of several stores it is about. Errors name the place already.
+    pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.configured { error.context(format!("store {}", self.name)) } else { error }
+    }
+}
+
 /// The stores a command may work on.
 pub struct Stores {
     /// The one for commands that work on one.
@@ -153,6 +168,8 @@ pub struct Stores {
 /// A store with its name on the dashboard.
 pub struct Named {
     pub name: String,
+    /// Whether the configuration gave it that name.
+    configured: bool,
     pub store: StoreConfig,
     pub read_only: bool,
     /// How long its bitmaps are kept by the configuration.
@@ -173,18 +190,19 @@ impl Stores {
         options: &Options,
         ids: Option<Ids>,
     ) -> Result<Self, Usage> {
-        let one = |name: &str, text: String, options: Options, read_only: bool, expire: &Expiry| {
+        let one = |name: Option<&str>, text: String, options: Options, read_only: bool, expire: &Expiry| {
             let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone()).with_ids(ids);
-            Ok(Named { name: name.to_owned(), store, read_only, expire: expire.clone() })
+            let configured = name.is_some();
+            Ok(Named { name: name.unwrap_or(UNNAMED).to_owned(), configured, store, read_only, expire: expire.clone() })
         };
         let of_file = |entry: &Entry| {
             let prefix = entry.prefix.clone().unwrap_or(options.prefix.clone());
             let options = Options { prefix, ..options.clone() };
-            one(&entry.name, entry.store.clone(), options, entry.read_only, &entry.expire)
+            one(Some(&entry.name), entry.store.clone(), options, entry.read_only, &entry.expire)
         };
         let other = |text: String| {
             let expire = if file.stores.is_empty() { file.expire.clone() } else { Expiry::default() };
-            one("store", text, options.clone(), file.read_only, &expire)
+            one(None, text, options.clone(), file.read_only, &expire)
         };
         let all: Vec<Named> = match (given, own_default) {
             (Some(text), _) => match file.stores.iter().find(|entry| entry.name == text) {

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::store::embedded::Keyspace;
+use crate::telemetry::RESP;
 
 /// How long a client may take to read what it asked for.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
@@ -172,6 +173,7 @@ fn serve(mut stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) {
         move || {
             // Goes last, however the session ends: whoever waits for it then has the store for itself.
             let _leaving = Leaving { open: Arc::clone(&shared.open), number };
+            RESP.opened.add(1);
             let (shared, keyspace) = (shared, keyspace);
             // A client that went away is no news.
             let _ = session::Session::new(&shared, &keyspace, number).run(stream);
@@ -190,6 +192,7 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
+        RESP.closed.add(1);
         self.open.lock().remove(&self.number);
         self.open.closed.notify_all();
     }

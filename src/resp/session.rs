@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::client::{Client, Needs};
 use super::command::{self, Data, Kind, Spec};
@@ -12,6 +13,7 @@ use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
 use super::{Shared, bits};
 use crate::store::StoreError;
 use crate::store::embedded::Keyspace;
+use crate::telemetry::RESP;
 
 /// How much is read at once, at the least.
 const CHUNK: usize = 64 << 10;
@@ -158,6 +160,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.commit(marks, out)?;
+        let started = Instant::now();
         let reply = match spec {
             Err(reply) => {
                 if let Some(queue) = &mut self.queue {
@@ -167,6 +170,7 @@ impl<'a> Session<'a> {
             }
             Ok(spec) => self.answer(spec, given),
         };
+        RESP.commands.observe(started.elapsed());
         reply.write(self.client.protocol, out)
     }
 
@@ -176,6 +180,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let Marks { places, keys, bits } = std::mem::take(marks);
+        let started = Instant::now();
         let replies: Vec<Result<bool, StoreError>> = match self.keyspace.set_bits(keys, bits.clone()) {
             Ok(before) => before.into_iter().map(Ok).collect(),
             // The disk refused all of them, or took all of them.
@@ -187,6 +192,7 @@ impl<'a> Session<'a> {
                 self.keyspace.set_each(marks)
             }
         };
+        RESP.commands.observe_each(started.elapsed(), replies.len() as u64);
         replies.iter().try_for_each(|reply| match reply {
             Ok(before) => out.write_all(if *before { b":1\r\n" } else { b":0\r\n" }),
             Err(error) => failed(error).write(self.client.protocol, out),

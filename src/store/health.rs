@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::telemetry::Histogram;
+
 /// The state of a store, gathered without waiting for readers or writers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -21,8 +23,8 @@ pub struct FilesHealth {
     pub checkpoints: u64,
     /// Failed checkpoints. Their marks stay in the log.
     pub checkpoint_failures: u64,
-    /// Time spent in checkpoints, successful and failed.
-    pub checkpoint_time: Duration,
+    /// How long checkpoints took, successful and failed.
+    pub checkpoint_seconds: Histogram,
     /// Duration of the last checkpoint; `None` before the first.
     pub last_checkpoint: Option<Duration>,
     /// Size of the file that checkpoints write, in bytes.

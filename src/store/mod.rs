@@ -237,6 +237,8 @@ pub struct StoreInfo {
     pub notes: Vec<String>,
     /// Whether its users are called by texts.
     pub text_ids: bool,
+    /// Why it takes no writes at present; `None` when it does.
+    pub refusal: Option<String>,
 }
 
 /// What went wrong in a store.

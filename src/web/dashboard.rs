@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::sets::EventName;
@@ -11,6 +12,9 @@ use crate::web::query::Asked;
 
 /// What a dashboard is called when nobody says otherwise.
 pub const TITLE: &str = "cohortist";
+
+/// From when on an answer is slow, when nobody says otherwise.
+pub const SLOW: Duration = Duration::from_secs(1);
 
 /// A dashboard: its stores, and how it speaks of what is in them.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub struct Dashboard {
     pub write_token: Option<String>,
     /// Pages that were written already. Only for stores that remember counts: others are asked for each page anew.
     pub kept: KeptPages,
+    /// Answers that take the server this long are logged with their address; none are when it is zero.
+    pub slow: Duration,
 }
 
 /// Without the token, which is nobody's business.
@@ -61,6 +67,7 @@ impl Dashboard {
             clock,
             write_token: None,
             kept: KeptPages::default(),
+            slow: SLOW,
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::render::words;
 use crate::store::StoreError;
+use crate::web::log::RequestId;
 use crate::web::pages::Shell;
 use crate::web::query::{Field, Problem};
 use crate::web::{here, place, without_store};
@@ -121,9 +122,13 @@ impl WebError {
                 "The store is in use",
                 "Another process has it open. End that one, or wait for it.",
             ),
+            WebError::Store(StoreError::Write { .. }) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The store cannot be written",
+                "Nothing was changed. Everything can still be read.",
+            ),
             WebError::Store(
                 StoreError::Open { .. }
-                | StoreError::Write { .. }
                 | StoreError::Unsynced { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::Backup { .. }
@@ -248,7 +253,8 @@ fn problems(error: &WebError) -> &[Problem] {
 pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
     let (status, headline, advice) = error.told();
     if status.is_server_error() {
-        tracing::error!(path = request.path(), status = status.as_u16(), "{error}");
+        let route = request.match_pattern().unwrap_or_default();
+        tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
     }
     let problems = problems(error);
     let said = match error {

@@ -7,13 +7,16 @@ pub mod api;
 pub mod assets;
 mod dashboard;
 pub mod error;
+mod exposition;
 mod kept;
+mod log;
 mod metrics;
 pub mod pages;
+mod process;
 pub mod query;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ use crate::render::FileName;
 use crate::sets::EventName;
 use crate::store::Cancel;
 use crate::tracker::Tracker;
-pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, TITLE};
+pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
 pub use kept::KeptPages;
 use kept::{Packing, Sheet};
@@ -165,14 +168,50 @@ pub(crate) fn place(request: &HttpRequest) -> (Option<&Data<State>>, &str) {
     (state, state.and_then(|state| path.strip_prefix(state.base.as_str())).unwrap_or(path))
 }
 
+/// Sockets that listen already: connections wait in line until [`run_on`] answers them.
+#[derive(Debug)]
+pub struct Listening(Vec<TcpListener>);
+
+impl Listening {
+    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When none of them can be listened on, with what to do.
+    pub fn bind(listen: &str) -> io::Result<Self> {
+        let addresses = listen.to_socket_addrs().map_err(|error| cannot_listen(listen, &error))?;
+        let (mut bound, mut failure) = (Vec::new(), None);
+        for address in addresses {
+            match TcpListener::bind(address) {
+                Ok(listener) => bound.push(listener),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if bound.is_empty() => Err(cannot_listen(listen, &error)),
+            _ => Ok(Listening(bound)),
+        }
+    }
+}
+
 /// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end. Blocks. `ready` is told
 /// the addresses as soon as connections are accepted.
 ///
 /// # Errors
 /// When the address cannot be listened on, with what to do.
 pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
+    run_on(Listening::bind(&settings.listen)?, settings.dashboard, ready)
+}
+
+/// As [`run`], on sockets that listen already.
+///
+/// # Errors
+/// When the server cannot start.
+pub fn run_on(
+    listening: Listening,
+    dashboard: Dashboard,
+    ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
+) -> io::Result<()> {
     rt::System::new().block_on(async move {
-        let Settings { listen, dashboard } = settings;
         let dashboard = Arc::new(dashboard);
         let stop = stop_signal()?;
         let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
@@ -182,9 +221,8 @@ pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'stati
             // A client that closed its side is gone: what it asked stops.
             .h1_allow_half_closed(false)
             .shutdown_timeout(GRACE_SECONDS)
-            .shutdown_signal(stop)
-            .bind(&listen)
-            .map_err(|error| cannot_listen(&listen, &error))?;
+            .shutdown_signal(stop);
+        let server = listening.0.into_iter().try_fold(server, HttpServer::listen)?;
         ready(&server.addrs());
         server.run().await
     })
@@ -232,13 +270,16 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 pub fn app_config(dashboard: &Arc<Dashboard>) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
     let stores = dashboard.stores.iter().enumerate();
     let states: Vec<Data<State>> = stores.map(|(i, store)| Data::new(State::of(dashboard, i, store))).collect();
+    let slow = dashboard.slow;
     move |config| {
         let headers = DefaultHeaders::new()
             .add((CONTENT_SECURITY_POLICY, POLICY))
             .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .add((REFERRER_POLICY, "same-origin"))
             .add((CACHE_CONTROL, "private, no-cache"));
-        let everything = scope("").wrap(Compress::default()).wrap(from_fn(packed)).wrap(headers).wrap(from_fn(logged));
+        // Outside of all others, so that every answer has its line.
+        let logged = from_fn(move |request, next| log::requests(request, next, slow));
+        let everything = scope("").wrap(Compress::default()).wrap(from_fn(packed)).wrap(headers).wrap(logged);
         let mut everything = everything.default_service(to(nowhere));
         // The first store's pages have the shortest addresses; they come last, as their scope takes whatever is left.
         for state in states.into_iter().rev() {
@@ -366,18 +407,6 @@ async fn packed(
         }
     }
     next.call(request).await
-}
-
-async fn logged(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let (started, method, path) = (std::time::Instant::now(), request.method().clone(), request.path().to_owned());
-    let response = next.call(request).await?;
-    let (status, took) = (response.status().as_u16(), started.elapsed());
-    metrics::answered(response.request().match_pattern(), method.as_str(), status, took);
-    tracing::debug!(%method, path, status, ms = took.as_millis(), "answered");
-    Ok(response)
 }
 
 /// The one crossing from the server's threads to those that may block: whatever asks the store goes through here. When the

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("calendar", &[]),
     ("clock", &[]),
+    ("telemetry", &[]),
     ("sets", &["calendar"]),
     ("ingest", &["sets", "calendar"]),
     ("bitmap", &["sets"]),
-    ("store", &["sets", "bitmap", "clock"]),
+    ("store", &["sets", "bitmap", "clock", "telemetry"]),
     ("reports", &["sets", "calendar"]),
     ("tracker", &["store", "reports", "sets", "calendar"]),
     ("render", &["reports", "sets", "calendar"]),
-    ("resp", &["store", "bitmap", "sets", "clock"]),
+    ("resp", &["store", "bitmap", "sets", "clock", "telemetry"]),
     ("demo", &["tracker", "sets", "calendar"]),
-    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock"]),
+    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry"]),
     (
         "cli",
         &[

@@ -40,6 +40,7 @@ fn dashboard() -> Dashboard {
         clock: Clock::Fixed(now()),
         write_token: None,
         kept: cohortist::web::KeptPages::default(),
+        slow: cohortist::web::SLOW,
     }
 }
 

@@ -364,7 +364,7 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     assert_eq!(request.send(mark.to_string()).unwrap().status(), 200);
     assert_eq!(size(), "4");
     let metrics = read(&format!("{host}/metrics")).body;
-    assert!(metrics.contains("cohortist_counts{how=\"remembered\",store=\"store\"}"), "{metrics}");
+    assert!(metrics.contains("cohortist_counts_total{how=\"remembered\",store=\"store\"}"), "{metrics}");
 }
 
 #[test]

@@ -575,6 +575,7 @@ impl Store for EmbeddedStore {
         self.engine.reader()?;
         let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
         let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
-        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone(), text_ids })
+        let refusal = self.engine.disk.as_ref().and_then(|disk| disk.vitals.failure());
+        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone(), text_ids, refusal })
     }
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 use crate::store::embedded::opening::log_files;
 use crate::store::embedded::{DATABASE, Disk};
 use crate::store::{FilesHealth, Health, Result, StoreError};
+use crate::telemetry::Durations;
 
 /// The longest frame that is written to see whether writing works again.
 const RETRIED_BYTES: usize = 4 << 20;
 
 /// Counters and the failures that have not been followed by a success.
 #[derive(Default)]
-pub(super) struct Vitals(Mutex<Counts>);
+pub(super) struct Vitals {
+    counts: Mutex<Counts>,
+    checkpoints: Durations,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -27,22 +31,35 @@ struct Counts {
     files: FilesHealth,
 }
 
+impl Counts {
+    fn failure(&self) -> Option<&StoreError> {
+        self.write.as_ref().or(self.checkpoint.as_ref())
+    }
+
+    /// Records an outcome. That writing works again is logged.
+    fn set(&mut self, record: impl FnOnce(&mut Self)) {
+        let failed = self.failure().is_some();
+        record(self);
+        if failed && self.failure().is_none() {
+            tracing::info!("the store can be written again");
+        }
+    }
+}
+
 impl Vitals {
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records whether a write reached the log, and passes the outcome on. An error is counted once: give each outcome to
     /// this function where it is decided.
     pub fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
-        let mut counts = self.lock();
-        match &outcome {
-            Ok(_) => counts.write = None,
-            Err(error) => {
-                counts.write_errors += 1;
-                counts.write = Some(error.clone());
-            }
+        if let Err(error) = &outcome {
+            tracing::error!("{error}");
         }
+        let mut counts = self.lock();
+        counts.write_errors += u64::from(outcome.is_err());
+        counts.set(|counts| counts.write = outcome.as_ref().err().cloned());
         outcome
     }
 
@@ -53,9 +70,9 @@ impl Vitals {
             Ok(()) => counts.files.checkpoints += 1,
             Err(_) => counts.files.checkpoint_failures += 1,
         }
-        counts.checkpoint = outcome.as_ref().err().cloned();
-        counts.files.checkpoint_time += took;
+        counts.set(|counts| counts.checkpoint = outcome.as_ref().err().cloned());
         counts.files.last_checkpoint = Some(took);
+        self.checkpoints.observe(took);
     }
 
     /// Records how long the frame was that could not be appended.
@@ -71,7 +88,12 @@ impl Vitals {
 
     /// Records that writing works again.
     pub fn recovered(&self) {
-        self.lock().write = None;
+        self.lock().set(|counts| counts.write = None);
+    }
+
+    /// Why the store cannot be written, if it cannot.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure().map(ToString::to_string)
     }
 
     /// Whether the last checkpoint failed.
@@ -88,13 +110,13 @@ impl Disk {
         };
         let logs: Vec<_> = log_files(&self.directory).unwrap_or_default().into_iter().map(|(_, path)| path).collect();
         let counts = self.vitals.lock();
-        let failed = counts.write.as_ref().or(counts.checkpoint.as_ref());
         Health {
-            writable: failed.map_or(Ok(()), |error| Err(error.to_string())),
+            writable: counts.failure().map_or(Ok(()), |error| Err(error.to_string())),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
                 store_bytes: sizes(&[self.directory.join(DATABASE)]),
                 log_bytes: sizes(&logs),
+                checkpoint_seconds: self.vitals.checkpoints.histogram(),
                 ..counts.files.clone()
             }),
         }

@@ -11,6 +11,8 @@ pub(super) struct Capabilities {
     /// Why nothing can be computed into temporary keys, in the server's words: it is a replica, this user may not write,
     /// its memory is full, …
     pub refusal: Option<String>,
+    /// Whether that is so for everything that writes: the whole server refuses, and not only this user or command.
+    pub takes_nothing: bool,
     /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
     pub transactions: bool,
     /// The same, and they can be used now, by this user: without, what is only read is sent together.
@@ -71,8 +73,14 @@ impl Capabilities {
             refusal(replies.get(10)).or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
         // A server without memory queues nothing, not even what is only read.
         let is_full = refusal.as_ref().is_some_and(|reason| reason.starts_with("OOM"));
+        let whole = |reply: &Value| match reply {
+            Value::ServerError(error) => ["READONLY", "OOM", "MISCONF", "NOREPLICAS"].contains(&error.code()),
+            _ => false,
+        };
+        let takes_nothing = [10, 0, 11].into_iter().filter_map(|place| replies.get(place)).any(whole);
         Ok(Capabilities {
             refusal,
+            takes_nothing,
             unlink: knows(0),
             lengths: knows(1),
             scan: knows(2),

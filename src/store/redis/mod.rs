@@ -568,7 +568,9 @@ impl Store for RedisStore {
                 )),
                 _ => {}
             }
-            Ok(StoreInfo { kind, location: self.route.location().to_owned(), notes, text_ids })
+            // Without temporary keys alone marks may still be taken.
+            let refusal = capabilities.refusal.clone().filter(|_| capabilities.takes_nothing);
+            Ok(StoreInfo { kind, location: self.route.location().to_owned(), notes, text_ids, refusal })
         })
     }
 }

@@ -16,6 +16,7 @@ pub struct Bent {
     counting: Answer<Vec<u64>>,
     members: Answer<Vec<UserId>>,
     keys: Answer<Vec<Key>>,
+    describing: Answer<StoreInfo>,
     says_version: bool,
 }
 
@@ -27,6 +28,7 @@ impl Bent {
             counting: Box::new(|counts| counts),
             members: Box::new(|users| users),
             keys: Box::new(|keys| keys),
+            describing: Box::new(|info| info),
             says_version: true,
         }
     }
@@ -46,6 +48,10 @@ impl Bent {
 
     pub fn keys(self, bend: impl Fn(Result<Vec<Key>>) -> Result<Vec<Key>> + Send + Sync + 'static) -> Self {
         Bent { keys: Box::new(bend), ..self }
+    }
+
+    pub fn describing(self, bend: impl Fn(Result<StoreInfo>) -> Result<StoreInfo> + Send + Sync + 'static) -> Self {
+        Bent { describing: Box::new(bend), ..self }
     }
 
     /// Whether it says when its keys have changed.
@@ -94,6 +100,6 @@ impl Store for Bent {
         self.inner.sweep()
     }
     fn describe(&self) -> Result<StoreInfo> {
-        self.inner.describe()
+        (self.describing)(self.inner.describe())
     }
 }

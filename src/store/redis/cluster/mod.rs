@@ -568,6 +568,7 @@ impl Store for ClusterStore {
         let known = self.topology()?;
         let topology = self.nodes.refresh(Some(&known)).map_err(|fault| self.nodes.error(fault))?;
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
+        let mut refusal = None;
         for primary in &topology.primaries {
             let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
             let route = Route::slot(&self.nodes, slot.unwrap_or_default());
@@ -576,6 +577,7 @@ impl Store for ClusterStore {
             let info = store.describe()?;
             kinds.insert(info.kind);
             notes.extend(info.notes);
+            refusal = refusal.or(info.refusal);
         }
         let alone = topology.primaries.iter().filter(|primary| primary.replicas == 0).count();
         if alone > 0 {
@@ -593,6 +595,7 @@ impl Store for ClusterStore {
             location: self.nodes.location.clone(),
             notes: notes.into_iter().collect(),
             text_ids: self.ids.next()?.is_some(),
+            refusal,
         })
     }
 }
