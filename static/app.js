@@ -22,6 +22,13 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// A share in percent; what only rounds to none or all says so, as render/words.rs has it.
+function share(rate) {
+  const text = (rate * 100).toFixed(1);
+  if (rate > 0 && text === "0.0") return "<0.1";
+  return rate < 1 && text === "100.0" ? ">99.9" : text;
+}
+
 // Wilson's 95 % interval of a share, in percent, as reports/stats.rs has it.
 function interval(part, whole) {
   const z = 1.959963984540054;
@@ -29,7 +36,7 @@ function interval(part, whole) {
   const middle = (p + (z * z) / (2 * whole)) / (1 + (z * z) / whole);
   const half = (z / (1 + (z * z) / whole)) * Math.sqrt((p * (1 - p)) / whole + (z * z) / (4 * whole * whole));
   const ends = [part ? Math.max(middle - half, 0) : 0, part === whole ? 1 : Math.min(middle + half, 1)];
-  return ends.map((end) => (end * 100).toFixed(1)).join("–");
+  return ends.map(share).join("–");
 }
 
 // The whole sentence of each number, from what the table says once and the cell says of itself.

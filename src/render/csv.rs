@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use crate::calendar::{Grain, Period};
-use crate::render::Show;
+use crate::render::{Show, words};
 use crate::reports::activity::Activity;
 use crate::reports::retention::{Cell, Table};
 
 /// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in percent with two
-/// decimals and no sign (`27.39`), counts as integers; a future cell or an empty cohort is blank.
+/// decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all), counts as integers; a future cell or an empty cohort is blank.
 pub fn wide(table: &Table, show: Show) -> String {
     written(|csv| {
         let cols = table.averages.len();
@@ -27,7 +27,7 @@ pub fn wide(table: &Table, show: Show) -> String {
 
 fn shown(cell: &Cell, show: Show) -> String {
     match show {
-        Show::Percent => format!("{:.2}", cell.rate() * 100.0),
+        Show::Percent => words::share(cell.rate(), 2),
         Show::Count => cell.retained.to_string(),
     }
 }

@@ -92,7 +92,7 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         (vec![name.into(), "".into()], vec!["  of how many cohorts".into(), "".into()]);
     for average in &table.averages {
         // The average is a rate also among counts: an average count would mix cohorts of different size.
-        rates.push(average.map_or_else(String::new, |a| format!("{:.1}% ", a.rate * 100.0)).into());
+        rates.push(average.map_or_else(String::new, |a| format!("{} ", words::percent(a.rate))).into());
         cohorts.push(average.map_or_else(String::new, |a| format!("{} ", a.cohorts)).into());
     }
     grid.extend([rates, cohorts]);
@@ -102,7 +102,7 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
 fn shown(cell: &Cell, show: Show) -> String {
     let star = if cell.state == State::InProgress { "*" } else { " " };
     match show {
-        Show::Percent => format!("{:.1}%{star}", cell.rate() * 100.0),
+        Show::Percent => format!("{}{star}", words::percent(cell.rate())),
         Show::Count => format!("{}{star}", thousands(cell.retained)),
     }
 }

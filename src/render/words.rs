@@ -9,9 +9,24 @@ use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
 use crate::sets::{Labels, Segment};
 
-/// A share (0–1) as a percentage with one decimal: `27.4%`.
+/// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to none or all says so:
+/// with one decimal 1 of 40,000 is `<0.1`, and 39,999 of them are `>99.9`.
+pub fn share(rate: f64, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", rate * 100.0);
+    let rounds_to = |whole: f64| text.parse::<f64>().is_ok_and(|shown| shown == whole);
+    let step = || 10.0_f64.powi(-i32::try_from(decimals).unwrap_or(i32::MAX));
+    if rate > 0.0 && rounds_to(0.0) {
+        format!("<{:.decimals$}", step())
+    } else if rate < 1.0 && rounds_to(100.0) {
+        format!(">{:.decimals$}", 100.0 - step())
+    } else {
+        text
+    }
+}
+
+/// A share (0–1) as a percentage with one decimal: `27.4%`, and `<0.1%` or `>99.9%` near the ends.
 pub fn percent(rate: f64) -> String {
-    format!("{:.1}%", rate * 100.0)
+    format!("{}%", share(rate, 1))
 }
 
 /// A share (0–1) as an end of a scale: `100%`, `4.2%`.
@@ -22,16 +37,12 @@ pub fn percent_of_scale(rate: f64) -> String {
 
 /// A share (0–1) in whole percents, where there is room for no more: `27%`; `<1%` is more than nothing, `>99%` not all.
 pub fn whole_percent(rate: f64) -> String {
-    match format!("{:.0}%", rate * 100.0) {
-        none if none == "0%" && rate > 0.0 => "<1%".to_owned(),
-        all if all == "100%" && rate < 1.0 => ">99%".to_owned(),
-        text => text,
-    }
+    format!("{}%", share(rate, 0))
 }
 
 /// Both ends of an interval (0–1) in percent, without the sign: `25.1–29.8`.
 pub fn interval((low, high): (f64, f64)) -> String {
-    format!("{:.1}–{:.1}", low * 100.0, high * 100.0)
+    format!("{}–{}", share(low, 1), share(high, 1))
 }
 
 /// A change (0.1 is a tenth more) in percent, with its sign: `+3.2%`, `−12%`, `±0%`.
@@ -278,6 +289,11 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0.0, 0.273_9, 1.0].map(percent), ["0.0%", "27.4%", "100.0%"]);
+        let (one, all_but_one) = (1.0 / 40_000.0, 39_999.0 / 40_000.0);
+        assert_eq!([one, 0.000_5, 0.999_4, all_but_one].map(percent), ["<0.1%", "0.1%", "99.9%", ">99.9%"]);
+        assert_eq!([0.0, one, all_but_one, 1.0].map(|rate| share(rate, 2)), ["0.00", "<0.01", ">99.99", "100.00"]);
+        assert_eq!(interval((0.0, one)), "0.0–<0.1");
+        assert_eq!(interval((all_but_one, 1.0)), ">99.9–100.0");
         assert_eq!([0.0, 0.032, -0.12, -1.0, 9.5].map(change), ["±0%", "+3.2%", "−12%", "−100%", "+950%"]);
         let whole = [0.0, 0.004, 0.273_9, 0.994, 0.996, 1.0].map(whole_percent);
         assert_eq!(whole, ["0%", "<1%", "27%", "99%", ">99%", "100%"]);

@@ -48,6 +48,7 @@ mod redis_store;
 mod redis_watch;
 mod remembered;
 mod resp;
+mod shares;
 mod store_contract;
 mod support;
 mod text_ids;

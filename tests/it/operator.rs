@@ -379,17 +379,20 @@ fn an_answer_that_is_cut_off_is_logged_as_such() {
 fn an_answer_that_never_began_is_counted_too() {
     use actix_web::{App, dev::Service, rt, test};
     use futures_util::FutureExt;
-    let dashboard = cohortist::web::Dashboard::new(product(5, 10), cohortist::clock::Clock::System);
+    // Under an address of its own, as all tests of this process count together.
+    let mut dashboard = cohortist::web::Dashboard::new(empty(), cohortist::clock::Clock::System);
+    let tracker = product(5, 10);
+    dashboard.stores.push(cohortist::web::NamedStore { name: "cut-off".to_owned(), tracker, read_only: false });
     rt::System::new().block_on(async {
         let app = App::new().configure(cohortist::web::app_config(&std::sync::Arc::new(dashboard)));
         let app = test::init_service(app).await;
-        let request = test::TestRequest::get().uri("/api/v1/count?set=active@2026-11-23").to_request();
+        let request = test::TestRequest::get().uri("/in/cut-off/api/v1/count?set=active@2026-11-23").to_request();
         // The work is on another thread when whoever waits for it goes away.
         assert!(app.call(request).now_or_never().is_none());
         let metrics = app.call(test::TestRequest::get().uri("/metrics").to_request()).await.unwrap();
         let text = test::read_body(metrics).await;
         let metrics = Metrics::parse(std::str::from_utf8(&text).unwrap());
-        let series = "cohortist_http_requests_total{method=\"GET\",route=\"/api/v1/count\",status=\"499\"}";
+        let series = "cohortist_http_requests_total{method=\"GET\",route=\"/in/cut-off/api/v1/count\",status=\"499\"}";
         assert_eq!(metrics.get(series), 1.0);
     });
 }
