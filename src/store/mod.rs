@@ -78,11 +78,13 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Has `told` called for each bitmap that changes, with the text of its key without prefix, after the change is seen by
-    /// those who ask and before whoever made it hears of it. For changes that do not go through this handle; a store that
-    /// cannot know of any does nothing.
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
+    /// Has `told` called for each bitmap that changes, through whichever handle, with the text of its key without prefix.
+    /// The call and the change are one step to those that count: no count sees one without the other, and each call of
+    /// [`count`](Self::count) and [`look`](Self::look) is of one moment. `told` must not call the store. Returns whether the
+    /// store does this; one that cannot know of all changes drops `told`.
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
         drop(told);
+        false
     }
 
     /// Members in ascending order, after `after`, at most `limit`.

@@ -38,6 +38,7 @@ mod hostile;
 mod http;
 mod import;
 mod kept;
+mod moments;
 mod nightly;
 mod operator;
 mod people;

@@ -12,6 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use redis::cmd;
 
 use crate::support::model::{key, marks_of, set};
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 
 const NAMES: [&str; 4] = ["a_2026-11-1", "b_2026-11-2", "c_W2026-45", "d_u"];
@@ -248,6 +249,62 @@ fn a_server_that_does_not_tell_counts_each_time() {
             assert_eq!(server.calls("bitcount"), 2);
         }
     }
+}
+
+/// The first requests find out together that the server does not track for this user. None of them waits for a wake-up that
+/// never comes: with a time-out of ten minutes this test would not end.
+#[test]
+fn first_requests_of_a_user_without_tracking_do_not_wait_for_each_other() {
+    let server = RedisServer::start();
+    let may = ["SETUSER", "ann", "reset", "on", ">pw", "~trackist_*", "+ping", "+select", "+strlen", "+bitcount"];
+    cmd("ACL").arg(&may).exec(&mut server.connection()).unwrap();
+    store(&server).apply(&marks_of("a_2026-11-1", [1, 2])).unwrap();
+    for _ in 0..20 {
+        let options = Options { timeout: Duration::from_secs(600), connections: 16, ..Options::default() };
+        let ours = open(&format!("{}?user=ann&pass=pw", server.url()), &options).unwrap();
+        let (done, all) = std::sync::mpsc::channel();
+        for _ in 0..8 {
+            let (ours, done) = (Arc::clone(&ours), done.clone());
+            std::thread::spawn(move || done.send(users(&*ours, &keys())).unwrap());
+        }
+        for _ in 0..8 {
+            assert_eq!(all.recv_timeout(Duration::from_secs(60)).expect("nobody sleeps on"), [2, 0, 0, 0]);
+        }
+    }
+}
+
+/// A NAT forgets connections that are idle, and says nothing to either side.
+#[test]
+fn the_first_look_after_connections_were_cut_without_a_word_is_answered() {
+    let server = RedisServer::start();
+    let proxy = Proxy::before(&server.url());
+    let options = Options { timeout: Duration::from_secs(20), ..Options::default() };
+    let ours = open(&proxy.url(), &options).unwrap();
+    ours.apply(&marks_of("a_2026-11-1", [1, 2])).unwrap();
+    assert_eq!(users(&*ours, &keys())[0], 2);
+    let remembered = Remembered::new(
+        Arc::clone(&ours),
+        Remembering { check_after: Duration::ZERO, ..Remembering::default() },
+        Clock::System,
+    );
+    let mut plan = Plan::new();
+    plan.count_set(&(set(NAMES[0]) & set(NAMES[0])));
+    plan.count_set(&(set(NAMES[0]) | set(NAMES[1])));
+    for user in 3..6 {
+        // The connection that is told of changes and the pooled ones, idle long enough to be asked for a sign of life.
+        proxy.cut();
+        std::thread::sleep(Duration::from_millis(1100));
+        let before = proxy.connections();
+        store(&server).apply(&marks_of("a_2026-11-1", [user])).unwrap();
+        assert_eq!(remembered.count(&plan).unwrap(), [u64::from(user); 2], "and what was marked meanwhile is in it");
+        assert!(proxy.connections() > before);
+    }
+    // Also right after it was used: that takes one time-out, and is still answered.
+    let hasty = Options { timeout: Duration::from_secs(2), ..Options::default() };
+    let ours = open(&proxy.url(), &hasty).unwrap();
+    assert_eq!(users(&*ours, &keys())[0], 5);
+    proxy.cut();
+    assert_eq!(users(&*ours, &keys())[0], 5);
 }
 
 #[test]

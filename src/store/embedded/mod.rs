@@ -493,7 +493,7 @@ impl Store for EmbeddedStore {
         Some(self.engine.shown().keys_version)
     }
 
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
         let prefix = self.prefix.clone();
         let told: Listener = Box::new(move |text| {
             if let Some(key) = text.strip_prefix(prefix.as_str()) {
@@ -501,6 +501,7 @@ impl Store for EmbeddedStore {
             }
         });
         self.engine.listeners.write().unwrap_or_else(PoisonError::into_inner).push(told);
+        true
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::redis::{RedisError, Value, cmd};
 
 use super::location::{Address, Login};
-use super::wire::{Batch, Conn, Fault, Reply, accept, io_fault, server_fault};
+use super::wire::{Batch, Conn, Fault, Reply, io_fault, server_fault};
 
 /// A pool of places for connections.
 ///
@@ -113,11 +113,7 @@ impl Connector {
 
     /// A pooled connection if it still answers, else a fresh one.
     fn check(&self, mut conn: Conn, end: Instant) -> Reply<Conn> {
-        match conn.trip_within(&Batch::of([&cmd("PING")]), end.saturating_duration_since(Instant::now())) {
-            Ok(mut replies) => accept(replies.pop().unwrap_or_default(), None).map(|_| conn),
-            Err(Fault::Dropped(_)) => self.connect(end),
-            Err(fault) => Err(fault),
-        }
+        if conn.is_alive(end.saturating_duration_since(Instant::now())) { Ok(conn) } else { self.connect(end) }
     }
 
     /// A fresh connection, logged in.

@@ -1,11 +1,17 @@
 //! Which server, from a URL; and how to name it without its password.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use ::redis::io::tcp::TcpSettings;
 use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use socket2::TcpKeepalive;
 use url::Url;
 
 use crate::store::{Result, StoreError};
+
+/// How often an idle connection shows a NAT or a firewall on its way that it is in use.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A server and how to log in there.
 pub(super) struct Address {
@@ -47,7 +53,9 @@ impl Address {
             // Fails when the process chose one already, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let bare = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        let bare = info
+            .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name())
+            .set_tcp_settings(TcpSettings::default().set_keepalive(TcpKeepalive::new().with_time(KEEP_ALIVE)));
         Ok(Address { client: Client::open(bare).map_err(|_| bad())?, login, database, location, is_near })
     }
 }

@@ -6,7 +6,8 @@
 //! it told nothing of is as it was. Whatever it does tell of is counted again, and is in another state from then on even if
 //! it has as many users as before.
 //!
-//! Nothing is believed of a connection that broke, or for longer than [`LIFE`]: all is counted again, and what then has as
+//! A connection that is cut off without a word, as by a NAT that forgot it, is found out by a PING that waits for a part of
+//! the time-out only, and replaced. Nothing is believed of a connection that broke, or for longer than [`LIFE`]: all is counted again, and what then has as
 //! many users in as many bytes is taken for what it was. A bitmap whose length is another one was changed whatever was
 //! told, as by SWAPDB, of which Redis tells nothing. A server that has no such tracking, or not for
 //! this user, counts each time; so do the nodes of a cluster.
@@ -32,6 +33,12 @@ const LIFE: Duration = Duration::from_secs(600);
 
 /// How long a server that cannot track is left alone.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection not used for this long is asked for a sign of life first: a NAT or a firewall may have forgotten it.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often bitmaps are looked at that change meanwhile.
+const ROUNDS: usize = 4;
 
 /// The most bitmaps to be told of.
 const MOST: usize = 100_000;
@@ -60,6 +67,7 @@ struct Place {
 struct Watcher {
     conn: Conn,
     since: Instant,
+    used: Instant,
     known: HashMap<String, Known>,
 }
 
@@ -88,7 +96,8 @@ impl Drop for Turn<'_> {
             before = broken.known;
         }
         *self.watch.place() = Place { taken: false, watcher, unable: self.unable, before };
-        self.watch.left.notify_one();
+        // Those that find the server unable go away without a turn, so waking one would leave the others asleep.
+        self.watch.left.notify_all();
     }
 }
 
@@ -123,7 +132,7 @@ impl Watcher {
         let tracks = replies.get(1) == Some(&Value::Okay) && replies.get(2).is_some_and(says_on);
         conn.listen();
         let known = before.into_iter().map(|(key, known)| (key, Known { sure: false, ..known })).collect();
-        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), known }))
+        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), used: Instant::now(), known }))
     }
 
     /// Forgets what Redis has told was changed; says what that was, everything where it is `None`.
@@ -174,10 +183,13 @@ impl RedisStore {
         let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else { return Ok(None) };
         let mut before = std::mem::take(&mut turn.before);
         if let Some(mut watcher) = turn.watcher.take() {
-            if watcher.since.elapsed() < LIFE && watcher.known.len() < MOST {
+            let is_young = watcher.since.elapsed() < LIFE && watcher.known.len() < MOST;
+            let timeout = pool.connector().timeout();
+            if is_young && (watcher.used.elapsed() < IDLE || watcher.conn.is_alive(timeout)) {
                 let result = self.looked(&mut watcher, plan);
-                // A connection nobody used for long may have been closed.
-                if !matches!(result, Err(Fault::Dropped(_))) {
+                // The connection may have been closed, or cut off without a word: another one will tell.
+                if !matches!(result, Err(Fault::Dropped(_) | Fault::Away(_))) {
+                    watcher.used = Instant::now();
                     turn.watcher = Some(watcher);
                     return result.map(Some);
                 }
@@ -204,7 +216,22 @@ impl RedisStore {
         result.map(Some)
     }
 
+    /// Looks until nothing changes meanwhile, so that what is seen is of one moment; under marks that never pause it gives
+    /// up after [`ROUNDS`].
     fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for _ in 0..ROUNDS {
+            let is_one_moment;
+            (seen, is_one_moment) = self.look_once(watcher, plan)?;
+            if is_one_moment {
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What a plan's roots are, and whether all of them were so at one moment: at the last answer.
+    fn look_once(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<(Vec<Seen>, bool)> {
         // Without transactions: what is told must not arrive in the middle of an answer, as old servers do it in EXEC.
         let capabilities = Capabilities { transactions: false, ..self.capabilities(&mut watcher.conn, RECHECK)? };
         let (keys, lengths) = self.measure(&mut watcher.conn, &capabilities, plan)?;
@@ -220,14 +247,18 @@ impl RedisStore {
                 _ => unknown.push(Source::Key(node)),
             }
         }
+        let mut is_one_moment = true;
         if !unknown.is_empty() {
             let script = Script { steps: Vec::new(), roots: unknown, lengths };
             let mut scratch = Scratch::new(&self.prefix);
             let mut executor =
                 Executor { conn: &mut watcher.conn, capabilities: &capabilities, scratch: &mut scratch, keys: &keys };
             let counted = executor.count(&script)?;
-            // What changed while it was counted is not known any more.
             let changed = watcher.hear();
+            is_one_moment = match &changed {
+                Some(changed) => changed.is_empty() || !plan.roots().iter().any(|r| changed.contains(&keys[r.index()])),
+                None => false,
+            };
             for (source, users) in counted {
                 let Source::Key(node) = source else { continue };
                 let key = &keys[node];
@@ -236,6 +267,7 @@ impl RedisStore {
                 let state = before.filter(same).map_or_else(new_state, |known| known.seen.state);
                 let seen = Seen { users, state };
                 found.insert(node, seen);
+                // What changed while it was counted is not known any more.
                 if let (Some(length), Some(changed)) = (script.lengths[node], &changed)
                     && !changed.contains(key)
                 {
@@ -244,6 +276,7 @@ impl RedisStore {
             }
         }
         let nobody = Seen { users: 0, state: 0 };
-        Ok(plan.roots().iter().map(|root| found.get(&root.index()).copied().unwrap_or(nobody)).collect())
+        let seen = plan.roots().iter().map(|root| found.get(&root.index()).copied().unwrap_or(nobody));
+        Ok((seen.collect(), is_one_moment))
     }
 }

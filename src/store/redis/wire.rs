@@ -50,6 +50,9 @@ pub(super) fn go_on() -> Reply<()> {
     Cancel::current().check().map_err(|_| Fault::Cancelled)
 }
 
+/// How long a connection that was idle may take to show that it still works. Longer than a server is busy with one chunk.
+const PROBE: Duration = Duration::from_millis(500);
+
 /// Commands that travel together.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -200,6 +203,13 @@ impl Conn {
             }
         }
         Ok(replies)
+    }
+
+    /// Whether the other side answers a PING within a part of `limit`, so that the rest is enough for another connection. A
+    /// connection that was cut off without a word, as by a NAT that forgot it, looks like a server that hangs.
+    pub fn is_alive(&mut self, limit: Duration) -> bool {
+        let answer = self.trip_within(&Batch::of([&::redis::cmd("PING")]), PROBE.min(limit / 4));
+        answer.is_ok_and(|replies| !replies.iter().any(|reply| matches!(reply, Value::ServerError(_))))
     }
 
     /// One command; an error the server answers with is an error.

@@ -13,11 +13,13 @@ type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 pub struct Bent {
     inner: Arc<dyn Store>,
     before_counting: Told<Plan>,
+    applying: Answer<()>,
     counting: Answer<Vec<u64>>,
     members: Answer<Vec<UserId>>,
     keys: Answer<Vec<Key>>,
     describing: Answer<StoreInfo>,
     says_version: bool,
+    reports_changes: bool,
 }
 
 impl Bent {
@@ -25,17 +27,23 @@ impl Bent {
         Bent {
             inner: Arc::clone(inner),
             before_counting: Box::new(|_| {}),
+            applying: Box::new(|done| done),
             counting: Box::new(|counts| counts),
             members: Box::new(|users| users),
             keys: Box::new(|keys| keys),
             describing: Box::new(|info| info),
             says_version: true,
+            reports_changes: true,
         }
     }
 
     /// Told of each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent { before_counting: Box::new(told), ..self }
+    }
+
+    pub fn applying(self, bend: impl Fn(Result<()>) -> Result<()> + Send + Sync + 'static) -> Self {
+        Bent { applying: Box::new(bend), ..self }
     }
 
     pub fn counting(self, bend: impl Fn(Result<Vec<u64>>) -> Result<Vec<u64>> + Send + Sync + 'static) -> Self {
@@ -59,6 +67,11 @@ impl Bent {
         Bent { says_version, ..self }
     }
 
+    /// Whether it reports changes if the inner one does; where not, it is as Redis with others beside us.
+    pub fn reports_changes(self, reports_changes: bool) -> Self {
+        Bent { reports_changes, ..self }
+    }
+
     pub fn shared(self) -> Arc<dyn Store> {
         Arc::new(self)
     }
@@ -66,7 +79,7 @@ impl Bent {
 
 impl Store for Bent {
     fn apply(&self, marks: &[Mark]) -> Result<()> {
-        self.inner.apply(marks)
+        (self.applying)(self.inner.apply(marks))
     }
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         (self.before_counting)(plan.clone());
@@ -84,8 +97,8 @@ impl Store for Bent {
     fn keys_version(&self) -> Option<u64> {
         self.inner.keys_version().filter(|_| self.says_version)
     }
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) {
-        self.inner.on_change(told);
+    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
+        self.reports_changes && self.inner.on_change(told)
     }
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         self.inner.delete(keys)

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod cluster;
 pub mod model;
 pub mod program;
+pub mod proxy;
 pub mod redis;
 pub mod stores;
 pub mod web;
