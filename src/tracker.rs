@@ -43,6 +43,17 @@ pub enum Error {
     /// A user who cannot be called so.
     #[error(transparent)]
     Ids(#[from] IdsError),
+    /// Bitmaps as new as the newest would be deleted.
+    #[error(
+        "nothing was deleted: even the newest bitmap, of {newest}, is old enough to go. Is the clock right? It says {}",
+        now.format("%Y-%m-%d %H:%M UTC")
+    )]
+    NewestIsOver {
+        /// What the newest bitmap is of.
+        newest: Period,
+        /// The time that was taken for now.
+        now: DateTime<Utc>,
+    },
 }
 
 /// A result of the library.
@@ -448,12 +459,28 @@ impl Tracker {
         Ok(keys)
     }
 
-    /// Deletes those bitmaps; returns how many there were.
+    /// The same, for deleting them without anybody looking on: refused when even the newest bitmap is so old that it could
+    /// go, because then the clock may well be wrong.
     ///
     /// # Errors
-    /// When some may not have been deleted.
+    /// [`Error::NewestIsOver`], or when the store cannot be read.
+    pub fn due(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<Vec<Key>> {
+        let mut keys = self.store.keys("")?;
+        let newest = keeping.newest_if_over(&keys, now);
+        keys.retain(|key| keeping.is_over(key, now));
+        keys.sort_unstable();
+        match newest {
+            Some(newest) if !keys.is_empty() => Err(Error::NewestIsOver { newest, now }),
+            _ => Ok(keys),
+        }
+    }
+
+    /// Deletes the bitmaps that are [`due`](Self::due); returns how many there were.
+    ///
+    /// # Errors
+    /// As there, or when some may not have been deleted.
     pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
-        let keys = self.over(keeping, now)?;
+        let keys = self.due(keeping, now)?;
         if keys.is_empty() { Ok(0) } else { self.delete_keys(&keys) }
     }
 
@@ -660,16 +687,21 @@ impl Batch<'_> {
         self.marks.is_empty()
     }
 
-    /// Writes the batch and empties it. On an error nothing was written and the batch is kept, to try again.
+    /// Writes the batch and empties it. On an error nothing was written and the batch is kept, to try again; only with
+    /// [`StoreError::Unsynced`] it was written, and is emptied.
     ///
     /// # Errors
-    /// When nothing was written.
+    /// When nothing was written. With [`StoreError::Unsynced`] all of it was, and a power cut may lose it: an embedded store
+    /// that syncs each batch could not force it to disk.
     pub fn commit(&mut self) -> Result<()> {
-        if !self.marks.is_empty() {
-            self.tracker.store.apply(&self.marks)?;
+        if self.marks.is_empty() {
+            return Ok(());
+        }
+        let result = self.tracker.store.apply(&self.marks);
+        if matches!(result, Ok(()) | Err(StoreError::Unsynced { .. })) {
             self.marks.clear();
         }
-        Ok(())
+        Ok(result?)
     }
 }
 

@@ -109,7 +109,10 @@ impl Config {
             );
         }
         match look(&tracker, &marker)? {
-            Found::Nothing => fill(&tracker, &demo, &marker, &shown)?,
+            Found::Nothing => {
+                tracker.settle(Ids::Numbers)?;
+                fill(&tracker, &demo, &marker, &shown)?;
+            }
             Found::HalfADemo => {
                 say!("{shown} holds an unfinished demo: starting over");
                 tracker.delete_all()?;

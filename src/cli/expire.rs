@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use chrono::TimeDelta;
 use indicatif::HumanBytes;
 
@@ -11,12 +12,15 @@ use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
 use crate::reports::keeping::{self, Keeping};
+use crate::tracker::Error;
 
 const EXAMPLES: &str = "\
 EXAMPLES
   cohortist expire --hours 30d --days 400d           what would go, and how much room it takes: nothing is deleted
   cohortist expire --hours 30d --days 400d --yes     delete it
   cohortist expire --hours 2w --yes                  hours alone; days, weeks and months stay
+  cohortist expire --days 400d --yes --even-the-newest   also when everything is that old; refused otherwise, because
+                                                     the clock may be wrong
   cohortist expire                                   what would go by [expire] of cohortist.toml
 
 A bitmap goes when its period ended that long ago: --days 400d deletes the bitmaps of days that ended 400 days ago or
@@ -48,6 +52,10 @@ pub struct Args {
     /// Delete them; without it, only say what would go
     #[arg(long)]
     yes: bool,
+
+    /// Delete even when the newest bitmap is old enough to go; without it, that is taken for a wrong clock
+    #[arg(long)]
+    even_the_newest: bool,
 }
 
 /// A span of at least an hour. A slip such as `30` or `30m` must not delete everything.
@@ -71,6 +79,7 @@ pub struct Config {
     /// What of the configuration it is, if it is that.
     configured: Option<String>,
     yes: bool,
+    even_the_newest: bool,
 }
 
 impl Config {
@@ -79,8 +88,9 @@ impl Config {
     pub fn new(args: Args, store: &Named) -> Result<Self, Usage> {
         let flags = Keeping { hours: args.hours, days: args.days, weeks: args.weeks, months: args.months };
         let Expiry { keeping: configured, words } = &store.expire;
+        let (yes, even_the_newest) = (args.yes, args.even_the_newest);
         if !flags.is_for_good() {
-            return Ok(Config { keeping: flags, configured: None, yes: args.yes });
+            return Ok(Config { keeping: flags, configured: None, yes, even_the_newest });
         }
         if configured.is_for_good() {
             return Err(Usage(
@@ -94,7 +104,7 @@ impl Config {
                 store.called()
             )));
         }
-        Ok(Config { keeping: *configured, configured: Some(words.clone()), yes: args.yes })
+        Ok(Config { keeping: *configured, configured: Some(words.clone()), yes, even_the_newest })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
@@ -104,7 +114,12 @@ impl Config {
             say!("by the configuration: {words}");
         }
         if self.yes {
-            let deleted = tracker.expire(&self.keeping, now)?;
+            let keys = match tracker.due(&self.keeping, now) {
+                Err(Error::NewestIsOver { .. }) if self.even_the_newest => tracker.over(&self.keeping, now)?,
+                Err(error @ Error::NewestIsOver { .. }) => bail!("{error}. If it is, add --even-the-newest"),
+                keys => keys?,
+            };
+            let deleted = if keys.is_empty() { 0 } else { tracker.delete_keys(&keys)? };
             say!("deleted {}", many(deleted, "bitmap"));
             return Ok(());
         }
@@ -124,7 +139,12 @@ impl Config {
         out.finish()?;
         match keys.len() {
             0 => say!("nothing has been kept that long"),
-            count => say!("{} would go; nothing was deleted: add --yes to do it", many(count as u64, "bitmap")),
+            count => {
+                say!("{} would go; nothing was deleted: add --yes to do it", many(count as u64, "bitmap"));
+                if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.keeping, now) {
+                    say!("warning: {error}. If it is, --yes also needs --even-the-newest");
+                }
+            }
         }
         Ok(())
     }

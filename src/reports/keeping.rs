@@ -26,6 +26,18 @@ impl Keeping {
         *self == Keeping::default()
     }
 
+    /// The period of the newest bitmap that is not of the future, if one of the limits would delete even bitmaps as new as
+    /// that: nothing was marked for so long, or the clock is wrong. Then nothing is to be deleted unasked.
+    pub fn newest_if_over(&self, keys: &[Key], now: DateTime<Utc>) -> Option<Period> {
+        let periods = keys.iter().filter_map(|key| if let When::In(period) = key.when() { Some(period) } else { None });
+        // The day of the last mark and not its month, which ends later.
+        let newest =
+            periods.filter(|period| period.start() <= now).max_by_key(|period| (period.start(), period.grain()))?;
+        let since = now.signed_duration_since(newest.end());
+        let limits = [self.hours, self.days, self.weeks, self.months];
+        limits.into_iter().flatten().any(|kept| since >= kept).then_some(newest)
+    }
+
     /// Whether a bitmap has been kept long enough.
     ///
     /// ```

@@ -270,8 +270,9 @@ impl<'a> Session<'a> {
 /// What a client hears when the store fails.
 fn failed(error: &StoreError) -> Reply {
     match error {
-        // The marks are there: only the promise is broken.
-        StoreError::Write { .. } | StoreError::Unsynced { .. } => Reply::Error(format!("MISCONF {error}")),
+        StoreError::Write { .. } => Reply::Error(format!("MISCONF {error}")),
+        // The change is there: only the promise that it survives a power cut is broken.
+        StoreError::Unsynced { .. } => Reply::Error(format!("UNSYNCED {error}")),
         _ => Reply::error(error.to_string()),
     }
 }

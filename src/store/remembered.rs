@@ -36,14 +36,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
-use quick_cache::sync::{Cache, EntryAction};
+use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
@@ -152,6 +151,8 @@ struct Memory {
     hashers: [RandomState; 2],
     versions: AtomicU64,
     stamps: Cache<Id, Stamp>,
+    /// One of these is held by whoever makes, fills or drops a stamp, so that each of that is one step.
+    alone: [Mutex<()>; 16],
     /// Counts, and until when they are used.
     counts: Cache<Id, (u64, Instant)>,
     /// Whole answers, of stores that do not report changes.
@@ -181,30 +182,40 @@ impl Memory {
         self.versions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The stamp of a bitmap; a new one where there is none.
-    fn stamp(&self, id: Id) -> Stamp {
-        let new = || Ok::<_, Infallible>(Stamp { version: self.version(), taken: None });
-        let Ok(stamp) = self.stamps.get_or_insert_with(&id, new);
-        stamp
+    fn alone(&self, id: Id) -> Option<MutexGuard<'_, ()>> {
+        let place = usize::try_from(id % self.alone.len() as Id).ok()?;
+        self.alone.get(place).map(lock)
     }
 
-    /// What a bitmap holds, unless it has changed since it had this version. Comparing and setting is one step: a change
-    /// cannot come between them.
+    /// The stamp of a bitmap; a new one where there is none. It is there for [`changed`](Self::changed) to find before
+    /// anybody knows of it.
+    fn stamp(&self, id: Id) -> Stamp {
+        if let Some(stamp) = self.stamps.get(&id) {
+            return stamp;
+        }
+        let _alone = self.alone(id);
+        self.stamps.get(&id).unwrap_or_else(|| {
+            let stamp = Stamp { version: self.version(), taken: None };
+            self.stamps.insert(id, stamp);
+            stamp
+        })
+    }
+
+    /// What a bitmap holds, unless it has changed since it had this version. Comparing and setting is one step: no change
+    /// comes between them.
     fn note(&self, id: Id, version: u64, seen: Seen, at: Instant) {
-        let set = |_: &Id, stamp: &mut Stamp| {
-            if stamp.version == version {
-                stamp.taken = Some((seen, at));
-            }
-            EntryAction::Retain(())
-        };
-        drop(self.stamps.entry(&id, Some(Duration::ZERO), set));
+        let _alone = self.alone(id);
+        if self.is_unchanged(id, version) {
+            self.stamps.insert(id, Stamp { version, taken: Some((seen, at)) });
+        }
     }
 
     /// A bitmap has changed: its stamp goes, and the next one has another version.
     fn changed(&self, key: &str) {
         let id = self.id(("key", key));
-        // What was never asked for has no stamp. One that is made right now is looked at after this change.
+        // What was never asked for has no stamp. One that is made from now on is looked at after this change.
         if self.stamps.peek(&id).is_some() {
+            let _alone = self.alone(id);
             self.stamps.remove(&id);
         }
     }
@@ -252,6 +263,7 @@ impl Remembered {
             versions: AtomicU64::new(0),
             // Many counts are of few bitmaps.
             stamps: Cache::new(items / 4),
+            alone: Default::default(),
             counts: Cache::new(items / 2),
             answers: Cache::with_weighter(items / 16, how.bytes / 4, Weights),
             questions: Flights::default(),

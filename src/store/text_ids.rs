@@ -20,6 +20,27 @@ pub trait TextIds: Send + Sync {
     /// When the store cannot be read.
     fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>>;
 
+    /// Settles that users are numbers: while this process marks, no text can be the first. Whether that is so; not where
+    /// there are texts already. Settling and [`begin`](Self::begin) are one step each, so that of two programs that begin to
+    /// fill a store one is refused.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn settle_numbers(&self) -> Result<bool>;
+
+    /// Lets texts begin, before the first of them gets a number. Whether they may: not where numbers are settled. A store
+    /// that other programs mark with numbers may refuse them only when its bitmaps are listed afterwards.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn begin(&self) -> Result<bool>;
+
+    /// Takes back [`begin`](Self::begin) if no text has a number yet.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn withdraw(&self) -> Result<()>;
+
     /// For each text its number, a new one where it has none yet: when this returns they are as durable as marks are, and
     /// whoever else asks for the same text gets the same number.
     ///

@@ -70,9 +70,49 @@ impl Tracker {
     /// # Errors
     /// When one of them is no user id here, or could not get a number.
     pub fn enroll(&self, called: &[&str]) -> Result<Vec<UserId>> {
-        match self.ids()? {
-            Ids::Numbers => called.iter().map(|text| Ok(number(text)?)).collect(),
-            Ids::Texts => Ok(self.store.text_ids().enroll(&texts(called)?)?),
+        let ids = self.ids()?;
+        if called.is_empty() {
+            return Ok(Vec::new());
+        }
+        match ids {
+            Ids::Numbers => {
+                let numbers = called.iter().map(|text| Ok(number(text)?)).collect::<Result<Vec<UserId>>>()?;
+                self.settle(Ids::Numbers)?;
+                Ok(numbers)
+            }
+            Ids::Texts => {
+                let texts = texts(called)?;
+                self.settle(Ids::Texts)?;
+                Ok(self.store.text_ids().enroll(&texts)?)
+            }
+        }
+    }
+
+    /// Settles how users are called before the first of them is marked. When two programs begin to fill a store at the same
+    /// time, one with texts and one with numbers, at most one of them gets past this. [`enroll`](Self::enroll) does it; those
+    /// that mark numbers without it do it themselves, before each batch.
+    ///
+    /// Programs that know nothing of text ids, such as bitmapist on the same Redis, are not held up.
+    ///
+    /// # Errors
+    /// When users are called otherwise, or the store could not settle it.
+    pub fn settle(&self, ids: Ids) -> Result<()> {
+        let text_ids = self.store.text_ids();
+        match ids {
+            Ids::Numbers if text_ids.settle_numbers()? => Ok(()),
+            Ids::Numbers => Err(IdsError::HasTexts.into()),
+            Ids::Texts if text_ids.next()?.is_some_and(|next| next > 0) => Ok(()),
+            Ids::Texts => {
+                // First they begin, so that no number comes any more; then it is seen whether some came before.
+                if !text_ids.begin()? {
+                    return Err(IdsError::HasNumbers.into());
+                }
+                if !self.store.keys("")?.is_empty() {
+                    text_ids.withdraw()?;
+                    return Err(IdsError::HasNumbers.into());
+                }
+                Ok(())
+            }
         }
     }
 

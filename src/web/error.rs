@@ -72,6 +72,7 @@ impl From<crate::Error> for WebError {
             crate::Error::Store(error) => WebError::Store(error),
             crate::Error::Query(error) => WebError::Query(vec![Problem::of_query(&error)]),
             crate::Error::Ids(error) => WebError::Query(vec![Problem::new(Field::User, error.to_string())]),
+            crate::Error::NewestIsOver { .. } => WebError::Forbidden(error.to_string()),
             crate::Error::Calendar(error) => WebError::Query(vec![Problem::of_query(&error.into())]),
         }
     }

@@ -34,6 +34,8 @@ struct Expiry {
     /// Bitmaps and bytes, by kind.
     deleted: BTreeMap<&'static str, (u64, u64)>,
     failures: u64,
+    /// How often even the newest bitmap would have gone.
+    refused: u64,
     /// When it was last carried out, in seconds since 1970.
     done: Option<i64>,
 }
@@ -69,6 +71,11 @@ pub fn expired(store: &str, kinds: &[Over], now: DateTime<Utc>) {
 /// Counts a failure to do so.
 pub fn expiry_failed(store: &str) {
     lock(&EXPIRY).entry(store.to_owned()).or_default().failures += 1;
+}
+
+/// Counts a night on which nothing was deleted because even the newest bitmap would have gone.
+pub fn expiry_refused(store: &str) {
+    lock(&EXPIRY).entry(store.to_owned()).or_default().refused += 1;
 }
 
 /// `/metrics`
@@ -202,6 +209,11 @@ fn expiry(page: &mut Exposition) {
     let mut failures = page.counter("cohortist_expire_failures_total", "How often [expire] failed.");
     for (store, expiry) in &*stores {
         failures.sample(&[("store", store)], expiry.failures);
+    }
+    let help = "How often [expire] deleted nothing because even the newest bitmap would have gone: check the clock.";
+    let mut refused = page.counter("cohortist_expire_refused_total", help);
+    for (store, expiry) in &*stores {
+        refused.sample(&[("store", store)], expiry.refused);
     }
     let help = "When [expire] was last carried out, in seconds since 1970.";
     let mut done = page.gauge("cohortist_expire_last_success_timestamp_seconds", help);

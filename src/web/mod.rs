@@ -42,7 +42,7 @@ pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
 pub use kept::KeptPages;
 use kept::{Packing, Sheet};
-pub use metrics::{expired, expiry_failed};
+pub use metrics::{expired, expiry_failed, expiry_refused};
 use pages::retention::Dress;
 use pages::{event, events, health, home, offer, people, retention, user};
 

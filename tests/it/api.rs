@@ -5,10 +5,12 @@ use std::sync::{Arc, LazyLock};
 use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::sets::{Segments, Set};
+use cohortist::store::StoreError;
 use cohortist::web::{Dashboard, NamedStore, Pattern};
 use serde_json::{Value, json};
 
 use crate::http::{Away, Got, agent, read};
+use crate::support::bent::Bent;
 use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, product, serve, serve_dashboard};
 
@@ -252,4 +254,28 @@ fn only_the_token_opens_the_door() {
     assert_eq!(locked.send(&mark).unwrap().status().as_u16(), 403);
     assert!(tracker.events("").unwrap().is_empty());
     assert_eq!(send(&host, Some(TOKEN), &mark).0, 200);
+}
+
+/// A store that syncs each batch and whose disk fails has the marks none the less: the sender is told so, and must not be led
+/// to send them again.
+#[test]
+fn marks_that_a_power_cut_may_lose_are_recorded_and_said_to_be() {
+    let inner = Arc::clone(empty().store());
+    let unsynced = |done: Result<(), StoreError>| {
+        done.and_then(|()| Err(StoreError::Unsynced { path: "/data".into(), reason: "the disk failed".into() }))
+    };
+    let tracker = Tracker::new(Bent::of(&inner).applying(unsynced).shared());
+    let mut batch = tracker.batch();
+    batch.mark(&name("active"), 9, now()).unwrap();
+    assert!(matches!(batch.commit(), Err(cohortist::Error::Store(StoreError::Unsynced { .. }))));
+    assert!(batch.is_empty(), "it was written, and is not to be written again");
+    let host = open(tracker);
+    let (status, said) = send(&host, Some(TOKEN), json!([{"event": "active", "user": 7}]).to_string());
+    assert_eq!((status, &said["recorded"]), (200, &json!(1)));
+    assert!(said["warning"].as_str().unwrap().contains("not safe from a power cut"), "{said}");
+    assert_eq!(get(&host, "/api/v1/count", "set=active@2026-11-23")["counts"][0]["count"], 2);
+    // Without such a failure nothing is said.
+    let host = open(empty());
+    let (_, said) = send(&host, Some(TOKEN), json!([{"event": "active", "user": 7}]).to_string());
+    assert_eq!(said, json!({"recorded": 1}));
 }

@@ -63,3 +63,66 @@ fn a_slip_deletes_nothing() {
     }
     assert_eq!(shop.run(&["count", "active@2025-10-18T00"]).done(), "2\n");
 }
+
+/// A clock that jumps forward makes everything old. Nothing goes unless that is asked for by name, on every kind of store.
+#[test]
+fn nothing_goes_when_even_the_newest_bitmap_would() {
+    let server = RedisServer::start();
+    let url = server.url();
+    for store in [&[][..], &["--store", &url]] {
+        let shop = Shop::new();
+        fill(&shop, store);
+        let by_clock = |now: &str, args: &[&str]| -> crate::support::program::Ran {
+            let args = [store, args].concat();
+            shop.command(&args).env("COHORTIST_NOW", now).output().unwrap().into()
+        };
+        let keys = || shop.run(&[store, &["events"]].concat()).done();
+        let before = keys();
+        // Two years, and the day of the last mark is still kept for ever: hours alone would go.
+        for wishes in
+            [&["expire", "--hours", "30d", "--yes"][..], &["expire", "--hours", "30d", "--days", "400d", "--yes"]]
+        {
+            let error = by_clock("2028-11-23T14:05:00Z", wishes).error(1);
+            assert!(error.contains("2026-11-23T13") && error.contains("2028-11-23 14:05"), "{error}");
+            assert!(error.contains("--even-the-newest"), "{error}");
+            assert_eq!(keys(), before);
+            assert_eq!(shop.run(&[store, &["count", "active@2026-11-23T13"]].concat()).done(), "2\n");
+        }
+        // Where nothing would go nothing is refused, and a dry run warns.
+        assert_eq!(by_clock("2028-11-23", &["expire", "--months", "9y", "--yes"]).err, "deleted 0 bitmaps\n");
+        let dry = by_clock("2028-11-23", &["expire", "--hours", "30d"]);
+        assert!(
+            dry.code == 0 && dry.err.contains("5 bitmaps would go") && dry.err.contains("Is the clock right?"),
+            "{}",
+            dry.err
+        );
+        // No variable asks for it.
+        let args = [store, &["expire", "--hours", "30d", "--yes"]].concat();
+        let mut command = shop.command(&args);
+        command.env("COHORTIST_NOW", "2028-11-23").env("COHORTIST_EVEN_THE_NEWEST", "1");
+        crate::support::program::Ran::from(command.output().unwrap()).error(1);
+        let done = by_clock("2028-11-23", &["expire", "--hours", "30d", "--yes", "--even-the-newest"]);
+        assert_eq!(done.err, "deleted 5 bitmaps\n");
+    }
+}
+
+/// Marks of a far future, by a sender whose clock is wrong, do not hide that the store's own clock is.
+#[test]
+fn a_bitmap_of_the_future_is_not_the_newest() {
+    use chrono::TimeDelta;
+    use cohortist::calendar::{Period, parse_moment};
+    use cohortist::reports::keeping::Keeping;
+    use cohortist::sets::Key;
+    let key = |period| Key::new("active".parse().unwrap(), period).unwrap();
+    let day = |year, month, day| Period::day(year, month, day).unwrap();
+    let keys = [day(2026, 11, 22), day(2026, 11, 23), day(2099, 1, 1)].map(key);
+    let keeping = Keeping { days: Some(TimeDelta::days(30)), ..Keeping::default() };
+    let at = |text| parse_moment(text).unwrap();
+    assert_eq!(keeping.newest_if_over(&keys, at("2026-12-23T23:59:59Z")), None);
+    assert_eq!(keeping.newest_if_over(&keys, at("2026-12-24")), Some(day(2026, 11, 23)));
+    assert_eq!(keeping.newest_if_over(&keys, at("2098-12-31")), Some(day(2026, 11, 23)));
+    assert_eq!(keeping.newest_if_over(&keys, at("2099-01-02")), None);
+    assert_eq!(keeping.newest_if_over(&[], at("2099-01-02")), None);
+    // What is kept for good does not go, whatever the time.
+    assert_eq!(Keeping::default().newest_if_over(&keys, at("2098-12-31")), None);
+}

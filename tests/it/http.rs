@@ -530,6 +530,15 @@ impl cohortist::store::TextIds for Away {
     fn numbers(&self, _: &[&str]) -> Result<Option<Vec<Option<UserId>>>, StoreError> {
         Self::error()
     }
+    fn settle_numbers(&self) -> Result<bool, StoreError> {
+        Self::error()
+    }
+    fn begin(&self) -> Result<bool, StoreError> {
+        Self::error()
+    }
+    fn withdraw(&self) -> Result<(), StoreError> {
+        Self::error()
+    }
     fn enroll(&self, _: &[&str]) -> Result<Vec<UserId>, StoreError> {
         Self::error()
     }

@@ -9,6 +9,7 @@ use cohortist::ingest::{Gather, Names, Position, Problem, Records, Wishes};
 use proptest::prelude::*;
 
 use crate::support::program::Shop;
+use crate::support::proxy::Proxy;
 use crate::support::redis::{RedisServer, signal};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -169,7 +170,13 @@ fn counts(shop: &Shop, store: &[&str]) -> String {
 
 /// Waits until an import has a checkpoint beside a file. A checkpoint is a matter of time, not of rows: so that a fast
 /// machine is not done before, the import, or the server it waits for, gets a small share of the time.
-fn until_checkpoint(shop: &Shop, child: &mut Child, server: Option<&RedisServer>, file: &str) {
+///
+/// Into Redis it goes by way of a proxy that lets one transaction pass after the other, so that the import is never done
+/// too soon and the server never late. One into files of its own is stopped again and again itself: its clock runs on.
+fn until_checkpoint(shop: &Shop, child: &mut Child, proxy: Option<&Proxy>, file: &str) {
+    if let Some(proxy) = proxy {
+        proxy.hold(b"EXEC\r\n");
+    }
     let checkpoint = shop.path(&format!("{file}.cohortist-import"));
     let until = Instant::now() + Duration::from_secs(120);
     while !checkpoint.exists() {
@@ -179,27 +186,41 @@ fn until_checkpoint(shop: &Shop, child: &mut Child, server: Option<&RedisServer>
             panic!("it ended before it had a checkpoint, {status}: {said}");
         }
         assert!(Instant::now() < until, "it keeps no checkpoint");
-        let id = server.map_or(child.id(), RedisServer::id);
-        signal(id, "-STOP");
-        std::thread::sleep(Duration::from_millis(200));
-        signal(id, "-CONT");
-        std::thread::sleep(Duration::from_millis(15));
+        match proxy {
+            Some(proxy) => {
+                proxy.wait_for_held(1);
+                std::thread::sleep(Duration::from_millis(200));
+                proxy.allow(1);
+            }
+            None => {
+                signal(child.id(), "-STOP");
+                std::thread::sleep(Duration::from_millis(200));
+                signal(child.id(), "-CONT");
+                std::thread::sleep(Duration::from_millis(15));
+            }
+        }
     }
 }
 
 /// Kills an import as soon as it has a checkpoint; answers what the checkpoint said.
-pub fn kill_at_checkpoint(shop: &Shop, args: &[&str], server: Option<&RedisServer>, file: &str) -> serde_json::Value {
+pub fn kill_at_checkpoint(shop: &Shop, args: &[&str], proxy: Option<&Proxy>, file: &str) -> serde_json::Value {
     let mut child = shop.start(args);
-    until_checkpoint(shop, &mut child, server, file);
+    until_checkpoint(shop, &mut child, proxy, file);
     child.kill().unwrap();
     child.wait().unwrap();
+    if let Some(proxy) = proxy {
+        // What it sent and is held goes nowhere.
+        proxy.cut();
+        proxy.release();
+    }
     serde_json::from_slice(&fs::read(shop.path(&format!("{file}.cohortist-import"))).unwrap()).unwrap()
 }
 
 #[test]
 fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
     let server = RedisServer::start();
-    let url = server.url();
+    let proxy = Proxy::before(&server.url());
+    let url = proxy.url();
     let shop = Shop::new();
     let text = many_rows(1_500_000);
     shop.write("small.csv", SMALL);
@@ -209,9 +230,10 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
     whole.write("plain.csv", &text);
     whole.run(&["import", "plain.csv"]).quietly();
     let expected = counts(&whole, &[]);
-    for (file, store, server) in [("plain.csv", &[][..], None), ("packed.csv.gz", &["--store", &url], Some(&server))] {
+    let to_redis = ["--store", &url, "--redis-timeout", "60"];
+    for (file, store, proxy) in [("plain.csv", &[][..], None), ("packed.csv.gz", &to_redis, Some(&proxy))] {
         let args = [store, &["import", "--resume", "small.csv", file]].concat();
-        let then = kill_at_checkpoint(&shop, &args, server, file);
+        let then = kill_at_checkpoint(&shop, &args, proxy, file);
         let (before, line) = (then["records"].as_u64().unwrap(), then["line"].as_u64().unwrap());
         assert!(before > 0 && line == before + 1 && then["done"] == false, "{then}");
         let said = shop.run(&args).quietly();
@@ -264,13 +286,15 @@ fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
 #[test]
 fn a_store_that_fails_stops_the_import_and_says_how_far_it_got() {
     let mut server = RedisServer::start();
-    let url = server.url();
+    let proxy = Proxy::before(&server.url());
+    let url = proxy.url();
     let shop = Shop::new();
     shop.write("a.csv", many_rows(1_500_000));
-    let args = ["--store", &url, "--redis-timeout", "0.5", "import", "a.csv"];
+    let args = ["--store", &url, "--redis-timeout", "60", "import", "a.csv"];
     let mut child = shop.start(&args);
-    until_checkpoint(&shop, &mut child, Some(&server), "a.csv");
+    until_checkpoint(&shop, &mut child, Some(&proxy), "a.csv");
     server.stop();
+    proxy.release();
     let error = crate::support::program::Ran::from(child.wait_with_output().unwrap()).error(1);
     assert!(error.contains("does not answer") && error.contains("records before that are imported"), "{error}");
     assert!(error.ends_with("--resume goes on from there\n"), "{error}");

@@ -267,3 +267,31 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     );
     assert!(check.contains("b: ./b.db, read-only\n"), "{check}");
 }
+
+/// A clock that jumped ahead: every bitmap there is would go, so none does, and the operator hears of it.
+#[test]
+fn a_night_by_a_wrong_clock_deletes_nothing() {
+    let (server, shop) = (RedisServer::start(), Shop::new());
+    let url = server.url();
+    let tracker = open(&url);
+    // By the system's clock all of it is long ago.
+    for days in [900, 1000] {
+        let extent = Extent { hourly: true, ever: true };
+        tracker.batch().mark_to(&name("active"), 7, at(days), extent).unwrap().commit().unwrap();
+    }
+    let before = server.keys();
+    shop.write("cohortist.toml", "[expire]\nhours = \"30d\"\ndays = \"400d\"\n");
+    let mut night = Night::start(&shop, &["--store", &url]);
+    let said = night.until("cohortist is listening");
+    let address = said.lines().find_map(|line| line.strip_prefix("cohortist is listening on ")).unwrap().to_owned();
+    let said = night.until("Is the clock right?");
+    assert!(said.contains("ERROR") && said.contains("--even-the-newest"), "{said}");
+    let metrics = ureq::get(format!("{address}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    assert!(
+        metrics.lines().any(|l| l.starts_with("cohortist_expire_refused_total{") && l.ends_with(" 1")),
+        "{metrics}"
+    );
+    let rest = night.end();
+    assert!(!rest.contains("deleted what was kept"), "{rest}");
+    assert_eq!(server.keys(), before);
+}

@@ -1,21 +1,22 @@
 //! Users who are called by texts: the same promises on every store, through every door.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use cohortist::clock::Clock;
 use cohortist::sets::{Prefix, Set, UserId};
 use cohortist::store::embedded::{EmbeddedStore, restore};
-use cohortist::store::{Options, Store, open};
+use cohortist::store::{self, Options, Store, StoreError, open};
 use cohortist::web::Dashboard;
-use cohortist::{Ids, Tracker};
+use cohortist::{Error, Ids, IdsError, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::http::{agent, read};
 use crate::import::kill_at_checkpoint;
-use crate::support::program::{Serving, Shop};
+use crate::support::program::{Ran, Serving, Shop};
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::stores::each_store;
 use crate::support::web::{empty, hostile_names, name, now, serve_dashboard};
@@ -516,13 +517,15 @@ fn a_killed_import_of_texts_goes_on_and_mixes_nobody_up() {
     let expected = sets.map(|set| texts_in(&whole, &[], set));
     assert!(expected.iter().all(|texts| texts.len() > 500));
     let server = RedisServer::start();
-    let url = server.url();
-    for (store, server) in [(&["--ids", "map"][..], None), (&["--ids", "map", "--store", &url], Some(&server))] {
+    let proxy = Proxy::before(&server.url());
+    let url = proxy.url();
+    let to_redis = ["--ids", "map", "--redis-timeout", "60", "--store", &url];
+    for (store, proxy) in [(&["--ids", "map"][..], None), (&to_redis, Some(&proxy))] {
         let shop = Shop::new();
         shop.write("a.csv", &text);
         let args = [store, &["import", "--resume", "a.csv"]].concat();
         for _ in 0..2 {
-            kill_at_checkpoint(&shop, &args, server, "a.csv");
+            kill_at_checkpoint(&shop, &args, proxy, "a.csv");
         }
         let said = shop.run(&args).quietly();
         assert!(said.contains("were in before"), "{said}");
@@ -587,4 +590,84 @@ fn copies_bring_the_texts_along() {
     shop.run(&["backup", "all.backup"]).done();
     shop.run(&["--store", "./restored.db", "restore", "all.backup"]).done();
     assert_eq!(texts_in(&shop, &["--store", "./restored.db"], "a@2026-11-07"), texts_in(&shop, &[], "a@2026-11-07"));
+}
+
+/// One program begins a store with numbers and another with texts: at most one of them may go on, whatever the order of their
+/// steps.
+#[test]
+fn numbers_and_texts_never_both_begin_a_store() {
+    let server = RedisServer::start();
+    let open_redis = || store::open(&server.url(), &Options::default()).unwrap();
+    let memory: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+    let open_memory = || Arc::clone(&memory);
+    let kinds: [&dyn Fn() -> Arc<dyn Store>; 2] = [&open_redis, &open_memory];
+    for open in kinds {
+        let (numbers, texts) = (Tracker::new(open()), Tracker::new(open()).with_ids(Ids::Texts));
+        // Step by step: each of the two in the middle of the other.
+        assert_eq!(numbers.ids().unwrap(), Ids::Numbers);
+        assert_eq!(texts.ids().unwrap(), Ids::Texts);
+        numbers.settle(Ids::Numbers).unwrap();
+        assert!(matches!(texts.enroll(&["ann"]), Err(Error::Ids(IdsError::HasNumbers))));
+        numbers.delete_all().unwrap();
+        assert_eq!(texts.enroll(&["ann"]).unwrap(), [0]);
+        assert!(matches!(numbers.settle(Ids::Numbers), Err(Error::Ids(IdsError::HasTexts))));
+        assert_eq!(texts.enroll(&["bob", "ann"]).unwrap(), [1, 0]);
+        numbers.delete_all().unwrap();
+        // All at once, over and over.
+        for round in 0..100 {
+            let start = Barrier::new(2);
+            let (by_number, by_text) = std::thread::scope(|scope| {
+                let by_number = scope.spawn(|| {
+                    start.wait();
+                    numbers.settle(Ids::Numbers)?;
+                    numbers.mark(&name("a"), 7, now())
+                });
+                let by_text = scope.spawn(|| {
+                    start.wait();
+                    let users = texts.enroll(&["ann"])?;
+                    texts.mark(&name("a"), users[0], now())
+                });
+                (by_number.join().unwrap(), by_text.join().unwrap())
+            });
+            assert!(by_number.is_err() || by_text.is_err(), "round {round}: both began");
+            let is_refused = |done: &Result<(), Error>| {
+                matches!(done, Ok(()) | Err(Error::Ids(_) | Error::Store(StoreError::Refused { .. })))
+            };
+            assert!(is_refused(&by_number) && is_refused(&by_text), "{by_number:?} {by_text:?}");
+            let has_texts = texts.store().text_ids().next().unwrap().is_some_and(|next| next > 0);
+            assert!(!(has_texts && by_number.is_ok()), "round {round}");
+            numbers.delete_all().unwrap();
+        }
+    }
+    // bitmapist knows nothing of it: what it marked is found when texts are to begin.
+    let plain = RedisServer::start();
+    redis::cmd("SETBIT").arg("trackist_a_2026-11-23").arg(7).arg(1).exec(&mut plain.connection()).unwrap();
+    let texts = Tracker::new(store::open(&plain.url(), &Options::default()).unwrap()).with_ids(Ids::Texts);
+    assert!(matches!(texts.settle(Ids::Texts), Err(Error::Ids(IdsError::HasNumbers))));
+    assert_eq!(plain.keys(), ["trackist_a_2026-11-23"], "and nothing stays behind");
+}
+
+#[test]
+fn of_two_imports_into_an_empty_redis_one_goes_through_at_most() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let shop = Shop::new();
+    let rows = |user: &dyn Fn(u32) -> String| -> String {
+        let rows = (0..3_000).map(|n| format!("{},a,2026-11-{:02}\n", user(n), 1 + n % 23));
+        format!("user,event,timestamp\n{}", rows.collect::<String>())
+    };
+    shop.write("numbers.csv", rows(&|n| n.to_string()));
+    shop.write("texts.csv", rows(&|n| format!("user-{n}")));
+    for _ in 0..6 {
+        redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
+        let import = |ids, file| shop.start(&["--store", &url, "--ids", ids, "import", file]);
+        let both = [import("numbers", "numbers.csv"), import("map", "texts.csv")];
+        let ran = both.map(|child| Ran::from(child.wait_with_output().unwrap()));
+        assert!(ran.iter().any(|ran| ran.code != 0), "{} {}", ran[0].out, ran[1].out);
+        for ran in ran.iter().filter(|ran| ran.code != 0) {
+            assert!(ran.err.contains("cannot be mixed"), "{}", ran.err);
+        }
+        let has_texts = server.keys().iter().any(|key| key == "trackist_ids:texts");
+        assert!(!(has_texts && ran[0].code == 0), "{:?}", server.keys());
+    }
 }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::sets::UserId;
-use crate::tracker::{Ids, IdsError, Tracker};
+use crate::tracker::{Ids, Tracker};
 
 /// How many are copied in one go.
 const AT_ONCE: u64 = 10_000;
@@ -15,11 +15,10 @@ pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
         if to.ids()? == Ids::Texts {
             bail!("users are numbers in FROM and called by text ids in {shown}, and the two cannot be mixed");
         }
+        to.settle(Ids::Numbers)?;
         return Ok(0);
     };
-    if there.next()?.is_none() && !to.store().keys("")?.is_empty() {
-        return Err(anyhow::Error::from(IdsError::HasNumbers).context(shown.to_owned()));
-    }
+    to.settle(Ids::Texts).map_err(|error| anyhow::Error::from(error).context(shown.to_owned()))?;
     let mut first = 0;
     while first < next {
         let last = next.min(first + AT_ONCE);

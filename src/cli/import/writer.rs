@@ -12,7 +12,7 @@ use crate::cli::import::checkpoint::{Checkpoint, Witness};
 use crate::ingest::{Bits, Gathered, Position};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
-use crate::tracker::{Ids, IdsError, Result, Tracker};
+use crate::tracker::{Ids, Result, Tracker};
 
 /// How often checkpoints are written.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
@@ -140,9 +140,7 @@ pub fn write(
                 gathered.translate(&numbers);
                 called = numbers.into_iter().zip(texts).collect();
             }
-            // Nobody has made it a store of texts meanwhile.
-            None if tracker.ids()? == Ids::Texts => return Err(IdsError::HasTexts.into()),
-            None => {}
+            None => tracker.settle(Ids::Numbers)?,
         }
         let bits = gathered.bits()?;
         let mut runs: Vec<(&Key, &[UserId])> = Vec::new();

@@ -172,6 +172,16 @@ impl Job {
                 }
                 true
             }
+            // Tried again the next night: by then the clock may be right, or somebody have marked.
+            Err(error @ tracker::Error::NewestIsOver { .. }) => {
+                web::expiry_refused(store);
+                tracing::error!(
+                    store,
+                    "{error}. If it is right, run `cohortist expire --yes --even-the-newest` to delete what has been kept longer than {}",
+                    self.expiry.words
+                );
+                true
+            }
             Err(error) => {
                 web::expiry_failed(store);
                 tracing::error!(
@@ -184,7 +194,7 @@ impl Job {
     }
 
     fn deleted(&self, now: DateTime<Utc>) -> tracker::Result<(u64, Vec<Over>)> {
-        let keys = self.tracker.over(&self.expiry.keeping, now)?;
+        let keys = self.tracker.due(&self.expiry.keeping, now)?;
         if keys.is_empty() {
             return Ok((0, Vec::new()));
         }

@@ -24,7 +24,7 @@ mod runs;
 mod space;
 mod vitals;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,8 @@ struct Engine {
     next_end: AtomicU64,
     disk: Option<Disk>,
     notes: Vec<String>,
+    /// The prefixes whose users are settled to be numbers by this process. Locked after the layers.
+    settled: Mutex<BTreeSet<Box<str>>>,
     /// Who wants to know of each bitmap that changes.
     listeners: RwLock<Vec<Listener>>,
 }
@@ -111,8 +113,14 @@ impl EmbeddedStore {
     /// A store in memory, gone with its last handle.
     pub fn in_memory(options: &Options) -> Self {
         let next_end = AtomicU64::new(u64::MAX);
-        let engine =
-            Engine { layers: RwLock::default(), next_end, disk: None, notes: Vec::new(), listeners: RwLock::default() };
+        let engine = Engine {
+            layers: RwLock::default(),
+            next_end,
+            disk: None,
+            notes: Vec::new(),
+            settled: Mutex::default(),
+            listeners: RwLock::default(),
+        };
         EmbeddedStore { engine: Arc::new(engine), prefix: options.prefix.clone(), _keeper: None }
     }
 

@@ -126,7 +126,14 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     };
     let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
     Ok((
-        Engine { layers: RwLock::new(layers), next_end, disk: Some(disk), notes, listeners: RwLock::default() },
+        Engine {
+            layers: RwLock::new(layers),
+            next_end,
+            disk: Some(disk),
+            notes,
+            settled: Mutex::default(),
+            listeners: RwLock::default(),
+        },
         logs.len() > 1,
     ))
 }

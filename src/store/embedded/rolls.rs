@@ -4,11 +4,11 @@
 //! entry carries a checksum of both its sides: a bit that flips on the disk must not become somebody else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, TableDefinition, WriteTransaction};
 
-use crate::sets::{SCRATCH, UserId};
+use crate::sets::{Key, Prefix, SCRATCH, UserId};
 use crate::store::embedded::base::COPIED_AT_ONCE;
 use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
@@ -311,6 +311,31 @@ impl TextIds for EmbeddedStore {
         })
     }
 
+    fn settle_numbers(&self) -> Result<bool> {
+        let prefix = self.prefix.as_str();
+        let settled = || self.engine.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled().contains(prefix) {
+            return Ok(true);
+        }
+        // Texts begin under this lock.
+        let layers = self.engine.lock();
+        let is_free = !layers.enrolled.contains(prefix);
+        if is_free {
+            settled().insert(prefix.into());
+        }
+        Ok(is_free)
+    }
+
+    fn begin(&self) -> Result<bool> {
+        let layers = self.engine.lock();
+        Ok(layers.enrolled.contains(self.prefix.as_str()) || self.engine.may_begin(&layers, self.prefix.as_str())?)
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        // Nothing begins before the first text.
+        Ok(())
+    }
+
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
         // Most are known, and finding them holds nobody up.
         let known = self.numbers(texts)?.unwrap_or_else(|| vec![None; texts.len()]);
@@ -325,19 +350,38 @@ impl TextIds for EmbeddedStore {
     }
 
     fn forget(&self) -> Result<u64> {
-        let Some(given) = self.next()? else { return Ok(0) };
+        let settled = || self.engine.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(given) = self.next()? else {
+            settled().remove(self.prefix.as_str());
+            return Ok(0);
+        };
         let mut layers = self.engine.lock_with_room()?;
         self.engine.append(&mut layers, Change::Forget { prefix: self.prefix.to_string() })?;
         layers.forget(self.prefix.as_str());
+        settled().remove(self.prefix.as_str());
         self.engine.written(layers)?;
         Ok(given)
     }
 }
 
 impl Engine {
+    /// Whether the first text may come: not where users are numbers.
+    fn may_begin(&self, layers: &Layers, prefix: &str) -> Result<bool> {
+        if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(prefix) {
+            return Ok(false);
+        }
+        let reader = self.reader()?;
+        let whose = Prefix::new(prefix);
+        Ok(!layers.keys(prefix, reader.as_ref())?.iter().any(|text| Key::parse(&whose, text).is_some()))
+    }
+
     /// Gives numbers to texts that had none a moment ago.
     fn enroll(&self, prefix: &str, texts: &[&str]) -> Result<Vec<UserId>> {
         let mut layers = self.lock_with_room()?;
+        if !layers.enrolled.contains(prefix) && !self.may_begin(&layers, prefix)? {
+            let reason = "its users are numbers already, and text ids cannot be mixed with them".to_owned();
+            return Err(StoreError::Refused { location: self.location(), reason });
+        }
         let file = self.rolls()?;
         let file = file.as_ref();
         let found = || -> Result<_, redb::Error> {
@@ -366,7 +410,11 @@ impl Engine {
             let change = Change::Enroll { prefix: prefix.to_owned(), first, texts: new.clone() };
             self.append(&mut layers, change)?;
             layers.enroll(prefix, first, new);
-            self.written(layers)?;
+            // To whoever asks for numbers, texts that may be lost are none: no mark is made with them.
+            self.written(layers).map_err(|error| match error {
+                StoreError::Unsynced { path, reason } => StoreError::Write { path, reason },
+                error => error,
+            })?;
         }
         Ok(numbers.into_iter().filter_map(|number| UserId::try_from(number).ok()).collect())
     }

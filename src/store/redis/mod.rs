@@ -28,6 +28,7 @@ mod wire;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,8 @@ pub struct RedisStore {
     /// Learned at first use and remembered; when, matters where no writes are taken.
     learned: Mutex<Option<(Capabilities, Instant)>>,
     watch: Box<Watch>,
+    /// It was settled that users are numbers, and nothing was marked since.
+    settled: AtomicBool,
 }
 
 impl RedisStore {
@@ -100,7 +103,8 @@ impl RedisStore {
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
         let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
-        Ok(RedisStore { route, prefix, eval, learned: Mutex::default(), watch: Box::default() })
+        let (learned, settled) = (Mutex::default(), AtomicBool::default());
+        Ok(RedisStore { route, prefix, eval, learned, watch: Box::default(), settled })
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -384,6 +388,10 @@ impl Store for RedisStore {
             if let Some(key) = texts.get(&mark.key) {
                 batch.push(cmd("SETBIT").arg(key).arg(mark.user).arg(u8::from(mark.value)));
             }
+        }
+        // The bitmaps themselves tell from now on that users are numbers.
+        if self.settled.swap(false, Ordering::Relaxed) {
+            batch.push(cmd("DEL").arg(text_ids::settled_key(&self.prefix)));
         }
         self.with(|conn, capabilities| {
             // Redis' transactions go on after a command that failed. The only one that can is SETBIT of a key that is

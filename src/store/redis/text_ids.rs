@@ -3,11 +3,15 @@
 //! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that comes next;
 //! `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use ::redis::{Cmd, Value, cmd};
 
 use super::RedisStore;
+use super::execute::OURS;
 use super::wire::{Batch, Conn, Fault, Reply, accept, natural, unexpected};
-use crate::sets::{Prefix, UserId};
+use crate::sets::{Prefix, SCRATCH, UserId};
 use crate::store::{Result, TextIds};
 
 /// Texts looked for by one command, or given numbers by one run of the script: about a millisecond, in which Redis serves
@@ -43,8 +47,30 @@ end
 return found
 ";
 
+/// Lets texts begin: not while numbers are being marked. From then on whoever marks numbers is refused.
+const BEGIN: &str = "
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('HSETNX', KEYS[1], '', 0)
+return 1
+";
+
+/// Takes that back as long as no text has a number.
+const WITHDRAW: &str = "
+if redis.call('HGET', KEYS[1], '') == '0' then return redis.call('DEL', KEYS[1]) end
+return 0
+";
+
+/// How long a process that marks numbers keeps texts from beginning. By then its bitmaps do.
+const SETTLED: Duration = Duration::from_secs(60);
+
 fn numbers_key(prefix: &Prefix) -> String {
     format!("{prefix}ids")
+}
+
+/// There while numbers are being marked. A temporary key like others: it expires, and is no event. The first marks take it
+/// away where they are in the same slot.
+pub(super) fn settled_key(prefix: &Prefix) -> String {
+    format!("{prefix}{SCRATCH}{OURS}numbers")
 }
 
 fn texts_key(prefix: &Prefix) -> String {
@@ -79,6 +105,10 @@ fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Val
         }
     }
     Ok(all)
+}
+
+fn no_hashes() -> Fault {
+    Fault::Refused("text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned())
 }
 
 impl RedisStore {
@@ -151,6 +181,42 @@ impl TextIds for RedisStore {
         self.looked_up(parts, &key, user)
     }
 
+    fn settle_numbers(&self) -> Result<bool> {
+        let key = settled_key(&self.prefix);
+        self.with(|conn, capabilities| {
+            // Without hashes there are no text ids to be kept away.
+            if !capabilities.hashes {
+                return Ok(true);
+            }
+            let mut batch = Batch::default();
+            batch.push(cmd("SET").arg(&key).arg(1).arg("PX").arg(SETTLED.as_millis().to_string()));
+            batch.push(&asking(&self.prefix));
+            let limit = conn.timeout();
+            let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(key.clone()))?;
+            let has_texts = number(replies.get(1).unwrap_or(&Value::Nil))?.is_some();
+            if has_texts {
+                conn.ask(cmd(capabilities.delete()).arg(&key))?;
+            }
+            self.settled.store(!has_texts, Ordering::Relaxed);
+            Ok(!has_texts)
+        })
+    }
+
+    fn begin(&self) -> Result<bool> {
+        let (numbers, settled) = (numbers_key(&self.prefix), settled_key(&self.prefix));
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                return Err(no_hashes());
+            }
+            Ok(natural("EVAL", &conn.ask(cmd("EVAL").arg(BEGIN).arg(2).arg(&numbers).arg(&settled))?)? == 1)
+        })
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        let key = numbers_key(&self.prefix);
+        self.with(|conn, _| conn.ask(cmd("EVAL").arg(WITHDRAW).arg(1).arg(&key)).map(drop))
+    }
+
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
         let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
         let parts = texts.chunks(AT_ONCE).map(|texts| {
@@ -160,9 +226,7 @@ impl TextIds for RedisStore {
         });
         self.with(|conn, capabilities| {
             if !capabilities.hashes {
-                let reason =
-                    "text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned();
-                return Err(Fault::Refused(reason));
+                return Err(no_hashes());
             }
             let given = |reply: &Value| user(reply)?.ok_or_else(|| unexpected("EVAL", reply));
             let users = answers(conn, parts.clone(), &numbers, true, given)?;
@@ -187,12 +251,12 @@ impl TextIds for RedisStore {
     }
 
     fn forget(&self) -> Result<u64> {
-        let Some(given) = self.next()? else { return Ok(0) };
-        let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
+        let given = self.next()?;
+        let keys = [numbers_key(&self.prefix), texts_key(&self.prefix), settled_key(&self.prefix)];
         self.with(|conn, capabilities| {
             let command = capabilities.delete();
-            natural(command, &conn.ask(cmd(command).arg(&numbers).arg(&names))?)
+            natural(command, &conn.ask(cmd(command).arg(&keys))?)
         })?;
-        Ok(given)
+        Ok(given.unwrap_or(0))
     }
 }

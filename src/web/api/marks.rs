@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::calendar::parse_moment;
 use crate::render::words;
 use crate::sets::{EventName, UserId, user_text};
+use crate::store::StoreError;
 use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::error::{BadEntry, WebError, answer};
 use crate::web::{View, block};
@@ -83,15 +84,18 @@ impl At<'_> {
 #[derive(Serialize)]
 struct Recorded {
     recorded: usize,
+    /// What is to be known although all of them are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 /// `POST /api/v1/marks`
 pub async fn post(request: HttpRequest, payload: Payload) -> HttpResponse {
     let recorded = recorded(&request, payload).await;
-    answer(&request, recorded.map(|recorded| HttpResponse::Ok().json(Recorded { recorded })))
+    answer(&request, recorded.map(|recorded| HttpResponse::Ok().json(recorded)))
 }
 
-async fn recorded(request: &HttpRequest, payload: Payload) -> Result<usize, WebError> {
+async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, WebError> {
     allowed(request)?;
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
         && encoding != "identity"
@@ -188,7 +192,7 @@ fn not_a_number(user: &str) -> String {
 }
 
 /// Records all entries, or none.
-fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<usize, WebError> {
+fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<Recorded, WebError> {
     let ids = tracker.ids().map_err(|error| match error {
         // The fault is not the sender's.
         crate::Error::Ids(error) => WebError::Forbidden(error.to_string()),
@@ -226,6 +230,14 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<u
         };
         put?;
     }
-    batch.commit()?;
-    Ok(entries.len())
+    let warning = match batch.commit() {
+        Ok(()) => None,
+        // The marks are there: whoever is told of an error would send them again.
+        Err(crate::Error::Store(error @ StoreError::Unsynced { .. })) => {
+            tracing::error!("marks were recorded, but a power cut may lose them: {error}");
+            Some(error.to_string())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Recorded { recorded: entries.len(), warning })
 }

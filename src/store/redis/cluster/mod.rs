@@ -30,6 +30,7 @@ mod topology;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,7 @@ impl ClusterStore {
             eval: RedisEval::Server,
             learned: Mutex::default(),
             watch: Box::default(),
+            settled: AtomicBool::default(),
         };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
     }
@@ -145,7 +147,8 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        RedisStore { route, prefix, eval: self.nodes.options.redis_eval, learned, watch: Box::default() }
+        let settled = AtomicBool::default();
+        RedisStore { route, prefix, eval: self.nodes.options.redis_eval, learned, watch: Box::default(), settled }
     }
 
     /// Asks a shard something.
