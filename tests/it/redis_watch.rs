@@ -291,20 +291,13 @@ fn the_first_look_after_connections_were_cut_without_a_word_is_answered() {
     plan.count_set(&(set(NAMES[0]) & set(NAMES[0])));
     plan.count_set(&(set(NAMES[0]) | set(NAMES[1])));
     for user in 3..6 {
-        // The connection that is told of changes and the pooled ones, idle long enough to be asked for a sign of life.
+        // The connection that is told of changes, and the pooled ones.
         proxy.cut();
-        std::thread::sleep(Duration::from_millis(1100));
         let before = proxy.connections();
         store(&server).apply(&marks_of("a_2026-11-1", [user])).unwrap();
         assert_eq!(remembered.count(&plan).unwrap(), [u64::from(user); 2], "and what was marked meanwhile is in it");
         assert!(proxy.connections() > before);
     }
-    // Also right after it was used: that takes one time-out, and is still answered.
-    let hasty = Options { timeout: Duration::from_secs(2), ..Options::default() };
-    let ours = open(&proxy.url(), &hasty).unwrap();
-    assert_eq!(users(&*ours, &keys())[0], 5);
-    proxy.cut();
-    assert_eq!(users(&*ours, &keys())[0], 5);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! it told nothing of is as it was. Whatever it does tell of is counted again, and is in another state from then on even if
 //! it has as many users as before.
 //!
-//! A connection that is cut off without a word, as by a NAT that forgot it, is found out by a PING that waits for a part of
-//! the time-out only, and replaced. Nothing is believed of a connection that broke, or for longer than [`LIFE`]: all is counted again, and what then has as
+//! A connection that is cut off without a word, as by a NAT that forgot it, is waited for a part of the time-out only, and
+//! replaced. Nothing is believed of a connection that broke, or for longer than [`LIFE`]: all is counted again, and what then has as
 //! many users in as many bytes is taken for what it was. A bitmap whose length is another one was changed whatever was
 //! told, as by SWAPDB, of which Redis tells nothing. A server that has no such tracking, or not for
 //! this user, counts each time; so do the nodes of a cluster.
@@ -34,8 +34,9 @@ const LIFE: Duration = Duration::from_secs(600);
 /// How long a server that cannot track is left alone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection not used for this long is asked for a sign of life first: a NAT or a firewall may have forgotten it.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long a trip may take on a connection that was there before, or half the time-out where that is less: then a fresh one
+/// is made in what is left. Longer than a server is busy with others.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// How often bitmaps are looked at that change meanwhile.
 const ROUNDS: usize = 4;
@@ -67,7 +68,6 @@ struct Place {
 struct Watcher {
     conn: Conn,
     since: Instant,
-    used: Instant,
     known: HashMap<String, Known>,
 }
 
@@ -132,7 +132,7 @@ impl Watcher {
         let tracks = replies.get(1) == Some(&Value::Okay) && replies.get(2).is_some_and(says_on);
         conn.listen();
         let known = before.into_iter().map(|(key, known)| (key, Known { sure: false, ..known })).collect();
-        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), used: Instant::now(), known }))
+        Ok(tracks.then(|| Watcher { conn, since: Instant::now(), known }))
     }
 
     /// Forgets what Redis has told was changed; says what that was, everything where it is `None`.
@@ -181,15 +181,14 @@ impl RedisStore {
     pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<Seen>>> {
         let Route::Server(pool) = &self.route else { return Ok(None) };
         let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else { return Ok(None) };
+        let end = Instant::now() + pool.connector().timeout();
         let mut before = std::mem::take(&mut turn.before);
         if let Some(mut watcher) = turn.watcher.take() {
-            let is_young = watcher.since.elapsed() < LIFE && watcher.known.len() < MOST;
-            let timeout = pool.connector().timeout();
-            if is_young && (watcher.used.elapsed() < IDLE || watcher.conn.is_alive(timeout)) {
+            if watcher.since.elapsed() < LIFE && watcher.known.len() < MOST {
+                watcher.conn.set_timeout(SIGN_OF_LIFE.min(pool.connector().timeout() / 2));
                 let result = self.looked(&mut watcher, plan);
                 // The connection may have been closed, or cut off without a word: another one will tell.
                 if !matches!(result, Err(Fault::Dropped(_) | Fault::Away(_))) {
-                    watcher.used = Instant::now();
                     turn.watcher = Some(watcher);
                     return result.map(Some);
                 }
@@ -200,7 +199,7 @@ impl RedisStore {
             before.clear();
         }
         let began = Instant::now();
-        let connected = pool.connector().connect(began + pool.connector().timeout());
+        let connected = pool.connector().connect(end);
         let mut watcher = match connected.and_then(|conn| Watcher::new(conn, before)) {
             Ok(Some(watcher)) => watcher,
             Err(Fault::Away(_) | Fault::Dropped(_)) if began.elapsed() < QUICK => return Ok(None),

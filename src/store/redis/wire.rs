@@ -252,6 +252,11 @@ impl Conn {
         replies.into_iter().enumerate().map(|(place, reply)| accept_at(reply, place, name)).collect()
     }
 
+    /// From now on a trip may take so long.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// What a trip may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
