@@ -1,14 +1,18 @@
 //! What goes to stderr: the log and the messages of commands, as text or as one JSON object a line.
 //!
+//! A server hands its lines to a thread that writes them, and drops what does not fit into the queue: a reader of the log
+//! that is slow or has stopped holds up no request.
+//!
 //! A fault that repeats, such as a disk that is full while thousands of marks arrive, is logged once in ten seconds, with
 //! how often it occurred. The log says so; metrics count every one of them.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::SecondsFormat;
@@ -58,8 +62,90 @@ fn is_json() -> bool {
 pub fn say(level: Level, message: fmt::Arguments<'_>) {
     let mut line = if is_json() { json(level, "cohortist", &message.to_string(), &[]) } else { message.to_string() };
     line.push('\n');
-    // In one piece, so that lines of several threads do not mix; that nobody reads it is no error.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    write(line.into_bytes());
+}
+
+/// The lines that wait for the writing thread, where there is one.
+static QUEUE: OnceLock<SyncSender<Queued>> = OnceLock::new();
+
+/// Lines that did not fit into the queue since the last one that did.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines may wait.
+const QUEUED: usize = 8192;
+
+/// How many bytes are written in one go, when so many wait.
+const AT_ONCE: usize = 64 << 10;
+
+/// How long the end of the program waits for lines to be written.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+enum Queued {
+    Line(Vec<u8>),
+    /// To be answered when all lines before it were written.
+    End(SyncSender<()>),
+}
+
+/// Writes a line, in one piece so that lines of several threads do not mix. That nobody reads it is no error.
+fn write(line: Vec<u8>) {
+    match QUEUE.get() {
+        None => drop(std::io::stderr().write_all(&line)),
+        Some(queue) => match queue.try_send(Queued::Line(line)) {
+            Ok(()) => {}
+            Err(_) => drop(DROPPED.fetch_add(1, Ordering::Relaxed)),
+        },
+    }
+}
+
+/// The work of the writing thread.
+fn write_queued(queue: &Receiver<Queued>) {
+    let mut text = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let mut next = Some(first);
+        let mut end = None;
+        while let Some(queued) = next.take() {
+            match queued {
+                Queued::Line(line) => text.extend_from_slice(&line),
+                Queued::End(done) => end = Some(done),
+            }
+            if text.len() < AT_ONCE && end.is_none() {
+                next = queue.try_recv().ok();
+            }
+        }
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let message = format!("{dropped} lines of the log were dropped, as they were not read fast enough");
+            let line = if is_json() { json(Level::WARN, "cohortist", &message, &[]) } else { message };
+            text.extend_from_slice(line.as_bytes());
+            text.push(b'\n');
+        }
+        let _ = std::io::stderr().write_all(&text);
+        text.clear();
+        end.map(|done| done.send(()));
+    }
+}
+
+/// A line on its way to stderr.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts the thread that writes what a server logs.
+pub fn write_apart() {
+    let (queue, lines) = sync_channel(QUEUED);
+    let spawned = std::thread::Builder::new().name("cohortist-log".into()).spawn(move || write_queued(&lines));
+    if spawned.is_ok() {
+        let _ = QUEUE.set(queue);
+    }
 }
 
 /// Starts the log: at `level`, or as `COHORTIST_LOG` has it.
@@ -74,9 +160,9 @@ pub fn start(level: &str) {
     });
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let ansi = output::colour(&std::io::stderr());
-    let lines = format::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    let lines = format::layer().with_writer(|| Line).with_ansi(ansi);
     let text = (!is_json()).then_some(lines);
-    let json = is_json().then(|| format::layer().with_writer(std::io::stderr).with_ansi(false).event_format(Json));
+    let json = is_json().then(|| format::layer().with_writer(|| Line).with_ansi(false).event_format(Json));
     // Fails only when a logger was set before, as a test may have done.
     let _ = tracing_subscriber::registry().with(text).with(json).with(Throttle).with(filter).try_init();
 }
@@ -214,7 +300,7 @@ impl<S: Subscriber> Layer<S> for Throttle {
             let over = lately.over(now);
             let admitted = lately.admits(hasher.finish(), *metadata.level(), &message, now);
             if !admitted && !lately.waiting {
-                let spawned = std::thread::Builder::new().name("cohortist-log".into()).spawn(tell_in_time);
+                let spawned = std::thread::Builder::new().name("cohortist-faults".into()).spawn(tell_in_time);
                 lately.waiting = spawned.is_ok();
             }
             (over, admitted)
@@ -255,10 +341,19 @@ fn tell_in_time() {
     }
 }
 
-/// Tells of all repeats that were held back: for the end of the program.
-pub fn flush() {
+/// Tells of all repeats that were held back, and waits until everything is written: for the end of the program.
+pub fn finish() {
     let faults = lately().take().unwrap_or_default().faults;
     faults.values().for_each(tell);
+    let Some(queue) = QUEUE.get() else { return };
+    let (done, written) = sync_channel(1);
+    let until = Instant::now() + END_WITHIN;
+    // There is room as soon as the reader of the log goes on, if it does.
+    while queue.try_send(Queued::End(done.clone())).is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(done);
+    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
 #[cfg(test)]

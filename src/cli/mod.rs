@@ -302,11 +302,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(usage) => return output::exit(Err(usage.into()), &|text| text),
     };
+    if matches!(config.command, Command::Serve(_)) {
+        logs::write_apart();
+    }
     logs::start(config.command.log_level());
     let Config { store, clock, command } = config;
     let result = command.run(&store, clock);
-    logs::flush();
-    output::exit(result, &|text| store.without_password(&text))
+    let code = output::exit(result, &|text| store.without_password(&text));
+    logs::finish();
+    code
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
