@@ -1,5 +1,6 @@
 //! The library's front door: mark what users did, and ask who did it.
 
+mod answer;
 mod ids;
 mod systems;
 
@@ -8,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::coverage::{Coverage, Failed};
+use crate::calendar::CalendarError;
 use crate::reports::keeping::Keeping;
-use crate::reports::recorded::Recorded;
-use crate::reports::retention::{Query, QueryError, Question, Table};
+use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
 use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
+pub use answer::Answer;
+use answer::Covered;
 pub use ids::{Ids, IdsError};
 pub use systems::Systems;
 
@@ -100,20 +101,6 @@ struct Listing {
     version: Option<u64>,
     keys: Result<Arc<Catalogue>, StoreError>,
 }
-
-/// A coverage, and what it stands on.
-#[derive(Debug)]
-struct Covered {
-    keys: Arc<Catalogue>,
-    /// The hour that held *now*, and whether that was given.
-    at: (Period, bool),
-    /// The bitmaps in which it found somebody: while they hold anybody, and no bitmap comes or goes, nothing changes.
-    witnesses: Vec<Key>,
-    coverage: Coverage,
-}
-
-/// How many bitmaps are looked into at a time for one that holds anybody.
-const LOOKED_INTO_AT_ONCE: usize = 16;
 
 impl Tracker {
     /// A tracker that marks days, weeks and months.
@@ -317,68 +304,6 @@ impl Tracker {
         self.listing(LIST_FRESH_FOR)
     }
 
-    /// What the store covers as of `now`, by the [`catalogue`](Self::catalogue). `now_given` says that `now` was chosen, and
-    /// is not what the clock says: then later marks show that the store went on. Found once for each catalogue; after that it
-    /// takes the counts of a handful of bitmaps.
-    ///
-    /// # Errors
-    /// When the keys could not be listed, or a bitmap not be counted.
-    pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        self.coverage_of(&self.catalogue()?, now, now_given)
-    }
-
-    fn coverage_of(&self, keys: &Arc<Catalogue>, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        let at = (Period::containing(Grain::Hour, now)?, now_given);
-        let known = {
-            let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-            let covered = covered.as_ref().filter(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
-            covered.map(|covered| (covered.witnesses.clone(), covered.coverage.moved_to(now)))
-        };
-        if let Some((witnesses, coverage)) = known
-            && self.sizes_of(&witnesses)?.iter().all(|users| *users > 0)
-        {
-            return Ok(coverage);
-        }
-        let (mut witnesses, mut found_empty) = (Vec::new(), false);
-        let coverage = Coverage::of_periods(keys.periods(), now, now_given, |period| {
-            let witness = self.held(keys, period)?;
-            found_empty |= witness.is_none();
-            Ok::<bool, Error>(witness.map(|key| witnesses.push(key)).is_some())
-        });
-        let coverage = coverage.map_err(|error| match error {
-            Failed::Calendar(error) => error.into(),
-            Failed::Other(error) => error,
-        })?;
-        // An empty bitmap may be marked at any time, and no list of keys would tell.
-        let covered = Covered { keys: Arc::clone(keys), at, witnesses, coverage: coverage.clone() };
-        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = Some(covered).filter(|_| !found_empty);
-        Ok(coverage)
-    }
-
-    /// A bitmap of the period that holds somebody.
-    fn held(&self, keys: &Catalogue, period: Period) -> Result<Option<Key>> {
-        let keys: Vec<Key> = keys.in_period(period).cloned().collect();
-        for some in keys.chunks(LOOKED_INTO_AT_ONCE) {
-            let users = self.sizes_of(some)?;
-            if let Some((key, _)) = some.iter().zip(users).find(|(_, users)| *users > 0) {
-                return Ok(Some(key.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// How many users each bitmap has, as remembered.
-    fn sizes_of(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut plan = Plan::new();
-        keys.iter().for_each(|key| {
-            plan.count_set(&Set::Key(key.clone()));
-        });
-        Ok(self.store.counted(&plan, Freshness::Remembered)?.counts)
-    }
-
     /// The bitmaps of one event. When there are none to the knowledge of [`catalogue`](Self::catalogue), they are looked
     /// for in a list that is a second old at most.
     ///
@@ -535,38 +460,6 @@ impl Tracker {
     /// When some may still be there.
     pub fn sweep(&self) -> Result<u64> {
         Ok(self.store.sweep()?)
-    }
-
-    /// Answers a retention query as of `now`, from bitmaps as they are now.
-    ///
-    /// # Errors
-    /// When the query cannot be answered, or the store could not say.
-    pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
-        let question = self.question(query, now)?;
-        let counted = self.store.counted(question.plan(), Freshness::Checked)?;
-        Ok(question.table(&counted.counts))
-    }
-
-    /// A retention query as of `now` with its saved segments written out, to be counted by the store. Its table tells
-    /// the query as it was asked.
-    ///
-    /// # Errors
-    /// When the query cannot be answered.
-    pub fn question(&self, query: &Query, now: DateTime<Utc>) -> Result<Question, QueryError> {
-        Ok(query.expanded(&self.segments).at(now)?.asked_as(query.clone()))
-    }
-
-    /// Since when the events of a question are recorded, found by a few counts: for stores whose keys are slow to list.
-    /// Whoever has the [`catalogue`](Self::catalogue) asks [`Question::recorded`].
-    ///
-    /// # Errors
-    /// When the store could not say.
-    pub fn recorded(&self, question: &Question) -> Result<Recorded> {
-        let Some(mut search) = question.search() else { return Ok(Recorded::default()) };
-        while let Some(plan) = search.plan() {
-            search.learn(&self.store.count(&plan)?);
-        }
-        Ok(search.recorded())
     }
 
     /// What one user did, as of `now`: which events today, this week, this month and ever, and on which days. Asks only

@@ -41,12 +41,12 @@ function interval(part, whole) {
 
 // The whole sentence of each number, from what the table says once and the cell says of itself.
 for (const table of document.querySelectorAll("table[data-whens]")) {
-  const { sentence, whens } = table.dataset;
+  const { sentence, partial, whens } = table.dataset;
   const when = whens.split("|");
   for (const link of table.querySelectorAll("a[data-n]")) {
     const [row, column] = link.getAttribute("href").split(".").map(Number);
     const size = link.closest("tr").cells[1].textContent.replace("*", "");
-    const numbers = [...link.dataset.n.split(", "), link.textContent.replace("*", "")];
+    const numbers = [...link.dataset.n.split(", "), link.textContent.replace(/[*≥]/, "")];
     const share = numbers.find((number) => number.endsWith("%"));
     const n = numbers.find((number) => !number.endsWith("%"));
     const [part, whole] = [n, size].map((number) => Number(number.replaceAll(",", "")));
@@ -58,7 +58,7 @@ for (const table of document.querySelectorAll("table[data-whens]")) {
       when: when[row + column],
       state: link.parentElement.matches(".run") ? "still in progress" : "complete",
     };
-    link.ariaLabel = sentence.replace(/{(\w+)}/g, (_, part) => parts[part]);
+    link.ariaLabel = (link.parentElement.matches(".part") ? partial : sentence).replace(/{(\w+)}/g, (_, part) => parts[part]);
   }
 }
 

@@ -11,8 +11,10 @@ use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{Show, chart, csv, json, text};
+use crate::reports::activity::Span;
 use crate::reports::retention::{Averaging, Measure, Query, Table};
 use crate::sets::Segment;
+use crate::store::Freshness;
 use crate::tracker::Error;
 
 const EXAMPLES: &str = "\
@@ -27,7 +29,8 @@ EXAMPLES
   cohortist retention signup active --format svg > chart.svg   the curve
 
 Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank; one still
-running has a * and stays out of the average. NAME@ever is an undated bitmap. A name with spaces or
+running has a * and stays out of the average. Where the store has no data stands a –. The table ends
+where the store's data ends. NAME@ever is an undated bitmap. A name with spaces or
 & | ^ ! ( ) @ goes in quotes: '\"a|b\"'.";
 
 /// Of the users who did one thing, how many did the other, period by period?
@@ -125,34 +128,37 @@ impl Config {
         // Asked before the store is opened, so that a slip does not create one.
         self.query.at(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
-        let table = tracker.retention(&self.query, now).map_err(|error| match error {
+        let answer = tracker.answer(&self.query, (now, clock.is_given()), Freshness::Checked, |_| ());
+        let answer = answer.map_err(|error| match error {
             Error::Query(error) => usage(error).into(),
             other => anyhow::Error::from(other),
         })?;
-        // Only people need telling, and listing all keys to find out can take long in a big Redis.
-        let table = match self.format {
-            Format::Table => {
-                let question = tracker.question(&self.query, now).map_err(usage)?;
-                table.recorded_since(tracker.recorded(&question)?)
-            }
-            _ => table,
-        };
+        let table = answer.table();
         let mut out = Out::new();
         out.text(&self.render(&table))?;
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
-        // Listing names can take long in a big Redis, so only where one may be a slip.
-        let nobody = table.rows.iter().flat_map(|row| row.cells.iter().flatten()).all(|cell| cell.retained == 0);
+        let nobody = table.numbers().all(|number| number.retained == 0);
         if nobody || !segments.iter().all(|segment| matches!(segment, Segment::Event(_))) {
             names::note_unknown(&tracker, &segments)?;
         }
         if nobody {
             names::note_undated(&tracker, &segments)?;
-            if let (true, Segment::Event(name)) = (table.is_empty(), &table.query.cohort)
-                && let Some(last) = tracker.last_recorded(name)?
+            let (grain, rows) = (table.query.grain, table.rows.len());
+            if let (true, Segment::Event(name)) = (table.is_empty() && table.is_recorded(), &table.query.cohort)
+                && let Some(span) = Span::of(answer.keys.of(name), now)
+                && let Some(from) = i64::try_from(rows).ok().and_then(|n| span.last.within(grain).shift(1 - n).ok())
             {
-                say!("note: `{name}` was last recorded on {last}; --to {last} shows the cohorts up to then");
+                let (from, last) = (from.start().date_naive(), span.last.start().date_naive());
+                say!("note: `{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}");
             }
+        }
+        if let (false, Some((first, last))) =
+            (table.is_recorded(), answer.coverage.first(self.query.grain).zip(answer.coverage.last(self.query.grain)))
+        {
+            say!(
+                "note: the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
+            );
         }
         Ok(())
     }

@@ -5,19 +5,21 @@ use std::borrow::Cow;
 use crate::calendar::{Grain, Period};
 use crate::render::{Show, words};
 use crate::reports::activity::Activity;
-use crate::reports::retention::{Cell, Table};
+use crate::reports::retention::{Cell, Number, State, Table};
 
 /// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in percent with two
-/// decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all), counts as integers; a future cell or an empty cohort is blank.
+/// decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all), counts as integers. What is future or
+/// not recorded is blank, as is an empty cohort. A number that is partly recorded stands there as it is: only the tidy file
+/// says which of them are lower bounds.
 pub fn wide(table: &Table, show: Show) -> String {
     written(|csv| {
         let cols = table.averages.len();
         csv.write_record(["cohort".into(), "size".into()].into_iter().chain((0..cols).map(|k| k.to_string())))?;
         for row in &table.rows {
             csv.write_field(&*guard(&row.period.label()))?;
-            csv.write_field(row.size.to_string())?;
+            csv.write_field(blank(row.size))?;
             for cell in &row.cells {
-                csv.write_field(cell.map_or_else(String::new, |cell| shown(&cell, show)))?;
+                csv.write_field(cell.number().map_or_else(String::new, |number| shown(&number, show)))?;
             }
             csv.write_record(None::<&[u8]>)?;
         }
@@ -25,15 +27,21 @@ pub fn wide(table: &Table, show: Show) -> String {
     })
 }
 
-fn shown(cell: &Cell, show: Show) -> String {
+/// A number, or nothing where there is none.
+fn blank(number: Option<impl ToString>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn shown(number: &Number, show: Show) -> String {
     match show {
-        Show::Percent => words::share(cell.rate(), 2),
-        Show::Count => cell.retained.to_string(),
+        Show::Percent => words::share(number.rate(), 2),
+        Show::Count => number.retained.to_string(),
     }
 }
 
 /// What programs read: a row for each cell that is not future. Dates are ISO 8601, ends exclusive (for hours, date
-/// and time: `2026-11-23T14:00:00Z`); the rate is unrounded, 0–1; the state is `complete` or `in_progress`.
+/// and time: `2026-11-23T14:00:00Z`); the rate is unrounded, 0–1; the state is `complete`, `in_progress`, `partly_recorded`
+/// (the number is a lower bound) or `not_recorded` (there is no number, nor a size where the cohort is not recorded).
 pub fn tidy(table: &Table) -> String {
     written(|csv| {
         csv.write_record([
@@ -50,18 +58,22 @@ pub fn tidy(table: &Table) -> String {
         for row in &table.rows {
             let (start, end) = bounds(row.period);
             for (index, cell) in row.cells.iter().enumerate() {
-                let Some(cell) = cell else { continue };
-                let (from, to) = bounds(cell.period);
+                let (period, number, state) = match cell {
+                    Cell::Blank => continue,
+                    Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
+                    Cell::Number(number) => (number.period, Some(number), number.state),
+                };
+                let (from, to) = bounds(period);
                 csv.write_record([
                     &*start,
                     &*end,
-                    &row.size.to_string(),
+                    &blank(row.size),
                     &index.to_string(),
                     &*from,
                     &*to,
-                    &cell.retained.to_string(),
-                    &cell.rate().to_string(),
-                    cell.state.as_str(),
+                    &blank(number.map(|number| number.retained)),
+                    &blank(number.map(Number::rate)),
+                    state.as_str(),
                 ])?;
             }
         }
@@ -167,6 +179,33 @@ mod tests {
         2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,complete
         2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress
         2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,in_progress
+        ");
+    }
+
+    #[test]
+    fn what_is_not_recorded_is_no_number() {
+        let (from, to) = (chrono::NaiveDate::from_ymd_opt(2026, 11, 21), chrono::NaiveDate::from_ymd_opt(2026, 11, 24));
+        let measure = crate::reports::retention::Measure::OnOrAfter;
+        let query = Query { cols: Some(3), rows: None, from, to, measure, ..sample::table().query };
+        let table = sample::ended(query, "2026-11-28T09:00:00Z");
+        insta::assert_snapshot!(wide(&table, Show::Count), @r"
+        cohort,size,0,1,2
+        Sat 21 Nov 2026,2,1,0,0
+        Sun 22 Nov 2026,0,,,
+        Mon 23 Nov 2026,3,1,,
+        Tue 24 Nov 2026,,,,
+        ");
+        insta::assert_snapshot!(tidy(&table), @r"
+        cohort_start,cohort_end,cohort_size,period_index,period_start,period_end,retained,rate,state
+        2026-11-21,2026-11-22,2,0,2026-11-21,2026-11-22,1,0.5,in_progress
+        2026-11-21,2026-11-22,2,1,2026-11-22,2026-11-23,0,0,in_progress
+        2026-11-21,2026-11-22,2,2,2026-11-23,2026-11-24,0,0,in_progress
+        2026-11-23,2026-11-24,3,0,2026-11-23,2026-11-24,1,0.3333333333333333,partly_recorded
+        2026-11-23,2026-11-24,3,1,2026-11-24,2026-11-25,,,not_recorded
+        2026-11-23,2026-11-24,3,2,2026-11-25,2026-11-26,,,not_recorded
+        2026-11-24,2026-11-25,,0,2026-11-24,2026-11-25,,,not_recorded
+        2026-11-24,2026-11-25,,1,2026-11-25,2026-11-26,,,not_recorded
+        2026-11-24,2026-11-25,,2,2026-11-26,2026-11-27,,,not_recorded
         ");
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::render::csv::bounds;
-use crate::reports::retention::{Average, Cell, Row, Table};
+use crate::reports::retention::{Average, Cell, Row, State, Table};
 
 /// The object.
 #[derive(Debug, Serialize)]
@@ -12,6 +12,8 @@ pub struct TableJson {
     pub query: QueryJson,
     /// As of when: RFC 3339, UTC.
     pub now: String,
+    /// When the store's data ends, as ISO text, such as `2026-11-26`; `null` in a store that still receives marks.
+    pub data_ends: Option<String>,
     /// The zone that periods begin and end in: always `UTC`.
     pub zone: &'static str,
     /// The cohorts, oldest first.
@@ -62,9 +64,9 @@ pub struct RowJson {
     pub start: String,
     /// The first day (moment) after it.
     pub end: String,
-    /// How many users.
-    pub size: u64,
-    /// Whether the size can still change: `complete` or `in_progress`.
+    /// How many users; `null` when the cohort is not recorded.
+    pub size: Option<u64>,
+    /// Whether the size can still change, or is not known: `complete`, `in_progress` or `not_recorded`.
     pub state: &'static str,
     /// Its cells. Future ones, and all those of an empty cohort, are left out: go by `index`.
     pub cells: Vec<CellJson>,
@@ -81,13 +83,14 @@ pub struct CellJson {
     pub start: String,
     /// The first day (moment) after it.
     pub end: String,
-    /// How many of the cohort came back.
-    pub retained: u64,
-    /// `retained` by the cohort's size: 0–1, unrounded.
-    pub rate: f64,
-    /// Wilson's 95 % interval of the rate, both ends 0–1.
-    pub interval: (f64, f64),
-    /// Whether the number can still change: `complete` or `in_progress`.
+    /// How many of the cohort came back; `null` when that is not recorded.
+    pub retained: Option<u64>,
+    /// `retained` by the cohort's size: 0–1, unrounded; `null` when that is not recorded.
+    pub rate: Option<f64>,
+    /// Wilson's 95 % interval of the rate, both ends 0–1; `null` when the rate is not recorded, or partly.
+    pub interval: Option<(f64, f64)>,
+    /// `complete`; `in_progress` when the number can still change; `partly_recorded` when it is a lower bound;
+    /// `not_recorded` when there is none.
     pub state: &'static str,
 }
 
@@ -130,6 +133,7 @@ impl From<&Table> for TableJson {
                 average: query.averaging.as_str(),
             },
             now: table.now.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            data_ends: table.data_ends.map(|period| period.to_string()),
             zone: "UTC",
             rows: table.rows.iter().map(RowJson::from).collect(),
             average: table.averages.iter().enumerate().map(|(k, a)| a.map(|a| AverageJson::new(k, &a))).collect(),
@@ -152,24 +156,29 @@ impl From<&Row> for RowJson {
             end,
             size: row.size,
             state: row.state.as_str(),
-            cells: cells.filter_map(|(k, cell)| Some(CellJson::new(k, cell.as_ref()?))).collect(),
+            cells: cells.filter_map(|(k, cell)| CellJson::new(k, cell)).collect(),
         }
     }
 }
 
 impl CellJson {
-    fn new(index: usize, cell: &Cell) -> Self {
-        let (start, end) = bounds(cell.period);
-        CellJson {
+    fn new(index: usize, cell: &Cell) -> Option<Self> {
+        let (period, number, state) = match cell {
+            Cell::Blank => return None,
+            Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
+            Cell::Number(number) => (number.period, Some(number), number.state),
+        };
+        let (start, end) = bounds(period);
+        Some(CellJson {
             index,
-            period: cell.period.to_string(),
+            period: period.to_string(),
             start,
             end,
-            retained: cell.retained,
-            rate: cell.rate(),
-            interval: cell.interval(),
-            state: cell.state.as_str(),
-        }
+            retained: number.map(|number| number.retained),
+            rate: number.map(|number| number.rate()),
+            interval: number.and_then(|number| number.interval()),
+            state: state.as_str(),
+        })
     }
 }
 
@@ -202,7 +211,7 @@ mod tests {
             ..Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
         };
         let json = table(&sample::with(query));
-        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
+        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
+
 use crate::calendar::{Grain, parse_moment};
+use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, Table};
 use crate::sets::{Catalogue, EventName, Key, Node, Plan};
 
@@ -14,7 +17,15 @@ pub fn table() -> Table {
 
 /// The same people, asked something else, at 14:05 on 23 November 2026.
 pub fn with(query: Query) -> Table {
-    let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+    as_of(query, parse_moment("2026-11-23T14:05:00Z").unwrap(), &marks())
+}
+
+/// The same people, asked after their data has ended.
+pub fn ended(query: Query, now: &str) -> Table {
+    as_of(query, parse_moment(now).unwrap(), &marks())
+}
+
+fn marks() -> BTreeMap<Key, BTreeSet<u32>> {
     let signups = [("2026-11-20", vec![1, 2, 3, 4]), ("2026-11-21", vec![5, 6]), ("2026-11-23", vec![7, 8, 9])];
     let actives = [
         ("2026-11-20", vec![1, 2]),
@@ -32,9 +43,13 @@ pub fn with(query: Query) -> Table {
             }
         }
     }
-    let question = query.at(now).unwrap();
+    keys
+}
+
+fn as_of(query: Query, now: DateTime<Utc>, keys: &BTreeMap<Key, BTreeSet<u32>>) -> Table {
     let all = Catalogue::new(keys.keys().cloned().collect());
-    question.table(&count(question.plan(), &keys)).recorded_since(question.recorded(&all))
+    let question = query.question(&Coverage::of(all.keys(), now, false).unwrap()).unwrap();
+    question.table(&count(question.plan(), keys)).recorded_since(question.recorded(&all))
 }
 
 fn event(name: &str) -> crate::sets::Segment {

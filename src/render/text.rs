@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::render::{Show, many, thousands, title, words};
-use crate::reports::retention::{Averaging, Cell, State, Table};
+use crate::reports::retention::{Averaging, Cell, Number, State, Table};
 
 /// Blanks between columns.
 const GAP: usize = 2;
@@ -27,7 +27,8 @@ impl From<&str> for Field {
 }
 
 /// The table in plain text, lines of at most `width` characters where one is given: columns that do not fit are left
-/// out from the right, and a line says so. Running cells carry a `*`, future ones are blank. With `colour`, cells
+/// out from the right, and a line says so. Running cells carry a `*`, future ones are blank, what is not recorded is a `–`,
+/// and a number that is partly recorded has a `≥` before it. With `colour`, cells
 /// get a heat from 256-colour escapes.
 pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> String {
     let grid = grid(table, show);
@@ -76,11 +77,12 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     for row in &table.rows {
         let star = if row.state == State::InProgress { "*" } else { " " };
         let part = if table.is_partial(row) { " †" } else { "" };
-        let size = if table.is_unrecorded(row) { "–".to_owned() } else { thousands(row.size) };
+        let size = row.size.map_or_else(|| NO_DATA.to_owned(), thousands);
         let mut line: Vec<Field> = vec![format!("{}{part}", row.period.label()).into(), format!("{size}{star}").into()];
         line.extend(row.cells.iter().map(|cell| match cell {
-            Some(cell) => Field { text: shown(cell, show), heat: Some(cell.rate() / hottest) },
-            None => "".into(),
+            Cell::Number(number) => Field { text: shown(number, show), heat: Some(number.rate() / hottest) },
+            Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
+            Cell::Blank => "".into(),
         }));
         grid.push(line);
     }
@@ -99,19 +101,23 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     grid
 }
 
-fn shown(cell: &Cell, show: Show) -> String {
-    let star = if cell.state == State::InProgress { "*" } else { " " };
-    match show {
-        Show::Percent => format!("{}{star}", words::percent(cell.rate())),
-        Show::Count => format!("{}{star}", thousands(cell.retained)),
-    }
+/// What stands where nothing is recorded.
+const NO_DATA: &str = "–";
+
+fn shown(number: &Number, show: Show) -> String {
+    let star = if number.state == State::InProgress { "*" } else { " " };
+    let text = match show {
+        Show::Percent => words::percent(number.rate()),
+        Show::Count => thousands(number.retained),
+    };
+    if number.state == State::PartlyRecorded { format!("{} ", words::at_least(&text)) } else { format!("{text}{star}") }
 }
 
 /// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would leave them pale.
 fn hottest(table: &Table) -> f64 {
     let cells = || table.rows.iter().flat_map(|row| row.cells.iter().enumerate());
     let most = |first: usize| {
-        cells().filter(|(k, _)| *k >= first).filter_map(|(_, cell)| Some(cell.as_ref()?.rate())).fold(0.0, f64::max)
+        cells().filter(|(k, _)| *k >= first).filter_map(|(_, cell)| Some(cell.number()?.rate())).fold(0.0, f64::max)
     };
     let later = most(1);
     if later > 0.0 { later } else { most(0).max(f64::MIN_POSITIVE) }
@@ -143,8 +149,12 @@ fn notes(table: &Table, left_out: usize) -> String {
             "{what} not fit this terminal: widen it, pipe the output (`| less -S`), or write --format csv."
         );
     }
-    if table.is_empty() && !table.rows.iter().all(|row| table.is_unrecorded(row)) {
-        let _ = writeln!(out, "Nobody did {} in these {}s.", table.cohort(), table.query.grain);
+    if table.is_empty() {
+        let grain = table.query.grain;
+        let _ = match table.is_recorded() {
+            true => writeln!(out, "Nobody did {} in these {grain}s.", table.cohort()),
+            false => writeln!(out, "The store has no data of these {grain}s."),
+        };
     }
     if table.people != table.entries {
         let _ = writeln!(
@@ -168,9 +178,11 @@ fn notes(table: &Table, left_out: usize) -> String {
     words::recorded(table).iter().for_each(|said| {
         let _ = writeln!(out, "{said}");
     });
-    let unrecorded =
-        if table.rows.iter().any(|row| table.is_unrecorded(row)) { "– not recorded yet · " } else { "" };
-    let _ = writeln!(out, "{running}{unrecorded}UTC · as of {}", table.now.format("%Y-%m-%d %H:%M"));
+    let (missing, partial) = table.has_gaps();
+    let missing = if missing { "– no data · " } else { "" };
+    let partial = if partial { "≥ at least: partly recorded, left out of the average · " } else { "" };
+    let ends = words::data_ends(table).map_or_else(String::new, |ends| format!(" · {ends}"));
+    let _ = writeln!(out, "{running}{partial}{missing}UTC · as of {}{ends}", table.now.format("%Y-%m-%d %H:%M"));
     out
 }
 
@@ -260,6 +272,7 @@ mod tests {
           of how many cohorts
 
         Nobody did nope in these months.
+        active is first recorded on 20 Nov 2026: before that it counts nobody.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
@@ -276,16 +289,18 @@ mod tests {
         signup → active, monthly cohorts, counted in the month
 
         Cohort                 People      0   1
-        Aug 2026                   –
-        Sep 2026                   –
-        Oct 2026                   –
+        Aug 2026                   –       –   –
+        Sep 2026                   –       –   –
+        Oct 2026                   0
         Nov 2026 †                 9*  44.4%*
         Weighted average
           of how many cohorts
 
         9 users, each in one cohort.
-        † signup is recorded from 20 Nov 2026 on: this month holds those days only.
-        * still in progress, left out of the average · – not recorded yet · UTC · as of 2026-11-23 14:05
+        The store has data from Oct 2026 on.
+        † signup is first recorded on 20 Nov 2026: this month holds those days only.
+        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
         ");
         let weekly = Query { rows: Some(5), ..ask("early", "active", Grain::Week) };
         insta::assert_snapshot!(text(weekly), @r"
@@ -301,8 +316,8 @@ mod tests {
           of how many cohorts                   1      1
 
         2 users, each in one cohort.
-        † early is recorded from 28 Oct 2026 on: this week holds those days only.
-        active is recorded from 20 Nov 2026 on: earlier returns could not be seen.
+        † early is first recorded on 28 Oct 2026: this week holds those days only.
+        active is first recorded on 20 Nov 2026: before that it counts nobody.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
         let long_ago =
@@ -311,15 +326,49 @@ mod tests {
         signup → active, yearly cohorts, counted in the year
 
         Cohort                 People  0   1
-        2017                       –
-        2018                       –
-        2019                       –
-        2020                       –
+        2017                       –   –   –
+        2018                       –   –   –
+        2019                       –   –   –
+        2020                       –   –   –
         Weighted average
           of how many cohorts
 
-        signup is recorded from 20 Nov 2026 on.
-        – not recorded yet · UTC · as of 2026-11-23 14:05
+        The store has no data of these years.
+        – no data · UTC · as of 2026-11-23 14:05
+        ");
+    }
+
+    #[test]
+    fn where_the_data_ends_the_table_says_so() {
+        let query = Query { cols: Some(3), rows: Some(3), ..sample::table().query };
+        let to = chrono::NaiveDate::from_ymd_opt(2026, 11, 24);
+        let ended = |query| table(&sample::ended(query, "2026-11-28T09:00:00Z"), Show::Percent, None, false);
+        insta::assert_snapshot!(ended(query.clone()), @r"
+        signup → active, daily cohorts, counted on the day
+
+        Cohort                 People      0      1      2
+        Sat 21 Nov 2026            2   50.0%   0.0%   0.0%*
+        Sun 22 Nov 2026            0
+        Mon 23 Nov 2026            3*  33.3%*     –      –
+        Weighted average               50.0%   0.0%
+          of how many cohorts              1      1
+
+        5 users, each in one cohort.
+        * still in progress, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
+        ");
+        let later = Query { to, measure: crate::reports::retention::Measure::OnOrAfter, ..query };
+        insta::assert_snapshot!(ended(later), @r"
+        signup → active, daily cohorts, counted on or after the day
+
+        Cohort                 People       0   1   2
+        Sun 22 Nov 2026            0
+        Mon 23 Nov 2026            3*  ≥33.3%   –   –
+        Tue 24 Nov 2026            –        –   –   –
+        Weighted average
+          of how many cohorts
+
+        3 users, each in one cohort.
+        * still in progress, left out of the average · ≥ at least: partly recorded, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
         ");
     }
 

@@ -6,7 +6,7 @@ use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::activity::Daily;
 use crate::reports::people::{Back, Crowd, Who};
-use crate::reports::retention::{Cell, Measure, Query, State, Table};
+use crate::reports::retention::{Measure, Number, Query, State, Table};
 use crate::sets::{Labels, Segment};
 
 /// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to none or all says so:
@@ -167,24 +167,37 @@ pub fn column_name(table: &Table, k: usize) -> String {
     }
 }
 
+/// A number that is a lower bound: `≥12.3%`. What only rounds to all or none is put as the bound it is.
+pub fn at_least(number: &str) -> String {
+    match (number.strip_prefix('>'), number.strip_prefix('<')) {
+        (Some(nearly_all), _) => format!("≥{nearly_all}"),
+        (_, Some(_)) => ">0%".to_owned(),
+        _ => format!("≥{number}"),
+    }
+}
+
 /// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.
-pub fn cell(table: &Table, cell: &Cell) -> String {
-    let state = match cell.state {
-        State::Complete => "complete",
+pub fn cell(table: &Table, number: &Number) -> String {
+    let state = match number.state {
         State::InProgress => "still in progress",
-        State::Future => "not begun",
-        State::NotRecorded => "not recorded",
-        State::PartlyRecorded => "at least: partly recorded",
+        _ => "complete",
+    };
+    let (sentence, interval) = match number.interval() {
+        Some(ends) => (CELL_SENTENCE, interval(ends)),
+        None => (PARTIAL_SENTENCE, String::new()),
     };
     // Figures and dates only, so none of them holds a part in braces itself.
-    CELL_SENTENCE
-        .replace("{n}", &thousands(cell.retained))
-        .replace("{people}", &people(cell.size))
-        .replace("{share}", &percent(cell.rate()))
-        .replace("{interval}", &interval(cell.interval()))
-        .replace("{when}", &counted_in(table.query.measure, cell.period))
+    sentence
+        .replace("{n}", &thousands(number.retained))
+        .replace("{people}", &people(number.size))
+        .replace("{share}", &percent(number.rate()))
+        .replace("{interval}", &interval)
+        .replace("{when}", &counted_in(table.query.measure, number.period))
         .replace("{state}", state)
 }
+
+/// The sentence of a cell whose number is a lower bound, with its parts in braces.
+pub const PARTIAL_SENTENCE: &str = "at least {n} of {people}, {share}, came back {when}, partly recorded";
 
 /// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people}, {share} (95%
 /// {interval}), came back {when}, {state}`.
@@ -244,33 +257,43 @@ pub fn date(period: Period) -> String {
     }
 }
 
-/// What a table says too little of, as records began within it: a sentence each. The cohort it is about has a `†`.
+/// `data ends 26 Nov 2026`, where that is before now.
+pub fn data_ends(table: &Table) -> Option<String> {
+    table.data_ends.map(|period| format!("data ends {}", date(period)))
+}
+
+/// Since when the events of a table are recorded, where that is within it: a sentence each. The cohort it is about has a `†`.
 pub fn recorded(table: &Table) -> Vec<String> {
     let (query, recorded) = (&table.query, &table.recorded);
     let Some(first) = table.rows.first().map(|row| row.period.start()) else { return Vec::new() };
     let mut said = Vec::new();
-    if let Some(since) = recorded.cohort {
-        let begun = format!("{} is recorded from {} on", shortened(&table.cohort(), 60), date(since));
-        if table.rows.iter().any(|row| table.is_partial(row)) {
-            said.push(format!("† {begun}: this {} holds those days only.", query.grain));
-        } else if table.rows.iter().any(|row| table.is_unrecorded(row)) {
-            said.push(format!("{begun}."));
+    // Before that there is no data of anything.
+    let begins = table.begins.map_or(first, |begins| begins.start().max(first));
+    if let Some(begins) = table.begins.filter(|begins| table.is_recorded() && first < begins.start()) {
+        said.push(format!("The store has data from {} on.", date(begins)));
+    }
+    let is_first = |name: &str, since| format!("{} is first recorded {}", shortened(name, 60), on_date(since));
+    let mut told = None;
+    if let Some(since) = recorded.cohort.filter(|_| table.rows.iter().any(|row| table.is_partial(row))) {
+        said.push(format!("† {}: this {} holds those days only.", is_first(&table.cohort(), since), query.grain));
+        if let Segment::Event(name) = &query.cohort {
+            told = Some(name);
         }
     }
-    if table.is_empty() {
+    if !table.is_recorded() {
         return said;
     }
-    // Nobody comes back before there is anybody.
-    let begins = recorded.cohort.map_or(first, |since| since.start().max(first));
-    if let Some(since) = recorded.returning.filter(|since| since.start() > begins) {
-        let returning = shortened(&table.returning(), 60);
-        said.push(format!("{returning} is recorded from {} on: earlier returns could not be seen.", date(since)));
-    }
-    for (event, since) in recorded.later.iter().filter(|(_, since)| since.start() > begins) {
-        let event = shortened(&Segment::event(event).called(&table.labels), 60);
-        said.push(format!("{event} is recorded from {} on: before that it changes no number.", date(*since)));
-    }
+    let later = recorded.events.iter().filter(|(event, since)| since.start() > begins && told != Some(event));
+    said.extend(later.map(|(event, since)| {
+        let begun = is_first(&Segment::event(event).called(&table.labels), *since);
+        format!("{begun}: before that it counts nobody.")
+    }));
     said
+}
+
+/// `on 27 Jul 2026`; `in Jul 2026` where no days are kept.
+fn on_date(period: Period) -> String {
+    format!("{} {}", preposition(period.grain()), date(period))
 }
 
 #[cfg(test)]

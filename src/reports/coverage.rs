@@ -310,11 +310,20 @@ impl End {
             let Some(any) = kept.first() else { continue };
             begun.push(kept.range(..=Period::containing(any.grain(), now)?).copied().collect());
         }
+        // Whether a finer bitmap within a period begins after *now*.
+        let has_later = |period: Period| {
+            kept.iter().any(|finer| {
+                let is_finer = finer.first().is_some_and(|any| any.grain() < period.grain());
+                is_finer && finer.iter().rev().take_while(|f| f.start() > now).any(|f| f.start() < period.end())
+            })
+        };
         let newest = loop {
             let by_age = |period: &Period| (period.start(), Reverse(period.end()));
             let next = begun.iter_mut().filter(|begun| !begun.is_empty()).max_by_key(|begun| begun.last().map(by_age));
             match next.and_then(Vec::pop) {
                 None => break None,
+                // It holds a mark of a day to come, and perhaps no other.
+                Some(period) if period.end() > now && has_later(period) => {}
                 Some(period) if holds(period)? => break Some(period),
                 Some(_) => {}
             }

@@ -1,21 +1,30 @@
 //! The few figures that stand above a retention table. None of them looks at a running period.
 
 use crate::calendar::Grain;
-use crate::reports::retention::{Average, Averaging, Cell, Row, State, Table};
+use crate::reports::retention::{Average, Averaging, Number, Row, State, Table};
 use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
 
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The average of column 1.
-    pub next: Option<(usize, Average)>,
-    /// The average of a later column: day 7, week 4, month 3 … or the last one before it that has complete cohorts.
-    pub later: Option<(usize, Average)>,
+    /// The averages that stand above the table: of column 1, of a later one (day 7, week 4, month 3 …), and where the table
+    /// reaches that far of a much later one (day 30, week 12, month 12 …). In place of a column without complete cohorts
+    /// stands the last one before it that has some; without any there is no average.
+    pub returns: Vec<Return>,
     /// Column 1 in newer cohorts against older ones. Not by hour, where it would be day against night; by day only
     /// between as many of each weekday, which takes ten cohorts; otherwise from three cohorts on either side.
     pub change: Option<Change>,
     /// The sizes of the complete cohorts that hold anybody.
     pub size: Option<Sizes>,
+}
+
+/// The average of a column that figures look at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Return {
+    /// The column.
+    pub column: usize,
+    /// Its average; `None` without complete cohorts.
+    pub average: Option<Average>,
 }
 
 /// How large cohorts are.
@@ -75,12 +84,19 @@ impl Change {
 impl Figures {
     /// The figures of a table.
     pub fn of(table: &Table) -> Self {
-        let at = |column: usize| Some((column, (*table.averages.get(column)?)?));
-        let sizes: Vec<u64> =
-            table.rows.iter().filter(|r| r.state == State::Complete && r.size > 0).map(|r| r.size).collect();
+        let average = |column: usize| table.averages.get(column).copied().flatten();
+        let cols = table.averages.len();
+        let [later, last] = later_columns(table.query.grain);
+        let asked = [(1, 1), (2, later), (later + 1, last)];
+        let returns =
+            asked.into_iter().filter(|(_, column)| *column < last || *column < cols).map(|(first, column)| {
+                let found = (first..=column).rev().find(|column| average(*column).is_some()).unwrap_or(column);
+                Return { column: found, average: average(found) }
+            });
+        let sizes: Vec<u64> = table.rows.iter().filter(|row| row.state == State::Complete).map(Row::people).collect();
+        let sizes: Vec<u64> = sizes.into_iter().filter(|size| *size > 0).collect();
         Figures {
-            next: at(1),
-            later: (2..=later_column(table.query.grain)).rev().find_map(at),
+            returns: returns.collect(),
             change: change(table, 1),
             size: sizes.iter().min().copied().zip(sizes.iter().max().copied()).and_then(|(least, most)| {
                 Some(Sizes { median: median(sizes.clone())?, least, most, cohorts: sizes.len() })
@@ -89,14 +105,14 @@ impl Figures {
     }
 }
 
-/// The later column that figures look at: day 7, week 4, month 3, year 2, hour 12.
-pub const fn later_column(grain: Grain) -> usize {
+/// The later columns that figures look at: days 7 and 30, weeks 4 and 12, months 3 and 12, years 2 and 5, hours 12 and 24.
+pub const fn later_columns(grain: Grain) -> [usize; 2] {
     match grain {
-        Grain::Hour => 12,
-        Grain::Day => 7,
-        Grain::Week => 4,
-        Grain::Month => 3,
-        Grain::Year => 2,
+        Grain::Hour => [12, 24],
+        Grain::Day => [7, 30],
+        Grain::Week => [4, 12],
+        Grain::Month => [3, 12],
+        Grain::Year => [2, 5],
     }
 }
 
@@ -107,16 +123,16 @@ const FEWEST: usize = 3;
 const WEEK: usize = 7;
 
 /// The cells that are compared, older and newer ones.
-fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Cell>, Vec<Cell>)> {
-    let complete = |row: &Row| (*row.cells.get(column)?).filter(|cell| cell.state == State::Complete);
+fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<Number>)> {
+    let complete = |row: &Row| row.cells.get(column)?.complete();
     if table.query.grain != Grain::Day {
-        let cells: Vec<Cell> = table.rows.iter().filter_map(complete).collect();
+        let cells: Vec<Number> = table.rows.iter().filter_map(complete).collect();
         let (older, newer) = cells.split_at(cells.len() / 2);
         return Some((Against::Before, older.to_vec(), newer.to_vec()));
     }
     // Weekdays differ more from one another than most changes do, and each has its place in an unbroken row of days.
     let unbroken = table.rows.iter().rev().map(complete).skip_while(Option::is_none).map_while(|cell| cell);
-    let mut days: Vec<Cell> = unbroken.collect();
+    let mut days: Vec<Number> = unbroken.collect();
     days.reverse();
     match days.len() {
         0..=WEEK => None,
@@ -135,12 +151,12 @@ fn change(table: &Table, column: usize) -> Option<Change> {
         return None;
     }
     let weighted = table.query.averaging == Averaging::Weighted;
-    let sums = |half: &[Cell]| (half.iter().map(|c| c.retained).sum(), half.iter().map(|c| c.size).sum());
-    let average = |half: &[Cell]| {
+    let sums = |half: &[Number]| (half.iter().map(|c| c.retained).sum(), half.iter().map(|c| c.size).sum());
+    let average = |half: &[Number]| {
         let (retained, size) = sums(half);
-        if weighted { rate(retained, size) } else { mean(half.iter().map(Cell::rate)) }
+        if weighted { rate(retained, size) } else { mean(half.iter().map(Number::rate)) }
     };
-    let error = |half: &[Cell]| {
+    let error = |half: &[Number]| {
         let (retained, size) = sums(half);
         standard_error(retained, size)
     };
@@ -160,7 +176,7 @@ fn change(table: &Table, column: usize) -> Option<Change> {
 mod tests {
     use super::*;
     use crate::calendar::parse_moment;
-    use crate::reports::retention::Query;
+    use crate::reports::retention::{Cell, Query};
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of each complete cohort
     /// out of 100; `None` for a cohort without anybody.
@@ -174,12 +190,12 @@ mod tests {
         let mut table = question.table(&vec![0; question.plan().roots().len()]);
         for (row, retained) in table.rows.iter_mut().zip(retained) {
             if let Some(retained) = *retained {
-                row.size = 100;
-                let cell = |period| Cell { period, state: State::Complete, retained, size: 100 };
-                row.cells = vec![Some(cell(row.period)), Some(cell(row.period.next().unwrap()))];
+                row.size = Some(100);
+                let cell = |period| Cell::Number(Number { period, state: State::Complete, retained, size: 100 });
+                row.cells = vec![cell(row.period), cell(row.period.next().unwrap())];
             }
         }
-        let people: u64 = table.rows.iter().map(|row| row.size).sum();
+        let people: u64 = table.rows.iter().map(Row::people).sum();
         (table.entries, table.people, table.complete_entries, table.complete_people) = (people, people, people, people);
         table
     }
@@ -187,7 +203,7 @@ mod tests {
     /// Which halves are compared: how, the retained of the older and of the newer ones.
     fn halves(grain: Grain, retained: &[Option<u64>]) -> Option<(Against, Vec<u64>, Vec<u64>)> {
         let (against, older, newer) = compared(&table(grain, retained), 1)?;
-        let numbers = |cells: &[Cell]| cells.iter().map(|cell| cell.retained).collect::<Vec<_>>();
+        let numbers = |cells: &[Number]| cells.iter().map(|cell| cell.retained).collect::<Vec<_>>();
         change(&table(grain, retained), 1).map(|_| (against, numbers(&older), numbers(&newer)))
     }
 
@@ -216,6 +232,24 @@ mod tests {
         assert_eq!(halves(Grain::Day, &broken), Some(expected));
         broken[21] = None;
         assert_eq!(halves(Grain::Day, &broken), None);
+    }
+
+    #[test]
+    fn the_columns_follow_the_table() {
+        let columns = |grain, cols: usize, complete: &[usize]| {
+            let mut table = table(grain, &days(5));
+            let average = Some(Average { rate: 0.5, cohorts: 1, retained: 1, size: 2, interval: None });
+            table.averages = (0..cols).map(|k| average.filter(|_| complete.contains(&k))).collect();
+            Figures::of(&table).returns.into_iter().map(|r| (r.column, r.average.is_some())).collect::<Vec<_>>()
+        };
+        let all: Vec<usize> = (0..40).collect();
+        assert_eq!(columns(Grain::Day, 14, &all), [(1, true), (7, true)]);
+        assert_eq!(columns(Grain::Day, 30, &all), [(1, true), (7, true)]);
+        assert_eq!(columns(Grain::Day, 31, &all), [(1, true), (7, true), (30, true)]);
+        assert_eq!(columns(Grain::Day, 31, &[0, 1, 5, 12]), [(1, true), (5, true), (12, true)]);
+        assert_eq!(columns(Grain::Day, 31, &[]), [(1, false), (7, false), (30, false)]);
+        assert_eq!(columns(Grain::Week, 12, &[1]), [(1, true), (4, false)]);
+        assert_eq!(columns(Grain::Month, 13, &all), [(1, true), (3, true), (12, true)]);
     }
 
     #[test]

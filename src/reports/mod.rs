@@ -37,4 +37,5 @@ pub mod people;
 pub mod recorded;
 pub mod retention;
 pub mod stats;
+mod table;
 pub mod user;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, QueryError, State, Window};
 use crate::sets::Set;
 
@@ -145,7 +146,7 @@ impl Crowd {
             if column >= query.cols() {
                 return Err(CrowdError::Column { column, cols: query.cols() });
             }
-            let windows = query.windows(period, current);
+            let windows = query.windows(period, &Coverage::whole(now)?);
             let not_begun = CrowdError::NotBegun { column, cohort: period };
             let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
             let mut periods: Vec<Set> = windows

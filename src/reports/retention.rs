@@ -2,13 +2,17 @@
 //!
 //! [`Query`] → [`Query::at`] → [`Question`] with its [`Plan`] → counts from a store → [`Table`].
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::coverage::Coverage;
 pub use crate::reports::coverage::State;
-use crate::reports::recorded::{Recorded, Search};
-use crate::reports::stats::{rate, wilson};
-use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments};
+use crate::reports::recorded::{Recorded, dated};
+pub use crate::reports::table::{Average, Cell, Number, Row, Table};
+use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments, Set};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -178,24 +182,24 @@ impl Query {
         self.cols.unwrap_or(default_size(self.grain))
     }
 
-    /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun when `current` runs.
-    pub fn windows(&self, cohort: Period, current: Period) -> Vec<Window> {
+    /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun.
+    pub fn windows(&self, cohort: Period, coverage: &Coverage) -> Vec<Window> {
         let cols = i64::from(self.cols());
+        let current = coverage.current(self.grain);
         let begun: Vec<Period> = (0..cols).map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current)).collect();
-        // "On or after" is over when the whole row is: until then each of its cells may still rise.
-        let row_over = cohort.shift(cols - 1).is_ok_and(|last| last < current);
         let last = begun.last().copied();
-        let window = |from: Period| match self.measure {
-            Measure::On => (from, from < current),
-            Measure::OnOrAfter => (last.unwrap_or(from), row_over),
+        // "On or after" is over when the whole row is: until then each of its cells may still rise.
+        let end_of_row = cohort.shift(cols - 1).ok().or(last);
+        let is_recorded = coverage.is_recorded(cohort);
+        let window = |from: Period| {
+            let (until, end) = match self.measure {
+                Measure::On => (from, from),
+                Measure::OnOrAfter => (last.unwrap_or(from), end_of_row.unwrap_or(from)),
+            };
+            let state = if is_recorded { coverage.state(from, end) } else { State::NotRecorded };
+            Window { from, until, state, is_recorded: coverage.is_recorded(from) }
         };
-        begun
-            .into_iter()
-            .map(|from| {
-                let (until, over) = window(from);
-                Window { from, until, state: if over { State::Complete } else { State::InProgress } }
-            })
-            .collect()
+        begun.into_iter().map(window).collect()
     }
 
     /// The same query with saved segments written out.
@@ -203,12 +207,20 @@ impl Query {
         Query { cohort: saved.expand(&self.cohort), returning: saved.expand(&self.returning), ..self.clone() }
     }
 
-    /// The question as of `now`: its cohorts, and the plan that counts them.
+    /// The question as of `now` in a store that has recorded everything until then: enough to check a query.
     ///
     /// # Errors
     /// When a limit is passed or the dates make no sense.
     pub fn at(&self, now: DateTime<Utc>) -> Result<Question, QueryError> {
-        let current = Period::containing(self.grain, now)?;
+        self.question(&Coverage::whole(now)?)
+    }
+
+    /// The question for a store with this coverage: its cohorts, and the plan that counts them.
+    ///
+    /// # Errors
+    /// When a limit is passed or the dates make no sense.
+    pub fn question(&self, coverage: &Coverage) -> Result<Question, QueryError> {
+        let current = coverage.current(self.grain);
         let cols = self.cols();
         if !(1..=MAX_COLS).contains(&cols) {
             return Err(QueryError::Cols(cols.into()));
@@ -244,8 +256,7 @@ impl Query {
             (None, to) => {
                 let last = match to {
                     Some(to) => last_on(to)?.min(current),
-                    None if self.measure == Measure::OnOrAfter => current.shift(-i64::from(cols))?,
-                    None => current,
+                    None => self.newest_cohort(asked, coverage)?,
                 };
                 (last.shift(1 - i64::from(asked)).map_err(dated("to"))?, last)
             }
@@ -261,7 +272,19 @@ impl Query {
         if rows * cols > MAX_CELLS {
             return Err(QueryError::Cells { rows, cols });
         }
-        Ok(Question::new(self.clone(), now, current, first.range(rows).collect()))
+        Ok(Question::new(self.clone(), coverage, first.range(rows).collect()))
+    }
+
+    /// The last cohort where no date is given. The data ends with it; for *on or after* its whole window is over, unless
+    /// the table would then begin before the data does.
+    fn newest_cohort(&self, rows: u32, coverage: &Coverage) -> Result<Period, CalendarError> {
+        let newest = coverage.last(self.grain).unwrap_or(coverage.current(self.grain));
+        if self.measure == Measure::On {
+            return Ok(newest);
+        }
+        let whole = newest.shift(-i64::from(self.cols()))?;
+        let begins = coverage.first(self.grain).and_then(|first| first.shift(i64::from(rows) - 1).ok());
+        Ok(begins.map_or(whole, |from_the_first_on| whole.max(from_the_first_on.min(newest))))
     }
 }
 
@@ -271,11 +294,12 @@ pub struct Question {
     query: Query,
     /// Both sides as they are counted.
     sides: [Segment; 2],
-    now: DateTime<Utc>,
-    current: Period,
+    coverage: Coverage,
     cohorts: Vec<Asked>,
     distinct: usize,
     distinct_complete: usize,
+    /// Counts of the periods that are not recorded: the first and the last, the last being excluded.
+    unlisted: std::ops::Range<usize>,
     plan: Plan,
 }
 
@@ -283,48 +307,74 @@ pub struct Question {
 #[derive(Debug, Clone)]
 struct Asked {
     period: Period,
-    size: usize,
-    cells: Vec<(Period, State, usize)>,
+    state: State,
+    /// `None` where the cohort is not recorded.
+    size: Option<usize>,
+    /// `None` where a cell is not recorded.
+    cells: Vec<(Period, State, Option<usize>)>,
 }
 
 impl Question {
-    fn new(query: Query, now: DateTime<Utc>, current: Period, periods: Vec<Period>) -> Self {
+    fn new(query: Query, coverage: &Coverage, periods: Vec<Period>) -> Self {
         // Cells, and beside them two sets for each period: more where a side is made of several events.
         let columns = query.cols() as usize;
         let mut plan = Plan::with_capacity(periods.len() * (columns + 3) + columns);
         let mut cohorts = Vec::with_capacity(periods.len());
         let (mut complete, mut rest) = (Vec::new(), Vec::new());
+        let mut unrecorded = BTreeSet::new();
         // Each period is come back to by many cohorts: its set is built once. By how many periods it is after the first.
         let mut returning: Vec<Option<NodeId>> = vec![None; periods.len() + columns];
         for (row, period) in periods.into_iter().enumerate() {
+            let windows = query.windows(period, coverage);
+            unrecorded.extend(windows.iter().filter(|window| !window.is_recorded).map(|window| window.from));
+            let state = coverage.state_of(period);
+            if state == State::NotRecorded {
+                let cells = windows.iter().map(|window| (window.from, window.state, None)).collect();
+                cohorts.push(Asked { period, state, size: None, cells });
+                continue;
+            }
             let who = plan.add(&query.cohort.at(period));
-            let size = plan.count(who);
-            let windows = query.windows(period, current);
-            let returned: Vec<NodeId> = windows
+            let size = Some(plan.count(who));
+            let returned: Vec<Option<NodeId>> = windows
                 .iter()
                 .zip(&mut returning[row..])
                 .map(|(window, back)| {
-                    let back = *back.get_or_insert_with(|| plan.add(&query.returning.at(window.from)));
-                    plan.and([who, back])
+                    window.is_recorded.then(|| {
+                        let back = *back.get_or_insert_with(|| plan.add(&query.returning.at(window.from)));
+                        plan.and([who, back])
+                    })
                 })
                 .collect();
             let nodes = suffix_unions(&mut plan, &windows, returned);
-            let cells: Vec<_> =
-                windows.iter().zip(nodes).map(|(window, node)| (window.from, window.state, plan.count(node))).collect();
+            let cells: Vec<_> = windows
+                .iter()
+                .zip(nodes)
+                .map(|(window, node)| {
+                    let node = node.filter(|_| window.state != State::NotRecorded);
+                    (window.from, window.state, node.map(|node| plan.count(node)))
+                })
+                .collect();
             let is_complete = cells.iter().any(|(_, state, _)| *state == State::Complete);
             if is_complete {
                 complete.push(who)
             } else {
                 rest.push(who)
             }
-            cohorts.push(Asked { period, size, cells });
+            cohorts.push(Asked { period, state, size, cells });
         }
         let complete = plan.or(complete);
         rest.push(complete);
         let all = plan.or(rest);
         let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
         let sides = [query.cohort.clone(), query.returning.clone()];
-        Question { query, sides, now, current, cohorts, distinct, distinct_complete, plan }
+        // Nobody is expected there; somebody is found when the list of bitmaps has become old.
+        let begin = plan.roots().len();
+        let names = dated([&sides[0], &sides[1]]);
+        for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
+            plan.count_set(&Set::Or(names.iter().map(|name| Set::event_in(name, period)).collect()));
+        }
+        let unlisted = begin..plan.roots().len();
+        Question { query, sides, coverage: coverage.clone(), cohorts, distinct, distinct_complete, unlisted, plan }
     }
 
     /// The same question whose table tells another wording of the same query: one that names saved segments.
@@ -340,12 +390,7 @@ impl Question {
 
     /// Since when its events are recorded, given all keys there are.
     pub fn recorded(&self, all: &Catalogue) -> Recorded {
-        Recorded::of([&self.sides[0], &self.sides[1]], all, self.now)
-    }
-
-    /// The same to be found by counting. `None` without cohorts.
-    pub fn search(&self) -> Option<Search> {
-        Some(Search::new([&self.sides[0], &self.sides[1]], self.first()?, self.now))
+        Recorded::of([&self.sides[0], &self.sides[1]], all, self.coverage.now())
     }
 
     /// What a store has to count.
@@ -353,39 +398,53 @@ impl Question {
         &self.plan
     }
 
+    /// Whether somebody was counted in a period that is not recorded: then the coverage is older than the counts.
+    pub fn contradicts_coverage(&self, counts: &[u64]) -> bool {
+        counts.get(self.unlisted.clone()).is_some_and(|counts| counts.iter().any(|count| *count > 0))
+    }
+
     /// The table, from the counts of [`plan`](Self::plan) in order.
     pub fn table(&self, counts: &[u64]) -> Table {
         let at = |root: usize| counts.get(root).copied().unwrap_or(0);
         let cols = self.query.cols() as usize;
+        let mut clamps = Clamps::default();
         let rows: Vec<Row> = self
             .cohorts
             .iter()
             .map(|asked| {
-                let size = at(asked.size);
-                let mut cells = vec![None; cols];
-                if size > 0 {
+                let size = asked.size.map(at);
+                let mut cells = vec![Cell::Blank; cols];
+                if size != Some(0) {
                     for (cell, (period, state, root)) in cells.iter_mut().zip(&asked.cells) {
-                        // A store that counts in several steps may see a mark between two of them.
-                        let retained = at(*root).min(size);
-                        *cell = Some(Cell { period: *period, state: *state, retained, size });
+                        *cell = match (size, root) {
+                            (Some(size), Some(root)) => {
+                                let retained = clamps.at_most(at(*root), size);
+                                Cell::Number(Number { period: *period, state: *state, retained, size })
+                            }
+                            _ => Cell::NotRecorded(*period),
+                        };
                     }
                 }
-                let state = if asked.period < self.current { State::Complete } else { State::InProgress };
-                Row { period: asked.period, state, size, cells }
+                Row { period: asked.period, state: asked.state, size, cells }
             })
             .collect();
-        let in_averages = |row: &&Row| row.cells.iter().flatten().any(|c| c.state == State::Complete);
-        let entries = rows.iter().map(|r| r.size).sum();
-        let complete_entries: u64 = rows.iter().filter(in_averages).map(|r| r.size).sum();
-        let complete_people = at(self.distinct_complete).min(complete_entries);
+        let in_averages = |row: &&Row| row.numbers().any(|number| number.state == State::Complete);
+        let entries = rows.iter().map(Row::people).sum();
+        let complete_entries: u64 = rows.iter().filter(in_averages).map(Row::people).sum();
+        let complete_people = clamps.at_most(at(self.distinct_complete), complete_entries);
         let disjoint = complete_people == complete_entries;
         let averages = (0..cols).map(|k| Average::of(&rows, k, self.query.averaging, disjoint)).collect();
+        let people = clamps.at_most(at(self.distinct), entries);
+        clamps.report(&self.query);
+        let grain = self.query.grain;
         Table {
             query: self.query.clone(),
-            now: self.now,
-            current: self.current,
+            now: self.coverage.now(),
+            current: self.coverage.current(grain),
+            begins: self.coverage.first(grain),
+            data_ends: self.coverage.data_ends(grain),
             entries,
-            people: at(self.distinct).min(entries),
+            people,
             complete_entries,
             complete_people,
             rows,
@@ -396,191 +455,65 @@ impl Question {
     }
 }
 
-/// For each window the union of the nodes of its periods, given one node for each `from`. Windows of more than one
-/// period end together, so each is its own first period and the window behind it.
-fn suffix_unions(plan: &mut Plan, windows: &[Window], nodes: Vec<NodeId>) -> Vec<NodeId> {
+/// How many counts contradicted another count of the same answer, in this process.
+static CLAMPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many counts contradicted another count of the same answer since the process started: more people came back than are
+/// in the cohort, or there were more people than entries. Each was reduced to what is possible, and logged.
+pub fn clamped_counts() -> u64 {
+    CLAMPED.load(Ordering::Relaxed)
+}
+
+/// The contradictions of one table.
+#[derive(Debug, Default)]
+struct Clamps {
+    counts: u64,
+}
+
+impl Clamps {
+    /// The count of a part, given that of the whole.
+    fn at_most(&mut self, part: u64, whole: u64) -> u64 {
+        self.counts += u64::from(part > whole);
+        part.min(whole)
+    }
+
+    fn report(self, query: &Query) {
+        if self.counts > 0 {
+            CLAMPED.fetch_add(self.counts, Ordering::Relaxed);
+            tracing::warn!(
+                counts = self.counts,
+                cohort = %query.cohort,
+                returning = %query.returning,
+                "an answer contradicts itself: it mixes two moments of the store, and was reduced to what is possible"
+            );
+        }
+    }
+}
+
+/// For each window the union of the nodes of its periods, given one node for each `from` that is recorded. Windows of more
+/// than one period end together, so each is its own first period and the window behind it.
+fn suffix_unions(plan: &mut Plan, windows: &[Window], nodes: Vec<Option<NodeId>>) -> Vec<Option<NodeId>> {
     let mut unions = nodes;
     for k in (0..unions.len().saturating_sub(1)).rev() {
         if windows[k].until > windows[k].from {
-            unions[k] = plan.or([unions[k], unions[k + 1]]);
+            unions[k] = match (unions[k], unions[k + 1]) {
+                (Some(own), Some(behind)) => Some(plan.or([own, behind])),
+                (own, behind) => own.or(behind),
+            };
         }
     }
     unions
 }
 
-/// The periods in which coming back counts for one cell, both ends included, and whether that can still change.
+/// The periods in which coming back counts for one cell, both ends included, and what is known of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The period of the cell.
     pub from: Period,
     /// The last period that counts and has begun: `from` again, or for *on or after* that of the last column.
     pub until: Period,
-    /// Whether all of it is over.
+    /// The state of the cell.
     pub state: State,
-}
-
-/// One number of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
-    /// The period of coming back.
-    pub period: Period,
-    /// Whether that can still change.
-    pub state: State,
-    /// How many came back.
-    pub retained: u64,
-    /// Out of how many; never 0.
-    pub size: u64,
-}
-
-impl Cell {
-    /// The share that came back, 0–1.
-    pub fn rate(&self) -> f64 {
-        rate(self.retained, self.size).unwrap_or(0.0)
-    }
-
-    /// Its 95 % interval (Wilson), both ends 0–1.
-    pub fn interval(&self) -> (f64, f64) {
-        wilson(self.retained, self.size).unwrap_or((0.0, 1.0))
-    }
-}
-
-/// One cohort.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// When its users did the starting event.
-    pub period: Period,
-    /// Whether its size can still change.
-    pub state: State,
-    /// How many users.
-    pub size: u64,
-    /// As many as the table has columns; `None` where the period has not begun, and everywhere when the size is 0.
-    pub cells: Vec<Option<Cell>>,
-}
-
-/// One column of the average row, over the complete cells of the column.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Average {
-    /// The average share, 0–1.
-    pub rate: f64,
-    /// How many cohorts went in.
-    pub cohorts: u32,
-    /// The users retained in those, added up.
-    pub retained: u64,
-    /// The sizes of those, added up.
-    pub size: u64,
-    /// The 95 % interval; only where the average is weighted and the cohorts share nobody.
-    pub interval: Option<(f64, f64)>,
-}
-
-impl Average {
-    #[allow(clippy::cast_precision_loss)]
-    fn of(rows: &[Row], column: usize, averaging: Averaging, disjoint: bool) -> Option<Average> {
-        let cells: Vec<Cell> =
-            rows.iter().filter_map(|r| r.cells[column]).filter(|c| c.state == State::Complete).collect();
-        let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
-        let (retained, size) = (cells.iter().map(|c| c.retained).sum(), cells.iter().map(|c| c.size).sum());
-        Some(Average {
-            rate: match averaging {
-                Averaging::Weighted => rate(retained, size)?,
-                Averaging::Simple => cells.iter().map(Cell::rate).sum::<f64>() / f64::from(cohorts),
-            },
-            cohorts,
-            retained,
-            size,
-            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size)).flatten(),
-        })
-    }
-}
-
-/// A retention table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Table {
-    /// The question.
-    pub query: Query,
-    /// As of when.
-    pub now: DateTime<Utc>,
-    /// The period that holds `now`.
-    pub current: Period,
-    /// The cohorts, oldest first. Cohorts of the future are left out.
-    pub rows: Vec<Row>,
-    /// The average row; `None` for a column without complete cells.
-    pub averages: Vec<Option<Average>>,
-    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
-    pub entries: u64,
-    /// The distinct people behind `entries`.
-    pub people: u64,
-    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands on.
-    pub complete_entries: u64,
-    /// The distinct people behind `complete_entries`.
-    pub complete_people: u64,
-    /// Since when its events are recorded; nothing is known of that until [`recorded_since`](Table::recorded_since).
-    pub recorded: Recorded,
-    /// What its events are called where it speaks to people; by their names until [`called`](Table::called).
-    pub labels: Labels,
-}
-
-impl Table {
-    /// The same table, calling its events by these labels where it speaks to people.
-    pub fn called(mut self, labels: &Labels) -> Self {
-        let mut names = self.query.cohort.names();
-        names.extend(self.query.returning.names());
-        names.extend(self.recorded.later.iter().map(|(name, _)| name));
-        let known = names.into_iter().filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
-        self.labels = known.collect();
-        self
-    }
-
-    /// The starting segment for people.
-    pub fn cohort(&self) -> String {
-        self.query.cohort.called(&self.labels)
-    }
-
-    /// The returning segment for people.
-    pub fn returning(&self) -> String {
-        self.query.returning.called(&self.labels)
-    }
-
-    /// The same table, knowing since when its events are recorded. What somebody was counted before is not believed: a
-    /// list of bitmaps may be older than the counts.
-    pub fn recorded_since(mut self, recorded: Recorded) -> Self {
-        let Recorded { cohort, returning, later } = recorded;
-        let cells = || self.rows.iter().flat_map(|row| row.cells.iter().flatten());
-        let nobody_before = |first: &Period| self.rows.iter().all(|row| row.size == 0 || !row.period.is_before(*first));
-        let nobody_back = |first: &Period| cells().all(|cell| cell.retained == 0 || !cell.period.is_before(*first));
-        // On or after counts people who came back later than the cell's own period.
-        let on = self.query.measure == Measure::On;
-        self.recorded = Recorded {
-            cohort: cohort.filter(nobody_before),
-            returning: returning.filter(|first| !on || nobody_back(first)),
-            later,
-        };
-        self
-    }
-
-    /// Whether the cohort's period ended before anything was recorded that could put anybody into it.
-    pub fn is_unrecorded(&self, row: &Row) -> bool {
-        self.recorded.cohort.is_some_and(|first| row.period.is_before(first))
-    }
-
-    /// Whether records begin within the cohort's period, so that it holds a part of it only.
-    pub fn is_partial(&self, row: &Row) -> bool {
-        let within = |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
-        self.recorded.cohort.is_some_and(within)
-    }
-
-    /// Whether no cohort holds anybody.
-    pub fn is_empty(&self) -> bool {
-        self.entries == 0
-    }
-
-    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted average means
-    /// something.
-    pub fn is_disjoint(&self) -> bool {
-        self.complete_people == self.complete_entries
-    }
-
-    /// Whether any number shown can still change.
-    pub fn has_running(&self) -> bool {
-        self.rows.iter().flat_map(|r| r.cells.iter().flatten()).any(|c| c.state == State::InProgress)
-    }
+    /// Whether `from` itself is recorded: coming back counts only in such periods.
+    pub is_recorded: bool,
 }

@@ -21,6 +21,7 @@ use flate2::write::GzEncoder;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::reports::coverage::Coverage;
 use crate::sets::Catalogue;
 use crate::web::pages::Shell;
 
@@ -35,6 +36,8 @@ pub struct Ground {
     pub shell: Shell,
     /// The bitmaps there are.
     pub keys: Arc<Catalogue>,
+    /// What they cover.
+    pub coverage: Coverage,
     /// What was counted.
     pub counts: Vec<u64>,
 }
@@ -47,6 +50,7 @@ impl PartialEq for Ground {
         let same_keys = Arc::ptr_eq(&self.keys, &other.keys);
         same_keys
             && minute(self) == minute(other)
+            && self.coverage.is_like(&other.coverage)
             && self.as_of == other.as_of
             && self.counts == other.counts
             && self.shell == other.shell

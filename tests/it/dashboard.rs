@@ -308,7 +308,12 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
     let failure: Arc<Mutex<Option<StoreError>>> = Arc::default();
     let fails = Arc::clone(&failure);
     let slow = Bent::of(product.store())
-        .before_counting(|_| std::thread::sleep(Duration::from_secs(3)))
+        .before_counting(|plan| {
+            // A few bitmaps tell where the data ends.
+            if plan.roots().len() > 20 {
+                std::thread::sleep(Duration::from_secs(3));
+            }
+        })
         .counting(move |counts| fails.lock().unwrap().clone().map_or(counts, Err));
     let host = format!("http://{}", serve(Tracker::new(slow.shared())));
     let quick = format!("http://{}", serve(product));
@@ -400,8 +405,7 @@ fn a_label_stands_wherever_a_page_speaks_of_its_event() {
         // Notices.
         ("/retention?cohort=signup&returning=xnever", "for “Fly”"),
         ("/retention?cohort=signup&returning=xpro", "“Pay” is only recorded without dates"),
-        ("/retention?cohort=xlogin&returning=xweb&from=2026-01-01&rows=9", "“Log in”"),
-        ("/retention?cohort=xlogin&returning=xweb&by=month", "† Log in is recorded from"),
+        ("/retention?cohort=xlogin&returning=xweb&by=month", "† Log in is first recorded"),
         // People, in a cell and in a set.
         ("/people?cohort=xlogin&returning=xweb&at=2026-11-23&k=0", "who did Log in "),
         ("/people?cohort=xlogin&returning=xweb&at=2026-11-23&k=0", "came back to Use the web "),

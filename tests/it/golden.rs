@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period, parse_moment};
-use cohortist::reports::retention::{Query, Table};
+use cohortist::reports::retention::{Cell, Query, Table};
 use cohortist::sets::{EventName, Key, Prefix, Segment, Set, When};
 use serde_json::Value;
 
@@ -82,6 +82,7 @@ fn grids_and_key_counts_are_bitmapists_on_every_store() {
             assert_eq!(ours, counts, "{store_name}");
 
             let now = parse_moment(case["now"].as_str().unwrap()).unwrap();
+            beat(&tracker, now);
             let grids = case["grids"].as_array().unwrap();
             assert_eq!(grids.len(), 8);
             for grid in grids {
@@ -91,6 +92,11 @@ fn grids_and_key_counts_are_bitmapists_on_every_store() {
             }
         });
     }
+}
+
+/// The references know no end of data, so the store is to be a live one.
+fn beat(tracker: &Tracker, now: DateTime<Utc>) {
+    tracker.mark(&name("zz:heartbeat"), 0, now).unwrap();
 }
 
 fn query(query: &Value, rows: &[Value]) -> Query {
@@ -121,17 +127,23 @@ fn compare(table: &Table, rows: &[Value], what: &str) {
         let what = format!("{what}, row {}", expected[0]);
         let date: NaiveDate = expected[0].as_str().unwrap().parse().unwrap();
         assert_eq!(row.period, Period::of_date(table.query.grain, date).unwrap(), "{what}");
-        assert_eq!(row.size, expected[1].as_u64().unwrap(), "{what}");
+        let Some(size) = row.size else {
+            // bitmapist takes what lies before the first mark for zeros.
+            assert!(row.period < table.begins.unwrap() && expected[1] == 0, "{what}");
+            continue;
+        };
+        assert_eq!(size, expected[1].as_u64().unwrap(), "{what}");
         let expected = expected[2].as_array().unwrap();
         assert_eq!(row.cells.len(), expected.len(), "{what}");
         for (k, (cell, expected)) in row.cells.iter().zip(expected).enumerate() {
             match (cell, expected.as_u64()) {
-                (Some(cell), Some(expected)) => assert_eq!(cell.retained, expected, "{what}, column {k}"),
+                (Cell::Number(cell), Some(expected)) => assert_eq!(cell.retained, expected, "{what}, column {k}"),
                 // bitmapist blanks a true zero where nobody at all did B.
-                (Some(cell), None) => assert_eq!(cell.retained, 0, "{what}, column {k}"),
-                (None, None) => {}
+                (Cell::Number(cell), None) => assert_eq!(cell.retained, 0, "{what}, column {k}"),
+                (Cell::Blank, None) => {}
                 // An empty cohort: bitmapist counts 0 of 0, we show nothing.
-                (None, Some(expected)) => assert_eq!((expected, row.size), (0, 0), "{what}, column {k}"),
+                (Cell::Blank, Some(expected)) => assert_eq!((expected, size), (0, 0), "{what}, column {k}"),
+                (Cell::NotRecorded(period), _) => panic!("{period} is recorded: {what}, column {k}"),
             }
         }
     }
@@ -148,6 +160,7 @@ fn real_purchases_give_the_table_computed_from_the_raw_rows() {
             batch.mark(&name(fields[1]), fields[0].parse().unwrap(), parse_moment(fields[2]).unwrap()).unwrap();
         }
         batch.commit().unwrap();
+        beat(&tracker, parse_moment("1998-06-30").unwrap());
         for grain in [Grain::Month, Grain::Week] {
             let cohorts = golden[grain.as_str()]["recurring"].as_array().unwrap();
             let purchase = Segment::event(&name("purchase"));
@@ -157,9 +170,9 @@ fn real_purchases_give_the_table_computed_from_the_raw_rows() {
             assert_eq!(table.rows.len(), cohorts.len());
             for (row, expected) in table.rows.iter().zip(cohorts) {
                 let what = format!("{store_name} {expected}");
-                let retained: Vec<u64> = row.cells.iter().flatten().map(|c| c.retained).collect();
+                let retained: Vec<u64> = row.numbers().map(|number| number.retained).collect();
                 assert!(row.period.start().date_naive().to_string().starts_with(expected["cohort"].as_str().unwrap()));
-                assert_eq!(row.size, expected["size"].as_u64().unwrap(), "{what}");
+                assert_eq!(row.size, expected["size"].as_u64(), "{what}");
                 assert_eq!(
                     retained,
                     serde_json::from_value::<Vec<u64>>(expected["retained"].clone()).unwrap(),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
-use cohortist::calendar::{Grain, parse_moment};
+use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::reports::retention::Query;
 use cohortist::sets::Segment;
@@ -38,6 +38,7 @@ fn query(cohort: &str, returning: &str, grain: Grain) -> Query {
 fn a_page_says_since_when_there_is_something_to_count() {
     let tracker = empty();
     begun(&tracker);
+    tracker.mark(&name("zz:heartbeat"), 0, now()).unwrap();
     let host = format!("http://{}", serve(tracker));
     let page = read(&format!("{host}/retention?cohort=signup&returning=active&by=month")).body;
     let row = |label: &str| {
@@ -46,7 +47,7 @@ fn a_page_says_since_when_there_is_something_to_count() {
     };
     assert!(row("Jul 2026 †").contains(">5</a>"), "{}", row("Jul"));
     assert!(!row("Aug 2026").contains('†') && row("Aug 2026").contains(">31</a>"));
-    assert!(row("Jun 2026").contains("<td class=size><td class=\"nobody\" colspan=\"12\">not recorded yet"), "{page}");
+    assert!(row("Jun 2026").contains("<td class=size><td class=gap colspan=6>no data<td class=future"), "{page}");
     // In October nobody signed up, and that is known.
     assert!(row("Oct 2026").contains("<td class=size>0<td class=\"nobody\" colspan=\"12\">nobody\n"), "{}", row("Oct"));
     assert!(
@@ -55,8 +56,8 @@ fn a_page_says_since_when_there_is_something_to_count() {
         row("Nov")
     );
     for said in [
-        "<p class=\"legend recorded\">† signup is recorded from 27 Jul 2026 on: this month holds those days only.</p>",
-        "<p class=\"legend recorded\">active is recorded from 16 Aug 2026 on: earlier returns could not be seen.</p>",
+        "<p class=\"legend recorded\">† signup is first recorded on 27 Jul 2026: this month holds those days only.</p>",
+        "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that it counts nobody.</p>",
         "of 3 complete cohorts with people · smallest 5, largest 31",
     ] {
         assert!(page.contains(said), "{said} in {page}");
@@ -65,62 +66,68 @@ fn a_page_says_since_when_there_is_something_to_count() {
     let by_day =
         |from: &str| read(&format!("{host}/retention?cohort=signup&returning=active&by=day&rows=9&from={from}")).body;
     let first = by_day("2026-07-24");
-    assert!(first.matches("not recorded yet").count() == 3 && !first.contains('†'), "{first}");
-    assert!(first.contains("<p class=\"legend recorded\">signup is recorded from 27 Jul 2026 on.</p>"));
+    assert!(
+        first.matches(">no data<td").count() + first.matches(">no data\n").count() == 3 && !first.contains('†'),
+        "{first}"
+    );
+    assert!(first.contains("<p class=\"legend recorded\">The store has data from 27 Jul 2026 on.</p>"));
     assert!(!by_day("2026-08-20").contains("legend recorded"));
     let long_ago = by_day("2026-01-01");
     assert!(
         long_ago.contains(
-            "Nobody did “signup” in 1 – 9 Jan 2026; “signup” is recorded from Mon 27 Jul 2026 to Thu 24 Sep 2026. Did you mean \
-             <a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day&#38;rows=9&#38;from=2026-07-27\">the cohorts from \
-             Mon 27 Jul 2026 on</a>?"
+            "The store has no data in 1 – 9 Jan 2026; it has data from Mon 27 Jul 2026 to Mon 23 Nov 2026. Did you mean \
+             <a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day&#38;rows=9\">its latest cohorts</a>?"
         ),
         "{long_ago}"
     );
-    // The files keep every number as it is.
     let csv = read(&format!("{host}/retention.csv?cohort=signup&returning=active&by=month")).body;
-    assert!(csv.contains("\nJun 2026,0,") && csv.contains("\nJul 2026,5,"), "{csv}");
+    assert!(csv.contains("\nJun 2026,,") && csv.contains("\nJul 2026,5,"), "{csv}");
 }
 
 #[test]
-fn every_store_knows_since_when_by_a_few_counts() {
+fn every_store_knows_what_it_covers() {
     each_store(|kind, store| {
         let tracker = Tracker::new(store);
         begun(&tracker);
         tracker.mark_ever(&name("pro"), 3).unwrap();
-        let all = tracker.catalogue().unwrap();
-        for (cohort, returning) in
-            [("signup", "active"), ("signup & pro@ever", "active | signup"), ("pro@ever", "never")]
-        {
-            for grain in [Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
-                let mut query = query(cohort, returning, grain);
-                query.from = Some(day("2026-07-01").date_naive());
-                let question = tracker.question(&query, now()).unwrap();
-                let (counted, read) = (tracker.recorded(&question).unwrap(), question.recorded(&all));
-                assert_eq!(counted, read, "{kind}: {cohort}, {returning}, {grain}");
+        let day = |text: &str| Some(text.parse::<Period>().unwrap());
+        let covers = |given| {
+            let found = tracker.coverage(now(), given).unwrap();
+            (found.first(Grain::Day), found.last(Grain::Day), found.data_ends(Grain::Day))
+        };
+        let ended = (day("2026-07-27"), day("2026-10-14"), day("2026-10-14"));
+        assert_eq!((covers(false), covers(true)), (ended, ended), "{kind}");
+        // A bitmap without anybody is no mark, whichever way it became one.
+        let (active, today) = (name("active"), now() - TimeDelta::hours(1));
+        tracker.mark(&active, 7, today).unwrap();
+        tracker.catalogue().unwrap();
+        tracker.unmark(&active, 7, today).unwrap();
+        assert_eq!(covers(false), ended, "{kind}");
+        tracker.mark(&active, 7, today).unwrap();
+        let live = (day("2026-07-27"), day("2026-11-23"), None);
+        // Redis is listed, and looked at, every few seconds only.
+        for _ in 0..200 {
+            if covers(false) == live {
+                break;
             }
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
+        assert_eq!(covers(false), live, "{kind}");
+        // Marks of later days show that the store went on, if somebody looks back from there.
+        let at = |given| tracker.coverage(now() - TimeDelta::days(20), given).unwrap().data_ends(Grain::Day);
+        assert_eq!((at(true), at(false)), (None, day("2026-10-14")), "{kind}");
     });
 }
 
 #[test]
-fn finding_since_when_is_mostly_one_trip_and_lists_no_keys() {
+fn the_command_line_lists_a_redis_once() {
     let server = RedisServer::start();
     let tracker = Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
     begun(&tracker);
-    let question = |from: &str| {
-        let mut query = query("signup", "active", Grain::Day);
-        query.from = Some(day(from).date_naive());
-        tracker.question(&query, now()).unwrap()
-    };
     server.reset_statistics();
-    let found = tracker.recorded(&question("2026-10-02")).unwrap();
-    assert_eq!(found.cohort.map(|since| since.to_string()).as_deref(), Some("2026-09"), "before the table is enough");
-    assert_eq!((server.calls("scan"), server.calls("keys"), server.calls("ping")), (0, 0, 1));
-    server.reset_statistics();
-    let found = tracker.recorded(&question("2026-07-27")).unwrap();
-    assert_eq!(found.cohort.map(|since| since.to_string()).as_deref(), Some("2026-07-27"));
-    assert_eq!((server.calls("scan"), server.calls("ping")), (0, 3));
+    let table = tracker.retention(&query("signup", "active", Grain::Day), now()).unwrap();
+    assert_eq!(table.data_ends.map(|end| end.to_string()).as_deref(), Some("2026-10-14"));
+    assert_eq!((server.calls("scan"), server.calls("keys")), (1, 0), "some 200 bitmaps are one page of keys");
 }
 
 #[test]
@@ -292,6 +299,7 @@ fn an_empty_table_names_its_empty_side_and_since_when_there_is_data() {
         batch.mark(&name("new"), user, day("2026-11-21")).unwrap();
         batch.mark_ever(&name("pro"), user);
     }
+    batch.mark(&name("zz:heartbeat"), 0, now()).unwrap();
     batch.commit().unwrap();
     let host = format!("http://{}", serve(tracker));
     let (old, new) = ("is recorded from Tue 5 May 2020 to Thu 7 May 2020", "is recorded on Sat 21 Nov 2026 only");

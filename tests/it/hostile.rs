@@ -178,7 +178,9 @@ fn a_question_about_them_is_a_question_like_any_other() {
 
         for kind in ["csv", "tidy.csv"] {
             let csv = records(&base.join(&format!("/retention.{kind}?{query}")).unwrap());
-            assert_eq!(csv.len(), 3 - usize::from(kind == "tidy.csv"), "{event}: {csv:?}");
+            // Yesterday nothing was recorded.
+            let numbers = csv.iter().filter(|line| line.last().is_none_or(|state| state != "not_recorded"));
+            assert_eq!(numbers.count(), 3 - usize::from(kind == "tidy.csv"), "{event}: {csv:?}");
         }
         let json = file(&base.join(&format!("/retention.json?{query}")).unwrap());
         let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();

@@ -171,7 +171,12 @@ fn pages_stay_within_their_memory() {
 #[test]
 fn what_comes_behind_its_frame_is_not_packed() {
     let slow = Bent::of(product(20, 40).store())
-        .before_counting(|_| std::thread::sleep(Duration::from_secs(1)))
+        .before_counting(|plan| {
+            // A few bitmaps tell where the data ends.
+            if plan.roots().len() > 20 {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        })
         .says_version(true);
     let tracker = remembering(empty().on(slow.shared()));
     let url = format!("{}{QUESTION}", host(dashboard(&tracker, &KeptPages::new(1 << 20), Clock::Fixed(now()))));

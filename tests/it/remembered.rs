@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use cohortist::bitmap::Operation;
 use cohortist::calendar::{Grain, parse_moment};
 use cohortist::clock::Clock;
+use cohortist::reports::coverage::Coverage;
 use cohortist::reports::retention::Query;
 use cohortist::sets::{Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
@@ -195,7 +196,7 @@ fn tomorrow_only_what_is_new_is_counted() {
     let query = |days| {
         let mut query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day);
         (query.rows, query.cols) = (Some(31), Some(13));
-        let question = tracker.question(&query, now() + TimeDelta::days(days)).unwrap();
+        let question = tracker.question(&query, &Coverage::whole(now() + TimeDelta::days(days)).unwrap()).unwrap();
         let before = remembered.recall().unwrap();
         let counts = remembered.count(question.plan()).unwrap();
         let after = remembered.recall().unwrap();
@@ -326,6 +327,7 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     let at = |text: &str| parse_moment(text).unwrap();
     others.mark(&name("signup"), 1, at("2026-11-20")).unwrap();
     others.mark(&name("active"), 1, at("2026-11-21")).unwrap();
+    others.mark(&name("zz:heartbeat"), 0, now()).unwrap();
     let store = open(&server.url(), &Options::default()).unwrap();
     let tracker = Tracker::new(Arc::new(remembered(&store, how(1 << 20))));
     let mut dashboard = Dashboard::new(tracker, Clock::Fixed(now()));

@@ -15,7 +15,7 @@ use crate::render::chart::{
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
 use crate::reports::figures::Figures;
-use crate::reports::retention::{Averaging, Cell, Measure, State, Table};
+use crate::reports::retention::{Averaging, Cell, Measure, Number, Table};
 
 /// The most single cohorts drawn behind the average: more would be a grey block.
 pub const MAX_SINGLE: usize = 60;
@@ -65,7 +65,7 @@ pub fn curve_caption(table: &Table) -> String {
     };
     let band = if table.averages.iter().flatten().any(|a| a.interval.is_some()) { " with its 95% band" } else { "" };
     let drawn = single_cohorts(table).len();
-    let with_people = table.rows.iter().filter(|row| row.size > 0).count();
+    let with_people = table.rows.iter().filter(|row| row.people() > 0).count();
     let single = if drawn < with_people {
         format!("thin lines are {drawn} of {with_people} cohorts")
     } else {
@@ -94,7 +94,7 @@ fn described(table: &Table) -> String {
 
 /// The rows whose cells are drawn as single lines: all, or evenly chosen ones with the newest among them.
 pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
-    let rows: Vec<usize> = (0..table.rows.len()).filter(|i| table.rows[*i].size > 0).collect();
+    let rows: Vec<usize> = (0..table.rows.len()).filter(|i| table.rows[*i].people() > 0).collect();
     let every = rows.len().div_ceil(MAX_SINGLE).max(1);
     rows.into_iter().rev().step_by(every).collect()
 }
@@ -107,8 +107,7 @@ fn curve_layers(table: &Table) -> String {
     let drawn = single_cohorts(table);
     let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
     let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
-    let rates =
-        singles().flat_map(|row| row.cells.iter().flatten()).filter(|c| c.state == State::Complete).map(Cell::rate);
+    let rates = singles().flat_map(|row| row.cells.iter().filter_map(Cell::complete)).map(|number| number.rate());
     let bands = table.averages.iter().flatten().map(|a| a.interval.map_or(a.rate, |i| i.1));
     let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
     // Where nobody came back the whole scale says more than the room for error alone.
@@ -129,12 +128,12 @@ fn curve_layers(table: &Table) -> String {
         let words = named(&after, &table.cohort(), "the first");
         write_at(plane, (right / 2.0, 0.0), (0, 54), words, &style)
     }));
-    // What is still running is low only because it is, so no line leads there.
+    // What is still running, or partly recorded, is low only because it is, so no line leads there.
     let mut lines: Vec<Single> = singles()
         .flat_map(|row| {
-            let cells = row.cells.iter().map(|c| c.filter(|c| c.state == State::Complete));
-            let line = |line: Vec<(f64, Cell)>| line.into_iter().map(|(k, cell)| (k, cell.rate() * 100.0)).collect();
-            stretches(cells).into_iter().map(move |stretch| (row.period, line(stretch)))
+            let line =
+                |line: Vec<(f64, Number)>| line.into_iter().map(|(k, number)| (k, number.rate() * 100.0)).collect();
+            stretches(row.cells.iter().map(Cell::complete)).into_iter().map(move |stretch| (row.period, line(stretch)))
         })
         .collect();
     lines.retain(|(_, points)| points.len() > 1);
@@ -183,7 +182,8 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
     }
     let mut placed: Vec<(Spot, HPos, String)> = Vec::new();
     let mut leaders: Vec<[Spot; 2]> = Vec::new();
-    for (k, average) in [figures.next, figures.later].into_iter().flatten() {
+    let returns = figures.returns.iter().filter_map(|shown| Some((shown.column, shown.average?)));
+    for (k, average) in returns {
         let text = words::percent(average.rate);
         let dot = CURVE.spot(reach, (coord(k), average.rate * 100.0));
         let end = CURVE.spot(reach, (coord(k), average.interval.map_or(average.rate, |i| i.1) * 100.0));

@@ -108,7 +108,11 @@ fn named(before: &str, segment: &str, otherwise: &str) -> String {
 
 /// What stands where a chart has no line to show.
 fn nothing_yet(table: &Table) -> &'static str {
-    if table.is_empty() { "nobody in any cohort" } else { "no complete period yet" }
+    match () {
+        () if !table.is_recorded() => "no data",
+        () if table.is_empty() => "nobody in any cohort",
+        () => "no complete period yet",
+    }
 }
 
 /// A drawing as a part of a page, which knows what an `<svg>` is and has letters of its own.
@@ -210,7 +214,7 @@ mod tests {
     use super::*;
     use crate::calendar::Grain;
     use crate::render::sample;
-    use crate::reports::retention::{Cell, Measure, Query, Row, State};
+    use crate::reports::retention::{Cell, Measure, Number, Query, Row, State};
 
     fn wellformed(svg: &str) {
         // Every opened element is closed, in order: enough XML to trust what plotters and the layers put together.
@@ -246,10 +250,11 @@ mod tests {
                     let back = period.shift(i64::try_from(k).unwrap()).unwrap();
                     let state = if back < last { State::Complete } else { State::InProgress };
                     let retained = 1_000 * rate / 100 / (u64::try_from(k).unwrap() + 1);
-                    (back <= last).then_some(Cell { period: back, state, retained, size: 1_000 })
+                    let number = Number { period: back, state, retained, size: 1_000 };
+                    if back <= last { Cell::Number(number) } else { Cell::Blank }
                 });
                 let state = if period < last { State::Complete } else { State::InProgress };
-                Row { period, state, size: 1_000, cells: cells.collect() }
+                Row { period, state, size: Some(1_000), cells: cells.collect() }
             })
             .collect();
         table.averages = (0..cols).map(|k| table.averages[0].filter(|_| rows > k + 1)).collect();
@@ -319,7 +324,7 @@ mod tests {
             for rate in [0, 3, 100] {
                 let mut table = sized(n, 3, rate);
                 if n > 12 {
-                    (table.rows[n / 2].cells[1], table.rows[n / 2].size) = (None, 0);
+                    (table.rows[n / 2].cells[1], table.rows[n / 2].size) = (Cell::Blank, Some(0));
                 }
                 for column in [0, 1, 2, 3, 999] {
                     for svg in [trend(&table, column), trend_small(&table, column)] {
@@ -386,7 +391,7 @@ mod tests {
             let average = table.averages[1].map(|a| crate::reports::retention::Average { rate: 0.4, ..a });
             table.averages[1] = average;
             for row in &mut table.rows {
-                if let Some(cell) = &mut row.cells[1] {
+                if let Cell::Number(cell) = &mut row.cells[1] {
                     cell.retained = rate * 10;
                 }
             }

@@ -15,14 +15,15 @@ use crate::reports::retention::{State, Table};
 
 /// How many people each cohort has, for a page.
 pub fn sizes(table: &Table) -> String {
-    let greatest = table.rows.iter().max_by_key(|row| row.size);
+    let greatest = table.rows.iter().max_by_key(|row| row.people());
     let text = match (greatest, table.rows.len()) {
-        (Some(row), n) if row.size > 0 => format!(
+        (Some(row), n) if row.people() > 0 => format!(
             "{}; the largest is {} with {}.",
             render::many(u64::try_from(n).unwrap_or(u64::MAX), "cohort"),
             row.period.label(),
-            words::people(row.size)
+            words::people(row.people())
         ),
+        _ if !table.is_recorded() => "No cohort is recorded.".to_owned(),
         _ => "No cohort holds anybody.".to_owned(),
     };
     let mut out = opening("sizes", "chart sizes", (SIZES.width, SIZES.height), "Cohort size", &text);
@@ -42,8 +43,11 @@ fn nobody(table: &Table) -> String {
 
 fn size_layers(table: &Table) -> String {
     let people = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
-    let bars: Vec<Bar> =
-        table.rows.iter().map(|row| Bar { period: row.period, state: row.state, height: people(row.size) }).collect();
+    let bars: Vec<Bar> = table
+        .rows
+        .iter()
+        .map(|row| Bar { period: row.period, state: row.state, height: people(row.people()) })
+        .collect();
     let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
     let n = bars.len();
     let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };

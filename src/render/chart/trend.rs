@@ -12,7 +12,7 @@ use crate::render::chart::{
 };
 use crate::render::colour::Theme;
 use crate::render::words;
-use crate::reports::retention::{Averaging, Cell, Row, State, Table};
+use crate::reports::retention::{Averaging, Number, Row, State, Table};
 
 /// As wide as the page, with room for the average's words on the right.
 const WIDE: Form = Form {
@@ -76,7 +76,7 @@ pub fn trend_caption(table: &Table, column: usize) -> String {
 #[derive(Clone, Copy)]
 struct Point {
     cohort: Period,
-    cell: Cell,
+    cell: Number,
 }
 
 impl Point {
@@ -87,11 +87,16 @@ impl Point {
     fn is_complete(&self) -> bool {
         self.cell.state == State::Complete
     }
+
+    /// Both ends of its interval, 0–1.
+    fn ends(&self) -> (f64, f64) {
+        self.cell.interval().unwrap_or((self.cell.rate(), self.cell.rate()))
+    }
 }
 
-/// One for each cohort, oldest first; `None` where it has no such cell.
+/// One for each cohort, oldest first; `None` where it has no such number, or only a lower bound.
 fn cells(table: &Table, column: usize) -> Vec<Option<Point>> {
-    let cell = |row: &Row| row.cells.get(column).copied().flatten();
+    let cell = |row: &Row| row.cells.get(column)?.number().filter(|number| number.state != State::PartlyRecorded);
     table.rows.iter().map(|row| Some(Point { cohort: row.period, cell: cell(row)? })).collect()
 }
 
@@ -124,7 +129,7 @@ fn capital(text: &str) -> String {
 fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
     let greatest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
     let rates = greatest(&mut points.iter().flatten().map(|point| point.cell.rate()).chain(average));
-    let ends = greatest(&mut points.iter().flatten().map(|point| point.cell.interval().1));
+    let ends = greatest(&mut points.iter().flatten().map(|point| point.ends().1));
     // Where nobody came back the whole scale says more than the room for error alone.
     Axis::percent_fitted(if rates > 0.0 { ends.min(rates * 2.0) } else { 1.0 })
 }
@@ -166,7 +171,7 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let all = stretches(points.iter().map(|point| point.filter(Point::is_complete)));
     // Off the top rather than over what stands there.
     let ends = |point: &Point| {
-        let (low, high) = point.cell.interval();
+        let (low, high) = point.ends();
         (low * 100.0, (high * 100.0).min(axis.top))
     };
     let has_whiskers = n <= form.most_whiskers;
@@ -263,7 +268,7 @@ fn newest(form: &Form, points: &[Option<Point>], average: Option<f64>, reach: (f
         taken.line(&[spot(i, running.height())], 8.0);
     }
     let text = words::percent(point.cell.rate());
-    let (low, high) = point.cell.interval();
+    let (low, high) = point.ends();
     let above = Frame::above(spot(i, high * 100.0), &text, form.label).moved(0.0, -7.0);
     let below = Frame::above(spot(i, low * 100.0), &text, form.label).moved(0.0, form.label + 7.0);
     let aside = above.width() / 2.0 + 8.0;

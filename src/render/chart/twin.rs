@@ -7,7 +7,7 @@
 use crate::calendar::Grain;
 use crate::render::axis::column_step;
 use crate::render::{thousands, words};
-use crate::reports::retention::{Row, State, Table};
+use crate::reports::retention::{Cell, Row, State, Table};
 use crate::reports::stats::median;
 
 /// A chart as a table.
@@ -49,17 +49,16 @@ pub fn curve_twin(table: &Table) -> Twin {
 /// The cohorts that stand out by their size: of those with people the largest, the smallest and the median, then the newest
 /// complete one and the running one.
 pub fn sizes_twin(table: &Table) -> Twin {
-    let recorded = table.rows.iter().filter(|row| !table.is_unrecorded(row));
-    let complete: Vec<&Row> = recorded.filter(|row| row.state == State::Complete).collect();
+    let complete: Vec<&Row> = table.rows.iter().filter(|row| row.state == State::Complete).collect();
     // Those the figures speak of.
-    let with_people = || complete.iter().copied().filter(|row| row.size > 0);
-    let line = |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.size)];
+    let with_people = || complete.iter().copied().filter(|row| row.people() > 0);
+    let line = |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.people())];
     let mut rows = Vec::new();
     // Of equals the newest is the one people know.
     rows.extend(with_people().max_by_key(|row| row.size).map(|row| line("Largest", row)));
     rows.extend(with_people().rev().min_by_key(|row| row.size).map(|row| line("Smallest", row)));
     rows.extend(
-        median(with_people().map(|row| row.size).collect())
+        median(with_people().map(Row::people).collect())
             .map(|size| vec!["Median".to_owned(), String::new(), thousands(size)]),
     );
     rows.extend(complete.last().map(|row| line("Newest complete", row)));
@@ -74,19 +73,24 @@ pub fn sizes_twin(table: &Table) -> Twin {
 
 /// Every cohort's rate in one column, oldest first.
 pub fn trend_twin(table: &Table, column: usize) -> Twin {
-    let rows = table.rows.iter().map(|row| match row.cells.get(column).copied().flatten() {
-        Some(cell) => {
-            let state = if cell.state == State::Complete { "complete" } else { "in progress" };
-            vec![row.period.label(), words::percent(cell.rate()), interval(cell.interval()), state.to_owned()]
-        }
-        None => {
-            let state = match row.size {
-                _ if table.is_unrecorded(row) => "not recorded yet",
-                0 => "nobody in it",
-                _ => "not begun",
-            };
-            vec![row.period.label(), String::new(), String::new(), state.to_owned()]
-        }
+    let rows = table.rows.iter().map(|row| {
+        let without = |state: &str| [String::new(), String::new(), state.to_owned()];
+        let parts = match row.cells.get(column).copied().unwrap_or(Cell::Blank) {
+            Cell::NotRecorded(_) => without("no data"),
+            Cell::Blank if row.people() == 0 => without("nobody in it"),
+            Cell::Blank => without("not begun"),
+            Cell::Number(number) => {
+                let share = words::percent(number.rate());
+                let (share, state) = match number.state {
+                    State::PartlyRecorded => (words::at_least(&share), "partly recorded"),
+                    State::InProgress => (share, "in progress"),
+                    _ => (share, "complete"),
+                };
+                let ends = number.interval().map(interval).unwrap_or_default();
+                [share, ends, state.to_owned()]
+            }
+        };
+        [row.period.label()].into_iter().chain(parts).collect()
     });
     Twin {
         caption: format!("Share of each cohort that came back {}, oldest cohort first", words::column(table, column)),

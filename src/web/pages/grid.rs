@@ -2,8 +2,8 @@
 
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, Show, colour, many, thousands, words};
-use crate::reports::figures::{Against, Figures, Sizes, later_column};
-use crate::reports::retention::{Average, Averaging, Cell, Measure, Row, State, Table};
+use crate::reports::figures::{Against, Figures, Return, Sizes};
+use crate::reports::retention::{Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table};
 use crate::web::query::Asked;
 
 /// One figure above the chart.
@@ -17,20 +17,25 @@ pub struct Tile {
     pub note: String,
 }
 
-/// The four figures of a table.
+/// What a figure says where there is none, as there is nobody.
+fn nobody(table: &Table) -> Option<&'static str> {
+    match () {
+        () if !table.is_recorded() => Some("no data for these cohorts"),
+        () if table.is_empty() => Some("nobody in these cohorts"),
+        () => None,
+    }
+}
+
+/// The figures of a table.
 pub fn tiles(table: &Table) -> Vec<Tile> {
     let figures = Figures::of(table);
     let grain = table.query.grain;
-    let came_back = |figure: Option<(usize, Average)>, otherwise: usize| match figure {
-        Some((k, average)) => Tile {
-            value: Some(words::percent(average.rate)),
-            label: format!("came back {}", words::column(table, k)),
-            note: trust(&average),
-        },
-        None => Tile {
-            value: None,
-            label: format!("came back {}", words::column(table, otherwise)),
-            note: if table.is_empty() { "nobody in these cohorts" } else { "no complete period yet" }.to_owned(),
+    let came_back = |figure: &Return| Tile {
+        value: figure.average.map(|average| words::percent(average.rate)),
+        label: format!("came back {}", words::column(table, figure.column)),
+        note: match figure.average {
+            Some(average) => trust(&average),
+            None => nobody(table).unwrap_or("no complete period yet").to_owned(),
         },
     };
     let change = match figures.change {
@@ -55,7 +60,7 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
             value: None,
             label: format!("change {}, newer cohorts vs older", words::column(table, 1)),
             note: match grain {
-                _ if table.is_empty() => "nobody in these cohorts",
+                _ if table.is_empty() => nobody(table).unwrap_or_default(),
                 Grain::Hour => "not by hour: day against night",
                 Grain::Day => "by day it needs ten complete cohorts in a row, as weekdays differ",
                 _ => "needs six complete cohorts",
@@ -77,10 +82,10 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         None => Tile {
             value: None,
             label: "people in a median cohort".to_owned(),
-            note: if table.is_empty() { "nobody in these cohorts" } else { "no complete cohort yet" }.to_owned(),
+            note: nobody(table).unwrap_or("no complete cohort yet").to_owned(),
         },
     };
-    vec![came_back(figures.next, 1), came_back(figures.later, later_column(grain)), change, size]
+    figures.returns.iter().map(came_back).chain([change, size]).collect()
 }
 
 /// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
@@ -104,14 +109,25 @@ fn len(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
+/// One cell of the table, or several in a row without a number.
+#[derive(Debug)]
+pub enum Place {
+    /// A number.
+    Number(Number),
+    /// So many that are not recorded.
+    NoData(usize),
+}
+
 /// One cell that has a number.
 #[derive(Debug)]
 pub struct Number {
     /// The step of the heat ramp, 0–100.
     pub heat: u8,
-    /// Whether the number can still change.
-    pub running: bool,
-    /// The number.
+    /// Its column.
+    pub column: usize,
+    /// The class of its state, with a blank before it: ` run` while it can still change, ` part` for a lower bound.
+    pub class: &'static str,
+    /// The number, with a star while it can still change.
     pub text: String,
     /// What the number is not: how many people where it is their share, their share where it is how many.
     pub other: String,
@@ -126,18 +142,16 @@ pub struct Line {
     pub at: Period,
     /// Its period; the year, in the middle, is left out where there is little room.
     pub label: [String; 3],
-    /// How many people.
-    pub size: String,
+    /// How many people; `None` where that is not recorded.
+    pub size: Option<String>,
     /// Whether that can still grow.
     pub running: bool,
     /// Whether nobody is in it.
     pub empty: bool,
-    /// Whether it was over before anything was recorded.
-    pub unrecorded: bool,
     /// Whether records begin within it.
     pub partial: bool,
-    /// Its numbers; a `None` between them has not begun.
-    pub numbers: Vec<Option<Number>>,
+    /// Its cells that have begun.
+    pub places: Vec<Place>,
     /// How many columns behind them have not begun.
     pub future: usize,
 }
@@ -184,8 +198,12 @@ pub struct Grid {
     pub whens: String,
     /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
+    /// The same for a lower bound.
+    pub partial_sentence: String,
     /// Whether any number shown can still change.
     pub running: bool,
+    /// Whether a cell is not recorded, and whether a number is a lower bound.
+    pub gaps: (bool, bool),
     /// Why the average row has no interval, or what its interval stands on.
     pub statement: String,
     /// What the table says too little of, as records began within it.
@@ -213,6 +231,7 @@ impl Grid {
         let shades = Shades::new(table, asked.scale);
         let show = asked.show;
         let grain = table.query.grain;
+        let before = words::before_label(table.query.measure, grain);
         let average = match table.query.averaging {
             Averaging::Weighted => "Weighted average",
             Averaging::Simple => "Simple average",
@@ -251,13 +270,13 @@ impl Grid {
             entries: thousands(table.complete_entries),
             means: means.collect(),
             shades: shades.ends(table),
-            sentence: {
-                let before = words::before_label(table.query.measure, table.query.grain);
-                words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}"))
-            },
+            sentence: words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
+            partial_sentence: words::PARTIAL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
+            gaps: table.has_gaps(),
             whens: whens(table),
             lines,
-            running: table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress && row.size > 0),
+            running: table.has_running()
+                || table.rows.iter().any(|row| row.state == State::InProgress && row.people() > 0),
             statement: statement(table),
             recorded: words::recorded(table),
         }
@@ -286,11 +305,12 @@ impl Shades {
     fn new(table: &Table, scale: Scale) -> Self {
         // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
         let from = usize::from(table.averages.len() > 1);
-        let cells = || table.rows.iter().flat_map(|row| row.cells.iter().skip(from).flatten());
+        let cells = || table.rows.iter().flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number));
         // A running cell begins near 0 and would set the scale for all others; only where nothing is over, it may.
-        let is_fitted = |cell: &&Cell| cell.state == State::Complete || cells().all(|c| c.state != State::Complete);
+        let none_is_complete = cells().all(|number| number.state != State::Complete);
+        let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
         let averages = table.averages.iter().skip(from).flatten().map(|average| average.rate);
-        let rates: Vec<f64> = cells().filter(is_fitted).map(Cell::rate).chain(averages).collect();
+        let rates: Vec<f64> = cells().filter(is_fitted).map(|number| number.rate()).chain(averages).collect();
         if scale == Scale::Absolute || rates.is_empty() {
             return Shades { low: 0.0, high: 1.0 };
         }
@@ -299,7 +319,7 @@ impl Shades {
 
     /// Both ends in words; a cell may lie beyond them.
     fn ends(self, table: &Table) -> (String, String) {
-        let all = || table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(Cell::rate);
+        let all = || table.numbers().map(|number| number.rate());
         let lower = if all().any(|rate| rate < self.low) { " or less" } else { "" };
         let higher = if all().any(|rate| rate > self.high) { " or more" } else { "" };
         let (low, high) = (words::percent_of_scale(self.low), words::percent_of_scale(self.high));
@@ -330,31 +350,49 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
 }
 
 fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
-    let number = |cell: &Cell| {
-        let (share, people) = (words::percent(cell.rate()), thousands(cell.retained));
+    let number = |column: usize, number: &Counted| {
+        let (share, people) = (words::percent(number.rate()), thousands(number.retained));
         let (text, other) = match show {
             // Where there is no room for decimals, they are among what is not shown.
             Show::Percent if is_dense(table.averages.len()) => {
-                (shown(table, cell.rate()), format!("{share}, {people}"))
+                (shown(table, number.rate()), format!("{share}, {people}"))
             }
             Show::Percent => (share, people),
             Show::Count => (people, share),
         };
-        let running = cell.state == State::InProgress;
-        Number { heat: shades.step(cell.rate()), running, text, other }
+        let (class, text) = match number.state {
+            State::InProgress => (" run", format!("{text}*")),
+            State::PartlyRecorded => (" part", words::at_least(&text)),
+            _ => ("", text),
+        };
+        Number { heat: shades.step(number.rate()), column, class, text, other }
     };
-    let begun = row.cells.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let mut places: Vec<Place> = Vec::new();
+    let mut future = 0;
+    for (column, cell) in row.cells.iter().enumerate() {
+        match (cell, places.last_mut()) {
+            (Cell::Number(counted), Some(Place::NoData(cells))) => {
+                // Numbers behind it stay in their columns, one cell each.
+                let more = std::mem::replace(cells, 1) - 1;
+                places.extend((0..more).map(|_| Place::NoData(1)));
+                places.push(Place::Number(number(column, counted)));
+            }
+            (Cell::Number(counted), _) => places.push(Place::Number(number(column, counted))),
+            (Cell::NotRecorded(_), Some(Place::NoData(cells))) => *cells += 1,
+            (Cell::NotRecorded(_), _) => places.push(Place::NoData(1)),
+            (Cell::Blank, _) => future += 1,
+        }
+    }
     Line {
         row: index,
         at: row.period,
         label: words::without_year(row.period),
-        size: thousands(row.size),
+        size: row.size.map(thousands),
         running: row.state == State::InProgress,
-        empty: row.size == 0,
-        unrecorded: table.is_unrecorded(row),
+        empty: row.size == Some(0),
         partial: table.is_partial(row),
-        numbers: row.cells[..begun].iter().map(|cell| cell.as_ref().map(number)).collect(),
-        future: row.cells.len() - begun,
+        places,
+        future,
     }
 }
 
@@ -404,8 +442,10 @@ mod tests {
     fn table(query: Query) -> Table {
         let question = query.at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
         let mut table = question.table(&vec![100; question.plan().roots().len()]);
-        for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut().flatten()) {
-            cell.retained = 30;
+        for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
+            if let Cell::Number(number) = cell {
+                number.retained = 30;
+            }
         }
         table
     }
@@ -437,7 +477,10 @@ mod tests {
         for grain in Grain::ALL {
             let question = query(grain, 14).at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
             let notes: Vec<String> = tiles(&question.table(&[])).into_iter().map(|tile| tile.note).collect();
-            assert_eq!(notes, ["nobody in these cohorts"; 4], "{grain}");
+            assert!(
+                notes.len() >= 4 && notes.iter().all(|note| note == "nobody in these cohorts"),
+                "{grain}: {notes:?}"
+            );
         }
     }
 }

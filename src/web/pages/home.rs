@@ -1,10 +1,15 @@
 //! `/`: on to the question a newcomer would ask first.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse};
-use chrono::TimeDelta;
 
-use crate::sets::{EventName, Segment};
+use crate::calendar::{Grain, Period};
+use crate::reports::activity::Span;
+use crate::reports::coverage::Coverage;
+use crate::reports::retention::default_size;
+use crate::sets::{Catalogue, EventName, Segment, When};
 use crate::web::error::{WebError, answer};
 use crate::web::query::Asked;
 use crate::web::{State, block};
@@ -37,12 +42,64 @@ pub(super) fn default_question(state: &State) -> Result<Option<Asked>, WebError>
         return Ok(Some(own.clone()));
     }
     let Some(mut asked) = likely_question(&state.events()?) else { return Ok(None) };
-    // Old data is shown where it is, and not as a fortnight of nothing.
-    if let Segment::Event(name) = &asked.bare.cohort {
-        let fortnight_ago = (state.now() - TimeDelta::days(14)).date_naive();
-        asked.bare.to = state.tracker.last_recorded(name)?.filter(|date| *date < fortnight_ago);
+    let (all, coverage) = (state.tracker.catalogue()?, state.coverage()?);
+    asked.bare.grain = likely_grain(&asked, &all, &coverage);
+    // Data of an event that has stopped is shown where it is, and not as a fortnight of nobody.
+    let grain = asked.bare.grain;
+    if let Segment::Event(name) = &asked.bare.cohort
+        && let Some(last) = Span::of(all.of(name), state.now()).map(|span| span.last.within(grain))
+        && coverage.last(grain).and_then(|newest| newest.since(last)) >= Some(i64::from(default_size(grain)))
+    {
+        let date = |period: Period| Some(period.start().date_naive());
+        asked.bare.from = last.shift(1 - i64::from(default_size(grain))).ok().and_then(date);
+        asked.bare.to = date(last);
     }
     Ok(Some(asked))
+}
+
+/// The fewest weeks and months of data that are shown as such.
+const ENOUGH: i64 = 8;
+
+/// The grain at which the likely question shows the most: days where the names say that people are there daily, and there
+/// are bitmaps of most days; otherwise weeks or months, as far as there is data of several of them.
+fn likely_grain(asked: &Asked, all: &Catalogue, coverage: &Coverage) -> Grain {
+    let (Segment::Event(cohort), Segment::Event(returning)) = (&asked.bare.cohort, &asked.bare.returning) else {
+        return Grain::Day;
+    };
+    let periods = |name: &EventName, grain: Grain| -> BTreeSet<Period> {
+        let of_grain = all.of(name).iter().filter_map(|key| match key.when() {
+            When::In(period) if period.grain() == grain => Some(period),
+            _ => None,
+        });
+        of_grain.collect()
+    };
+    let is_long = |grain: Grain| {
+        let bitmaps = periods(returning, grain);
+        bitmaps.first().zip(bitmaps.last()).and_then(|(first, last)| Some(last.since(*first)? + 1)) >= Some(ENOUGH)
+    };
+    // Most of the newest days have a bitmap of both, as far back as there is data.
+    let is_dense = |grain: Grain| {
+        let Some((first, last)) = coverage.first(grain).zip(coverage.last(grain)) else { return false };
+        [cohort, returning].into_iter().all(|name| {
+            let bitmaps = periods(name, grain);
+            let newest = bitmaps.last().copied().unwrap_or(last).min(last);
+            let begin = newest.shift(1 - i64::from(default_size(grain))).map_or(first, |begin| begin.max(first));
+            let days = newest.since(begin).unwrap_or(0) + 1;
+            i64::try_from(bitmaps.range(begin..=newest).count()).is_ok_and(|there| 2 * there >= days)
+        })
+    };
+    let is_daily = looks_like(cohort, &JOINING) || looks_like(returning, &BEING_THERE);
+    match () {
+        () if is_daily && (is_dense(Grain::Day) || !is_long(Grain::Week)) => Grain::Day,
+        () if is_daily && (is_dense(Grain::Week) || !is_long(Grain::Month)) => Grain::Week,
+        () if is_long(Grain::Month) => Grain::Month,
+        () if is_long(Grain::Week) => Grain::Week,
+        () => Grain::Day,
+    }
+}
+
+fn looks_like(name: &EventName, words: &[&str]) -> bool {
+    words.iter().any(|word| name.as_str().eq_ignore_ascii_case(word))
 }
 
 /// signup → active where both exist, otherwise the two events that look most like them. `None` without events.
@@ -61,6 +118,28 @@ pub(super) fn likely_question(events: &[EventName]) -> Option<Asked> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::parse_moment;
+    use crate::sets::Key;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn the_grain_follows_the_data() {
+        // The name, how many days lie between two marks, and how many days there are.
+        let grain = |name: &str, every: usize, days: i64| {
+            let (event, now) = (EventName::new(name).unwrap(), parse_moment("2026-11-23T14:05:00Z").unwrap());
+            let marks = (0..days).step_by(every).map(|back| now - TimeDelta::days(back));
+            let keys: Vec<Key> = marks.flat_map(|at| Key::of_mark(&event, at, false).unwrap()).collect();
+            let all = Catalogue::new(keys);
+            let coverage = Coverage::of(all.keys(), now, false).unwrap();
+            likely_grain(&likely_question(&[event]).unwrap(), &all, &coverage).as_str()
+        };
+        assert_eq!((grain("active", 1, 700), grain("login", 1, 3), grain("active", 7, 700)), ("day", "day", "week"));
+        assert_eq!((grain("active", 30, 700), grain("active", 30, 100)), ("month", "week"));
+        assert_eq!(
+            (grain("purchase", 1, 545), grain("purchase", 1, 120), grain("purchase", 1, 30)),
+            ("month", "week", "day")
+        );
+    }
 
     #[test]
     fn the_default_question_is_the_most_sensible_one() {

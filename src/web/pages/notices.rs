@@ -1,9 +1,12 @@
 //! What is to be known before a retention table is read: which side of it is empty, and since when there is data.
 
-use crate::calendar::Grain;
-use crate::render::words;
+use chrono::NaiveDate;
+
+use crate::calendar::{Grain, Period};
+use crate::render::{many, words};
+use crate::reports::coverage::Coverage;
 use crate::reports::dates::{Dates, Found, leaves};
-use crate::reports::retention::{Measure, Query, Table};
+use crate::reports::retention::{Cell, Measure, Query, Table, default_size};
 use crate::sets::{Catalogue, EventName, Segment};
 use crate::web::State;
 use crate::web::error::WebError;
@@ -33,6 +36,7 @@ pub(super) fn notices(
     state: &State,
     asked: &Asked,
     table: &Table,
+    coverage: &Coverage,
     events: &[EventName],
 ) -> Result<Vec<Notice>, WebError> {
     let query = asked.query().expanded(state.tracker.segments());
@@ -41,8 +45,20 @@ pub(super) fn notices(
     if retained == 0 {
         notices.extend(undated(state, asked, &query)?);
     }
+    if !table.rows.is_empty() && !table.is_recorded() {
+        notices.push(no_data(state, asked, table, coverage));
+        return Ok(notices);
+    }
     let open = asked.bare.from.is_none() && asked.bare.to.is_none();
-    if table.query.measure == Measure::OnOrAfter && open && !table.is_empty() && notices.is_empty() {
+    let has_complete = table.averages.iter().any(Option::is_some);
+    if table.query.measure == Measure::OnOrAfter && !table.is_empty() && !has_complete {
+        notices.push(fewer_periods(state, asked, table, coverage)?);
+    } else if table.query.measure == Measure::OnOrAfter
+        && open
+        && !table.is_empty()
+        && notices.is_empty()
+        && table.rows.last().is_some_and(|row| row.cells.iter().all(|cell| cell.complete().is_some()))
+    {
         let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
         let last = if rows == 1 { "the last cohort".to_owned() } else { format!("the last {rows} cohorts") };
         let over = if cols == 1 { format!("{grain} is over") } else { format!("{cols} {grain}s are over") };
@@ -53,14 +69,14 @@ pub(super) fn notices(
         notices.push(Notice::new("These dates hold no cohort.".to_owned()));
     } else if table.is_empty() || retained == 0 {
         let all = state.tracker.catalogue()?;
-        notices.extend(empty(state, asked, table, &query, &all)?);
+        notices.extend(empty(state, asked, table, (&query, coverage), &all)?);
     }
     Ok(notices)
 }
 
 /// How many people came back, over all cells.
 fn retained(table: &Table) -> u64 {
-    table.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.retained).sum()
+    table.numbers().map(|number| number.retained).sum()
 }
 
 fn link(state: &State, asked: &Asked) -> String {
@@ -134,7 +150,7 @@ fn empty(
     state: &State,
     asked: &Asked,
     table: &Table,
-    query: &Query,
+    (query, coverage): (&Query, &Coverage),
     all: &Catalogue,
 ) -> Result<Option<Notice>, WebError> {
     let now = state.now();
@@ -175,7 +191,7 @@ fn empty(
     let mut instead = Vec::new();
     for (words, other) in ranges(asked, table, [&query.cohort, &query.returning].map(|s| Dates::of(s, all, now))) {
         // A range in which there may be somebody is only worth a click when there is.
-        let Ok(question) = state.tracker.question(&other.query(), now) else { continue };
+        let Ok(question) = state.tracker.question(&other.query(), coverage) else { continue };
         let found = question.table(&state.tracker.store().count(question.plan())?);
         if if nobody { !found.is_empty() } else { retained(&found) > 0 } {
             instead.push((words, link(state, &other)));
@@ -211,9 +227,63 @@ fn ranges(asked: &Asked, table: &Table, [cohort, returning]: [Dates; 2]) -> Vec<
     };
     let (Dates::Between(first, last), Some(shown)) = (dates, table.rows.first()) else { return Vec::new() };
     let label = |date| crate::calendar::Period::of_date(Grain::Day, date).map(|day| day.label()).unwrap_or_default();
-    let between = |from, to| Asked { bare: Query { from, to, ..asked.bare.clone() }, ..asked.clone() };
-    let (up_to, from) = (between(None, Some(last)), between(Some(first), None));
-    let up_to = (format!("the cohorts up to {}", label(last)), up_to);
+    let between = |from, to| Asked { bare: Query { from, to, rows: None, ..asked.bare.clone() }, ..asked.clone() };
+    // As many cohorts as were asked for, up to the last one that may hold anybody.
+    let rows = i64::from(asked.bare.rows.unwrap_or(default_size(asked.bare.grain)));
+    let begin = |last: NaiveDate| {
+        let first = Period::of_date(asked.bare.grain, last).and_then(|last| last.shift(1 - rows));
+        first.map(|first| first.start().date_naive()).ok()
+    };
+    let up_to = (format!("the cohorts up to {}", label(last)), between(begin(last).or(Some(first)), Some(last)));
+    let from = between(Some(first), None);
+    let from = Asked { bare: Query { rows: asked.bare.rows, ..from.bare }, ..from };
     let from = (format!("the cohorts from {} on", label(first)), from);
     if shown.period.start().date_naive() < first { vec![from, up_to] } else { vec![up_to, from] }
+}
+
+/// That nothing at all is recorded for these cohorts, what is, and where to see it.
+fn no_data(state: &State, asked: &Asked, table: &Table, coverage: &Coverage) -> Notice {
+    let grain = table.query.grain;
+    let when = match &table.rows[..] {
+        [row] => words::when(row.period),
+        _ => format!("in {}", words::range(table).unwrap_or_default()),
+    };
+    let begun = format!("The store has no data {when}");
+    match coverage.first(grain).zip(coverage.last(grain)) {
+        None if grain == Grain::Hour => {
+            Notice::new(format!("{begun}. Hours are only kept for marks made with --hourly."))
+        }
+        None => Notice::new(format!("{begun}: it has no dated data by {grain}.")),
+        Some((first, last)) => {
+            let (from, to) = (first.label(), last.label());
+            let range =
+                if from == to { format!("{} only", words::when(first)) } else { format!("from {from} to {to}") };
+            let bare = Query { from: None, to: None, ..asked.bare.clone() };
+            let latest = Asked { bare, ..asked.clone() };
+            let instead = vec![("its latest cohorts".to_owned(), link(state, &latest))];
+            Notice { instead, ..Notice::new(format!("{begun}; it has data {range}.")) }
+        }
+    }
+}
+
+/// That the window of no cohort is over, and how many columns the data is long enough for.
+fn fewer_periods(state: &State, asked: &Asked, table: &Table, coverage: &Coverage) -> Result<Notice, WebError> {
+    let (cols, grain) = (table.query.cols(), table.query.grain);
+    let missing = table.rows.iter().flat_map(|row| &row.cells).any(|cell| matches!(cell, Cell::NotRecorded(_)));
+    let why = if missing { "are recorded" } else { "are over" };
+    let text = format!("No cohort shown has {} that {why}, so there is no average.", many(cols.into(), grain.as_str()));
+    // Half of the data for the cohorts, and half for coming back.
+    let known = coverage.first(grain).zip(coverage.last(grain)).and_then(|(first, last)| last.since(first));
+    let fewer = known.and_then(|known| u32::try_from(known / 2).ok()).filter(|fewer| (1..cols).contains(fewer));
+    let Some(fewer) = fewer else { return Ok(Notice::new(text)) };
+    let bare = Query { cols: Some(fewer), from: None, to: None, ..asked.bare.clone() };
+    let other = Asked { bare, trend: asked.trend.filter(|column| *column < fewer), ..asked.clone() };
+    let Ok(question) = state.tracker.question(&other.query(), coverage) else { return Ok(Notice::new(text)) };
+    let found = question.table(&state.tracker.store().count(question.plan())?);
+    let instead = found
+        .averages
+        .iter()
+        .any(Option::is_some)
+        .then(|| (format!("cohorts over {}", many(fewer.into(), grain.as_str())), link(state, &other)));
+    Ok(Notice { instead: instead.into_iter().collect(), ..Notice::new(text) })
 }

@@ -1,5 +1,6 @@
 //! `/retention`: form, figures, curve and table; and the same question as a file.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
@@ -15,11 +16,12 @@ use crate::calendar::Grain;
 use crate::render::{self, FileName, Order, Scale, Show, chart, words};
 use crate::reports::retention::{Question, Table};
 use crate::sets::{EventName, Segment};
-use crate::store::{Counted, Freshness, StoreInfo};
+use crate::store::{Freshness, StoreInfo};
+use crate::tracker::Answer;
 use crate::web::error::{self, WebError, answer};
 use crate::web::kept::{Ground, Packing, Sheet};
 use crate::web::pages::form::Form;
-use crate::web::pages::grid::{Grid, Tile, tiles};
+use crate::web::pages::grid::{Grid, Place, Tile, tiles};
 use crate::web::pages::notices::{Notice, notices};
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
@@ -247,8 +249,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 
 /// Counts everything anew, for the next to ask.
 fn recounted(view: &View, asked: &Asked) -> Result<(), WebError> {
-    let question = view.tracker.question(&asked.query(), view.now()).map_err(crate::Error::from)?;
-    view.tracker.store().counted(question.plan(), Freshness::Anew)?;
+    view.tracker.answer(&asked.query(), view.as_asked(), Freshness::Anew, |_| ())?;
     Ok(())
 }
 
@@ -272,7 +273,10 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     };
     let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), typed.clone());
     let packing = Packing::of(request);
-    let mut work = Box::pin(crossing(move || written(&view, store, typed, packing)));
+    // Known as soon as the bitmaps are listed, before anything is counted.
+    let found = Arc::new(OnceLock::new());
+    let planned = Arc::clone(&found);
+    let mut work = Box::pin(crossing(move || written(&view, store, typed, packing, &planned)));
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
         return work.await.map(html);
@@ -280,7 +284,8 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
         return done.map(html);
     }
-    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed)? else { return work.await.map(html) };
+    let Some(planned) = found.get() else { return work.await.map(html) };
+    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed, planned)? else { return work.await.map(html) };
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
@@ -302,8 +307,9 @@ fn slip(view: &View, typed: &Typed) -> Result<Option<(StatusCode, String)>, WebE
         return Ok(None);
     }
     let asked = typed.check().and_then(|asked| {
-        let question = view.tracker.question(&asked.query(), view.now());
-        question.map(drop).map_err(|error| vec![Problem::of_query(&error)])
+        // Where the data ends makes no query right or wrong.
+        let checked = asked.query().at(view.now());
+        checked.map(drop).map_err(|error| vec![Problem::of_query(&error)])
     });
     let Err(problems) = asked else { return Ok(None) };
     let page = Page {
@@ -326,10 +332,9 @@ fn after_frame(html: String) -> String {
 }
 
 /// The page up to its answer; `None` when the question has none to wait for.
-fn frame(view: &View, store: &StoreInfo, typed: &Typed) -> Result<Option<String>, WebError> {
+fn frame(view: &View, store: &StoreInfo, typed: &Typed, question: &Question) -> Result<Option<String>, WebError> {
     let Ok(asked) = typed.check() else { return Ok(None) };
-    let Ok(question) = view.tracker.question(&asked.query(), view.now()) else { return Ok(None) };
-    let html = Page::of(view, store, typed, &asked, &question).render()?;
+    let html = Page::of(view, store, typed, &asked, question).render()?;
     let words = "Counting … The table appears here by itself; loading this page again would only begin anew.";
     Ok(html
         .split_once(CUT)
@@ -341,7 +346,8 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
     let written = block(&request, move |view| {
         let asked = asked(view, &typed.carried_out(view.now()))?;
-        let table = view.tracker.retention(&asked.query(), view.now())?.called(&view.dashboard.glossary.labels);
+        let counted = view.tracker.answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
+        let table = counted.table().called(&view.dashboard.glossary.labels);
         Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
     });
     let (content_type, kind) = dress.content();
@@ -365,21 +371,34 @@ fn asked(state: &State, typed: &Typed) -> Result<Asked, WebError> {
     completed(state, typed)?.check().map_err(WebError::Query)
 }
 
-/// The page; one that was kept where `packing` says how it is wanted.
-fn written(view: &View, store: StoreInfo, typed: Typed, packing: Option<Packing>) -> Result<Sheet, WebError> {
+/// The page; one that was kept where `packing` says how it is wanted. The question is `planned` before it is counted.
+fn written(
+    view: &View,
+    store: StoreInfo,
+    typed: Typed,
+    packing: Option<Packing>,
+    planned: &OnceLock<Question>,
+) -> Result<Sheet, WebError> {
     // Before anything else that changes by itself is looked at.
-    let (now, keys) = (view.now(), view.tracker.catalogue()?);
+    let (now, now_given) = view.as_asked();
     let (typed, events) = (completed(view, &typed)?, view.events()?);
     if typed.asks_nothing() {
         let welcome = Welcome::new(Shell::new(view, &store, Some(&events)), store, "retention");
         return Ok((StatusCode::OK, welcome.render()?).into());
     }
     let offered = |asked: Option<&Asked>| offered(view, &events, asked);
-    let answered = typed.check().and_then(|asked| {
-        let question = view.tracker.question(&asked.query(), view.now());
-        Ok((asked, question.map_err(|e| vec![Problem::of_query(&e)])?))
+    let answered = typed.check().map(|asked| {
+        let answer = view.tracker.answer(&asked.query(), (now, now_given), Freshness::Remembered, |question| {
+            planned.get_or_init(|| question.clone());
+        });
+        (asked, answer)
     });
-    let (asked, question) = match answered {
+    let answered = match answered {
+        Ok((_, Err(crate::Error::Query(error)))) => Err(vec![Problem::of_query(&error)]),
+        Ok((asked, answer)) => Ok((asked, answer?)),
+        Err(problems) => Err(problems),
+    };
+    let (asked, answer) = match answered {
         Ok(answered) => answered,
         Err(problems) => {
             let form = Form::new(view, &typed, None, &problems);
@@ -388,9 +407,10 @@ fn written(view: &View, store: StoreInfo, typed: Typed, packing: Option<Packing>
             return Ok((StatusCode::BAD_REQUEST, page.render()?).into());
         }
     };
-    let Counted { counts, age } = view.tracker.store().counted(question.plan(), Freshness::Remembered)?;
     let shell = Shell::new(view, &store, Some(&events));
-    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, counts };
+    let Answer { keys, coverage, question, counted } = answer;
+    let (counts, age) = (counted.counts, counted.age);
+    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, coverage, counts };
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place.as_ref().and_then(|place| view.dashboard.kept.find(place, &ground)) {
         return Ok(found);
@@ -401,7 +421,7 @@ fn written(view: &View, store: StoreInfo, typed: Typed, packing: Option<Packing>
     let page = Page {
         shell: ground.shell.clone(),
         offered: offered(Some(&asked))?,
-        notices: [lost, notices(view, &asked, &table, &events)?].concat(),
+        notices: [lost, notices(view, &asked, &table, &ground.coverage, &events)?].concat(),
         report: Some(report(view, &asked, &table, age)),
         ..Page::of(view, &store, &typed, &asked, &question)
     };
@@ -467,7 +487,9 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
     let facts = range
         .map(|range| format!("{range}, {} cohorts", asked.bare.grain.adjective()))
         .into_iter()
-        .chain([entries, state.as_of(table.now, age)]);
+        .chain([entries])
+        .chain(words::data_ends(table))
+        .chain([state.as_of(table.now, age)]);
     let saved = state.tracker.segments();
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();

@@ -1,0 +1,221 @@
+//! The table that answers a retention question: what is not recorded has no number in it, by its types.
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::Period;
+use crate::reports::coverage::State;
+use crate::reports::recorded::Recorded;
+use crate::reports::retention::{Averaging, Query};
+use crate::reports::stats::{rate, wilson};
+use crate::sets::Labels;
+
+/// One place of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing to show: its period has not begun, or its cohort is empty.
+    Blank,
+    /// Begun, and not recorded: there is no number.
+    NotRecorded(Period),
+    /// A number.
+    Number(Number),
+}
+
+impl Cell {
+    /// Its number; `None` where it has none.
+    pub fn number(&self) -> Option<Number> {
+        match self {
+            Cell::Number(number) => Some(*number),
+            Cell::Blank | Cell::NotRecorded(_) => None,
+        }
+    }
+
+    /// Its number, if that is final.
+    pub fn complete(&self) -> Option<Number> {
+        self.number().filter(|number| number.state == State::Complete)
+    }
+}
+
+/// One number of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number {
+    /// The period of coming back.
+    pub period: Period,
+    /// Complete, in progress or, where the number is a lower bound, partly recorded.
+    pub state: State,
+    /// How many came back.
+    pub retained: u64,
+    /// Out of how many; never 0.
+    pub size: u64,
+}
+
+impl Number {
+    /// The share that came back, 0–1.
+    pub fn rate(&self) -> f64 {
+        rate(self.retained, self.size).unwrap_or(0.0)
+    }
+
+    /// Its 95 % interval (Wilson), both ends 0–1. `None` for a lower bound.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        wilson(self.retained, self.size).filter(|_| self.state != State::PartlyRecorded)
+    }
+}
+
+/// One cohort.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// When its users did the starting event.
+    pub period: Period,
+    /// Complete, in progress or not recorded.
+    pub state: State,
+    /// How many users; `None` where its period is not recorded.
+    pub size: Option<u64>,
+    /// As many as the table has columns.
+    pub cells: Vec<Cell>,
+}
+
+impl Row {
+    /// How many users are known to be in it.
+    pub fn people(&self) -> u64 {
+        self.size.unwrap_or(0)
+    }
+
+    /// Its numbers, in the order of their columns.
+    pub fn numbers(&self) -> impl Iterator<Item = Number> {
+        self.cells.iter().filter_map(Cell::number)
+    }
+}
+
+/// One column of the average row, over the complete cells of the column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Average {
+    /// The average share, 0–1.
+    pub rate: f64,
+    /// How many cohorts went in.
+    pub cohorts: u32,
+    /// The users retained in those, added up.
+    pub retained: u64,
+    /// The sizes of those, added up.
+    pub size: u64,
+    /// The 95 % interval; only where the average is weighted and the cohorts share nobody.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Average {
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn of(rows: &[Row], column: usize, averaging: Averaging, disjoint: bool) -> Option<Average> {
+        let cells: Vec<Number> = rows.iter().filter_map(|row| row.cells[column].complete()).collect();
+        let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
+        let (retained, size) = (cells.iter().map(|c| c.retained).sum(), cells.iter().map(|c| c.size).sum());
+        Some(Average {
+            rate: match averaging {
+                Averaging::Weighted => rate(retained, size)?,
+                Averaging::Simple => cells.iter().map(Number::rate).sum::<f64>() / f64::from(cohorts),
+            },
+            cohorts,
+            retained,
+            size,
+            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size)).flatten(),
+        })
+    }
+}
+
+/// A retention table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The question.
+    pub query: Query,
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// The period that holds `now`.
+    pub current: Period,
+    /// The first period that the store records; `None` where it records none of this grain.
+    pub begins: Option<Period>,
+    /// When the store's data ends, where that is before `now`: the day of the newest mark, where days are kept.
+    pub data_ends: Option<Period>,
+    /// The cohorts, oldest first. Cohorts of the future are left out.
+    pub rows: Vec<Row>,
+    /// The average row; `None` for a column without complete cells.
+    pub averages: Vec<Option<Average>>,
+    /// The sizes of all cohorts, added up: somebody in three cohorts counts thrice.
+    pub entries: u64,
+    /// The distinct people behind `entries`.
+    pub people: u64,
+    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands on.
+    pub complete_entries: u64,
+    /// The distinct people behind `complete_entries`.
+    pub complete_people: u64,
+    /// Since when its events are recorded; nothing is known of that until [`recorded_since`](Table::recorded_since).
+    pub recorded: Recorded,
+    /// What its events are called where it speaks to people; by their names until [`called`](Table::called).
+    pub labels: Labels,
+}
+
+impl Table {
+    /// The same table, calling its events by these labels where it speaks to people.
+    pub fn called(mut self, labels: &Labels) -> Self {
+        let mut names = self.query.cohort.names();
+        names.extend(self.query.returning.names());
+        names.extend(self.recorded.events.iter().map(|(name, _)| name));
+        let known = names.into_iter().filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
+        self.labels = known.collect();
+        self
+    }
+
+    /// The starting segment for people.
+    pub fn cohort(&self) -> String {
+        self.query.cohort.called(&self.labels)
+    }
+
+    /// The returning segment for people.
+    pub fn returning(&self) -> String {
+        self.query.returning.called(&self.labels)
+    }
+
+    /// Every number, row by row.
+    pub fn numbers(&self) -> impl Iterator<Item = Number> {
+        self.rows.iter().flat_map(Row::numbers)
+    }
+
+    /// The same table, knowing since when its events are recorded. What somebody was counted before is not believed: a
+    /// list of bitmaps may be older than the counts.
+    pub fn recorded_since(mut self, recorded: Recorded) -> Self {
+        let nobody_before =
+            |first: &Period| self.rows.iter().all(|row| row.people() == 0 || !row.period.is_before(*first));
+        self.recorded = Recorded { cohort: recorded.cohort.filter(nobody_before), ..recorded };
+        self
+    }
+
+    /// Whether records of the starting segment begin within the cohort's period, so that it holds a part of it only.
+    pub fn is_partial(&self, row: &Row) -> bool {
+        let within = |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
+        row.size.is_some() && self.recorded.cohort.is_some_and(within)
+    }
+
+    /// Whether any of its cohorts is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.rows.iter().any(|row| row.size.is_some())
+    }
+
+    /// Whether a place of it is not recorded, and whether a number of it is a lower bound.
+    pub fn has_gaps(&self) -> (bool, bool) {
+        let cells = || self.rows.iter().flat_map(|row| &row.cells);
+        let missing = cells().any(|cell| matches!(cell, Cell::NotRecorded(_)));
+        (missing, self.numbers().any(|number| number.state == State::PartlyRecorded))
+    }
+
+    /// Whether no cohort holds anybody.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted average means
+    /// something.
+    pub fn is_disjoint(&self) -> bool {
+        self.complete_people == self.complete_entries
+    }
+
+    /// Whether any number shown can still change.
+    pub fn has_running(&self) -> bool {
+        self.numbers().any(|number| number.state == State::InProgress)
+    }
+}
