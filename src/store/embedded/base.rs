@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
@@ -54,13 +54,22 @@ impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
 pub struct Base {
     path: PathBuf,
     redb_cache: usize,
-    /// `None` after a failed write, until it could be opened again.
-    database: RwLock<Option<Database>>,
-    /// When that was last tried, and what came in the way.
-    tried: Mutex<Option<(Instant, String)>>,
+    /// The only lock on the file and on why it is closed.
+    database: RwLock<Result<Database, Closed>>,
     tiles: Cache<(u32, u16), Arc<Tile>, Weights>,
     records: Cache<Box<str>, Option<Arc<Record>>, Weights>,
 }
+
+/// The file after a failed write, until it could be opened again.
+struct Closed {
+    /// When that is tried.
+    again_at: Instant,
+    /// What came in the way.
+    why: String,
+}
+
+/// How long after a failure the next attempt at opening the file is made.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// One view of the file, as of when it was made.
 pub struct Reader<'a> {
@@ -77,35 +86,55 @@ impl Base {
         if !path.exists() {
             shielded(|| create(path, redb_cache))?;
         }
-        let database = shielded(|| open(path, redb_cache))?;
+        let database = shielded(|| open(path, redb_cache, Make::IfMissing))?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
         Ok(Base {
             path: path.to_owned(),
             redb_cache,
-            database: RwLock::new(Some(database)),
-            tried: Mutex::default(),
+            database: RwLock::new(Ok(database)),
             tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
             records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
         })
     }
 
+    /// Reads from the file, which is opened again if it has to be.
+    fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        self.reopen();
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Ok(database) => shielded(|| read(database)).map_err(|e| self.damaged(e)),
+            Err(Closed { why, .. }) => Err(StoreError::Unreachable {
+                location: self.path.display().to_string(),
+                reason: format!(
+                    "after a failed write the file could not be opened again ({why}); it is tried anew each second"
+                ),
+            }),
+        }
+    }
+
+    /// Opens the file again after a failure, when it is time.
+    fn reopen(&self) {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_ok() {
+            return;
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.as_ref().is_err_and(|closed| closed.again_at <= Instant::now()) {
+            *database = shielded(|| open(&self.path, self.redb_cache, Make::Never))
+                .map_err(|error| Closed { again_at: Instant::now() + REOPEN_AFTER, why: error.to_string() });
+        }
+    }
+
     /// The sequence of the last log frame that is in the file.
     pub fn sequence(&self) -> Result<u64> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<u64, redb::Error> {
+        self.with(|database| {
             let meta = database.begin_read()?.open_table(META)?;
             Ok(meta.get(SEQUENCE)?.map_or(0, |v| v.value()))
-        };
-        shielded(read).map_err(|e| self.damaged(e))
+        })
     }
 
     /// When keys go by themselves, as of then.
     pub fn lifetimes(&self) -> Result<Lifetimes> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<Lifetimes, redb::Error> {
+        self.with(|database| {
             let mut found = Lifetimes::default();
             let table = match database.begin_read()?.open_table(LIFETIMES) {
                 Ok(table) => table,
@@ -117,37 +146,7 @@ impl Base {
                 found.set(text.value(), Some(until.value()));
             }
             Ok(found)
-        };
-        shielded(read).map_err(|e| self.damaged(e))
-    }
-
-    fn closed(&self) -> StoreError {
-        StoreError::Unreachable {
-            location: self.path.display().to_string(),
-            reason: {
-                let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-                let why = tried.as_ref().map_or("", |(_, why)| why);
-                format!("after a failed write the file could not be opened again ({why}); it is tried anew each second")
-            },
-        }
-    }
-
-    /// Opens the file again after a failure, at most once a second.
-    fn reopen(&self) {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        if tried.as_ref().is_some_and(|(at, _)| at.elapsed() < Duration::from_secs(1)) {
-            return;
-        }
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            *tried = match shielded(|| open(&self.path, self.redb_cache)) {
-                Ok(database) => {
-                    *slot = Some(database);
-                    None
-                }
-                Err(error) => Some((Instant::now(), error.to_string())),
-            };
-        }
+        })
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {
@@ -156,24 +155,16 @@ impl Base {
 
     /// A view of the file as it is now.
     pub fn reader(&self) -> Result<Reader<'_>> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
-            self.reopen();
-        }
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<_, redb::Error> {
+        let (keys, tiles) = self.with(|database| {
             let transaction = database.begin_read()?;
             Ok((transaction.open_table(KEYS)?, transaction.open_table(TILES)?))
-        };
-        let (keys, tiles) = shielded(read).map_err(|e| self.damaged(e))?;
+        })?;
         Ok(Reader { base: self, keys, tiles })
     }
 
     /// The text ids in the file as it is now; `None` where there never were any.
     pub fn rolls(&self) -> Result<Option<RollReader>> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        shielded(|| RollReader::open(&database.begin_read()?)).map_err(|e| self.damaged(e))
+        self.with(|database| RollReader::open(&database.begin_read()?))
     }
 
     /// The prefixes that have text ids, as of then.
@@ -184,18 +175,20 @@ impl Base {
 
     /// Writes overlays, new text ids, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
     pub fn write(&self, overlays: &Overlays, rolls: &Rolls, lifetimes: &Lifetimes, sequence: u64) -> Result<()> {
-        let outcome = {
-            let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            match slot.as_ref() {
-                Some(database) => {
-                    shielded(|| write(database, overlays, rolls, lifetimes, sequence)).map_err(|e| e.to_string())
-                }
-                None => Err("the file could not be opened again".to_owned()),
+        self.reopen();
+        let outcome = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Ok(database) => {
+                shielded(|| write(database, overlays, rolls, lifetimes, sequence)).map_err(|e| e.to_string())
             }
+            Err(Closed { why, .. }) => Err(format!("the file could not be opened again ({why})")),
         };
         outcome.map_err(|reason| {
             // After a failed write redb refuses all service until the file is opened anew.
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if database.is_ok() {
+                *database = Err(Closed { again_at: Instant::now(), why: reason.clone() });
+            }
+            drop(database);
             self.reopen();
             StoreError::Write { path: self.path.display().to_string(), reason }
         })
@@ -325,7 +318,7 @@ pub fn copy<'a>(
     sequence: u64,
 ) -> Result<u64> {
     let work = || -> Result<u64, redb::Error> {
-        let database = open(path, 16 << 20)?;
+        let database = open(path, 16 << 20, Make::IfMissing)?;
         let mut next_key = 0;
         if let Some(reader) = reader {
             let mut tiles = reader.tiles.iter()?.peekable();
@@ -397,7 +390,7 @@ fn shielded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb:
 fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
     let unfinished = path.with_extension(format!("redb.new-{}", std::process::id()));
     let _ = fs::remove_file(&unfinished);
-    drop(open(&unfinished, cache)?);
+    drop(open(&unfinished, cache, Make::IfMissing)?);
     // Unlike a renaming this leaves alone what another process has made meanwhile.
     let linked = fs::hard_link(&unfinished, path);
     let _ = fs::remove_file(&unfinished);
@@ -407,8 +400,21 @@ fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
     }
 }
 
-fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(cache).create(path)?;
+/// Whether a file is made where there is none.
+#[derive(Clone, Copy)]
+enum Make {
+    IfMissing,
+    /// A store whose file is gone is no empty store.
+    Never,
+}
+
+fn open(path: &Path, cache: usize, make: Make) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache);
+    let database = match make {
+        Make::IfMissing => builder.create(path)?,
+        Make::Never => builder.open(path)?,
+    };
     let transaction = database.begin_read()?;
     let format = match transaction.open_table(META) {
         Ok(meta) => meta.get(FORMAT.0)?.map(|v| v.value()),
@@ -597,5 +603,51 @@ mod tests {
         base.write(&more, &Rolls::new(), &Lifetimes::default(), 2).unwrap();
         base.refresh(&more);
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));
+    }
+
+    /// Readers and writers meet a file that cannot be opened again: each gets an error, and none waits for another for ever.
+    #[test]
+    fn a_file_that_cannot_be_opened_again_blocks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bitmaps.redb");
+        let base = Arc::new(Base::open(&path, 1 << 20).unwrap());
+        let marks = overlays(&[("a", &[1, 2])]);
+        base.write(&marks, &Rolls::new(), &Lifetimes::default(), 1).unwrap();
+        let aside = directory.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let close = |base: &Base| {
+            let closed = Closed { again_at: Instant::now(), why: "the disk is full".to_owned() };
+            *base.database.write().unwrap() = Err(closed);
+        };
+        close(&base);
+        let (ended, all) = std::sync::mpsc::channel();
+        for thread in 0..4 {
+            let (base, ended, marks) = (Arc::clone(&base), ended.clone(), marks.clone());
+            // Not joined: a thread that hangs must not keep the test from failing.
+            std::thread::spawn(move || {
+                for _ in 0..500 {
+                    close(&base);
+                    let failed = match thread {
+                        0 => base.write(&marks, &Rolls::new(), &Lifetimes::default(), 2).is_err(),
+                        1 => base.lifetimes().is_err(),
+                        _ => base.reader().is_err(),
+                    };
+                    assert!(failed);
+                }
+                ended.send(thread).unwrap();
+            });
+        }
+        for _ in 0..4 {
+            all.recv_timeout(Duration::from_secs(60)).expect("a thread hangs or failed");
+        }
+        // A directory in its place is no store, and neither is nothing.
+        fs::remove_dir(&path).unwrap();
+        close(&base);
+        assert!(matches!(base.reader().err(), Some(StoreError::Unreachable { .. })));
+        assert!(!path.exists());
+        fs::rename(&aside, &path).unwrap();
+        close(&base);
+        assert_eq!(base.reader().unwrap().record("a").unwrap().unwrap().users(), Some(2));
     }
 }
