@@ -329,12 +329,17 @@ fn readers_and_writers_at_once_see_whole_batches() {
 #[test]
 fn the_log_is_forced_to_disk_while_a_checkpoint_is_held() {
     let directory = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(directory.path(), &hasty()).unwrap();
-    perform(&store, 0);
+    let options = Options { checkpoint_bytes: 1 << 20, ..hasty() };
+    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
     let held = store.hold_checkpoints();
     // More than is worth a checkpoint: from here on its thread waits.
-    (1..2000).for_each(|n| perform(&store, n));
-    for n in 2000..2003 {
+    let log_bytes = || store.health().files.unwrap().log_bytes;
+    let enough = (0..).step_by(50).find(|from| {
+        (*from..from + 50).for_each(|n| perform(&store, n));
+        log_bytes() > options.checkpoint_bytes / 4
+    });
+    let next = enough.unwrap() + 50;
+    for n in next..next + 3 {
         perform(&store, n);
         let written = store.progress().written;
         let until = Instant::now() + Duration::from_secs(60);
@@ -347,7 +352,7 @@ fn the_log_is_forced_to_disk_while_a_checkpoint_is_held() {
     drop(held);
     store.checkpoint().unwrap();
     assert!(store.health().files.unwrap().checkpoints > 0);
-    perform(&store, 2003);
+    perform(&store, next + 3);
     store.flush().unwrap();
     let progress = store.progress();
     assert_eq!(progress.durable, progress.written);

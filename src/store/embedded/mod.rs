@@ -18,6 +18,7 @@
 mod backup;
 mod base;
 mod checkpoint;
+mod file;
 mod layers;
 mod log;
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod sync {
 }
 
 #[path = "signal.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same code with other primitives is the point")]
 mod signal;
 
 use signal::{Durable, Signal, Waited};
@@ -132,8 +133,9 @@ fn what_is_called_durable_was_forced_to_disk() {
                         Ok(latest)
                     });
                     forced.unwrap();
-                    assert!(durable.get() >= sequence);
-                    assert!(disk.load(Ordering::Acquire) >= durable.get());
+                    let durable = durable.get();
+                    assert!(durable >= sequence);
+                    assert!(disk.load(Ordering::Acquire) >= durable);
                 })
             })
             .collect();
