@@ -8,7 +8,7 @@ use crate::cli::config::{Entry, File};
 use crate::cli::expire::Expiry;
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
-use crate::store::{self, Durability, Options, Place, Store, StoreError};
+use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::{Ids, Tracker};
 
 /// The store when none is named.
@@ -88,13 +88,6 @@ impl StoreConfig {
 
     pub fn is_cluster(&self) -> bool {
         matches!(Place::parse(&self.text), Ok(Place::Cluster))
-    }
-
-    /// How long after it was acknowledged a mark is safe from a power cut, as far as this process can tell.
-    pub fn safe_after(&self) -> Duration {
-        let lazy = self.path().is_some() && self.options.durability == Durability::EverySecond;
-        // A log that is forced to disk once a second, and the time that takes.
-        if lazy { Duration::from_secs(2) } else { Duration::ZERO }
     }
 
     pub fn path(&self) -> Option<&Path> {

@@ -33,6 +33,15 @@ pub struct FilesHealth {
     pub log_bytes: u64,
 }
 
+/// How much of what was written survives a power cut. Changes are numbered in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The last change that was written.
+    pub written: u64,
+    /// Every change up to this one is durable.
+    pub durable: u64,
+}
+
 impl Default for Health {
     /// A store about which nothing bad is known.
     fn default() -> Self {

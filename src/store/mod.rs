@@ -16,7 +16,7 @@ mod remembered;
 mod text_ids;
 
 pub use cancel::{Cancel, CancelOnDrop};
-pub use health::{FilesHealth, Health};
+pub use health::{FilesHealth, Health, Progress};
 pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
 pub use text_ids::TextIds;
@@ -148,6 +148,20 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When some may not have been deleted.
     fn sweep(&self) -> Result<u64>;
+
+    /// How much of what was written survives a power cut. What is written when a batch is acknowledged includes that batch.
+    /// A store that another server keeps answers the default: nobody here can tell.
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
+
+    /// Makes everything acknowledged so far survive a power cut, as far as this process has it in hand.
+    ///
+    /// # Errors
+    /// When the disk could not be made to keep it.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether the store can be written, and what its files cost. A store that another server keeps answers the default.
     fn health(&self) -> Health {

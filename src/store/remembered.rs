@@ -48,7 +48,7 @@ use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cancel, Counted, Freshness, Health, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
+    Cancel, Counted, Freshness, Health, Mark, Progress, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
 };
 
 /// How often an answer is begun before the whole plan is counted in one call.
@@ -618,6 +618,14 @@ impl Store for Remembered {
 
     fn sweep(&self) -> Result<u64> {
         self.store.sweep()
+    }
+
+    fn progress(&self) -> Progress {
+        self.store.progress()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.store.flush()
     }
 
     fn describe(&self) -> Result<StoreInfo> {

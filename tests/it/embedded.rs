@@ -327,6 +327,77 @@ fn readers_and_writers_at_once_see_whole_batches() {
 }
 
 #[test]
+fn the_log_is_forced_to_disk_while_a_checkpoint_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_bytes: 1 << 20, ..hasty() };
+    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    let held = store.hold_checkpoints();
+    // More than is worth a checkpoint: from here on its thread waits.
+    let log_bytes = || store.health().files.unwrap().log_bytes;
+    let enough = (0..).step_by(50).find(|from| {
+        (*from..from + 50).for_each(|n| perform(&store, n));
+        log_bytes() > options.checkpoint_bytes / 4
+    });
+    let next = enough.unwrap() + 50;
+    for n in next..next + 3 {
+        perform(&store, n);
+        let written = store.progress().written;
+        let until = Instant::now() + Duration::from_secs(60);
+        while store.progress().durable < written {
+            assert!(Instant::now() < until, "{:?}", store.progress());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert_eq!(store.health().files.unwrap().checkpoints, 0);
+    drop(held);
+    store.checkpoint().unwrap();
+    assert!(store.health().files.unwrap().checkpoints > 0);
+    perform(&store, next + 3);
+    store.flush().unwrap();
+    let progress = store.progress();
+    assert_eq!(progress.durable, progress.written);
+}
+
+#[test]
+fn whatever_fills_the_log_makes_a_checkpoint_possible() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    // As long as names of keys may be: a few of them fill a log.
+    let name = "k".repeat(60_000);
+    let expire = |store: &EmbeddedStore, until: u64| {
+        store.keyspace().unwrap().change(|space| space.set_until(&name, Some(until))).unwrap()
+    };
+    let far = 4_000_000_000_000;
+    {
+        let store = EmbeddedStore::open(&path, &hasty()).unwrap();
+        store.keyspace().unwrap().set_bits(vec![name.clone()], vec![(1, 7)]).unwrap();
+        store.checkpoint().unwrap();
+        // From here on there is nothing to write but lifetimes: ten times what a log may hold.
+        (0..200).for_each(|n| assert!(expire(&store, far + n)));
+        let health = store.health();
+        assert_eq!((health.writable, health.write_errors), (Ok(()), 0));
+        assert!(health.files.unwrap().log_bytes < 6 << 20);
+    }
+    // As a process leaves it that was killed with checkpoints held.
+    let copy = directory.path().join("copy");
+    {
+        let store = EmbeddedStore::open(&path, &hasty()).unwrap();
+        let _held = store.hold_checkpoints();
+        (200..218).for_each(|n| assert!(expire(&store, far + n)));
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(&path).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let store = EmbeddedStore::open(&copy, &hasty()).unwrap();
+    (300..340).for_each(|n| assert!(expire(&store, far + n)));
+    let until = store.keyspace().unwrap().look(|look| Ok(look.until(&name))).unwrap();
+    assert_eq!(until, Some(far + 339));
+    assert_eq!(store.health().write_errors, 0);
+}
+
+#[test]
 fn a_second_process_is_refused_and_told_who_has_it() {
     let directory = tempfile::tempdir().unwrap();
     let _store = EmbeddedStore::open(directory.path(), &hasty()).unwrap();

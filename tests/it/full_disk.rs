@@ -133,6 +133,51 @@ fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
     });
 }
 
+/// The checkpoint fails, and its file cannot be opened again: everybody gets an error meanwhile, nobody hangs, and all is
+/// there once both work again.
+#[test]
+fn a_file_that_cannot_be_opened_again_blocks_nobody() {
+    on_a_disk_of(16_000, |disk| {
+        let path = disk.join("store");
+        let options = Options { cache_bytes: 0, ..Options::default() };
+        let store = EmbeddedStore::open(&path, &options).unwrap();
+        store.apply(&mark([1])).unwrap();
+        store.checkpoint().unwrap();
+        let far_apart: Vec<u32> = (1..2000).map(|n| n * 65_536).collect();
+        store.apply(&mark(far_apart.iter().copied())).unwrap();
+        let (file, aside) = (path.join("bitmaps.redb"), path.join("bitmaps.redb.aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let filler = Filler::all_but(disk, 40_000);
+        let store = std::sync::Arc::new(store);
+        let (ended, all) = std::sync::mpsc::channel();
+        for thread in 0..6 {
+            let (store, ended) = (std::sync::Arc::clone(&store), ended.clone());
+            // Not joined: a thread that hangs must not keep the test from failing.
+            std::thread::spawn(move || {
+                for _ in 0..300 {
+                    match thread {
+                        0 => assert!(store.checkpoint().is_err()),
+                        1 => drop(store.apply(&mark([7]))),
+                        _ => drop(store.members(&Set::Key(key()), None, 3)),
+                    }
+                }
+                ended.send(()).unwrap();
+            });
+        }
+        for _ in 0..6 {
+            all.recv_timeout(Duration::from_secs(60)).expect("a thread hangs or failed");
+        }
+        assert!(store.health().writable.is_err());
+        drop(filler);
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+        recovered(&store);
+        let found = people(&*store);
+        assert!(found.starts_with(&[1]) && found.ends_with(&far_apart), "{} of {}", found.len(), far_apart.len());
+    });
+}
+
 #[test]
 fn a_store_without_files_has_no_figures_of_them() {
     let store = EmbeddedStore::in_memory(&Options::default());

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::program::{Serving, Shop};
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, signal};
 use crate::support::wire::{Wire, packed, reply_len};
 
 fn serve(shop: &Shop) -> (Serving, String) {
@@ -279,4 +279,30 @@ fn a_refused_mark_leaves_its_neighbours_alone() {
     }
     assert!(wire.say("EXEC").starts_with("-ERR"));
     assert_eq!(wire.say("GETBIT session 8"), ":0\r\n");
+}
+
+/// Lifetimes alone, in frames long enough that some thousand of them fill the largest log twice.
+#[test]
+fn a_log_of_nothing_but_lifetimes_blocks_nobody() {
+    let shop = Shop::new();
+    let name = "k".repeat(60_000);
+    let expire = |wire: &mut Wire, times: u32| {
+        for n in 0..times {
+            let reply = wire.ask(&["PEXPIRE", &name, &(4_000_000_000 + u64::from(n) * 1000).to_string()]);
+            assert_eq!(String::from_utf8_lossy(&reply), ":1\r\n", "after {n}");
+        }
+    };
+    {
+        let (serving, address) = serve(&shop);
+        let mut wire = Wire::tcp(&address);
+        assert_eq!(wire.ask(&["SETBIT", &name, "7", "1"]), b":0\r\n");
+        expire(&mut wire, 1200);
+        assert_eq!(wire.say("SETBIT other 7 1"), ":0\r\n");
+        signal(serving.id(), "-KILL");
+    }
+    let (_serving, address) = serve(&shop);
+    let mut wire = Wire::tcp(&address);
+    assert_eq!(wire.say("SETBIT other 7 0"), ":1\r\n");
+    expire(&mut wire, 20);
+    assert_eq!(wire.ask(&["GETBIT", &name, "7"]), b":1\r\n");
 }

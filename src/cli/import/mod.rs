@@ -188,7 +188,6 @@ impl Config {
             files: &self.files,
             checkpoints,
             prefix: Prefix::new(store.prefix()),
-            safe_after: store.safe_after(),
             waiting: VecDeque::new(),
             saved: Instant::now(),
             failure: None,
@@ -241,7 +240,9 @@ impl Config {
         };
         if let Some(error) = failure {
             if self.resume || keeper.any {
-                keeper.save(Duration::ZERO);
+                // What cannot be made durable is imported again.
+                let _ = tracker.store().flush();
+                keeper.save(tracker.store().progress().durable);
             }
             let resumable = if keeper.any && !self.strict { "; --resume goes on from there" } else { "" };
             return match tally.records + before {

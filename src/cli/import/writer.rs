@@ -12,6 +12,7 @@ use crate::cli::import::checkpoint::{Checkpoint, Witness};
 use crate::ingest::{Bits, Gathered, Position};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
+use crate::store::Progress;
 use crate::tracker::{Ids, Result, Tracker};
 
 /// How often checkpoints are written.
@@ -61,10 +62,9 @@ pub struct Keeper<'a> {
     /// For each file its checkpoint; none for pipes.
     pub checkpoints: Vec<Option<Checkpoint>>,
     pub prefix: Prefix,
-    /// How long after the store's word a mark is safe from a power cut.
-    pub safe_after: Duration,
-    /// Acknowledged, and not old enough.
-    pub waiting: VecDeque<(Instant, Vec<(usize, Checkpoint)>)>,
+    /// Acknowledged, with the last change of the store that was then written: a checkpoint must not be ahead of what
+    /// survives a power cut.
+    pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
     pub saved: Instant,
     /// The first checkpoint that could not be written, and why.
     pub failure: Option<String>,
@@ -73,7 +73,14 @@ pub struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn acknowledged(&mut self, reached: &[Reached], values: &Values, bits: &Bits, called: &Called<'_>) {
+    fn acknowledged(
+        &mut self,
+        reached: &[Reached],
+        values: &Values,
+        bits: &Bits,
+        called: &Called<'_>,
+        progress: Progress,
+    ) {
         let witness = |group: Option<(&Key, &[UserId])>| {
             group.and_then(|(key, users)| {
                 let user = *users.last()?;
@@ -95,17 +102,17 @@ impl Keeper<'_> {
             due.push((reached.file, checkpoint.clone()));
         }
         if !due.is_empty() {
-            self.waiting.push_back((Instant::now(), due));
+            self.waiting.push_back((progress.written, due));
         }
         if self.saved.elapsed() >= SAVE_EVERY {
-            self.save(self.safe_after);
+            self.save(progress.durable);
         }
     }
 
-    /// Writes what was acknowledged so long ago.
-    pub fn save(&mut self, age: Duration) {
+    /// Writes what was acknowledged, up to this change.
+    pub fn save(&mut self, durable: u64) {
         let mut latest: HashMap<usize, Checkpoint> = HashMap::new();
-        while self.waiting.front().is_some_and(|(since, _)| since.elapsed() >= age) {
+        while self.waiting.front().is_some_and(|(written, _)| *written <= durable) {
             latest.extend(self.waiting.pop_front().into_iter().flat_map(|(_, due)| due));
         }
         for (place, checkpoint) in latest {
@@ -157,7 +164,8 @@ pub fn write(
         }
         tracker.store().add(&runs)?;
         tally.take(package.rows, &bits);
-        keeper.acknowledged(&package.reached, &package.values, &bits, &called);
+        let progress = tracker.store().progress();
+        keeper.acknowledged(&package.reached, &package.values, &bits, &called, progress);
         let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
@@ -191,5 +199,57 @@ impl Seen {
             let Some(first) = users.first() else { continue };
             self.count += self.tiles.entry(split(*first).0).or_default().add(users);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::import::checkpoint::{Found, Origin};
+    use crate::ingest::{Gather, Names};
+    use crate::store::Options;
+    use crate::store::embedded::EmbeddedStore;
+
+    /// How far a checkpoint says that the import came.
+    fn saved(file: &str, origin: &Origin, tracker: &Tracker) -> Option<u64> {
+        match Checkpoint::find(file, origin, tracker).unwrap() {
+            Found::Good(checkpoint) => Some(checkpoint.records),
+            Found::Nothing | Found::Stale(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_never_ahead_of_what_survives_a_power_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("marks.csv").display().to_string();
+        std::fs::write(&file, "user,event").unwrap();
+        let tracker = Tracker::new(std::sync::Arc::new(EmbeddedStore::in_memory(&Options::default())));
+        let origin = Origin::of(&file, "", String::new(), "").unwrap();
+        let files = [file.clone()];
+        let reached = |records| {
+            [Reached { file: 0, at: Position { byte: records, line: records }, records, skipped: 0, done: false }]
+        };
+        let mut keeper = Keeper {
+            files: &files,
+            checkpoints: vec![Some(origin.clone().start())],
+            prefix: Prefix::new(""),
+            waiting: VecDeque::new(),
+            // Long ago, so that each package is worth a look.
+            saved: Instant::now().checked_sub(SAVE_EVERY).unwrap(),
+            failure: None,
+            any: false,
+        };
+        let bits = Gather::new(false, false).drain(&Names::new(&[], 1).unwrap()).bits().unwrap();
+        // Ten changes for each package, of which those before the last are durable.
+        for package in 1..=4_u64 {
+            keeper.saved = Instant::now().checked_sub(SAVE_EVERY).unwrap();
+            let progress = Progress { written: package * 10, durable: package * 10 - 1 };
+            keeper.acknowledged(&reached(package), &Vec::new(), &bits, &HashMap::new(), progress);
+            assert_eq!(saved(&file, &origin, &tracker), (package > 1).then(|| package - 1));
+        }
+        keeper.save(39);
+        assert_eq!(saved(&file, &origin, &tracker), Some(3));
+        keeper.save(40);
+        assert_eq!(saved(&file, &origin, &tracker), Some(4));
     }
 }

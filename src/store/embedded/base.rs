@@ -1,39 +1,23 @@
 //! What the last checkpoint wrote: tiles in a redb file, with a bounded cache in front.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use crate::bitmap::Tile;
 use crate::sets::UserId;
+use crate::store::embedded::file::{
+    KEYS, LIFETIMES, META, Make, NEXT_KEY, SEQUENCE, TILES, create, open, read_record, shielded, unseal, write,
+};
 use crate::store::embedded::layers::{EMPTY, Layers, Lifetimes, Overlay, Overlays};
 use crate::store::embedded::record::Record;
-use crate::store::embedded::rolls::{self, RollReader, Rolls};
+use crate::store::embedded::rolls::{RollReader, Rolls};
 use crate::store::{Result, StoreError};
-
-/// Key text → [`Record`].
-const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
-/// (number of the key, number of the tile) → the tile's bytes and their CRC-32.
-const TILES: TableDefinition<(u32, u16), &[u8]> = TableDefinition::new("tiles");
-/// Key text → when it goes by itself, in milliseconds since 1970.
-const LIFETIMES: TableDefinition<&str, u64> = TableDefinition::new("lifetimes");
-/// The few numbers below.
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// The version of this layout, and of the log beside it. 1 had no counts in its records, 2 no lifetimes and fewer kinds of
-/// frames, 3 neither text ids nor runs; all are still read.
-const FORMAT: (&str, u64) = ("format", 4);
-/// The oldest version that is read.
-const OLDEST_FORMAT: u64 = 1;
-/// The sequence of the last log frame that is in the tables.
-const SEQUENCE: &str = "sequence";
-/// The number the next new key gets. Numbers are never used twice, so a cached tile is never that of another key.
-const NEXT_KEY: &str = "next_key";
 
 #[derive(Debug, Clone)]
 struct Weights;
@@ -54,13 +38,22 @@ impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
 pub struct Base {
     path: PathBuf,
     redb_cache: usize,
-    /// `None` after a failed write, until it could be opened again.
-    database: RwLock<Option<Database>>,
-    /// When that was last tried, and what came in the way.
-    tried: Mutex<Option<(Instant, String)>>,
+    /// The only lock on the file and on why it is closed.
+    database: RwLock<Result<Database, Closed>>,
     tiles: Cache<(u32, u16), Arc<Tile>, Weights>,
     records: Cache<Box<str>, Option<Arc<Record>>, Weights>,
 }
+
+/// The file after a failed write, until it could be opened again.
+struct Closed {
+    /// When that is tried.
+    again_at: Instant,
+    /// What came in the way.
+    why: String,
+}
+
+/// How long after a failure the next attempt at opening the file is made.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// One view of the file, as of when it was made.
 pub struct Reader<'a> {
@@ -77,35 +70,55 @@ impl Base {
         if !path.exists() {
             shielded(|| create(path, redb_cache))?;
         }
-        let database = shielded(|| open(path, redb_cache))?;
+        let database = shielded(|| open(path, redb_cache, Make::IfMissing))?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
         Ok(Base {
             path: path.to_owned(),
             redb_cache,
-            database: RwLock::new(Some(database)),
-            tried: Mutex::default(),
+            database: RwLock::new(Ok(database)),
             tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
             records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
         })
     }
 
+    /// Reads from the file, which is opened again if it has to be.
+    fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T> {
+        self.reopen();
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Ok(database) => shielded(|| read(database)).map_err(|e| self.damaged(e)),
+            Err(Closed { why, .. }) => Err(StoreError::Unreachable {
+                location: self.path.display().to_string(),
+                reason: format!(
+                    "after a failed write the file could not be opened again ({why}); it is tried anew each second"
+                ),
+            }),
+        }
+    }
+
+    /// Opens the file again after a failure, when it is time.
+    fn reopen(&self) {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_ok() {
+            return;
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.as_ref().is_err_and(|closed| closed.again_at <= Instant::now()) {
+            *database = shielded(|| open(&self.path, self.redb_cache, Make::Never))
+                .map_err(|error| Closed { again_at: Instant::now() + REOPEN_AFTER, why: error.to_string() });
+        }
+    }
+
     /// The sequence of the last log frame that is in the file.
     pub fn sequence(&self) -> Result<u64> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<u64, redb::Error> {
+        self.with(|database| {
             let meta = database.begin_read()?.open_table(META)?;
             Ok(meta.get(SEQUENCE)?.map_or(0, |v| v.value()))
-        };
-        shielded(read).map_err(|e| self.damaged(e))
+        })
     }
 
     /// When keys go by themselves, as of then.
     pub fn lifetimes(&self) -> Result<Lifetimes> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<Lifetimes, redb::Error> {
+        self.with(|database| {
             let mut found = Lifetimes::default();
             let table = match database.begin_read()?.open_table(LIFETIMES) {
                 Ok(table) => table,
@@ -117,37 +130,7 @@ impl Base {
                 found.set(text.value(), Some(until.value()));
             }
             Ok(found)
-        };
-        shielded(read).map_err(|e| self.damaged(e))
-    }
-
-    fn closed(&self) -> StoreError {
-        StoreError::Unreachable {
-            location: self.path.display().to_string(),
-            reason: {
-                let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-                let why = tried.as_ref().map_or("", |(_, why)| why);
-                format!("after a failed write the file could not be opened again ({why}); it is tried anew each second")
-            },
-        }
-    }
-
-    /// Opens the file again after a failure, at most once a second.
-    fn reopen(&self) {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        if tried.as_ref().is_some_and(|(at, _)| at.elapsed() < Duration::from_secs(1)) {
-            return;
-        }
-        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            *tried = match shielded(|| open(&self.path, self.redb_cache)) {
-                Ok(database) => {
-                    *slot = Some(database);
-                    None
-                }
-                Err(error) => Some((Instant::now(), error.to_string())),
-            };
-        }
+        })
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {
@@ -156,24 +139,16 @@ impl Base {
 
     /// A view of the file as it is now.
     pub fn reader(&self) -> Result<Reader<'_>> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
-            self.reopen();
-        }
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        let read = || -> Result<_, redb::Error> {
+        let (keys, tiles) = self.with(|database| {
             let transaction = database.begin_read()?;
             Ok((transaction.open_table(KEYS)?, transaction.open_table(TILES)?))
-        };
-        let (keys, tiles) = shielded(read).map_err(|e| self.damaged(e))?;
+        })?;
         Ok(Reader { base: self, keys, tiles })
     }
 
     /// The text ids in the file as it is now; `None` where there never were any.
     pub fn rolls(&self) -> Result<Option<RollReader>> {
-        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.as_ref().ok_or_else(|| self.closed())?;
-        shielded(|| RollReader::open(&database.begin_read()?)).map_err(|e| self.damaged(e))
+        self.with(|database| RollReader::open(&database.begin_read()?))
     }
 
     /// The prefixes that have text ids, as of then.
@@ -184,18 +159,20 @@ impl Base {
 
     /// Writes overlays, new text ids, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
     pub fn write(&self, overlays: &Overlays, rolls: &Rolls, lifetimes: &Lifetimes, sequence: u64) -> Result<()> {
-        let outcome = {
-            let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            match slot.as_ref() {
-                Some(database) => {
-                    shielded(|| write(database, overlays, rolls, lifetimes, sequence)).map_err(|e| e.to_string())
-                }
-                None => Err("the file could not be opened again".to_owned()),
+        self.reopen();
+        let outcome = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Ok(database) => {
+                shielded(|| write(database, overlays, rolls, lifetimes, sequence)).map_err(|e| e.to_string())
             }
+            Err(Closed { why, .. }) => Err(format!("the file could not be opened again ({why})")),
         };
         outcome.map_err(|reason| {
             // After a failed write redb refuses all service until the file is opened anew.
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if database.is_ok() {
+                *database = Err(Closed { again_at: Instant::now(), why: reason.clone() });
+            }
+            drop(database);
             self.reopen();
             StoreError::Write { path: self.path.display().to_string(), reason }
         })
@@ -325,7 +302,7 @@ pub fn copy<'a>(
     sequence: u64,
 ) -> Result<u64> {
     let work = || -> Result<u64, redb::Error> {
-        let database = open(path, 16 << 20)?;
+        let database = open(path, 16 << 20, Make::IfMissing)?;
         let mut next_key = 0;
         if let Some(reader) = reader {
             let mut tiles = reader.tiles.iter()?.peekable();
@@ -367,161 +344,6 @@ pub fn copy<'a>(
     shielded(work).map_err(|error| StoreError::Backup { path: path.display().to_string(), reason: error.to_string() })
 }
 
-fn read_record(bytes: &[u8]) -> Result<Record, redb::Error> {
-    Record::from_bytes(bytes).ok_or_else(|| redb::Error::Corrupted("its record is not whole".to_owned()))
-}
-
-/// A tile's bytes with their checksum: a bit that flips on the disk must not become a number.
-fn seal(tile: &Tile) -> Vec<u8> {
-    let mut bytes = tile.to_bytes();
-    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-    bytes
-}
-
-fn unseal(bytes: &[u8]) -> Option<Tile> {
-    let (bytes, checksum) = bytes.split_last_chunk()?;
-    (crc32fast::hash(bytes) == u32::from_le_bytes(*checksum)).then(|| Tile::from_bytes(bytes))?
-}
-
-/// redb panics where it finds its pages in disorder; to us that is an error like any other.
-fn shielded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let words =
-            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(redb::Error::Corrupted(format!("its pages are in disorder ({})", words.unwrap_or("no details"))))
-    })
-}
-
-/// Makes the file under another name and gives it its own only when it is whole: a process that ends on the way leaves
-/// nothing that looks like a damaged store.
-fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
-    let unfinished = path.with_extension(format!("redb.new-{}", std::process::id()));
-    let _ = fs::remove_file(&unfinished);
-    drop(open(&unfinished, cache)?);
-    // Unlike a renaming this leaves alone what another process has made meanwhile.
-    let linked = fs::hard_link(&unfinished, path);
-    let _ = fs::remove_file(&unfinished);
-    match linked {
-        Err(error) if !path.exists() => Err(redb::Error::Io(error)),
-        _ => Ok(()),
-    }
-}
-
-fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(cache).create(path)?;
-    let transaction = database.begin_read()?;
-    let format = match transaction.open_table(META) {
-        Ok(meta) => meta.get(FORMAT.0)?.map(|v| v.value()),
-        Err(redb::TableError::TableDoesNotExist(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    drop(transaction);
-    match format {
-        Some(version) if version == FORMAT.1 => {}
-        Some(version) if (OLDEST_FORMAT..FORMAT.1).contains(&version) => {
-            // Older programs could not read what is written from now on, and are to say so.
-            let mut transaction = database.begin_write()?;
-            transaction.set_quick_repair(true);
-            transaction.open_table(META)?.insert(FORMAT.0, FORMAT.1)?;
-            transaction.commit()?;
-        }
-        Some(version) => {
-            let reason =
-                format!("it is of format {version}, and this version of cohortist reads formats up to {}", FORMAT.1);
-            return Err(redb::Error::Corrupted(reason));
-        }
-        None => {
-            let mut transaction = database.begin_write()?;
-            transaction.set_quick_repair(true);
-            transaction.open_table(KEYS)?;
-            transaction.open_table(TILES)?;
-            transaction.open_table(META)?.insert(FORMAT.0, FORMAT.1)?;
-            transaction.commit()?;
-        }
-    }
-    Ok(database)
-}
-
-fn write(
-    database: &Database,
-    overlays: &Overlays,
-    rolls: &Rolls,
-    lifetimes: &Lifetimes,
-    sequence: u64,
-) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // After a crash the file opens at once instead of being walked through.
-    transaction.set_quick_repair(true);
-    rolls::write(&transaction, rolls)?;
-    {
-        let mut keys = transaction.open_table(KEYS)?;
-        let mut tiles = transaction.open_table(TILES)?;
-        let mut meta = transaction.open_table(META)?;
-        let mut next_key = meta.get(NEXT_KEY)?.map_or(0, |v| v.value());
-        // In the order they are listed in: keys asked for together then get numbers, and places in the file, side by side.
-        let mut overlays: Vec<_> = overlays.iter().collect();
-        overlays.sort_unstable_by_key(|(text, _)| *text);
-        for (text, overlay) in overlays {
-            let before = match keys.get(&**text)? {
-                Some(bytes) => Some(read_record(bytes.value())?),
-                None => None,
-            };
-            let mut kept: Vec<(u16, Option<u64>)> = Vec::new();
-            let mut number = None;
-            if let Some(before) = before {
-                if overlay.fresh {
-                    for tile in &before.tiles {
-                        tiles.remove((before.number, *tile))?;
-                    }
-                } else {
-                    number = Some(before.number);
-                    for tile in before.tiles.iter().filter(|tile| !overlay.tiles.contains_key(tile)) {
-                        let users = match before.users_in(*tile) {
-                            // Written before counts were kept. A tile that cannot be read is said when it is asked for.
-                            None => tiles.get((before.number, *tile))?.and_then(|b| unseal(b.value())).map(|t| t.len()),
-                            known => known,
-                        };
-                        kept.push((*tile, users));
-                    }
-                    for (tile, _) in overlay.tiles.iter().filter(|(_, tile)| tile.is_empty()) {
-                        tiles.remove((before.number, *tile))?;
-                    }
-                }
-            }
-            if overlay.len == 0 {
-                keys.remove(&**text)?;
-                continue;
-            }
-            let number = match number {
-                Some(number) => number,
-                None => {
-                    let number = u32::try_from(next_key)
-                        .map_err(|_| redb::Error::Corrupted("more than 4 billion keys were made".to_owned()))?;
-                    next_key += 1;
-                    number
-                }
-            };
-            for (tile, bits) in overlay.tiles.iter().filter(|(_, bits)| !bits.is_empty()) {
-                tiles.insert((number, *tile), seal(bits).as_slice())?;
-                kept.push((*tile, Some(bits.len())));
-            }
-            kept.sort_unstable();
-            let record = Record::new(number, overlay.len, &kept);
-            let bytes = record.to_bytes().map_err(|e| redb::Error::Corrupted(e.to_string()))?;
-            keys.insert(&**text, bytes.as_slice())?;
-        }
-        meta.insert(NEXT_KEY, next_key)?;
-        meta.insert(SEQUENCE, sequence)?;
-        let mut ends = transaction.open_table(LIFETIMES)?;
-        ends.retain(|text, until| lifetimes.of(text) == Some(until))?;
-        for (text, until) in lifetimes.iter() {
-            ends.insert(text, until)?;
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
 impl Overlay {
     /// Whether the key exists, for this overlay.
     pub fn exists(&self) -> bool {
@@ -541,8 +363,11 @@ impl Overlay {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::bitmap::split;
+    use crate::store::embedded::file::{FORMAT, OLDEST_FORMAT};
 
     fn overlays(marks: &[(&str, &[u32])]) -> Overlays {
         let mut overlays = Overlays::new();
@@ -597,5 +422,51 @@ mod tests {
         base.write(&more, &Rolls::new(), &Lifetimes::default(), 2).unwrap();
         base.refresh(&more);
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));
+    }
+
+    /// Readers and writers meet a file that cannot be opened again: each gets an error, and none waits for another for ever.
+    #[test]
+    fn a_file_that_cannot_be_opened_again_blocks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bitmaps.redb");
+        let base = Arc::new(Base::open(&path, 1 << 20).unwrap());
+        let marks = overlays(&[("a", &[1, 2])]);
+        base.write(&marks, &Rolls::new(), &Lifetimes::default(), 1).unwrap();
+        let aside = directory.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let close = |base: &Base| {
+            let closed = Closed { again_at: Instant::now(), why: "the disk is full".to_owned() };
+            *base.database.write().unwrap() = Err(closed);
+        };
+        close(&base);
+        let (ended, all) = std::sync::mpsc::channel();
+        for thread in 0..4 {
+            let (base, ended, marks) = (Arc::clone(&base), ended.clone(), marks.clone());
+            // Not joined: a thread that hangs must not keep the test from failing.
+            std::thread::spawn(move || {
+                for _ in 0..500 {
+                    close(&base);
+                    let failed = match thread {
+                        0 => base.write(&marks, &Rolls::new(), &Lifetimes::default(), 2).is_err(),
+                        1 => base.lifetimes().is_err(),
+                        _ => base.reader().is_err(),
+                    };
+                    assert!(failed);
+                }
+                ended.send(thread).unwrap();
+            });
+        }
+        for _ in 0..4 {
+            all.recv_timeout(Duration::from_secs(60)).expect("a thread hangs or failed");
+        }
+        // A directory in its place is no store, and neither is nothing.
+        fs::remove_dir(&path).unwrap();
+        close(&base);
+        assert!(matches!(base.reader().err(), Some(StoreError::Unreachable { .. })));
+        assert!(!path.exists());
+        fs::rename(&aside, &path).unwrap();
+        close(&base);
+        assert_eq!(base.reader().unwrap().record("a").unwrap().unwrap().users(), Some(2));
     }
 }

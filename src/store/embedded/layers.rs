@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use crate::bitmap::{self, Operation, Source, Tile, split};
 use crate::sets::{Node, Plan, Prefix, UserId};
 use crate::store::embedded::base::Reader;
-use crate::store::embedded::log::{Change, Frame, Log, Packed};
+use crate::store::embedded::log::{Change, Frame, Log, LogFile, Packed};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::Rolls;
 use crate::store::{Cancel, Result, StoreError};
@@ -58,6 +58,8 @@ pub struct Layers {
     pub index: OnceLock<Index>,
     /// Where changes are logged; in memory, nowhere.
     pub log: Option<Log>,
+    /// The logs before, which the checkpoint under way makes superfluous.
+    pub closed: Vec<Arc<LogFile>>,
 }
 
 /// When keys go by themselves, in milliseconds since 1970.

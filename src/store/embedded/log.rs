@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -126,10 +127,43 @@ impl<'de> Deserialize<'de> for Packed {
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<LogFile>,
     len: u64,
     /// Why nothing may be appended any more.
     broken: Option<String>,
+}
+
+/// A log file to be forced to disk.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    failed: AtomicBool,
+}
+
+impl LogFile {
+    /// One that is only to be forced to disk.
+    pub fn new(file: File) -> Self {
+        LogFile { file, failed: AtomicBool::new(false) }
+    }
+
+    /// Forces to disk what was appended so far. After a failure it fails for good: the system may have thrown away what it
+    /// could not write, and then calls the next attempt a success. A checkpoint writes all of it elsewhere.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.failed() {
+            return Err(io::Error::other("an earlier attempt to force the log to disk failed"));
+        }
+        self.file.sync_data().inspect_err(|_| self.fail())
+    }
+
+    /// Whether it could not be forced to disk once.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Lets it fail from now on.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
 }
 
 /// What was read from a log file.
@@ -144,6 +178,11 @@ pub struct Replay {
 }
 
 impl Log {
+    /// Creates a log file; what could not be created whole is removed.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Log::open(path, None).inspect_err(|_| drop(std::fs::remove_file(path)))
+    }
+
     /// Creates a log file, or opens one after its [`read`], dropping a torn tail.
     pub fn open(path: &Path, replay: Option<&Replay>) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -155,12 +194,17 @@ impl Log {
             }
         };
         file.set_len(len)?;
-        Ok(Log { path: path.to_owned(), file: Arc::new(file), len, broken: None })
+        Ok(Log { path: path.to_owned(), file: Arc::new(LogFile::new(file)), len, broken: None })
     }
 
     /// Its file, to force it to disk.
-    pub fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
+    pub fn file(&self) -> &Arc<LogFile> {
+        &self.file
+    }
+
+    /// Whether there is no frame in it.
+    pub fn is_empty(&self) -> bool {
+        self.len <= MAGIC.len() as u64
     }
 
     /// Its path.
@@ -178,7 +222,10 @@ impl Log {
         if let Some(reason) = &self.broken {
             return Err(io::Error::other(reason.clone()));
         }
-        let mut file = &*self.file;
+        if self.file.failed() {
+            return Err(io::Error::other("the log could not be forced to disk; the next checkpoint begins a new one"));
+        }
+        let mut file = &self.file.file;
         let written = file.seek(SeekFrom::Start(self.len)).and_then(|_| file.write_all(encoded));
         match written {
             Ok(()) => {
@@ -187,19 +234,14 @@ impl Log {
             }
             Err(error) => {
                 // A frame cut short would end the log for a later reader, and hide the frames behind it.
-                if let Err(second) = self.file.set_len(self.len) {
+                if let Err(second) = file.set_len(self.len) {
                     self.broken = Some(format!(
-                        "an earlier write failed ({error}) and could not be undone ({second}); restart the process"
+                        "an earlier write failed ({error}) and could not be undone ({second}); the next checkpoint begins a new log"
                     ));
                 }
                 Err(error)
             }
         }
-    }
-
-    /// Refuses all further appends.
-    pub fn break_off(&mut self, reason: String) {
-        self.broken = Some(reason);
     }
 }
 

@@ -6,43 +6,59 @@
 //! ```
 //!
 //! Every batch is one frame of the log and counts as recorded once the operating system has it: `kill -9` loses
-//! nothing acknowledged. A thread forces the log to disk once a second and, when enough has changed, begins a
-//! checkpoint: the dirty tiles are frozen, a new log file begins, the frozen tiles go to redb in one transaction, and
-//! the old log file is deleted. At start, what the logs hold beyond the last checkpoint is replayed.
+//! nothing acknowledged. One thread forces the log to disk once a second. Another begins a checkpoint when enough has
+//! changed or the log is long: the dirty tiles are frozen, a new log file begins, the frozen tiles go to redb in one
+//! transaction, and the old log file is deleted. At start, what the logs hold beyond the last checkpoint is replayed.
+//!
+//! Locks are taken in this order: `pending`, the turn of [`Durable`], `layers`, then those of [`Base`], [`Signal`] and
+//! [`Vitals`], each of which is held for a moment and with no other lock inside.
 //!
 //! Readers hold the lock of the layers while they answer, so a plan sees one moment; a batch appears whole.
 
 mod backup;
 mod base;
 mod checkpoint;
+mod file;
 mod layers;
 mod log;
+#[cfg(test)]
+mod model;
 mod opening;
 mod record;
 mod rolls;
 mod runs;
+mod signal;
 mod space;
 mod vitals;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
-use crate::store::{Cancel, Durability, Health, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{
+    Cancel, Durability, Health, Mark, Options, Progress, Result, Saved, Store, StoreError, StoreInfo, TextIds,
+};
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
 use opening::{cannot_open, open};
+use signal::{Durable, Signal};
 pub use space::{Keyspace, Look, Snapshot, Space};
 use vitals::Vitals;
+
+/// The primitives of [`signal`].
+mod sync {
+    pub use std::sync::atomic::{AtomicU64, Ordering};
+    pub use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
@@ -59,7 +75,7 @@ const WORTH_A_CHECKPOINT: u64 = 1 << 20;
 pub struct EmbeddedStore {
     engine: Arc<Engine>,
     prefix: Prefix,
-    // Dropped with the last handle: stops the thread and leaves the files in order.
+    // Dropped with the last handle: stops the threads and leaves the files in order.
     _keeper: Option<Arc<Keeper>>,
 }
 
@@ -85,27 +101,15 @@ struct Disk {
     checkpoint_bytes: usize,
     /// The checkpoint that was begun and is not in the file yet.
     pending: Mutex<Option<Pending>>,
-    /// The sequence up to which the log was forced to disk.
-    synced: Mutex<u64>,
-    signal: Mutex<Signal>,
-    changed: Condvar,
+    durable: Durable,
+    signal: Signal,
     vitals: Vitals,
-}
-
-#[derive(Default)]
-struct Signal {
-    stop: bool,
-    checkpoint: bool,
-    /// How often a checkpoint ended, well or not, and how the last one failed.
-    ended: u64,
-    failure: Option<String>,
 }
 
 struct Pending {
     sequence: u64,
     /// The files that are of no use once it is done.
     logs: Vec<PathBuf>,
-    file: Option<Arc<File>>,
     lifetimes: Lifetimes,
 }
 
@@ -134,14 +138,11 @@ impl EmbeddedStore {
         if let Some(disk) = &engine.disk
             && old_logs
         {
-            disk.request_checkpoint();
+            disk.signal.request();
         }
-        let thread = std::thread::Builder::new().name("cohortist-store".into()).spawn({
-            let engine = Arc::clone(&engine);
-            move || engine.keep()
-        });
-        let thread = thread.map_err(|e| cannot_open(directory, &e))?;
-        let keeper = Keeper { engine: Arc::clone(&engine), thread: Some(thread) };
+        let mut keeper = Keeper { engine: Arc::clone(&engine), threads: Vec::new() };
+        keeper.spawn("cohortist-store", Engine::keep).map_err(|e| cannot_open(directory, &e))?;
+        keeper.spawn("cohortist-sync", |engine| engine.keep_durable()).map_err(|e| cannot_open(directory, &e))?;
         Ok(EmbeddedStore { engine, prefix: options.prefix.clone(), _keeper: Some(Arc::new(keeper)) })
     }
 
@@ -166,7 +167,16 @@ impl EmbeddedStore {
     pub fn checkpoint(&self) -> Result<()> {
         self.engine.checkpoint()
     }
+
+    /// Keeps checkpoints from beginning and ending while the result lives. Marks go on until the log is full.
+    pub fn hold_checkpoints(&self) -> Held<'_> {
+        Held(self.engine.disk.as_ref().map(|disk| disk.pending.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
 }
+
+/// No checkpoint of a store begins or ends while this lives.
+#[must_use = "checkpoints go on when it is dropped"]
+pub struct Held<'a>(#[expect(dead_code, reason = "held until it is dropped")] Option<MutexGuard<'a, Option<Pending>>>);
 
 impl Engine {
     fn read(&self) -> RwLockReadGuard<'_, Layers> {
@@ -268,17 +278,14 @@ impl Engine {
         let Some(disk) = &self.disk else { return Ok(()) };
         let log_bytes = layers.log.as_ref().map_or(0, Log::len);
         if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
-            disk.request_checkpoint();
+            disk.signal.request();
         }
-        let file = layers.log.as_ref().map(Log::file);
         let sequence = layers.sequence;
         drop(layers);
-        if disk.durability == Durability::Always
-            && let Some(file) = file
-        {
-            self.sync(disk, &file, sequence)?;
+        match disk.durability {
+            Durability::Always => self.sync(disk, sequence),
+            Durability::EverySecond => Ok(()),
         }
-        Ok(())
     }
 
     /// Deletes the keys whose time has come. Everybody who asks or changes something does this first, so that no answer
@@ -319,29 +326,23 @@ impl Engine {
         self.read()
     }
 
-    /// Forces the log to disk at least up to `sequence`. Writers that wait here together share one sync.
-    fn sync(&self, disk: &Disk, file: &File, sequence: u64) -> Result<()> {
-        let mut synced = disk.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        if *synced >= sequence {
-            return Ok(());
-        }
-        let latest = self.read().sequence;
-        match file.sync_data() {
-            Ok(()) => {
-                // A checkpoint may have begun a new file meanwhile; then `latest` is not all in this one.
-                let same = self.read().log.as_ref().is_some_and(|log| std::ptr::eq(&*log.file(), file));
-                *synced = if same { latest.max(sequence) } else { sequence };
-                Ok(())
-            }
-            Err(error) => {
-                // What the system failed to write once it may have thrown away: nothing more is safe in this file.
-                let reason = format!("the disk failed ({error}); restart the process once it is well");
-                if let Some(log) = &mut self.lock().log {
-                    log.break_off(reason.clone());
-                }
-                Err(StoreError::Unsynced { path: disk.directory.display().to_string(), reason })
-            }
-        }
+    /// Makes every change up to this one survive a power cut.
+    fn sync(&self, disk: &Disk, sequence: u64) -> Result<()> {
+        let forced = disk.durable.reach(sequence, || {
+            let (closed, file, latest) = {
+                let layers = self.read();
+                (layers.closed.clone(), layers.log.as_ref().map(|log| Arc::clone(log.file())), layers.sequence)
+            };
+            // The older first: what is durable has no gaps.
+            closed.iter().chain(&file).try_for_each(|file| file.sync()).map(|()| latest)
+        });
+        disk.vitals.synced(forced.map_err(|error| {
+            // The next checkpoint writes what the log may have lost.
+            disk.signal.request();
+            let reason =
+                format!("the log could not be forced to disk ({error}); the next checkpoint tries it another way");
+            StoreError::Unsynced { path: disk.directory.display().to_string(), reason }
+        }))
     }
 }
 
@@ -364,38 +365,30 @@ impl Disk {
     fn log_bytes(&self) -> u64 {
         self.checkpoint_bytes as u64 / 4
     }
-
-    fn lock_signal(&self) -> std::sync::MutexGuard<'_, Signal> {
-        self.signal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn request_checkpoint(&self) {
-        let mut signal = self.lock_signal();
-        if !signal.checkpoint {
-            signal.checkpoint = true;
-            self.changed.notify_all();
-        }
-    }
 }
 
 struct Keeper {
     engine: Arc<Engine>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Keeper {
+    fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Engine>) + Send + 'static) -> io::Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&engine))?);
+        Ok(())
+    }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(disk) = &self.engine.disk {
-            disk.lock_signal().stop = true;
-            disk.changed.notify_all();
-        }
-        if let Some(thread) = self.thread.take() {
+        let Some(disk) = &self.engine.disk else { return };
+        disk.signal.stop();
+        for thread in self.threads.drain(..) {
             // A panic there was reported by the thread itself.
             let _ = thread.join();
         }
-        if let Some(disk) = &self.engine.disk {
-            let _ = fs::remove_file(disk.directory.join(OWNER));
-        }
+        let _ = fs::remove_file(disk.directory.join(OWNER));
     }
 }
 
@@ -569,6 +562,18 @@ impl Store for EmbeddedStore {
     fn sweep(&self) -> Result<u64> {
         // Plans are evaluated in memory: there are no temporary keys to leave behind.
         Ok(0)
+    }
+
+    fn progress(&self) -> Progress {
+        let written = self.engine.read().sequence;
+        // What is in memory alone is as durable as it ever will be.
+        let durable = self.engine.disk.as_ref().map_or(written, |disk| disk.durable.get());
+        Progress { written, durable }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let written = self.engine.read().sequence;
+        self.engine.disk.as_ref().map_or(Ok(()), |disk| self.engine.sync(disk, written))
     }
 
     fn health(&self) -> Health {

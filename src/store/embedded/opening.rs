@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Condvar, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::store::embedded::base::Base;
 use crate::store::embedded::layers::{Gathered, Layers};
-use crate::store::embedded::log::{self, Frame, Log};
+use crate::store::embedded::log::{self, Frame, Log, LogFile};
+use crate::store::embedded::signal::{Durable, Signal};
 use crate::store::embedded::vitals::Vitals;
 use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
 use crate::store::{Options, Result, StoreError};
@@ -102,12 +103,16 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
             notes.extend(replay.notes.iter().cloned());
             if i + 1 == logs.len() {
                 layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
+            } else {
+                // The process before may not have forced it to disk.
+                let file = File::open(path).map_err(|e| cannot_open(path, &e))?;
+                layers.closed.push(Arc::new(LogFile::new(file)));
             }
         }
     }
     if layers.log.is_none() {
         let path = directory.join(format!("{LOG}1"));
-        layers.log = Some(Log::open(&path, None).map_err(|e| cannot_open(&path, &e))?);
+        layers.log = Some(Log::create(&path).map_err(|e| cannot_open(&path, &e))?);
         sync_directory(directory);
     }
     for note in &notes {
@@ -119,9 +124,8 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         durability: options.durability,
         checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
         pending: Mutex::default(),
-        synced: Mutex::new(0),
-        signal: Mutex::default(),
-        changed: Condvar::new(),
+        durable: Durable::new(checkpoint),
+        signal: Signal::default(),
         vitals: Vitals::default(),
     };
     let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));

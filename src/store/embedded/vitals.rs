@@ -25,6 +25,8 @@ struct Counts {
     write: Option<StoreError>,
     /// The length of the frame that did not fit into the log.
     refused_bytes: usize,
+    /// Why the log could not be forced to disk.
+    sync: Option<StoreError>,
     /// Why the last checkpoint failed.
     checkpoint: Option<StoreError>,
     write_errors: u64,
@@ -33,7 +35,7 @@ struct Counts {
 
 impl Counts {
     fn failure(&self) -> Option<&StoreError> {
-        self.write.as_ref().or(self.checkpoint.as_ref())
+        self.write.as_ref().or(self.sync.as_ref()).or(self.checkpoint.as_ref())
     }
 
     /// Records an outcome. That writing works again is logged.
@@ -60,6 +62,12 @@ impl Vitals {
         let mut counts = self.lock();
         counts.write_errors += u64::from(outcome.is_err());
         counts.set(|counts| counts.write = outcome.as_ref().err().cloned());
+        outcome
+    }
+
+    /// Records whether the log could be forced to disk, and passes the outcome on.
+    pub fn synced(&self, outcome: Result<()>) -> Result<()> {
+        self.lock().set(|counts| counts.sync = outcome.as_ref().err().cloned());
         outcome
     }
 
@@ -96,9 +104,10 @@ impl Vitals {
         self.lock().failure().map(ToString::to_string)
     }
 
-    /// Whether the last checkpoint failed.
-    pub fn checkpoint_failed(&self) -> bool {
-        self.lock().checkpoint.is_some()
+    /// Whether a checkpoint is to be tried again without being asked for.
+    pub fn wants_checkpoint(&self) -> bool {
+        let counts = self.lock();
+        counts.checkpoint.is_some() || counts.sync.is_some()
     }
 }
 
