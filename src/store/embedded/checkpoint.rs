@@ -134,9 +134,10 @@ impl Engine {
             file.sync_data().map_err(|e| write_error(&disk.directory, &e))?;
         }
         disk.base.write(&frozen, &rolls, lifetimes, sequence)?;
+        // Before the frozen layer goes: until then it hides what the caches have of the tiles that changed.
+        disk.base.refresh(&frozen);
         {
             let mut layers = self.lock();
-            disk.base.refresh(&frozen);
             (layers.frozen, layers.frozen_rolls) = (None, None);
         }
         for path in pending.take().map(|p| p.logs).unwrap_or_default() {
@@ -148,7 +149,7 @@ impl Engine {
     }
 
     /// Puts the dirty layer aside for a checkpoint and begins a new log.
-    fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
+    pub(super) fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
         let mut layers = self.lock();
         let logs = log_files(&disk.directory).map_err(|e| write_error(&disk.directory, &e))?;
         if layers.dirty.is_empty() && layers.rolls.is_empty() && logs.len() < 2 {
