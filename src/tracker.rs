@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::CalendarError;
+use crate::calendar::{CalendarError, Period};
 use crate::reports::keeping::Keeping;
 use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};

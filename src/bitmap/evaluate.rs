@@ -1,8 +1,10 @@
-//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root needs.
+//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root needs. What is held at once
+//! is settled by the compiled [`Program`].
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::bitmap::program::{NONE, Op, Operand, Program, Step};
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
 
@@ -38,7 +40,7 @@ pub trait Source: Sync {
 /// All tiles there are.
 pub const EVERYWHERE: RangeInclusive<u16> = 0..=u16::MAX;
 
-/// Below this many node-tiles a plan is not worth a second thread.
+/// Below this many steps in all a plan is not worth a second thread.
 const WORTH_A_THREAD: usize = 10_000;
 
 /// One count for each root of the plan.
@@ -71,24 +73,18 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     if roots.is_empty() {
         return Ok(answer(&counts));
     }
+    let program = Program::count(plan, &roots);
     let lens = byte_lens(plan, source);
-    let presence = Presence::of(plan, source, &lens, &within);
-    let tiles = presence.places(&roots);
-    let threads = match tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1 {
+    let tiles = places(plan, source, &lens, &within, &roots);
+    let threads = match tiles.len().saturating_mul(program.steps.len()) / WORTH_A_THREAD + 1 {
         // How many there are is asked of the system, which takes a while itself.
         1 => 1,
         worth => std::thread::available_parallelism().map_or(1, usize::from).min(worth),
     };
-    let part = |tiles: &[usize]| {
-        let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
+    let part = |tiles: &[u16]| {
+        let mut machine = Machine::new(plan, source, &lens, &program);
         let mut counts = vec![0; roots.len()];
-        for tile in tiles {
-            source.go_on()?;
-            evaluator.go_to(*tile);
-            for (count, root) in counts.iter_mut().zip(&roots).filter(|(_, root)| presence.has(root.index(), *tile)) {
-                *count += evaluator.count(*root)?;
-            }
-        }
+        tiles.iter().try_for_each(|tile| machine.run(*tile, &mut counts))?;
         Ok(counts)
     };
     let parts: Vec<Result<Vec<u64>, S::Error>> = if threads == 1 {
@@ -119,21 +115,38 @@ pub fn collect<S: Source>(
     within: RangeInclusive<u16>,
     mut each: impl FnMut(u16, &Tile) -> bool,
 ) -> Result<(), S::Error> {
+    let program = Program::keep(plan, node);
     let lens = byte_lens(plan, source);
-    let presence = Presence::of(plan, source, &lens, &within);
-    let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
-    for place in presence.places(&[node]) {
-        source.go_on()?;
-        evaluator.go_to(place);
-        let number = evaluator.number;
-        if evaluator.ensure(node)?
-            && let Some(tile) = evaluator.value(node)
+    let mut machine = Machine::new(plan, source, &lens, &program);
+    for number in places(plan, source, &lens, &within, &[node]) {
+        machine.run(number, &mut [])?;
+        if machine.load(program.kept)?
+            && let Some(tile) = machine.tile(program.kept)
             && !each(number, tile)
         {
             break;
         }
     }
     Ok(())
+}
+
+/// The most tiles that one thread holds at once while it counts a plan, of whatever bitmaps: at most 8 KiB each. At most one
+/// thread a processor does so.
+///
+/// ```
+/// use cohortist::bitmap::tiles_held;
+/// use cohortist::sets::{EventName, Plan, Set};
+/// let mut plan = Plan::new();
+/// let events: Vec<Set> = (0..100).map(|n| Set::ever(&EventName::new(&format!("e{n}")).unwrap())).collect();
+/// plan.count_set(&Set::Or(events));
+/// // The union so far, and the next event.
+/// assert_eq!(tiles_held(&plan), 2);
+/// ```
+pub fn tiles_held(plan: &Plan) -> usize {
+    let mut seen = vec![false; plan.nodes().len()];
+    let mut roots = plan.roots().to_vec();
+    roots.retain(|root| !std::mem::replace(&mut seen[root.index()], true));
+    Program::count(plan, &roots).slots as usize
 }
 
 /// The byte length of every node, by Redis' rules: BITOP pads to its longest operand.
@@ -149,268 +162,297 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     lens
 }
 
-/// For each node the tiles in which it can hold anybody: where its operands can, joined as the node joins them. A bit
-/// stands for a tile, and a word for 64 tiles of which any key has one, so that one far-away user costs one word and not all
-/// between. A *place* is that of a bit among all of a node.
-struct Presence {
-    /// Which 64 tiles each word stands for: the number of the first, divided by 64. Ascending.
-    groups: Vec<u16>,
-    bits: Vec<u64>,
-}
-
-impl Presence {
-    fn of<S: Source>(plan: &Plan, source: &S, lens: &[u64], within: &RangeInclusive<u16>) -> Self {
-        // The last tile that a complement reaches.
-        let end =
-            |of: NodeId| u16::try_from(lens[of.index()].div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX);
-        let mut used = [false; GROUPS];
-        for (i, node) in plan.nodes().iter().enumerate() {
-            match node {
-                Node::Key(_) => words(source.tiles(i), |group, _| used[usize::from(group)] = true),
-                Node::Not(a) if lens[a.index()] > 0 => run(0..=end(*a), |group, _| used[usize::from(group)] = true),
-                _ => {}
-            }
-        }
-        // For each group the word that stands for it, and which of its tiles are within the range.
-        let mut standing: [Option<(usize, u64)>; GROUPS] = [None; GROUPS];
-        let mut groups = Vec::new();
-        run(within.clone(), |group, wanted| {
-            if used[usize::from(group)] {
-                standing[usize::from(group)] = Some((groups.len(), wanted));
-                groups.push(group);
-            }
-        });
-        let width = groups.len();
-        let mut bits = vec![0; width * lens.len()];
-        for (i, node) in plan.nodes().iter().enumerate() {
-            let (before, own) = bits.split_at_mut(i * width);
-            let own = &mut own[..width];
-            let operand = |id: &NodeId| &before[id.index() * width..][..width];
-            let put = |group: u16, tiles: u64| {
-                if let Some((word, wanted)) = standing[usize::from(group)] {
-                    own[word] |= tiles & wanted;
+/// The numbers of the tiles in which any of the roots can hold anybody, ascending.
+fn places<S: Source>(
+    plan: &Plan,
+    source: &S,
+    lens: &[u64],
+    within: &RangeInclusive<u16>,
+    roots: &[NodeId],
+) -> Vec<u16> {
+    let mut used = [false; GROUPS];
+    for (i, node) in plan.nodes().iter().enumerate() {
+        match node {
+            // Most keys have all tiles from their first to their last.
+            Node::Key(_) => match source.tiles(i) {
+                [] => {}
+                tiles @ [first, .., last] if usize::from(last - first) + 1 == tiles.len() => {
+                    used[usize::from(first / 64)..=usize::from(last / 64)].fill(true);
                 }
-            };
-            match node {
-                Node::Empty => {}
-                Node::Key(_) => words(source.tiles(i), put),
-                Node::Not(a) if lens[a.index()] > 0 => run(0..=end(*a), put),
-                Node::Not(_) => {}
-                Node::And(ids) => {
-                    if let Some((first, rest)) = ids.split_first() {
-                        own.copy_from_slice(operand(first));
-                        rest.iter()
-                            .for_each(|id| own.iter_mut().zip(operand(id)).for_each(|(own, other)| *own &= other));
-                    }
-                }
-                Node::Or(ids) | Node::Xor(ids) => {
-                    ids.iter().for_each(|id| own.iter_mut().zip(operand(id)).for_each(|(own, other)| *own |= other));
-                }
-                Node::Diff([a, _]) => own.copy_from_slice(operand(a)),
-            }
+                tiles => tiles.iter().for_each(|tile| used[usize::from(tile / 64)] = true),
+            },
+            Node::Not(a) if lens[a.index()] > 0 => used[..=usize::from(end(lens[a.index()]) / 64)].fill(true),
+            _ => {}
         }
-        Presence { groups, bits }
     }
-
-    fn node(&self, node: usize) -> &[u64] {
-        &self.bits[node * self.groups.len()..][..self.groups.len()]
+    let mut presence = Presence::new(plan);
+    let mut found = Vec::new();
+    let (first, last) = (*within.start(), *within.end());
+    for group in (first / 64..=last / 64).filter(|group| used[usize::from(*group)]) {
+        presence.go_to(group, plan, source, lens);
+        let any = roots.iter().fold(0, |any, root| any | presence.words[root.index()]);
+        let numbers = (0..64).filter(|bit| any & (1 << bit) != 0).map(|bit| group * 64 + bit);
+        found.extend(numbers.filter(|number| within.contains(number)));
     }
-
-    /// Whether a node can hold anybody in the tile at a place.
-    fn has(&self, node: usize, place: usize) -> bool {
-        self.bits[node * self.groups.len() + place / 64] & (1 << (place % 64)) != 0
-    }
-
-    /// The number of the tile at a place.
-    fn number(&self, place: usize) -> u16 {
-        // Below 64.
-        self.groups[place / 64] * 64 + u16::try_from(place % 64).unwrap_or(0)
-    }
-
-    /// The places of the tiles in which any of the nodes can hold anybody, ascending.
-    fn places(&self, nodes: &[NodeId]) -> Vec<usize> {
-        let mut any = vec![0; self.groups.len()];
-        for id in nodes {
-            any.iter_mut().zip(self.node(id.index())).for_each(|(any, word)| *any |= word);
-        }
-        (0..any.len() * 64).filter(|place| any[place / 64] & (1 << (place % 64)) != 0).collect()
-    }
+    found
 }
 
 /// How many times 64 tiles there are.
 const GROUPS: usize = 1 << 10;
 
-/// Numbers of tiles, ascending, as words of 64.
-fn words(tiles: &[u16], mut each: impl FnMut(u16, u64)) {
+/// The last tile of so many bytes, which are at least one.
+fn end(len: u64) -> u16 {
+    u16::try_from(len.div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX)
+}
+
+/// For each node in which of 64 tiles it can hold anybody: where its operands can, joined as the node joins them.
+struct Presence {
+    group: Option<u16>,
+    words: Vec<u64>,
+}
+
+impl Presence {
+    fn new(plan: &Plan) -> Self {
+        Presence { group: None, words: vec![0; plan.nodes().len()] }
+    }
+
+    /// Goes on to the 64 tiles from 64 × `group` on.
+    fn go_to<S: Source>(&mut self, group: u16, plan: &Plan, source: &S, lens: &[u64]) {
+        if self.group.replace(group) == Some(group) {
+            return;
+        }
+        for (i, node) in plan.nodes().iter().enumerate() {
+            let mut words = node.operands().iter().map(|id| self.words[id.index()]);
+            self.words[i] = match node {
+                Node::Empty => 0,
+                Node::Key(_) => within(source.tiles(i), group),
+                Node::Not(a) if lens[a.index()] > 0 => run(0, end(lens[a.index()]), group),
+                Node::Not(_) => 0,
+                Node::And(_) => words.reduce(|a, b| a & b).unwrap_or(0),
+                Node::Or(_) | Node::Xor(_) => words.fold(0, |a, b| a | b),
+                Node::Diff(_) => words.next().unwrap_or(0),
+            };
+        }
+    }
+}
+
+/// Which of the 64 tiles of a group are among some, given ascending.
+fn within(tiles: &[u16], group: u16) -> u64 {
     match tiles {
-        [] => {}
-        // Most keys have all tiles from their first to their last.
-        [first, .., last] if usize::from(last - first) + 1 == tiles.len() => run(*first..=*last, each),
-        _ => tiles.iter().for_each(|tile| each(tile / 64, 1 << (tile % 64))),
+        [] => 0,
+        [first, .., last] if usize::from(last - first) + 1 == tiles.len() => run(*first, *last, group),
+        _ => {
+            let start = tiles.partition_point(|tile| tile / 64 < group);
+            let own = tiles[start..].iter().take_while(|tile| **tile / 64 == group);
+            own.fold(0, |word, tile| word | 1 << (tile % 64))
+        }
     }
 }
 
-/// The same of all numbers of a range.
-fn run(range: RangeInclusive<u16>, mut each: impl FnMut(u16, u64)) {
-    let (first, last) = range.into_inner();
-    for group in first / 64..=last / 64 {
-        let (from, to) = (first.max(group * 64) % 64, last.min(group * 64 + 63) % 64);
-        each(group, u64::MAX << from & u64::MAX >> (63 - to));
+/// Which of the 64 tiles of a group are from `first` to `last`, both included.
+fn run(first: u16, last: u16, group: u16) -> u64 {
+    if last / 64 < group || first / 64 > group {
+        return 0;
     }
+    let (from, to) = (first.max(group * 64) % 64, last.min(group * 64 + 63) % 64);
+    u64::MAX << from & u64::MAX >> (63 - to)
 }
 
+/// What is in a slot.
 #[derive(Clone)]
-enum Memo {
-    Unknown,
+enum Slot {
+    /// Nobody.
     Empty,
+    /// The tile of the key at this node, which is not read yet.
+    Unread(u32),
     Tile(Arc<Tile>),
 }
 
-/// The state of evaluating one tile after the other, in ascending order.
-struct Evaluator<'a, S> {
+/// Carries out a program for one tile after the other.
+struct Machine<'a, S> {
     plan: &'a Plan,
     source: &'a S,
     lens: &'a [u64],
-    presence: &'a Presence,
-    /// How often each node is an operand: a node that is only counted need not be built.
-    uses: Vec<u32>,
-    memo: Vec<Memo>,
+    program: &'a Program,
+    presence: Presence,
+    slots: Vec<Slot>,
     number: u16,
 }
 
-impl<'a, S: Source> Evaluator<'a, S> {
-    fn new(plan: &'a Plan, source: &'a S, lens: &'a [u64], presence: &'a Presence) -> Self {
-        let nodes = plan.nodes().len();
-        let mut uses = vec![0; nodes];
-        plan.nodes().iter().flat_map(Node::operands).for_each(|id| uses[id.index()] += 1);
-        Evaluator { plan, source, lens, presence, uses, memo: vec![Memo::Unknown; nodes], number: 0 }
+impl<'a, S: Source> Machine<'a, S> {
+    fn new(plan: &'a Plan, source: &'a S, lens: &'a [u64], program: &'a Program) -> Self {
+        let slots = vec![Slot::Empty; program.slots as usize];
+        Machine { plan, source, lens, program, presence: Presence::new(plan), slots, number: 0 }
     }
 
-    /// Moves on to the tile at a place of the presence's numbers.
-    fn go_to(&mut self, place: usize) {
-        self.number = self.presence.number(place);
-        for (i, memo) in self.memo.iter_mut().enumerate() {
-            *memo = if self.presence.has(i, place) { Memo::Unknown } else { Memo::Empty };
-        }
-    }
-
-    fn value(&self, id: NodeId) -> Option<&Tile> {
-        match &self.memo[id.index()] {
-            Memo::Tile(tile) => Some(tile),
-            Memo::Unknown | Memo::Empty => None,
-        }
-    }
-
-    /// How many users of this tile are in a node.
-    fn count(&mut self, id: NodeId) -> Result<u64, S::Error> {
-        match self.plan.node(id) {
-            // Counted and used nowhere else: the last intersection is never written down.
-            Node::And(ids) if self.uses[id.index()] == 0 && matches!(self.memo[id.index()], Memo::Unknown) => {
-                let Some((last, rest)) = self.all(ids)? else { return Ok(0) };
-                let Some(last) = self.value(last) else { return Ok(0) };
-                Ok(match rest {
-                    Rest::Node(node) => self.value(node).map_or(0, |tile| tile.and_count(last)),
-                    Rest::Tile(tile) => tile.and_count(last),
-                })
-            }
-            _ => {
-                self.ensure(id)?;
-                Ok(self.value(id).map_or(0, Tile::len))
-            }
-        }
-    }
-
-    /// Evaluates the operands of an intersection, giving up at the first empty one, and intersects all but the last.
-    fn all(&mut self, ids: &[NodeId]) -> Result<Option<(NodeId, Rest)>, S::Error> {
-        // What is known to be empty costs nothing to ask.
-        if ids.iter().any(|id| matches!(self.memo[id.index()], Memo::Empty)) {
-            return Ok(None);
-        }
-        for id in ids {
-            if !self.ensure(*id)? {
-                return Ok(None);
-            }
-        }
-        let [first, middle @ .., last] = ids else { return Ok(None) };
-        let mut rest = Rest::Node(*first);
-        for id in middle {
-            let Some(next) = self.value(*id) else { return Ok(None) };
-            let product = match &rest {
-                Rest::Node(node) => self.value(*node).map(|tile| tile.and(next)).unwrap_or_default(),
-                Rest::Tile(tile) => tile.and(next),
+    /// Carries out all steps for a tile, and adds what is counted.
+    fn run(&mut self, number: u16, counts: &mut [u64]) -> Result<(), S::Error> {
+        self.source.go_on()?;
+        self.number = number;
+        self.presence.go_to(number / 64, self.plan, self.source, self.lens);
+        let program = self.program;
+        for step in &program.steps {
+            let operands = program.operands(step);
+            let count = match step.op {
+                Op::AndCount => self.and_count(operands)?,
+                _ => {
+                    self.step(step, operands)?;
+                    if step.root == NONE {
+                        continue;
+                    }
+                    self.tile(step.out).map_or(0, Tile::len)
+                }
             };
-            if product.is_empty() {
-                return Ok(None);
-            }
-            rest = Rest::Tile(product);
+            counts[step.root as usize] += count;
         }
-        Ok(Some((*last, rest)))
+        Ok(())
     }
 
-    /// Evaluates a node; says whether anybody is in it.
-    fn ensure(&mut self, id: NodeId) -> Result<bool, S::Error> {
-        match &self.memo[id.index()] {
-            Memo::Empty => return Ok(false),
-            Memo::Tile(_) => return Ok(true),
-            Memo::Unknown => {}
-        }
-        let plan = self.plan;
-        let tile = match plan.node(id) {
-            Node::Empty => None,
-            Node::Key(_) => Some(self.source.tile(id.index(), self.number)?),
-            Node::And(ids) => self.all(ids)?.and_then(|(last, rest)| {
-                let last = self.value(last)?;
-                Some(Arc::new(match rest {
-                    Rest::Node(node) => self.value(node)?.and(last),
-                    Rest::Tile(tile) => tile.and(last),
-                }))
-            }),
-            Node::Or(ids) => self.fold(ids, Tile::take_in)?,
-            Node::Xor(ids) => self.fold(ids, |tile, other| *tile = tile.xor(other))?,
-            Node::Diff([a, b]) => {
-                if self.ensure(*a)? && self.ensure(*b)? {
-                    self.value(*a).zip(self.value(*b)).map(|(a, b)| Arc::new(a.diff(b)))
-                } else {
-                    self.shared(*a)
+    fn step(&mut self, step: &Step, operands: &[Operand]) -> Result<(), S::Error> {
+        let out = step.out as usize;
+        match (step.op, operands) {
+            (Op::Leaf, _) => {
+                let there = self.presence.words[step.node as usize] & 1 << (self.number % 64) != 0;
+                self.slots[out] = if there { Slot::Unread(step.node) } else { Slot::Empty };
+            }
+            (Op::Set, [operand]) => {
+                self.load(operand.slot)?;
+                self.slots[out] = self.hand_over(*operand);
+            }
+            (Op::Or, [operand]) => {
+                if self.load(operand.slot)? {
+                    self.grow(out, *operand, Tile::take_in);
                 }
             }
-            Node::Not(a) => {
-                self.ensure(*a)?;
-                let bytes = self.lens[a.index()].saturating_sub(u64::from(self.number) * TILE_BYTES);
+            (Op::Xor, [operand]) => {
+                if self.load(operand.slot)? {
+                    self.grow(out, *operand, |tile, other| *tile = tile.xor(other));
+                }
+            }
+            (Op::OrAnd, [a, b]) => {
+                if self.all(operands)? {
+                    let mut grown = std::mem::replace(&mut self.slots[out], Slot::Empty);
+                    if let (Some(a), Some(b)) = (self.tile(a.slot), self.tile(b.slot)) {
+                        match &mut grown {
+                            // Nobody else holds it, but where it began as a bitmap of its own.
+                            Slot::Tile(tile) => Arc::make_mut(tile).take_in_both(a, b),
+                            _ => grown = filled(a.and(b)),
+                        }
+                    }
+                    self.slots[out] = grown;
+                }
+            }
+            (Op::And, [first, rest @ ..]) => {
+                self.slots[out] = Slot::Empty;
+                if self.all(operands)? {
+                    let product = self.product(*first, rest);
+                    self.slots[out] = product;
+                }
+            }
+            (Op::Diff, [a, b]) => {
+                self.slots[out] = Slot::Empty;
+                if self.load(a.slot)? {
+                    self.slots[out] = match self.load(b.slot)? {
+                        true => {
+                            self.tile(a.slot).zip(self.tile(b.slot)).map_or(Slot::Empty, |(a, b)| filled(a.diff(b)))
+                        }
+                        false => self.hand_over(*a),
+                    };
+                }
+            }
+            (Op::Not, [a]) => {
+                self.load(a.slot)?;
+                let bytes = self.lens[step.node as usize].saturating_sub(u64::from(self.number) * TILE_BYTES);
                 let nobody = Tile::default();
-                Some(Arc::new(self.value(*a).unwrap_or(&nobody).complement(bytes)))
+                self.slots[out] = match bytes {
+                    0 => Slot::Empty,
+                    _ => filled(self.tile(a.slot).unwrap_or(&nobody).complement(bytes)),
+                };
             }
-        };
-        let memo = tile.filter(|tile| !tile.is_empty()).map_or(Memo::Empty, Memo::Tile);
-        let any = matches!(memo, Memo::Tile(_));
-        self.memo[id.index()] = memo;
-        Ok(any)
+            (Op::Count, _) => drop(self.load(step.out)?),
+            _ => self.slots[out] = Slot::Empty,
+        }
+        Ok(())
     }
 
-    fn shared(&self, id: NodeId) -> Option<Arc<Tile>> {
-        match &self.memo[id.index()] {
-            Memo::Tile(tile) => Some(Arc::clone(tile)),
-            Memo::Unknown | Memo::Empty => None,
+    /// Reads what is in a slot, if it is a key's and was not read yet; says whether anybody is in it.
+    fn load(&mut self, slot: u32) -> Result<bool, S::Error> {
+        let slot = &mut self.slots[slot as usize];
+        if let Slot::Unread(leaf) = *slot {
+            let tile = self.source.tile(leaf as usize, self.number)?;
+            *slot = if tile.is_empty() { Slot::Empty } else { Slot::Tile(tile) };
+        }
+        Ok(matches!(slot, Slot::Tile(_)))
+    }
+
+    /// Reads all of these, giving up at the first that is empty; says whether none is.
+    fn all(&mut self, operands: &[Operand]) -> Result<bool, S::Error> {
+        // What is known to be empty costs nothing to ask.
+        if operands.iter().any(|operand| matches!(self.slots[operand.slot as usize], Slot::Empty)) {
+            return Ok(false);
+        }
+        for operand in operands {
+            if !self.load(operand.slot)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn tile(&self, slot: u32) -> Option<&Tile> {
+        match &self.slots[slot as usize] {
+            Slot::Tile(tile) => Some(tile),
+            Slot::Empty | Slot::Unread(_) => None,
         }
     }
 
-    fn fold(&mut self, ids: &[NodeId], join: fn(&mut Tile, &Tile)) -> Result<Option<Arc<Tile>>, S::Error> {
-        let mut result: Option<Arc<Tile>> = None;
-        for id in ids {
-            if self.ensure(*id)? {
-                match (&mut result, self.value(*id)) {
-                    // The first one is another node's and is copied; from then on it is its own.
-                    (Some(so_far), Some(tile)) => join(Arc::make_mut(so_far), tile),
-                    (so_far, _) => *so_far = so_far.take().or_else(|| self.shared(*id)),
+    /// What is in an operand, for a result to begin with: itself, where nobody reads it afterwards.
+    fn hand_over(&mut self, operand: Operand) -> Slot {
+        let slot = &mut self.slots[operand.slot as usize];
+        if operand.last { std::mem::replace(slot, Slot::Empty) } else { slot.clone() }
+    }
+
+    /// Joins an operand with users into a slot.
+    fn grow(&mut self, out: usize, operand: Operand, join: fn(&mut Tile, &Tile)) {
+        match std::mem::replace(&mut self.slots[out], Slot::Empty) {
+            Slot::Tile(mut tile) => {
+                if let Some(other) = self.tile(operand.slot) {
+                    join(Arc::make_mut(&mut tile), other);
                 }
+                self.slots[out] = if tile.is_empty() { Slot::Empty } else { Slot::Tile(tile) };
             }
+            _ => self.slots[out] = self.hand_over(operand),
         }
-        Ok(result)
+    }
+
+    /// The intersection of operands with users.
+    fn product(&mut self, first: Operand, rest: &[Operand]) -> Slot {
+        let mut product = self.hand_over(first);
+        for operand in rest {
+            let (Slot::Tile(tile), Some(other)) = (&product, self.tile(operand.slot)) else { return Slot::Empty };
+            product = filled(tile.and(other));
+        }
+        product
+    }
+
+    /// How many users are in all of the operands. The last intersection is never written down.
+    fn and_count(&mut self, operands: &[Operand]) -> Result<u64, S::Error> {
+        if !self.all(operands)? {
+            return Ok(0);
+        }
+        let [first, middle @ .., last] = operands else { return Ok(0) };
+        if middle.is_empty() {
+            return Ok(self.tile(first.slot).zip(self.tile(last.slot)).map_or(0, |(a, b)| a.and_count(b)));
+        }
+        let product = self.product(*first, middle);
+        Ok(match (&product, self.tile(last.slot)) {
+            (Slot::Tile(tile), Some(last)) => tile.and_count(last),
+            _ => 0,
+        })
     }
 }
 
-/// The intersection of all operands but the last: one of the nodes as it is, or a product.
-enum Rest {
-    Node(NodeId),
-    Tile(Tile),
+/// A tile that was made, if anybody is in it.
+fn filled(tile: Tile) -> Slot {
+    if tile.is_empty() { Slot::Empty } else { Slot::Tile(Arc::new(tile)) }
 }

@@ -35,7 +35,7 @@ macro_rules! kernels {
     };
 }
 
-/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Of two slices both are as long.
+/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Several slices are of the same length.
 macro_rules! sum {
     ($words:expr) => {{
         let mut total = 0u64;
@@ -60,9 +60,9 @@ kernels! {
         sum!(a.iter().zip(b).map(|(x, y)| x & y))
     }
 
-    /// `a &= b`; returns how many bits are left.
-    fn and_assign(a: &mut [u64], b: &[u64]) -> u32 {
-        sum!(a.iter_mut().zip(b).map(|(x, y)| { *x &= y; *x }))
+    /// `a = b & c`; returns how many bits that are.
+    fn and_into(a: &mut [u64], b: &[u64], c: &[u64]) -> u32 {
+        sum!(a.iter_mut().zip(b.iter().zip(c)).map(|(x, (y, z))| { *x = y & z; *x }))
     }
 
     /// `a |= b`; returns how many bits that sets.
@@ -70,13 +70,18 @@ kernels! {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let new = y & !*x; *x |= y; new }))
     }
 
+    /// `a |= b & c`; returns how many bits that sets.
+    fn or_and_assign(a: &mut [u64], b: &[u64], c: &[u64]) -> u32 {
+        sum!(a.iter_mut().zip(b.iter().zip(c)).map(|(x, (y, z))| { let new = y & z & !*x; *x |= new; new }))
+    }
+
     /// `a ^= b`; returns how many bits are set.
     fn xor_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x ^= y; *x }))
     }
 
-    /// `a &= !b`; returns how many bits are left.
+    /// `a &= !b`; returns how many bits that clears.
     fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
-        sum!(a.iter_mut().zip(b).map(|(x, y)| { *x &= !y; *x }))
+        sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
     }
 }

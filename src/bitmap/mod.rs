@@ -3,8 +3,9 @@
 mod combine;
 mod evaluate;
 mod kernel;
+mod program;
 mod tile;
 
 pub use combine::{Combined, Operation, combine};
-pub use evaluate::{EVERYWHERE, Source, collect, count, count_within};
+pub use evaluate::{EVERYWHERE, Source, collect, count, count_within, tiles_held};
 pub use tile::{TILE_BYTES, Tile, split, stored_bytes, user};

@@ -90,9 +90,14 @@ impl Dense {
         })
     }
 
+    /// From the first to the last word in which both may have bits; when there is none, it ends before it begins.
+    fn common(&self, other: &Dense) -> (u16, u16) {
+        (self.span.0.max(other.span.0), self.span.1.min(other.span.1))
+    }
+
     /// The words in which both may have bits. They begin and end with a cache line, as half lines cost as much as whole ones.
     fn shared(&self, other: &Dense) -> Range<usize> {
-        let (from, to) = (self.span.0.max(other.span.0), self.span.1.min(other.span.1));
+        let (from, to) = self.common(other);
         if from > to { 0..0 } else { usize::from(from) & !7..(usize::from(to) | 7) + 1 }
     }
 
@@ -108,11 +113,43 @@ impl Dense {
         self.span = self.either(other);
     }
 
-    /// With the words of another one put into its own.
-    fn joined(&self, other: &Dense, span: (u16, u16), join: fn(&mut [u64], &[u64]) -> u32) -> Tile {
+    /// Takes in the users that two others share.
+    fn take_in_both(&mut self, a: &Dense, b: &Dense) {
+        let shared = a.shared(b);
+        if !shared.is_empty() {
+            self.count += kernel::or_and_assign(
+                &mut self.words.0[shared.clone()],
+                &a.words.0[shared.clone()],
+                &b.words.0[shared],
+            );
+            let (from, to) = a.common(b);
+            self.span = (self.span.0.min(from), self.span.1.max(to));
+        }
+    }
+
+    /// The users in both, who share some words.
+    fn and(&self, other: &Dense) -> Dense {
+        let (shared, mut words) = (self.shared(other), Box::<Words>::default());
+        let count = kernel::and_into(
+            &mut words.0[shared.clone()],
+            &self.words.0[shared.clone()],
+            &other.words.0[shared.clone()],
+        );
+        Dense { count, span: self.common(other), words }
+    }
+
+    /// The users in this one and not in the other.
+    fn diff(&self, other: &Dense) -> Dense {
+        let (shared, mut result) = (self.shared(other), self.clone());
+        result.count -= kernel::diff_assign(&mut result.words.0[shared.clone()], &other.words.0[shared]);
+        result
+    }
+
+    /// The users in exactly one of the two.
+    fn xor(&self, other: &Dense) -> Dense {
         let mut words = self.words.clone();
-        let count = join(&mut words.0, &other.words.0);
-        Tile::Dense(Dense { count, span, words })
+        let count = kernel::xor_assign(&mut words.0, &other.words.0);
+        Dense { count, span: self.either(other), words }
     }
 }
 
@@ -370,7 +407,8 @@ impl Tile {
             (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
                 Tile::Sparse(places.iter().copied().filter(|p| dense.contains(*p)).collect())
             }
-            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.span, kernel::and_assign),
+            (Tile::Dense(a), Tile::Dense(b)) if a.shared(b).is_empty() => Tile::default(),
+            (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.and(b)),
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a && in_b),
         }
     }
@@ -400,11 +438,33 @@ impl Tile {
         }
     }
 
+    /// Puts the users in that two others share.
+    pub fn take_in_both(&mut self, a: &Tile, b: &Tile) {
+        match (&mut *self, a, b) {
+            (Tile::Dense(dense), Tile::Dense(a), Tile::Dense(b)) => dense.take_in_both(a, b),
+            (_, Tile::Dense(_), Tile::Dense(_)) => self.take_in(&a.and(b)),
+            (Tile::Dense(_), Tile::Sparse(few), other) | (Tile::Dense(_), other, Tile::Sparse(few)) => {
+                for place in few.iter().filter(|place| other.contains(**place)) {
+                    self.set(*place, true);
+                }
+            }
+            (Tile::Sparse(own), Tile::Sparse(few), other) | (Tile::Sparse(own), other, Tile::Sparse(few)) => {
+                // Mostly there are few new ones, or none.
+                let (mut own, mut other) = (Walk::of(own), Walk::in_tile(other));
+                let new: Vec<u16> =
+                    few.iter().copied().filter(|place| !own.finds(*place) && other.finds(*place)).collect();
+                if !new.is_empty() {
+                    self.take_in(&Tile::Sparse(new));
+                }
+            }
+        }
+    }
+
     /// The users in exactly one of the two.
     pub fn xor(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a != in_b),
-            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.either(b), kernel::xor_assign),
+            (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.xor(b)),
             (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = dense.clone();
                 for place in places {
@@ -419,7 +479,7 @@ impl Tile {
     pub fn diff(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), b) => Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect()),
-            (Tile::Dense(a), Tile::Dense(b)) => a.joined(b, a.span, kernel::diff_assign),
+            (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.diff(b)),
             (Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = self.clone();
                 for place in places {
@@ -473,6 +533,37 @@ impl FromIterator<u16> for Tile {
         places.sort_unstable();
         places.dedup();
         if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
+    }
+}
+
+/// Looks for places one after the other, each beyond the one before.
+enum Walk<'a> {
+    List { places: &'a [u16], at: usize },
+    Words(&'a Dense),
+}
+
+impl<'a> Walk<'a> {
+    fn of(places: &'a [u16]) -> Self {
+        Walk::List { places, at: 0 }
+    }
+
+    fn in_tile(tile: &'a Tile) -> Self {
+        match tile {
+            Tile::Sparse(places) => Walk::of(places),
+            Tile::Dense(dense) => Walk::Words(dense),
+        }
+    }
+
+    fn finds(&mut self, place: u16) -> bool {
+        match self {
+            Walk::Words(dense) => dense.contains(place),
+            Walk::List { places, at } => {
+                while places.get(*at).is_some_and(|next| *next < place) {
+                    *at += 1;
+                }
+                places.get(*at) == Some(&place)
+            }
+        }
     }
 }
 

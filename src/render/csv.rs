@@ -133,7 +133,7 @@ pub fn guard(text: &str) -> Cow<'_, str> {
 /// assert_eq!(people("user_id\n", &ids), "user_id\n7\n'-7\n\"ann, \"\"the\"\" first\"\n");
 /// ```
 pub fn people(before: &str, ids: &[String]) -> String {
-    before.to_owned() + &written(|csv| ids.iter().try_for_each(|id| csv.write_record([&*guard(id)])))
+    before.to_owned() + &*written(|csv| ids.iter().try_for_each(|id| csv.write_record([&*guard(id)])))
 }
 
 /// Runs `write` on a writer into memory, where writing cannot fail.

@@ -51,7 +51,7 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
         out.push('\n');
     }
     out.push('\n');
-    out + &notes(table, widths.len() - fits)
+    out + &*notes(table, widths.len() - fits)
 }
 
 fn chars(text: &str) -> usize {

@@ -25,6 +25,9 @@ pub(super) struct Client<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Needs {
     Nothing,
+    /// To read the keys it names.
+    Keys,
+    /// To read any key.
     Look,
     Space,
 }
@@ -40,6 +43,7 @@ impl<'a> Client<'a> {
         match spec.kind {
             Kind::Mark | Kind::Change => Needs::Space,
             Kind::Flush if self.shared.settings.allow_flush => Needs::Space,
+            Kind::Look if spec.names_keys() => Needs::Keys,
             Kind::Look | Kind::Info => Needs::Look,
             _ => Needs::Nothing,
         }

@@ -55,6 +55,24 @@ pub(super) struct Spec {
     pub run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
 }
 
+impl Spec {
+    /// Whether the keys it works on are among its arguments.
+    pub fn names_keys(&self) -> bool {
+        self.keys != NONE
+    }
+
+    /// The keys among its arguments. What cannot be a key is left out.
+    pub fn keys<'a>(&self, arguments: &[&'a [u8]]) -> Vec<&'a str> {
+        let (first, last, step) = self.keys;
+        let place = |place: i32| usize::try_from(place).ok();
+        // A last key of -1 is the last argument.
+        let end = place(last).map_or(arguments.len(), |last| (last + 1).min(arguments.len()));
+        let named = place(first).and_then(|first| arguments.get(first..end)).unwrap_or_default();
+        let step = place(step).filter(|step| *step > 0).unwrap_or(1);
+        named.iter().step_by(step).filter_map(|bytes| key(bytes).ok()).collect()
+    }
+}
+
 /// All that a command can reach of the store. It has no access to the store itself: asking it again while its lock is
 /// held, as between MULTI and EXEC, would wait for ever.
 pub(super) enum Data<'a, 'b> {

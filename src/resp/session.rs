@@ -242,6 +242,10 @@ impl<'a> Session<'a> {
         };
         match needs.unwrap_or(Needs::Nothing) {
             Needs::Nothing => run(&mut Data::Nothing),
+            Needs::Keys => {
+                let keys = commands.iter().flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
+                self.keyspace.look_at(keys, |look| run(&mut Data::Look(look)))
+            }
             Needs::Look => self.keyspace.look(|look| run(&mut Data::Look(look))),
             Needs::Space => self.keyspace.change(|space| run(&mut Data::Space(space))),
         }

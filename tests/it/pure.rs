@@ -110,7 +110,7 @@ proptest! {
 
     #[test]
     fn tiles_obey_the_laws_of_sets(
-        a in places(), b in places(), from: u16, bytes in 0_u64..9000,
+        a in places(), b in places(), c in places(), from: u16, bytes in 0_u64..9000,
     ) {
         let tile = |places: &BTreeSet<u16>| places.iter().copied().collect::<Tile>();
         let list = |tile: &Tile| {
@@ -159,6 +159,14 @@ proptest! {
         prop_assert_eq!(list(&both), list(&x.or(&y)));
         prop_assert_eq!(both.and_count(&x), a.len() as u64);
         prop_assert_eq!(both, x.or(&y));
+        let z = tile(&c);
+        let mut grown = z.clone();
+        grown.take_in_both(&x, &y);
+        prop_assert_eq!(list(&grown), c.union(&a.intersection(&b).copied().collect()).copied().collect::<Vec<_>>());
+        prop_assert_eq!(grown.and_count(&x), a.iter().filter(|p| b.contains(p) || c.contains(p)).count() as u64);
+        let mut unrelated = x.and(&y);
+        unrelated.take_in_both(&z, &x);
+        prop_assert_eq!(unrelated.and_count(&x), a.iter().filter(|p| b.contains(p) || c.contains(p)).count() as u64);
     }
 }
 

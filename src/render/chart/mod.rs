@@ -193,7 +193,7 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
         let style = label(20, theme.mute(), HPos::Right, VPos::Center);
         axis.ticks.iter().try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
     });
-    lines + &ticks
+    lines + &*ticks
 }
 
 /// A round count where space is dear, alike for all ticks up to `top`: `1,500`, `20k`, `1.5M`.

@@ -22,14 +22,14 @@ use crate::store::{Result, StoreError};
 #[derive(Debug, Clone)]
 struct Weights;
 
-impl Weighter<(u32, u16), Arc<Tile>> for Weights {
-    fn weight(&self, _: &(u32, u16), tile: &Arc<Tile>) -> u64 {
+impl Weighter<(u32, u16), Since<Arc<Tile>>> for Weights {
+    fn weight(&self, _: &(u32, u16), (_, tile): &Since<Arc<Tile>>) -> u64 {
         64 + tile.memory() as u64
     }
 }
 
-impl Weighter<Box<str>, Option<Arc<Record>>> for Weights {
-    fn weight(&self, text: &Box<str>, record: &Option<Arc<Record>>) -> u64 {
+impl Weighter<Box<str>, Since<Option<Arc<Record>>>> for Weights {
+    fn weight(&self, text: &Box<str>, (_, record): &Since<Option<Arc<Record>>>) -> u64 {
         (64 + text.len() + record.as_ref().map_or(0, |r| r.memory())) as u64
     }
 }
@@ -40,9 +40,15 @@ pub struct Base {
     redb_cache: usize,
     /// The only lock on the file and on why it is closed.
     database: RwLock<Result<Database, Closed>>,
-    tiles: Cache<(u32, u16), Arc<Tile>, Weights>,
-    records: Cache<Box<str>, Option<Arc<Record>>, Weights>,
+    tiles: Cache<(u32, u16), Since<Arc<Tile>>, Weights>,
+    records: Cache<Box<str>, Since<Option<Arc<Record>>>, Weights>,
+    /// How often what readers can find in the file has changed: once before a checkpoint is written and once after.
+    epoch: RwLock<u64>,
 }
+
+/// Something of the file, with the epoch since which it is known to be so: a reader that began in an earlier one must not use
+/// it. What a checkpoint changes is replaced or removed after it, so what is in a cache is valid until today.
+type Since<T> = (u64, T);
 
 /// The file after a failed write, until it could be opened again.
 struct Closed {
@@ -58,6 +64,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// One view of the file, as of when it was made.
 pub struct Reader<'a> {
     base: &'a Base,
+    epoch: u64,
     keys: ReadOnlyTable<&'static str, &'static [u8]>,
     tiles: ReadOnlyTable<(u32, u16), &'static [u8]>,
 }
@@ -79,6 +86,7 @@ impl Base {
             database: RwLock::new(Ok(database)),
             tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
             records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
+            epoch: RwLock::new(0),
         })
     }
 
@@ -137,13 +145,25 @@ impl Base {
         StoreError::Damaged { path: self.path.display().to_string(), reason: reason.to_string() }
     }
 
-    /// A view of the file as it is now.
+    /// A view of the file as it is now. To be asked for while the layers are locked, so that no checkpoint ends meanwhile.
     pub fn reader(&self) -> Result<Reader<'_>> {
+        // Held until the transaction has begun: no checkpoint is written between the two.
+        let epoch = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        self.reader_of(*epoch)
+    }
+
+    fn next_epoch(&self) -> u64 {
+        let mut epoch = self.epoch.write().unwrap_or_else(PoisonError::into_inner);
+        *epoch += 1;
+        *epoch
+    }
+
+    fn reader_of(&self, epoch: u64) -> Result<Reader<'_>> {
         let (keys, tiles) = self.with(|database| {
             let transaction = database.begin_read()?;
             Ok((transaction.open_table(KEYS)?, transaction.open_table(TILES)?))
         })?;
-        Ok(Reader { base: self, keys, tiles })
+        Ok(Reader { base: self, epoch, keys, tiles })
     }
 
     /// The text ids in the file as it is now; `None` where there never were any.
@@ -159,6 +179,9 @@ impl Base {
 
     /// Writes overlays, new text ids, all lifetimes and the sequence they stand for, durably. When that fails the file is as before.
     pub fn write(&self, overlays: &Overlays, rolls: &Rolls, lifetimes: &Lifetimes, sequence: u64) -> Result<()> {
+        // A reader that begins from now on sees the file as it is before or after, and these overlays above. What it finds is
+        // not for readers that began earlier, which may see less than these overlays.
+        self.next_epoch();
         self.reopen();
         let outcome = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             Ok(database) => {
@@ -178,20 +201,23 @@ impl Base {
         })
     }
 
-    /// Makes the cache agree with overlays that were written. Nobody may be reading meanwhile.
+    /// Makes the caches agree with overlays that were written. Until it returns, everybody who begins to read must see these
+    /// overlays, too.
     pub fn refresh(&self, overlays: &Overlays) {
+        let since = self.next_epoch();
         let update = || -> Result<()> {
-            let reader = self.reader()?;
+            let reader = self.reader_of(since)?;
             for (text, overlay) in overlays {
                 self.records.remove(text);
-                let Some(record) = reader.record(text)? else { continue };
+                let Some(record) = reader.read_record(text)? else { continue };
                 for (number, tile) in &overlay.tiles {
                     if tile.is_empty() {
                         self.tiles.remove(&(record.number, *number));
                     } else {
-                        self.tiles.insert((record.number, *number), Arc::clone(tile));
+                        self.tiles.insert((record.number, *number), (since, Arc::clone(tile)));
                     }
                 }
+                self.records.insert(text.clone(), (since, Some(record)));
             }
             Ok(())
         };
@@ -206,22 +232,38 @@ impl Base {
 impl Reader<'_> {
     /// What is known of a key; `None` when there is no such key.
     pub fn record(&self, text: &str) -> Result<Option<Arc<Record>>> {
-        if let Some(found) = self.base.records.get(text) {
+        if let Some((since, found)) = self.base.records.get(text)
+            && since <= self.epoch
+        {
             return Ok(found);
         }
+        let record = self.read_record(text)?;
+        self.cached(|since| self.base.records.insert(text.into(), (since, record.clone())));
+        Ok(record)
+    }
+
+    /// Puts something this reader found into a cache, unless a checkpoint has ended since it began.
+    fn cached(&self, insert: impl FnOnce(u64)) {
+        let epoch = self.base.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        if *epoch == self.epoch {
+            insert(self.epoch);
+        }
+    }
+
+    fn read_record(&self, text: &str) -> Result<Option<Arc<Record>>> {
         let read = || -> Result<Option<Arc<Record>>, redb::Error> {
             let Some(bytes) = self.keys.get(text)? else { return Ok(None) };
             Ok(Some(Arc::new(read_record(bytes.value())?)))
         };
-        let record = shielded(read).map_err(|e| self.base.damaged(format!("key {text}: {e}")))?;
-        self.base.records.insert(text.into(), record.clone());
-        Ok(record)
+        shielded(read).map_err(|e| self.base.damaged(format!("key {text}: {e}")))
     }
 
     /// A tile that the key's record names.
     pub fn tile(&self, record: &Record, number: u16) -> Result<Arc<Tile>> {
         let place = (record.number, number);
-        if let Some(tile) = self.base.tiles.get(&place) {
+        if let Some((since, tile)) = self.base.tiles.get(&place)
+            && since <= self.epoch
+        {
             return Ok(tile);
         }
         let read = || -> Result<Tile, redb::Error> {
@@ -230,7 +272,7 @@ impl Reader<'_> {
             tile.ok_or_else(|| redb::Error::Corrupted(format!("tile {number} of key {} is not whole", record.number)))
         };
         let tile = Arc::new(shielded(read).map_err(|e| self.base.damaged(e))?);
-        self.base.tiles.insert(place, Arc::clone(&tile));
+        self.cached(|since| self.base.tiles.insert(place, (since, Arc::clone(&tile))));
         Ok(tile)
     }
 
@@ -372,7 +414,7 @@ mod tests {
     fn overlays(marks: &[(&str, &[u32])]) -> Overlays {
         let mut overlays = Overlays::new();
         for (text, users) in marks {
-            let overlay = overlays.entry((*text).into()).or_default();
+            let overlay = Arc::make_mut(overlays.entry((*text).into()).or_default());
             overlay.len = 200_000;
             for user in *users {
                 let (number, place) = split(*user);
@@ -418,7 +460,7 @@ mod tests {
         assert_eq!((users(&base, "a"), users(&base, "b")), (None, None));
         // One tile is written anew, another emptied, the third left.
         let mut more = overlays(&[("a", &[70_000, 70_001, 70_002])]);
-        more.get_mut("a").unwrap().tiles.insert(0, Arc::default());
+        Arc::make_mut(more.get_mut("a").unwrap()).tiles.insert(0, Arc::default());
         base.write(&more, &Rolls::new(), &Lifetimes::default(), 2).unwrap();
         base.refresh(&more);
         assert_eq!((users(&base, "a"), users(&base, "b")), (Some(4), None));

@@ -130,9 +130,10 @@ impl Engine {
             return Ok(false);
         };
         disk.base.write(&frozen, &rolls, lifetimes, sequence)?;
+        // Before the frozen layer goes: until then it hides what the caches have of the tiles that changed.
+        disk.base.refresh(&frozen);
         {
             let mut layers = self.lock();
-            disk.base.refresh(&frozen);
             (layers.frozen, layers.frozen_rolls) = (None, None);
             layers.closed.clear();
         }
@@ -147,7 +148,7 @@ impl Engine {
 
     /// Puts the dirty layer aside for a checkpoint and begins a new log. There is nothing to do only when no log holds
     /// anything: whatever fills the log is reason enough for a checkpoint.
-    fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
+    pub(super) fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
         let logs = log_files(&disk.directory).map_err(|e| write_error(&disk.directory, &e))?;
         if logs.len() < 2 && self.read().log.as_ref().is_none_or(Log::is_empty) {
             return Ok(());

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use crate::bitmap::{self, Operation, Source, Tile, split};
-use crate::sets::{Node, Plan, Prefix, UserId};
+use crate::sets::UserId;
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, LogFile, Packed};
 use crate::store::embedded::record::Record;
@@ -28,8 +28,9 @@ pub struct Overlay {
     pub tiles: BTreeMap<u16, Arc<Tile>>,
 }
 
-/// Changes by the text of their key.
-pub type Overlays = HashMap<Box<str>, Overlay>;
+/// Changes by the text of their key. Readers share them: a writer copies the overlays, and of these the tiles, that a reader
+/// still holds.
+pub type Overlays = HashMap<Box<str>, Arc<Overlay>>;
 
 /// Everything that is not in the file yet.
 #[derive(Debug, Default)]
@@ -241,7 +242,7 @@ impl Layers {
             if key.new {
                 self.made(&key.text);
             }
-            let overlay = self.dirty.entry(key.text).or_default();
+            let overlay = Arc::make_mut(self.dirty.entry(key.text).or_default());
             // What was empty has a byte now.
             overlay.len = key.len.max(overlay.bytes());
             for PreparedTile { number, before, places } in key.tiles {
@@ -292,7 +293,7 @@ impl Layers {
 
     fn replace(&mut self, text: Box<str>, overlay: Overlay) {
         self.dirty_bytes += overlay.memory();
-        if let Some(before) = self.dirty.insert(text, overlay) {
+        if let Some(before) = self.dirty.insert(text, Arc::new(overlay)) {
             self.dirty_bytes = self.dirty_bytes.saturating_sub(before.memory());
         }
     }
@@ -312,7 +313,8 @@ impl Layers {
         sources: &[String],
         reader: Option<&Reader<'_>>,
     ) -> Result<bitmap::Combined> {
-        bitmap::combine(operation, sources.len(), &Leaves::of(sources, self, reader)?)
+        let texts = sources.iter().map(|text| Some(text.as_str()));
+        bitmap::combine(operation, sources.len(), &Leaves::of(texts, self, reader)?)
     }
 
     /// Carries out what a frame says, as it was carried out when it was written. The order of frames is that of changes,
@@ -354,9 +356,32 @@ impl Layers {
         Ok(())
     }
 
+    /// These layers as they are now, of some keys: enough to read these, and to see when they go. It shares its memory with
+    /// the layers and takes none but for the keys that have changed since the last checkpoint.
+    pub fn part<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Layers {
+        let mut part = Layers { frozen: self.frozen.clone(), ..Layers::default() };
+        for text in keys {
+            if let Some(overlay) = self.dirty.get(text) {
+                part.dirty.insert(text.into(), Arc::clone(overlay));
+            }
+            if let Some(until) = self.lifetimes.of(text) {
+                part.lifetimes.set(text, Some(until));
+            }
+        }
+        part
+    }
+
+    /// The same of all keys that begin so, to list them.
+    pub fn part_beginning(&self, beginning: &str) -> Layers {
+        let dirty = self.dirty.iter().filter(|(text, _)| text.starts_with(beginning));
+        let dirty = dirty.map(|(text, overlay)| (text.clone(), Arc::clone(overlay))).collect();
+        Layers { dirty, frozen: self.frozen.clone(), ..Layers::default() }
+    }
+
     /// One key through all layers.
     pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
-        let mut overlays = [self.dirty.get(text), self.frozen.as_ref().and_then(|f| f.get(text))];
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.get(text));
+        let mut overlays = [self.dirty.get(text), frozen].map(|overlay| overlay.map(|overlay| &**overlay));
         if overlays[0].is_some_and(|o| o.fresh) {
             overlays[1] = None;
         }
@@ -588,18 +613,14 @@ pub struct Leaves<'a> {
 }
 
 impl<'a> Leaves<'a> {
-    /// Finds the keys of a plan.
-    pub fn new(plan: &Plan, prefix: &Prefix, layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
-        let views = plan.nodes().iter().map(|node| match node {
-            Node::Key(key) => Ok(Some((layers.view(&key.text(prefix), reader)?, OnceLock::new()))),
-            _ => Ok(None),
-        });
-        Ok(Leaves { views: views.collect::<Result<_>>()?, cancel: Cancel::current(), reader })
-    }
-
-    /// Finds keys by their text.
-    pub fn of(texts: &[String], layers: &'a Layers, reader: Option<&'a Reader<'a>>) -> Result<Self> {
-        let views = texts.iter().map(|text| Ok(Some((layers.view(text, reader)?, OnceLock::new()))));
+    /// Finds keys by their text. A leaf without one is empty.
+    pub fn of<'t>(
+        texts: impl IntoIterator<Item = Option<&'t str>>,
+        layers: &'a Layers,
+        reader: Option<&'a Reader<'a>>,
+    ) -> Result<Self> {
+        let view = |text: &str| Ok((layers.view(text, reader)?, OnceLock::new()));
+        let views = texts.into_iter().map(|text| text.map(view).transpose());
         Ok(Leaves { views: views.collect::<Result<_>>()?, cancel: Cancel::current(), reader })
     }
 }

@@ -13,7 +13,8 @@
 //! Locks are taken in this order: `pending`, the turn of [`Durable`], `layers`, then those of [`Base`], [`Signal`] and
 //! [`Vitals`], each of which is held for a moment and with no other lock inside.
 //!
-//! Readers hold the lock of the layers while they answer, so a plan sees one moment; a batch appears whole.
+//! A reader takes under the lock of the layers what it needs of one moment: the changes of its keys, which it shares, and a
+//! read transaction of the file. It answers without the lock, so a question keeps no mark waiting; a batch appears whole.
 
 mod backup;
 mod base;
@@ -23,6 +24,8 @@ mod layers;
 mod log;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod moments;
 mod opening;
 mod record;
 mod rolls;
@@ -41,7 +44,7 @@ use std::thread::JoinHandle;
 
 use crate::bitmap;
 use crate::clock::Clock;
-use crate::sets::{Key, Plan, Prefix, Set, UserId};
+use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::{
     Cancel, Durability, Health, Mark, Options, Progress, Result, Saved, Store, StoreError, StoreInfo, TextIds,
 };
@@ -113,6 +116,19 @@ struct Pending {
     lifetimes: Lifetimes,
 }
 
+/// Some keys as they were at one moment.
+struct ReadTxn<'a> {
+    layers: Layers,
+    reader: Option<Reader<'a>>,
+}
+
+impl ReadTxn<'_> {
+    /// The keys of a plan as the evaluator wants them, by their texts.
+    fn leaves(&self, texts: &[Option<String>]) -> Result<Leaves<'_>> {
+        Leaves::of(texts.iter().map(Option::as_deref), &self.layers, self.reader.as_ref())
+    }
+}
+
 impl EmbeddedStore {
     /// A store in memory, gone with its last handle.
     pub fn in_memory(options: &Options) -> Self {
@@ -149,6 +165,12 @@ impl EmbeddedStore {
     /// The same store under another prefix: another set of events in the same files.
     pub fn under(&self, prefix: Prefix) -> Self {
         EmbeddedStore { prefix, ..self.clone() }
+    }
+
+    /// The texts of a plan's keys, by their nodes.
+    fn texts(&self, plan: &Plan) -> Vec<Option<String>> {
+        let text = |node: &Node| if let Node::Key(key) = node { Some(key.text(&self.prefix)) } else { None };
+        plan.nodes().iter().map(text).collect()
     }
 
     /// Writes everything there is at this moment to a new file, from which [`restore`] makes a store; says how many bitmaps
@@ -320,6 +342,15 @@ impl Engine {
         }
     }
 
+    /// Begins to read what `part` takes of the layers, as of one moment. What is read afterwards holds no lock: writers go
+    /// on, and copy what this still holds. `part` must be quick.
+    fn begin_read(&self, part: impl FnOnce(&Layers) -> Layers) -> Result<ReadTxn<'_>> {
+        let layers = self.shown();
+        // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither or not as of then.
+        let reader = self.reader()?;
+        Ok(ReadTxn { layers: part(&layers), reader })
+    }
+
     /// The layers as they are to be shown now.
     fn shown(&self) -> RwLockReadGuard<'_, Layers> {
         self.let_go();
@@ -425,9 +456,9 @@ impl Store for EmbeddedStore {
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        bitmap::count(plan, &Leaves::new(plan, &self.prefix, &layers, reader.as_ref())?)
+        let texts = self.texts(plan);
+        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        bitmap::count(plan, &read.leaves(&texts)?)
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
@@ -438,11 +469,10 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set);
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
+        let texts = self.texts(&plan);
+        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         let (first, place) = bitmap::split(from);
-        bitmap::collect(&plan, root, &leaves, first..=u16::MAX, |number, tile| {
+        bitmap::collect(&plan, root, &read.leaves(&texts)?, first..=u16::MAX, |number, tile| {
             tile.visit(if number == first { place } else { 0 }, |place| {
                 found.push(bitmap::user(number, place));
                 found.len() < limit
@@ -453,25 +483,24 @@ impl Store for EmbeddedStore {
     }
 
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        let reader = reader.as_ref();
+        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+        let (layers, reader) = (&read.layers, read.reader.as_ref());
         let cancel = Cancel::current();
-        let look = |keys: &[Key]| -> Result<Vec<bool>> {
-            let found = keys.iter().map(|key| {
+        let look = |texts: &[String]| -> Result<Vec<bool>> {
+            let found = texts.iter().map(|text| {
                 cancel.check()?;
-                let view = layers.view(&key.text(&self.prefix), reader)?;
-                layers::contains(&view, user, reader)
+                layers::contains(&layers.view(text, reader)?, user, reader)
             });
             found.collect()
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(keys.len() / WORTH_A_THREAD);
         if threads < 2 {
-            return look(keys);
+            return look(&texts);
         }
         std::thread::scope(|scope| {
             let look = &look;
-            let parts = keys.chunks(keys.len().div_ceil(threads)).map(|part| scope.spawn(move || look(part)));
+            let parts = texts.chunks(texts.len().div_ceil(threads)).map(|part| scope.spawn(move || look(part)));
             let parts: Vec<_> = parts.collect();
             let mut found = Vec::with_capacity(keys.len());
             for part in parts {
@@ -482,9 +511,9 @@ impl Store for EmbeddedStore {
     }
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        let texts = layers.keys(&format!("{}{starting_with}", self.prefix), reader.as_ref())?;
+        let beginning = format!("{}{starting_with}", self.prefix);
+        let read = self.engine.begin_read(|layers| layers.part_beginning(&beginning))?;
+        let texts = read.layers.keys(&beginning, read.reader.as_ref())?;
         // A text may begin so with more than its name: `song_u` is a key of `song`.
         let keys = texts.iter().filter_map(|text| Key::parse(&self.prefix, text));
         Ok(keys.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
@@ -506,9 +535,9 @@ impl Store for EmbeddedStore {
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        keys.iter().map(|key| Ok(layers.view(&key.text(&self.prefix), reader.as_ref())?.stored())).collect()
+        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+        texts.iter().map(|text| Ok(read.layers.view(text, read.reader.as_ref())?.stored())).collect()
     }
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
@@ -516,20 +545,20 @@ impl Store for EmbeddedStore {
         self.engine.change(false, |space| space.delete(&keys))
     }
 
-    /// The set is evaluated while marks wait, and is of that moment; it is written as one frame of the log.
+    /// The set is of the moment the evaluation began; it is written as one frame of the log.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
         let root = plan.add(set);
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
-            let layers = self.engine.shown();
-            let reader = self.engine.reader()?;
-            if layers.view(&text, reader.as_ref())?.exists {
+            let texts = self.texts(&plan);
+            let keys = texts.iter().flatten().chain([&text]).map(String::as_str);
+            let read = self.engine.begin_read(|layers| layers.part(keys))?;
+            if read.layers.view(&text, read.reader.as_ref())?.exists {
                 return Ok(Saved::Taken);
             }
-            let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
-            bitmap::collect(&plan, root, &leaves, bitmap::EVERYWHERE, |number, tile| {
+            bitmap::collect(&plan, root, &read.leaves(&texts)?, bitmap::EVERYWHERE, |number, tile| {
                 if let Some(last) = tile.last() {
                     people += tile.len();
                     len = u64::from(bitmap::user(number, last)) / 8 + 1;

@@ -13,7 +13,7 @@ use crate::bitmap::{Tile, split};
 use crate::sets::{Key, UserId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::base::Reader;
-use crate::store::embedded::layers::{Layers, Overlay};
+use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
 use crate::store::{Result, Store, marks};
 
@@ -152,9 +152,9 @@ impl Layers {
                 self.made(run.text);
             }
             if !self.dirty.contains_key(run.text) {
-                self.dirty.insert(run.text.into(), Overlay::default());
+                self.dirty.insert(run.text.into(), Arc::default());
             }
-            let Some(overlay) = self.dirty.get_mut(run.text) else { continue };
+            let Some(overlay) = self.dirty.get_mut(run.text).map(Arc::make_mut) else { continue };
             // What was empty has a byte now.
             overlay.len = run.len.max(overlay.bytes());
             for (number, before, users) in run.tiles {

@@ -44,7 +44,20 @@ impl Keyspace {
         self.engine.back_up(file)
     }
 
-    /// Asks questions of one moment. Changes wait until `ask` returns.
+    /// Asks questions of one moment about these keys alone: there seem to be no others. Changes do not wait meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be read, and those of `ask`.
+    pub fn look_at<'k, T>(
+        &self,
+        keys: impl IntoIterator<Item = &'k str>,
+        ask: impl FnOnce(Look<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let read = self.engine.begin_read(|layers| layers.part(keys))?;
+        ask(Look { layers: &read.layers, reader: read.reader.as_ref() })
+    }
+
+    /// Asks questions of one moment about all keys. Changes wait until `ask` returns.
     ///
     /// # Errors
     /// When the store cannot be read, and those of `ask`.
@@ -300,7 +313,7 @@ impl Snapshot {
 
 /// What a key was before it was changed.
 struct Before {
-    overlay: Option<Overlay>,
+    overlay: Option<Arc<Overlay>>,
     until: Option<u64>,
 }
 
