@@ -15,7 +15,7 @@ use crate::sets::UserId;
 use crate::store::embedded::layers::{EMPTY, Layers, Lifetimes, Overlay, Overlays};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::{self, RollReader, Rolls};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, private};
 
 /// Key text → [`Record`].
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
@@ -408,6 +408,10 @@ fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
 }
 
 fn open(path: &Path, cache: usize) -> Result<Database, redb::Error> {
+    if !path.exists() {
+        // The library would make it for everybody to read. Where another process made it meanwhile it is there as well.
+        drop(private::options().write(true).create_new(true).open(path));
+    }
     let database = Database::builder().set_cache_size(cache).create(path)?;
     let transaction = database.begin_read()?;
     let format = match transaction.open_table(META) {
