@@ -54,7 +54,7 @@ impl Dashboard {
         };
         let tracker = Tracker::new(Arc::new(store));
         let (tell, told) = std::sync::mpsc::channel();
-        let shown = Arc::new(web::Dashboard::new(tracker, Clock::Fixed(now())));
+        let shown = web::Live::from(web::Dashboard::new(tracker, Clock::Fixed(now())));
         let thread = std::thread::spawn(move || {
             rt::System::new().block_on(async move {
                 let app = move || App::new().configure(web::app_config(&shown));

@@ -174,7 +174,7 @@ struct Config {
 }
 
 enum Command {
-    Serve(serve::Config),
+    Serve(Box<serve::Config>),
     Demo(demo::Config),
     Import(import::Config),
     Mark(mark::Config),
@@ -209,12 +209,13 @@ impl TryFrom<Args> for Config {
         };
         let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
         let ids = args.ids.map(Ids::from);
-        let stores = store::Stores::new(args.store, own_default, &file, &options, ids)?;
+        let source = serve::Source { config: args.config, store: args.store, options, ids };
+        let stores = store::Stores::new(source.store.clone(), own_default, &file, &source.options, ids)?;
         let saved = &file.segments;
         Ok(Config {
             clock,
             command: match args.command {
-                CommandArgs::Serve(args) => Command::Serve(serve::Config::new(args, file, stores.all)?),
+                CommandArgs::Serve(args) => Command::Serve(serve::Config::new(args, file, stores.all, source)?.into()),
                 CommandArgs::Demo(args) => Command::Demo(demo::Config::new(args, file)?),
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
@@ -223,7 +224,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
-                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &options, ids)?),
+                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &source.options, ids)?),
                 CommandArgs::Backup(args) => Command::Backup(args.into()),
                 CommandArgs::Restore(args) => Command::Backup(args.into()),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),

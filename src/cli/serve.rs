@@ -1,6 +1,7 @@
 //! `cohortist serve`.
 
 mod nightly;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,21 +9,27 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
+use tokio::sync::oneshot;
 
 use crate::cli::config::File;
 use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::resp;
-use crate::store::{Remembered, Remembering};
+use crate::store::{Remembered, Remembering, private};
 use crate::tracker::Tracker;
-use crate::web::{self, Dashboard, KeptPages, Listening, NamedStore, SLOW, TITLE};
+use crate::web::{
+    self, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network, Proxies, SLOW, TITLE,
+};
 use nightly::{Job, Nightly};
+pub use reload::Source;
+use reload::{Hangups, Reload};
 
 const EXAMPLES: &str = "\
 EXAMPLES
   cohortist serve                                     http://127.0.0.1:8080, this machine only
   cohortist serve --listen 0.0.0.0:80                 for every machine that can reach this one
+  cohortist serve --host stats.example.org            behind a proxy that serves it under that name
   cohortist --store redis://localhost:6379/0 serve    bitmapist's data in Redis
   cohortist --config acme.toml serve --check          is the configuration right?
   cohortist serve --resp 127.0.0.1:6380               bitmapist's clients, unchanged, use this store as their Redis
@@ -30,7 +37,9 @@ EXAMPLES
 
 With [expire] in the configuration, bitmaps that were kept long enough go at start and every night.
 It has no password of its own: put a proxy that asks for one in front before others can reach it.
-Ctrl-C or SIGTERM lets running requests finish.";
+Requests must name localhost, an IP address or a name given with --host; others get 421 (Misdirected Request).
+Ctrl-C or SIGTERM lets running requests finish: for up to 10 seconds, after which they get 503 (Service Unavailable).
+SIGHUP reloads the configuration file, or logs what is wrong with it; which stores are served takes a restart.";
 
 /// Where the dashboard listens when nothing is said.
 pub(super) const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -46,6 +55,15 @@ pub struct Args {
     /// Pages change nothing in the stores: saving people as a segment is off
     #[arg(long, env = "COHORTIST_READ_ONLY", value_parser = FalseyValueParser::new())]
     read_only: bool,
+
+    /// A name the dashboard answers to, repeatable; localhost and IP addresses always work
+    #[arg(long = "host", value_name = "NAME", env = "COHORTIST_HOST", value_delimiter = ',', value_parser = str::parse::<HostName>)]
+    hosts: Vec<HostName>,
+
+    /// An address or range of proxies whose X-Forwarded-For names the client, repeatable
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS", env = "COHORTIST_TRUSTED_PROXY", value_delimiter = ',',
+          value_parser = str::parse::<Network>)]
+    trusted_proxies: Vec<Network>,
 
     /// Take marks at POST /api/v1/marks from whoever sends this token; without it nobody can
     #[arg(long, value_name = "TOKEN", env = "COHORTIST_WRITE_TOKEN", value_parser = token)]
@@ -99,8 +117,11 @@ pub struct Config {
     check: bool,
     remembering: Option<Remembering>,
     slow: Duration,
+    hosts: Hosts,
+    proxies: Proxies,
     file: File,
     stores: Vec<Named>,
+    source: Source,
 }
 
 /// Whether this is an address to listen on.
@@ -118,7 +139,7 @@ fn address_of(flag: &str, listen: String, default: &str) -> Result<String, Usage
 }
 
 impl Config {
-    pub fn new(args: Args, file: File, stores: Vec<Named>) -> Result<Self, Usage> {
+    pub fn new(args: Args, file: File, stores: Vec<Named>, source: Source) -> Result<Self, Usage> {
         let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
         let resp = match args.resp.filter(|listen| !listen.is_empty()) {
             None if args.resp_password.is_some() || args.allow_flush => {
@@ -156,14 +177,29 @@ impl Config {
             check_after: args.check_after.min(args.remember_for),
         };
         let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
+        let (hosts, proxies) = (args.hosts.into_iter().collect(), args.trusted_proxies.into_iter().collect());
         let (listen, slow) = (address(args.listen)?, Duration::from_millis(args.slow_ms));
-        Ok(Config { listen, read_only, write_token, resp, check, remembering, slow, file, stores })
+        Ok(Config {
+            listen,
+            read_only,
+            write_token,
+            resp,
+            check,
+            remembering,
+            slow,
+            hosts,
+            proxies,
+            file,
+            stores,
+            source,
+        })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
         if self.check {
             return self.told();
         }
+        let hangups = Hangups::listen()?;
         if !self.file.name.is_empty() {
             say!("configuration: {}: {}", self.file.name, self.file.summary());
             let (named, shown) = (self.file.stores.iter().map(|s| &s.name), self.stores.iter().map(|s| &s.name));
@@ -175,8 +211,14 @@ impl Config {
         let listening = Listening::bind(&self.listen)?;
         self.tell_of_nights(clock);
         let (mut stores, mut jobs) = (Vec::new(), Vec::new());
-        for named in self.stores {
+        for named in self.stores.iter().cloned() {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
+            if let Some((path, mode)) = named.store.path().and_then(|path| Some((path, private::open_to_all(path)?))) {
+                let path = path.display();
+                say!(
+                    "note: every user of this machine can reach the files of {path} (mode {mode:o}): chmod -R go= {path}"
+                );
+            }
             let tracker = named.store.open().map_err(|error| named.blame(error))?;
             // That a store is away is no reason not to start; that its users are called otherwise is.
             if named.store.ids().is_some()
@@ -197,11 +239,32 @@ impl Config {
             (Some(settings), Some(first)) => Some(listen_for_clients(settings, &first.tracker)?),
             _ => None,
         };
-        let ready = move || begin.into_iter().for_each(|begin| begin());
+        let (serving, when_serving) = oneshot::channel();
+        let ready = move || {
+            begin.into_iter().for_each(|begin| begin());
+            let _ = serving.send(());
+        };
         let kept = self.remembering.map(|how| KeptPages::new(how.bytes / PAGES)).unwrap_or_default();
-        let dashboard = dashboard(stores, &self.file, kept, clock);
-        let dashboard = Dashboard { write_token: self.write_token, slow: self.slow, ..dashboard };
-        serve(listening, dashboard, ready)
+        let dashboard = Dashboard {
+            write_token: self.write_token,
+            slow: self.slow,
+            hosts: self.hosts.and(&self.file.hosts),
+            proxies: self.proxies,
+            ..dashboard(stores, &self.file, kept, clock)
+        };
+        let live = Live::from(dashboard);
+        let reload = Reload {
+            source: self.source,
+            clock,
+            live: live.clone(),
+            hosts: self.hosts,
+            read_only: self.read_only,
+            file: self.file,
+            stores: self.stores,
+            nightly,
+        };
+        let _reloading = hangups.reload(reload, when_serving)?;
+        serve(listening, live, ready)
     }
 
     /// Says for each store what will be deleted of it by itself, or why nothing will.
@@ -303,17 +366,20 @@ pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, c
         write_token: None,
         kept,
         slow: SLOW,
+        hosts: file.hosts.clone(),
+        proxies: Proxies::default(),
     }
 }
 
 /// Serves a dashboard until told to stop; `ready` is called once it does.
 pub(super) fn serve(
     listening: Listening,
-    dashboard: Dashboard,
+    dashboard: impl Into<Live>,
     ready: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<()> {
-    let read_only = dashboard.stores.iter().all(|store| store.read_only);
-    let served = web::run_on(listening, dashboard, move |addresses| {
+    let live = dashboard.into();
+    let read_only = live.dashboard().stores.iter().all(|store| store.read_only);
+    let served = web::run_on(listening, live, move |addresses| {
         announce(addresses, read_only);
         ready();
     });

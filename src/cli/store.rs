@@ -66,6 +66,11 @@ impl StoreConfig {
         place(self) == place(other) && (self.path().is_some() || self.prefix() == other.prefix())
     }
 
+    /// Whether both are written alike, so that the one can stand for the other without being opened.
+    pub fn is_same_text(&self, other: &StoreConfig) -> bool {
+        self.text == other.text && self.prefix() == other.prefix()
+    }
+
     /// The store's name, fit to be printed.
     pub fn shown(&self) -> String {
         if self.path().is_some() { self.text.clone() } else { store::redacted(&self.text) }
@@ -159,6 +164,7 @@ pub struct Stores {
 }
 
 /// A store with its name on the dashboard.
+#[derive(Clone)]
 pub struct Named {
     pub name: String,
     /// Whether the configuration gave it that name.

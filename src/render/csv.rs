@@ -113,27 +113,76 @@ pub(super) fn bounds(period: Period) -> (String, String) {
     (period.start().format(format).to_string(), period.end().format(format).to_string())
 }
 
-/// A text field that no spreadsheet takes for a formula: one that begins with `=`, `+`, `-`, `@`, TAB or CR gets a
-/// leading `'`.
+/// A text field that no spreadsheet evaluates. What may be a formula gets a leading `'`; every other value stays as it is.
+///
+/// Spreadsheets take a value for a formula when it begins with `=`, `+`, `-` or `@` (or one of them in full width), or with a
+/// TAB, CR or LF that they drop. Three kinds of such values can call nothing and refer to nothing, and are let through:
+/// numbers with a sign (`-7`, `+0.5`), telephone numbers (`+49 (170) 123-45.67`: a plus sign, then digits, blanks, hyphens,
+/// dots and parentheses), and handles (`@ann`, `@ann@example.org`: letters, digits, `_`, `-`, `.` and `@`).
 ///
 /// ```
 /// use cohortist::render::csv::guard;
 /// assert_eq!(guard("=1+1"), "'=1+1");
+/// assert_eq!(guard("-2+3"), "'-2+3");
+/// assert_eq!(guard("+491701234567"), "+491701234567");
 /// assert_eq!(guard("active"), "active");
 /// ```
 pub fn guard(text: &str) -> Cow<'_, str> {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
+    if may_be_formula(text) { format!("'{text}").into() } else { text.into() }
+}
+
+fn may_be_formula(text: &str) -> bool {
+    let mut chars = text.chars();
+    let first = chars.next();
+    let rest = chars.as_str();
+    match first {
+        Some('=' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => true,
+        Some('+') => !is_number(rest) && !is_telephone(rest),
+        Some('-') => !is_number(rest),
+        Some('@') => !is_handle(rest),
+        _ => false,
+    }
+}
+
+/// Digits, with a point among them or none.
+fn is_number(text: &str) -> bool {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits(whole) && digits(part)
+}
+
+fn is_telephone(text: &str) -> bool {
+    let part = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')');
+    text.contains(|c: char| c.is_ascii_digit()) && text.chars().all(part)
+}
+
+fn is_handle(text: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '@');
+    text.starts_with(|c: char| c.is_alphanumeric() || c == '_') && text.chars().all(part)
 }
 
 /// The ids of people, one a line, behind the text `before`.
 ///
 /// ```
 /// use cohortist::render::csv::people;
-/// let ids = ["7", "-7", "ann, \"the\" first"].map(str::to_owned);
-/// assert_eq!(people("user_id\n", &ids), "user_id\n7\n'-7\n\"ann, \"\"the\"\" first\"\n");
+/// let ids = ["7", "-7", "=7", "ann, \"the\" first"].map(str::to_owned);
+/// assert_eq!(people("user_id\n", &ids), "user_id\n7\n-7\n'=7\n\"ann, \"\"the\"\" first\"\n");
 /// ```
 pub fn people(before: &str, ids: &[String]) -> String {
-    before.to_owned() + &*written(|csv| ids.iter().try_for_each(|id| csv.write_record([&*guard(id)])))
+    let mut text = before.to_owned();
+    for id in ids {
+        let id = guard(id);
+        // Where lists are separated by semicolons or TABs, spreadsheets cut there too, and would evaluate what follows.
+        if id.contains([',', ';', '\t', '"', '\r', '\n']) {
+            text.push('"');
+            text.push_str(&id.replace('"', "\"\""));
+            text.push('"');
+        } else {
+            text.push_str(&id);
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Runs `write` on a writer into memory, where writing cannot fail.
@@ -218,12 +267,97 @@ mod tests {
     }
 
     #[test]
-    fn formulas_are_guarded() {
-        for text in ["=1+1", "+1", "-1", "@x", "\tx", "\rx"] {
+    fn formulas_are_guarded_and_plain_values_are_not() {
+        for text in [
+            "=1+1",
+            "=",
+            "+1+cmd|' /C calc'!A0",
+            "-2+3",
+            "@SUM(1)",
+            "@SUM(1+1)*cmd|' /C calc'!A0",
+            "@A1|x",
+            "@a!b",
+            "+A1",
+            "-A1",
+            "+a",
+            "-",
+            "+",
+            "@",
+            "@-1",
+            "+1*2",
+            "+1+2",
+            "+1/2",
+            "-1-2",
+            "-1e5(",
+            "+(SUM(1))",
+            "\tx",
+            "\r=1",
+            "\n=1",
+            "＝1+1",
+            "＋1",
+            "－1",
+            "＠SUM(1)",
+        ] {
             assert_eq!(guard(text), format!("'{text}"));
         }
-        for text in ["", "a=1", "'=", "<script>"] {
+        for text in [
+            "",
+            "a=1",
+            "'=",
+            "<script>",
+            "+491701234567",
+            "+49 (170) 123-45.67",
+            "+1-555-123-4567",
+            "+0.5",
+            "-7",
+            "-0.5",
+            "@ann",
+            "@J\u{f6}rg_7.b-c",
+            "@ann@example.org",
+            "ann+tag@example.org",
+            "123-456",
+        ] {
             assert_eq!(guard(text), text);
+        }
+    }
+
+    /// Everything but a sign that a formula needs to call or refer to something.
+    const OPERATORS: &str = "=+*/^&<>!|'\"[]{}:;,%#$\\`~?";
+
+    proptest::proptest! {
+        #[test]
+        fn telephone_numbers_and_handles_stay_as_they_are(
+            phone in "\\+[0-9(][0-9 ().-]{0,20}[0-9]",
+            handle in "@[a-zA-Z0-9_\u{e4}\u{3042}][a-zA-Z0-9_.\u{e4}\u{3042}-]{0,20}",
+            number in "[+-][0-9]{1,20}(\\.[0-9]{1,5})?",
+            plain in "[^=+@\t\r\n\u{ff1d}\u{ff0b}\u{ff0d}\u{ff20}-][^\u{0}]{0,20}",
+        ) {
+            for text in [phone, handle, number, plain] {
+                proptest::prop_assert_eq!(guard(&text), &*text);
+            }
+        }
+
+        #[test]
+        fn nothing_that_calls_refers_or_computes_is_let_through(text in "[=+@\t\r\n-][ -~]{0,20}") {
+            let guarded = guard(&text);
+            if *guarded == *format!("'{text}") {
+                return Ok(());
+            }
+            proptest::prop_assert_eq!(&*guarded, &*text);
+            let rest = &text[1..];
+            proptest::prop_assert!(!rest.contains(|c| OPERATORS.contains(c)), "{}", text);
+            // A word and parentheses are a call; a word behind + or - is a reference.
+            let word = rest.contains(|c: char| c.is_alphabetic());
+            proptest::prop_assert!(!word || (text.starts_with('@') && !rest.contains(['(', ')', ' '])), "{}", text);
+        }
+
+        #[test]
+        fn a_list_of_people_is_read_back_as_it_was(ids in proptest::collection::vec("[^\u{0}]{1,12}", 0..8)) {
+            let text = people("user_id\n", &ids);
+            let mut reader = ::csv::ReaderBuilder::new().terminator(::csv::Terminator::Any(b'\n')).from_reader(text.as_bytes());
+            let read: Vec<String> = reader.records().map(|record| record.unwrap()[0].to_owned()).collect();
+            let wanted: Vec<String> = ids.iter().map(|id| guard(id).into_owned()).collect();
+            proptest::prop_assert_eq!(read, wanted);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A client: who it is, and every command it may send, carried out on what it is given of the store.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
@@ -19,6 +21,9 @@ pub(super) struct Client<'a> {
     /// Has given the password, or needs none.
     pub known: bool,
     name: Vec<u8>,
+    pub peer: Option<IpAddr>,
+    /// How long the next reply waits: it says that a password was wrong.
+    pub penalty: Duration,
 }
 
 /// How much of the store a command needs; of several commands, the greatest.
@@ -35,7 +40,7 @@ pub(super) enum Needs {
 impl<'a> Client<'a> {
     pub fn new(shared: &'a Shared, number: u64) -> Self {
         let known = shared.settings.password.is_none();
-        Client { shared, number, protocol: Protocol::Two, known, name: Vec::new() }
+        Client { shared, number, protocol: Protocol::Two, known, name: Vec::new(), peer: None, penalty: Duration::ZERO }
     }
 
     /// What [`carry_out`](Self::carry_out) needs for a command.
@@ -95,6 +100,12 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Notes that a password was wrong. The session delays the reply, after it has released all locks.
+    fn wrong_password(&mut self) -> Reply {
+        self.penalty += self.shared.failures.failed(self.peer, Instant::now());
+        Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
+    }
+
     fn auth(&mut self, arguments: &[&[u8]]) -> Reply {
         let (user, given) = match arguments {
             [_, _] if self.shared.settings.password.is_none() => {
@@ -107,7 +118,7 @@ impl<'a> Client<'a> {
             _ => return Reply::error("syntax error"),
         };
         if !self.is_password(user, given) {
-            return wrong_password();
+            return self.wrong_password();
         }
         self.known = true;
         Reply::OK
@@ -131,7 +142,7 @@ impl<'a> Client<'a> {
             rest = match tail {
                 [user, given, tail @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
                     if !self.is_password(user, given) {
-                        return wrong_password();
+                        return self.wrong_password();
                     }
                     known = true;
                     tail
@@ -215,8 +226,4 @@ impl<'a> Client<'a> {
         let texts: Vec<String> = chosen.map(|(name, lines)| format!("# {name}\r\n{lines}")).collect();
         Ok(Reply::Text(texts.join("\r\n")))
     }
-}
-
-fn wrong_password() -> Reply {
-    Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
 }

@@ -182,7 +182,7 @@ fn nothing(_: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
     Ok(Reply::OK)
 }
 
-fn named(name: &[u8]) -> Option<&'static Spec> {
+pub(super) fn named(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
 }
 

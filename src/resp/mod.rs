@@ -19,7 +19,7 @@ mod session;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::peers::{Door, Failures, Peers};
 use crate::store::embedded::Keyspace;
 use crate::telemetry::RESP;
 
@@ -64,6 +65,21 @@ struct Shared {
     numbered: AtomicU64,
     commands: AtomicU64,
     open: Arc<Open>,
+    /// Wrong passwords.
+    failures: Failures,
+    /// Who sent what is not of Redis' protocol.
+    foreigners: Peers,
+}
+
+impl Shared {
+    /// Logs that a client of another protocol was turned away: once for each peer.
+    fn turned_away(&self, peer: Option<IpAddr>) {
+        let Some(peer) = peer.filter(|peer| self.foreigners.count(*peer, Instant::now()) == 1) else { return };
+        tracing::warn!(
+            client = %peer,
+            "closed a connection that sent HTTP or TLS to the port for Redis clients: perhaps a web page that tries to write"
+        );
+    }
 }
 
 /// The connections there are, by number.
@@ -101,6 +117,8 @@ impl Listener {
             numbered: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             open: Arc::default(),
+            failures: Failures::at(Door::Resp),
+            foreigners: Peers::default(),
         });
         let thread = std::thread::Builder::new().name("resp".into()).spawn({
             let shared = Arc::clone(&shared);

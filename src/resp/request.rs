@@ -41,6 +41,9 @@ pub enum Found {
     Incomplete(usize),
     /// Nothing that can be gone on from: these are the words to close the connection with.
     Malformed(String),
+    /// The beginning of another protocol. What follows it is not to be looked at: of an HTTP request, a web page that the
+    /// browser of this machine shows writes the rest.
+    Foreign,
 }
 
 /// One argument.
@@ -75,6 +78,8 @@ pub fn read(bytes: &[u8], limits: Limits) -> Found {
     match bytes.first() {
         None => Found::Incomplete(1),
         Some(b'*') => array(bytes, limits),
+        // No typed line begins with such a byte. A TLS handshake does, and an attacker may choose whole lines inside it.
+        Some(byte) if byte.is_ascii_control() && !is_blank(byte) => Found::Foreign,
         Some(_) => typed(bytes),
     }
 }
@@ -171,15 +176,39 @@ fn typed(bytes: &[u8]) -> Found {
         return malformed("too big inline request");
     }
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    if is_http(line) {
+        return Found::Foreign;
+    }
     match words(line) {
         Some(words) => Found::Request { arguments: words.into_iter().map(Argument::Typed).collect(), len: end + 1 },
         None => malformed("unbalanced quotes in request"),
     }
 }
 
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// Methods of HTTP that are no commands. `GET` is one, and is known by the version at the end of its line.
+const METHODS: [&[u8]; 9] = [b"POST", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PRI"];
+
+/// Whether the first word of a request is one of HTTP and not of Redis: a method, or the name of a header.
+pub fn is_of_http(command: &[u8]) -> bool {
+    command.ends_with(b":") || METHODS.iter().any(|method| method.eq_ignore_ascii_case(command))
+}
+
+/// Whether a typed line is one of HTTP: a request, a status or a header. Any command may stand in the place of the method,
+/// as scripts choose that themselves, so a line that ends in a version is a request whatever it begins with.
+fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(is_blank).filter(|word| !word.is_empty());
+    let is_version = |word: &[u8]| word.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"));
+    let Some(first) = words.next() else { return false };
+    is_of_http(first) || is_version(first) || words.next_back().is_some_and(is_version)
+}
+
 /// Words with blanks between them, quoted or not; `None` when a quote is not closed.
 fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
+    let blank = is_blank;
     let mut found = Vec::new();
     let mut rest = line;
     loop {
@@ -303,6 +332,52 @@ mod tests {
         }
         assert!(looks < 1000, "{looks} looks");
         assert_eq!(needed, bytes.len());
+    }
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_line() {
+        for line in [
+            "POST / HTTP/1.1",
+            "post /",
+            "Post",
+            "GET / HTTP/1.1",
+            "get /x http/1.0",
+            "  GET\t/  HTTP/2",
+            "HEAD / HTTP/1.1",
+            "PUT /a HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "patch /a HTTP/1.1",
+            "PRI * HTTP/2.0",
+            // A script of a page chooses the method itself: these would be commands.
+            "DEL /key HTTP/1.1",
+            "SET /key HTTP/1.1",
+            "RENAME /key HTTP/1.1",
+            "FLUSHDB HTTP/1.1",
+            "HTTP/1.1 200 OK",
+            "Host: localhost:6380",
+            "host: x",
+            "Content-Type: text/plain",
+            "X: SETBIT k 1 1",
+            "\x16\x03\x01\x02",
+            "\0\0\0\u{85}",
+            "\x7f",
+        ] {
+            assert_eq!(read(format!("{line}\r\nSETBIT k 1 1\r\n").as_bytes(), KNOWN), Found::Foreign, "{line:?}");
+        }
+        // Not only when the line is whole.
+        assert_eq!(read(b"\x16\x03", KNOWN), Found::Foreign);
+        for (line, words) in [
+            ("GET key", &["GET", "key"][..]),
+            ("get /", &["get", "/"]),
+            ("GET HTTP", &["GET", "HTTP"]),
+            ("ECHO http://x", &["ECHO", "http://x"]),
+            ("SETBIT trackist_a:b_2026-1 1 1", &["SETBIT", "trackist_a:b_2026-1", "1", "1"]),
+            ("PING host:", &["PING", "host:"]),
+        ] {
+            assert_eq!(told(format!("{line}\r\n").as_bytes()).0, words, "{line}");
+        }
+        let get = b"*2\r\n$3\r\nGET\r\n$10\r\n/ HTTP/1.1\r\n";
+        assert_eq!(told(get).0, ["GET", "/ HTTP/1.1"], "what is not typed is no line");
     }
 
     #[test]

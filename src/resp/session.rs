@@ -72,6 +72,7 @@ impl<'a> Session<'a> {
 
     /// Answers requests until the client goes, or has to.
     pub fn run(mut self, mut stream: TcpStream) -> io::Result<()> {
+        self.client.peer = stream.peer_addr().ok().map(|peer| peer.ip());
         let mut out = BufWriter::with_capacity(CHUNK, stream.try_clone()?);
         let mut buffer: Vec<u8> = Vec::new();
         // How much has to be there before it is worth looking.
@@ -121,6 +122,7 @@ impl<'a> Session<'a> {
                     self.leaving = true;
                     Reply::error(format!("Protocol error: {words}")).write(self.client.protocol, out)?;
                 }
+                Found::Foreign => self.turn_away(),
                 Found::Request { arguments, len } => {
                     at += len;
                     if !arguments.is_empty() {
@@ -162,16 +164,31 @@ impl<'a> Session<'a> {
         self.commit(marks, out)?;
         let started = Instant::now();
         let reply = match spec {
+            Err(_) if given.first().is_some_and(|command| request::is_of_http(command)) => {
+                self.turn_away();
+                return Ok(());
+            }
             Err(reply) => {
                 if let Some(queue) = &mut self.queue {
                     queue.spoilt = true;
                 }
+                // What is typed and no command may be the first line of any protocol, and others may have chosen the next ones.
+                self.leaving |=
+                    matches!(arguments.first(), Some(Argument::Typed(_))) && command::named(given[0]).is_none();
                 reply
             }
             Ok(spec) => self.answer(spec, given),
         };
         RESP.commands.observe(started.elapsed());
+        // Here no lock is held, and the thread is the connection's own.
+        std::thread::sleep(std::mem::take(&mut self.client.penalty));
         reply.write(self.client.protocol, out)
+    }
+
+    /// Closes the connection of a client of another protocol, before anything more of what it sent is read.
+    fn turn_away(&mut self) {
+        self.leaving = true;
+        self.shared.turned_away(self.client.peer);
     }
 
     /// Carries out the marks that were put together.

@@ -11,6 +11,7 @@ use crate::sets::{Key, Plan, Prefix, Set, UserId};
 mod cancel;
 pub mod embedded;
 mod health;
+pub(crate) mod private;
 pub mod redis;
 mod remembered;
 mod text_ids;

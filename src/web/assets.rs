@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 
 use crate::render::colour;
 use crate::web::error::{WebError, answer};
@@ -50,7 +50,7 @@ pub async fn by_name(request: HttpRequest) -> HttpResponse {
 }
 
 /// `/favicon.ico` and `/favicon.svg`: the icon, for whoever asks without having read a page.
-pub async fn icon(_: web::Bytes) -> HttpResponse {
+pub async fn icon() -> HttpResponse {
     serve(&ICON, "public, max-age=86400")
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::sets::EventName;
 use crate::tracker::Tracker;
-use crate::web::KeptPages;
 use crate::web::query::Asked;
+use crate::web::{Hosts, KeptPages, Proxies};
 
 /// What a dashboard is called when nobody says otherwise.
 pub const TITLE: &str = "cohortist";
@@ -35,6 +35,10 @@ pub struct Dashboard {
     pub kept: KeptPages,
     /// Answers that take the server this long are logged with their address; none are when it is zero.
     pub slow: Duration,
+    /// The names it answers to, beside `localhost` and IP addresses.
+    pub hosts: Hosts,
+    /// The proxies whose word on a client's address is taken.
+    pub proxies: Proxies,
 }
 
 /// Without the token, which is nobody's business.
@@ -68,6 +72,8 @@ impl Dashboard {
             write_token: None,
             kept: KeptPages::default(),
             slow: SLOW,
+            hosts: Hosts::default(),
+            proxies: Proxies::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own dress or as JSON.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse};
@@ -43,6 +45,9 @@ pub enum WebError {
     /// A body longer than so many bytes.
     #[error("the body is longer than {} MiB: send it in pieces", .0 >> 20)]
     TooLarge(usize),
+    /// The body stopped arriving for so long.
+    #[error("nothing more of the request's body arrived for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
     /// A body in a form that is not understood.
     #[error("{0}")]
     Unsupported(String),
@@ -55,6 +60,9 @@ pub enum WebError {
     /// The work for this request ended without a result: it panicked, or the server is stopping.
     #[error("the work on this request was broken off")]
     BrokenOff,
+    /// The server stops, and has waited for this request as long as it does.
+    #[error("the server is stopping and did not wait for this request any longer: ask again in a moment")]
+    Stopping,
 }
 
 /// What is wrong with one entry of a batch.
@@ -103,6 +111,16 @@ impl WebError {
             WebError::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "Who is asking?", "Nothing was changed."),
             WebError::Entries(..) => (StatusCode::BAD_REQUEST, "Some entries are wrong", "Nothing was recorded."),
             WebError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "That is too much at once", "Send it in pieces."),
+            WebError::Stalled(_) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "The request did not arrive",
+                "Nothing was changed. Send it again without a pause.",
+            ),
+            WebError::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server is stopping",
+                "Load this page again in a moment, when it is back.",
+            ),
             WebError::Unsupported(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "That form is not understood", "Nothing was recorded.")
             }
@@ -172,12 +190,12 @@ struct ErrorPage<'a> {
 fn form_for(request: &HttpRequest) -> String {
     let (state, path) = place(request);
     let page = if path.starts_with("/people") { "/people" } else { "/retention" };
-    let base = state.map_or("", |state| state.base.as_str());
+    let base = state.as_ref().map_or("", |state| state.base.as_str());
     format!("{base}{page}?{}", request.query_string())
 }
 
 /// What an error is told as.
-enum Told {
+pub(super) enum Told {
     Json,
     Text,
     Page,
@@ -185,7 +203,7 @@ enum Told {
 
 impl Told {
     /// As whoever asked for it can read it: a program does not read pages.
-    fn to(request: &HttpRequest) -> Self {
+    pub(super) fn to(request: &HttpRequest) -> Self {
         let path = without_store(place(request).1);
         if path.ends_with(".json") || path.starts_with("/api/") || path == "/api" {
             Told::Json
@@ -265,7 +283,7 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
     let shown: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
     let (state, _) = place(request);
     let page = ErrorPage {
-        shell: Shell::bare(state.map(|state| &***state), &here(request)),
+        shell: Shell::bare(state.as_deref(), &here(request)),
         status: status.as_u16(),
         headline,
         advice,

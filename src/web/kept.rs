@@ -142,7 +142,8 @@ pub struct KeptPages(Option<Arc<Shelf>>);
 
 struct Shelf {
     pages: Cache<Place, Page, Weights>,
-    sent: AtomicU64,
+    bytes: u64,
+    sent: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for KeptPages {
@@ -154,9 +155,18 @@ impl fmt::Debug for KeptPages {
 impl KeptPages {
     /// Room for so many bytes of pages; none are kept by [`default`](Self::default).
     pub fn new(bytes: u64) -> Self {
+        Self::counted(bytes, Arc::default())
+    }
+
+    fn counted(bytes: u64, sent: Arc<AtomicU64>) -> Self {
         let pages = usize::try_from(bytes / (16 << 10)).unwrap_or(usize::MAX);
         let pages = Cache::with_weighter(pages.max(16), bytes, Weights);
-        KeptPages(Some(Arc::new(Shelf { pages, sent: AtomicU64::new(0) })))
+        KeptPages(Some(Arc::new(Shelf { pages, bytes, sent })))
+    }
+
+    /// As much room, and nothing in it: for a dashboard whose pages say other things at the same addresses.
+    pub fn anew(&self) -> Self {
+        self.0.as_ref().map_or_else(Self::default, |shelf| Self::counted(shelf.bytes, Arc::clone(&shelf.sent)))
     }
 
     /// How many there are.

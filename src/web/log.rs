@@ -18,7 +18,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage, HttpRequest};
 
-use crate::web::metrics;
+use crate::web::{client_address, metrics};
 
 /// The header that carries a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -113,7 +113,7 @@ impl Line {
             method: request.method().clone(),
             route: request.match_pattern(),
             address: request.uri().clone(),
-            client: request.peer_addr().map(|peer| peer.ip()),
+            client: client_address(request.request()),
             started: Instant::now(),
             slow,
             status: None,

@@ -4,11 +4,14 @@
 //! stored or cohorts are counted.
 
 pub mod api;
+mod arrival;
 pub mod assets;
 mod dashboard;
 pub mod error;
 mod exposition;
+mod host;
 mod kept;
+mod live;
 mod log;
 mod metrics;
 pub mod pages;
@@ -28,7 +31,7 @@ use actix_web::http::header::{
     HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
-use actix_web::web::{Data, ServiceConfig, post, resource, scope, to};
+use actix_web::web::{ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -39,10 +42,15 @@ use crate::reports::coverage::Coverage;
 use crate::sets::EventName;
 use crate::store::Cancel;
 use crate::tracker::Tracker;
+use arrival::unless_cut_off;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
+pub use host::{HostName, Hosts, Network, Proxies};
+pub(crate) use host::{client_address, is_own_page};
 pub use kept::KeptPages;
 use kept::{Packing, Sheet};
+use live::Place;
+pub use live::{Live, PATIENCE};
 pub use metrics::{expired, expiry_failed, expiry_refused};
 use pages::retention::Dress;
 use pages::{event, events, health, home, offer, people, retention, user};
@@ -51,11 +59,23 @@ use pages::{event, events, health, home, offer, people, retention, user};
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
                       base-uri 'self'; frame-ancestors 'none'; connect-src 'self'";
 
+/// What no page may use, of what browsers let pages use. Only the button that copies a link writes to the clipboard.
+const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), camera=(), clipboard-read=(), \
+                           clipboard-write=(self), display-capture=(), encrypted-media=(), fullscreen=(), gamepad=(), \
+                           geolocation=(), gyroscope=(), hid=(), idle-detection=(), keyboard-map=(), local-fonts=(), \
+                           magnetometer=(), microphone=(), midi=(), payment=(), picture-in-picture=(), \
+                           publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), \
+                           storage-access=(), usb=(), window-management=(), xr-spatial-tracking=()";
+
 /// How many threads answer requests. The work itself happens on a pool of blocking threads.
 const WORKERS: usize = 2;
 
-/// How long a request in progress may take to end when the server stops, in seconds.
-const GRACE_SECONDS: u64 = 10;
+/// How long requests under way may take to end when the server stops, unless [`Settings`] say otherwise.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// What part of it is left for the answers that say so, and how much longer clients may take to read them.
+const LAST_WORDS: u32 = 10;
+const READING: Duration = Duration::from_secs(5);
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -63,7 +83,18 @@ pub struct Settings {
     /// Where to listen: `127.0.0.1:8080`; port 0 takes a free one.
     pub listen: String,
     /// What it shows.
-    pub dashboard: Dashboard,
+    pub dashboard: Live,
+    /// How long a client may send nothing in the middle of a request.
+    pub patience: Duration,
+    /// How long requests under way may take to end when the server stops.
+    pub grace: Duration,
+}
+
+impl Settings {
+    /// With [`PATIENCE`] and [`GRACE`].
+    pub fn new(listen: impl Into<String>, dashboard: impl Into<Live>) -> Self {
+        Settings { listen: listen.into(), dashboard: dashboard.into(), patience: PATIENCE, grace: GRACE }
+    }
 }
 
 /// What every handler of one store's pages can see.
@@ -131,7 +162,7 @@ impl State {
 /// What one request can see: the state, and where it is itself.
 #[derive(Debug, Clone)]
 pub struct View {
-    state: Data<State>,
+    state: Arc<State>,
     /// Path and query as they were sent, without the store's beginning.
     pub(crate) here: String,
 }
@@ -156,7 +187,7 @@ pub(crate) fn without_store(path: &str) -> &str {
 impl View {
     fn of(request: &HttpRequest) -> Result<Self, WebError> {
         let (state, _) = place(request);
-        Ok(View { state: Data::clone(state.ok_or(WebError::NotFound)?), here: here(request) })
+        Ok(View { state: state.ok_or(WebError::NotFound)?, here: here(request) })
     }
 
     /// The query string as it was sent.
@@ -174,10 +205,11 @@ impl std::ops::Deref for View {
 }
 
 /// The state of a request, and its path without the store's beginning.
-pub(crate) fn place(request: &HttpRequest) -> (Option<&Data<State>>, &str) {
-    let state = request.app_data::<Data<State>>();
+pub(crate) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
+    let state = live::state(request);
     let path = request.path();
-    (state, state.and_then(|state| path.strip_prefix(state.base.as_str())).unwrap_or(path))
+    let rest = state.as_ref().and_then(|state| path.strip_prefix(state.base.as_str())).unwrap_or(path);
+    (state, rest)
 }
 
 /// Sockets that listen already: connections wait in line until [`run_on`] answers them.
@@ -211,7 +243,8 @@ impl Listening {
 /// # Errors
 /// When the address cannot be listened on, with what to do.
 pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
-    run_on(Listening::bind(&settings.listen)?, settings.dashboard, ready)
+    let listening = Listening::bind(&settings.listen)?;
+    rt::System::new().block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
 }
 
 /// As [`run`], on sockets that listen already.
@@ -220,24 +253,55 @@ pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'stati
 /// When the server cannot start.
 pub fn run_on(
     listening: Listening,
-    dashboard: Dashboard,
+    dashboard: impl Into<Live>,
     ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
 ) -> io::Result<()> {
-    rt::System::new().block_on(async move {
-        let dashboard = Arc::new(dashboard);
-        let stop = stop_signal()?;
-        let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
-            .workers(WORKERS)
-            // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
-            .tcp_nodelay(true)
-            // A client that closed its side is gone: what it asked stops.
-            .h1_allow_half_closed(false)
-            .shutdown_timeout(GRACE_SECONDS)
-            .shutdown_signal(stop);
-        let server = listening.0.into_iter().try_fold(server, HttpServer::listen)?;
-        ready(&server.addrs());
-        server.run().await
-    })
+    let settings = Settings::new("", dashboard);
+    rt::System::new().block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
+}
+
+/// As [`run`], until `stop` ends.
+///
+/// # Errors
+/// As there.
+pub fn run_until(
+    settings: Settings,
+    stop: impl Future<Output = ()> + Send + 'static,
+    ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
+) -> io::Result<()> {
+    let listening = Listening::bind(&settings.listen)?;
+    rt::System::new().block_on(serve(listening, settings, stop, ready))
+}
+
+async fn serve(
+    listening: Listening,
+    settings: Settings,
+    stop: impl Future<Output = ()> + Send + 'static,
+    ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
+) -> io::Result<()> {
+    let Settings { dashboard, patience, grace, .. } = settings;
+    dashboard.set_patience(patience);
+    let stopping = dashboard.clone();
+    let stop = async move {
+        stop.await;
+        // Requests that are still running when the grace period is nearly over get a 503 instead of no answer.
+        std::thread::spawn(move || {
+            std::thread::sleep(grace - grace / LAST_WORDS);
+            stopping.cut_off_all();
+        });
+    };
+    let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
+        .workers(WORKERS)
+        // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
+        .tcp_nodelay(true)
+        // A client that closed its side is gone: what it asked stops.
+        .h1_allow_half_closed(false)
+        .client_request_timeout(patience)
+        .shutdown_timeout((grace + READING).as_secs())
+        .shutdown_signal(stop);
+    let server = listening.0.into_iter().try_fold(server, HttpServer::listen)?;
+    ready(&server.addrs());
+    server.run().await
 }
 
 fn cannot_listen(listen: &str, error: &io::Error) -> io::Error {
@@ -279,23 +343,28 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 /// The whole application: every route, its headers and its error pages. For [`run`], and for tests without a socket.
-pub fn app_config(dashboard: &Arc<Dashboard>) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
-    let stores = dashboard.stores.iter().enumerate();
-    let states: Vec<Data<State>> = stores.map(|(i, store)| Data::new(State::of(dashboard, i, store))).collect();
-    let slow = dashboard.slow;
+pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
+    let live = live.clone();
     move |config| {
+        let dashboard = live.dashboard();
         let headers = DefaultHeaders::new()
             .add((CONTENT_SECURITY_POLICY, POLICY))
             .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .add((REFERRER_POLICY, "same-origin"))
+            .add(("cross-origin-opener-policy", "same-origin"))
+            .add(("cross-origin-resource-policy", "same-origin"))
+            .add(("permissions-policy", PERMISSIONS))
             .add((CACHE_CONTROL, "private, no-cache"));
         // Outside of all others, so that every answer has its line.
+        let slow = dashboard.slow;
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
-        let everything = scope("").wrap(Compress::default()).wrap(from_fn(packed)).wrap(headers).wrap(logged);
+        let everything = scope("").app_data(live).wrap(Compress::default()).wrap(from_fn(packed));
+        let everything =
+            everything.wrap(from_fn(arrival::held)).wrap(from_fn(host::admitted)).wrap(headers).wrap(logged);
         let mut everything = everything.default_service(to(nowhere));
         // The first store's pages have the shortest addresses; they come last, as their scope takes whatever is left.
-        for state in states.into_iter().rev() {
-            let pages = scope(&state.base).app_data(state).configure(routes);
+        for store in (0..dashboard.stores.len()).rev() {
+            let pages = scope(&dashboard.base(store)).app_data(Place(store)).configure(routes);
             everything = everything.service(pages.default_service(to(nowhere)));
         }
         config.service(everything);
@@ -308,7 +377,18 @@ fn routes(config: &mut ServiceConfig) {
     config.service(marks.default_service(to(unreadable)));
     // Everything else is only read, but for the lists of people that can be saved.
     let people = resource("/people").route(reading().to(people::page)).route(post().to(people::save));
-    config.service(people.default_service(to(unreadable)));
+    config.service(people.default_service(to(unreadable)).wrap(unkept()));
+    // Who people are is kept by no browser and no proxy.
+    let mut name = |path: &str, route: Route| {
+        config.service(resource(path).route(route).default_service(to(unreadable)).wrap(unkept()));
+    };
+    name("/people.csv", reading().to(people::file));
+    name("/people/{question}/{first}/{cell}", reading().to(people::cell));
+    name("/users", reading().to(user::find));
+    // An id may end like a file, or hold slashes; the handler reads it from the path as it was sent.
+    name("/users/{id}.json", reading().to(user::page));
+    name("/users/{id}", reading().to(user::page));
+    name("/api/v1/people", reading().to(api::people));
     let mut read = |path: &str, route: Route| {
         config.service(resource(path).route(route).default_service(to(unreadable)));
     };
@@ -322,15 +402,8 @@ fn routes(config: &mut ServiceConfig) {
     read("/events.json", reading().to(offer::json));
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
-    read("/people.csv", reading().to(people::file));
-    read("/people/{question}/{first}/{cell}", reading().to(people::cell));
-    read("/users", reading().to(user::find));
-    // An id may end like a file, or hold slashes; the handler reads it from the path as it was sent.
-    read("/users/{id}.json", reading().to(user::page));
-    read("/users/{id}", reading().to(user::page));
     read("/api/v1/retention", reading().to(move |request: HttpRequest| retention::file(request, Dress::Json)));
     read("/api/v1/count", reading().to(api::count));
-    read("/api/v1/people", reading().to(api::people));
     read("/api/v1/events", reading().to(api::events));
     read("/api/v1/openapi.json", reading().to(api::openapi));
     read("/metrics", reading().to(metrics::page));
@@ -341,9 +414,14 @@ fn routes(config: &mut ServiceConfig) {
     read("/favicon.ico", reading().to(assets::icon));
 }
 
+/// The header of answers that name people.
+fn unkept() -> DefaultHeaders {
+    DefaultHeaders::new().add((CACHE_CONTROL, "no-store"))
+}
+
 /// Where a page of the first store is that was asked for behind the store's name, as the pages of the others are.
 fn short_address(request: &HttpRequest) -> Option<String> {
-    let state = request.app_data::<Data<State>>()?;
+    let state = live::state(request)?;
     let name = &state.dashboard.stores.first()?.name;
     let rest = request.path().strip_prefix("/in/")?.strip_prefix(name.as_str())?;
     // What two slashes begin would be the name of another host.
@@ -438,5 +516,5 @@ pub(crate) async fn block<T: Send + 'static>(
     work: impl FnOnce(&View) -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let view = View::of(request)?;
-    crossing(move || work(&view)).await
+    unless_cut_off(request.app_data::<Live>(), crossing(move || work(&view))).await
 }

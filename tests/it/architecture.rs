@@ -11,14 +11,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("sets", &["calendar"]),
     ("ingest", &["sets", "calendar"]),
+    ("peers", &["telemetry"]),
     ("bitmap", &["sets"]),
     ("store", &["sets", "bitmap", "clock", "telemetry"]),
     ("reports", &["sets", "calendar"]),
     ("tracker", &["store", "reports", "sets", "calendar"]),
     ("render", &["reports", "sets", "calendar"]),
-    ("resp", &["store", "bitmap", "sets", "clock", "telemetry"]),
+    ("resp", &["store", "bitmap", "sets", "clock", "telemetry", "peers"]),
     ("demo", &["tracker", "sets", "calendar"]),
-    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry"]),
+    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry", "peers"]),
     (
         "cli",
         &[

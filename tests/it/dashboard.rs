@@ -41,6 +41,8 @@ fn dashboard() -> Dashboard {
         write_token: None,
         kept: cohortist::web::KeptPages::default(),
         slow: cohortist::web::SLOW,
+        hosts: cohortist::web::Hosts::default(),
+        proxies: cohortist::web::Proxies::default(),
     }
 }
 

@@ -52,6 +52,7 @@ mod remembered;
 mod resp;
 mod shares;
 mod store_contract;
+mod strangers;
 mod support;
 mod text_ids;
 mod tracker;

@@ -384,12 +384,18 @@ fn an_answer_that_never_began_is_counted_too() {
     let tracker = product(5, 10);
     dashboard.stores.push(cohortist::web::NamedStore { name: "cut-off".to_owned(), tracker, read_only: false });
     rt::System::new().block_on(async {
-        let app = App::new().configure(cohortist::web::app_config(&std::sync::Arc::new(dashboard)));
+        let app = App::new().configure(cohortist::web::app_config(&dashboard.into()));
         let app = test::init_service(app).await;
-        let request = test::TestRequest::get().uri("/in/cut-off/api/v1/count?set=active@2026-11-23").to_request();
+        let request = test::TestRequest::get()
+            .uri("/in/cut-off/api/v1/count?set=active@2026-11-23")
+            .insert_header(("host", "localhost"))
+            .to_request();
         // The work is on another thread when whoever waits for it goes away.
         assert!(app.call(request).now_or_never().is_none());
-        let metrics = app.call(test::TestRequest::get().uri("/metrics").to_request()).await.unwrap();
+        let metrics = app
+            .call(test::TestRequest::get().uri("/metrics").insert_header(("host", "localhost")).to_request())
+            .await
+            .unwrap();
         let text = test::read_body(metrics).await;
         let metrics = Metrics::parse(std::str::from_utf8(&text).unwrap());
         let series = "cohortist_http_requests_total{method=\"GET\",route=\"/in/cut-off/api/v1/count\",status=\"499\"}";

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::sets::{EventName, Prefix, Segment, Segments};
 use crate::store::Place;
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{Glossary, Pattern};
+use crate::web::{Glossary, Hosts, Pattern};
 use walk::{Fault, Reading, Table, Words, line_of};
 
 /// The file that is read when it is there and no other is named.
@@ -47,6 +47,8 @@ pub struct File {
     pub expire: Expiry,
     /// When of a day, in UTC, `serve` deletes what has been kept that long.
     pub expire_at: NaiveTime,
+    /// The names `serve` answers to.
+    pub hosts: Hosts,
 }
 
 /// A store of the file.
@@ -105,6 +107,7 @@ impl File {
         let groups = table("groups", "a table, [groups], with a line for each");
         let segments = table("segments", "a table, [segments], with a line for each");
         let expire = table("expire", keeping::WANTED);
+        let server = table("server", "a table, [server], with a line such as hosts = [\"stats.example.org\"]");
         reading.end(whole);
         let kept = expire.map(|table| reading.kept(table)).unwrap_or_default();
         let stores = stores.map(|table| reading.stores(table, read_only, &kept.expiry, variable)).unwrap_or_default();
@@ -123,6 +126,7 @@ impl File {
             question: question.and_then(|table| reading.question(table, clock)),
             expire: kept.expiry,
             expire_at: kept.at,
+            hosts: server.map(|table| reading.hosts(table)).unwrap_or_default(),
         };
         let mut faults = reading.faults;
         // Of a line that could not be read nothing else can be said.
@@ -155,6 +159,8 @@ impl File {
                 .map(|asked| format!("the question {} → {}", asked.bare.cohort, asked.bare.returning)),
         );
         let kept = &self.expire.words;
+        let hosts = self.hosts.to_string();
+        said.extend((!hosts.is_empty()).then(|| format!("for {hosts}")));
         said.extend((!kept.is_empty()).then(|| format!("kept for {kept}")));
         said.extend(self.read_only.then(|| "read-only".to_owned()));
         if said.is_empty() { "nothing but defaults".to_owned() } else { said.join(", ") }
@@ -215,6 +221,15 @@ impl Reading<'_> {
             return None;
         }
         Some(Pattern::new(words.text))
+    }
+
+    /// `[server]`: the names it answers to.
+    fn hosts(&mut self, mut table: Table<'_>) -> Hosts {
+        let key = table.inside("hosts");
+        let names = table.take("hosts").and_then(|entry| self.list(&key, entry)).unwrap_or_default();
+        self.end(table);
+        let name = |words: Words| words.text.parse().map_err(|error: String| self.fault(words.at, &key, error)).ok();
+        names.into_iter().filter_map(name).collect()
     }
 
     fn stores(
@@ -479,7 +494,7 @@ mobile = "ios | android"
         ]);
         insta::assert_snapshot!(of_kinds, @r#"
 c.toml, line 1: `titel`: there is no such setting; did you mean `title`?
-c.toml, line 2: `colour`: there is no such setting; there are title, read_only, hidden, stores, question, labels, groups, segments, expire
+c.toml, line 2: `colour`: there is no such setting; there are title, read_only, hidden, stores, question, labels, groups, segments, expire, server
 c.toml, line 2: `stores.prod.store`: is missing: say where the store is, such as store = "redis://host:6379/0"
 c.toml, line 2: `stores.prod.read_only`: write true or false, without quotes; this is a whole number
 c.toml, line 2: `stores.prod.sotre`: there is no such setting; did you mean `store`?

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::Position;
 use crate::sets::{Key, Prefix, UserId};
+use crate::store::private;
 use crate::tracker::Tracker;
 
 /// What an import got to in one file.
@@ -154,7 +155,7 @@ impl Checkpoint {
         next.push(".new");
         let next = Path::new(&next);
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        fs::write(next, text).and_then(|()| fs::rename(next, &path)).inspect_err(|_| drop(fs::remove_file(next)))
+        private::write(next, text).and_then(|()| fs::rename(next, &path)).inspect_err(|_| drop(fs::remove_file(next)))
     }
 
     /// Takes away what is of no more use.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::store::embedded::base::{self, Base};
 use crate::store::embedded::opening::{check_directory, sync_directory};
 use crate::store::embedded::{DATABASE, Engine, write_error};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, private};
 
 const WANTED: &str = "backup-wanted-";
 const UNDER_WAY: &str = "backup-under-way-";
@@ -77,7 +77,7 @@ impl Engine {
                 let outcome = engine.back_up(&file).map_err(|error| error.to_string());
                 let told = match outcome {
                     Ok(_) => fs::rename(&file, done),
-                    Err(reason) => fs::write(directory.join(format!("{FAILED}{id}")), reason),
+                    Err(reason) => private::write(&directory.join(format!("{FAILED}{id}")), reason),
                 };
                 if let Err(error) = told {
                     tracing::error!("a backup was asked for, and it cannot be told how it went: {error}");
@@ -106,7 +106,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
     for old in [&done, &failed] {
         let _ = fs::remove_file(old);
     }
-    fs::write(&wish, "").map_err(|error| write_error(&wish, &error))?;
+    private::write(&wish, "").map_err(|error| write_error(&wish, &error))?;
     let (asked, mut looked) = (Instant::now(), Instant::now());
     loop {
         if done.exists() {
@@ -140,7 +140,7 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
             return Err(io::Error::other("there is a file of that name already"));
         }
         let part = to.with_extension("part");
-        fs::copy(from, &part).and_then(|_| fs::File::open(&part)?.sync_all()).and_then(|()| fs::rename(&part, to))?;
+        private::copy(from, &part).and_then(|_| fs::rename(&part, to))?;
     }
     fs::remove_file(from)
 }
@@ -157,9 +157,9 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     if target.exists() {
         return Err(there());
     }
-    fs::create_dir_all(directory).map_err(|error| write_error(directory, &error))?;
+    private::create_directory(directory).map_err(|error| write_error(directory, &error))?;
     let part = unfinished(directory);
-    let outcome = fs::copy(file, &part).map_err(|error| refused(file, error)).and_then(|_| {
+    let outcome = private::copy(file, &part).map_err(|error| refused(file, error)).and_then(|_| {
         let keys = Base::open(&part, 16 << 20).map_err(|error| refused(file, error)).and_then(|base| base.check())?;
         fs::File::open(&part).and_then(|part| part.sync_all()).map_err(|error| write_error(&part, &error))?;
         match fs::hard_link(&part, &target) {

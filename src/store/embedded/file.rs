@@ -9,6 +9,7 @@ use crate::bitmap::Tile;
 use crate::store::embedded::layers::{Lifetimes, Overlays};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::{self, Rolls};
+use crate::store::private;
 
 /// Key text → [`Record`].
 pub const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
@@ -71,7 +72,7 @@ pub fn create(path: &Path, cache: usize) -> Result<(), redb::Error> {
 }
 
 /// Whether a file is made where there is none.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Make {
     IfMissing,
     /// A store whose file is gone is no empty store.
@@ -82,6 +83,10 @@ pub enum Make {
 pub fn open(path: &Path, cache: usize, make: Make) -> Result<Database, redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(cache);
+    if make == Make::IfMissing && !path.exists() {
+        // The library would create it with the default mode. If another process created it meanwhile, that one is used.
+        drop(private::options().write(true).create_new(true).open(path));
+    }
     let database = match make {
         Make::IfMissing => builder.create(path)?,
         Make::Never => builder.open(path)?,

@@ -6,7 +6,7 @@
 //! loses power.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
 use crate::store::embedded::runs::Run;
+use crate::store::private;
 
 const MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -185,7 +186,7 @@ impl Log {
 
     /// Creates a log file, or opens one after its [`read`], dropping a torn tail.
     pub fn open(path: &Path, replay: Option<&Replay>) -> io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = private::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let len = match replay {
             Some(replay) if replay.len > 0 => replay.len,
             _ => {
@@ -310,7 +311,7 @@ pub fn read<E: From<io::Error>>(path: &Path, mut each: impl FnMut(Frame) -> Resu
 
 fn set_aside(path: &Path, tail: &[u8], at: usize, replay: &mut Replay) -> io::Result<()> {
     let aside = path.with_extension(format!("torn-at-{at}"));
-    std::fs::write(&aside, tail)?;
+    private::write(&aside, tail)?;
     replay.notes.push(format!(
         "the last {} bytes of {} were torn, as a write cut short leaves them, and were dropped (kept aside in {})",
         tail.len(),

@@ -12,7 +12,7 @@ use crate::store::embedded::log::{self, Frame, Log, LogFile};
 use crate::store::embedded::signal::{Durable, Signal};
 use crate::store::embedded::vitals::Vitals;
 use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
-use crate::store::{Options, Result, StoreError};
+use crate::store::{Options, Result, StoreError, private};
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Open { path: path.display().to_string(), reason: error.to_string() }
@@ -78,10 +78,10 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     if !options.create && !directory.join(DATABASE).exists() {
         return Err(StoreError::Missing(directory.display().to_string()));
     }
-    fs::create_dir_all(directory).map_err(|e| cannot_open(directory, &e))?;
+    private::create_directory(directory).map_err(|e| cannot_open(directory, &e))?;
     let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
     // From here on the files are ours alone.
-    let _ = fs::write(directory.join(OWNER), std::process::id().to_string());
+    let _ = private::write(&directory.join(OWNER), std::process::id().to_string());
     let checkpoint = base.sequence()?;
     let (lifetimes, enrolled) = (base.lifetimes()?, base.enrolled()?);
     let mut layers = Layers { sequence: checkpoint, lifetimes, enrolled, ..Layers::default() };

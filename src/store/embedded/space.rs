@@ -2,18 +2,17 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::bitmap::{Operation, TILE_BYTES, Tile, split, user};
 use crate::sets::UserId;
-use crate::store::Result;
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::layers::{self, EMPTY, Index, Layers, Overlay};
 use crate::store::embedded::log::{Change, Packed};
 use crate::store::embedded::rolls::Rolls;
 use crate::store::embedded::{EmbeddedStore, Engine, Keeper, OWNER};
+use crate::store::{Result, private};
 
 /// All bitmaps of an embedded store, under every prefix.
 #[derive(Clone)]
@@ -32,7 +31,7 @@ impl Keyspace {
     pub fn tell_others(&self, url: &str) {
         if let Some(disk) = &self.engine.disk {
             // For want of it they hear of the process alone.
-            let _ = fs::write(disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
+            let _ = private::write(&disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
         }
     }
 

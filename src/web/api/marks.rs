@@ -1,6 +1,9 @@
 //! `POST /api/v1/marks`: what users did, from any program that can send JSON.
 
+use std::time::Instant;
+
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING};
+use actix_web::rt::time::sleep;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
@@ -13,8 +16,9 @@ use crate::render::words;
 use crate::sets::{EventName, UserId, user_text};
 use crate::store::StoreError;
 use crate::tracker::{Extent, Ids, Tracker};
+use crate::web::arrival::body;
 use crate::web::error::{BadEntry, WebError, answer};
-use crate::web::{View, block};
+use crate::web::{Live, View, block, client_address};
 
 /// The longest body, in bytes: some hundred thousand marks.
 const MAX_BODY: usize = 16 << 20;
@@ -96,17 +100,13 @@ pub async fn post(request: HttpRequest, payload: Payload) -> HttpResponse {
 }
 
 async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, WebError> {
-    allowed(request)?;
+    allowed(request).await?;
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
         && encoding != "identity"
     {
         return Err(WebError::Unsupported("send the body as it is: no Content-Encoding is understood here".to_owned()));
     }
-    let body = match payload.to_bytes_limited(MAX_BODY).await {
-        Err(_) => return Err(WebError::TooLarge(MAX_BODY)),
-        Ok(Err(_)) => return Err(WebError::BrokenOff),
-        Ok(Ok(body)) => body,
-    };
+    let body = body(request, payload, MAX_BODY).await?;
     block(request, move |view| {
         let entries = entries(&body)?;
         put(&view.tracker, &entries, view.now())
@@ -115,7 +115,7 @@ async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, W
 }
 
 /// Whether the request carries the token, and the store takes marks at all.
-fn allowed(request: &HttpRequest) -> Result<(), WebError> {
+async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
     let view = View::of(request)?;
     if view.read_only {
         return Err(WebError::Forbidden("this dashboard is read-only".to_owned()));
@@ -129,7 +129,12 @@ fn allowed(request: &HttpRequest) -> Result<(), WebError> {
     match sent {
         // In a time that tells nothing of how much of it was right.
         Some((_, sent)) if bool::from(sent.trim().as_bytes().ct_eq(token.as_bytes())) => Ok(()),
-        Some(_) => Err(WebError::Unauthorised("the token is not the one this dashboard was started with")),
+        Some(_) => {
+            if let Some(live) = request.app_data::<Live>() {
+                sleep(live.failures().failed(client_address(request), Instant::now())).await;
+            }
+            Err(WebError::Unauthorised("the token is not the one this dashboard was started with"))
+        }
         None => Err(WebError::Unauthorised("send the header `Authorization: Bearer TOKEN`")),
     }
 }

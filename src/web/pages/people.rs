@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -18,12 +18,16 @@ use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
 use crate::tracker::{Members, Tracker};
+use crate::web::arrival::body;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{State, View, block, crossing, disposition, html, place};
+use crate::web::{State, View, block, crossing, disposition, html, is_own_page, place};
+
+/// The longest body of a form, in bytes: one field.
+const MAX_FORM: usize = 1 << 20;
 
 /// How many ids stand on a page.
 const PAGE: usize = 100;
@@ -305,7 +309,7 @@ fn of_cell(path: &str) -> Option<String> {
 /// `/people/{question}/{first}/{cell}`: on to what stands behind a cell or a column's head.
 pub async fn cell(request: HttpRequest) -> HttpResponse {
     let (state, path) = place(&request);
-    let base = state.map_or("", |state| state.base.as_str());
+    let base = state.as_ref().map_or("", |state| state.base.as_str());
     let to = of_cell(path).map(|to| format!("{base}{to}")).ok_or(WebError::NotFound);
     // What was decoded may be anything; an address that is none is not sent.
     let found = |to: String| {
@@ -329,12 +333,19 @@ struct Refused {
 }
 
 /// `POST /people?…` with `name=…`: the people that the address stands for become the undated event of that name.
-pub async fn save(request: HttpRequest, body: Bytes) -> HttpResponse {
+pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
+    match body(&request, payload, MAX_FORM).await {
+        Ok(body) => saved(&request, &body).await,
+        Err(error) => answer(&request, Err(error)),
+    }
+}
+
+async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
     let given = Given::read(request.query_string());
-    let name = form_urlencoded::parse(&body).filter(|(name, _)| name == "name").last();
+    let name = form_urlencoded::parse(body).filter(|(name, _)| name == "name").last();
     let name = name.map_or_else(String::new, |(_, name)| name.trim().to_owned());
-    let own = is_own_page(&request);
-    let saved = block(&request, move |view| {
+    let own = is_own_page(request);
+    let saved = block(request, move |view| {
         if view.read_only {
             return Err(WebError::Forbidden(
                 "this dashboard is read-only: nothing can be saved from its pages".to_owned(),
@@ -366,7 +377,7 @@ pub async fn save(request: HttpRequest, body: Bytes) -> HttpResponse {
         }
     });
     answer(
-        &request,
+        request,
         saved.await.map(|outcome| match outcome {
             Outcome::Saved(to) => HttpResponse::SeeOther().insert_header((LOCATION, to)).finish(),
             Outcome::Page(page) => html(page),
@@ -378,18 +389,6 @@ pub async fn save(request: HttpRequest, body: Bytes) -> HttpResponse {
 enum Outcome {
     Saved(String),
     Page((StatusCode, String)),
-}
-
-/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says nothing is no browser,
-/// and is nobody's page.
-fn is_own_page(request: &HttpRequest) -> bool {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = header("sec-fetch-site") {
-        return matches!(site, "same-origin" | "none");
-    }
-    let Some(origin) = header("origin") else { return true };
-    let host = origin.split_once("://").map(|(_, host)| host);
-    host.is_some() && (host == header("host") || host == header("x-forwarded-host"))
 }
 
 fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(StatusCode, String), WebError> {

@@ -35,7 +35,7 @@ fn prefixes_agree(bytes: &[u8], limits: Limits) {
                         assert!(cut < *len, "the request of {len} bytes is not seen in {cut}");
                     }
                     // Who sends nonsense may be told later than could be.
-                    Found::Malformed(_) | Found::Incomplete(_) => {}
+                    Found::Malformed(_) | Found::Foreign | Found::Incomplete(_) => {}
                 }
             }
             found => assert_eq!(found, whole, "the first {cut} bytes and all {}", bytes.len()),
@@ -84,8 +84,8 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
                         needed = 1;
                     }
                     Found::Incomplete(more) => needed = more,
-                    Found::Malformed(words) => {
-                        refused = Some(Found::Malformed(words));
+                    end @ (Found::Malformed(_) | Found::Foreign) => {
+                        refused = Some(end);
                         break;
                     }
                 }

@@ -56,6 +56,11 @@ impl Browser {
     }
 
     pub async fn start() -> Browser {
+        Browser::with(&[]).await
+    }
+
+    /// With more flags.
+    pub async fn with(flags: &[&str]) -> Browser {
         // It takes a port that is free for one kind of address, and ends when somebody has the same for the other.
         let (process, port) = (0..5).find_map(|_| Browser::drive()).expect("chromedriver to say its port");
         let profile = TempDir::new().unwrap();
@@ -72,7 +77,10 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--window-size=1320,1000",
             &format!("--user-data-dir={}", profile.path().display()),
-        ] {
+        ]
+        .iter()
+        .chain(flags)
+        {
             wanted.add_arg(flag).unwrap();
         }
         wanted.insert_base_capability("goog:loggingPrefs".to_owned(), serde_json::json!({ "browser": "ALL" }));

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A directory with a store, and the program in it.
 pub struct Shop {
@@ -105,6 +107,8 @@ pub fn program() -> Command {
 pub struct Serving {
     child: Child,
     pub address: String,
+    /// What it wrote to stderr since it listens.
+    log: Arc<(Mutex<String>, Condvar)>,
 }
 
 impl Serving {
@@ -112,9 +116,18 @@ impl Serving {
         Self::saying(shop, args, "").0
     }
 
+    /// The server that a command starts.
+    pub fn of(command: &mut Command) -> Self {
+        Self::spawned(command, "").0
+    }
+
     /// Also answers what follows `words` in the line that begins with them; they come before the address.
     pub fn saying(shop: &Shop, args: &[&str], words: &str) -> (Self, String) {
-        let mut child = shop.start(args);
+        Self::spawned(&mut shop.command(args), words)
+    }
+
+    fn spawned(command: &mut Command, words: &str) -> (Self, String) {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let mut before = Vec::new();
@@ -128,9 +141,40 @@ impl Serving {
             address
         });
         // Its stderr is read to the end, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in lines.map_while(Result::ok) {
+                    let mut text = log.0.lock().unwrap();
+                    text.push_str(&line);
+                    text.push('\n');
+                    log.1.notify_all();
+                }
+            }
+        });
         let address = address.unwrap_or_else(|| panic!("it says where it listens, but said {before:?}"));
-        (Serving { address, child }, said)
+        (Serving { address, child, log }, said)
+    }
+
+    /// What it has logged since it listens.
+    pub fn log(&self) -> String {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// Waits until it has logged some words, and says all that it has logged by then.
+    pub fn says(&self, words: &str) -> String {
+        self.says_times(words, 1)
+    }
+
+    /// Waits until it has logged some words so often.
+    pub fn says_times(&self, words: &str, times: usize) -> String {
+        let text = self.log.0.lock().unwrap();
+        let waited =
+            self.log.1.wait_timeout_while(text, Duration::from_secs(60), |text| text.matches(words).count() < times);
+        let (text, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "it does not say {words:?} {times} times: {text}");
+        text.clone()
     }
 
     /// Its process.

@@ -76,7 +76,7 @@ pub fn serve(tracker: Tracker) -> SocketAddr {
 /// The same with a dashboard of one's own.
 pub fn serve_dashboard(dashboard: web::Dashboard) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
-    let settings = web::Settings { listen: "127.0.0.1:0".to_owned(), dashboard };
+    let settings = web::Settings::new("127.0.0.1:0", dashboard);
     std::thread::spawn(move || {
         web::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
     });
