@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::bitmap::cores::Share;
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
 
@@ -74,11 +75,8 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     let lens = byte_lens(plan, source);
     let presence = Presence::of(plan, source, &lens, &within);
     let tiles = presence.places(&roots);
-    let threads = match tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1 {
-        // How many there are is asked of the system, which takes a while itself.
-        1 => 1,
-        worth => std::thread::available_parallelism().map_or(1, usize::from).min(worth),
-    };
+    let share = Share::of_all(tiles.len().saturating_mul(roots.len()) / WORTH_A_THREAD + 1);
+    let threads = share.threads();
     let part = |tiles: &[usize]| {
         let mut evaluator = Evaluator::new(plan, source, &lens, &presence);
         let mut counts = vec![0; roots.len()];

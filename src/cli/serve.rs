@@ -1,5 +1,6 @@
 //! `cohortist serve`.
 
+mod descriptors;
 mod nightly;
 
 use std::net::SocketAddr;
@@ -14,9 +15,11 @@ use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::resp;
+use crate::store::budget::{Budget, Shares};
 use crate::store::{Remembered, Remembering};
 use crate::tracker::Tracker;
-use crate::web::{self, Dashboard, KeptPages, Listening, NamedStore, SLOW, TITLE};
+use crate::web::{self, Admission, Dashboard, KeptPages, Listening, NamedStore, SLOW, TITLE};
+pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
 
 const EXAMPLES: &str = "\
@@ -68,10 +71,10 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
-    /// How much memory counts may take that are remembered, in MiB, and an eighth of it pages; 0 to count and write everything each time
-    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", default_value_t = 64,
-          value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
-    remember_mb: u64,
+    /// How much of --memory-mb remembered counts may take, in MiB, and an eighth of it pages; 0 to count and write
+    /// everything each time [default: a sixteenth of it]
+    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    remember_mb: Option<u64>,
 
     /// How long a count is remembered whose periods have all ended, such as 1d or 12h
     #[arg(long, value_name = "TIME", env = "COHORTIST_REMEMBER_FOR", default_value = "1d", value_parser = humantime::parse_duration)]
@@ -99,6 +102,7 @@ pub struct Config {
     check: bool,
     remembering: Option<Remembering>,
     slow: Duration,
+    memory: Memory,
     file: File,
     stores: Vec<Named>,
 }
@@ -118,7 +122,20 @@ fn address_of(flag: &str, listen: String, default: &str) -> Result<String, Usage
 }
 
 impl Config {
-    pub fn new(args: Args, file: File, stores: Vec<Named>) -> Result<Self, Usage> {
+    /// `memory` is what the process may take, in bytes.
+    pub fn new(args: Args, file: File, stores: Vec<Named>, memory: u64) -> Result<Self, Usage> {
+        let most = Shares::most_counts(memory) >> 20;
+        if let Some(mb) = args.remember_mb.filter(|mb| *mb > most) {
+            return Err(Usage(format!(
+                "--remember-mb {mb} is more than a quarter of the memory: write at most {most}, or raise --memory-mb"
+            )));
+        }
+        let memory = Memory::new(Shares::of(memory, args.remember_mb.map(|mb| mb << 20)));
+        let embedded = stores.iter().filter(|named| named.store.path().is_some()).count() as u64;
+        let mut stores = stores;
+        for named in &mut stores {
+            named.store = named.store.clone().with_memory(&memory.shares, embedded);
+        }
         let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
         let resp = match args.resp.filter(|listen| !listen.is_empty()) {
             None if args.resp_password.is_some() || args.allow_flush => {
@@ -130,6 +147,7 @@ impl Config {
                 password: args.resp_password.filter(|password| !password.is_empty()),
                 allow_flush: args.allow_flush,
                 connections: usize::try_from(args.resp_connections).unwrap_or(resp::CONNECTIONS),
+                memory: memory.clients.clone(),
             }),
         };
         if let (Some(resp), Some(first)) = (&resp, stores.first()) {
@@ -151,13 +169,13 @@ impl Config {
             }
         }
         let how = Remembering {
-            bytes: args.remember_mb << 20,
+            bytes: memory.shares.counts / (stores.len() as u64).max(1),
             keep: args.remember_for,
             check_after: args.check_after.min(args.remember_for),
         };
         let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
         let (listen, slow) = (address(args.listen)?, Duration::from_millis(args.slow_ms));
-        Ok(Config { listen, read_only, write_token, resp, check, remembering, slow, file, stores })
+        Ok(Config { listen, read_only, write_token, resp, check, remembering, slow, memory, file, stores })
     }
 
     pub fn run(self, clock: Clock) -> anyhow::Result<()> {
@@ -173,6 +191,9 @@ impl Config {
         }
         // A port that is taken is found before any store is opened or made.
         let listening = Listening::bind(&self.listen)?;
+        let descriptors = Descriptors::raise();
+        let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
+        let (clients, connections) = descriptors.divide(clients);
         self.tell_of_nights(clock);
         let (mut stores, mut jobs) = (Vec::new(), Vec::new());
         for named in self.stores {
@@ -194,12 +215,21 @@ impl Config {
         let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
         let begin = nightly.as_ref().map(Nightly::beginning);
         let _listener = match (self.resp, stores.first()) {
-            (Some(settings), Some(first)) => Some(listen_for_clients(settings, &first.tracker)?),
+            (Some(settings), Some(first)) => {
+                let wanted = settings.connections;
+                if clients < wanted {
+                    say!(
+                        "note: {clients} Redis clients at most and not {wanted}, as {descriptors}; raise that with ulimit -n"
+                    );
+                }
+                Some(listen_for_clients(resp::Settings { connections: clients, ..settings }, &first.tracker)?)
+            }
             _ => None,
         };
         let ready = move || begin.into_iter().for_each(|begin| begin());
-        let kept = self.remembering.map(|how| KeptPages::new(how.bytes / PAGES)).unwrap_or_default();
-        let dashboard = dashboard(stores, &self.file, kept, clock);
+        let kept = self.remembering.map(|_| KeptPages::new(self.memory.shares.pages)).unwrap_or_default();
+        let room = Room { kept, memory: self.memory, connections };
+        let dashboard = dashboard(stores, &self.file, room, clock);
         let dashboard = Dashboard { write_token: self.write_token, slow: self.slow, ..dashboard };
         serve(listening, dashboard, ready)
     }
@@ -242,8 +272,26 @@ impl Config {
     }
 }
 
-/// Pages may take one part in so many of the memory that counts may.
-pub(super) const PAGES: u64 = 8;
+/// The memory of a server, divided.
+pub(super) struct Memory {
+    pub shares: Shares,
+    /// What clients may send, of which requests and bodies take their part while they are there.
+    pub clients: Budget,
+}
+
+impl Memory {
+    pub fn new(shares: Shares) -> Self {
+        Memory { shares, clients: Budget::new(shares.clients) }
+    }
+}
+
+/// How much room a server has.
+pub(super) struct Room {
+    pub kept: KeptPages,
+    pub memory: Memory,
+    /// Connections over HTTP.
+    pub connections: usize,
+}
 
 /// A tracker whose counts are remembered.
 pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
@@ -293,7 +341,9 @@ fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Re
 }
 
 /// A dashboard of stores, as a configuration file would have it.
-pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, clock: Clock) -> Dashboard {
+pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, room: Room, clock: Clock) -> Dashboard {
+    let Room { kept, memory, connections } = room;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Dashboard {
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
         stores,
@@ -303,6 +353,9 @@ pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, c
         write_token: None,
         kept,
         slow: SLOW,
+        admission: Admission::new(memory.shares.at_once(cores)),
+        memory: memory.clients,
+        connections,
     }
 }
 

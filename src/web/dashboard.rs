@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::sets::EventName;
+use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
-use crate::web::KeptPages;
 use crate::web::query::Asked;
+use crate::web::{Admission, CONNECTIONS, KeptPages};
 
 /// What a dashboard is called when nobody says otherwise.
 pub const TITLE: &str = "cohortist";
@@ -35,6 +36,12 @@ pub struct Dashboard {
     pub kept: KeptPages,
     /// Answers that take the server this long are logged with their address; none are when it is zero.
     pub slow: Duration,
+    /// Who is answered when.
+    pub admission: Admission,
+    /// What bodies that are being read may take, shared with whatever else clients send.
+    pub memory: Budget,
+    /// How many connections there may be at once; more wait to be accepted.
+    pub connections: usize,
 }
 
 /// Without the token, which is nobody's business.
@@ -68,6 +75,9 @@ impl Dashboard {
             write_token: None,
             kept: KeptPages::default(),
             slow: SLOW,
+            admission: Admission::default(),
+            memory: Budget::new(Shares::of(DEFAULT_MB << 20, None).clients),
+            connections: CONNECTIONS,
         }
     }
 

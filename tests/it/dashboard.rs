@@ -38,9 +38,7 @@ fn dashboard() -> Dashboard {
         },
         question: cohortist::web::query::Typed::read("cohort=signup&returning=regulars&by=week").check().ok(),
         clock: Clock::Fixed(now()),
-        write_token: None,
-        kept: cohortist::web::KeptPages::default(),
-        slow: cohortist::web::SLOW,
+        ..Dashboard::new(empty(), Clock::Fixed(now()))
     }
 }
 

@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
+use crate::store::effort::{self, Cost};
 use crate::store::{Cancel, Durability, Health, Mark, Options, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
@@ -431,7 +432,18 @@ impl Store for EmbeddedStore {
         self.add_runs(runs)
     }
 
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let layers = self.engine.shown();
+        let reader = self.engine.reader()?;
+        // What cannot be read is reported by whoever counts it.
+        let tiles = |key: &Key| {
+            layers.view(&key.text(&self.prefix), reader.as_ref()).map_or(0, |view| view.tiles().len() as u64)
+        };
+        Ok(Cost::of(plan, tiles))
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        effort::check(|| self.cost(plan))?;
         let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         bitmap::count(plan, &Leaves::new(plan, &self.prefix, &layers, reader.as_ref())?)
@@ -445,6 +457,7 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set);
+        effort::check(|| self.cost(&plan))?;
         let layers = self.engine.shown();
         let reader = self.engine.reader()?;
         let leaves = Leaves::new(&plan, &self.prefix, &layers, reader.as_ref())?;
@@ -528,6 +541,7 @@ impl Store for EmbeddedStore {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
         let root = plan.add(set);
+        effort::check(|| self.cost(&plan))?;
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
             let layers = self.engine.shown();

@@ -23,7 +23,7 @@ use crate::web::pages::grid::{Grid, Tile, tiles};
 use crate::web::pages::notices::{Notice, notices};
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
-use crate::web::{State, View, block, crossing, disposition, html};
+use crate::web::{Patience, State, View, admitted, block, crossing, disposition, html};
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +218,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     if typed.is_command() || typed.export_csv || anew {
         let to = block(&request, move |view| {
             let path = if typed.export_csv { Dress::Csv.path() } else { "/retention" };
-            let typed = typed.carried_out(view.now());
+            let typed = typed.clone().carried_out(view.now());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &typed) {
                 Ok(asked) if anew => match recounted(view, &asked) {
@@ -234,6 +234,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         match to.await {
             Ok(None) => {}
             other => {
+                let other = other.map_err(|error| sized(error, &request));
                 let found = |to: Option<String>| {
                     HttpResponse::Found().insert_header((LOCATION, to.unwrap_or_default())).finish()
                 };
@@ -242,7 +243,18 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         }
     }
     let written = shown(&request).await;
-    answer(&request, written)
+    answer(&request, written.map_err(|error| sized(error, &request)))
+}
+
+/// An error that says how large the table is where that is what is wrong.
+fn sized(error: WebError, request: &HttpRequest) -> WebError {
+    match error {
+        WebError::Busy(busy) => {
+            let size = Typed::read(request.query_string()).check().ok().and_then(|asked| asked.query().size());
+            WebError::Busy(size.map_or(busy, |(rows, cols)| busy.of_table(rows, cols)))
+        }
+        error => error,
+    }
 }
 
 /// Counts everything anew, for the next to ask.
@@ -272,7 +284,9 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     };
     let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), typed.clone());
     let packing = Packing::of(request);
-    let mut work = Box::pin(crossing(move || written(&view, store, typed, packing)));
+    let own = view.clone();
+    let work = move || written(&own, store.clone(), typed.clone(), packing);
+    let mut work = Box::pin(async move { admitted(&view, Patience::Bounded, work).await });
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
         return work.await.map(html);
@@ -280,12 +294,13 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
         return done.map(html);
     }
-    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed)? else { return work.await.map(html) };
+    let frame = crossing(move || frame(&frame_of, &frame_store, &frame_typed));
+    let Some(frame) = frame.await? else { return work.await.map(html) };
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
             Ok(sheet) => after_frame(sheet.text()),
-            Err(error) => after_frame(error::page(&request, &error).1),
+            Err(error) => after_frame(error::page(&request, &sized(error, &request)).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
     });
@@ -340,7 +355,7 @@ fn frame(view: &View, store: &StoreInfo, typed: &Typed) -> Result<Option<String>
 pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
     let written = block(&request, move |view| {
-        let asked = asked(view, &typed.carried_out(view.now()))?;
+        let asked = asked(view, &typed.clone().carried_out(view.now()))?;
         let table = view.tracker.retention(&asked.query(), view.now())?.called(&view.dashboard.glossary.labels);
         Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
     });
@@ -351,7 +366,7 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
             .insert_header((CONTENT_DISPOSITION, disposition(kind, &name)))
             .body(body)
     };
-    answer(&request, written.await.map(respond))
+    answer(&request, written.await.map(respond).map_err(|error| sized(error, &request)))
 }
 
 /// What was typed, with both sides of the default question when neither was.

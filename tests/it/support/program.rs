@@ -72,6 +72,12 @@ impl Shop {
         command
     }
 
+    /// A command in this shop, at the same time.
+    pub fn inside(&self, mut command: Command) -> Command {
+        command.current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command
+    }
+
     pub fn run(&self, args: &[&str]) -> Ran {
         self.command(args).output().unwrap().into()
     }
@@ -86,8 +92,12 @@ impl Shop {
     }
 
     pub fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        piped(self.command(args))
     }
+}
+
+fn piped(mut command: Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The program with none of its variables set.
@@ -114,7 +124,12 @@ impl Serving {
 
     /// Also answers what follows `words` in the line that begins with them; they come before the address.
     pub fn saying(shop: &Shop, args: &[&str], words: &str) -> (Self, String) {
-        let mut child = shop.start(args);
+        Self::of(shop.command(args), words)
+    }
+
+    /// The same of a command that starts it.
+    pub fn of(command: Command, words: &str) -> (Self, String) {
+        let mut child = piped(command);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let mut before = Vec::new();
