@@ -72,9 +72,9 @@ fn main() {
     for file in ["rows.csv", "rows.ndjson", "rows.csv.gz", "rows.csv.zst"] {
         for cache in ["1024", "64"] {
             let store = at("store.db");
-            let arguments = ["--store", store.to_str().unwrap(), "--cache-mb", cache, "import"];
+            let arguments = ["--store", store.to_str().unwrap(), "--memory-mb", cache, "import"];
             let path = at(file);
-            let what = format!("{file}, cache {cache} MB");
+            let what = format!("{file}, --memory-mb {cache}");
             told(&what, run(&[&arguments[..], &[path.to_str().unwrap()]].concat()));
             std::fs::remove_dir_all(store).unwrap();
         }

@@ -13,6 +13,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use cohortist::resp::{CONNECTIONS, Listener, Settings};
+use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
 
@@ -87,8 +88,13 @@ impl Drop for Killed {
 fn main() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&directory.path().join("store"), &Options::default()).unwrap();
-    let settings =
-        Settings { listen: "127.0.0.1:0".to_owned(), password: None, allow_flush: false, connections: CONNECTIONS };
+    let settings = Settings {
+        listen: "127.0.0.1:0".to_owned(),
+        password: None,
+        allow_flush: false,
+        connections: CONNECTIONS,
+        memory: Budget::new(192 << 20),
+    };
     let listener = Listener::start(settings, store.keyspace().unwrap()).unwrap();
     measure("cohortist", &listener.address().to_string());
     drop(listener);

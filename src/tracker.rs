@@ -599,7 +599,7 @@ impl Batch<'_> {
 }
 
 /// The members of a set, in ascending order. See [`Tracker::members`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Members {
     store: Arc<dyn Store>,
     set: Set,

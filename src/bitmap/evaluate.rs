@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::bitmap::cores::Share;
 use crate::bitmap::program::{NONE, Op, Operand, Program, Step};
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
@@ -76,11 +77,8 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     let program = Program::count(plan, &roots);
     let lens = byte_lens(plan, source);
     let tiles = places(plan, source, &lens, &within, &roots);
-    let threads = match tiles.len().saturating_mul(program.steps.len()) / WORTH_A_THREAD + 1 {
-        // How many there are is asked of the system, which takes a while itself.
-        1 => 1,
-        worth => std::thread::available_parallelism().map_or(1, usize::from).min(worth),
-    };
+    let share = Share::of_all(tiles.len().saturating_mul(program.steps.len()) / WORTH_A_THREAD + 1);
+    let threads = share.threads();
     let part = |tiles: &[u16]| {
         let mut machine = Machine::new(plan, source, &lens, &program);
         let mut counts = vec![0; roots.len()];

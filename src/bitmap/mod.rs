@@ -1,6 +1,7 @@
 //! Bits in memory: tiles of 65 536 users, their operations, and the evaluation of a plan over them. All pure.
 
 mod combine;
+mod cores;
 mod evaluate;
 mod kernel;
 mod program;

@@ -12,12 +12,14 @@ use crate::calendar::{Grain, Period};
 use crate::cli::config::File;
 use crate::cli::output::{Usage, say};
 use crate::cli::serve;
+use crate::cli::serve::{Descriptors, Memory, Room};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::demo::Demo;
 use crate::render::{many, thousands};
 use crate::sets::{EventName, Key, Set};
 use crate::store::Remembering;
+use crate::store::budget::Shares;
 use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::{KeptPages, Listening, NamedStore};
 
@@ -78,12 +80,14 @@ pub struct Config {
     /// The address to serve it on.
     listen: Option<String>,
     file: File,
+    /// What the process may take, in bytes.
+    memory: u64,
 }
 
 impl Config {
-    pub fn new(args: Args, file: File) -> Result<Self, Usage> {
+    pub fn new(args: Args, file: File, memory: u64) -> Result<Self, Usage> {
         let listen = Some(serve::address(args.listen)?).filter(|_| !args.no_serve);
-        Ok(Config { users: args.users, days: args.days, seed: args.seed, listen, file })
+        Ok(Config { users: args.users, days: args.days, seed: args.seed, listen, file, memory })
     }
 }
 
@@ -101,7 +105,8 @@ impl Config {
         let marker = EventName::new(MARKER)?;
         // A port that is taken is found before the store is filled.
         let listening = self.listen.as_deref().map(Listening::bind).transpose()?;
-        let tracker = store.open()?;
+        let memory = Memory::new(Shares::of(self.memory, None));
+        let tracker = store.clone().with_memory(&memory.shares, 1).open()?;
         let shown = store.shown();
         if tracker.ids()? == Ids::Texts {
             bail!(
@@ -138,10 +143,12 @@ impl Config {
                     "Embedded" => say!("try, after Ctrl-C: {hint}"),
                     _ => say!("try: {hint}"),
                 }
-                let tracker = serve::remembering(tracker, Remembering::default(), clock);
+                let how = Remembering { bytes: memory.shares.counts, ..Remembering::default() };
+                let tracker = serve::remembering(tracker, how, clock);
                 let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
-                let kept = KeptPages::new(Remembering::default().bytes / serve::PAGES);
-                serve::serve(listening, serve::dashboard(stores, &self.file, kept, clock), || {})
+                let connections = Descriptors::raise().divide(0).1;
+                let room = Room { kept: KeptPages::new(memory.shares.pages), memory, connections };
+                serve::serve(listening, serve::dashboard(stores, &self.file, room, clock), || {})
             }
             None => {
                 say!("try: {hint}");

@@ -35,6 +35,7 @@ use crate::cli::output::Usage;
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::Prefix;
+use crate::store::budget::{self, Shares};
 use crate::store::{Durability, Options, RedisEval};
 use crate::tracker::Ids;
 
@@ -83,10 +84,16 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_SYNC", default_value = "second", help_heading = EVERYWHERE)]
     sync: Sync,
 
-    /// The most memory a path store may use for its cache, in MiB
-    #[arg(long, global = true, env = "COHORTIST_CACHE_MB", value_name = "MIB", default_value_t = 1024,
+    /// Memory of the whole process, in MiB: cached bitmaps, marks not written yet, questions, what clients send, counts
+    /// and pages [default: 1024]
+    #[arg(long, global = true, env = "COHORTIST_MEMORY_MB", value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(budget::SMALLEST_MB..=1 << 24), help_heading = EVERYWHERE)]
+    memory_mb: Option<u64>,
+
+    /// Deprecated: use --memory-mb
+    #[arg(long, global = true, env = "COHORTIST_CACHE_MB", value_name = "MIB", hide = true,
           value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = EVERYWHERE)]
-    cache_mb: u64,
+    cache_mb: Option<u64>,
 
     /// How long Redis may take to answer, in seconds
     #[arg(long, global = true, env = "COHORTIST_REDIS_TIMEOUT", value_name = "SECONDS", default_value = "2.5",
@@ -175,7 +182,7 @@ struct Config {
 
 enum Command {
     Serve(Box<serve::Config>),
-    Demo(demo::Config),
+    Demo(Box<demo::Config>),
     Import(import::Config),
     Mark(mark::Config),
     Retention(retention::Config),
@@ -196,13 +203,17 @@ impl TryFrom<Args> for Config {
         // A demo is about its own events, whatever file lies about.
         let unasked = !matches!(args.command, CommandArgs::Demo(_));
         let file = File::find(args.config.as_deref(), unasked, clock)?;
+        let memory = memory(args.memory_mb, args.cache_mb);
+        // Commands remember no counts.
+        let shares = Shares::of(memory, Some(0));
         let options = Options {
             prefix: args.prefix.as_deref().map(Prefix::new).unwrap_or_default(),
             durability: match args.sync {
                 Sync::Second => Durability::EverySecond,
                 Sync::Always => Durability::Always,
             },
-            cache_bytes: args.cache_mb << 20,
+            cache_bytes: shares.cache,
+            checkpoint_bytes: shares.checkpoint(1),
             timeout: args.redis_timeout,
             redis_eval: args.redis_eval.into(),
             ..Options::default()
@@ -215,8 +226,10 @@ impl TryFrom<Args> for Config {
         Ok(Config {
             clock,
             command: match args.command {
-                CommandArgs::Serve(args) => Command::Serve(serve::Config::new(args, file, stores.all, source)?.into()),
-                CommandArgs::Demo(args) => Command::Demo(demo::Config::new(args, file)?),
+                CommandArgs::Serve(args) => {
+                    Command::Serve(Box::new(serve::Config::new(args, file, stores.all, source, memory)?))
+                }
+                CommandArgs::Demo(args) => Command::Demo(Box::new(demo::Config::new(args, file, memory)?)),
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
@@ -233,6 +246,20 @@ impl TryFrom<Args> for Config {
             store: stores.default,
         })
     }
+}
+
+/// The memory of the process in bytes, by the option or by what it was called before.
+fn memory(memory_mb: Option<u64>, cache_mb: Option<u64>) -> u64 {
+    if let Some(mb) = cache_mb {
+        let instead = if memory_mb.is_some() {
+            "it is ignored beside --memory-mb".to_owned()
+        } else {
+            format!("it now means --memory-mb {mb}, the memory of the whole process; use that")
+        };
+        let warning = format_args!("warning: --cache-mb (COHORTIST_CACHE_MB) is deprecated: {instead}");
+        logs::say(tracing::Level::WARN, warning);
+    }
+    memory_mb.or(cache_mb).unwrap_or(budget::DEFAULT_MB).max(budget::SMALLEST_MB) << 20
 }
 
 impl Command {

@@ -1,5 +1,6 @@
 //! `cohortist serve`.
 
+mod descriptors;
 mod nightly;
 mod reload;
 
@@ -16,11 +17,13 @@ use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::resp;
+use crate::store::budget::{Budget, Shares};
 use crate::store::{Remembered, Remembering, private};
 use crate::tracker::Tracker;
 use crate::web::{
-    self, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network, Proxies, SLOW, TITLE,
+    self, Admission, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network, Proxies, SLOW, TITLE,
 };
+pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
 pub use reload::Source;
 use reload::{Hangups, Reload};
@@ -86,10 +89,10 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
-    /// How much memory counts may take that are remembered, in MiB, and an eighth of it pages; 0 to count and write everything each time
-    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", default_value_t = 64,
-          value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
-    remember_mb: u64,
+    /// How much of --memory-mb remembered counts may take, in MiB, and an eighth of it pages; 0 to count and write
+    /// everything each time [default: a sixteenth of it]
+    #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    remember_mb: Option<u64>,
 
     /// How long a count is remembered whose periods have all ended, such as 1d or 12h
     #[arg(long, value_name = "TIME", env = "COHORTIST_REMEMBER_FOR", default_value = "1d", value_parser = humantime::parse_duration)]
@@ -119,6 +122,7 @@ pub struct Config {
     slow: Duration,
     hosts: Hosts,
     proxies: Proxies,
+    memory: Memory,
     file: File,
     stores: Vec<Named>,
     source: Source,
@@ -139,7 +143,20 @@ fn address_of(flag: &str, listen: String, default: &str) -> Result<String, Usage
 }
 
 impl Config {
-    pub fn new(args: Args, file: File, stores: Vec<Named>, source: Source) -> Result<Self, Usage> {
+    /// `memory` is what the process may take, in bytes.
+    pub fn new(args: Args, file: File, stores: Vec<Named>, source: Source, memory: u64) -> Result<Self, Usage> {
+        let most = Shares::most_counts(memory) >> 20;
+        if let Some(mb) = args.remember_mb.filter(|mb| *mb > most) {
+            return Err(Usage(format!(
+                "--remember-mb {mb} is more than a quarter of the memory: write at most {most}, or raise --memory-mb"
+            )));
+        }
+        let memory = Memory::new(Shares::of(memory, args.remember_mb.map(|mb| mb << 20)));
+        let embedded = stores.iter().filter(|named| named.store.path().is_some()).count() as u64;
+        let mut stores = stores;
+        for named in &mut stores {
+            named.store = named.store.clone().with_memory(&memory.shares, embedded);
+        }
         let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
         let resp = match args.resp.filter(|listen| !listen.is_empty()) {
             None if args.resp_password.is_some() || args.allow_flush => {
@@ -151,6 +168,7 @@ impl Config {
                 password: args.resp_password.filter(|password| !password.is_empty()),
                 allow_flush: args.allow_flush,
                 connections: usize::try_from(args.resp_connections).unwrap_or(resp::CONNECTIONS),
+                memory: memory.clients.clone(),
             }),
         };
         if let (Some(resp), Some(first)) = (&resp, stores.first()) {
@@ -172,7 +190,7 @@ impl Config {
             }
         }
         let how = Remembering {
-            bytes: args.remember_mb << 20,
+            bytes: memory.shares.counts / (stores.len() as u64).max(1),
             keep: args.remember_for,
             check_after: args.check_after.min(args.remember_for),
         };
@@ -189,6 +207,7 @@ impl Config {
             slow,
             hosts,
             proxies,
+            memory,
             file,
             stores,
             source,
@@ -209,6 +228,9 @@ impl Config {
         }
         // A port that is taken is found before any store is opened or made.
         let listening = Listening::bind(&self.listen)?;
+        let descriptors = Descriptors::raise();
+        let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
+        let (clients, connections) = descriptors.divide(clients);
         self.tell_of_nights(clock);
         let (mut stores, mut jobs) = (Vec::new(), Vec::new());
         for named in self.stores.iter().cloned() {
@@ -236,7 +258,15 @@ impl Config {
         let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
         let begin = nightly.as_ref().map(Nightly::beginning);
         let _listener = match (self.resp, stores.first()) {
-            (Some(settings), Some(first)) => Some(listen_for_clients(settings, &first.tracker)?),
+            (Some(settings), Some(first)) => {
+                let wanted = settings.connections;
+                if clients < wanted {
+                    say!(
+                        "note: {clients} Redis clients at most and not {wanted}, as {descriptors}; raise that with ulimit -n"
+                    );
+                }
+                Some(listen_for_clients(resp::Settings { connections: clients, ..settings }, &first.tracker)?)
+            }
             _ => None,
         };
         let (serving, when_serving) = oneshot::channel();
@@ -244,13 +274,14 @@ impl Config {
             begin.into_iter().for_each(|begin| begin());
             let _ = serving.send(());
         };
-        let kept = self.remembering.map(|how| KeptPages::new(how.bytes / PAGES)).unwrap_or_default();
+        let kept = self.remembering.map(|_| KeptPages::new(self.memory.shares.pages)).unwrap_or_default();
+        let room = Room { kept, memory: self.memory, connections };
         let dashboard = Dashboard {
             write_token: self.write_token,
             slow: self.slow,
             hosts: self.hosts.and(&self.file.hosts),
             proxies: self.proxies,
-            ..dashboard(stores, &self.file, kept, clock)
+            ..dashboard(stores, &self.file, room, clock)
         };
         let live = Live::from(dashboard);
         let reload = Reload {
@@ -305,8 +336,26 @@ impl Config {
     }
 }
 
-/// Pages may take one part in so many of the memory that counts may.
-pub(super) const PAGES: u64 = 8;
+/// The memory of a server, divided.
+pub(super) struct Memory {
+    pub shares: Shares,
+    /// What clients may send, of which requests and bodies take their part while they are there.
+    pub clients: Budget,
+}
+
+impl Memory {
+    pub fn new(shares: Shares) -> Self {
+        Memory { shares, clients: Budget::new(shares.clients) }
+    }
+}
+
+/// How much room a server has.
+pub(super) struct Room {
+    pub kept: KeptPages,
+    pub memory: Memory,
+    /// Connections over HTTP.
+    pub connections: usize,
+}
 
 /// A tracker whose counts are remembered.
 pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
@@ -356,7 +405,9 @@ fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Re
 }
 
 /// A dashboard of stores, as a configuration file would have it.
-pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, clock: Clock) -> Dashboard {
+pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, room: Room, clock: Clock) -> Dashboard {
+    let Room { kept, memory, connections } = room;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Dashboard {
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
         stores,
@@ -368,6 +419,9 @@ pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, kept: KeptPages, c
         slow: SLOW,
         hosts: file.hosts.clone(),
         proxies: Proxies::default(),
+        admission: Admission::new(memory.shares.at_once(cores)),
+        memory: memory.clients,
+        connections,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cli::config::{Entry, File};
 use crate::cli::expire::Expiry;
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
+use crate::store::budget::Shares;
 use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::{Ids, Tracker};
 
@@ -43,6 +44,13 @@ impl StoreConfig {
     /// The same with users who are called so.
     pub fn with_ids(self, ids: Option<Ids>) -> Self {
         StoreConfig { ids, ..self }
+    }
+
+    /// The same as one of so many embedded stores that share memory.
+    pub fn with_memory(mut self, shares: &Shares, stores: u64) -> Self {
+        self.options.cache_bytes = shares.cache_of(stores);
+        self.options.checkpoint_bytes = shares.checkpoint(stores);
+        self
     }
 
     /// How users are called, where it was said.

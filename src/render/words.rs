@@ -56,6 +56,16 @@ pub fn change(share: f64) -> String {
     }
 }
 
+/// A large number, rounded: `10 million`, `1.5 million`, `131,072`.
+pub fn about(number: u64) -> String {
+    let tenths = (number + 50_000) / 100_000;
+    match (tenths / 10, tenths % 10) {
+        (0, _) => thousands(number),
+        (1..10, tenth @ 1..) => format!("{}.{tenth} million", tenths / 10),
+        _ => format!("{} million", thousands((number + 500_000) / 1_000_000)),
+    }
+}
+
 /// `1 cohort entry`, `17,669 cohort entries`.
 pub fn entries(count: u64) -> String {
     format!("{} cohort {}", thousands(count), if count == 1 { "entry" } else { "entries" })

@@ -182,6 +182,18 @@ impl Query {
         self.cols.unwrap_or(default_size(self.grain))
     }
 
+    /// How many cohorts and columns were asked for; `None` where that makes no sense.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        let rows = match (self.from, self.to) {
+            (Some(from), Some(to)) => {
+                let (first, last) = (Period::of_date(self.grain, from).ok()?, Period::of_date(self.grain, to).ok()?);
+                u32::try_from(last.since(first)? + 1).ok()?
+            }
+            _ => self.rows.unwrap_or(default_size(self.grain)),
+        };
+        Some((rows, self.cols()))
+    }
+
     /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun.
     pub fn windows(&self, cohort: Period, coverage: &Coverage) -> Vec<Window> {
         let cols = i64::from(self.cols());

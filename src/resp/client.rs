@@ -193,11 +193,7 @@ impl<'a> Client<'a> {
             ),
             (
                 "Clients",
-                format!(
-                    "connected_clients:{}\r\nmaxclients:{}\r\n",
-                    self.shared.open.lock().len(),
-                    self.shared.settings.connections
-                ),
+                format!("connected_clients:{}\r\nmaxclients:{}\r\n", self.shared.open.lock().len(), self.shared.most),
             ),
             (
                 "Stats",

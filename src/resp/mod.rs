@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::peers::{Door, Failures, Peers};
+use crate::store::budget::Budget;
 use crate::store::embedded::Keyspace;
 use crate::telemetry::RESP;
 
@@ -40,6 +41,12 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long commands under way may take to end when the listener stops.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What a client takes of the memory while it sends nothing large: a piece of what it sent and one of its replies.
+const CLIENT: u64 = 64 << 10;
+
+/// How often clients that were turned away are logged.
+const LOGGED_EACH: Duration = Duration::from_secs(60);
+
 /// What a listener is to do.
 #[derive(Clone)]
 pub struct Settings {
@@ -51,6 +58,17 @@ pub struct Settings {
     pub allow_flush: bool,
     /// How many clients there may be at once.
     pub connections: usize,
+    /// What all clients together may have sent that is not carried out yet. Half of it is for requests of more than a few
+    /// kilobytes, so that no number of idle clients leaves them without.
+    pub memory: Budget,
+}
+
+impl Settings {
+    /// How many clients there may be, given what each takes.
+    fn fitting(&self) -> usize {
+        let room = usize::try_from(self.memory.size() / 2 / CLIENT).unwrap_or(usize::MAX);
+        self.connections.min(room.max(1))
+    }
 }
 
 /// How many clients there may be at once when nobody says otherwise.
@@ -67,8 +85,10 @@ struct Shared {
     open: Arc<Open>,
     /// Wrong passwords.
     failures: Failures,
-    /// Who sent what is not of Redis' protocol.
+    /// Peers that sent something other than Redis' protocol.
     foreigners: Peers,
+    /// How many clients there may be at once.
+    most: usize,
 }
 
 impl Shared {
@@ -82,15 +102,16 @@ impl Shared {
     }
 }
 
-/// The connections there are, by number.
+/// The connections there are, by number. A stream is shared with its session and not cloned: each client takes one
+/// descriptor.
 #[derive(Default)]
 struct Open {
-    streams: Mutex<HashMap<u64, TcpStream>>,
+    streams: Mutex<HashMap<u64, Arc<TcpStream>>>,
     closed: Condvar,
 }
 
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, TcpStream>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,6 +132,7 @@ impl Listener {
         let listener = TcpListener::bind(&settings.listen)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            most: settings.fitting(),
             settings,
             stopping: AtomicBool::new(false),
             started: Instant::now(),
@@ -154,38 +176,70 @@ impl Drop for Listener {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, keyspace: &Keyspace) {
+    let mut refusals = Refusals::default();
     loop {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::Acquire) {
             return;
         }
         match accepted {
-            Ok((stream, _)) => serve(stream, shared, keyspace),
+            Ok((stream, _)) => {
+                if let Err(reason) = serve(stream, shared, keyspace) {
+                    refusals.count(&reason);
+                }
+            }
             Err(error) => {
                 // Out of file descriptors, mostly: clients that leave make room.
-                tracing::warn!("a Redis client could not be let in: {error}");
+                refusals.count(&error.to_string());
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
     }
 }
 
-/// Gives a connection a thread of its own.
-fn serve(mut stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) {
+/// Clients that were turned away, logged once in a while.
+#[derive(Default)]
+struct Refusals {
+    since: u64,
+    logged: Option<Instant>,
+}
+
+impl Refusals {
+    fn count(&mut self, reason: &str) {
+        self.since += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= LOGGED_EACH) {
+            tracing::warn!(clients = self.since, "Redis clients were turned away: {reason}");
+            *self = Refusals { since: 0, logged: Some(Instant::now()) };
+        }
+    }
+}
+
+/// Gives a connection a thread of its own, or says why there is none for it.
+fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result<(), String> {
     let number = shared.numbered.fetch_add(1, Ordering::Relaxed) + 1;
     let ready = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_WITHIN)));
     let ready =
         ready.and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)));
-    let Ok(copy) = ready.and_then(|()| stream.try_clone()) else { return };
-    {
-        let mut open = shared.open.lock();
-        if open.len() >= shared.settings.connections {
-            drop(open);
-            let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
-            return;
-        }
-        open.insert(number, copy);
+    // One that has gone already is no news.
+    if ready.is_err() {
+        return Ok(());
     }
+    let stream = Arc::new(stream);
+    let memory = {
+        let mut open = shared.open.lock();
+        let most = shared.most;
+        let memory = if open.len() < most { shared.settings.memory.reserve(CLIENT) } else { None };
+        let Some(memory) = memory else {
+            drop(open);
+            // Redis' own words, by which clients know what it is.
+            let _ = (&*stream).write_all(b"-ERR max number of clients reached\r\n");
+            return Err(format!(
+                "there are as many as there may be, {most} at most; --resp-connections, --memory-mb and the limit of open files (ulimit -n) say how many"
+            ));
+        };
+        open.insert(number, Arc::clone(&stream));
+        memory
+    };
     let spawned = std::thread::Builder::new().name(format!("resp-{number}")).spawn({
         let (shared, keyspace) = (Arc::clone(shared), keyspace.clone());
         move || {
@@ -194,13 +248,14 @@ fn serve(mut stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) {
             RESP.opened.add(1);
             let (shared, keyspace) = (shared, keyspace);
             // A client that went away is no news.
-            let _ = session::Session::new(&shared, &keyspace, number).run(stream);
+            let _ = session::Session::new(&shared, &keyspace, number, memory).run(&stream);
+            drop(stream);
         }
     });
-    if let Err(error) = spawned {
-        tracing::warn!("no thread for a Redis client: {error}");
+    spawned.map(drop).map_err(|error| {
         shared.open.lock().remove(&number);
-    }
+        format!("there is no thread for another one: {error}")
+    })
 }
 
 struct Leaving {

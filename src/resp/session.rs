@@ -2,21 +2,38 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Needs};
 use super::command::{self, Data, Kind, Spec};
 use super::reply::Reply;
 use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
-use super::{Shared, bits};
+use super::{CLIENT, Shared, bits};
 use crate::store::StoreError;
+use crate::store::budget::Reservation;
 use crate::store::embedded::Keyspace;
 use crate::telemetry::RESP;
 
 /// How much is read at once, at the least.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 32 << 10;
+
+/// How much of a large request is read at once, at the most.
+const LARGE_CHUNK: usize = 256 << 10;
+
+/// How much of the replies is written at once.
+const REPLIES: usize = 16 << 10;
+
+/// How much may be queued between MULTI and EXEC before it is taken out of the memory for requests.
+const SMALL_QUEUE: usize = 16 << 10;
+
+/// How long a large request waits for memory that others use: its client is not read from meanwhile, which costs it
+/// nothing. Not for ever, as two that each wait for the other could be.
+const MEMORY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a client may pause in the middle of a large request, which holds memory that others wait for.
+const REST_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a connection may hold back between MULTI and EXEC, in bytes.
 const QUEUE: usize = 128 << 20;
@@ -28,6 +45,8 @@ pub(super) struct Session<'a> {
     client: Client<'a>,
     queue: Option<Queue>,
     leaving: bool,
+    /// What it may hold of what the client has sent.
+    memory: Reservation,
 }
 
 /// What is to be carried out at EXEC.
@@ -66,32 +85,58 @@ impl<'b> Marks<'b> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, number: u64) -> Self {
-        Session { shared, keyspace, client: Client::new(shared, number), queue: None, leaving: false }
+    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, number: u64, memory: Reservation) -> Self {
+        Session { shared, keyspace, client: Client::new(shared, number), queue: None, leaving: false, memory }
     }
 
     /// Answers requests until the client goes, or has to.
-    pub fn run(mut self, mut stream: TcpStream) -> io::Result<()> {
+    pub fn run(mut self, stream: &TcpStream) -> io::Result<()> {
         self.client.peer = stream.peer_addr().ok().map(|peer| peer.ip());
-        let mut out = BufWriter::with_capacity(CHUNK, stream.try_clone()?);
+        let mut out = BufWriter::with_capacity(REPLIES, stream);
+        let mut input = stream;
         let mut buffer: Vec<u8> = Vec::new();
         // How much has to be there before it is worth looking.
         let mut needed = 1;
         loop {
+            if needed > CHUNK && !self.memory.grow(self.held(needed), MEMORY_WITHIN) {
+                let words = self.too_large(needed);
+                Reply::error(words).write(self.client.protocol, &mut out)?;
+                out.flush()?;
+                return discard(stream);
+            }
             let before = buffer.len();
-            // Twice as much each time: a request of many arguments is not looked through over and over.
-            buffer.resize(before + CHUNK.max(before).min(request::KNOWN.argument), 0);
-            let read = stream.read(&mut buffer[before..]);
+            let missing = needed.saturating_sub(before);
+            let more = missing.clamp(CHUNK, LARGE_CHUNK);
+            if needed > CHUNK {
+                // How long one argument is, is known at once. Of many the rest is found piece by piece, and copied seldom.
+                if missing > before {
+                    buffer.reserve_exact(missing)
+                } else {
+                    buffer.reserve(missing)
+                }
+                stream.set_read_timeout(Some(REST_WITHIN))?;
+            }
+            buffer.resize(before + more, 0);
+            let read = input.read(&mut buffer[before..]);
             buffer.truncate(before + *read.as_ref().unwrap_or(&0));
             match read {
                 Ok(0) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    let words = format!(
+                        "nothing more of a request of {needed} bytes came for {} seconds, and it holds memory",
+                        REST_WITHIN.as_secs()
+                    );
+                    Reply::error(words).write(self.client.protocol, &mut out)?;
+                    return out.flush();
+                }
                 Err(error) => return Err(error),
                 Ok(_) => {}
             }
             if buffer.len() < needed {
                 continue;
             }
+            let large = needed > CHUNK;
             let (used, more) = self.pipeline(&buffer, &mut out)?;
             buffer.drain(..used);
             needed = more;
@@ -99,10 +144,30 @@ impl<'a> Session<'a> {
             if self.leaving {
                 return Ok(());
             }
-            if buffer.is_empty() && buffer.capacity() > 16 * CHUNK {
-                buffer = Vec::new();
+            if large && needed <= CHUNK {
+                stream.set_read_timeout(None)?;
             }
+            if buffer.len() <= CHUNK && buffer.capacity() > 4 * CHUNK {
+                buffer.shrink_to(CHUNK);
+            }
+            self.memory.shrink(self.held(buffer.len()));
         }
+    }
+
+    /// How much memory the connection takes with so much of a request, and what is queued.
+    fn held(&self, request: usize) -> u64 {
+        let large = |bytes: usize, small: usize| if bytes > small { bytes.next_multiple_of(CHUNK) as u64 } else { 0 };
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes);
+        CLIENT + large(request, CHUNK) + large(queued, SMALL_QUEUE)
+    }
+
+    fn too_large(&self, bytes: usize) -> String {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        format!(
+            "no memory for a request of {} MiB: what all clients send may take {} MiB together. Send less at once, try again later, or start `cohortist serve` with a larger --memory-mb",
+            mib(bytes as u64),
+            mib(self.shared.settings.memory.size())
+        )
     }
 
     /// Answers the requests in a buffer; says how much of it they took and how much the next one needs.
@@ -236,11 +301,17 @@ impl<'a> Session<'a> {
             _ => {}
         }
         if let Some(queue) = &mut self.queue {
+            let before = queue.bytes;
             queue.bytes += arguments.iter().map(|argument| argument.len() + 32).sum::<usize>();
-            if queue.bytes > QUEUE {
+            let queued = queue.bytes;
+            // What is held for the request that is being read stays; nobody waits with a transaction half sent.
+            let more = if queued > SMALL_QUEUE { (queued - before).next_multiple_of(64) as u64 } else { 0 };
+            if queued > QUEUE || !self.memory.grow(self.memory.bytes() + more, Duration::ZERO) {
+                let words =
+                    if queued > QUEUE { "the transaction is too large".to_owned() } else { self.too_large(queued) };
                 // Kept open, so that what follows is not carried out one by one.
-                (queue.commands, queue.spoilt) = (Vec::new(), true);
-                return Reply::error("the transaction is too large");
+                self.queue = Some(Queue { spoilt: true, ..Queue::default() });
+                return Reply::error(words);
             }
             queue.commands.push((spec, arguments.iter().map(|argument| argument.to_vec()).collect()));
             return Reply::Simple("QUEUED");
@@ -286,6 +357,21 @@ impl<'a> Session<'a> {
         }
         self.carry_out(&commands).map_or_else(|error| failed(&error), Reply::Array)
     }
+}
+
+/// Reads what a client still sends, so that it gets to read why it is turned away; not for ever.
+fn discard(mut stream: &TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_read_timeout(Some(REST_WITHIN))?;
+    let mut left = request::KNOWN.argument * 2;
+    let mut nowhere = vec![0; CHUNK];
+    while left > 0 {
+        match stream.read(&mut nowhere)? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
 }
 
 /// What a client hears when the store fails.

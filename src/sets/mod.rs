@@ -11,7 +11,7 @@ mod user;
 pub use catalogue::{Catalogue, Known};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, labelled, parse_set, set_periods};
-pub use plan::{Node, NodeId, Operands, Plan};
+pub use plan::{NODE_WORK, Node, NodeId, Operands, Plan};
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
 pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text, whole_number};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::sets::{Key, Plan, Prefix, Set, UserId};
 
+pub mod budget;
 mod cancel;
+pub mod effort;
 pub mod embedded;
 mod health;
 pub(crate) mod private;
@@ -17,6 +19,7 @@ mod remembered;
 mod text_ids;
 
 pub use cancel::{Cancel, CancelOnDrop};
+pub use effort::Cost;
 pub use health::{FilesHealth, Health, Progress};
 pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
@@ -64,6 +67,15 @@ pub trait Store: Send + Sync {
     fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
         let _ = freshness;
         Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
+    }
+
+    /// What it would cost to count a plan, found out at a small part of that cost. Stores check it themselves before they
+    /// take on a question, see [`effort`].
+    ///
+    /// # Errors
+    /// When the store could not say.
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        Ok(Cost::of(plan, |_| UNKNOWN_TILES))
     }
 
     /// Each bitmap as it is now. A store that is told of changes counts only what has changed.
@@ -175,6 +187,9 @@ pub trait Store: Send + Sync {
     /// When it does not.
     fn describe(&self) -> Result<StoreInfo>;
 }
+
+/// How many tiles a bitmap is taken to have by a store that cannot tell: a million ids.
+pub(crate) const UNKNOWN_TILES: u64 = 16;
 
 /// How old counts may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -320,6 +335,9 @@ pub enum StoreError {
         /// The system's words.
         reason: String,
     },
+    /// The question is bigger than what may be started on this thread, and was not started. See [`effort`].
+    #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
+    Costly(Cost),
     /// A backup could not be written, or is none.
     #[error("{path}: {reason}")]
     Backup {

@@ -46,6 +46,7 @@ use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
+use crate::store::effort::{self, Cost};
 use crate::store::embedded::Keyspace;
 use crate::store::{
     Cancel, Counted, Freshness, Health, Mark, Progress, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
@@ -157,9 +158,10 @@ struct Memory {
     counts: Cache<Id, (u64, Instant)>,
     /// Whole answers, of stores that do not report changes.
     answers: Cache<Id, Answer, Weights>,
-    /// Answers and counts that are being computed.
-    questions: Flights<Answer>,
-    flights: Flights<Computed>,
+    /// Answers and counts that are being computed, by the class of who computes: nobody waits for a bigger question than
+    /// his own.
+    questions: [Flights<Answer>; 3],
+    flights: [Flights<Computed>; 3],
     recall: [AtomicU64; 3],
 }
 
@@ -266,8 +268,8 @@ impl Remembered {
             alone: Default::default(),
             counts: Cache::new(items / 2),
             answers: Cache::with_weighter(items / 16, how.bytes / 4, Weights),
-            questions: Flights::default(),
-            flights: Flights::default(),
+            questions: Default::default(),
+            flights: Default::default(),
             recall: Default::default(),
         });
         let told = Arc::downgrade(&memory);
@@ -402,6 +404,7 @@ impl Remembered {
     }
 
     fn remembered(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
+        effort::check_nodes(plan)?;
         if freshness == Freshness::Remembered {
             let leaves = self.leaves(plan);
             if let Some(counted) = self.at_once(plan, &leaves) {
@@ -410,7 +413,7 @@ impl Remembered {
             }
             let question = Want { id: self.question(plan, &leaves), is_light: false };
             let work = |_: &[usize]| Ok(vec![self.work_out(plan, freshness)?]);
-            let mut answers = self.memory.questions.once(&[question], true, work)?;
+            let mut answers = self.memory.questions[effort::class() as usize].once(&[question], true, work)?;
             if let Some((answer, _)) = answers.pop() {
                 return Ok(self.counted(&answer));
             }
@@ -472,6 +475,9 @@ impl Remembered {
     ) -> Result<Option<Vec<u64>>> {
         let ids = self.ids(plan, base);
         let (mut found, missing) = self.cached(plan, base, &ids, anew);
+        if !missing.is_empty() {
+            effort::check(|| self.store.cost(&plan.part(&missing)))?;
+        }
         self.memory.recalled(0, plan.roots().iter().filter(|root| found[root.index()].is_some()).count());
         let mut origins = vec![Origin::Cache; plan.nodes().len()];
         // The first time, a store that does not report changes may well stay as it is.
@@ -487,7 +493,7 @@ impl Remembered {
         let shared = attempt == 0 && !anew;
         let all = vec![true; plan.nodes().len()];
         let seen = RefCell::new(None);
-        let computed = self.memory.flights.once(&wants, shared, |own| {
+        let computed = self.memory.flights[effort::class() as usize].once(&wants, shared, |own| {
             let own: Vec<usize> = own.iter().map(|place| nodes[*place].0).collect();
             // Later attempts may rest on what did not change since the base.
             let among = if attempt > 0 { all.clone() } else { needed_for(plan, &own) };
@@ -571,6 +577,10 @@ impl Store for Remembered {
 
     fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
         self.remembered(plan, freshness)
+    }
+
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        self.store.cost(plan)
     }
 
     fn recall(&self) -> Option<Recall> {

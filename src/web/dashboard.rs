@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::sets::EventName;
+use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
 use crate::web::query::Asked;
-use crate::web::{Hosts, KeptPages, Proxies};
+use crate::web::{Admission, CONNECTIONS, Hosts, KeptPages, Proxies};
 
 /// What a dashboard is called when nobody says otherwise.
 pub const TITLE: &str = "cohortist";
@@ -39,6 +40,12 @@ pub struct Dashboard {
     pub hosts: Hosts,
     /// The proxies whose word on a client's address is taken.
     pub proxies: Proxies,
+    /// Who is answered when.
+    pub admission: Admission,
+    /// What bodies that are being read may take, shared with whatever else clients send.
+    pub memory: Budget,
+    /// How many connections there may be at once; more wait to be accepted.
+    pub connections: usize,
 }
 
 /// Without the token, which is nobody's business.
@@ -74,6 +81,9 @@ impl Dashboard {
             slow: SLOW,
             hosts: Hosts::default(),
             proxies: Proxies::default(),
+            admission: Admission::default(),
+            memory: Budget::new(Shares::of(DEFAULT_MB << 20, None).clients),
+            connections: CONNECTIONS,
         }
     }
 

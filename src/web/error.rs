@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::render::words;
 use crate::store::StoreError;
+use crate::web::Busy;
 use crate::web::log::RequestId;
 use crate::web::pages::Shell;
 use crate::web::query::{Field, Problem};
@@ -17,6 +18,9 @@ use crate::web::{here, place, without_store};
 
 /// After how many seconds a client may try again when the store is away.
 pub const RETRY_SECONDS: &str = "2";
+
+/// The same when too many questions wait.
+const RETRY_BUSY_SECONDS: &str = "10";
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,12 @@ pub enum WebError {
     /// The body stopped arriving for so long.
     #[error("nothing more of the request's body arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
+    /// Too many questions of its kind wait already.
+    #[error("{0}")]
+    Busy(Busy),
+    /// There is no memory left for a body: what all clients send together has its share, of so many bytes.
+    #[error("requests take {} MiB already, all they may: send it again later, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
+    Crowded(u64),
     /// A body in a form that is not understood.
     #[error("{0}")]
     Unsupported(String),
@@ -121,6 +131,14 @@ impl WebError {
                 "The server is stopping",
                 "Load this page again in a moment, when it is back.",
             ),
+            WebError::Busy(_) | WebError::Store(StoreError::Costly(_)) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many large questions at once",
+                "Nothing is wrong with this one: it was not started.",
+            ),
+            WebError::Crowded(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Too much is being sent at once", "Nothing was recorded.")
+            }
             WebError::Unsupported(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "That form is not understood", "Nothing was recorded.")
             }
@@ -224,7 +242,8 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
     let (status, html) = page(request, &error);
     let mut response = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.insert_header((RETRY_AFTER, RETRY_SECONDS));
+        let seconds = if matches!(error, WebError::Busy(_)) { RETRY_BUSY_SECONDS } else { RETRY_SECONDS };
+        response.insert_header((RETRY_AFTER, seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let allow = match place(request).1 {
@@ -271,7 +290,8 @@ fn problems(error: &WebError) -> &[Problem] {
 /// The page that tells an error, and its status. What is the server's to mend is logged.
 pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
     let (status, headline, advice) = error.told();
-    if status.is_server_error() {
+    // Refusals are counted; there may be thousands a second.
+    if status.is_server_error() && !matches!(error, WebError::Busy(_) | WebError::Crowded(_)) {
         let route = request.match_pattern().unwrap_or_default();
         tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
     }

@@ -3,6 +3,7 @@
 //! A page is a file in [`pages`] with its handler and the struct of its template. Nothing here knows how bits are
 //! stored or cohorts are counted.
 
+mod admission;
 pub mod api;
 mod arrival;
 pub mod assets;
@@ -43,6 +44,8 @@ use crate::sets::EventName;
 use crate::store::Cancel;
 use crate::tracker::Tracker;
 use arrival::unless_cut_off;
+pub use admission::{Admission, Busy, Load};
+pub(crate) use admission::{Patience, admitted};
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
 pub use host::{HostName, Hosts, Network, Proxies};
@@ -96,6 +99,9 @@ impl Settings {
         Settings { listen: listen.into(), dashboard: dashboard.into(), patience: PATIENCE, grace: GRACE }
     }
 }
+
+/// How many connections there may be at once when descriptors are no matter.
+pub const CONNECTIONS: usize = 50_000;
 
 /// What every handler of one store's pages can see.
 #[derive(Debug, Clone)]
@@ -281,6 +287,7 @@ async fn serve(
 ) -> io::Result<()> {
     let Settings { dashboard, patience, grace, .. } = settings;
     dashboard.set_patience(patience);
+    let connections = dashboard.dashboard().connections;
     let stopping = dashboard.clone();
     let stop = async move {
         stop.await;
@@ -292,6 +299,7 @@ async fn serve(
     };
     let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
         .workers(WORKERS)
+        .max_connections((connections / WORKERS).max(1))
         // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
         .tcp_nodelay(true)
         // A client that closed its side is gone: what it asked stops.
@@ -500,7 +508,8 @@ async fn packed(
 }
 
 /// The one crossing from the server's threads to those that may block: whatever asks the store goes through here. When the
-/// client is gone, what `work` asks of the store stops.
+/// client is gone, what `work` asks of the store stops. Questions
+/// take turns there, see [`admitted`].
 pub(crate) async fn crossing<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
@@ -510,11 +519,12 @@ pub(crate) async fn crossing<T: Send + 'static>(
     actix_web::web::block(move || cancel.during(work)).await.map_err(|_| WebError::BrokenOff)?
 }
 
-/// Work for a request, across the [`crossing`].
+/// Work for a request, [in its turn](admitted). It may run more than once, and must come to the same then.
 pub(crate) async fn block<T: Send + 'static>(
     request: &HttpRequest,
-    work: impl FnOnce(&View) -> Result<T, WebError> + Send + 'static,
+    mut work: impl FnMut(&View) -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let view = View::of(request)?;
-    unless_cut_off(request.app_data::<Live>(), crossing(move || work(&view))).await
+    let own = view.clone();
+    unless_cut_off(request.app_data::<Live>(), admitted(&view, Patience::Bounded, move || work(&own))).await
 }

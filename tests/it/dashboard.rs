@@ -38,11 +38,7 @@ fn dashboard() -> Dashboard {
         },
         question: cohortist::web::query::Typed::read("cohort=signup&returning=regulars&by=week").check().ok(),
         clock: Clock::Fixed(now()),
-        write_token: None,
-        kept: cohortist::web::KeptPages::default(),
-        slow: cohortist::web::SLOW,
-        hosts: cohortist::web::Hosts::default(),
-        proxies: cohortist::web::Proxies::default(),
+        ..Dashboard::new(empty(), Clock::Fixed(now()))
     }
 }
 

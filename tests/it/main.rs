@@ -20,6 +20,7 @@ mod browser_ask;
 mod browser_flows;
 mod browser_grid;
 mod browser_read;
+mod busy;
 mod cancel;
 mod cli;
 mod cluster;

@@ -220,8 +220,13 @@ fn one_multi_is_whole(store: &Arc<dyn Store>, server: &redis::Client, check_afte
 #[test]
 fn one_multi_through_the_listener_is_in_all_numbers_or_in_none() {
     let inner = EmbeddedStore::in_memory(&Options::default());
-    let settings =
-        Settings { listen: "127.0.0.1:0".to_owned(), password: None, allow_flush: false, connections: CONNECTIONS };
+    let settings = Settings {
+        listen: "127.0.0.1:0".to_owned(),
+        password: None,
+        allow_flush: false,
+        connections: CONNECTIONS,
+        memory: cohortist::store::budget::Budget::new(192 << 20),
+    };
     let listener = Listener::start(settings, inner.keyspace().unwrap()).unwrap();
     let client = redis::Client::open(format!("redis://{}", listener.address())).unwrap();
     one_multi_is_whole(&(Arc::new(inner) as Arc<dyn Store>), &client, AN_HOUR);

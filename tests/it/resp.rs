@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cohortist::resp::{CONNECTIONS, Listener, Settings, glob};
 use cohortist::sets::Prefix;
+use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store, open};
 use proptest::prelude::*;
@@ -20,7 +21,8 @@ use crate::support::redis::{RedisServer, signal};
 use crate::support::wire::{Wire, packed, reply_len, texts};
 
 fn settings() -> Settings {
-    Settings { listen: "127.0.0.1:0".to_owned(), password: None, allow_flush: true, connections: CONNECTIONS }
+    let memory = Budget::new(192 << 20);
+    Settings { listen: "127.0.0.1:0".to_owned(), password: None, allow_flush: true, connections: CONNECTIONS, memory }
 }
 
 /// A listener on a store in memory.

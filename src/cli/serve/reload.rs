@@ -15,7 +15,7 @@ use crate::cli::store::{Named, Stores};
 use crate::clock::Clock;
 use crate::store::Options;
 use crate::tracker::Ids;
-use crate::web::{Dashboard, Hosts, Live, NamedStore};
+use crate::web::{Dashboard, Hosts, Live, NamedStore, TITLE};
 
 /// The words of the command line from which the configuration is read: the first time, and each time again.
 #[derive(Clone)]
@@ -90,10 +90,10 @@ impl Reload {
         self.live.replace(Dashboard {
             stores: served.stores.iter().map(segments).collect(),
             hosts: self.hosts.and(&file.hosts),
-            write_token: served.write_token.clone(),
-            slow: served.slow,
-            proxies: served.proxies.clone(),
-            ..super::dashboard(Vec::new(), &file, served.kept.clone(), self.clock)
+            title: file.title.clone().unwrap_or(TITLE.to_owned()),
+            glossary: file.glossary.clone(),
+            question: file.question.clone(),
+            ..Dashboard::clone(&served)
         });
         tracing::info!("configuration reloaded: {}: {}", file.name, file.summary());
         (self.file, self.stores) = (file, stores);

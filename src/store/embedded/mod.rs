@@ -45,6 +45,7 @@ use std::thread::JoinHandle;
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
+use crate::store::effort::{self, Cost};
 use crate::store::{
     Cancel, Durability, Health, Mark, Options, Progress, Result, Saved, Store, StoreError, StoreInfo, TextIds,
 };
@@ -455,7 +456,18 @@ impl Store for EmbeddedStore {
         self.add_runs(runs)
     }
 
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let layers = self.engine.shown();
+        let reader = self.engine.reader()?;
+        // What cannot be read is reported by whoever counts it.
+        let tiles = |key: &Key| {
+            layers.view(&key.text(&self.prefix), reader.as_ref()).map_or(0, |view| view.tiles().len() as u64)
+        };
+        Ok(Cost::of(plan, tiles))
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        effort::check(|| self.cost(plan))?;
         let texts = self.texts(plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         bitmap::count(plan, &read.leaves(&texts)?)
@@ -469,6 +481,7 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set);
+        effort::check(|| self.cost(&plan))?;
         let texts = self.texts(&plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         let (first, place) = bitmap::split(from);
@@ -550,6 +563,7 @@ impl Store for EmbeddedStore {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
         let root = plan.add(set);
+        effort::check(|| self.cost(&plan))?;
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
             let texts = self.texts(&plan);

@@ -28,7 +28,7 @@ mod wire;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,9 @@ use self::watch::Watch;
 use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
+use crate::store::effort::{self, Cost};
 use crate::store::{
-    Mark, Options, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds, bitmaps, seen,
+    Mark, Options, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds, UNKNOWN_TILES, bitmaps, seen,
 };
 
 /// How many commands that take no time are sent in one trip.
@@ -89,6 +90,8 @@ pub struct RedisStore {
     eval: RedisEval,
     /// Learned at first use and remembered; when, matters where no writes are taken.
     learned: Mutex<Option<(Capabilities, Instant)>>,
+    /// How many tiles the longest bitmap has that was asked about so far.
+    longest: AtomicU64,
     watch: Box<Watch>,
     /// It was settled that users are numbers, and nothing was marked since.
     settled: AtomicBool,
@@ -103,8 +106,21 @@ impl RedisStore {
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
         let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
-        let (learned, settled) = (Mutex::default(), AtomicBool::default());
-        Ok(RedisStore { route, prefix, eval, learned, watch: Box::default(), settled })
+        Ok(RedisStore::at(route, prefix, eval, None))
+    }
+
+    /// A store behind a route, of whose server this is known already.
+    fn at(route: Route, prefix: Prefix, eval: RedisEval, known: Option<Capabilities>) -> Self {
+        let learned = Mutex::new(known.map(|known| (known, Instant::now())));
+        RedisStore {
+            route,
+            prefix,
+            eval,
+            learned,
+            longest: AtomicU64::new(UNKNOWN_TILES),
+            watch: Box::default(),
+            settled: AtomicBool::default(),
+        }
     }
 
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
@@ -275,6 +291,8 @@ impl RedisStore {
         for ((node, _), length) in keys.into_iter().zip(replies) {
             lengths[node] = length;
         }
+        let longest = lengths.iter().flatten().max().map_or(0, |bytes| window::tiles_of(*bytes).into());
+        self.longest.fetch_max(longest, Ordering::Relaxed);
         Ok((texts, lengths))
     }
 
@@ -407,10 +425,17 @@ impl Store for RedisStore {
         })
     }
 
+    /// By the longest bitmap that was asked about so far: a look at each would be a trip of its own.
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let tiles = self.longest.load(Ordering::Relaxed);
+        Ok(Cost::of(plan, |_| tiles))
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         if plan.roots().is_empty() {
             return Ok(Vec::new());
         }
+        effort::check(|| self.cost(plan))?;
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, plan)?;
             if !script.steps.is_empty() {
@@ -442,6 +467,7 @@ impl Store for RedisStore {
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
         plan.count_set(set);
+        effort::check(|| self.cost(&plan))?;
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, &plan)?;
             match script.roots.first() {
@@ -515,6 +541,7 @@ impl Store for RedisStore {
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set);
+        effort::check(|| self.cost(&plan))?;
         let name = key.text(&self.prefix);
         // Not twice: the second time would find taken what the first has made.
         let run = |conn: &mut Conn, capabilities: &Capabilities, scratch: &mut Scratch| {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::rt::time::sleep;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -15,6 +15,7 @@ use crate::calendar::parse_moment;
 use crate::render::words;
 use crate::sets::{EventName, UserId, user_text};
 use crate::store::StoreError;
+use crate::store::budget::Reservation;
 use crate::tracker::{Extent, Ids, Tracker};
 use crate::web::arrival::body;
 use crate::web::error::{BadEntry, WebError, answer};
@@ -22,6 +23,9 @@ use crate::web::{Live, View, block, client_address};
 
 /// The longest body, in bytes: some hundred thousand marks.
 const MAX_BODY: usize = 16 << 20;
+
+/// What a body is taken to be long that does not say so, in bytes.
+const UNANNOUNCED: u64 = 1 << 20;
 
 /// How many bad entries an answer tells one by one.
 const MAX_TOLD: usize = 100;
@@ -106,12 +110,23 @@ async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, W
     {
         return Err(WebError::Unsupported("send the body as it is: no Content-Encoding is understood here".to_owned()));
     }
+    let _memory = memory_for(request)?;
     let body = body(request, payload, MAX_BODY).await?;
     block(request, move |view| {
         let entries = entries(&body)?;
         put(&view.tracker, &entries, view.now())
     })
     .await
+}
+
+/// Takes memory for a body and for what is read from it, some four times as much, as long as it is announced. One body
+/// alone is always let in. More than fits beside the others is refused at once: over HTTP a client knows how to come back.
+fn memory_for(request: &HttpRequest) -> Result<Reservation, WebError> {
+    let view = View::of(request)?;
+    let memory = &view.dashboard.memory;
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let bytes = announced.unwrap_or(UNANNOUNCED).min(MAX_BODY as u64) * 4;
+    memory.reserve(bytes.min(memory.size() / 2)).ok_or(WebError::Crowded(memory.size()))
 }
 
 /// Whether the request carries the token, and the store takes marks at all.

@@ -195,7 +195,8 @@ enum Found {
 /// `/events/{name}` and `/events/{name}.csv`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let (_, path) = place(&request);
-    let ((name, is_file), stretch) = (wanted(path, request.query_string()), Stretch::read(request.query_string()));
+    let (name, is_file) = wanted(path, request.query_string());
+    let query = request.query_string().to_owned();
     let shown = path.strip_prefix(ROOT).unwrap_or_default();
     let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
     let found = block(&request, move |view| {
@@ -203,13 +204,13 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             Some(name) => view.tracker.keys_of(name)?,
             None => Vec::new(),
         };
-        match name {
+        match &name {
             Some(name) if !keys.is_empty() => {
-                let stretch = stretch?;
-                if is_file { file(view, &name, stretch, &keys) } else { written(view, &name, stretch, &keys) }
+                let stretch = Stretch::read(&query)?;
+                if is_file { file(view, name, stretch, &keys) } else { written(view, name, stretch, &keys) }
             }
             _ if shown.ends_with(".json") => Err(WebError::NotFound),
-            name => missing(view, name.as_ref(), shown, is_file),
+            name => missing(view, name.as_ref(), shown.clone(), is_file),
         }
     });
     let respond = |found| match found {

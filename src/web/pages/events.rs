@@ -204,8 +204,8 @@ struct Page {
 
 /// `/events`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    let asked = Asked::read(request.query_string());
-    let written = block(&request, move |view| written(view, &asked?)).await;
+    let query = request.query_string().to_owned();
+    let written = block(&request, move |view| written(view, &Asked::read(&query)?)).await;
     answer(&request, written.map(|page| html((StatusCode::OK, page))))
 }
 

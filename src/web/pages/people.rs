@@ -24,7 +24,7 @@ use crate::web::pages::form::place as place_of;
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{State, View, block, crossing, disposition, html, is_own_page, place};
+use crate::web::{Patience, State, View, admitted, block, disposition, html, is_own_page, place};
 
 /// The longest body of a form, in bytes: one field.
 const MAX_FORM: usize = 1 << 20;
@@ -613,19 +613,19 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         let wanted = given.check(view).map_err(WebError::Query)?.ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
         let members = if let Some(after) = wanted.after { members.after(after) } else { members };
-        let tracker = view.tracker.clone();
-        let (members, first) = if head { (members, Bytes::new()) } else { piece(&tracker, members, "user_id\n")? };
-        Ok((wanted.whom.file_name(), tracker, members, first))
+        let (members, first) = if head { (members, Bytes::new()) } else { piece(&view.tracker, members, "user_id\n")? };
+        Ok((wanted.whom.file_name(), view.clone(), members, first))
     });
-    let begun = begun.await.map(|(name, tracker, members, first)| {
+    let begun = begun.await.map(|(name, view, members, first)| {
         // As fast as the client takes it, one piece in memory. When the store fails on the way the answer is broken off,
         // which every client can tell from its end.
-        let rest = stream::try_unfold((tracker, members), |(tracker, members)| async {
-            let next = move || piece(&tracker, members, "").map(|(members, bytes)| (tracker, members, bytes));
-            let (tracker, members, bytes) = crossing(next).await.inspect_err(|error| {
+        let rest = stream::try_unfold((view, members), |(view, members)| async {
+            let tracker = view.tracker.clone();
+            let next = move || piece(&tracker, members.clone(), "");
+            let (members, bytes) = admitted(&view, Patience::Endless, next).await.inspect_err(|error| {
                 tracing::error!("a list of people was broken off: {error}");
             })?;
-            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (tracker, members))))
+            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (view, members))))
         });
         let all = stream::once(async { Ok(first) }).chain(rest);
         let rest = if head { stream::empty().boxed_local() } else { all.boxed_local() };

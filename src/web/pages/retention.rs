@@ -25,7 +25,7 @@ use crate::web::pages::grid::{Grid, Place, Tile, tiles};
 use crate::web::pages::notices::{Notice, notices};
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
-use crate::web::{State, View, block, crossing, disposition, html};
+use crate::web::{Patience, State, View, admitted, block, disposition, html};
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +220,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     if typed.is_command() || typed.export_csv || anew {
         let to = block(&request, move |view| {
             let path = if typed.export_csv { Dress::Csv.path() } else { "/retention" };
-            let typed = typed.carried_out(view.now());
+            let typed = typed.clone().carried_out(view.now());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &typed) {
                 Ok(asked) if anew => match recounted(view, &asked) {
@@ -236,6 +236,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         match to.await {
             Ok(None) => {}
             other => {
+                let other = other.map_err(|error| sized(error, &request));
                 let found = |to: Option<String>| {
                     HttpResponse::Found().insert_header((LOCATION, to.unwrap_or_default())).finish()
                 };
@@ -244,7 +245,18 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         }
     }
     let written = shown(&request).await;
-    answer(&request, written)
+    answer(&request, written.map_err(|error| sized(error, &request)))
+}
+
+/// An error that says how large the table is where that is what is wrong.
+fn sized(error: WebError, request: &HttpRequest) -> WebError {
+    match error {
+        WebError::Busy(busy) => {
+            let size = Typed::read(request.query_string()).check().ok().and_then(|asked| asked.query().size());
+            WebError::Busy(size.map_or(busy, |(rows, cols)| busy.of_table(rows, cols)))
+        }
+        error => error,
+    }
 }
 
 /// Counts everything anew, for the next to ask.
@@ -276,7 +288,9 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // Known as soon as the bitmaps are listed, before anything is counted.
     let found = Arc::new(OnceLock::new());
     let planned = Arc::clone(&found);
-    let mut work = Box::pin(crossing(move || written(&view, store, typed, packing, &planned)));
+    let own = view.clone();
+    let work = move || written(&own, store.clone(), typed.clone(), packing, &planned);
+    let mut work = Box::pin(async move { admitted(&view, Patience::Bounded, work).await });
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
         return work.await.map(html);
@@ -290,7 +304,7 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let rest = stream::once(async move {
         let rest = match work.await {
             Ok(sheet) => after_frame(sheet.text()),
-            Err(error) => after_frame(error::page(&request, &error).1),
+            Err(error) => after_frame(error::page(&request, &sized(error, &request)).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
     });
@@ -345,7 +359,7 @@ fn frame(view: &View, store: &StoreInfo, typed: &Typed, question: &Question) -> 
 pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
     let written = block(&request, move |view| {
-        let asked = asked(view, &typed.carried_out(view.now()))?;
+        let asked = asked(view, &typed.clone().carried_out(view.now()))?;
         let counted = view.tracker.answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
         let table = counted.table().called(&view.dashboard.glossary.labels);
         Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
@@ -357,7 +371,7 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
             .insert_header((CONTENT_DISPOSITION, disposition(kind, &name)))
             .body(body)
     };
-    answer(&request, written.await.map(respond))
+    answer(&request, written.await.map(respond).map_err(|error| sized(error, &request)))
 }
 
 /// What was typed, with both sides of the default question when neither was.

@@ -112,7 +112,7 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
             let name = view.tracker.called(&[user])?.concat();
             Ok(Outcome::Moved(link(view, &name)))
         }
-        _ => shown(view, typed),
+        _ => shown(view, typed.clone()),
     });
     told(&request, found.await)
 }
@@ -123,7 +123,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
     let (sent, as_json) = sent.strip_suffix(JSON).map_or((sent, false), |id| (id, true));
     let typed = percent_decode_str(sent).decode_utf8_lossy().into_owned();
-    let found = block(&request, move |view| if as_json { json(view, &typed) } else { shown(view, typed) });
+    let found = block(&request, move |view| if as_json { json(view, &typed) } else { shown(view, typed.clone()) });
     told(&request, found.await)
 }
 

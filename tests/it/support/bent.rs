@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use cohortist::sets::{Key, Plan, Set, UserId};
+use cohortist::store::effort::{self, Cost};
+use cohortist::store::embedded::Keyspace;
 use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo, TextIds};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -14,6 +16,8 @@ pub struct Bent {
     inner: Arc<dyn Store>,
     before_counting: Told<Plan>,
     applying: Answer<()>,
+    /// What a plan costs beside what it would.
+    work: Box<dyn Fn(&Plan) -> u64 + Send + Sync>,
     counting: Answer<Vec<u64>>,
     members: Answer<Vec<UserId>>,
     keys: Answer<Vec<Key>>,
@@ -28,6 +32,7 @@ impl Bent {
             inner: Arc::clone(inner),
             before_counting: Box::new(|_| {}),
             applying: Box::new(|done| done),
+            work: Box::new(|_| 0),
             counting: Box::new(|counts| counts),
             members: Box::new(|users| users),
             keys: Box::new(|keys| keys),
@@ -44,6 +49,11 @@ impl Bent {
 
     pub fn applying(self, bend: impl Fn(Result<()>) -> Result<()> + Send + Sync + 'static) -> Self {
         Bent { applying: Box::new(bend), ..self }
+    }
+
+    /// Takes plans for so much more work than they are.
+    pub fn costing(self, work: impl Fn(&Plan) -> u64 + Send + Sync + 'static) -> Self {
+        Bent { work: Box::new(work), ..self }
     }
 
     pub fn counting(self, bend: impl Fn(Result<Vec<u64>>) -> Result<Vec<u64>> + Send + Sync + 'static) -> Self {
@@ -81,7 +91,12 @@ impl Store for Bent {
     fn apply(&self, marks: &[Mark]) -> Result<()> {
         (self.applying)(self.inner.apply(marks))
     }
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let cost = self.inner.cost(plan)?;
+        Ok(Cost { work: cost.work + (self.work)(plan), ..cost })
+    }
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        effort::check(|| self.cost(plan))?;
         (self.before_counting)(plan.clone());
         (self.counting)(self.inner.count(plan))
     }
@@ -108,6 +123,9 @@ impl Store for Bent {
     }
     fn text_ids(&self) -> &dyn TextIds {
         self.inner.text_ids()
+    }
+    fn keyspace(&self) -> Option<Keyspace> {
+        self.inner.keyspace()
     }
     fn sweep(&self) -> Result<u64> {
         self.inner.sweep()

@@ -74,6 +74,12 @@ impl Shop {
         command
     }
 
+    /// A command in this shop, at the same time.
+    pub fn inside(&self, mut command: Command) -> Command {
+        command.current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command
+    }
+
     pub fn run(&self, args: &[&str]) -> Ran {
         self.command(args).output().unwrap().into()
     }
@@ -88,8 +94,12 @@ impl Shop {
     }
 
     pub fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        piped(self.command(args))
     }
+}
+
+fn piped(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The program with none of its variables set.
@@ -126,8 +136,9 @@ impl Serving {
         Self::spawned(&mut shop.command(args), words)
     }
 
-    fn spawned(command: &mut Command, words: &str) -> (Self, String) {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    /// Likewise, of any command.
+    pub fn spawned(command: &mut Command, words: &str) -> (Self, String) {
+        let mut child = piped(command);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         let mut before = Vec::new();

@@ -30,8 +30,8 @@ mod topology;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
@@ -50,7 +50,8 @@ use super::resolve::{Script, Source};
 use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::effort::{self, Cost};
+use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds, UNKNOWN_TILES};
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some always are while slot after
 /// slot is moved; where they are more a replica has taken over, and it is quicker to ask anew.
@@ -82,6 +83,8 @@ pub struct ClusterStore {
     seen: Seen,
     /// Under a tag of their own, so that both hashes are in one slot.
     ids: RedisStore,
+    /// How many tiles the shards had together that were there last.
+    reached: AtomicU64,
 }
 
 /// What a primary answered.
@@ -99,6 +102,9 @@ impl<T> Asked<T> {
         Asked { answer, view: None }
     }
 }
+
+/// How many tiles a bitmap has in a shard.
+const TILES_OF_SHARD: u64 = layout::USERS as u64 >> 16;
 
 /// What there is to go through for a plan.
 struct Reach {
@@ -125,15 +131,9 @@ impl ClusterStore {
         }
         let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
         let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
-        let ids = RedisStore {
-            route,
-            prefix: of_ids,
-            eval: RedisEval::Server,
-            learned: Mutex::default(),
-            watch: Box::default(),
-            settled: AtomicBool::default(),
-        };
-        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
+        let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
+        let reached = AtomicU64::new(UNKNOWN_TILES);
+        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids, reached })
     }
 
     fn away(&self, reason: String) -> StoreError {
@@ -146,9 +146,7 @@ impl ClusterStore {
 
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
-        let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        let settled = AtomicBool::default();
-        RedisStore { route, prefix, eval: self.nodes.options.redis_eval, learned, watch: Box::default(), settled }
+        RedisStore::at(route, prefix, self.nodes.options.redis_eval, self.capabilities.get().cloned())
     }
 
     /// Asks a shard something.
@@ -332,6 +330,7 @@ impl ClusterStore {
 
     fn reach(&self, plan: &Plan) -> Result<Reach> {
         let there = self.shards()?;
+        self.reached.store(TILES_OF_SHARD * there.len() as u64, Ordering::Relaxed);
         if !plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
             return Ok(Reach { there, lengths: None });
         }
@@ -416,12 +415,19 @@ impl Store for ClusterStore {
         self.each(parts.keys().copied(), apply).map(drop)
     }
 
+    /// As if every bitmap were in all shards there were last.
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let tiles = self.reached.load(Ordering::Relaxed);
+        Ok(Cost::of(plan, |_| tiles))
+    }
+
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         let mut counts = vec![0; plan.roots().len()];
         if counts.is_empty() {
             return Ok(counts);
         }
         let reach = self.reach(plan)?;
+        effort::check(|| self.cost(plan))?;
         let count = |executor: &mut Executor<'_>, script: Script| {
             let found = executor.count(&script)?;
             // Only what is missing has no count.
@@ -457,6 +463,7 @@ impl Store for ClusterStore {
         let mut plan = Plan::new();
         plan.count_set(set);
         let reach = self.reach(&plan)?;
+        effort::check(|| self.cost(&plan))?;
         let (first_shard, first_number) = layout::place(first);
         let last = reach.lengths.as_ref().map_or(0, Lengths::shards).max(reach.there.last().map_or(0, |last| last + 1));
         for shard in first_shard..last {
@@ -541,6 +548,8 @@ impl Store for ClusterStore {
     /// that an interruption leaves none of them a minute later; only between the first and the last that is told to stay
     /// for good, one round trip, may the end of this process leave a part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        let tiles = self.reached.load(Ordering::Relaxed);
+        effort::check(|| Ok(Cost::of_set(set, |_| tiles)))?;
         self.save_in_parts(set, key)
     }
 
