@@ -13,6 +13,11 @@ pub enum Clock {
 }
 
 impl Clock {
+    /// Whether the moment was given, and is not what the time is.
+    pub const fn is_given(self) -> bool {
+        matches!(self, Clock::Fixed(_))
+    }
+
     /// The moment by this clock.
     #[allow(clippy::disallowed_methods)]
     pub fn now(self) -> DateTime<Utc> {

@@ -1,7 +1,12 @@
 //! Event names as people type them: checked, and with a hint when nothing was recorded under one.
 
+use crate::calendar::Period;
 use crate::cli::output::{Usage, say};
-use crate::sets::{EventName, Segment};
+use crate::clock::Clock;
+use crate::render::words;
+use crate::reports::coverage::State;
+use crate::reports::people::state_of;
+use crate::sets::{EventName, Segment, set_periods};
 use crate::tracker::Tracker;
 
 /// Checks an event's name.
@@ -22,7 +27,39 @@ pub fn note_never_recorded<'a>(
     Ok(())
 }
 
-/// The same for the names in segments.
+/// Says on stderr which sets, by their texts and counts, the store has no data of, or not of all.
+pub fn note_unrecorded<'a>(
+    tracker: &Tracker,
+    clock: Clock,
+    sets: impl IntoIterator<Item = (&'a str, u64)>,
+) -> anyhow::Result<()> {
+    let tied: Vec<(&str, u64, Vec<Period>)> = sets
+        .into_iter()
+        // What was read as a set before has periods.
+        .map(|(text, count)| (text, count, set_periods(text).unwrap_or_default()))
+        .filter(|(_, _, periods)| !periods.is_empty())
+        .collect();
+    if tied.is_empty() || tracker.catalogue()?.is_empty() {
+        return Ok(());
+    }
+    let coverage = tracker.coverage(clock.now(), clock.is_given())?;
+    for (text, count, mut periods) in tied {
+        let what = match state_of(count, &periods, &coverage) {
+            Some(State::NotRecorded) => "is not recorded",
+            Some(State::PartlyRecorded) => "is only partly recorded",
+            Some(State::Future) => {
+                say!("note: {text} has not begun");
+                continue;
+            }
+            _ => continue,
+        };
+        periods.retain(|period| coverage.state_of(*period) == State::NotRecorded);
+        say!("note: {text} {what}{}", words::extent(&coverage, &periods));
+    }
+    Ok(())
+}
+
+/// Says on stderr which names in segments stand for nothing at all, and which were perhaps meant.
 pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     note_never_recorded(tracker, segments.iter().flat_map(|segment| segment.names()))
 }

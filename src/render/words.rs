@@ -5,6 +5,7 @@ use chrono::{Datelike, TimeDelta};
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::activity::Daily;
+use crate::reports::coverage::Coverage;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Cell, Measure, Query, State, Table};
 use crate::sets::{Labels, Segment};
@@ -243,6 +244,35 @@ pub fn date(period: Period) -> String {
         _ => period.label(),
     }
 }
+
+/// `data ends 26 Nov 2026`
+pub fn ends(period: Period) -> String {
+    format!("data ends {}", date(period))
+}
+
+/// Where the data lies that these periods are not in, for the end of a sentence: `: data ends 26 Nov 2026`. Empty where
+/// they lie between its ends.
+pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
+    let grain = periods.first().map_or(Grain::Day, |period| period.grain());
+    let after = |last: Period| periods.iter().any(|period| period.start() >= last.end());
+    let before = |first: Period| periods.iter().any(|period| period.end() <= first.start());
+    let Some((first, last)) = coverage.first(grain).zip(coverage.last(grain)) else {
+        return format!(": the store has no data by {grain}");
+    };
+    match coverage.data_ends(grain) {
+        Some(end) if after(last) => format!(": {}", ends(end)),
+        _ if before(first) => format!(": data begins {}", date(first)),
+        _ => String::new(),
+    }
+}
+
+/// A count of people, or a dash where it is not recorded.
+pub fn count_or_dash(count: Option<u64>) -> String {
+    count.map_or_else(|| NOT_RECORDED.to_owned(), thousands)
+}
+
+/// What stands in place of a number that is not recorded.
+pub const NOT_RECORDED: &str = "–";
 
 /// What a table says too little of, as records began within it: a sentence each. The cohort it is about has a `†`.
 pub fn recorded(table: &Table) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, QueryError, State, Window};
 use crate::sets::Set;
 
@@ -87,6 +88,42 @@ impl CrowdError {
     pub const fn is_column(&self) -> bool {
         matches!(self, CrowdError::Column { .. } | CrowdError::NotBegun { .. })
     }
+}
+
+/// The state of the count of a set that is tied to these periods, in a store with this coverage; `None` without any, as
+/// for undated bitmaps. The first that applies holds: future, not recorded, partly recorded, in progress, complete. People
+/// in a set none of whose periods is recorded come from undated bitmaps: then the count is partly recorded.
+///
+/// ```
+/// use cohortist::calendar::parse_moment;
+/// use cohortist::reports::{coverage::{Coverage, State}, people::state_of};
+/// use cohortist::sets::{EventName, Key};
+/// let active = EventName::new("active")?;
+/// let keys: Vec<Key> = Key::of_mark(&active, parse_moment("2026-11-26")?, false)?.collect();
+/// let coverage = Coverage::of(&keys, parse_moment("2026-12-01")?, false)?;
+/// let state = |count: u64, periods: &[&str]| {
+///     state_of(count, &periods.iter().map(|period| period.parse().unwrap()).collect::<Vec<_>>(), &coverage)
+/// };
+/// assert_eq!(state(0, &["2026-11-29"]), Some(State::NotRecorded));
+/// assert_eq!(state(7, &["2026-11-29"]), Some(State::PartlyRecorded));
+/// assert_eq!(state(1, &["2026-11-26", "2026-11-29"]), Some(State::PartlyRecorded));
+/// assert_eq!(state(1, &["2026-11-26"]), Some(State::InProgress));
+/// assert_eq!(state(0, &["2026-12-02"]), Some(State::Future));
+/// assert_eq!(state(0, &[]), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn state_of(count: u64, periods: &[Period], coverage: &Coverage) -> Option<State> {
+    let states: Vec<State> = periods.iter().map(|period| coverage.state_of(*period)).collect();
+    let any = |wanted: State| states.contains(&wanted);
+    let begun = || states.iter().filter(|state| **state != State::Future);
+    Some(match () {
+        () if states.is_empty() => return None,
+        () if begun().next().is_none() => State::Future,
+        () if count == 0 && begun().all(|state| *state == State::NotRecorded) => State::NotRecorded,
+        () if any(State::NotRecorded) || any(State::PartlyRecorded) => State::PartlyRecorded,
+        () if any(State::InProgress) || any(State::Future) => State::InProgress,
+        () => State::Complete,
+    })
 }
 
 /// A cohort as a set, and who of it came back.

@@ -35,6 +35,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::clock::Clock;
 use crate::render::FileName;
+use crate::reports::coverage::Coverage;
 use crate::sets::EventName;
 use crate::store::Cancel;
 use crate::tracker::Tracker;
@@ -91,6 +92,17 @@ impl State {
     /// As of when.
     fn now(&self) -> DateTime<Utc> {
         self.dashboard.clock.now()
+    }
+
+    /// As of when, and whether that was given.
+    fn as_asked(&self) -> (DateTime<Utc>, bool) {
+        (self.now(), self.dashboard.clock.is_given())
+    }
+
+    /// What the store covers.
+    fn coverage(&self) -> Result<Coverage, WebError> {
+        let (now, now_given) = self.as_asked();
+        Ok(self.tracker.coverage(now, now_given)?)
     }
 
     /// Of when counts are that were so old when they came: the pages' word for it.

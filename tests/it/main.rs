@@ -29,6 +29,7 @@ mod copy_all;
 mod corpus;
 mod dashboard;
 mod embedded;
+mod ended;
 mod events;
 mod expire;
 mod full_disk;

@@ -5,15 +5,16 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Period;
 use crate::render::{self, FileName, thousands, words};
-use crate::reports::people::{Crowd, CrowdError, Who};
-use crate::reports::retention::{Query, State as Progress};
+use crate::reports::activity::Running;
+use crate::reports::coverage::{Coverage, State as Progress};
+use crate::reports::people::{Crowd, CrowdError, Who, state_of};
+use crate::reports::retention::Query;
 use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
@@ -245,6 +246,8 @@ struct List {
     users: Vec<Linked>,
     /// Whether nobody is in it, on this page or any other.
     empty: bool,
+    /// Whether that is because the store has no data of the set's periods.
+    unrecorded: bool,
     /// Whether this is all of them.
     whole: bool,
     first: Option<String>,
@@ -429,7 +432,7 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
             status
         }
         Ok(None) => {
-            page.examples = examples(view, &events);
+            page.examples = examples(view, &events, &view.coverage()?);
             StatusCode::OK
         }
         Err(problems) => {
@@ -462,6 +465,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         total: String::new(),
         users: user::linked(view, &users)?,
         empty: false,
+        unrecorded: false,
         whole: wanted.after.is_none() && !more,
         first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
         next,
@@ -474,7 +478,13 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         Whom::Set { text, set } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            list.heading = format!("{} in {}", words::people(count), labelled(text, labels));
+            // What was read as a set before has periods.
+            let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+            list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
+            list.heading = match list.unrecorded {
+                true => format!("No data of {}", labelled(text, labels)),
+                false => format!("{} in {}", words::people(count), labelled(text, labels)),
+            };
             for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
                 let called = Segment::event(name).called(labels);
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
@@ -482,7 +492,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 let all = meant.is_empty().then(|| view.to("/events"));
                 list.unknown.push((format!("Nothing was ever recorded for “{called}”.{hint}"), all));
             }
-            list.notices = set_notices(text, view.now());
+            list.notices = set_notices(&periods, &coverage);
             count
         }
         Whom::Cell(cell) => {
@@ -564,37 +574,39 @@ fn running(cell: &Cell) -> Option<String> {
         .then(|| format!("So far: {} is still in progress, and more may come back.", words::spoken(window.until)))
 }
 
-/// Why the people of a set can still change, and why there may be nobody yet.
-fn set_notices(text: &str, now: DateTime<Utc>) -> Vec<String> {
-    // What was read as a set before has periods.
-    let periods = set_periods(text).unwrap_or_default();
-    let all = |periods: Vec<Period>| -> String {
+/// Why the people of a set can still change, and why there may be nobody yet, or no data.
+fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String> {
+    let of = |wanted: &dyn Fn(Progress) -> bool| -> Vec<Period> {
+        periods.iter().copied().filter(|period| wanted(coverage.state_of(*period))).collect()
+    };
+    let all = |periods: Vec<Period>, one: &str, many: &str| -> String {
         let spoken: Vec<String> = periods.into_iter().map(words::spoken).collect();
         match &spoken[..] {
-            [most @ .., last] if !most.is_empty() => format!("{} and {last} have", most.join(", ")),
-            _ => format!("{} has", spoken.concat()),
+            [most @ .., last] if !most.is_empty() => format!("{} and {last} {many}", most.join(", ")),
+            _ => format!("{} {one}", spoken.concat()),
         }
     };
-    let (running, future): (Vec<Period>, Vec<Period>) =
-        periods.into_iter().filter(|period| period.end() > now).partition(|period| period.start() <= now);
+    let running = of(&|state| state == Progress::InProgress);
+    let future = of(&|state| state == Progress::Future);
+    let unrecorded = of(&|state| state == Progress::NotRecorded);
     let mut notices = Vec::new();
+    if !unrecorded.is_empty() {
+        let extent = words::extent(coverage, &unrecorded);
+        notices.push(format!("{} not recorded{extent}.", all(unrecorded, "is", "are")));
+    }
     if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
         notices.push(format!("So far: {} is still in progress, and the list may change.", words::spoken(longest)));
     }
     if !future.is_empty() {
-        notices.push(format!("{} not begun.", all(future)));
+        notices.push(format!("{} not begun.", all(future, "has", "have")));
     }
     notices
 }
 
 /// Sets to try, of events there are.
-fn examples(view: &View, events: &[EventName]) -> Vec<(String, String)> {
+fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(String, String)> {
     let Some(asked) = home::likely_question(events) else { return Vec::new() };
-    let [Ok(day), Ok(week), Ok(month)] =
-        [Grain::Day, Grain::Week, Grain::Month].map(|g| Period::containing(g, view.now()))
-    else {
-        return Vec::new();
-    };
+    let Running { day, week, month } = Running::of(coverage);
     let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
     let sets = [
         format!("{returning}@{day}"),
