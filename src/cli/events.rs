@@ -1,6 +1,7 @@
 //! `cohortist events`.
 
 use crate::calendar::Grain;
+use crate::cli::names;
 use crate::cli::output::{Out, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -42,10 +43,12 @@ impl Config {
         out.finish()?;
         if names.is_empty() {
             match &*self.starting_with {
+                "" if names::note_other_prefix(&tracker)? => {}
                 "" => say!("note: no events under the prefix `{}`", store.prefix()),
                 start => say!("note: no event begins with `{}`", start.escape_debug()),
             }
         }
+        names::note_strays(&tracker, store.prefix());
         if let Some(end) = tracker.coverage(clock.now(), clock.is_given())?.data_ends(Grain::Day) {
             say!("note: {}", words::ends(end));
         }

@@ -22,7 +22,36 @@ pub fn note_never_recorded<'a>(
     let unknown = tracker.never_recorded(names)?;
     if !unknown.is_empty() {
         let known = tracker.events("")?;
+        if known.is_empty() && note_other_prefix(tracker)? {
+            return Ok(());
+        }
         unknown.iter().for_each(|name| say!("note: nothing was ever recorded for `{name}`{}", hint(name, &known)));
+    }
+    Ok(())
+}
+
+/// Says on stderr under which other prefix there are events, when there are none under this one; returns whether it did.
+pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
+    let others = tracker.store().other_prefixes()?;
+    let prefix = tracker.describe()?.prefix;
+    let told = words::other_prefixes(prefix.as_str(), &others.found, others.complete);
+    told.iter().for_each(|told| say!("note: {told}"));
+    Ok(told.is_some())
+}
+
+/// Says on stderr which keys under the prefix are no event's, as the last listing found.
+pub fn note_strays(tracker: &Tracker, prefix: &str) {
+    let strays = tracker.store().strays();
+    if strays.count > 0 {
+        say!("note: {}", words::strays(prefix, strays.count, &strays.example));
+    }
+}
+
+/// Says on stderr that numbers as of a given moment include later marks, as bitmaps are kept whole.
+pub fn note_later(tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
+    if clock.is_given() {
+        let later = tracker.catalogue()?.holding_later(clock.now());
+        words::includes_later(&later, clock.now()).iter().for_each(|later| say!("note: {later}"));
     }
     Ok(())
 }
@@ -37,7 +66,12 @@ pub fn note_unrecorded<'a>(
         .into_iter()
         // What was read as a set before has periods.
         .map(|(text, count)| (text, count, set_periods(text).unwrap_or_default()))
-        .filter(|(_, _, periods)| !periods.is_empty())
+        // People in one period were recorded. Listing all keys to find out more can take long in a big Redis.
+        .filter(|(_, count, periods)| match periods.len() {
+            0 => false,
+            1 => *count == 0,
+            _ => true,
+        })
         .collect();
     if tied.is_empty() || tracker.catalogue()?.is_empty() {
         return Ok(());

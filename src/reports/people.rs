@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, QueryError, State, Window};
@@ -78,6 +76,16 @@ pub enum CrowdError {
         /// The cohort.
         cohort: Period,
     },
+    /// A cohort or a cell of which there is no data.
+    #[error("{given} is not recorded: {}", extent_words(*.extent))]
+    NotRecorded {
+        /// The first period without data.
+        given: Period,
+        /// The first and the last recorded period.
+        extent: Option<(Period, Period)>,
+        /// Whether it is when people could have come back, and not the cohort's.
+        is_column: bool,
+    },
     /// A moment outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
@@ -86,7 +94,17 @@ pub enum CrowdError {
 impl CrowdError {
     /// Whether it is about the column, and not about the cohort.
     pub const fn is_column(&self) -> bool {
-        matches!(self, CrowdError::Column { .. } | CrowdError::NotBegun { .. })
+        matches!(
+            self,
+            CrowdError::Column { .. } | CrowdError::NotBegun { .. } | CrowdError::NotRecorded { is_column: true, .. }
+        )
+    }
+}
+
+fn extent_words(extent: Option<(Period, Period)>) -> String {
+    match extent {
+        Some((first, last)) => format!("there is data from {first} to {last}"),
+        None => "there is no data of that length of time".to_owned(),
     }
 }
 
@@ -153,30 +171,40 @@ pub struct Back {
 }
 
 impl Crowd {
-    /// The people of a cohort, and of the cell in its `column`, as of `now`. The counts of these sets are the numbers
-    /// of the [table](crate::reports::retention::Table) of the same query.
+    /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The counts of these sets are
+    /// the numbers of the [table](crate::reports::retention::Table) of the same query.
     ///
     /// ```
-    /// use cohortist::{calendar::{Grain, parse_moment}, reports::{people::Crowd, retention::Query}, sets::{Segments, parse_set}};
+    /// use cohortist::calendar::{Grain, parse_moment};
+    /// use cohortist::reports::{coverage::Coverage, people::Crowd, retention::Query};
+    /// use cohortist::sets::{Segments, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
-    /// let now = parse_moment("2026-11-23")?;
-    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), now)?;
+    /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
+    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
     /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
     /// assert_eq!(crowd.back.unwrap().returned, expected);
-    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), now).is_err(), "that is tomorrow");
+    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// When the table has no such cohort or cell, or it has not begun.
-    pub fn at(query: &Query, period: Period, column: Option<u32>, now: DateTime<Utc>) -> Result<Self, CrowdError> {
-        let current = Period::containing(query.grain, now)?;
+    /// When the table has no such cohort or cell, it has not begun, or there is no data of it.
+    pub fn at(query: &Query, period: Period, column: Option<u32>, coverage: &Coverage) -> Result<Self, CrowdError> {
+        let current = coverage.current(query.grain);
         if period.grain() != query.grain {
             return Err(CrowdError::Grain { given: period, wanted: query.grain });
         }
         if period > current {
             return Err(CrowdError::Future { given: period, current });
         }
+        let recorded = |given: Period, state: State, is_column: bool| match state {
+            State::NotRecorded => {
+                let extent = coverage.first(query.grain).zip(coverage.last(query.grain));
+                Err(CrowdError::NotRecorded { given, extent, is_column })
+            }
+            state => Ok(state),
+        };
+        let state = recorded(period, coverage.state_of(period), false)?;
         let cohort = query.cohort.at(period);
         let back = column.map(|column| {
             if column >= query.cols() {
@@ -185,6 +213,10 @@ impl Crowd {
             let windows = query.windows(period, current);
             let not_begun = CrowdError::NotBegun { column, cohort: period };
             let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
+            let covered = recorded(window.from, coverage.state(window.from, window.until), true)?;
+            let state = if covered == State::PartlyRecorded { covered } else { window.state };
+            let state = if state == State::Complete { covered } else { state };
+            let window = Window { state, ..window };
             let mut periods: Vec<Set> = windows
                 .iter()
                 .filter(|w| (window.from..=window.until).contains(&w.from))
@@ -193,7 +225,6 @@ impl Crowd {
             let did = if periods.len() == 1 { periods.remove(0) } else { Set::Or(periods) };
             Ok(Back { column, window, returned: cohort.clone() & did.clone(), lost: cohort.clone() - did })
         });
-        let state = if period < current { State::Complete } else { State::InProgress };
         Ok(Crowd { period, state, cohort, back: back.transpose()? })
     }
 

@@ -48,7 +48,8 @@ use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cancel, Counted, Freshness, Health, Mark, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
+    Cancel, Counted, Freshness, Health, Mark, OtherPrefixes, Result, Saved, Seen, Store, StoreError, StoreInfo, Strays,
+    TextIds,
 };
 
 /// How often an answer is begun before the whole plan is counted in one call.
@@ -592,6 +593,14 @@ impl Store for Remembered {
 
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
+    }
+
+    fn strays(&self) -> Strays {
+        self.store.strays()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        self.store.other_prefixes()
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {

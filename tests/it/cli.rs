@@ -281,9 +281,10 @@ fn a_slip_in_the_stores_path_makes_no_store() {
     assert!(!shop.path("typo.db").exists());
     shop.run(&["--store", "./new.db", "mark", "active", "1"]).done();
     assert_eq!(shop.run(&["--store", "./new.db", "count", "active@2026-11"]).quietly(), "1\n");
-    assert!(
-        shop.run(&["--store", "./new.db", "--prefix", "x_", "events"]).err.contains("no events under the prefix `x_`")
-    );
+    let other = shop.run(&["--store", "./new.db", "--prefix", "x_", "events"]);
+    assert_eq!(other.err, "note: no keys begin with `x_`; 3 begin with `trackist_`: use --prefix trackist_\n");
+    shop.run(&["--store", "./new.db", "delete", "--all", "--yes"]).done();
+    assert_eq!(shop.run(&["--store", "./new.db", "events"]).err, "note: no events under the prefix `trackist_`\n");
 }
 
 #[test]
@@ -315,12 +316,27 @@ fn every_option_has_its_environment_twin() {
 }
 
 #[test]
+fn an_import_says_where_its_marks_are() {
+    let shop = Shop::new();
+    let file = shop.write("a.csv", "user,event,timestamp\n1,active,2026-11-23\n");
+    let store = shop.path("cohortist.db");
+    for what in ["created", "opened"] {
+        let ran = shop.run(&["import", &file]);
+        // Another path may lead to the same directory.
+        let (path, word) = ran.store.as_deref().and_then(|said| said.rsplit_once(", ")).unwrap();
+        assert!(Path::new(path).is_absolute(), "{path}");
+        assert_eq!(fs::canonicalize(path).unwrap(), fs::canonicalize(&store).unwrap());
+        assert_eq!((word, ran.code, ran.err.as_str()), (what, 0, ""));
+    }
+}
+
+#[test]
 fn the_prefix_keeps_stores_apart() {
     let shop = Shop::new();
     shop.run(&["mark", "active", "1", "--prefix", "a_"]).done();
     assert_eq!(shop.run(&["count", "active@2026", "--prefix", "a_"]).quietly(), "1\n");
     let ran = shop.run(&["count", "active@2026", "--prefix", "b_"]);
-    assert!(ran.err.contains("nothing was ever recorded for `active`"), "{}", ran.err);
+    assert!(ran.err.contains("3 begin with `a_`: use --prefix a_"), "{}", ran.err);
     assert_eq!(ran.out, "0\n");
 }
 

@@ -337,17 +337,31 @@ fn no_events_and_no_store_are_said_clearly() {
 #[test]
 fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
     let shop = Shop::new();
-    for (store, marks) in
-        [(None, "cohortist mark signup 123"), (Some("./our.db"), "cohortist --store ./our.db mark signup 123")]
-    {
-        let args: Vec<&str> = store.iter().flat_map(|store| ["--store", *store]).collect();
-        let serve = [&args[..], &["serve", "--listen", "127.0.0.1:0"]].concat();
-        let page = Serving::start(&shop, &serve).get("/events");
-        assert!(page.contains(&format!("<pre>{marks}\n")), "{page}");
+    let path = |name: &str| shop.path(name).canonicalize().unwrap_or(shop.path(name)).display().to_string();
+    for (options, name, shown) in [
+        (&[][..], "cohortist.db", ""),
+        (&["--store", "./our own.db"], "our own.db", ""),
+        (&["--store", "./it.db", "--prefix", "it's_"], "it.db", r" --prefix 'it'\''s_'"),
+    ] {
+        let serve = [options, &["serve", "--listen", "127.0.0.1:0"]].concat();
+        let (server, said) = Serving::saying(&shop, &serve, "store: ");
+        let store = path(name);
+        assert_eq!(said, format!("{store}, created"));
+        let page = server.get("/events").replace("&#39;", "'");
+        let quoted = if store.contains(' ') { format!("'{store}'") } else { store.clone() };
+        let command = format!("cohortist --store {quoted}{shown} mark signup 123");
+        assert!(page.contains(&format!("<pre>{command}\n")), "{command} in {page}");
+        assert!(page.contains(&format!("<code>{store}</code>, was created when this server started")), "{page}");
         assert!(page.contains("stop it with Ctrl-C") && !page.contains("reload"), "{page}");
-        let typed: Vec<&str> = marks.split(' ').skip(1).collect();
-        shop.run(&typed).done();
-        assert!(Serving::start(&shop, &serve).get("/events").contains(">signup</a>"));
+        drop(server);
+        // As a shell reads it.
+        let program = env!("CARGO_BIN_EXE_cohortist");
+        let line = command.replacen("cohortist ", &format!("{program} "), 1);
+        let ran = std::process::Command::new("sh").args(["-c", &line]).current_dir("/").status().unwrap();
+        assert!(ran.success(), "{line}");
+        let (server, said) = Serving::saying(&shop, &serve, "store: ");
+        assert_eq!(said, format!("{store}, opened"));
+        assert!(server.get("/events").contains(">signup</a>"));
     }
 }
 

@@ -113,6 +113,8 @@ fn finding_since_when_is_mostly_one_trip_and_lists_no_keys() {
         query.from = Some(day(from).date_naive());
         tracker.question(&query, now()).unwrap()
     };
+    // Which keys are padded with zeros is known from one listing.
+    tracker.catalogue().unwrap();
     server.reset_statistics();
     let found = tracker.recorded(&question("2026-10-02")).unwrap();
     assert_eq!(found.cohort.map(|since| since.to_string()).as_deref(), Some("2026-09"), "before the table is enough");

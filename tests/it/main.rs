@@ -51,6 +51,7 @@ mod redis_watch;
 mod remembered;
 mod resp;
 mod shares;
+mod spelled;
 mod store_contract;
 mod support;
 mod text_ids;

@@ -339,7 +339,7 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
         let change = recent.change().map(|change| format!("{} on {before}", words::change(change)));
         let so_far = recent.current.map(thousands).map(|current| match is_now {
             true => format!("{current} {this} so far"),
-            false => format!("{current} {} so far", words::when(running)),
+            false => format!("{current} so far {}", words::when(running)),
         });
         Figure {
             value: recent.last.map(thousands),

@@ -11,7 +11,8 @@ use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent, Runnin
 use crate::sets::{EventName, Plan};
 use crate::store::Freshness;
 use crate::web::error::{WebError, answer};
-use crate::web::pages::{Shell, event, retention};
+use crate::web::pages::welcome::Welcome;
+use crate::web::pages::{Shell, event};
 use crate::web::{Glossary, View, block, html};
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
@@ -233,6 +234,8 @@ struct Page {
     sort: &'static str,
     ways: Vec<Way>,
     facts: Vec<String>,
+    /// Keys under the prefix that are not read.
+    strays: Option<String>,
     heads: Heads,
     lines: Vec<Line<Dated>>,
     /// Whether any number is missing.
@@ -261,7 +264,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
         all.events().map(|known| &known.event).filter(|name| !glossary.hides(name)).cloned().collect();
     let shell = Shell::new(view, &store, Some(&names));
     if names.is_empty() {
-        return Ok(retention::Welcome::new(shell, store, "events").render()?);
+        return Ok(Welcome::new(view, shell, store, "events")?.render()?);
     }
     let mut plan = Plan::new();
     let shown = all.events().filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
@@ -269,7 +272,11 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
     let counted = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let as_of = view.as_of(view.now(), counted.age);
-    Ok(page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of).render()?)
+    let strays = view.tracker.store().strays();
+    let strays =
+        (strays.count > 0).then(|| words::curly(&words::strays(store.prefix.as_str(), strays.count, &strays.example)));
+    let page = page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of);
+    Ok(Page { strays, ..page }.render()?)
 }
 
 fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell, as_of: String) -> Page {
@@ -316,6 +323,7 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
             .map(|sort| Way { label: sort.label(), href: view.to(&asked.sorted(sort)), taken: sort == asked.sort })
             .into(),
         facts,
+        strays: None,
         heads,
         gaps: known.iter().any(|line| line.numbers.has_gap()),
         ever: known.iter().any(|line| !line.numbers.ever.is_empty()),

@@ -21,6 +21,7 @@ use crate::store::Saved;
 use crate::tracker::{Members, Tracker};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
+use crate::web::pages::set_notices::{cell_notice, set_notices};
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
@@ -104,7 +105,9 @@ impl Given {
             "" => Who::Returned,
             word => word.parse().map_err(|error| wrong(Field::Who, error))?,
         };
-        let crowd = Crowd::at(&counted, at, column, now).map_err(|error: CrowdError| {
+        // A store that is away says so when its people are asked for.
+        let coverage = state.coverage().or_else(|_| Coverage::whole(now)).map_err(|error| wrong(Field::At, error))?;
+        let crowd = Crowd::at(&counted, at, column, &coverage).map_err(|error: CrowdError| {
             let field = if error.is_column() { Field::Column } else { Field::At };
             wrong(field, error)
         })?;
@@ -482,7 +485,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
-                true => format!("No data of {}", labelled(text, labels)),
+                true => format!("No data for {}", labelled(text, labels)),
                 false => format!("{} in {}", words::people(count), labelled(text, labels)),
             };
             for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
@@ -509,7 +512,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             list.share = share.map(|(share, interval)| {
                 format!("{} of the cohort (95% {})", words::percent(share), words::interval(interval))
             });
-            list.notices.extend(running(cell));
+            list.notices.extend(cell_notice(&cell.query, &cell.crowd, cell.who));
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -561,46 +564,6 @@ fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>
     let Some(mut asked) = home::default_question(view)? else { return Ok(None) };
     asked.cohort_and.push(filter);
     Ok(Some((segment.to_owned(), view.to(&format!("/retention?{}", asked.canonical())))))
-}
-
-/// Why the people of a cell can still change.
-fn running(cell: &Cell) -> Option<String> {
-    let grain = cell.query.grain;
-    if cell.crowd.state == Progress::InProgress {
-        return Some(format!("So far: this {grain} is still in progress, and the cohort may grow."));
-    }
-    let window = cell.crowd.back.as_ref().filter(|_| cell.who != Who::Cohort)?.window;
-    (window.state == Progress::InProgress)
-        .then(|| format!("So far: {} is still in progress, and more may come back.", words::spoken(window.until)))
-}
-
-/// Why the people of a set can still change, and why there may be nobody yet, or no data.
-fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String> {
-    let of = |wanted: &dyn Fn(Progress) -> bool| -> Vec<Period> {
-        periods.iter().copied().filter(|period| wanted(coverage.state_of(*period))).collect()
-    };
-    let all = |periods: Vec<Period>, one: &str, many: &str| -> String {
-        let spoken: Vec<String> = periods.into_iter().map(words::spoken).collect();
-        match &spoken[..] {
-            [most @ .., last] if !most.is_empty() => format!("{} and {last} {many}", most.join(", ")),
-            _ => format!("{} {one}", spoken.concat()),
-        }
-    };
-    let running = of(&|state| state == Progress::InProgress);
-    let future = of(&|state| state == Progress::Future);
-    let unrecorded = of(&|state| state == Progress::NotRecorded);
-    let mut notices = Vec::new();
-    if !unrecorded.is_empty() {
-        let extent = words::extent(coverage, &unrecorded);
-        notices.push(format!("{} not recorded{extent}.", all(unrecorded, "is", "are")));
-    }
-    if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
-        notices.push(format!("So far: {} is still in progress, and the list may change.", words::spoken(longest)));
-    }
-    if !future.is_empty() {
-        notices.push(format!("{} not begun.", all(future, "has", "have")));
-    }
-    notices
 }
 
 /// Sets to try, of events there are.

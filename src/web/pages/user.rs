@@ -1,5 +1,7 @@
 //! `/users/{id}`: what one user did, in a page or as JSON; and `/users?id=…`, which leads there.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse};
@@ -253,7 +255,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         facts.push(format!("{} of {} {noun}", properties.len(), thousands(count(history.properties))));
     }
     facts.extend(data_ends.map(words::ends));
-    facts.push(format!("as of {} UTC", state.now().format("%a %-d %b %Y, %H:%M")));
+    facts.push(state.as_of(state.now(), Duration::ZERO));
     // From when on anybody could be missed: no sooner than this user was there at all, and only where there is data.
     let begun = |period: Option<Period>| period.map_or(span.today, |period| period).start().date_naive();
     let dated = || events.iter().filter(|seen| seen.first.is_some());

@@ -50,7 +50,7 @@ use super::resolve::{Script, Source};
 use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
+use crate::store::{LeftOut, Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds};
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some always are while slot after
 /// slot is moved; where they are more a replica has taken over, and it is quicker to ask anew.
@@ -132,6 +132,7 @@ impl ClusterStore {
             learned: Mutex::default(),
             watch: Box::default(),
             settled: AtomicBool::default(),
+            left_out: LeftOut::default(),
         };
         Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids })
     }
@@ -147,8 +148,8 @@ impl ClusterStore {
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
         let learned = Mutex::new(self.capabilities.get().map(|known| (known.clone(), Instant::now())));
-        let settled = AtomicBool::default();
-        RedisStore { route, prefix, eval: self.nodes.options.redis_eval, learned, watch: Box::default(), settled }
+        let (eval, settled, left_out) = (self.nodes.options.redis_eval, AtomicBool::default(), LeftOut::default());
+        RedisStore { route, prefix, eval, learned, watch: Box::default(), settled, left_out }
     }
 
     /// Asks a shard something.
@@ -596,6 +597,8 @@ impl Store for ClusterStore {
                 topology.primaries.len()
             ),
             location: self.nodes.location.clone(),
+            prefix: self.prefix.clone(),
+            created: false,
             notes: notes.into_iter().collect(),
             text_ids: self.ids.next()?.is_some(),
             refusal,
