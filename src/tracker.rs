@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::{CalendarError, Period};
+use crate::reports::coverage::Coverage;
 use crate::reports::keeping::Keeping;
 use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};
@@ -462,19 +463,20 @@ impl Tracker {
         Ok(self.store.sweep()?)
     }
 
-    /// What one user did, as of `now`: which events today, this week, this month and ever, and on which days. Asks only
+    /// What one user did in a store with this [coverage](Self::coverage): which events on the running day, in its week and
+    /// month, and ever, and on which days. Where the data ends before now these are the periods in which it ends. Asks only
     /// the bitmaps there are: at most two batches, and a [`catalogue`](Self::catalogue). Days before the calendar are
     /// looked for in the first and the last month whose bitmap holds the user.
     ///
     /// # Errors
     /// When the store could not say.
-    pub fn history(&self, user: UserId, now: DateTime<Utc>) -> Result<History> {
+    pub fn history(&self, user: UserId, coverage: &Coverage) -> Result<History> {
         let holding = |keys: &[Key]| -> Result<Vec<Key>> {
             let held = self.store.contains(keys, user)?;
             Ok(keys.iter().zip(held).filter(|(_, held)| *held).map(|(key, _)| key.clone()).collect())
         };
         let keys = self.catalogue()?;
-        let question = user::Question::new(&keys, now)?;
+        let question = user::Question::new(&keys, coverage)?;
         let mut found = holding(question.keys())?;
         found.extend(holding(&question.then(&found))?);
         Ok(question.history(user, found))

@@ -193,7 +193,7 @@ function loadEvents() {
   // Failed, it is tried again when a field gets the focus.
   offers.loading ||= fetch(fields[0].form.dataset.events)
     .then((answer) => (answer.ok ? answer.json() : Promise.reject(answer.status)))
-    .then(({ events }) => (offers.events = events))
+    .then(({ events, when }) => Object.assign(offers, { events, when }))
     .catch(() => (offers.loading = null))
     .finally(() => offers.field && showList());
 }
@@ -228,7 +228,7 @@ function option({ name, label, group, today }, index) {
   const what = element("span", {}, label ?? name);
   if (group) what.append(" ", element("small", {}, group));
   const count = today?.toLocaleString("en-GB") ?? "ever";
-  const unit = today === null ? ": recorded without dates" : ` ${today === 1 ? "person" : "people"} today`;
+  const unit = today === null ? ": recorded without dates" : ` ${today === 1 ? "person" : "people"} ${offers.when}`;
   const number = element("b", {}, hidden(", "), count, hidden(unit));
   return element("li", { id: `offer-${index}`, role: "option", ariaSelected: "false" }, what, number);
 }

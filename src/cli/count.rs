@@ -3,6 +3,7 @@
 use crate::cli::names;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
 use crate::sets::{EventName, Segments, Set, parse_set};
 
 /// How sets are written, for the help of all commands that take one.
@@ -43,7 +44,7 @@ impl Config {
         Ok(Config { sets: sets.collect::<Result<_, _>>()? })
     }
 
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let counts = tracker.counts(self.sets.iter().map(|(_, set)| set))?;
         let mut out = Out::new();
@@ -57,6 +58,7 @@ impl Config {
         // A 0 may be a slip in a name: said, so that it does not pass for an answer.
         let empty = counts.iter().zip(&self.sets).filter(|(count, _)| **count == 0);
         let names: Vec<&EventName> = empty.flat_map(|(_, (_, set))| set.keys()).map(|key| key.event()).collect();
-        names::note_never_recorded(&tracker, names)
+        names::note_never_recorded(&tracker, names)?;
+        names::note_unrecorded(&tracker, clock, self.sets.iter().map(|(text, _)| text.as_str()).zip(counts))
     }
 }

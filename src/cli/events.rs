@@ -1,7 +1,11 @@
 //! `cohortist events`.
 
+use crate::calendar::Grain;
+use crate::cli::names;
 use crate::cli::output::{Out, say};
 use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
+use crate::render::words;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -29,7 +33,7 @@ impl From<Args> for Config {
 }
 
 impl Config {
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let names = tracker.events(&self.starting_with)?;
         let mut out = Out::new();
@@ -39,9 +43,14 @@ impl Config {
         out.finish()?;
         if names.is_empty() {
             match &*self.starting_with {
+                "" if names::note_other_prefix(&tracker)? => {}
                 "" => say!("note: no events under the prefix `{}`", store.prefix()),
                 start => say!("note: no event begins with `{}`", start.escape_debug()),
             }
+        }
+        names::note_strays(&tracker, store.prefix());
+        if let Some(end) = tracker.coverage(clock.now(), clock.is_given())?.data_ends(Grain::Day) {
+            say!("note: {}", words::ends(end));
         }
         Ok(())
     }

@@ -1,7 +1,12 @@
 //! Event names as people type them: checked, and with a hint when nothing was recorded under one.
 
+use crate::calendar::Period;
 use crate::cli::output::{Usage, say};
-use crate::sets::{EventName, Segment};
+use crate::clock::Clock;
+use crate::render::words;
+use crate::reports::coverage::State;
+use crate::reports::people::state_of;
+use crate::sets::{EventName, Segment, set_periods};
 use crate::tracker::Tracker;
 
 /// Checks an event's name.
@@ -17,12 +22,78 @@ pub fn note_never_recorded<'a>(
     let unknown = tracker.never_recorded(names)?;
     if !unknown.is_empty() {
         let known = tracker.events("")?;
+        if known.is_empty() && note_other_prefix(tracker)? {
+            return Ok(());
+        }
         unknown.iter().for_each(|name| say!("note: nothing was ever recorded for `{name}`{}", hint(name, &known)));
     }
     Ok(())
 }
 
-/// The same for the names in segments.
+/// Says on stderr under which other prefix there are events, when there are none under this one; returns whether it did.
+pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
+    let others = tracker.store().other_prefixes()?;
+    let prefix = tracker.describe()?.prefix;
+    let told = words::other_prefixes(prefix.as_str(), &others.found, others.complete);
+    told.iter().for_each(|told| say!("note: {told}"));
+    Ok(told.is_some())
+}
+
+/// Says on stderr which keys under the prefix are no event's, as the last listing found.
+pub fn note_strays(tracker: &Tracker, prefix: &str) {
+    let strays = tracker.store().strays();
+    if strays.count > 0 {
+        say!("note: {}", words::strays(prefix, strays.count, &strays.example));
+    }
+}
+
+/// Says on stderr that numbers as of a given moment include later marks, as bitmaps are kept whole.
+pub fn note_later(tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
+    if clock.is_given() {
+        let later = tracker.catalogue()?.holding_later(clock.now());
+        words::includes_later(&later, clock.now()).iter().for_each(|later| say!("note: {later}"));
+    }
+    Ok(())
+}
+
+/// Says on stderr which sets, by their texts and counts, the store has no data of, or not of all.
+pub fn note_unrecorded<'a>(
+    tracker: &Tracker,
+    clock: Clock,
+    sets: impl IntoIterator<Item = (&'a str, u64)>,
+) -> anyhow::Result<()> {
+    let tied: Vec<(&str, u64, Vec<Period>)> = sets
+        .into_iter()
+        // What was read as a set before has periods.
+        .map(|(text, count)| (text, count, set_periods(text).unwrap_or_default()))
+        // People in one period were recorded. Listing all keys to find out more can take long in a big Redis.
+        .filter(|(_, count, periods)| match periods.len() {
+            0 => false,
+            1 => *count == 0,
+            _ => true,
+        })
+        .collect();
+    if tied.is_empty() || tracker.catalogue()?.is_empty() {
+        return Ok(());
+    }
+    let coverage = tracker.coverage(clock.now(), clock.is_given())?;
+    for (text, count, mut periods) in tied {
+        let what = match state_of(count, &periods, &coverage) {
+            Some(State::NotRecorded) => "is not recorded",
+            Some(State::PartlyRecorded) => "is only partly recorded",
+            Some(State::Future) => {
+                say!("note: {text} has not begun");
+                continue;
+            }
+            _ => continue,
+        };
+        periods.retain(|period| coverage.state_of(*period) == State::NotRecorded);
+        say!("note: {text} {what}{}", words::extent(&coverage, &periods));
+    }
+    Ok(())
+}
+
+/// Says on stderr which names in segments stand for nothing at all, and which were perhaps meant.
 pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     note_never_recorded(tracker, segments.iter().flat_map(|segment| segment.names()))
 }

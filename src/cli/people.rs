@@ -1,8 +1,10 @@
 //! `cohortist people`.
 
 use crate::cli::count;
+use crate::cli::names;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
 use crate::sets::{Segments, Set, UserId};
 
 /// How many users are fetched at once.
@@ -25,25 +27,31 @@ pub struct Args {
 
 /// Whom to list.
 pub struct Config {
+    text: String,
     set: Set,
 }
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        Ok(Config { set: count::set(&args.set, saved)? })
+        Ok(Config { set: count::set(&args.set, saved)?, text: args.set })
     }
 
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let mut out = Out::new();
-        let mut members = tracker.members(&self.set);
+        let (mut members, mut count) = (tracker.members(&self.set), 0);
         loop {
             let users = members.by_ref().take(AT_ONCE).collect::<crate::Result<Vec<UserId>>>()?;
+            count += u64::try_from(users.len()).unwrap_or(u64::MAX);
             tracker.called(&users)?.iter().try_for_each(|name| out.line(name))?;
             if users.len() < AT_ONCE {
                 break;
             }
         }
-        Ok(out.finish()?)
+        out.finish()?;
+        if count == 0 {
+            names::note_never_recorded(&tracker, self.set.keys().into_iter().map(|key| key.event()))?;
+        }
+        names::note_unrecorded(&tracker, clock, [(self.text.as_str(), count)])
     }
 }

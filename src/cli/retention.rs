@@ -142,6 +142,9 @@ impl Config {
         if nobody || !segments.iter().all(|segment| matches!(segment, Segment::Event(_))) {
             names::note_unknown(&tracker, &segments)?;
         }
+        if matches!(self.format, Format::Table) {
+            names::note_later(&tracker, clock)?;
+        }
         if nobody {
             names::note_undated(&tracker, &segments)?;
             let (grain, rows) = (table.query.grain, table.rows.len());

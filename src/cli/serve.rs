@@ -16,6 +16,7 @@ use crate::cli::config::File;
 use crate::cli::output::{Out, Usage, say};
 use crate::cli::store::Named;
 use crate::clock::Clock;
+use crate::render::words;
 use crate::resp;
 use crate::store::budget::{Budget, Shares};
 use crate::store::{Remembered, Remembering, private};
@@ -232,7 +233,7 @@ impl Config {
         let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
         let (clients, connections) = descriptors.divide(clients);
         self.tell_of_nights(clock);
-        let (mut stores, mut jobs) = (Vec::new(), Vec::new());
+        let (mut stores, mut jobs, several) = (Vec::new(), Vec::new(), self.stores.len() > 1);
         for named in self.stores.iter().cloned() {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
             if let Some((path, mode)) = named.store.path().and_then(|path| Some((path, private::open_to_all(path)?))) {
@@ -242,17 +243,19 @@ impl Config {
                 );
             }
             let tracker = named.store.open().map_err(|error| named.blame(error))?;
+            named.store.say_where(if several { &named.name } else { "" }, &tracker)?;
             // That a store is away is no reason not to start; that its users are called otherwise is.
             if named.store.ids().is_some()
                 && let Err(error @ crate::Error::Ids(_)) = tracker.ids()
             {
                 return Err(named.blame(error.into()));
             }
-            let Named { name, read_only, expire, .. } = named;
+            let Named { name, store, read_only, expire, .. } = named;
             let tracker = self.remembering.into_iter().fold(tracker, |tracker, how| remembering(tracker, how, clock));
             if goes {
                 jobs.push(Job { name: name.clone(), tracker: tracker.clone(), expiry: expire });
             }
+            log_strays(tracker.clone(), store.prefix().to_owned());
             stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
         }
         let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
@@ -355,6 +358,19 @@ pub(super) struct Room {
     pub memory: Memory,
     /// Connections over HTTP.
     pub connections: usize,
+}
+
+/// Logs which keys under the prefix are no event's. Listing all keys may take long, and nothing waits for it.
+fn log_strays(tracker: Tracker, prefix: String) {
+    std::thread::spawn(move || {
+        // A store that is away says so elsewhere.
+        if tracker.catalogue().is_ok() {
+            let strays = tracker.store().strays();
+            if strays.count > 0 {
+                tracing::warn!("{}", words::strays(&prefix, strays.count, &strays.example));
+            }
+        }
+    });
 }
 
 /// A tracker whose counts are remembered.

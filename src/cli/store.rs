@@ -79,6 +79,20 @@ impl StoreConfig {
         self.text == other.text && self.prefix() == other.prefix()
     }
 
+    /// Says on stderr where the store is that was opened to write, and whether it was made.
+    pub fn say_where(&self, name: &str, tracker: &Tracker) -> anyhow::Result<()> {
+        let name = if name.is_empty() { "store".to_owned() } else { format!("store {name}") };
+        match Place::parse(&self.text) {
+            Ok(Place::Directory(_)) => {
+                let info = tracker.describe()?;
+                say!("{name}: {}, {}", info.location, if info.created { "created" } else { "opened" });
+            }
+            Ok(Place::Memory) => say!("{name}: in memory, gone when this process ends"),
+            _ => say!("{name}: {}, prefix {}", self.shown(), self.prefix()),
+        }
+        Ok(())
+    }
+
     /// The store's name, fit to be printed.
     pub fn shown(&self) -> String {
         if self.path().is_some() { self.text.clone() } else { store::redacted(&self.text) }

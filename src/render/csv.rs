@@ -82,7 +82,7 @@ pub fn tidy(table: &Table) -> String {
 }
 
 /// How many people, period by period, from the first recorded one on, oldest first: ISO dates, ends exclusive; the state
-/// is `complete` or `in_progress`. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
+/// is `complete`, `in_progress` or `not_recorded`, and then there is no number. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
 /// a tenth more), and blank where there is none.
 pub fn activity(activity: &Activity) -> String {
     written(|csv| {
@@ -96,7 +96,7 @@ pub fn activity(activity: &Activity) -> String {
             csv.write_record([
                 &*start,
                 &*end,
-                &point.people.to_string(),
+                &if point.state == State::NotRecorded { String::new() } else { point.people.to_string() },
                 point.state.as_str(),
                 change,
                 mean,

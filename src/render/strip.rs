@@ -67,23 +67,40 @@ impl Axis {
     }
 
     /// The strip of some `days`, which ascend: the rest is pale, and before `from` there is only a line, as nobody can
-    /// be missed there. Parts carry classes, no colours. `label` says the same in words.
-    pub fn strip(self, from: NaiveDate, days: &[NaiveDate], label: &str) -> String {
+    /// be missed there; likewise in stretches without data, which ascend and whose ends are both included. Parts carry classes, no colours. `label` says the same in words.
+    pub fn strip(
+        self,
+        from: NaiveDate,
+        unrecorded: &[(NaiveDate, NaiveDate)],
+        days: &[NaiveDate],
+        label: &str,
+    ) -> String {
         let (total, middle) = (self.len(), HEIGHT / 2);
         let label = escaped(label);
         let mut out = format!(
             r#"<svg class="days" viewBox="0 0 {total} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">"#
         );
-        let begin = if from > self.until { total } else { self.place(from) };
-        // Dashes are a day long, so that days are told apart without a mark for each.
-        if begin > 0 {
-            let _ = write!(out, r#"<path class="before" d="M0 {middle}H{begin}"/>"#);
+        let mut at = if from > self.until { total } else { self.place(from) };
+        let (mut lines, mut pale) = (String::new(), String::new());
+        let stretch = |path: &mut String, from: u64, to: u64| {
+            if from < to {
+                let _ = write!(path, "M{from} {middle}H{to}");
+            }
+        };
+        stretch(&mut lines, 0, at);
+        for (first, last) in unrecorded.iter().filter(|(first, last)| *last >= self.since && *first <= self.until) {
+            let (begin, end) = (self.place(*first).max(at), self.place(*last) + 1);
+            stretch(&mut pale, at, begin);
+            stretch(&mut lines, begin, end);
+            at = at.max(end);
         }
-        if begin < total {
-            let _ = write!(
-                out,
-                r#"<path class="off" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14" d="M{begin} {middle}H{total}"/>"#
-            );
+        stretch(&mut pale, at, total);
+        if !lines.is_empty() {
+            let _ = write!(out, r#"<path class="before" d="{lines}"/>"#);
+        }
+        // Dashes are a day long, so that days are told apart without a mark for each.
+        if !pale.is_empty() {
+            let _ = write!(out, r#"<path class="off" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14" d="{pale}"/>"#);
         }
         let _ = write!(out, r#"<g class="on" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14">"#);
         let shown = days.iter().copied().filter(|day| (self.since..=self.until).contains(day)).collect::<Vec<_>>();
@@ -140,16 +157,30 @@ mod tests {
     fn a_strip_has_a_place_for_each_day() {
         let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
         let days = ["2026-08-31", "2026-09-30", "2026-10-01", "2026-11-23"].map(date);
-        insta::assert_snapshot!(axis.strip(date("2026-09-11"), &days, "<a>"), @r#"<svg class="days" viewBox="0 0 84 10" preserveAspectRatio="none" role="img" aria-label="&lt;a&gt;"><path class="before" d="M0 5H10"/><path class="off" stroke-width="10" stroke-dasharray=".86 .14" d="M10 5H84"/><g class="on" stroke-width="10" stroke-dasharray=".86 .14"><path d="M29 5h2"><title>Wed 30 Sep 2026 – Thu 1 Oct 2026</title></path><path d="M83 5h1"><title>Mon 23 Nov 2026</title></path></g></svg>"#);
+        insta::assert_snapshot!(axis.strip(date("2026-09-11"), &[], &days, "<a>"), @r#"<svg class="days" viewBox="0 0 84 10" preserveAspectRatio="none" role="img" aria-label="&lt;a&gt;"><path class="before" d="M0 5H10"/><path class="off" stroke-width="10" stroke-dasharray=".86 .14" d="M10 5H84"/><g class="on" stroke-width="10" stroke-dasharray=".86 .14"><path d="M29 5h2"><title>Wed 30 Sep 2026 – Thu 1 Oct 2026</title></path><path d="M83 5h1"><title>Mon 23 Nov 2026</title></path></g></svg>"#);
     }
 
     #[test]
     fn absence_begins_where_somebody_could_be_missed() {
         let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
-        let svg = |from: &str| axis.strip(date(from), &[], "");
+        let svg = |from: &str| axis.strip(date(from), &[], &[], "");
         let (early, first, late) = (svg("2020-01-01"), svg("2026-09-01"), svg("2026-12-01"));
         assert!(early == first && !early.contains("before") && early.contains("M0 5H84"), "{early}");
         assert!(!late.contains("off") && late.contains(r#"class="before" d="M0 5H84""#), "{late}");
+    }
+
+    #[test]
+    fn where_there_is_no_data_nobody_is_absent() {
+        let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
+        let gaps = [
+            ("2026-08-01", "2026-08-31"),
+            ("2026-08-25", "2026-09-03"),
+            ("2026-09-11", "2026-09-20"),
+            ("2026-11-20", "2026-12-31"),
+        ];
+        let svg = axis.strip(date("2026-09-02"), &gaps.map(|(a, b)| (date(a), date(b))), &[], "");
+        assert!(svg.contains(r#"class="before" d="M0 5H1M1 5H3M10 5H20M80 5H84""#), "{svg}");
+        assert!(svg.contains(r#"stroke-dasharray=".86 .14" d="M3 5H10M20 5H80""#), "{svg}");
     }
 
     #[test]

@@ -29,7 +29,10 @@ fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) ->
     let greatest = activity.points.iter().filter_map(height).fold(0.0, f64::max);
     let axis = Axis::count(greatest);
     let chart = Chart { id, class, title: "People", desc, canvas, axis };
-    let said = |point: &Point| words::people(point.people);
+    let said = |point: &Point| match point.state {
+        State::NotRecorded => "not recorded".to_owned(),
+        _ => words::people(point.people),
+    };
     chart.draw(activity.grain, activity.recorded(), height, said, short_count)
 }
 
@@ -44,7 +47,11 @@ pub fn stickiness(activity: &Activity) -> String {
     let axis = Axis::percent(greatest);
     let decimals = axis.decimals;
     let chart = Chart { id: "sticky", class: "chart sizes", title: "Stickiness", desc, canvas: &SIZES, axis };
-    let said = |point: &Point| point.stickiness().map_or_else(|| "nobody".to_owned(), words::percent);
+    let said = |point: &Point| match point.stickiness() {
+        Some(rate) => words::percent(rate),
+        None if point.state == State::NotRecorded => "not recorded".to_owned(),
+        None => "nobody".to_owned(),
+    };
     chart.draw(
         activity.grain,
         sticky_points(activity),
@@ -64,11 +71,16 @@ fn sticky_points(activity: &Activity) -> &[Point] {
 /// The numbers of [`stickiness`], newest first: a page by day has them nowhere else.
 pub fn stickiness_twin(activity: &Activity) -> Twin {
     let rows = sticky_points(activity).iter().rev().map(|point| {
-        let state = if point.state == State::Complete { "complete" } else { "in progress" };
+        let state = match point.state {
+            State::Complete => "complete",
+            State::NotRecorded => "not recorded",
+            _ => "in progress",
+        };
         let sticky = point.stickiness().map_or_else(|| "none".to_owned(), words::percent);
-        let none = if point.state == State::Complete { "not recorded whole" } else { "no complete day yet" };
+        let none = if point.state == State::InProgress { "no complete day yet" } else { "not recorded whole" };
         let mean = point.daily.map_or_else(|| none.to_owned(), words::mean);
-        vec![point.period.label(), mean, thousands(point.people), sticky, state.to_owned()]
+        let people = if point.state == State::NotRecorded { "none".to_owned() } else { thousands(point.people) };
+        vec![point.period.label(), mean, people, sticky, state.to_owned()]
     });
     Twin {
         caption: format!("Stickiness by {}: mean people a day ÷ people in the {}", activity.grain, activity.grain),
@@ -130,13 +142,13 @@ impl Chart<'_> {
 /// The height of the little bars, in their own units.
 const SPARK_HEIGHT: u64 = 24;
 
-/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is running. As wide as
-/// there are days, 4 units each.
-pub fn spark(days: &[u64]) -> String {
-    let greatest = days.iter().copied().max().unwrap_or(0).max(1);
+/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is running: `last` says which
+/// day that is. Days that are not recorded have none. As wide as there are days, 4 units each.
+pub fn spark(days: &[Option<u64>], last: &str) -> String {
+    let greatest = days.iter().flatten().copied().max().unwrap_or(0).max(1);
     let mut paths = [String::new(), String::new()];
     for (i, people) in days.iter().enumerate() {
-        if *people > 0 {
+        if let Some(people) = people.filter(|people| *people > 0) {
             // In tenths of what a u64 holds there is room for any number of users.
             let height = (people * SPARK_HEIGHT).div_ceil(greatest);
             let path = &mut paths[usize::from(i + 1 == days.len())];
@@ -145,15 +157,19 @@ pub fn spark(days: &[u64]) -> String {
     }
     let [past, running] = paths.map(|path| if path.is_empty() { "M0 0".to_owned() } else { path });
     let (low, high) = match days.split_last() {
-        Some((_, past)) => (past.iter().min().copied().unwrap_or(0), past.iter().max().copied().unwrap_or(0)),
+        Some((_, past)) => {
+            let known = || past.iter().flatten().copied();
+            (known().min().unwrap_or(0), known().max().unwrap_or(0))
+        }
         None => (0, 0),
     };
     format!(
-        "<svg class=\"spark\" viewBox=\"0 0 {} {SPARK_HEIGHT}\" role=\"img\" aria-label=\"{} to {} a day before today\">\
+        "<svg class=\"spark\" viewBox=\"0 0 {} {SPARK_HEIGHT}\" role=\"img\" aria-label=\"{} to {} a day before {}\">\
          <path d=\"{past}\"/><path class=\"running\" d=\"{running}\"/></svg>",
         days.len() * 4,
         crate::render::thousands(low),
         words::people(high),
+        escaped(last),
     )
 }
 
@@ -174,13 +190,15 @@ mod tests {
             Point { period, state, people, change: None, daily }
         });
         let span = Some(Span { first, last: current });
-        Activity { segment: "\"<b>\"".parse().unwrap(), grain, now, span, points: points.collect() }
+        let segment = "\"<b>\"".parse().unwrap();
+        Activity { segment, grain, now, data_ends: None, span, points: points.collect() }
     }
 
     #[test]
     fn sparks_are_small_and_today_is_pale() {
-        insta::assert_snapshot!(spark(&[0, 1, 1_000, 500]), @r#"<svg class="spark" viewBox="0 0 16 24" role="img" aria-label="0 to 1,000 people a day before today"><path d="M6 24v-1M10 24v-24"/><path class="running" d="M14 24v-12"/></svg>"#);
-        assert!(!spark(&[]).contains("NaN") && spark(&[0, 0]).contains("0 to 0 people"));
+        let days = [Some(0), Some(1), Some(1_000), Some(500)];
+        insta::assert_snapshot!(spark(&days, "today"), @r#"<svg class="spark" viewBox="0 0 16 24" role="img" aria-label="0 to 1,000 people a day before today"><path d="M6 24v-1M10 24v-24"/><path class="running" d="M14 24v-12"/></svg>"#);
+        assert!(!spark(&[], "today").contains("NaN") && spark(&[Some(0); 2], "today").contains("0 to 0 people"));
     }
 
     #[test]

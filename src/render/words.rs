@@ -1,10 +1,11 @@
 //! Numbers, ranges and questions in words, the same wherever a table is shown.
 
-use chrono::{Datelike, TimeDelta};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::activity::Daily;
+use crate::reports::coverage::Coverage;
 use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Measure, Number, Query, State, Table};
 use crate::sets::{Labels, Segment};
@@ -269,8 +270,89 @@ pub fn date(period: Period) -> String {
 
 /// `data ends 26 Nov 2026`, where that is before now.
 pub fn data_ends(table: &Table) -> Option<String> {
-    table.data_ends.map(|period| format!("data ends {}", date(period)))
+    table.data_ends.map(ends)
 }
+
+/// `data ends 26 Nov 2026`
+pub fn ends(period: Period) -> String {
+    format!("data ends {}", date(period))
+}
+
+/// Where the data lies that these periods are not in, for the end of a sentence: `: data ends 26 Nov 2026`. Empty where
+/// they lie between its ends.
+pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
+    let grain = periods.first().map_or(Grain::Day, |period| period.grain());
+    let after = |last: Period| periods.iter().any(|period| period.start() >= last.end());
+    let before = |first: Period| periods.iter().any(|period| period.end() <= first.start());
+    let Some((first, last)) = coverage.first(grain).zip(coverage.last(grain)) else {
+        return format!(": the store has no data by {grain}");
+    };
+    match coverage.data_ends(grain) {
+        Some(end) if after(last) => format!(": {}", ends(end)),
+        _ if before(first) => format!(": data begins {}", date(first)),
+        _ => String::new(),
+    }
+}
+
+/// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55 begin with `trackist_`:
+/// use --prefix trackist_`. `None` when none were found. Numbers are lower bounds unless all keys were looked at.
+pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> Option<String> {
+    let (best, _) = found.first()?;
+    let least = if complete { "" } else { "at least " };
+    let told = |(prefix, keys): &(String, u64)| match prefix.as_str() {
+        "" => format!("{least}{} have no prefix", thousands(*keys)),
+        prefix => format!("{least}{} begin with `{prefix}`", thousands(*keys)),
+    };
+    let told: Vec<String> = found.iter().take(3).map(told).collect();
+    Some(format!("no keys begin with `{prefix}`; {}: use --prefix {}", told.join(", "), quoted(best)))
+}
+
+/// What is left out of a list of events: `12 keys begin with `trackist_` but are no events, such as `trackist_x`…`.
+pub fn strays(prefix: &str, count: u64, example: &str) -> String {
+    let example = shortened(&example.escape_debug().to_string(), 120);
+    match count {
+        1 => format!("1 key begins with `{prefix}` but is not an event's, and is not read: `{example}`"),
+        _ => format!(
+            "{} keys begin with `{prefix}` but are not events', and are not read, such as `{example}`",
+            thousands(count)
+        ),
+    }
+}
+
+/// A text as one word of a POSIX shell: quoted where it has to be.
+pub fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// That bitmaps of the periods that hold `now`, of these grains, include later marks: `includes marks made later on 12 Nov
+/// 2026, in that week and in that month`. `None` where none does.
+pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
+    let day = now.format("%-d %b %Y");
+    let places: Vec<String> = grains
+        .iter()
+        .map(|grain| match grain {
+            Grain::Day => format!("on {day}"),
+            grain if grains.contains(&Grain::Day) => format!("in that {grain}"),
+            grain => format!("in the {grain} of {day}"),
+        })
+        .collect();
+    let (last, before) = places.split_last()?;
+    let before = if before.is_empty() { String::new() } else { format!("{} and ", before.join(", ")) };
+    Some(format!("includes marks made later {before}{last}"))
+}
+
+/// A count of people, or a dash where it is not recorded.
+pub fn count_or_dash(count: Option<u64>) -> String {
+    count.map_or_else(|| NOT_RECORDED.to_owned(), thousands)
+}
+
+/// What stands in place of a number that is not recorded.
+pub const NOT_RECORDED: &str = "–";
 
 /// Since when the events of a table are recorded, where that is within it: a sentence each. The cohort it is about has a `†`.
 pub fn recorded(table: &Table) -> Vec<String> {
@@ -317,6 +399,25 @@ mod tests {
         assert_eq!(parts("2026-W48"), "23 – 29 Nov| 2026| (W48)");
         assert_eq!(parts("2026-W01"), "29 Dec 2025 – 4 Jan| 2026| (W1)");
         assert_eq!((parts("2026-11"), parts("2026")), ("Nov 2026||".into(), "2026||".into()));
+    }
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        let quoted = ["/tmp/a.db", "/tmp/my store.db", "it's", "", "$HOME"].map(quoted);
+        assert_eq!(quoted, ["/tmp/a.db", "'/tmp/my store.db'", r"'it'\''s'", "''", "'$HOME'"]);
+    }
+
+    #[test]
+    fn another_prefix_is_named() {
+        let found = [("trackist_".to_owned(), 1_055), (String::new(), 3)];
+        let told = other_prefixes("bitmapist_", &found, true);
+        let expected =
+            "no keys begin with `bitmapist_`; 1,055 begin with `trackist_`, 3 have no prefix: use --prefix trackist_";
+        assert_eq!(told.as_deref(), Some(expected));
+        assert!(
+            other_prefixes("x", &found[1..], false).unwrap().ends_with("at least 3 have no prefix: use --prefix ''")
+        );
+        assert_eq!(other_prefixes("x", &[], true), None);
     }
 
     #[test]

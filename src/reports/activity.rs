@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::retention::State;
+use crate::reports::coverage::{Coverage, State};
 use crate::reports::stats::rate;
 use crate::sets::{Catalogue, EventName, Key, Plan, Segment, Set, When};
 
@@ -97,11 +97,29 @@ fn change(before: u64, after: u64) -> Option<f64> {
 /// What a store has to count for an [`Overview`].
 #[derive(Debug, Clone)]
 pub struct OverviewQuestion {
-    now: DateTime<Utc>,
-    today: Period,
-    week: Period,
-    month: Period,
+    coverage: Coverage,
+    running: Running,
     events: Vec<AskedEvent>,
+}
+
+/// The last recorded period of each grain: in a live store the one that holds *now*, otherwise the one in which the data
+/// ends. Its number can still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// A day.
+    pub day: Period,
+    /// A week.
+    pub week: Period,
+    /// A month.
+    pub month: Period,
+}
+
+impl Running {
+    /// The running periods of a store; where a grain is not recorded at all, the period that holds *now*.
+    pub fn of(coverage: &Coverage) -> Self {
+        let running = |grain| coverage.last(grain).unwrap_or_else(|| coverage.current(grain));
+        Running { day: running(Grain::Day), week: running(Grain::Week), month: running(Grain::Month) }
+    }
 }
 
 /// Where the counts of one event stand among the plan's roots; `None` where there is no bitmap.
@@ -116,26 +134,15 @@ struct AskedEvent {
 }
 
 impl OverviewQuestion {
-    /// Adds to the plan what is to be counted as of `now` for every event that has a key among `keys`.
-    ///
-    /// # Errors
-    /// When `now` is outside the supported years.
-    pub fn new(plan: &mut Plan, keys: &[Key], now: DateTime<Utc>) -> Result<Self, CalendarError> {
+    /// Adds to the plan what is to be counted for every event that has a key among `keys`, in a store with this coverage.
+    pub fn new(plan: &mut Plan, keys: &[Key], coverage: &Coverage) -> Self {
         let all = Catalogue::new(keys.to_vec());
-        Self::of(plan, all.events().map(|known| all.of_known(known)), now)
+        Self::of(plan, all.events().map(|known| all.of_known(known)), coverage)
     }
 
     /// The same for events one by one, each with its keys.
-    ///
-    /// # Errors
-    /// When `now` is outside the supported years.
-    pub fn of<'a>(
-        plan: &mut Plan,
-        events: impl IntoIterator<Item = &'a [Key]>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, CalendarError> {
-        let running = |grain| Period::containing(grain, now);
-        let (today, week, month) = (running(Grain::Day)?, running(Grain::Week)?, running(Grain::Month)?);
+    pub fn of<'a>(plan: &mut Plan, events: impl IntoIterator<Item = &'a [Key]>, coverage: &Coverage) -> Self {
+        let (running, now) = (Running::of(coverage), coverage.now());
         let by_event = events.into_iter().filter_map(|keys| Some((keys.first()?.event(), keys)));
         let mut events = Vec::new();
         for (event, keys) in by_event {
@@ -153,9 +160,9 @@ impl OverviewQuestion {
                     When::In(period) => {
                         let back = |running: Period| usize::try_from(running.since(period)?).ok();
                         match period.grain() {
-                            Grain::Day => back(today).and_then(|n| asked.days.get_mut(n)),
-                            Grain::Week => back(week).and_then(|n| asked.weeks.get_mut(n)),
-                            Grain::Month => back(month).and_then(|n| asked.months.get_mut(n)),
+                            Grain::Day => back(running.day).and_then(|n| asked.days.get_mut(n)),
+                            Grain::Week => back(running.week).and_then(|n| asked.weeks.get_mut(n)),
+                            Grain::Month => back(running.month).and_then(|n| asked.months.get_mut(n)),
                             Grain::Hour | Grain::Year => None,
                         }
                     }
@@ -167,29 +174,41 @@ impl OverviewQuestion {
             }
             events.push(asked);
         }
-        Ok(OverviewQuestion { now, today, week, month, events })
+        OverviewQuestion { coverage: coverage.clone(), running, events }
     }
 
     /// The overview, from the counts of the plan in order.
     pub fn overview(&self, counts: &[u64]) -> Overview {
         let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied();
+        let number = |running: Period, roots: &[Option<usize>], back: usize| {
+            let period = i64::try_from(back).ok().and_then(|back| running.shift(-back).ok())?;
+            let is_recorded = self.coverage.is_recorded(period);
+            is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
+        };
         let recent = |running: Period, roots: &[Option<usize>], span: Option<Span>| {
             let back = 1 + usize::try_from(compared(running.grain())).unwrap_or(1);
-            let [current, last, before] = [0, 1, back].map(|n| roots.get(n).and_then(|root| at(*root)).unwrap_or(0));
+            let [current, last, before] = [0, 1, back].map(|back| number(running, roots, back));
             let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
             let known = before_of_last.is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
             Recent { current, last, before, known }
         };
+        let Running { day, week, month } = self.running;
         let entry = |asked: &AskedEvent| Entry {
             event: asked.event.clone(),
-            days: asked.days.iter().rev().map(|root| at(*root).unwrap_or(0)).collect(),
-            day: recent(self.today, &asked.days, asked.span),
-            week: recent(self.week, &asked.weeks, asked.span),
-            month: recent(self.month, &asked.months, asked.span),
+            days: (0..asked.days.len()).rev().map(|back| number(day, &asked.days, back)).collect(),
+            day: recent(day, &asked.days, asked.span),
+            week: recent(week, &asked.weeks, asked.span),
+            month: recent(month, &asked.months, asked.span),
             ever: at(asked.ever),
             span: asked.span,
         };
-        Overview { now: self.now, today: self.today, entries: self.events.iter().map(entry).collect() }
+        Overview {
+            now: self.coverage.now(),
+            today: self.coverage.current(Grain::Day),
+            running: self.running,
+            data_ends: self.coverage.data_ends(Grain::Day),
+            entries: self.events.iter().map(entry).collect(),
+        }
     }
 }
 
@@ -198,8 +217,12 @@ impl OverviewQuestion {
 pub struct Overview {
     /// As of when.
     pub now: DateTime<Utc>,
-    /// The running day.
+    /// The day that holds it.
     pub today: Period,
+    /// The periods that the numbers count back from.
+    pub running: Running,
+    /// When the data ends, where that is before now.
+    pub data_ends: Option<Period>,
     /// One for each event, sorted by name.
     pub entries: Vec<Entry>,
 }
@@ -209,8 +232,9 @@ pub struct Overview {
 pub struct Entry {
     /// Its name.
     pub event: EventName,
-    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running.
-    pub days: Vec<u64>,
+    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running. `None` on days that are not
+    /// recorded.
+    pub days: Vec<Option<u64>>,
     /// People by day.
     pub day: Recent,
     /// People by week.
@@ -223,24 +247,24 @@ pub struct Entry {
     pub span: Option<Span>,
 }
 
-/// The running period, the last complete one, and the one that is compared with.
+/// The running period, the last complete one, and the one that is compared with. `None` where a period is not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recent {
     /// People in the running one, so far.
-    pub current: u64,
+    pub current: Option<u64>,
     /// People in the last complete one.
-    pub last: u64,
+    pub last: Option<u64>,
     /// People in the one it is compared with: the week or month before it, the same weekday a week before a day.
-    pub before: u64,
+    pub before: Option<u64>,
     /// Whether there are records for the whole of that one.
     pub known: bool,
 }
 
 impl Recent {
-    /// The change between the two complete periods, as a share of the earlier one. `None` when that one was empty, or
-    /// records began within it. The running period is never compared.
+    /// The change between the two complete periods, as a share of the earlier one. `None` when that one was empty, records
+    /// began within it, or either is not recorded. The running period is never compared.
     pub fn change(&self) -> Option<f64> {
-        self.known.then(|| change(self.before, self.last))?
+        change(self.before.filter(|_| self.known)?, self.last?)
     }
 }
 
@@ -249,8 +273,7 @@ impl Recent {
 pub struct ActivityQuestion {
     segment: Segment,
     grain: Grain,
-    now: DateTime<Utc>,
-    current: Period,
+    coverage: Coverage,
     span: Option<Span>,
     /// Oldest first, with as many more at the beginning than were asked for as it takes to compare the first.
     periods: Vec<AskedPeriod>,
@@ -267,8 +290,8 @@ struct AskedPeriod {
 }
 
 impl ActivityQuestion {
-    /// Adds to the plan the people in the segment in each of the last `count` periods up to the one that holds `now`.
-    /// `keys` are the bitmaps there are, at least those of the segment's events.
+    /// Adds to the plan the people in the segment in each of the last `count` periods up to the last recorded one, in a
+    /// store with this coverage: up to the one that holds *now*, or the one in which the data ends. `keys` are the bitmaps there are, at least those of the segment's events.
     ///
     /// # Errors
     /// When `count` is not 1–[`MAX_PERIODS`], or that leaves the supported years.
@@ -277,18 +300,21 @@ impl ActivityQuestion {
         segment: &Segment,
         (grain, count): (Grain, u32),
         keys: &[Key],
-        now: DateTime<Utc>,
+        coverage: &Coverage,
     ) -> Result<Self, ActivityError> {
         if !(1..=MAX_PERIODS).contains(&count) {
             return Err(ActivityError::Periods(count));
         }
         let names = segment.names();
         let existing: HashSet<&Key> = keys.iter().filter(|key| names.contains(&key.event())).collect();
-        let span = Span::of(existing.iter().copied(), now);
-        let (current, today) = (Period::containing(grain, now)?, Period::containing(Grain::Day, now)?);
+        let span = Span::of(existing.iter().copied(), coverage.now());
+        let current = coverage.last(grain).unwrap_or_else(|| coverage.current(grain));
         let first = current.shift(1 - i64::from(count))?;
         let mut ask = |period: Period| {
             let set = segment.at(period);
+            if !coverage.is_recorded(period) {
+                return None;
+            }
             // Without a complement nothing but nobody comes of bitmaps that do not exist.
             set.keys().into_iter().any(|key| existing.contains(key)).then(|| plan.count_set(&set))
         };
@@ -299,11 +325,11 @@ impl ActivityQuestion {
             let whole = span.is_some_and(|span| span.covers(period));
             let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some() && whole;
             let days = if daily { period.split(Grain::Day).collect() } else { Vec::new() };
-            let days = days.into_iter().filter(|day| *day < today);
+            let days = days.into_iter().filter(|day| coverage.state_of(*day) == State::Complete);
             periods.push(AskedPeriod { period, people, days: days.map(&mut ask).collect() });
         }
         let shown = usize::try_from(count).unwrap_or(usize::MAX);
-        Ok(ActivityQuestion { segment: segment.clone(), grain, now, current, span, periods, shown })
+        Ok(ActivityQuestion { segment: segment.clone(), grain, coverage: coverage.clone(), span, periods, shown })
     }
 
     /// The activity, from the counts of the plan in order.
@@ -312,11 +338,12 @@ impl ActivityQuestion {
         let mut points: Vec<Point> = Vec::with_capacity(self.periods.len());
         for asked in &self.periods {
             let people = at(asked.people);
-            let state = if asked.period < self.current { State::Complete } else { State::InProgress };
+            let state = self.coverage.state_of(asked.period);
             let back = usize::try_from(compared(self.grain)).ok().and_then(|back| points.len().checked_sub(back));
-            let before = back
-                .and_then(|i| points.get(i))
-                .filter(|before| state == State::Complete && self.span.is_some_and(|span| span.covers(before.period)));
+            let before = back.and_then(|i| points.get(i)).filter(|before| {
+                let complete = state == State::Complete && before.state == State::Complete;
+                complete && self.span.is_some_and(|span| span.covers(before.period))
+            });
             let change = before.and_then(|before| change(before.people, people));
             let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
             let days = u64::try_from(asked.days.len()).unwrap_or(0);
@@ -325,7 +352,14 @@ impl ActivityQuestion {
             points.push(Point { period: asked.period, state, people, change, daily });
         }
         points.drain(..points.len().saturating_sub(self.shown));
-        Activity { segment: self.segment.clone(), grain: self.grain, now: self.now, span: self.span, points }
+        Activity {
+            segment: self.segment.clone(),
+            grain: self.grain,
+            now: self.coverage.now(),
+            data_ends: self.coverage.data_ends(self.grain),
+            span: self.span,
+            points,
+        }
     }
 }
 
@@ -338,9 +372,11 @@ pub struct Activity {
     pub grain: Grain,
     /// As of when.
     pub now: DateTime<Utc>,
+    /// When the store's data ends, where that is before now.
+    pub data_ends: Option<Period>,
     /// When its events were recorded; `None` when none of them is dated.
     pub span: Option<Span>,
-    /// Oldest first; the last one is running.
+    /// Oldest first; the last one is running, or the one in which the data ends.
     pub points: Vec<Point>,
 }
 
@@ -369,9 +405,9 @@ impl Activity {
 pub struct Point {
     /// The period.
     pub period: Period,
-    /// Whether its number can still change.
+    /// Whether its number is known, and can still change.
     pub state: State,
-    /// How many people.
+    /// How many people; 0 where it is not recorded.
     pub people: u64,
     /// The change from the period before, for a day from the same weekday a week before, as a share of it. Only where
     /// both are complete, the earlier one had anybody, and records do not begin within it.
@@ -404,6 +440,11 @@ mod tests {
     use super::*;
     use crate::calendar::parse_moment;
 
+    /// A store that has recorded everything up to that moment.
+    fn as_of(now: &str) -> Coverage {
+        Coverage::whole(parse_moment(now).unwrap()).unwrap()
+    }
+
     fn keys(texts: &[&str]) -> Vec<Key> {
         let prefix = crate::sets::Prefix::new("");
         texts.iter().map(|text| Key::parse(&prefix, text).unwrap()).collect()
@@ -421,7 +462,7 @@ mod tests {
 
     #[test]
     fn an_overview_asks_for_existing_bitmaps_only_and_once() {
-        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let coverage = as_of("2026-11-23T14:05:00Z");
         let keys = keys(&[
             "b_2026-11-23",
             "b_2026-11-22",
@@ -437,26 +478,33 @@ mod tests {
             "b_2026-12-1",
         ]);
         let mut plan = Plan::new();
-        let question = OverviewQuestion::new(&mut plan, &keys, now).unwrap();
+        let question = OverviewQuestion::new(&mut plan, &keys, &coverage);
         assert_eq!(plan.roots().len(), 8, "{:?}", plan.roots());
         let overview = question.overview(&answers(&plan));
         let [b, pro] = &overview.entries[..] else { panic!("{overview:?}") };
-        assert_eq!((b.day.current, b.day.last, b.days[0], b.days[1], b.days.len()), (23, 22, 25, 0, 30));
-        assert_eq!(b.day, Recent { current: 23, last: 22, before: 15, known: true }, "a Sunday with a Sunday");
-        assert_eq!(b.week, Recent { current: 100, last: 0, before: 100, known: true });
+        assert_eq!(
+            (b.day.current, b.day.last, b.days[0], b.days[1], b.days.len()),
+            (Some(23), Some(22), Some(25), Some(0), 30)
+        );
+        let recent = |numbers: [u64; 3]| {
+            let [current, last, before] = numbers.map(Some);
+            Recent { current, last, before, known: true }
+        };
+        assert_eq!(b.day, recent([23, 22, 15]), "a Sunday with a Sunday");
+        assert_eq!(b.week, recent([100, 0, 100]));
         assert_eq!((b.week.change(), b.month.change()), (Some(-1.0), None));
         let span = b.span.unwrap();
         assert_eq!((span.first.to_string(), span.last.to_string()), ("2026-10-24".into(), "2026-11-23".into()));
-        assert_eq!((pro.ever, pro.span, pro.day.current), (Some(100), None, 0));
+        assert_eq!((pro.ever, pro.span, pro.day.current), (Some(100), None, Some(0)));
     }
 
     #[test]
     fn a_first_week_that_was_not_recorded_whole_is_compared_with_nothing() {
-        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let coverage = as_of("2026-11-23T14:05:00Z");
         let texts = ["b_W2026-46", "b_W2026-47", "b_2026-11-11", "b_2026-11-17"];
         let change = |texts: &[&str]| {
             let mut plan = Plan::new();
-            let question = OverviewQuestion::new(&mut plan, &keys(texts), now).unwrap();
+            let question = OverviewQuestion::new(&mut plan, &keys(texts), &coverage);
             question.overview(&answers(&plan)).entries[0].week.change()
         };
         assert_eq!((change(&texts), change(&texts[..2])), (None, Some(0.0)));
@@ -464,11 +512,11 @@ mod tests {
 
     #[test]
     fn a_day_is_compared_with_its_weekday_once_that_was_recorded() {
-        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let coverage = as_of("2026-11-23T14:05:00Z");
         let keys = keys(&["b_2026-11-13", "b_2026-11-14", "b_2026-11-20", "b_2026-11-21", "b_2026-11-22"]);
         let mut plan = Plan::new();
         let asked = (Grain::Day, 14);
-        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, now).unwrap();
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, &coverage).unwrap();
         let activity = question.activity(&answers(&plan));
         let said: Vec<_> = activity.recorded().iter().map(|p| (p.period.to_string(), p.people, p.change)).collect();
         assert_eq!(activity.points.len(), 14);
@@ -480,7 +528,7 @@ mod tests {
 
     #[test]
     fn weeks_know_their_days_and_the_running_one_is_compared_with_nothing() {
-        let now = parse_moment("2026-11-25T14:05:00Z").unwrap();
+        let coverage = as_of("2026-11-25T14:05:00Z");
         let keys = keys(&[
             "b_W2026-46",
             "b_W2026-47",
@@ -493,7 +541,7 @@ mod tests {
         ]);
         let mut plan = Plan::new();
         let asked = (Grain::Week, 2);
-        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, now).unwrap();
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), asked, &keys, &coverage).unwrap();
         let activity = question.activity(&answers(&plan));
         let [last, running] = activity.points[..] else { panic!("{activity:?}") };
         assert_eq!((last.state, last.people, last.change), (State::Complete, 100, Some(0.0)));
@@ -501,20 +549,81 @@ mod tests {
         assert_eq!((running.state, running.change), (State::InProgress, None));
         assert_eq!(running.daily, Some(Daily { mean: 23.0 / 2.0, days: 2 }));
         assert_eq!(format!("{:.4}", running.stickiness().unwrap()), "0.1150");
-        let none = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Day, 0), &keys, now);
+        let none = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Day, 0), &keys, &coverage);
         assert_eq!(none.unwrap_err().to_string(), "0 periods: ask for 1 to 400");
     }
 
     #[test]
     fn without_its_days_a_month_says_nothing_of_stickiness() {
-        let now = parse_moment("2026-11-25T14:05:00Z").unwrap();
+        let coverage = as_of("2026-11-25T14:05:00Z");
         let mut plan = Plan::new();
         let keys = keys(&["b_2026-10", "b_2026-11-9", "b_2026-11"]);
         let asked = (Grain::Month, 12);
-        let question = ActivityQuestion::new(&mut plan, &"b & pro@ever".parse().unwrap(), asked, &keys, now).unwrap();
+        let question =
+            ActivityQuestion::new(&mut plan, &"b & pro@ever".parse().unwrap(), asked, &keys, &coverage).unwrap();
         assert_eq!(plan.roots().len(), 3);
         let activity = question.activity(&answers(&plan));
         let october = activity.last_complete().unwrap();
         assert_eq!((october.people, october.stickiness(), activity.points.len()), (7, None, 12));
+    }
+
+    /// Days, weeks and months of marks on these days, and of months without days.
+    fn marked(days: &[&str], months: &[&str]) -> Vec<Key> {
+        let event = EventName::new("b").unwrap();
+        let days = days.iter().flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), false).unwrap());
+        let months = months.iter().map(|month| Key::new(event.clone(), month.parse().unwrap()).unwrap());
+        let keys: std::collections::BTreeSet<Key> = days.chain(months).collect();
+        keys.into_iter().collect()
+    }
+
+    #[test]
+    fn after_the_end_of_the_data_nothing_is_zero() {
+        let keys = marked(&["2026-11-12", "2026-11-19", "2026-11-25", "2026-11-26"], &[]);
+        let coverage = Coverage::of(&keys, parse_moment("2026-12-01T09:00:00Z").unwrap(), false).unwrap();
+        let mut plan = Plan::new();
+        let question = OverviewQuestion::new(&mut plan, &keys, &coverage);
+        let overview = question.overview(&answers(&plan));
+        let Running { day, week, month } = overview.running;
+        assert_eq!([day, week, month].map(|p| p.to_string()), ["2026-11-26", "2026-W48", "2026-11"]);
+        assert_eq!(overview.data_ends, Some(day));
+        let [b] = &overview.entries[..] else { panic!("{overview:?}") };
+        // 18 November is a true zero, as the store went on; October is before its first month.
+        assert_eq!(b.day, Recent { current: Some(26), last: Some(25), before: Some(0), known: true });
+        assert_eq!(b.month, Recent { current: Some(100), last: None, before: None, known: false });
+        assert_eq!((b.days.len(), b.days[14], b.days[15], b.days[29]), (30, None, Some(12), Some(26)));
+
+        let mut plan = Plan::new();
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Day, 14), &keys, &coverage);
+        let activity = question.unwrap().activity(&answers(&plan));
+        let states = |activity: &Activity| activity.points.iter().map(|point| point.state).collect::<Vec<_>>();
+        assert_eq!((activity.points[13].period, activity.points[13].people), (day, 26));
+        let expected = [vec![State::Complete; 13], vec![State::InProgress]].concat();
+        assert_eq!((states(&activity), activity.data_ends), (expected, Some(day)));
+        let last = activity.last_complete().unwrap();
+        assert_eq!((last.people, last.change), (25, None), "18 November had nobody");
+
+        let mut plan = Plan::new();
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Week, 4), &keys, &coverage);
+        let activity = question.unwrap().activity(&answers(&plan));
+        let expected = [State::NotRecorded, State::Complete, State::Complete, State::InProgress];
+        assert_eq!((states(&activity), activity.points[3].period), (expected.to_vec(), week));
+        let days: Vec<Option<u64>> = activity.points.iter().map(|p| p.daily.map(|daily| daily.days)).collect();
+        assert_eq!(days, [None, None, Some(7), Some(3)], "the first week began before the first mark");
+    }
+
+    #[test]
+    fn deleted_days_are_not_zero() {
+        let keys = marked(&["2026-11-22", "2026-11-23"], &["2026-10"]);
+        let coverage = Coverage::of(&keys, parse_moment("2026-11-23T09:00:00Z").unwrap(), false).unwrap();
+        let mut plan = Plan::new();
+        let question = ActivityQuestion::new(&mut plan, &"b".parse().unwrap(), (Grain::Day, 3), &keys, &coverage);
+        let activity = question.unwrap().activity(&answers(&plan));
+        let states: Vec<State> = activity.points.iter().map(|point| point.state).collect();
+        assert_eq!(states, [State::NotRecorded, State::Complete, State::InProgress]);
+        let mut plan = Plan::new();
+        let question = OverviewQuestion::new(&mut plan, &keys, &coverage);
+        let overview = question.overview(&answers(&plan));
+        assert_eq!(overview.entries[0].days[27..], [None, Some(22), Some(23)]);
+        assert_eq!(overview.entries[0].month.last, Some(100), "the month is kept");
     }
 }

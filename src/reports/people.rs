@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, QueryError, State, Window};
@@ -78,6 +76,16 @@ pub enum CrowdError {
         /// The cohort.
         cohort: Period,
     },
+    /// A cohort or a cell of which there is no data.
+    #[error("{given} is not recorded: {}", extent_words(*.extent))]
+    NotRecorded {
+        /// The first period without data.
+        given: Period,
+        /// The first and the last recorded period.
+        extent: Option<(Period, Period)>,
+        /// Whether it is when people could have come back, and not the cohort's.
+        is_column: bool,
+    },
     /// A moment outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
@@ -86,8 +94,54 @@ pub enum CrowdError {
 impl CrowdError {
     /// Whether it is about the column, and not about the cohort.
     pub const fn is_column(&self) -> bool {
-        matches!(self, CrowdError::Column { .. } | CrowdError::NotBegun { .. })
+        matches!(
+            self,
+            CrowdError::Column { .. } | CrowdError::NotBegun { .. } | CrowdError::NotRecorded { is_column: true, .. }
+        )
     }
+}
+
+fn extent_words(extent: Option<(Period, Period)>) -> String {
+    match extent {
+        Some((first, last)) => format!("there is data from {first} to {last}"),
+        None => "there is no data of that length of time".to_owned(),
+    }
+}
+
+/// The state of the count of a set that is tied to these periods, in a store with this coverage; `None` without any, as
+/// for undated bitmaps. The first that applies holds: future, not recorded, partly recorded, in progress, complete. People
+/// in a set none of whose periods is recorded come from undated bitmaps: then the count is partly recorded.
+///
+/// ```
+/// use cohortist::calendar::parse_moment;
+/// use cohortist::reports::{coverage::{Coverage, State}, people::state_of};
+/// use cohortist::sets::{EventName, Key};
+/// let active = EventName::new("active")?;
+/// let keys: Vec<Key> = Key::of_mark(&active, parse_moment("2026-11-26")?, false)?.collect();
+/// let coverage = Coverage::of(&keys, parse_moment("2026-12-01")?, false)?;
+/// let state = |count: u64, periods: &[&str]| {
+///     state_of(count, &periods.iter().map(|period| period.parse().unwrap()).collect::<Vec<_>>(), &coverage)
+/// };
+/// assert_eq!(state(0, &["2026-11-29"]), Some(State::NotRecorded));
+/// assert_eq!(state(7, &["2026-11-29"]), Some(State::PartlyRecorded));
+/// assert_eq!(state(1, &["2026-11-26", "2026-11-29"]), Some(State::PartlyRecorded));
+/// assert_eq!(state(1, &["2026-11-26"]), Some(State::InProgress));
+/// assert_eq!(state(0, &["2026-12-02"]), Some(State::Future));
+/// assert_eq!(state(0, &[]), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn state_of(count: u64, periods: &[Period], coverage: &Coverage) -> Option<State> {
+    let states: Vec<State> = periods.iter().map(|period| coverage.state_of(*period)).collect();
+    let any = |wanted: State| states.contains(&wanted);
+    let begun = || states.iter().filter(|state| **state != State::Future);
+    Some(match () {
+        () if states.is_empty() => return None,
+        () if begun().next().is_none() => State::Future,
+        () if count == 0 && begun().all(|state| *state == State::NotRecorded) => State::NotRecorded,
+        () if any(State::NotRecorded) || any(State::PartlyRecorded) => State::PartlyRecorded,
+        () if any(State::InProgress) || any(State::Future) => State::InProgress,
+        () => State::Complete,
+    })
 }
 
 /// A cohort as a set, and who of it came back.
@@ -117,38 +171,49 @@ pub struct Back {
 }
 
 impl Crowd {
-    /// The people of a cohort, and of the cell in its `column`, as of `now`. The counts of these sets are the numbers
-    /// of the [table](crate::reports::retention::Table) of the same query.
+    /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The counts of these sets are
+    /// the numbers of the [table](crate::reports::retention::Table) of the same query.
     ///
     /// ```
-    /// use cohortist::{calendar::{Grain, parse_moment}, reports::{people::Crowd, retention::Query}, sets::{Segments, parse_set}};
+    /// use cohortist::calendar::{Grain, parse_moment};
+    /// use cohortist::reports::{coverage::Coverage, people::Crowd, retention::Query};
+    /// use cohortist::sets::{Segments, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
-    /// let now = parse_moment("2026-11-23")?;
-    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), now)?;
+    /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
+    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
     /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
     /// assert_eq!(crowd.back.unwrap().returned, expected);
-    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), now).is_err(), "that is tomorrow");
+    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// When the table has no such cohort or cell, or it has not begun.
-    pub fn at(query: &Query, period: Period, column: Option<u32>, now: DateTime<Utc>) -> Result<Self, CrowdError> {
-        let current = Period::containing(query.grain, now)?;
+    /// When the table has no such cohort or cell, it has not begun, or there is no data of it.
+    pub fn at(query: &Query, period: Period, column: Option<u32>, coverage: &Coverage) -> Result<Self, CrowdError> {
+        let current = coverage.current(query.grain);
         if period.grain() != query.grain {
             return Err(CrowdError::Grain { given: period, wanted: query.grain });
         }
         if period > current {
             return Err(CrowdError::Future { given: period, current });
         }
+        let recorded = |given: Period, state: State, is_column: bool| match state {
+            State::NotRecorded => {
+                let extent = coverage.first(query.grain).zip(coverage.last(query.grain));
+                Err(CrowdError::NotRecorded { given, extent, is_column })
+            }
+            state => Ok(state),
+        };
+        let state = recorded(period, coverage.state_of(period), false)?;
         let cohort = query.cohort.at(period);
         let back = column.map(|column| {
             if column >= query.cols() {
                 return Err(CrowdError::Column { column, cols: query.cols() });
             }
-            let windows = query.windows(period, &Coverage::whole(now)?);
+            let windows = query.windows(period, coverage);
             let not_begun = CrowdError::NotBegun { column, cohort: period };
             let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
+            recorded(window.from, window.state, true)?;
             let mut periods: Vec<Set> = windows
                 .iter()
                 .filter(|w| (window.from..=window.until).contains(&w.from))
@@ -157,7 +222,6 @@ impl Crowd {
             let did = if periods.len() == 1 { periods.remove(0) } else { Set::Or(periods) };
             Ok(Back { column, window, returned: cohort.clone() & did.clone(), lost: cohort.clone() - did })
         });
-        let state = if period < current { State::Complete } else { State::InProgress };
         Ok(Crowd { period, state, cohort, back: back.transpose()? })
     }
 

@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::activity;
+use crate::reports::activity::{self, Running};
+use crate::reports::coverage::Coverage;
 use crate::sets::{Catalogue, EventName, Key, UserId, When};
 
 /// How many weeks the calendar has, the running one included.
 pub const WEEKS: i64 = 53;
 
-/// The periods a history speaks of.
+/// The periods a history speaks of: the running ones, or those in which the store's data ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The running day.
@@ -28,14 +29,9 @@ pub struct Span {
 }
 
 impl Span {
-    fn at(now: DateTime<Utc>) -> Result<Self, CalendarError> {
-        let week = Period::containing(Grain::Week, now)?;
-        Ok(Span {
-            today: Period::containing(Grain::Day, now)?,
-            week,
-            month: Period::containing(Grain::Month, now)?,
-            since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())?,
-        })
+    fn of(coverage: &Coverage) -> Result<Self, CalendarError> {
+        let Running { day, week, month } = Running::of(coverage);
+        Ok(Span { today: day, week, month, since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())? })
     }
 
     /// Whether a bitmap of an event is looked into at first, given the months it has bitmaps of.
@@ -58,16 +54,16 @@ pub struct Question<'a> {
     span: Span,
     all: &'a Catalogue,
     keys: Vec<Key>,
-    now: DateTime<Utc>,
+    coverage: Coverage,
 }
 
 impl<'a> Question<'a> {
-    /// The question as of `now`, given all keys there are. Hours are left out: their days say the same.
+    /// The question, given all keys there are and what they cover. Hours are left out: their days say the same.
     ///
     /// # Errors
     /// Outside the supported years.
-    pub fn new(all: &'a Catalogue, now: DateTime<Utc>) -> Result<Self, CalendarError> {
-        let span = Span::at(now)?;
+    pub fn new(all: &'a Catalogue, coverage: &Coverage) -> Result<Self, CalendarError> {
+        let span = Span::of(coverage)?;
         let mut keys = Vec::new();
         for known in all.events() {
             let of_event = all.of_known(known);
@@ -75,7 +71,7 @@ impl<'a> Question<'a> {
                 of_event.iter().filter_map(|key| month_of(key).filter(|month| *month <= span.month)).collect();
             keys.extend(of_event.iter().filter(|key| span.asks(key.when(), &months)).cloned());
         }
-        Ok(Question { span, all, keys, now })
+        Ok(Question { span, all, keys, coverage: coverage.clone() })
     }
 
     /// The bitmaps to look into.
@@ -119,7 +115,7 @@ impl<'a> Question<'a> {
             .sort_by_key(|seen| (std::cmp::Reverse(seen.last.map(Period::start)), std::cmp::Reverse(seen.days.len())));
         let known = self.all.events().len();
         let properties = self.all.events().filter(|known| known.last.is_none()).count();
-        History { user, span: self.span, events, known, properties }
+        History { user, span: self.span, coverage: self.coverage.clone(), events, known, properties }
     }
 
     fn seen(&self, event: EventName, whens: &[When]) -> Seen {
@@ -146,7 +142,7 @@ impl<'a> Question<'a> {
         let calendar = days.iter().filter(|day| **day >= span.since);
         Seen {
             property: self.all.event(&event).is_some_and(|known| known.last.is_none()),
-            recorded: activity::Span::of(self.all.of(&event), self.now).map(|span| span.first),
+            recorded: activity::Span::of(self.all.of(&event), self.coverage.now()).map(|span| span.first),
             event,
             today: days.contains(&span.today),
             week: whens.contains(&When::In(span.week)),
@@ -197,8 +193,10 @@ pub struct Seen {
 pub struct History {
     /// The user.
     pub user: UserId,
-    /// The running periods, and where the calendar begins.
+    /// The running periods, or those in which the data ends, and where the calendar begins.
     pub span: Span,
+    /// What the store covers: where it has no data, absence says nothing.
+    pub coverage: Coverage,
     /// The events the user was ever seen in, the latest first.
     pub events: Vec<Seen>,
     /// How many events there are for anybody.

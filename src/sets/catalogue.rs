@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::Period;
+use crate::calendar::{Grain, Period};
 use crate::sets::{EventName, Key, When};
 
 /// The keys of a store, sorted out by event.
@@ -103,8 +103,43 @@ impl Catalogue {
         })
     }
 
+    /// The grains whose bitmap of the period that holds `now` also holds marks made after `now`: days, weeks and months are
+    /// kept whole and cannot be cut. The store must hold later marks; those of a week or month must lie within it.
+    pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
+        let later = |until: DateTime<Utc>| self.periods.iter().any(|p| now <= p.start() && p.start() < until);
+        let holds = |grain: &Grain| {
+            let Ok(running) = Period::containing(*grain, now) else { return false };
+            let until = if *grain == Grain::Day { DateTime::<Utc>::MAX_UTC } else { running.end() };
+            self.periods.contains(&running) && later(until)
+        };
+        [Grain::Day, Grain::Week, Grain::Month].into_iter().filter(holds).collect()
+    }
+
     /// Whether there is no bitmap at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+
+    #[test]
+    fn whole_periods_hold_later_marks() {
+        let marked = |days: &[&str]| {
+            let event = EventName::new("a").unwrap();
+            let keys = days.iter().flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), false).unwrap());
+            Catalogue::new(keys.collect::<BTreeSet<Key>>().into_iter().collect())
+        };
+        let later = |days: &[&str], now: &str| marked(days).holding_later(parse_moment(now).unwrap());
+        let all = [Grain::Day, Grain::Week, Grain::Month];
+        assert_eq!(later(&["2026-11-12"], "2026-11-12"), all, "all marks of a day are later than its first moment");
+        assert_eq!(later(&["2026-11-12"], "2026-11-12T14:00:00Z"), [], "nothing tells that any is");
+        assert_eq!(later(&["2026-11-12", "2026-11-13"], "2026-11-12T14:00:00Z"), all);
+        assert_eq!(later(&["2026-11-12", "2026-11-16"], "2026-11-12T14:00:00Z"), [Grain::Day, Grain::Month]);
+        assert_eq!(later(&["2026-11-11", "2026-11-13"], "2026-11-12"), [Grain::Week, Grain::Month]);
+        assert_eq!(later(&["2026-11-11"], "2026-11-12"), []);
     }
 }

@@ -136,6 +136,9 @@ pub enum When {
 pub struct Key {
     event: EventName,
     when: When,
+    /// Whether the numbers behind the year have two digits, as other ports of bitmapist write them: `2014-02-03` and not
+    /// `2014-2-3`. Only where that changes the text, so that a text has one key and a key one text.
+    padded: bool,
 }
 
 /// A year has no bitmap of its own.
@@ -149,12 +152,16 @@ impl Key {
     /// # Errors
     /// [`KeyError`] when the period is a year; [`Set::event_in`](crate::sets::Set::event_in) takes any.
     pub fn new(event: EventName, period: Period) -> Result<Self, KeyError> {
-        if period.grain() == Grain::Year { Err(KeyError) } else { Ok(Key { event, when: When::In(period) }) }
+        if period.grain() == Grain::Year {
+            Err(KeyError)
+        } else {
+            Ok(Key { event, when: When::In(period), padded: false })
+        }
     }
 
     /// The undated bitmap of `event`.
     pub fn ever(event: EventName) -> Self {
-        Key { event, when: When::Ever }
+        Key { event, when: When::Ever, padded: false }
     }
 
     /// The bitmaps that a mark of `event` at `moment` sets: month, week and day, and hour when asked.
@@ -169,7 +176,8 @@ impl Key {
         let grains = [Grain::Month, Grain::Week, Grain::Day, Grain::Hour];
         let mut keys = Vec::with_capacity(4);
         for grain in &grains[..if hourly { 4 } else { 3 }] {
-            keys.push(Key { event: event.clone(), when: When::In(Period::containing(*grain, moment)?) });
+            let when = When::In(Period::containing(*grain, moment)?);
+            keys.push(Key { event: event.clone(), when, padded: false });
         }
         Ok(keys.into_iter())
     }
@@ -181,7 +189,41 @@ impl Key {
 
     /// The bitmap of another event of the same time.
     pub(crate) fn renamed(&self, event: &EventName) -> Self {
-        Key { event: event.clone(), when: self.when }
+        Key { event: event.clone(), ..self.clone() }
+    }
+
+    /// Whether its numbers are padded with zeros.
+    pub fn is_padded(&self) -> bool {
+        self.padded
+    }
+
+    /// The key of the same bitmap with padded numbers; `None` where that is the same text.
+    ///
+    /// ```
+    /// use cohortist::sets::{Key, Prefix};
+    /// let read = |text| Key::parse(&Prefix::new(""), text).unwrap();
+    /// assert_eq!(read("active_W2014-7").padded(), Some(read("active_W2014-07")));
+    /// assert_eq!(read("active_W2014-07").plain(), read("active_W2014-7"));
+    /// assert_eq!(read("active_W2014-10").padded(), None);
+    /// ```
+    pub fn padded(&self) -> Option<Key> {
+        let When::In(period) = self.when else { return None };
+        let start = period.start();
+        let has_short = match period.grain() {
+            Grain::Week => start.iso_week().week() < 10,
+            grain => {
+                start.month() < 10
+                    || (grain <= Grain::Day && start.day() < 10)
+                    || (grain == Grain::Hour && start.hour() < 10)
+            }
+        };
+        (has_short && !self.padded).then(|| Key { padded: true, ..self.clone() })
+    }
+
+    /// The key of the same bitmap as bitmapist writes it.
+    #[must_use]
+    pub fn plain(&self) -> Key {
+        Key { padded: false, ..self.clone() }
     }
 
     /// The period, or ever.
@@ -189,7 +231,7 @@ impl Key {
         self.when
     }
 
-    /// The key's text under a prefix, exactly as bitmapist writes it.
+    /// The key's text under a prefix, exactly as bitmapist writes it, or the port that the key was read from.
     pub fn text(&self, prefix: &Prefix) -> String {
         self.behind(prefix.as_str())
     }
@@ -209,6 +251,9 @@ impl Key {
         let start = period.start();
         let mut part = |before: &str, number: u32| {
             text.push_str(before);
+            if self.padded && number < 10 {
+                text.push('0');
+            }
             text.push_str(itoa::Buffer::new().format(number));
         };
         if period.grain() == Grain::Week {
@@ -230,13 +275,14 @@ impl Key {
     }
 
     /// Reads a key's text under a prefix. Parsed from the right, as event names may hold underscores and look like
-    /// dates. `None` for other prefixes, temporary keys, and whatever bitmapist would not have written.
+    /// dates. Numbers are not padded, or all of those behind the year are. `None` for other prefixes, temporary keys, and
+    /// whatever neither bitmapist nor its ports would have written.
     pub fn parse(prefix: &Prefix, text: &str) -> Option<Key> {
         text.strip_prefix(prefix.as_str())?.parse_bare()
     }
 }
 
-/// The key without its prefix: `active_2026-1-9`. Numbers are not zero-padded.
+/// The key without its prefix: `active_2026-1-9`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.behind(""))
@@ -258,16 +304,21 @@ impl ParseBare for str {
             Some(rest) => (rest, true),
             None => (stamp, false),
         };
-        let numbers: Vec<u32> = text.split('-').map(canonical).collect::<Option<_>>()?;
-        let year = i32::try_from(*numbers.first()?).ok()?;
-        let period = match (is_week, &numbers[1..]) {
+        let (year, rest) = text.split_once('-')?;
+        let year = i32::try_from(canonical(year)?).ok()?;
+        let read = |number: fn(&str) -> Option<u32>| rest.split('-').map(number).collect::<Option<Vec<u32>>>();
+        let (numbers, padded) = match read(canonical) {
+            Some(numbers) => (numbers, false),
+            None => (read(two_digits)?, true),
+        };
+        let period = match (is_week, &numbers[..]) {
             (true, &[week]) => Period::week(year, week),
             (false, &[month]) => Period::month(year, month),
             (false, &[month, day]) => Period::day(year, month, day),
             (false, &[month, day, hour]) => Period::hour(year, month, day, hour),
             _ => None,
         }?;
-        Some(Key { event, when: When::In(period) })
+        Some(Key { event, when: When::In(period), padded })
     }
 }
 
@@ -275,6 +326,11 @@ impl ParseBare for str {
 fn canonical(text: &str) -> Option<u32> {
     let plain = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
     (plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
+}
+
+/// A number written as other ports write it.
+fn two_digits(text: &str) -> Option<u32> {
+    (text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
 /// What every key of one set of events begins with; bitmapist's own is `trackist_`, bitmapist4's `bitmapist_`.

@@ -16,14 +16,19 @@ mod health;
 pub(crate) mod private;
 pub mod redis;
 mod remembered;
+mod spelled;
 mod text_ids;
+mod unlisted;
 
 pub use cancel::{Cancel, CancelOnDrop};
 pub use effort::Cost;
 pub use health::{FilesHealth, Health, Progress};
 pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
+pub use spelled::Spelled;
 pub use text_ids::TextIds;
+use unlisted::LeftOut;
+pub use unlisted::{OtherPrefixes, Strays};
 
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +128,21 @@ pub trait Store: Send + Sync {
     /// new. `None` where only listing them again would tell.
     fn keys_version(&self) -> Option<u64> {
         None
+    }
+
+    /// The keys under the prefix that are no event's, as the last listing of all [`keys`](Self::keys) found them. None where a
+    /// store cannot tell.
+    fn strays(&self) -> Strays {
+        Strays::default()
+    }
+
+    /// Under which other prefixes there are events, from a look at a bounded number of keys: for when there are none under
+    /// this one. None where a store cannot tell.
+    ///
+    /// # Errors
+    /// When no keys could be looked at.
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        Ok(OtherPrefixes::default())
     }
 
     /// For each key about how many bytes its bitmap takes where it is kept; `None` where nobody can tell.
@@ -263,8 +283,12 @@ pub enum Saved {
 pub struct StoreInfo {
     /// What kind it is, for people: `Redis 7.0.15`, `embedded`.
     pub kind: String,
-    /// Where it is, without any password.
+    /// Where it is, without any password; a path is absolute.
     pub location: String,
+    /// What its keys begin with.
+    pub prefix: Prefix,
+    /// Whether it did not exist before this process opened it.
+    pub created: bool,
     /// Things its operator should know, such as a log tail that was dropped at start.
     pub notes: Vec<String>,
     /// Whether its users are called by texts.
@@ -432,12 +456,13 @@ impl fmt::Debug for dyn Store {
 /// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
 /// request tries anew.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
-    Ok(match Place::parse(text)? {
+    let store: Arc<dyn Store> = match Place::parse(text)? {
         Place::Memory => Arc::new(embedded::EmbeddedStore::in_memory(options)),
         Place::Redis => Arc::new(redis::RedisStore::new(text, options)?),
         Place::Cluster => Arc::new(redis::ClusterStore::new(text, options)?),
         Place::Directory(path) => Arc::new(embedded::EmbeddedStore::open(path, options)?),
-    })
+    };
+    Ok(Arc::new(Spelled::new(store)))
 }
 
 /// What kind of place the text of `--store` names.

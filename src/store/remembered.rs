@@ -49,7 +49,8 @@ use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::effort::{self, Cost};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cancel, Counted, Freshness, Health, Mark, Progress, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds,
+    Cancel, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Result, Saved, Seen, Store, StoreError,
+    StoreInfo, Strays, TextIds,
 };
 
 /// How often an answer is begun before the whole plan is counted in one call.
@@ -602,6 +603,14 @@ impl Store for Remembered {
 
     fn keys_version(&self) -> Option<u64> {
         self.store.keys_version()
+    }
+
+    fn strays(&self) -> Strays {
+        self.store.strays()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        self.store.other_prefixes()
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {

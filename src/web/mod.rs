@@ -38,7 +38,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::clock::Clock;
-use crate::render::FileName;
+use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
 use crate::sets::EventName;
 use crate::store::Cancel;
@@ -149,7 +149,10 @@ impl State {
             // Whoever looks back looks at one moment.
             Clock::Fixed(moment) => moment,
         };
-        format!("as of {} UTC", at.format("%a %-d %b %Y, %H:%M"))
+        let later = self.dashboard.clock.is_given().then(|| self.tracker.catalogue().ok()).flatten();
+        let later = later.and_then(|all| words::includes_later(&all.holding_later(at), at));
+        let later = later.map_or_else(String::new, |later| format!("; {later}"));
+        format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
     }
 
     /// The events that lists offer.

@@ -74,7 +74,9 @@ fn mark_ask_and_take_back() {
         "2\tactive@2026-11-22\n2\tactive@2026-W47\n4\tactive@2026-11\n4\tactive@2026\n"
     );
     assert_eq!(shop.run(&["people", "active@2026-11-23 & !active@2026-11-22"]).quietly(), "1\n4294967295\n");
-    assert_eq!(shop.run(&["people", "active@2026-10"]).quietly(), "");
+    let before = shop.run(&["people", "active@2026-10"]);
+    assert_eq!((before.out.as_str(), before.code), ("", 0));
+    assert_eq!(before.err, "note: active@2026-10 is not recorded: data begins Nov 2026\n");
 
     shop.run(&["unmark", "active", "1", "2"]).done();
     assert_eq!(shop.run(&["people", "active@2026-11-23"]).quietly(), "4294967295\n");
@@ -89,7 +91,10 @@ fn hours_and_ever_are_asked_for() {
     let sets = ["count", "active@2026-11-23T14", "active@ever", "active@2026-11-23"];
     assert_eq!(shop.run(&sets).quietly(), "1\tactive@2026-11-23T14\n1\tactive@ever\n2\tactive@2026-11-23\n");
     shop.run(&["unmark", "active", "2", "--hourly", "--ever"]).done();
-    assert!(shop.run(&sets).quietly().starts_with("0\tactive@2026-11-23T14\n0\tactive@ever\n1\t"));
+    let none = shop.run(&sets);
+    assert!(none.out.starts_with("0\tactive@2026-11-23T14\n0\tactive@ever\n1\t"), "{}", none.out);
+    let note = "note: active@2026-11-23T14 is not recorded: the store has no data by hour\n";
+    assert_eq!(none.err, note, "an hour that was unmarked is no data");
 }
 
 #[test]
@@ -278,9 +283,10 @@ fn a_slip_in_the_stores_path_makes_no_store() {
     assert!(!shop.path("typo.db").exists());
     shop.run(&["--store", "./new.db", "mark", "active", "1"]).done();
     assert_eq!(shop.run(&["--store", "./new.db", "count", "active@2026-11"]).quietly(), "1\n");
-    assert!(
-        shop.run(&["--store", "./new.db", "--prefix", "x_", "events"]).err.contains("no events under the prefix `x_`")
-    );
+    let other = shop.run(&["--store", "./new.db", "--prefix", "x_", "events"]);
+    assert_eq!(other.err, "note: no keys begin with `x_`; 3 begin with `trackist_`: use --prefix trackist_\n");
+    shop.run(&["--store", "./new.db", "delete", "--all", "--yes"]).done();
+    assert_eq!(shop.run(&["--store", "./new.db", "events"]).err, "note: no events under the prefix `trackist_`\n");
 }
 
 #[test]
@@ -296,7 +302,7 @@ fn every_option_has_its_environment_twin() {
         let mut mark = shop.command(&["mark", "x", "1", "--store", value]);
         let ran: Ran = mark.env("COHORTIST_HOURLY", value).output().unwrap().into();
         ran.done();
-        shop.run(&["count", "x@2026-11-23T14", "--store", value]).quietly()
+        shop.run(&["count", "x@2026-11-23T14", "--store", value]).done()
     };
     assert_eq!(
         (hour("1"), hour("true"), hour("0"), hour("false")),
@@ -312,12 +318,27 @@ fn every_option_has_its_environment_twin() {
 }
 
 #[test]
+fn an_import_says_where_its_marks_are() {
+    let shop = Shop::new();
+    let file = shop.write("a.csv", "user,event,timestamp\n1,active,2026-11-23\n");
+    let store = shop.path("cohortist.db");
+    for what in ["created", "opened"] {
+        let ran = shop.run(&["import", &file]);
+        // Another path may lead to the same directory.
+        let (path, word) = ran.store.as_deref().and_then(|said| said.rsplit_once(", ")).unwrap();
+        assert!(Path::new(path).is_absolute(), "{path}");
+        assert_eq!(fs::canonicalize(path).unwrap(), fs::canonicalize(&store).unwrap());
+        assert_eq!((word, ran.code, ran.err.as_str()), (what, 0, ""));
+    }
+}
+
+#[test]
 fn the_prefix_keeps_stores_apart() {
     let shop = Shop::new();
     shop.run(&["mark", "active", "1", "--prefix", "a_"]).done();
     assert_eq!(shop.run(&["count", "active@2026", "--prefix", "a_"]).quietly(), "1\n");
     let ran = shop.run(&["count", "active@2026", "--prefix", "b_"]);
-    assert!(ran.err.contains("nothing was ever recorded for `active`"), "{}", ran.err);
+    assert!(ran.err.contains("3 begin with `a_`: use --prefix a_"), "{}", ran.err);
     assert_eq!(ran.out, "0\n");
 }
 
@@ -396,7 +417,9 @@ fn deleting_takes_what_was_named_and_no_more() {
     assert!(shop.run(&["delete", "--all"]).error(2).contains("add --yes"));
     assert_eq!(shop.run(&["events"]).quietly(), "active\nsignup\n");
     shop.run(&["delete", "active"]).done();
-    assert_eq!(shop.run(&["events"]).quietly(), "signup\n");
+    // What is left was last marked three days ago.
+    let left = shop.run(&["events"]);
+    assert_eq!((left.out.as_str(), left.err.as_str()), ("signup\n", "note: data ends 20 Nov 2026\n"));
     shop.run(&["mark", "other", "1", "--prefix", "b_"]).done();
     shop.run(&["delete", "--all", "--yes"]).done();
     assert_eq!(shop.run(&["events"]).out, "");
@@ -613,7 +636,11 @@ fn an_unfinished_demo_is_started_over() {
     shop.run(&["mark", "active", "4000000000", "--at", "2020-01-01"]).done();
     let ran = shop.run(&["--store", "./cohortist.db", "demo", "--no-serve", "--users", "10", "--days", "3"]);
     assert!(ran.err.starts_with("./cohortist.db holds an unfinished demo: starting over\nfilled"), "{}", ran.err);
-    assert_eq!(shop.run(&["count", "active@2020"]).quietly(), "0\n");
+    let count = shop.run(&["count", "active@2020"]);
+    assert_eq!(
+        (count.out.as_str(), count.err.as_str()),
+        ("0\n", "note: active@2020 is not recorded: data begins 2026\n")
+    );
 }
 
 #[test]

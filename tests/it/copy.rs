@@ -108,7 +108,7 @@ fn a_copy_that_is_not_equal_is_said_to_be_none() {
     let (server, shop) = (RedisServer::start(), Shop::new());
     fill(&redis(&server, "trackist_"));
     shop.run(&["--store", "./other.db", "mark", "active", "5", "6", "--at", "2026-11-23"]).done();
-    let Ran { code, err, out } = shop.run(&["copy", &server.url(), "./other.db"]);
+    let Ran { code, err, out, .. } = shop.run(&["copy", &server.url(), "./other.db"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("hold users that redis+unix://") && err.contains("active_2026-11-23 (77 of 75)"), "{err}");
 

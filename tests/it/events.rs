@@ -8,8 +8,8 @@ use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
 use cohortist::render::words;
 use cohortist::reports::activity::{Activity, ActivityQuestion, Daily, Overview, OverviewQuestion};
-use cohortist::reports::retention::State;
-use cohortist::sets::{Plan, Segment, Set};
+use cohortist::reports::coverage::{Coverage, State};
+use cohortist::sets::{Plan, Segment, Set, When};
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
@@ -337,17 +337,31 @@ fn no_events_and_no_store_are_said_clearly() {
 #[test]
 fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
     let shop = Shop::new();
-    for (store, marks) in
-        [(None, "cohortist mark signup 123"), (Some("./our.db"), "cohortist --store ./our.db mark signup 123")]
-    {
-        let args: Vec<&str> = store.iter().flat_map(|store| ["--store", *store]).collect();
-        let serve = [&args[..], &["serve", "--listen", "127.0.0.1:0"]].concat();
-        let page = Serving::start(&shop, &serve).get("/events");
-        assert!(page.contains(&format!("<pre>{marks}\n")), "{page}");
+    let path = |name: &str| shop.path(name).canonicalize().unwrap_or(shop.path(name)).display().to_string();
+    for (options, name, shown) in [
+        (&[][..], "cohortist.db", ""),
+        (&["--store", "./our own.db"], "our own.db", ""),
+        (&["--store", "./it.db", "--prefix", "it's_"], "it.db", r" --prefix 'it'\''s_'"),
+    ] {
+        let serve = [options, &["serve", "--listen", "127.0.0.1:0"]].concat();
+        let (server, said) = Serving::saying(&shop, &serve, "store: ");
+        let store = path(name);
+        assert_eq!(said, format!("{store}, created"));
+        let page = server.get("/events").replace("&#39;", "'");
+        let quoted = if store.contains(' ') { format!("'{store}'") } else { store.clone() };
+        let command = format!("cohortist --store {quoted}{shown} mark signup 123");
+        assert!(page.contains(&format!("<pre>{command}\n")), "{command} in {page}");
+        assert!(page.contains(&format!("<code>{store}</code>, was created when this server started")), "{page}");
         assert!(page.contains("stop it with Ctrl-C") && !page.contains("reload"), "{page}");
-        let typed: Vec<&str> = marks.split(' ').skip(1).collect();
-        shop.run(&typed).done();
-        assert!(Serving::start(&shop, &serve).get("/events").contains(">signup</a>"));
+        drop(server);
+        // As a shell reads it.
+        let program = env!("CARGO_BIN_EXE_cohortist");
+        let line = command.replacen("cohortist ", &format!("{program} "), 1);
+        let ran = std::process::Command::new("sh").args(["-c", &line]).current_dir("/").status().unwrap();
+        assert!(ran.success(), "{line}");
+        let (server, said) = Serving::saying(&shop, &serve, "store: ");
+        assert_eq!(said, format!("{store}, opened"));
+        assert!(server.get("/events").contains(">signup</a>"));
     }
 }
 
@@ -423,19 +437,24 @@ fn plain(deeds: &[Deed], event: usize, period: Period, now: DateTime<Utc>) -> u6
     users.len() as u64
 }
 
-fn ask(deeds: &[Deed], grain: Grain, count: u32, now: DateTime<Utc>) -> (Overview, Vec<Activity>) {
+/// What is recorded of some deeds.
+fn recorded(deeds: &[Deed], now: DateTime<Utc>) -> Tracker {
     let tracker = empty();
     let mut batch = tracker.batch();
     for (event, user, back) in deeds {
         batch.mark(&name(EVENTS[*event]), *user, now - TimeDelta::days(*back)).unwrap();
     }
     batch.commit().unwrap();
+    tracker
+}
+
+fn ask(tracker: &Tracker, grain: Grain, count: u32, coverage: &Coverage) -> (Overview, Vec<Activity>) {
     let (keys, mut plan) = (tracker.store().keys("").unwrap(), Plan::new());
-    let overview = OverviewQuestion::new(&mut plan, &keys, now).unwrap();
+    let overview = OverviewQuestion::new(&mut plan, &keys, coverage);
     let segments: Vec<Segment> = EVENTS.iter().map(|event| Segment::event(&name(event))).collect();
     let questions: Vec<ActivityQuestion> = segments
         .iter()
-        .map(|segment| ActivityQuestion::new(&mut plan, segment, (grain, count), &keys, now).unwrap())
+        .map(|segment| ActivityQuestion::new(&mut plan, segment, (grain, count), &keys, coverage).unwrap())
         .collect();
     let counts = tracker.store().count(&plan).unwrap();
     (overview.overview(&counts), questions.iter().map(|question| question.activity(&counts)).collect())
@@ -452,7 +471,8 @@ proptest! {
         hours in 0_i64..24 * 40,
     ) {
         let now = now() - TimeDelta::hours(hours);
-        let (overview, activities) = ask(&deeds, grain, count, now);
+        // A store that has recorded everything up to now: nothing at all is a true zero.
+        let (overview, activities) = ask(&recorded(&deeds, now), grain, count, &Coverage::whole(now).unwrap());
         let running = |grain| Period::containing(grain, now).unwrap();
         let today = running(Grain::Day);
         let first_of = |event: usize| {
@@ -463,15 +483,15 @@ proptest! {
             let event = EVENTS.iter().position(|e| *e == entry.event.as_str()).unwrap();
             for (back, people) in entry.days.iter().rev().enumerate() {
                 let day = today.shift(-i64::try_from(back).unwrap()).unwrap();
-                prop_assert_eq!(*people, plain(&deeds, event, day, now));
+                prop_assert_eq!(*people, Some(plain(&deeds, event, day, now)));
             }
             for (recent, grain, back) in
                 [(entry.day, Grain::Day, 8), (entry.week, Grain::Week, 2), (entry.month, Grain::Month, 2)]
             {
                 let [current, last, before] = [0, 1, back].map(|by| running(grain).shift(-by).unwrap());
-                prop_assert_eq!(recent.current, plain(&deeds, event, current, now));
-                prop_assert_eq!(recent.last, plain(&deeds, event, last, now));
-                prop_assert_eq!(recent.before, plain(&deeds, event, before, now));
+                prop_assert_eq!(recent.current, Some(plain(&deeds, event, current, now)));
+                prop_assert_eq!(recent.last, Some(plain(&deeds, event, last, now)));
+                prop_assert_eq!(recent.before, Some(plain(&deeds, event, before, now)));
                 prop_assert!(!recent.known || first_of(event).is_none_or(|first| first.start() <= before.start()));
             }
             // An event of the near future alone has weeks and months that have begun.
@@ -513,6 +533,71 @@ proptest! {
                     prop_assert!((daily.mean - mean).abs() < 1e-9 && daily.days == days.len() as u64);
                     prop_assert!(point.stickiness().unwrap() <= 1.0 + 1e-9);
                 }
+            }
+        }
+    }
+
+    /// The same in stores whose data may end before now, with days that were deleted: what is not recorded is no zero, and
+    /// what is recorded is as before.
+    #[test]
+    fn what_is_not_recorded_is_no_zero(
+        deeds in deeds(),
+        grain in prop::sample::select(vec![Grain::Day, Grain::Week, Grain::Month]),
+        count in 1_u32..40,
+        later in 0_i64..60,
+        kept in prop::option::of(1_i64..60),
+    ) {
+        let (then, now) = (now(), now() + TimeDelta::days(later));
+        // The month of a mark in the future has begun, and would say that the store goes on.
+        let deeds: Vec<Deed> = deeds.into_iter().filter(|(_, _, back)| *back >= 0).collect();
+        let tracker = recorded(&deeds, then);
+        let day_of = |back: i64| Period::containing(Grain::Day, then - TimeDelta::days(back)).unwrap();
+        if let Some(kept) = kept {
+            let mut keys = tracker.store().keys("").unwrap();
+            keys.retain(|key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < day_of(kept)));
+            tracker.delete_keys(&keys).unwrap();
+        }
+        let coverage = tracker.coverage(now, false).unwrap();
+        // The plain model: the days with a mark, of those that have begun.
+        let today = Period::containing(Grain::Day, now).unwrap();
+        let marked: BTreeSet<Period> = deeds.iter().map(|(_, _, back)| day_of(*back)).filter(|day| *day <= today).collect();
+        let days: BTreeSet<Period> = marked.iter().copied().filter(|day| kept.is_none_or(|kept| *day >= day_of(kept))).collect();
+        let (Some(first), Some(newest)) = (marked.first(), marked.last()) else { return Ok(()) };
+        // Without days, the weeks and months say less: that is the coverage's own test.
+        let Some(first_day) = days.first().filter(|_| days.last() == Some(newest)) else { return Ok(()) };
+        let live = *newest >= today.previous().unwrap();
+        let end = if live { today } else { *newest };
+        let is_recorded = |period: Period| {
+            let first = if period.grain() == Grain::Day { *first_day } else { first.within(period.grain()) };
+            first <= period && period <= end.within(period.grain())
+        };
+        let (overview, activities) = ask(&tracker, grain, count, &coverage);
+        prop_assert_eq!(overview.data_ends, (!live).then_some(end));
+        for entry in &overview.entries {
+            let event = EVENTS.iter().position(|e| *e == entry.event.as_str()).unwrap();
+            let number = |period: Period| is_recorded(period).then(|| plain(&deeds, event, period, then));
+            for (back, people) in entry.days.iter().rev().enumerate() {
+                prop_assert_eq!(*people, number(end.shift(-i64::try_from(back).unwrap()).unwrap()));
+            }
+            for (recent, grain, back) in
+                [(entry.day, Grain::Day, 8), (entry.week, Grain::Week, 2), (entry.month, Grain::Month, 2)]
+            {
+                let [current, last, before] = [0, 1, back].map(|by| number(end.within(grain).shift(-by).unwrap()));
+                prop_assert_eq!((recent.current, recent.last, recent.before), (current, last, before));
+                prop_assert!(recent.change().is_none() || (last.is_some() && before.is_some_and(|before| before > 0)));
+            }
+        }
+        for (event, activity) in activities.iter().enumerate() {
+            prop_assert_eq!(activity.points.last().unwrap().period, end.within(grain));
+            for point in &activity.points {
+                let state = match point.period {
+                    period if !is_recorded(period) => State::NotRecorded,
+                    period if period == end.within(grain) => State::InProgress,
+                    _ => State::Complete,
+                };
+                let people = if state == State::NotRecorded { 0 } else { plain(&deeds, event, point.period, then) };
+                prop_assert_eq!((point.state, point.people), (state, people), "{}", point.period);
+                prop_assert!(point.change.is_none() || state == State::Complete);
             }
         }
     }

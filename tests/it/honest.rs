@@ -153,9 +153,9 @@ fn a_set_of_a_running_or_coming_period_says_so() {
 
 #[test]
 fn an_empty_list_offers_nothing_to_take_away() {
-    for set in ["active@2026-12", "active@2026-01-01"] {
+    for (set, none) in [("active@2026-12", "Nobody."), ("active@2026-01-01", "No data.")] {
         let page = product_page(&format!("/people?set={set}")).body;
-        assert!(page.contains("<p class=\"legend\">Nobody.</p>"), "{page}");
+        assert!(page.contains(&format!("<p class=\"legend\">{none}</p>")), "{page}");
         assert!(!page.contains("/people.csv") && !page.contains("legend turn"), "{page}");
     }
     let behind = product_page("/people?set=active@2026-11-22&after=4294967295").body;

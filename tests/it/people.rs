@@ -367,7 +367,7 @@ fn a_day_before_somebody_came_is_no_absence() {
     );
     // Nobody did the others before these days.
     assert!(strip("new").contains("M0 5H79") && strip("active").contains("M0 5H98"), "{page}");
-    let history = tracker.history(2, now()).unwrap();
+    let history = tracker.history(2, &tracker.coverage(now(), true).unwrap()).unwrap();
     let recorded: Vec<_> = history.events.iter().map(|seen| seen.recorded.unwrap().to_string()).collect();
     assert_eq!(recorded, ["2026-11-22", "2026-11-03", "2026-08-16"]);
     // A week that began in the month before is not said to be in the month.
@@ -393,7 +393,7 @@ fn every_store_tells_the_same_history() {
             batch.mark(&name(event), 8, now() - TimeDelta::days(back + 1)).unwrap();
         }
         batch.mark_ever(&name("pro"), 9).mark(&name("other"), 8, now()).unwrap().commit().unwrap();
-        let history = tracker.history(9, now()).unwrap();
+        let history = tracker.history(9, &tracker.coverage(now(), true).unwrap()).unwrap();
         let said: Vec<String> = history
             .events
             .iter()
@@ -427,9 +427,12 @@ proptest! {
             let month = Period::containing(Grain::Month, now()).unwrap().shift(-back).unwrap();
             tracker.delete(&Key::new(events[event].clone(), month).unwrap()).unwrap();
         }
-        let today = Period::containing(Grain::Day, now()).unwrap();
+        // Where the last mark is older than yesterday, the history is of the day on which the data ends.
+        let newest = marks.iter().map(|(_, _, back)| *back).min().filter(|back| *back > 1).unwrap_or(0);
+        let today = Period::containing(Grain::Day, now() - TimeDelta::days(newest)).unwrap();
         for user in 0..3 {
-            let history = tracker.history(user, now()).unwrap();
+            let history = tracker.history(user, &tracker.coverage(now(), true).unwrap()).unwrap();
+            prop_assert_eq!((history.span.today, history.coverage.data_ends(Grain::Day).is_some()), (today, newest > 0));
             for (i, event) in events.iter().enumerate() {
                 let days: BTreeSet<NaiveDate> = marks
                     .iter()

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::bitmap::Tile;
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::coverage::Coverage;
 use cohortist::reports::people::{Crowd, CrowdError};
 use cohortist::reports::retention::{Cell, Measure, Query, QueryError, State};
 use cohortist::reports::stats::wilson;
@@ -90,7 +91,12 @@ proptest! {
     fn a_key_reads_back_whatever_the_event_is_called(name in names(), moment in moments(), hourly: bool) {
         let prefix = Prefix::default();
         for key in Key::of_mark(&name, moment, hourly).unwrap().chain([Key::ever(name.clone())]) {
-            prop_assert_eq!(Key::parse(&prefix, &key.text(&prefix)), Some(key));
+            prop_assert_eq!(Key::parse(&prefix, &key.text(&prefix)), Some(key.clone()));
+            if let Some(padded) = key.padded() {
+                let text = padded.text(&prefix);
+                prop_assert!(text != key.text(&prefix) && padded != key && padded.plain() == key);
+                prop_assert_eq!(Key::parse(&prefix, &text), Some(padded));
+            }
         }
     }
 
@@ -291,9 +297,10 @@ proptest! {
         }
         // Whoever stands behind a number is as many as the number says.
         let (mut sets, mut counts) = (Vec::new(), Vec::new());
+        let coverage = Coverage::whole(facts.now).unwrap();
         for row in &table.rows {
             for (k, cell) in (0..).zip(&row.cells) {
-                let crowd = match Crowd::at(&query, row.period, Some(k), facts.now) {
+                let crowd = match Crowd::at(&query, row.period, Some(k), &coverage) {
                     Ok(crowd) => crowd,
                     Err(CrowdError::NotBegun { .. }) => {
                         prop_assert!(*cell == Cell::Blank && row.period.shift(i64::from(k)).unwrap() > today);

@@ -180,7 +180,7 @@ fn keys_are_listed_when_they_must_be_and_for_everybody() {
             tracker.mark(&name("active"), user, at).unwrap();
             assert_eq!(tracker.keys_of(&name("active")).unwrap().len(), 3);
             assert_eq!(tracker.catalogue().unwrap().keys().len(), 3);
-            assert_eq!(tracker.history(user, at).unwrap().known, 1);
+            assert_eq!(tracker.history(user, &tracker.coverage(at, true).unwrap()).unwrap().known, 1);
         }
         assert_eq!(times.load(Ordering::Relaxed), before, "{says}: one list for all");
         // Others write to the store as well.

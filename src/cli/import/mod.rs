@@ -176,6 +176,7 @@ impl Config {
             say_guess(file, checked.layout.as_ref());
         }
         let tracker = store.open()?;
+        store.say_where("", &tracker)?;
         let ids = tracker.ids()?;
         if ids == Ids::Texts {
             names.call_users_by_texts();

@@ -47,7 +47,8 @@ use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
 use crate::store::{
-    Cancel, Durability, Health, Mark, Options, Progress, Result, Saved, Store, StoreError, StoreInfo, TextIds,
+    Cancel, Durability, Health, LeftOut, Mark, Options, OtherPrefixes, Progress, Result, Saved, Store, StoreError,
+    StoreInfo, Strays, TextIds,
 };
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
@@ -74,11 +75,15 @@ const WORTH_A_THREAD: usize = 2000;
 /// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
 const WORTH_A_CHECKPOINT: u64 = 1 << 20;
 
+/// How many keys are looked at to find other prefixes.
+const SOME_KEYS: usize = 20_000;
+
 /// The store that needs no server: a directory, or memory.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     engine: Arc<Engine>,
     prefix: Prefix,
+    left_out: Arc<LeftOut>,
     // Dropped with the last handle: stops the threads and leaves the files in order.
     _keeper: Option<Arc<Keeper>>,
 }
@@ -100,6 +105,8 @@ type Listener = Box<dyn Fn(&str) + Send + Sync>;
 /// What a store in memory does without.
 struct Disk {
     directory: PathBuf,
+    /// Whether there was no store before.
+    created: bool,
     base: Base,
     durability: Durability,
     checkpoint_bytes: usize,
@@ -142,7 +149,12 @@ impl EmbeddedStore {
             settled: Mutex::default(),
             listeners: RwLock::default(),
         };
-        EmbeddedStore { engine: Arc::new(engine), prefix: options.prefix.clone(), _keeper: None }
+        EmbeddedStore {
+            engine: Arc::new(engine),
+            prefix: options.prefix.clone(),
+            left_out: Arc::default(),
+            _keeper: None,
+        }
     }
 
     /// Opens the store in a directory, making it if there is none.
@@ -160,12 +172,13 @@ impl EmbeddedStore {
         let mut keeper = Keeper { engine: Arc::clone(&engine), threads: Vec::new() };
         keeper.spawn("cohortist-store", Engine::keep).map_err(|e| cannot_open(directory, &e))?;
         keeper.spawn("cohortist-sync", |engine| engine.keep_durable()).map_err(|e| cannot_open(directory, &e))?;
-        Ok(EmbeddedStore { engine, prefix: options.prefix.clone(), _keeper: Some(Arc::new(keeper)) })
+        let (prefix, left_out) = (options.prefix.clone(), Arc::default());
+        Ok(EmbeddedStore { engine, prefix, left_out, _keeper: Some(Arc::new(keeper)) })
     }
 
     /// The same store under another prefix: another set of events in the same files.
     pub fn under(&self, prefix: Prefix) -> Self {
-        EmbeddedStore { prefix, ..self.clone() }
+        EmbeddedStore { prefix, left_out: Arc::default(), ..self.clone() }
     }
 
     /// The texts of a plan's keys, by their nodes.
@@ -527,9 +540,17 @@ impl Store for EmbeddedStore {
         let beginning = format!("{}{starting_with}", self.prefix);
         let read = self.engine.begin_read(|layers| layers.part_beginning(&beginning))?;
         let texts = read.layers.keys(&beginning, read.reader.as_ref())?;
-        // A text may begin so with more than its name: `song_u` is a key of `song`.
-        let keys = texts.iter().filter_map(|text| Key::parse(&self.prefix, text));
-        Ok(keys.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
+        Ok(self.left_out.parse(&self.prefix, starting_with, &texts))
+    }
+
+    fn strays(&self) -> Strays {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
+        let texts = read.layers.keys("", read.reader.as_ref())?;
+        Ok(OtherPrefixes::of(&self.prefix, texts.iter().take(SOME_KEYS), texts.len() <= SOME_KEYS))
     }
 
     fn keys_version(&self) -> Option<u64> {
@@ -625,7 +646,10 @@ impl Store for EmbeddedStore {
 
     fn describe(&self) -> Result<StoreInfo> {
         let location = match &self.engine.disk {
-            Some(disk) => disk.directory.display().to_string(),
+            Some(disk) => {
+                let directory = std::path::absolute(&disk.directory).unwrap_or_else(|_| disk.directory.clone());
+                directory.display().to_string()
+            }
             None => "memory:".to_owned(),
         };
         // Answering means being able to read.
@@ -633,6 +657,8 @@ impl Store for EmbeddedStore {
         let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
         let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
         let refusal = self.engine.disk.as_ref().and_then(|disk| disk.vitals.failure());
-        Ok(StoreInfo { kind: kind.to_owned(), location, notes: self.engine.notes.clone(), text_ids, refusal })
+        let created = self.engine.disk.as_ref().is_none_or(|disk| disk.created);
+        let (kind, prefix, notes) = (kind.to_owned(), self.prefix.clone(), self.engine.notes.clone());
+        Ok(StoreInfo { kind, location, prefix, created, notes, text_ids, refusal })
     }
 }

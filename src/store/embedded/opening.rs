@@ -78,6 +78,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     if !options.create && !directory.join(DATABASE).exists() {
         return Err(StoreError::Missing(directory.display().to_string()));
     }
+    let created = !directory.join(DATABASE).exists();
     private::create_directory(directory).map_err(|e| cannot_open(directory, &e))?;
     let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
     // From here on the files are ours alone.
@@ -120,6 +121,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     }
     let disk = Disk {
         directory: directory.to_owned(),
+        created,
         base,
         durability: options.durability,
         checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),

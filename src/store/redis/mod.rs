@@ -52,7 +52,8 @@ use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
 use crate::store::{
-    Mark, Options, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, TextIds, UNKNOWN_TILES, bitmaps, seen,
+    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, Strays,
+    TextIds, UNKNOWN_TILES, bitmaps, seen,
 };
 
 /// How many commands that take no time are sent in one trip.
@@ -95,6 +96,7 @@ pub struct RedisStore {
     watch: Box<Watch>,
     /// It was settled that users are numbers, and nothing was marked since.
     settled: AtomicBool,
+    left_out: LeftOut,
 }
 
 impl RedisStore {
@@ -120,6 +122,7 @@ impl RedisStore {
             longest: AtomicU64::new(UNKNOWN_TILES),
             watch: Box::default(),
             settled: AtomicBool::default(),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -513,9 +516,18 @@ impl Store for RedisStore {
         let start = format!("{}{starting_with}", self.prefix);
         self.with(|conn, capabilities| {
             let found = scan::keys(conn, capabilities, &start)?;
-            // A name may begin with all of a key but for its last part, so `starting_with` is held against the name.
-            let parsed = found.iter().filter_map(|text| Key::parse(&self.prefix, text));
-            Ok(parsed.filter(|key| key.event().as_str().starts_with(starting_with)).collect())
+            Ok(self.left_out.parse(&self.prefix, starting_with, &found))
+        })
+    }
+
+    fn strays(&self) -> Strays {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        self.with(|conn, capabilities| {
+            let (found, complete) = scan::some(conn, capabilities)?;
+            Ok(OtherPrefixes::of(&self.prefix, &found, complete))
         })
     }
 
@@ -605,7 +617,8 @@ impl Store for RedisStore {
             }
             // Without temporary keys alone marks may still be taken.
             let refusal = capabilities.refusal.clone().filter(|_| capabilities.takes_nothing);
-            Ok(StoreInfo { kind, location: self.route.location().to_owned(), notes, text_ids, refusal })
+            let (location, prefix) = (self.route.location().to_owned(), self.prefix.clone());
+            Ok(StoreInfo { kind, location, prefix, created: false, notes, text_ids, refusal })
         })
     }
 }

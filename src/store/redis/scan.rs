@@ -25,6 +25,16 @@ pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) ->
     Ok(found)
 }
 
+/// How many times [`some`] asks for keys: it looks at about 20,000 of them.
+const SOME: u32 = 20;
+
+/// Some of all keys, and whether they are all there are.
+pub(super) fn some(conn: &mut Conn, capabilities: &Capabilities) -> Reply<(BTreeSet<String>, bool)> {
+    let mut found = BTreeSet::new();
+    let complete = rounds(conn, capabilities, "*", SOME, &mut |name| found.extend(String::from_utf8(name).ok()))?;
+    Ok((found, complete))
+}
+
 /// Gives the keys that match a pattern to `take`, some perhaps more than once.
 pub(super) fn each(
     conn: &mut Conn,
@@ -32,6 +42,18 @@ pub(super) fn each(
     pattern: &str,
     take: &mut dyn FnMut(Vec<u8>),
 ) -> Reply<()> {
+    rounds(conn, capabilities, pattern, u32::MAX, take)?;
+    Ok(())
+}
+
+/// The same in at most so many rounds; returns whether these were enough.
+fn rounds(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    pattern: &str,
+    most: u32,
+    take: &mut dyn FnMut(Vec<u8>),
+) -> Reply<bool> {
     let mut take = |keys: Value| match keys {
         Value::Array(keys) => {
             keys.into_iter().for_each(|key| match key {
@@ -44,10 +66,11 @@ pub(super) fn each(
         other => Err(unexpected("SCAN", &other)),
     };
     if !capabilities.scan {
-        return take(conn.ask(cmd("KEYS").arg(pattern))?);
+        take(conn.ask(cmd("KEYS").arg(pattern))?)?;
+        return Ok(true);
     }
     let mut cursor = "0".to_owned();
-    loop {
+    for _ in 0..most {
         let reply = conn.ask(cmd("SCAN").arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT))?;
         let (next, keys) = match reply {
             Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
@@ -64,9 +87,10 @@ pub(super) fn each(
             other => return Err(unexpected("SCAN", &other)),
         };
         if cursor == "0" {
-            return Ok(());
+            return Ok(true);
         }
     }
+    Ok(false)
 }
 
 /// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which bitmapist-server

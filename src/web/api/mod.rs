@@ -10,8 +10,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use url::form_urlencoded;
 
+use crate::calendar::Grain;
 use crate::reports::activity::{Entry, OverviewQuestion, Recent};
-use crate::sets::{EventName, Plan, Set, UserId, parse_set};
+use crate::reports::coverage::Coverage;
+use crate::reports::people::state_of;
+use crate::sets::{EventName, Plan, Set, UserId, parse_set, set_periods};
 use crate::store::Freshness;
 use crate::tracker::Ids;
 use crate::web::error::{WebError, answer};
@@ -63,9 +66,21 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
     Ok(state.tracker.never_recorded(names)?.into_iter().map(EventName::to_string).collect())
 }
 
+/// Whether the count of a set is known, by its periods: the name of a state; `None` for a set without dates.
+fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
+    // What was read as a set has periods.
+    state_of(count, &set_periods(text).unwrap_or_default(), coverage).map(|state| state.as_str())
+}
+
+/// The last day with data, where that is before now.
+fn data_ends(coverage: &Coverage) -> Option<String> {
+    coverage.data_ends(Grain::Day).map(|period| period.to_string())
+}
+
 #[derive(Serialize)]
 struct Counts {
     as_of: String,
+    data_ends: Option<String>,
     counts: Vec<Count>,
     never_recorded: Vec<String>,
 }
@@ -74,6 +89,7 @@ struct Counts {
 struct Count {
     set: String,
     count: u64,
+    state: Option<&'static str>,
 }
 
 /// `/api/v1/count?set=…&set=…`
@@ -84,10 +100,12 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             return Err(wrong(Field::Set, format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`")));
         }
         let sets: Vec<Set> = texts.iter().map(|text| set(view, text)).collect::<Result<_, _>>()?;
-        let counts = view.tracker.counts(&sets)?;
+        let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
+        let count = |(set, count): (String, u64)| Count { state: state(&set, count, &coverage), set, count };
         Ok(Counts {
-            as_of: moment(view.now()),
-            counts: texts.into_iter().zip(counts).map(|(set, count)| Count { set, count }).collect(),
+            as_of: moment(coverage.now()),
+            data_ends: data_ends(&coverage),
+            counts: texts.into_iter().zip(counts).map(count).collect(),
             never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
         })
     });
@@ -99,6 +117,8 @@ struct People {
     set: String,
     /// How many there are in all.
     count: u64,
+    state: Option<&'static str>,
+    data_ends: Option<String>,
     /// In ascending order of their numbers: where they are called by texts, of when they were first met.
     users: Vec<Called>,
     /// What to give as `after` for those that follow; `null` at the end.
@@ -155,8 +175,11 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
         let more = users.len() > limit;
         users.truncate(limit);
         let users = Called::all(view, &users)?;
+        let (count, coverage) = (view.tracker.count(&set)?, view.coverage()?);
         Ok(People {
-            count: view.tracker.count(&set)?,
+            count,
+            state: state(&text, count, &coverage),
+            data_ends: data_ends(&coverage),
             next: users.last().cloned().filter(|_| more),
             users,
             never_recorded: never_recorded(view, &[&set])?,
@@ -169,6 +192,8 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
 #[derive(Serialize)]
 struct Events {
     as_of: String,
+    data_ends: Option<String>,
+    running: RunningPeriods,
     zone: &'static str,
     events: Vec<Event>,
     segments: Vec<Segment>,
@@ -197,12 +222,20 @@ struct Event {
     ever: Option<u64>,
 }
 
-/// People in the running period, in the last complete one, and in the one before.
+/// The periods that numbers count back from.
+#[derive(Serialize)]
+struct RunningPeriods {
+    day: String,
+    week: String,
+    month: String,
+}
+
+/// People in the running period, in the last complete one, and in the one before; `null` where that is not recorded.
 #[derive(Serialize)]
 struct Numbers {
-    so_far: u64,
-    last: u64,
-    before: u64,
+    so_far: Option<u64>,
+    last: Option<u64>,
+    before: Option<u64>,
 }
 
 impl From<Recent> for Numbers {
@@ -222,7 +255,8 @@ fn listed(view: &View) -> Result<Events, WebError> {
     let all = view.tracker.catalogue()?;
     let shown = all.events().filter(|known| !glossary.hides(&known.event)).map(|known| all.of_known(known));
     let mut plan = Plan::new();
-    let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
+    let coverage = view.coverage()?;
+    let question = OverviewQuestion::of(&mut plan, shown, &coverage);
     let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
     let overview = question.overview(&counted.counts);
     let event = |entry: &Entry| {
@@ -242,6 +276,12 @@ fn listed(view: &View) -> Result<Events, WebError> {
     let saved = view.tracker.segments().iter();
     Ok(Events {
         as_of: moment(overview.now),
+        data_ends: data_ends(&coverage),
+        running: RunningPeriods {
+            day: overview.running.day.to_string(),
+            week: overview.running.week.to_string(),
+            month: overview.running.month.to_string(),
+        },
         zone: "UTC",
         events: overview.entries.iter().map(event).collect(),
         segments: saved.map(|(name, means)| Segment { name: name.to_string(), means: means.to_string() }).collect(),

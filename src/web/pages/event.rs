@@ -4,14 +4,15 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Period};
 use crate::render::{self, FileName, chart, thousands, trend, words};
-use crate::reports::activity::{Activity, ActivityError, ActivityQuestion, Entry, OverviewQuestion, Point, Recent};
-use crate::reports::retention::State as Progress;
+use crate::reports::activity::{
+    Activity, ActivityError, ActivityQuestion, Entry, Overview, OverviewQuestion, Point, Recent, Running,
+};
+use crate::reports::coverage::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
 use crate::store::{Counted, Freshness, StoreInfo};
 use crate::web::error::{WebError, answer};
@@ -154,6 +155,8 @@ struct Report {
     sticky: String,
     sticky_twin: chart::Twin,
     lines: Vec<Line>,
+    /// Whether any of them is not recorded.
+    gaps: bool,
     /// Whether a period is made of days.
     daily: bool,
     /// What a change is against.
@@ -244,7 +247,7 @@ fn missing(view: &View, name: Option<&EventName>, shown: String, is_file: bool) 
 fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
     let (mut plan, segment) = (Plan::new(), Segment::event(name));
     let asked = (stretch.grain, stretch.count);
-    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, view.now())?;
+    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, &view.coverage()?)?;
     let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
     let activity = question.activity(&counted.counts);
     Ok(Found::Csv { name: render::activity_name(&activity).ending("csv"), body: render::csv::activity(&activity) })
@@ -252,10 +255,10 @@ fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result
 
 fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
     let (events, store) = (view.events()?, view.tracker.describe()?);
-    let (now, segment, mut plan) = (view.now(), Segment::event(name), Plan::new());
+    let (coverage, segment, mut plan) = (view.coverage()?, Segment::event(name), Plan::new());
     // One plan for the whole page.
-    let overview = OverviewQuestion::new(&mut plan, keys, now).map_err(crate::Error::from)?;
-    let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, now);
+    let overview = OverviewQuestion::new(&mut plan, keys, &coverage);
+    let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, &coverage);
     let (asked, weeks, months) = (ask(stretch.grain, stretch.count)?, ask(Grain::Week, 26)?, ask(Grain::Month, 12)?);
     let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let overview = overview.overview(&counts);
@@ -270,9 +273,10 @@ fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Res
     if let Some(ever) = entry.and_then(|entry| entry.ever) {
         facts.push(format!("{} marked ever", words::people(ever)));
     }
-    facts.push(view.as_of(now, age));
+    facts.extend(overview.data_ends.map(words::ends));
+    facts.push(view.as_of(coverage.now(), age));
     let report = match (entry, activity.span) {
-        (Some(entry), Some(_)) => Some(report(view, name, stretch, entry, &activity, [&weeks, &months])),
+        (Some(entry), Some(_)) => Some(report(view, name, stretch, (&overview, entry), &activity, [&weeks, &months])),
         _ => None,
     };
     let page = Page {
@@ -292,7 +296,7 @@ fn report(
     view: &View,
     name: &EventName,
     stretch: Stretch,
-    entry: &Entry,
+    (overview, entry): (&Overview, &Entry),
     activity: &Activity,
     [weeks, months]: [&Activity; 2],
 ) -> Report {
@@ -308,12 +312,13 @@ fn report(
                 Choice { label, href: view.to(&this.address(name, "")), taken: this == stretch }
             })
             .collect(),
-        figures: figures(entry, weeks, months, activity.now),
+        figures: figures(overview, entry, weeks, months),
         chart: trend::people(activity),
         small_chart: trend::people_small(activity),
         sticky_grain: sticky.grain,
         sticky: trend::stickiness(sticky),
         sticky_twin: trend::stickiness_twin(sticky),
+        gaps: recorded.iter().any(|point| point.state == Progress::NotRecorded),
         lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
         against: match stretch.grain {
@@ -326,33 +331,44 @@ fn report(
 }
 
 /// Complete periods in large, running ones beside them, and never the one against the other.
-fn figures(entry: &Entry, weeks: &Activity, months: &Activity, now: DateTime<Utc>) -> Vec<Figure> {
-    let weekday = format!("the {} before", (now - TimeDelta::days(1)).format("%A"));
-    let of = |recent: Recent, last: &str, before: &str, this: &str| {
+fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
+    let Running { day, week, month } = overview.running;
+    let previous = |period: Period| period.previous().unwrap_or(period);
+    let weekday = format!("the {} before", previous(day).start().format("%A"));
+    let is_now = overview.data_ends.is_none();
+    let of = |recent: Recent, running: Period, [last, this, before]: [&str; 3]| {
         let change = recent.change().map(|change| format!("{} on {before}", words::change(change)));
+        let so_far = recent.current.map(thousands).map(|current| match is_now {
+            true => format!("{current} {this} so far"),
+            false => format!("{current} so far {}", words::when(running)),
+        });
         Figure {
-            value: Some(thousands(recent.last)),
-            label: format!("people {last}"),
-            notes: change.into_iter().chain([format!("{} {this} so far", thousands(recent.current))]).collect(),
+            value: recent.last.map(thousands),
+            label: match is_now {
+                true => format!("people {last}"),
+                false => format!("people {}", words::when(previous(running))),
+            },
+            notes: change.into_iter().chain(so_far).collect(),
         }
     };
     let sticky = |activity: &Activity| activity.last_complete().and_then(Point::stickiness).map(words::percent);
-    let month = months.last_complete().filter(|month| month.stickiness().is_some());
-    let note = match month {
+    let whole_month = months.last_complete().filter(|month| month.stickiness().is_some());
+    let note = match whole_month {
         Some(month) => {
             format!("{} people a day, in {}", month.daily.map(words::mean).unwrap_or_default(), month.period.label())
         }
         None => "needs a month recorded whole".to_owned(),
     };
-    let week = sticky(weeks).map(|week| format!("day ÷ week {week}, last week"));
+    let last_week = if is_now { "last week".to_owned() } else { words::when(previous(week)) };
+    let sticky_week = sticky(weeks).map(|share| format!("day ÷ week {share}, {last_week}"));
     vec![
-        of(entry.day, "yesterday", &weekday, "today"),
-        of(entry.week, "last week", "the week before", "this week"),
-        of(entry.month, "last month", "the month before", "this month"),
+        of(entry.day, day, ["yesterday", "today", &weekday]),
+        of(entry.week, week, ["last week", "this week", "the week before"]),
+        of(entry.month, month, ["last month", "this month", "the month before"]),
         Figure {
             value: sticky(months),
             label: "stickiness, day ÷ month".to_owned(),
-            notes: [note].into_iter().chain(week).collect(),
+            notes: [note].into_iter().chain(sticky_week).collect(),
         },
     ]
 }
@@ -361,7 +377,10 @@ impl Line {
     fn new(point: &Point) -> Self {
         Line {
             label: words::without_year(point.period),
-            people: thousands(point.people),
+            people: match point.state {
+                Progress::NotRecorded => words::NOT_RECORDED.to_owned(),
+                _ => thousands(point.people),
+            },
             change: point.change.map(words::change).unwrap_or_default(),
             mean: point.daily.map(words::mean).unwrap_or_default(),
             stickiness: point.stickiness().map(words::percent).unwrap_or_default(),

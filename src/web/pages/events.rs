@@ -7,11 +7,12 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{many, thousands, trend, words};
-use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent};
+use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent, Running};
 use crate::sets::{EventName, Plan};
 use crate::store::Freshness;
 use crate::web::error::{WebError, answer};
-use crate::web::pages::{Shell, event, retention};
+use crate::web::pages::welcome::Welcome;
+use crate::web::pages::{Shell, event};
 use crate::web::{Glossary, View, block, html};
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
@@ -95,7 +96,7 @@ struct Pair {
 impl Pair {
     fn new(recent: Recent) -> Self {
         let change = recent.change().map(words::change).unwrap_or_default();
-        Pair { current: thousands(recent.current), last: thousands(recent.last), change }
+        Pair { current: words::count_or_dash(recent.current), last: words::count_or_dash(recent.last), change }
     }
 }
 
@@ -109,6 +110,13 @@ struct Dated {
     /// When it was last seen, where that is not today.
     last: Option<String>,
     ever: String,
+}
+
+impl Dated {
+    fn has_gap(&self) -> bool {
+        let pairs = [&self.day, &self.week, &self.month];
+        pairs.iter().any(|pair| [&pair.current, &pair.last].into_iter().any(|number| number == words::NOT_RECORDED))
+    }
 }
 
 /// One event, with what is known of it.
@@ -153,13 +161,48 @@ fn group<'a>(glossary: &'a Glossary, event: &EventName) -> (usize, &'a str) {
     glossary.group(event).unwrap_or((glossary.groups.len(), "Other"))
 }
 
-fn dated(entry: &Entry, today: Period) -> Option<Dated> {
+/// What the columns of the list are about.
+struct Heads {
+    /// The last complete day, week and month.
+    last: [String; 3],
+    /// The running ones.
+    running: [String; 3],
+    /// The days of the little bars.
+    days: String,
+}
+
+impl Heads {
+    fn new(overview: &Overview) -> Self {
+        if overview.data_ends.is_none() {
+            return Heads {
+                last: ["Yesterday", "Last week", "Last month"].map(str::to_owned),
+                running: ["Today", "This week", "This month"].map(str::to_owned),
+                days: "Last 30 days".to_owned(),
+            };
+        }
+        let Running { day, week, month } = overview.running;
+        // The year is that of the date on which the data ends.
+        let short = |period: Period| words::without_year(period)[0].clone();
+        Heads {
+            last: [day, week, month].map(|period| period.previous().map(short).unwrap_or_default()),
+            running: [day, week, month].map(short),
+            days: format!("30 days to {}", short(day)),
+        }
+    }
+}
+
+/// What the last day of the little bars is called.
+fn last_day(overview: &Overview) -> String {
+    if overview.running.day == overview.today { "today".to_owned() } else { words::date(overview.running.day) }
+}
+
+fn dated(entry: &Entry, today: Period, last_day: &str) -> Option<Dated> {
     let span = entry.span?;
     Some(Dated {
         day: Pair::new(entry.day),
         week: Pair::new(entry.week),
         month: Pair::new(entry.month),
-        spark: trend::spark(&entry.days),
+        spark: trend::spark(&entry.days, last_day),
         first: seen(span.first, today),
         last: (span.last != today).then(|| seen(span.last, today)),
         ever: entry.ever.map(thousands).unwrap_or_default(),
@@ -191,7 +234,12 @@ struct Page {
     sort: &'static str,
     ways: Vec<Way>,
     facts: Vec<String>,
+    /// Keys under the prefix that are not read.
+    strays: Option<String>,
+    heads: Heads,
     lines: Vec<Line<Dated>>,
+    /// Whether any number is missing.
+    gaps: bool,
     /// Whether any of them is also marked without a date.
     ever: bool,
     /// Those that are only recorded without dates, and how many people each has.
@@ -216,18 +264,24 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
         all.events().map(|known| &known.event).filter(|name| !glossary.hides(name)).cloned().collect();
     let shell = Shell::new(view, &store, Some(&names));
     if names.is_empty() {
-        return Ok(retention::Welcome::new(shell, store, "events").render()?);
+        return Ok(Welcome::new(view, shell, store, "events")?.render()?);
     }
     let mut plan = Plan::new();
     let shown = all.events().filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
     let shown = shown.map(|known| all.of_known(known));
-    let question = OverviewQuestion::of(&mut plan, shown, view.now()).map_err(crate::Error::from)?;
+    let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
     let counted = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let as_of = view.as_of(view.now(), counted.age);
-    Ok(page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of).render()?)
+    let strays = view.tracker.store().strays();
+    let strays =
+        (strays.count > 0).then(|| words::curly(&words::strays(store.prefix.as_str(), strays.count, &strays.example)));
+    let page = page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of);
+    Ok(Page { strays, ..page }.render()?)
 }
 
 fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell, as_of: String) -> Page {
+    let heads = Heads::new(&overview);
+    let (today, last_day, data_ends) = (overview.today, last_day(&overview), overview.data_ends);
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
         // Names keep their order among equals, and those without dates come last.
@@ -236,7 +290,7 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
     }
     entries.sort_by_key(|entry| group(&view.dashboard.glossary, &entry.event).0);
     let shown = || entries.iter().take(MAX_SHOWN);
-    let known = lines(view, shown(), |entry| dated(entry, overview.today));
+    let known = lines(view, shown(), |entry| dated(entry, today, &last_day));
     let undated = lines(view, shown(), |entry| match entry.span {
         None => Some(words::people(entry.ever.unwrap_or(0))),
         Some(_) => None,
@@ -251,6 +305,7 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
     if without > 0 && without < found {
         facts.push(format!("{} of them without dates", thousands(number(without))));
     }
+    facts.extend(data_ends.map(words::ends));
     facts.push(as_of);
     let more = match found.saturating_sub(MAX_SHOWN) {
         0 => String::new(),
@@ -268,6 +323,9 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
             .map(|sort| Way { label: sort.label(), href: view.to(&asked.sorted(sort)), taken: sort == asked.sort })
             .into(),
         facts,
+        strays: None,
+        heads,
+        gaps: known.iter().any(|line| line.numbers.has_gap()),
         ever: known.iter().any(|line| !line.numbers.ever.is_empty()),
         lines: known,
         undated,

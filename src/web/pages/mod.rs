@@ -10,7 +10,9 @@ mod notices;
 pub mod offer;
 pub mod people;
 pub mod retention;
+mod set_notices;
 pub mod user;
+mod welcome;
 
 use crate::sets::EventName;
 use crate::store::StoreInfo;

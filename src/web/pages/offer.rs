@@ -5,7 +5,9 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Grain;
+use crate::render::words;
+use crate::reports::activity::Running;
 use crate::sets::{EventName, Plan, Segment, Set};
 use crate::web::error::{WebError, answer};
 use crate::web::{State, block};
@@ -23,7 +25,8 @@ pub struct Offered {
     /// What it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// How many people did it today, so far; `None` for an event recorded without dates.
+    /// How many people did it on the running day, so far: today, or the day on which the data ends. `None` for an event
+    /// recorded without dates.
     pub today: Option<u64>,
 }
 
@@ -41,8 +44,10 @@ impl Offered {
 
 #[derive(Serialize)]
 struct Answer {
-    /// As of when today's numbers are.
+    /// As of when the numbers are.
     as_of: String,
+    /// The day they are of, for the end of a sentence: `today`, `on 26 Nov 2026`.
+    when: String,
     /// Where days begin and end.
     zone: &'static str,
     events: Vec<Offered>,
@@ -57,18 +62,22 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         .unwrap_or_default();
     let found = block(&request, move |view| {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        let mut events = offered(view)?;
+        let (mut events, coverage) = (offered(view)?, view.coverage()?);
+        let when = match coverage.data_ends(Grain::Day) {
+            Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
+            None => "today".to_owned(),
+        };
         events.retain(|event| event.matches(&search));
-        Ok(Answer { as_of, zone: "UTC", events })
+        Ok(Answer { as_of, when, zone: "UTC", events })
     });
     answer(&request, found.await.map(|found| HttpResponse::Ok().json(found)))
 }
 
 /// Every segment and event there is to offer: those of the glossary's groups first, in its order; of each the ones with
-/// most people today, then by name, those without dates last. The one place such a list is made: one plan counts today's
-/// people of all of them.
+/// most people on the running day, then by name, those without dates last. The one place such a list is made: one plan counts
+/// the people of all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
-    let today = Period::containing(Grain::Day, state.now()).map_err(crate::Error::from)?;
+    let today = Running::of(&state.coverage()?).day;
     let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
     let mut plan = Plan::new();
     let mut listed: Vec<(&EventName, Segment, Option<usize>)> = Vec::new();

@@ -5,15 +5,16 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Period;
 use crate::render::{self, FileName, thousands, words};
-use crate::reports::people::{Crowd, CrowdError, Who};
-use crate::reports::retention::{Query, State as Progress};
+use crate::reports::activity::Running;
+use crate::reports::coverage::{Coverage, State as Progress};
+use crate::reports::people::{Crowd, CrowdError, Who, state_of};
+use crate::reports::retention::Query;
 use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
@@ -21,6 +22,7 @@ use crate::tracker::{Members, Tracker};
 use crate::web::arrival::body;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
+use crate::web::pages::set_notices::{cell_notice, set_notices};
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
@@ -107,7 +109,9 @@ impl Given {
             "" => Who::Returned,
             word => word.parse().map_err(|error| wrong(Field::Who, error))?,
         };
-        let crowd = Crowd::at(&counted, at, column, now).map_err(|error: CrowdError| {
+        // A store that is away says so when its people are asked for.
+        let coverage = state.coverage().or_else(|_| Coverage::whole(now)).map_err(|error| wrong(Field::At, error))?;
+        let crowd = Crowd::at(&counted, at, column, &coverage).map_err(|error: CrowdError| {
             let field = if error.is_column() { Field::Column } else { Field::At };
             wrong(field, error)
         })?;
@@ -249,6 +253,8 @@ struct List {
     users: Vec<Linked>,
     /// Whether nobody is in it, on this page or any other.
     empty: bool,
+    /// Whether that is because the store has no data of the set's periods.
+    unrecorded: bool,
     /// Whether this is all of them.
     whole: bool,
     first: Option<String>,
@@ -428,7 +434,7 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
             status
         }
         Ok(None) => {
-            page.examples = examples(view, &events);
+            page.examples = examples(view, &events, &view.coverage()?);
             StatusCode::OK
         }
         Err(problems) => {
@@ -461,6 +467,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         total: String::new(),
         users: user::linked(view, &users)?,
         empty: false,
+        unrecorded: false,
         whole: wanted.after.is_none() && !more,
         first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
         next,
@@ -473,7 +480,13 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         Whom::Set { text, set } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            list.heading = format!("{} in {}", words::people(count), labelled(text, labels));
+            // What was read as a set before has periods.
+            let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+            list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
+            list.heading = match list.unrecorded {
+                true => format!("No data for {}", labelled(text, labels)),
+                false => format!("{} in {}", words::people(count), labelled(text, labels)),
+            };
             for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
                 let called = Segment::event(name).called(labels);
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
@@ -481,7 +494,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 let all = meant.is_empty().then(|| view.to("/events"));
                 list.unknown.push((format!("Nothing was ever recorded for “{called}”.{hint}"), all));
             }
-            list.notices = set_notices(text, view.now());
+            list.notices = set_notices(&periods, &coverage);
             count
         }
         Whom::Cell(cell) => {
@@ -498,7 +511,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             list.share = share.map(|(share, interval)| {
                 format!("{} of the cohort (95% {})", words::percent(share), words::interval(interval))
             });
-            list.notices.extend(running(cell));
+            list.notices.extend(cell_notice(&cell.query, &cell.crowd, cell.who));
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -552,48 +565,10 @@ fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>
     Ok(Some((segment.to_owned(), view.to(&format!("/retention?{}", asked.canonical())))))
 }
 
-/// Why the people of a cell can still change.
-fn running(cell: &Cell) -> Option<String> {
-    let grain = cell.query.grain;
-    if cell.crowd.state == Progress::InProgress {
-        return Some(format!("So far: this {grain} is still in progress, and the cohort may grow."));
-    }
-    let window = cell.crowd.back.as_ref().filter(|_| cell.who != Who::Cohort)?.window;
-    (window.state == Progress::InProgress)
-        .then(|| format!("So far: {} is still in progress, and more may come back.", words::spoken(window.until)))
-}
-
-/// Why the people of a set can still change, and why there may be nobody yet.
-fn set_notices(text: &str, now: DateTime<Utc>) -> Vec<String> {
-    // What was read as a set before has periods.
-    let periods = set_periods(text).unwrap_or_default();
-    let all = |periods: Vec<Period>| -> String {
-        let spoken: Vec<String> = periods.into_iter().map(words::spoken).collect();
-        match &spoken[..] {
-            [most @ .., last] if !most.is_empty() => format!("{} and {last} have", most.join(", ")),
-            _ => format!("{} has", spoken.concat()),
-        }
-    };
-    let (running, future): (Vec<Period>, Vec<Period>) =
-        periods.into_iter().filter(|period| period.end() > now).partition(|period| period.start() <= now);
-    let mut notices = Vec::new();
-    if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
-        notices.push(format!("So far: {} is still in progress, and the list may change.", words::spoken(longest)));
-    }
-    if !future.is_empty() {
-        notices.push(format!("{} not begun.", all(future)));
-    }
-    notices
-}
-
 /// Sets to try, of events there are.
-fn examples(view: &View, events: &[EventName]) -> Vec<(String, String)> {
+fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(String, String)> {
     let Some(asked) = home::likely_question(events) else { return Vec::new() };
-    let [Ok(day), Ok(week), Ok(month)] =
-        [Grain::Day, Grain::Week, Grain::Month].map(|g| Period::containing(g, view.now()))
-    else {
-        return Vec::new();
-    };
+    let Running { day, week, month } = Running::of(coverage);
     let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
     let sets = [
         format!("{returning}@{day}"),

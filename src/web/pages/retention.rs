@@ -23,6 +23,7 @@ use crate::web::kept::{Ground, Packing, Sheet};
 use crate::web::pages::form::Form;
 use crate::web::pages::grid::{Grid, Place, Tile, tiles};
 use crate::web::pages::notices::{Notice, notices};
+use crate::web::pages::welcome::Welcome;
 use crate::web::pages::{Shell, home, people};
 use crate::web::query::{Asked, Problem, Typed};
 use crate::web::{Patience, State, View, admitted, block, disposition, html};
@@ -189,26 +190,6 @@ impl Page {
 /// The most event names offered while typing without a script, and how many bytes of them: with five hundred events
 /// the list would outweigh the page. The script asks for all of them when a field is used.
 const MAX_OFFERED: (usize, usize) = (60, 1_000);
-
-#[derive(Template)]
-#[template(path = "welcome.html")]
-pub(super) struct Welcome {
-    shell: Shell,
-    store: StoreInfo,
-    /// The page it stands for: `retention`, `events`.
-    here: &'static str,
-    /// How commands name this store: ` --store PATH`; nothing where none can reach it.
-    option: String,
-}
-
-impl Welcome {
-    /// For an empty store, in place of the page `here`.
-    pub(super) fn new(shell: Shell, store: StoreInfo, here: &'static str) -> Self {
-        let reachable = store.location != "memory:";
-        let option = if reachable { format!(" --store {}", store.location) } else { String::new() };
-        Welcome { shell, store, here, option }
-    }
-}
 
 /// The parameter that has everything counted anew. It leads on to the address without it, which may be sent to others.
 const ANEW: &str = "anew";
@@ -397,7 +378,7 @@ fn written(
     let (now, now_given) = view.as_asked();
     let (typed, events) = (completed(view, &typed)?, view.events()?);
     if typed.asks_nothing() {
-        let welcome = Welcome::new(Shell::new(view, &store, Some(&events)), store, "retention");
+        let welcome = Welcome::new(view, Shell::new(view, &store, Some(&events)), store, "retention")?;
         return Ok((StatusCode::OK, welcome.render()?).into());
     }
     let offered = |asked: Option<&Asked>| offered(view, &events, asked);

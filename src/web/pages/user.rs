@@ -1,9 +1,12 @@
 //! `/users/{id}`: what one user did, in a page or as JSON; and `/users?id=…`, which leads there.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use chrono::NaiveDate;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::json;
 use url::form_urlencoded;
@@ -35,6 +38,8 @@ struct Answer {
     /// `Mon 23 Nov 2026`
     period: String,
     yes: bool,
+    /// Whether a no would be known: without data of the period it is not.
+    known: bool,
     /// Whether it speaks of no time, so that there is no yes or no.
     undated: bool,
     /// What was also said of a shorter period, where it is not said again: `today`.
@@ -141,7 +146,7 @@ fn shown(view: &View, typed: String) -> Result<Outcome, WebError> {
     let shell = Shell::new(view, &store, Some(&events));
     let (status, page) = match read(view, &typed)? {
         Ok((user, name)) => {
-            let history = view.tracker.history(user, view.now())?;
+            let history = view.tracker.history(user, &view.coverage()?)?;
             let report = report(view, &history, &name);
             (StatusCode::OK, Page { shell, id: name, wrong: None, report: Some(report) })
         }
@@ -160,7 +165,7 @@ fn json(view: &View, typed: &str) -> Result<Outcome, WebError> {
         Ids::Numbers => json!(user),
         Ids::Texts => json!(name),
     };
-    Ok(Outcome::Json(as_json(&view.tracker.history(user, view.now())?, &called)))
+    Ok(Outcome::Json(as_json(&view.tracker.history(user, &view.coverage()?)?, &called)))
 }
 
 /// A user and what they are called, or what is wrong with what was typed.
@@ -205,22 +210,37 @@ fn report(state: &State, history: &History, name: &str) -> Report {
             label,
             period: period.label(),
             yes: events.iter().any(is),
+            known: history.coverage.is_recorded(period),
             undated: false,
             as_before: if as_before { name } else { "" },
             chips: rest.map(|seen| chip(state, seen, period)).collect(),
         }
     };
+    let data_ends = history.coverage.data_ends(Grain::Day);
+    let [[today, _], [this_week, in_day], [this_month, in_week]] = match data_ends {
+        None => [["Today", ""], ["This week", "today"], ["This month", "this week"]],
+        Some(_) => [["Last day with data", ""], ["Its week", "that day"], ["Its month", "that week"]],
+    };
     let mut answers = vec![
-        running("Today", span.today, |seen| seen.today, ("", |_| false)),
-        running("This week", span.week, |seen| seen.week, ("today", |seen| seen.today)),
-        running("This month", span.month, |seen| seen.month, ("this week", |seen| seen.week)),
+        running(today, span.today, |seen| seen.today, ("", |_| false)),
+        running(this_week, span.week, |seen| seen.week, (in_day, |seen| seen.today)),
+        running(this_month, span.month, |seen| seen.month, (in_week, |seen| seen.week)),
     ];
     let ever: Vec<Chip> = events.iter().filter(|seen| seen.ever).map(|seen| chip(state, seen, "ever")).collect();
     if !ever.is_empty() {
         let period = "marked ever".to_owned();
-        answers.push(Answer { label: "Without a date", period, yes: true, undated: true, as_before: "", chips: ever });
+        answers.push(Answer {
+            label: "Without a date",
+            period,
+            yes: true,
+            known: true,
+            undated: true,
+            as_before: "",
+            chips: ever,
+        });
     }
-    let day = |period: Period| if period == span.today { "today".to_owned() } else { words::when(period) };
+    let today = history.coverage.current(Grain::Day);
+    let day = |period: Period| if period == today { "today".to_owned() } else { words::when(period) };
     let mut facts = Vec::new();
     let first = events.iter().filter_map(|seen| seen.first).min_by_key(|p| p.start());
     let last = events.iter().filter_map(|seen| seen.last).max_by_key(|p| p.start());
@@ -234,22 +254,28 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         let noun = if history.properties == 1 { "property" } else { "properties" };
         facts.push(format!("{} of {} {noun}", properties.len(), thousands(count(history.properties))));
     }
-    facts.push(format!("as of {} UTC", state.now().format("%a %-d %b %Y, %H:%M")));
-    // From when on anybody could be missed: no sooner than this user was there at all.
+    facts.extend(data_ends.map(words::ends));
+    facts.push(state.as_of(state.now(), Duration::ZERO));
+    // From when on anybody could be missed: no sooner than this user was there at all, and only where there is data.
     let begun = |period: Option<Period>| period.map_or(span.today, |period| period).start().date_naive();
     let dated = || events.iter().filter(|seen| seen.first.is_some());
     let recorded = dated().map(|seen| begun(seen.recorded)).min().unwrap_or_else(|| begun(None));
     let axis = strip::Axis::new(recorded.max(span.since.start().date_naive()), span.today.start().date_naive());
+    let unrecorded = unrecorded(history);
+    let weeks = match data_ends {
+        None => "in the last 53 weeks".to_owned(),
+        Some(_) => format!("in the 53 weeks to {}", words::date(span.today)),
+    };
     let days = dated().map(|seen| {
         let name = called(state, &seen.event);
         let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
-        let label = format!("Calendar of {name}: {count} in the last 53 weeks; which ones is listed below");
+        let label = format!("Calendar of {name}: {count} {weeks}; which ones is listed below");
         Days {
-            strip: axis.strip(begun(seen.recorded).max(begun(first)), &seen.days, &label),
+            strip: axis.strip(begun(seen.recorded).max(begun(first)), &unrecorded, &seen.days, &label),
             facts: match (seen.first, seen.last) {
-                (Some(first), Some(last)) if first == last => vec![format!("only {}", short(first, span.today))],
+                (Some(first), Some(last)) if first == last => vec![format!("only {}", short(first, today))],
                 (Some(first), Some(last)) => {
-                    vec![count, format!("{} to {}", short(first, span.today), short(last, span.today))]
+                    vec![count, format!("{} to {}", short(first, today), short(last, today))]
                 }
                 _ => vec![count],
             },
@@ -260,6 +286,15 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     let (days, axis) = (days.collect(), axis.svg());
     let json = format!("{}.json", link(state, name));
     Report { facts, answers, axis, days, json, empty: events.is_empty() }
+}
+
+/// The days of the calendar without data, in stretches, both ends included.
+fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
+    let span = history.span;
+    let days = span.today.since(span.since).and_then(|days| u32::try_from(days + 1).ok()).unwrap_or(0);
+    let without: Vec<Period> = span.since.range(days).filter(|day| !history.coverage.is_recorded(*day)).collect();
+    let stretches = without.chunk_by(|a, b| b.since(*a) == Some(1));
+    stretches.filter_map(|run| Some((run.first()?.start().date_naive(), run.last()?.start().date_naive()))).collect()
 }
 
 /// `today`, `10 Aug 2026`, or a month where no days are known.
@@ -276,6 +311,7 @@ fn as_json(history: &History, user: &serde_json::Value) -> serde_json::Value {
     let span = history.span;
     json!({
         "user": user,
+        "data_ends": text(history.coverage.data_ends(Grain::Day)),
         "today": span.today.to_string(),
         "week": span.week.to_string(),
         "month": span.month.to_string(),

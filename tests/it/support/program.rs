@@ -16,15 +16,22 @@ pub struct Shop {
 pub struct Ran {
     pub code: i32,
     pub out: String,
+    /// What it said on stderr, but for the line on where its store is.
     pub err: String,
+    /// That line: `/tmp/x/cohortist.db, created`.
+    pub store: Option<String>,
 }
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
+        let err = String::from_utf8(output.stderr).unwrap();
+        let (store, err): (Vec<&str>, Vec<&str>) =
+            err.split_inclusive('\n').partition(|line| line.starts_with("store: "));
         Ran {
+            store: store.first().map(|line| line.trim_start_matches("store: ").trim_end().to_owned()),
             code: output.status.code().expect("it was not killed"),
             out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+            err: err.concat(),
         }
     }
 }
@@ -94,7 +101,7 @@ impl Shop {
     }
 
     pub fn start(&self, args: &[&str]) -> Child {
-        piped(self.command(args))
+        piped(&mut self.command(args))
     }
 }
 

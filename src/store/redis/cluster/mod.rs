@@ -605,6 +605,8 @@ impl Store for ClusterStore {
                 topology.primaries.len()
             ),
             location: self.nodes.location.clone(),
+            prefix: self.prefix.clone(),
+            created: false,
             notes: notes.into_iter().collect(),
             text_ids: self.ids.next()?.is_some(),
             refusal,

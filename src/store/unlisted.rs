@@ -1,0 +1,130 @@
+//! Keys that a listing of events leaves out: what they are, and under which prefix there are events instead.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::sets::{Key, Prefix, SCRATCH};
+
+/// Keys that begin with the prefix and are no event's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// How many there are.
+    pub count: u64,
+    /// One of them.
+    pub example: String,
+}
+
+/// What the last listing of all keys left out.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut(Mutex<Strays>);
+
+impl LeftOut {
+    pub(super) fn get(&self) -> Strays {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys of events among texts that begin with the prefix and `starting_with`; a listing of all of them also finds
+    /// out which are none. A text may begin so with more than its name: `song_u` is a key of `song`.
+    pub(super) fn parse<'a>(
+        &self,
+        prefix: &Prefix,
+        starting_with: &str,
+        texts: impl IntoIterator<Item = &'a String>,
+    ) -> Vec<Key> {
+        let (mut keys, mut strays) = (Vec::new(), Strays::default());
+        for text in texts {
+            match Key::parse(prefix, text) {
+                Some(key) if key.event().as_str().starts_with(starting_with) => keys.push(key),
+                Some(_) => {}
+                None if is_own(prefix, text) => {}
+                None => {
+                    if strays.count == 0 || *text < strays.example {
+                        strays.example.clone_from(text);
+                    }
+                    strays.count += 1;
+                }
+            }
+        }
+        if starting_with.is_empty() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = strays;
+        }
+        keys
+    }
+}
+
+/// Whether a key that is no event's belongs to the store all the same: a temporary one, or the texts of string ids.
+fn is_own(prefix: &Prefix, text: &str) -> bool {
+    let rest = text.strip_prefix(prefix.as_str()).unwrap_or_default();
+    rest.starts_with(SCRATCH) || matches!(rest, "ids" | "ids:texts")
+}
+
+/// Prefixes under which there are events, found by looking at some of a store's keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtherPrefixes {
+    /// Each prefix with the number of its keys, most keys first.
+    pub found: Vec<(String, u64)>,
+    /// Whether all keys were looked at: otherwise the numbers are lower bounds.
+    pub complete: bool,
+}
+
+impl OtherPrefixes {
+    /// Those that these keys begin with, but for `own`.
+    pub(super) fn of<'a>(own: &Prefix, texts: impl IntoIterator<Item = &'a String>, complete: bool) -> Self {
+        let texts = texts.into_iter().filter(|text| !text.starts_with(own.as_str()));
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for prefix in texts.filter_map(|text| prefix_of(text)) {
+            *counts.entry(prefix).or_default() += 1;
+        }
+        let mut found: Vec<(String, u64)> =
+            counts.into_iter().map(|(prefix, keys)| (prefix.to_owned(), keys)).collect();
+        found.sort_by_key(|(_, keys)| std::cmp::Reverse(*keys));
+        OtherPrefixes { found, complete }
+    }
+}
+
+/// What bitmapist and its ports begin their keys with.
+const USUAL: [&str; 2] = ["trackist_", "bitmapist_"];
+
+/// The likely prefix of a key that is an event's: up to a usual one, or else up to the first `_` or `:`; nothing where the
+/// event begins at once.
+fn prefix_of(text: &str) -> Option<&str> {
+    let is_event = |end: usize| Key::parse(&Prefix::new(text.get(..end)?), text).is_some().then(|| text.get(..end))?;
+    let usual = USUAL.iter().filter_map(|usual| text.find(usual).map(|at| at + usual.len())).min();
+    match usual {
+        Some(end) => is_event(end),
+        None => text.find(['_', ':']).and_then(|at| is_event(at + 1)).or_else(|| is_event(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_told_from_other_keys() {
+        let left_out = LeftOut::default();
+        let texts = ["t_a_2026-11-2", "t_b_u", "t_cache:1", "t_ids", "t_ids:texts", "t_bitop_x_2026", "t_a_2026-13"];
+        let texts = texts.map(str::to_owned);
+        let parse = |starting_with: &str| left_out.parse(&Prefix::new("t_"), starting_with, &texts).len();
+        assert_eq!((parse(""), parse("b")), (2, 1));
+        assert_eq!(left_out.get(), Strays { count: 2, example: "t_a_2026-13".into() });
+    }
+
+    #[test]
+    fn the_prefix_of_a_key_is_found() {
+        for (text, prefix) in [
+            ("trackist_sign_up_2026-11-2", Some("trackist_")),
+            ("app:bitmapist_active_W2026-3", Some("app:bitmapist_")),
+            ("trackist_bitop_1_2026-11-2", None),
+            ("bitanalytics_signup_2014-2", Some("bitanalytics_")),
+            ("shop:song:played_u", Some("shop:")),
+            ("active_2026-11", Some("")),
+            ("session:9f3", None),
+            ("queue", None),
+        ] {
+            assert_eq!(prefix_of(text), prefix, "{text}");
+        }
+        let texts = ["a_x_u", "a_y_u", "b_x_u", "c"].map(str::to_owned);
+        assert_eq!(OtherPrefixes::of(&Prefix::new("b_"), &texts, true).found, [("a_".to_owned(), 2)]);
+    }
+}
