@@ -53,7 +53,7 @@ impl<'a> Move<'a> {
         }
         // Others hear of it from each other; whoever is asked before would move it from where it is not.
         let knows = |port: u16| self.cluster.owner(&self.key, port) == self.target;
-        assert!(within(Duration::from_secs(10), || self.cluster.ports().into_iter().all(knows)));
+        assert!(within(Duration::from_secs(60), || self.cluster.ports().into_iter().all(knows)));
     }
 }
 
@@ -241,7 +241,7 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
             marked
         });
         for _ in 0..3 {
-            assert!(within(Duration::from_secs(10), || right.load(Ordering::Relaxed) > 4));
+            assert!(within(Duration::from_secs(60), || right.load(Ordering::Relaxed) > 4));
             right.store(0, Ordering::Relaxed);
             let moving = Move::begin(&cluster, "{shard2z}");
             for key in moving.left() {
@@ -265,7 +265,7 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
         assert!(resharding.status.success(), "{}", String::from_utf8_lossy(&resharding.stdout));
         assert_eq!(cluster.owner("{shard7z}", *to), *to);
         let seen = right.load(Ordering::Relaxed);
-        assert!(within(Duration::from_secs(10), || right.load(Ordering::Relaxed) > seen + 4));
+        assert!(within(Duration::from_secs(60), || right.load(Ordering::Relaxed) > seen + 4));
         stop.store(true, Ordering::Relaxed);
         marking.join().unwrap()
     });

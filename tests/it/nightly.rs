@@ -69,7 +69,7 @@ impl Night {
         signal(self.child.id(), "-TERM");
         let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
         assert!(self.child.wait().unwrap().success(), "{rest:?}");
-        assert!(asked.elapsed() < Duration::from_secs(8), "its thread ends with it");
+        assert!(asked.elapsed() < Duration::from_secs(60), "its thread ends with it");
         rest.join("\n")
     }
 }

@@ -292,7 +292,7 @@ fn what_is_off_is_refused_in_words() {
     assert_eq!(Wire::tcp(&address).reply(), b"-ERR max number of clients reached\r\n");
     drop(second);
     // Somebody's place is free once they are gone.
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while Wire::tcp(&address).reply_or_pong() != b"+PONG\r\n" {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(10));
@@ -439,13 +439,13 @@ fn lifetimes_end_and_survive_a_restart() {
         wire.say("SETBIT trackist_active_2026-1-9 1 1");
         assert_eq!(wire.say("EXPIRE trackist_bitop_a 1000"), ":1\r\n");
         store.checkpoint().unwrap();
-        assert_eq!(wire.say("PEXPIRE trackist_active_2026-1-9-7 600"), ":1\r\n");
+        assert_eq!(wire.say("PEXPIRE trackist_active_2026-1-9-7 4000"), ":1\r\n");
         assert_eq!(wire.say("DBSIZE"), ":3\r\n");
     }
     let (store, _listener, mut wire) = start();
     let left: u64 = wire.say("TTL trackist_bitop_a")[1..].trim().parse().unwrap();
     assert!((990..=1000).contains(&left), "{left}");
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(4100));
     // Nobody sees it any more, by whichever door, and no bit of it comes back.
     assert_eq!(store.keys("active").unwrap().len(), 1);
     assert_eq!(wire.say("EXISTS trackist_active_2026-1-9-7"), ":0\r\n");

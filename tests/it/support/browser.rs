@@ -51,7 +51,7 @@ impl Browser {
                 }
             }
         });
-        let port = told.recv_timeout(Duration::from_secs(30)).ok()?;
+        let port = told.recv_timeout(Duration::from_secs(120)).ok()?;
         Some((process, port))
     }
 

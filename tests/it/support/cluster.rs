@@ -92,7 +92,7 @@ impl Cluster {
         let servers: Vec<Server> = ports.chunks(3).map(start).collect();
         let cluster = Cluster { servers, _directory: directory };
         for port in cluster.ports() {
-            if !within(Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()) {
+            if !within(Duration::from_secs(60), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()) {
                 return None;
             }
         }
@@ -104,7 +104,7 @@ impl Cluster {
             .output()
             .unwrap();
         let ready = || cluster.ports().iter().all(|port| cluster.is_ready(*port));
-        (made.status.success() && within(Duration::from_secs(30), ready)).then_some(cluster)
+        (made.status.success() && within(Duration::from_secs(60), ready)).then_some(cluster)
     }
 
     fn is_ready(&self, port: u16) -> bool {

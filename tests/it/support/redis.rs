@@ -88,7 +88,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is needed: apt-get install redis-server");
         self.child = Some(child);
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             assert!(Instant::now() < end, "redis-server did not start");
             std::thread::sleep(Duration::from_millis(10));

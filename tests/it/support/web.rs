@@ -80,7 +80,7 @@ pub fn serve_dashboard(dashboard: web::Dashboard) -> SocketAddr {
     std::thread::spawn(move || {
         web::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
     });
-    told.recv_timeout(std::time::Duration::from_secs(30)).expect("the dashboard to listen")
+    told.recv_timeout(std::time::Duration::from_secs(120)).expect("the dashboard to listen")
 }
 
 /// Event names that mean something to HTML, addresses, paths, spreadsheets, segments, XML or the eye, and must mean

@@ -17,7 +17,7 @@ pub struct Wire {
 impl Wire {
     pub fn tcp(address: &str) -> Wire {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream.set_nodelay(true).unwrap();
         Wire { stream: Box::new(stream), buffer: Vec::new() }
     }
@@ -25,7 +25,7 @@ impl Wire {
     /// `redis+unix:///path`
     pub fn unix(url: &str) -> Wire {
         let stream = UnixStream::connect(url.strip_prefix("redis+unix://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Wire { stream: Box::new(stream), buffer: Vec::new() }
     }
 
