@@ -4,7 +4,7 @@ use cohortist::Tracker;
 use cohortist::calendar::parse_moment;
 use cohortist::reports::keeping::Keeping;
 use cohortist::sets::{Key, Prefix, Segments, Set, parse_set};
-use cohortist::store::{self, Mark, Options, Remembered, Remembering, Saved};
+use cohortist::store::{self, Mark, Options, Remembered, Remembering, Saved, Spelled};
 use redis::Commands;
 
 use crate::http::read;
@@ -41,7 +41,7 @@ fn both_ways(tracker: &Tracker) {
 #[test]
 fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
     each_store(|kind, store| {
-        let tracker = Tracker::new(store);
+        let tracker = Tracker::new(std::sync::Arc::new(Spelled::new(store)));
         both_ways(&tracker);
         let count = |text: &str| tracker.count(&set(text)).unwrap();
         assert_eq!(count("a@2014-02-03"), 3, "{kind}");
