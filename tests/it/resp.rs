@@ -550,16 +550,23 @@ fn nothing_that_was_answered_is_lost_by_a_kill_under_load() {
     let kills: u32 = std::env::var("COHORTIST_TEST_KILLS").ok().and_then(|n| n.parse().ok()).map_or(6, |n: u32| n / 10);
     let shop = Shop::new();
     let answered: Arc<Vec<AtomicU64>> = Arc::new((0..CLIENTS).map(|_| AtomicU64::new(0)).collect());
+    let total = || answered.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
     for round in 0..kills {
         let (serving, address) = serve(&shop, &[]);
         let stop = Arc::new(AtomicBool::new(false));
+        let before = total();
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let (address, answered, stop) = (address.clone(), Arc::clone(&answered), Arc::clone(&stop));
                 std::thread::spawn(move || pipelines(&address, client, &answered[client as usize], &stop))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(150 + 37 * u64::from(round)));
+        let patience = Instant::now() + Duration::from_secs(120);
+        while total() < before + 2000 {
+            assert!(Instant::now() < patience, "{} marks were answered", total() - before);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(37 * u64::from(round)));
         signal(serving.id(), "-KILL");
         stop.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(|client| client.join().unwrap());
@@ -569,13 +576,12 @@ fn nothing_that_was_answered_is_lost_by_a_kill_under_load() {
         for (client, answered) in answered.iter().enumerate() {
             // A client's marks are the users 0, 1, 2 … in order, so the count tells whether one is missing.
             let answered = answered.load(Ordering::Relaxed);
-            let last = answered.saturating_sub(1);
+            // Beyond those there may be marks whose answer did not get through.
+            let Some(last) = answered.checked_sub(1) else { continue };
             let found = wire.say(&format!("BITCOUNT k{client} 0 {last} BIT"));
             assert_eq!(found, format!(":{answered}\r\n"), "client {client}, round {round}");
         }
     }
-    let total: u64 = answered.iter().map(|n| n.load(Ordering::Relaxed)).sum();
-    assert!(total > 10_000, "only {total} marks were answered");
 }
 
 /// Marks on behalf of one client, 64 at a time, until the server goes.

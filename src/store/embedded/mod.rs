@@ -131,6 +131,12 @@ struct ReadTxn<'a> {
 }
 
 impl ReadTxn<'_> {
+    /// What it would cost to count a plan. What cannot be read is reported by whoever counts it.
+    fn cost(&self, plan: &Plan, prefix: &Prefix) -> Cost {
+        let view = |key: &Key| self.layers.view(&key.text(prefix), self.reader.as_ref());
+        Cost::of(plan, |key| view(key).map_or(0, |view| view.tiles().len() as u64))
+    }
+
     /// The keys of a plan as the evaluator wants them, by their texts.
     fn leaves(&self, texts: &[Option<String>]) -> Result<Leaves<'_>> {
         Leaves::of(texts.iter().map(Option::as_deref), &self.layers, self.reader.as_ref())
@@ -470,19 +476,15 @@ impl Store for EmbeddedStore {
     }
 
     fn cost(&self, plan: &Plan) -> Result<Cost> {
-        let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
-        // What cannot be read is reported by whoever counts it.
-        let tiles = |key: &Key| {
-            layers.view(&key.text(&self.prefix), reader.as_ref()).map_or(0, |view| view.tiles().len() as u64)
-        };
-        Ok(Cost::of(plan, tiles))
+        let texts = self.texts(plan);
+        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        Ok(read.cost(plan, &self.prefix))
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        effort::check(|| self.cost(plan))?;
         let texts = self.texts(plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        effort::check(|| Ok(read.cost(plan, &self.prefix)))?;
         bitmap::count(plan, &read.leaves(&texts)?)
     }
 
@@ -494,9 +496,9 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set);
-        effort::check(|| self.cost(&plan))?;
         let texts = self.texts(&plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
         let (first, place) = bitmap::split(from);
         bitmap::collect(&plan, root, &read.leaves(&texts)?, first..=u16::MAX, |number, tile| {
             tile.visit(if number == first { place } else { 0 }, |place| {
@@ -584,7 +586,6 @@ impl Store for EmbeddedStore {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
         let root = plan.add(set);
-        effort::check(|| self.cost(&plan))?;
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
             let texts = self.texts(&plan);
@@ -593,6 +594,7 @@ impl Store for EmbeddedStore {
             if read.layers.view(&text, read.reader.as_ref())?.exists {
                 return Ok(Saved::Taken);
             }
+            effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
             bitmap::collect(&plan, root, &read.leaves(&texts)?, bitmap::EVERYWHERE, |number, tile| {
                 if let Some(last) = tile.last() {
                     people += tile.len();
