@@ -38,7 +38,7 @@ fn main() {
         let table = tracker.retention(&query, now).unwrap();
         let ms = began.elapsed().as_secs_f64() * 1000.0;
         let row = |row: &cohortist::reports::retention::Row| -> Vec<u64> {
-            std::iter::once(row.size).chain(row.cells.iter().flatten().map(|cell| cell.retained)).collect()
+            std::iter::once(row.people()).chain(row.numbers().map(|cell| cell.retained)).collect()
         };
         let grid: Vec<Vec<u64>> = table.rows.iter().map(row).collect();
         let mut out = std::io::stdout();

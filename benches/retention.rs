@@ -26,7 +26,7 @@ fn measure(c: &mut Criterion, name: &str, store: Arc<dyn Store>) -> Vec<u64> {
     for cohort in ["signup", "active"] {
         let query = query(cohort);
         let table = tracker.retention(&query, now()).unwrap();
-        let cells = table.rows.iter().flat_map(|r| r.cells.iter().flatten().map(|c| c.retained));
+        let cells = table.rows.iter().flat_map(|r| r.numbers().map(|c| c.retained));
         let before = seen.len();
         seen.extend(cells);
         assert_eq!(seen.len() - before, 325);

@@ -325,7 +325,7 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
     let quick = format!("http://{}", serve(product));
     let path = format!("/retention?{QUESTION}&rows=10&trend=1");
 
-    let (status, pieces) = arriving(&format!("{host}{path}"), &open);
+    let (status, pieces) = arriving(&format!("{host}{path}"), open);
     let whole: String = pieces.concat();
     let frame = &pieces[0];
     assert_eq!(status, 200);
@@ -343,7 +343,7 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
     *failure.lock().unwrap() =
         Some(StoreError::Unreachable { location: "there".into(), reason: "it broke off".into() });
     *gate.0.lock().unwrap() = false;
-    let (_, pieces) = arriving(&format!("{host}{path}"), &open);
+    let (_, pieces) = arriving(&format!("{host}{path}"), open);
     let whole: String = pieces.concat();
     assert!(whole.contains("The store does not answer") && whole.contains("it broke off"), "{whole}");
     assert!(whole.trim_end().ends_with("</html>") && whole.matches("</html>").count() == 1);

@@ -73,13 +73,13 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
             [1, 3, 9],
             "{kind}"
         );
-        assert_eq!(tracker.store().look(&[day.clone()]).unwrap()[0].users, 3, "{kind}");
+        assert_eq!(tracker.store().look(std::slice::from_ref(&day)).unwrap()[0].users, 3, "{kind}");
 
         // What is saved holds the people of both.
         assert_eq!(tracker.save_ever(&set("a@2014-02-03"), &name("c")).unwrap(), Saved::People(3), "{kind}");
 
         // Deleting deletes both.
-        assert_eq!(tracker.delete_keys(&[day.clone()]).unwrap(), 2, "{kind}");
+        assert_eq!(tracker.delete_keys(std::slice::from_ref(&day)).unwrap(), 2, "{kind}");
         assert_eq!(count("a@2014-02-03"), 0, "{kind}");
         let keeping = Keeping { days: Some(chrono::TimeDelta::days(400)), ..Keeping::default() };
         assert!(tracker.expire(&keeping, now()).unwrap() >= 1, "{kind}");
