@@ -360,7 +360,7 @@ mod tests {
     const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 3] = [
         ("copy", &["overwrite"]),
         ("delete", &["period", "all", "yes"]),
-        ("expire", &["hours", "days", "weeks", "months", "yes"]),
+        ("expire", &["hours", "days", "weeks", "months", "yes", "even-the-newest"]),
     ];
 
     #[test]

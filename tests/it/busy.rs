@@ -56,8 +56,10 @@ impl Gate {
     }
 }
 
+/// Whether a plan asks about an event. The few bitmaps that tell where the data ends are several single ones, and no question.
 fn names(plan: &Plan, event: &str) -> bool {
-    plan.nodes().iter().any(|node| matches!(node, Node::Key(key) if key.event().as_str() == event))
+    let tells_the_end = plan.roots().len() > 1 && plan.nodes().iter().all(|node| matches!(node, Node::Key(_)));
+    !tells_the_end && plan.nodes().iter().any(|node| matches!(node, Node::Key(key) if key.event().as_str() == event))
 }
 
 /// A dashboard whose questions about `web` are so much work, and are held; and one of the same numbers that holds nothing.

@@ -557,7 +557,7 @@ fn a_full_disk_shows_and_ends_without_a_restart() {
 fn a_server_that_only_reads_stays_ready_on_a_full_disk() {
     use cohortist::store::{StoreError, StoreInfo};
     let refused = || {
-        Bent::of(&product(5, 10).store().clone()).describing(|info: Result<StoreInfo, StoreError>| {
+        Bent::of(&product(5, 10).store().clone()).elsewhere().describing(|info: Result<StoreInfo, StoreError>| {
             info.map(|info| StoreInfo { refusal: Some("No space left on device".to_owned()), ..info })
         })
     };

@@ -24,6 +24,7 @@ pub struct Bent {
     describing: Answer<StoreInfo>,
     says_version: bool,
     reports_changes: bool,
+    is_elsewhere: bool,
 }
 
 impl Bent {
@@ -39,6 +40,7 @@ impl Bent {
             describing: Box::new(|info| info),
             says_version: true,
             reports_changes: true,
+            is_elsewhere: false,
         }
     }
 
@@ -70,6 +72,11 @@ impl Bent {
 
     pub fn describing(self, bend: impl Fn(Result<StoreInfo>) -> Result<StoreInfo> + Send + Sync + 'static) -> Self {
         Bent { describing: Box::new(bend), ..self }
+    }
+
+    /// A store that another server keeps.
+    pub fn elsewhere(self) -> Self {
+        Bent { is_elsewhere: true, ..self }
     }
 
     /// Whether it says when its keys have changed.
@@ -125,7 +132,7 @@ impl Store for Bent {
         self.inner.text_ids()
     }
     fn keyspace(&self) -> Option<Keyspace> {
-        self.inner.keyspace()
+        self.inner.keyspace().filter(|_| !self.is_elsewhere)
     }
     fn sweep(&self) -> Result<u64> {
         self.inner.sweep()
