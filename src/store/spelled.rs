@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::sets::{Key, Node, NodeId, Plan, Prefix, Set, UserId};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Counted, Freshness, Health, Mark, OtherPrefixes, Recall, Result, Saved, Seen, Store, StoreInfo, Strays, TextIds,
-    bitmaps,
+    Cost, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Recall, Result, Saved, Seen, Store, StoreInfo,
+    Strays, TextIds, bitmaps,
 };
 
 /// A store that reads both spellings of another one's keys.
@@ -144,6 +144,11 @@ impl Store for Spelled {
         self.store.counted(other.as_ref().unwrap_or(plan), freshness)
     }
 
+    fn cost(&self, plan: &Plan) -> Result<Cost> {
+        let other = self.plan(plan)?;
+        self.store.cost(other.as_ref().unwrap_or(plan))
+    }
+
     fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
         let Some(both) = self.both(keys)? else { return self.store.look(keys) };
         // Versions first: what changes meanwhile is looked at again later.
@@ -244,6 +249,14 @@ impl Store for Spelled {
 
     fn sweep(&self) -> Result<u64> {
         self.store.sweep()
+    }
+
+    fn progress(&self) -> Progress {
+        self.store.progress()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.store.flush()
     }
 
     fn health(&self) -> Health {

@@ -91,3 +91,22 @@ fn imports_go_one_way() {
     let listed: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
     assert_eq!(rooms, listed, "rooms in src, rooms listed here");
 }
+
+/// A method with a default that a store in front of another forgets would answer the default for every store.
+#[test]
+fn stores_in_front_of_others_hand_every_method_on() {
+    let read = |file: &str| fs::read_to_string(src().join("store").join(file)).unwrap();
+    let trait_of_stores = read("mod.rs");
+    let body = trait_of_stores.split("pub trait Store").nth(1).unwrap().split("\n}\n").next().unwrap();
+    let methods: Vec<&str> =
+        body.split("\n    fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap()).collect();
+    assert!(methods.contains(&"apply") && methods.contains(&"describe"), "{methods:?}");
+    // Remembered is the one that looks and is told of changes itself.
+    for (file, own) in [("spelled.rs", &[][..]), ("remembered.rs", &["look", "on_change"])] {
+        let front = read(file);
+        let handed_on = front.split("impl Store for").nth(1).unwrap().split("\n}\n").next().unwrap();
+        for method in methods.iter().filter(|method| !own.contains(*method)) {
+            assert!(handed_on.contains(&format!("\n    fn {method}(")), "{file} does not hand on `{method}`");
+        }
+    }
+}
