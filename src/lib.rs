@@ -16,7 +16,7 @@
 //!
 //! let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
 //! let table = tracker.retention(&query, parse_moment("2026-11-23T09:00:00Z")?)?;
-//! let saturday = table.rows.iter().find(|row| row.size > 0).unwrap();
+//! let saturday = table.rows.iter().find(|row| row.people() > 0).unwrap();
 //! let next_day = saturday.cells[1].number().unwrap();
 //! assert_eq!((saturday.period.label().as_str(), next_day.retained, next_day.rate()), ("Sat 21 Nov 2026", 1, 0.5));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

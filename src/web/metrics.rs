@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 
 use crate::reports::keeping::Over;
+use crate::reports::retention::clamped_counts;
 use crate::store::{Health, Recall, StoreInfo};
 use crate::telemetry::{self, Durations};
 use crate::web::error::answer;
@@ -176,6 +177,14 @@ fn pages(page: &mut Exposition, state: &State) {
     let kept = &state.dashboard.kept;
     page.gauge("cohortist_kept_pages", "Rendered pages in the cache.").sample(&[], kept.len());
     page.counter("cohortist_kept_pages_sent_total", "Pages answered from the cache.").sample(&[], kept.sent());
+    page.counter("cohortist_clamped_counts_total", "Counts that contradicted another count of the same answer.")
+        .sample(&[], clamped_counts());
+    let load = state.dashboard.admission.load();
+    let mut questions = page.gauge("cohortist_questions", "Questions that take turns: being answered, and waiting.");
+    questions.sample(&[("state", "running")], load.running);
+    questions.sample(&[("state", "waiting")], load.waiting);
+    page.counter("cohortist_questions_refused_total", "Questions refused because too many waited.")
+        .sample(&[], load.refused);
 }
 
 fn clients(page: &mut Exposition) {

@@ -10,8 +10,8 @@
 //! changed or the log is long: the dirty tiles are frozen, a new log file begins, the frozen tiles go to redb in one
 //! transaction, and the old log file is deleted. At start, what the logs hold beyond the last checkpoint is replayed.
 //!
-//! Locks are taken in this order: `pending`, the turn of [`Durable`], `layers`, then those of [`Base`], [`Signal`] and
-//! [`Vitals`], each of which is held for a moment and with no other lock inside.
+//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `Base`, `Signal` and
+//! `Vitals`, each of which is held for a moment and with no other lock inside.
 //!
 //! A reader takes under the lock of the layers what it needs of one moment: the changes of its keys, which it shares, and a
 //! read transaction of the file. It answers without the lock, so a question keeps no mark waiting; a batch appears whole.
@@ -482,6 +482,8 @@ impl Store for EmbeddedStore {
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
+        // Bitmaps without users have no tile between which it would be checked.
+        Cancel::current().check()?;
         let texts = self.texts(plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         effort::check(|| Ok(read.cost(plan, &self.prefix)))?;
