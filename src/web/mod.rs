@@ -370,8 +370,7 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         let slow = dashboard.slow;
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
         let everything = scope("").app_data(live).wrap(Compress::default()).wrap(from_fn(packed));
-        let everything =
-            everything.wrap(from_fn(arrival::held)).wrap(from_fn(host::admitted)).wrap(headers).wrap(logged);
+        let everything = everything.wrap(from_fn(host::admitted)).wrap(headers).wrap(logged);
         let mut everything = everything.default_service(to(nowhere));
         // The first store's pages have the shortest addresses; they come last, as their scope takes whatever is left.
         for store in (0..dashboard.stores.len()).rev() {
