@@ -249,28 +249,31 @@ impl Key {
     fn push_stamp(&self, text: &mut String) {
         let When::In(period) = self.when else { return text.push('u') };
         let start = period.start();
-        let mut part = |before: &str, number: u32| {
-            text.push_str(before);
-            if self.padded && number < 10 {
-                text.push('0');
-            }
-            text.push_str(itoa::Buffer::new().format(number));
-        };
+        let mut digits = itoa::Buffer::new();
+        // The year is never padded, not even that of 9-10-9.
         if period.grain() == Grain::Week {
-            let week = start.iso_week();
-            part("W", week.year().unsigned_abs());
-            return part("-", week.week());
+            text.push('W');
+            text.push_str(digits.format(start.iso_week().year()));
+        } else {
+            text.push_str(digits.format(start.year()));
         }
-        part("", start.year().unsigned_abs());
-        // `Key::new` lets no year in.
-        if period.grain() < Grain::Year {
-            part("-", start.month());
-        }
-        if period.grain() <= Grain::Day {
-            part("-", start.day());
-        }
-        if period.grain() == Grain::Hour {
-            part("-", start.hour());
+        let mut part = |number: u32| {
+            text.push_str(if self.padded && number < 10 { "-0" } else { "-" });
+            text.push_str(digits.format(number));
+        };
+        // `Key::new` rejects years.
+        match period.grain() {
+            Grain::Week => part(start.iso_week().week()),
+            Grain::Month | Grain::Year => part(start.month()),
+            Grain::Day => {
+                part(start.month());
+                part(start.day());
+            }
+            Grain::Hour => {
+                part(start.month());
+                part(start.day());
+                part(start.hour());
+            }
         }
     }
 

@@ -101,6 +101,18 @@ proptest! {
     }
 
     #[test]
+    fn padded_keys_of_the_first_years_read_back(year in 1_i32..12, month in 1_u32..13, day in 1_u32..29) {
+        let prefix = Prefix::default();
+        let periods = [Period::day(year, month, day), Period::month(year, month), Period::week(year, day)];
+        for period in periods.into_iter().flatten() {
+            let key = Key::new(EventName::new("a").unwrap(), period).unwrap();
+            if let Some(padded) = key.padded() {
+                prop_assert_eq!(Key::parse(&prefix, &padded.text(&prefix)), Some(padded));
+            }
+        }
+    }
+
+    #[test]
     fn a_segment_reads_back(segment in segments()) {
         let text = segment.to_string();
         prop_assert_eq!(text.parse::<Segment>().map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?, segment);
