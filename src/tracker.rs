@@ -5,6 +5,7 @@ mod ids;
 mod systems;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -196,12 +197,12 @@ impl Tracker {
     /// The counts of many sets, answered together, as they are now also where the store remembers counts.
     ///
     /// # Errors
-    /// When the store could not say.
+    /// When the sets are [too large](StoreError::TooLarge) together, or the store could not say.
     pub fn counts<'a>(&self, sets: impl IntoIterator<Item = &'a Set>) -> Result<Vec<u64>> {
         let mut plan = Plan::new();
-        sets.into_iter().for_each(|set| {
-            plan.count_set(set);
-        });
+        for set in sets {
+            plan.count_set(set).map_err(StoreError::from)?;
+        }
         Ok(self.store.counted(&plan, Freshness::Checked)?.counts)
     }
 
@@ -264,12 +265,8 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn never_recorded<'a>(&self, names: impl IntoIterator<Item = &'a EventName>) -> Result<Vec<&'a EventName>> {
-        let mut unknown: Vec<&EventName> = Vec::new();
-        for name in names {
-            if !unknown.contains(&name) {
-                unknown.push(name);
-            }
-        }
+        let mut seen = HashSet::new();
+        let mut unknown: Vec<&EventName> = names.into_iter().filter(|name| seen.insert(*name)).collect();
         for fresh_for in [LIST_FRESH_FOR, UNKNOWN_FRESH_FOR] {
             if !unknown.is_empty() {
                 let list = self.listing(fresh_for)?;

@@ -4,7 +4,7 @@ use crate::cli::names;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::sets::{EventName, Segments, Set, parse_set};
+use crate::sets::{EventName, Plan, Segments, Set, parse_set};
 
 /// How sets are written, for the help of all commands that take one.
 pub(super) const EXAMPLES: &str = "\
@@ -41,7 +41,13 @@ pub(super) fn set(text: &str, saved: &Segments) -> Result<Set, Usage> {
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
         let sets = args.sets.into_iter().map(|text| set(&text, saved).map(|set| (text, set)));
-        Ok(Config { sets: sets.collect::<Result<_, _>>()? })
+        let sets: Vec<(String, Set)> = sets.collect::<Result<_, _>>()?;
+        // Each may be short enough, and all together too long.
+        let mut plan = Plan::new();
+        for (_, set) in &sets {
+            plan.count_set(set).map_err(|error| Usage(error.to_string()))?;
+        }
+        Ok(Config { sets })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::stats::rate;
-use crate::sets::{Catalogue, EventName, Key, Plan, Segment, Set, When};
+use crate::sets::{Catalogue, EventName, Key, Plan, Segment, TooLarge, When};
 
 /// How many days an overview shows, the running one included.
 pub const OVERVIEW_DAYS: usize = 30;
@@ -29,6 +29,9 @@ pub enum ActivityError {
     /// A date outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
+    /// The segment is too long for so many periods.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// Between which periods something was recorded, by the bitmaps there are: days, where days are kept.
@@ -168,8 +171,7 @@ impl OverviewQuestion {
                     }
                 };
                 if let Some(slot) = slot {
-                    let node = plan.add(&Set::Key(key.clone()));
-                    *slot = Some(plan.count(node));
+                    *slot = Some(plan.count_key(key));
                 }
             }
             events.push(asked);
@@ -294,7 +296,7 @@ impl ActivityQuestion {
     /// store with this coverage: up to the one that holds *now*, or the one in which the data ends. `keys` are the bitmaps there are, at least those of the segment's events.
     ///
     /// # Errors
-    /// When `count` is not 1–[`MAX_PERIODS`], or that leaves the supported years.
+    /// When `count` is not 1–[`MAX_PERIODS`], that leaves the supported years, or the segment is too long for so many.
     pub fn new(
         plan: &mut Plan,
         segment: &Segment,
@@ -311,22 +313,22 @@ impl ActivityQuestion {
         let current = coverage.last(grain).unwrap_or_else(|| coverage.current(grain));
         let first = current.shift(1 - i64::from(count))?;
         let mut ask = |period: Period| {
-            let set = segment.at(period);
             if !coverage.is_recorded(period) {
-                return None;
+                return Ok(None);
             }
+            let set = segment.at(period);
             // Without a complement nothing but nobody comes of bitmaps that do not exist.
-            set.keys().into_iter().any(|key| existing.contains(key)).then(|| plan.count_set(&set))
+            set.keys().into_iter().any(|key| existing.contains(key)).then(|| plan.count_set(&set)).transpose()
         };
         let mut periods = Vec::new();
         let earlier = (1..=i64::from(compared(grain))).rev().filter_map(|back| first.shift(-back).ok());
         for period in earlier.chain(first.range(count)) {
-            let people = ask(period);
+            let people = ask(period)?;
             let whole = span.is_some_and(|span| span.covers(period));
             let daily = matches!(grain, Grain::Week | Grain::Month) && period >= first && people.is_some() && whole;
             let days = if daily { period.split(Grain::Day).collect() } else { Vec::new() };
             let days = days.into_iter().filter(|day| coverage.state_of(*day) == State::Complete);
-            periods.push(AskedPeriod { period, people, days: days.map(&mut ask).collect() });
+            periods.push(AskedPeriod { period, people, days: days.map(&mut ask).collect::<Result<_, TooLarge>>()? });
         }
         let shown = usize::try_from(count).unwrap_or(usize::MAX);
         Ok(ActivityQuestion { segment: segment.clone(), grain, coverage: coverage.clone(), span, periods, shown })

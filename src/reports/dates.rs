@@ -1,5 +1,7 @@
 //! From when to when a segment can hold anybody, and what is known of each event in it: why a table is empty.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::reports::activity::Span;
@@ -22,10 +24,10 @@ pub enum Found {
 
 /// Each name of a segment as it stands there, once, with what is known of it. Saved segments are to be written out before.
 pub fn leaves(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Vec<(Segment, Found)> {
-    let mut leaves: Vec<(Segment, Found)> = Vec::new();
+    let (mut leaves, mut seen) = (Vec::new(), HashSet::new());
     segment.visit(&mut |name, ever| {
-        let leaf = if ever { Segment::Ever(name.clone()) } else { Segment::event(name) };
-        if leaves.iter().all(|(known, _)| *known != leaf) {
+        if seen.insert((name, ever)) {
+            let leaf = if ever { Segment::Ever(name.clone()) } else { Segment::event(name) };
             leaves.push((leaf, found(name, ever, all, now)));
         }
     });

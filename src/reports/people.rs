@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, QueryError, State, Window};
-use crate::sets::Set;
+use crate::sets::{Set, Terms, TooLarge};
 
 /// Which people of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,9 @@ pub enum CrowdError {
     /// A moment outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
+    /// The segments are too long for so many periods.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl CrowdError {
@@ -188,7 +191,7 @@ impl Crowd {
     /// ```
     ///
     /// # Errors
-    /// When the table has no such cohort or cell, it has not begun, or there is no data of it.
+    /// When the table has no such cohort or cell, it has not begun, there is no data of it, or its segments are too long.
     pub fn at(query: &Query, period: Period, column: Option<u32>, coverage: &Coverage) -> Result<Self, CrowdError> {
         let current = coverage.current(query.grain);
         if period.grain() != query.grain {
@@ -214,11 +217,12 @@ impl Crowd {
             let not_begun = CrowdError::NotBegun { column, cohort: period };
             let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
             recorded(window.from, window.state, true)?;
-            let mut periods: Vec<Set> = windows
-                .iter()
-                .filter(|w| (window.from..=window.until).contains(&w.from))
-                .map(|w| query.returning.at(w.from))
-                .collect();
+            let (mut periods, mut terms) = (Vec::new(), Terms::default());
+            for window in windows.iter().filter(|w| (window.from..=window.until).contains(&w.from)) {
+                let set = query.returning.at(window.from);
+                terms.count(set.terms())?;
+                periods.push(set);
+            }
             let did = if periods.len() == 1 { periods.remove(0) } else { Set::Or(periods) };
             Ok(Back { column, window, returned: cohort.clone() & did.clone(), lost: cohort.clone() - did })
         });

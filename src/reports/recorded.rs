@@ -1,6 +1,6 @@
 //! Since when the events of a table are recorded: before that it counts zeros, which a reader is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -43,10 +43,10 @@ impl Recorded {
 
 /// The events whose dated bitmaps are asked for, each once.
 pub(super) fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a EventName> {
-    let mut names: Vec<&EventName> = Vec::new();
+    let (mut names, mut seen) = (Vec::new(), HashSet::new());
     for side in sides {
         side.visit(&mut |name, ever| {
-            if !ever && !names.contains(&name) {
+            if !ever && seen.insert(name) {
                 names.push(name);
             }
         });

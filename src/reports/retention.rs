@@ -12,7 +12,7 @@ use crate::reports::coverage::Coverage;
 pub use crate::reports::coverage::State;
 use crate::reports::recorded::{Recorded, dated};
 pub use crate::reports::table::{Average, Cell, Number, Row, Table};
-use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments, Set};
+use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments, Set, TooLarge};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -136,13 +136,16 @@ pub enum QueryError {
     /// `now` outside the supported years.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
+    /// Its segments are too long for so many periods.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl QueryError {
     /// The query parameter the error is about, where it is about one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            QueryError::Rows(_) | QueryError::Cells { .. } => Some("rows"),
+            QueryError::Rows(_) | QueryError::Cells { .. } | QueryError::TooLarge(_) => Some("rows"),
             QueryError::Cols(_) => Some("cols"),
             QueryError::Between { .. } | QueryError::Order { .. } | QueryError::Future { .. } => Some("from"),
             QueryError::Date { field, .. } => Some(field),
@@ -215,8 +218,11 @@ impl Query {
     }
 
     /// The same query with saved segments written out.
-    pub fn expanded(&self, saved: &Segments) -> Query {
-        Query { cohort: saved.expand(&self.cohort), returning: saved.expand(&self.returning), ..self.clone() }
+    ///
+    /// # Errors
+    /// When they are too long.
+    pub fn expanded(&self, saved: &Segments) -> Result<Query, TooLarge> {
+        Ok(Query { cohort: saved.expand(&self.cohort)?, returning: saved.expand(&self.returning)?, ..self.clone() })
     }
 
     /// The question as of `now` in a store that has recorded everything until then: enough to check a query.
@@ -230,7 +236,7 @@ impl Query {
     /// The question for a store with this coverage: its cohorts, and the plan that counts them.
     ///
     /// # Errors
-    /// When a limit is passed or the dates make no sense.
+    /// When a limit is passed, the segments are too long for so many periods, or the dates make no sense.
     pub fn question(&self, coverage: &Coverage) -> Result<Question, QueryError> {
         let current = coverage.current(self.grain);
         let cols = self.cols();
@@ -284,7 +290,7 @@ impl Query {
         if rows * cols > MAX_CELLS {
             return Err(QueryError::Cells { rows, cols });
         }
-        Ok(Question::new(self.clone(), coverage, first.range(rows).collect()))
+        Ok(Question::new(self.clone(), coverage, first.range(rows).collect())?)
     }
 
     /// The last cohort where no date is given. The data ends with it; for *on or after* its whole window is over, unless
@@ -327,7 +333,7 @@ struct Asked {
 }
 
 impl Question {
-    fn new(query: Query, coverage: &Coverage, periods: Vec<Period>) -> Self {
+    fn new(query: Query, coverage: &Coverage, periods: Vec<Period>) -> Result<Self, TooLarge> {
         // Cells, and beside them two sets for each period: more where a side is made of several events.
         let columns = query.cols() as usize;
         let mut plan = Plan::with_capacity(periods.len() * (columns + 3) + columns);
@@ -345,18 +351,20 @@ impl Question {
                 cohorts.push(Asked { period, state, size: None, cells });
                 continue;
             }
-            let who = plan.add(&query.cohort.at(period));
+            let who = plan.add(&query.cohort.at(period))?;
             let size = Some(plan.count(who));
-            let returned: Vec<Option<NodeId>> = windows
-                .iter()
-                .zip(&mut returning[row..])
-                .map(|(window, back)| {
-                    window.is_recorded.then(|| {
-                        let back = *back.get_or_insert_with(|| plan.add(&query.returning.at(window.from)));
-                        plan.and([who, back])
-                    })
-                })
-                .collect();
+            let mut returned: Vec<Option<NodeId>> = Vec::with_capacity(windows.len());
+            for (window, known) in windows.iter().zip(&mut returning[row..]) {
+                if !window.is_recorded {
+                    returned.push(None);
+                    continue;
+                }
+                let back = match *known {
+                    Some(back) => back,
+                    None => *known.insert(plan.add(&query.returning.at(window.from))?),
+                };
+                returned.push(Some(plan.and([who, back])));
+            }
             let nodes = suffix_unions(&mut plan, &windows, returned);
             let cells: Vec<_> = windows
                 .iter()
@@ -383,10 +391,11 @@ impl Question {
         let begin = plan.roots().len();
         let names = dated([&sides[0], &sides[1]]);
         for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
-            plan.count_set(&Set::Or(names.iter().map(|name| Set::event_in(name, period)).collect()));
+            plan.count_set(&Set::Or(names.iter().map(|name| Set::event_in(name, period)).collect()))?;
         }
         let unlisted = begin..plan.roots().len();
-        Question { query, sides, coverage: coverage.clone(), cohorts, distinct, distinct_complete, unlisted, plan }
+        let coverage = coverage.clone();
+        Ok(Question { query, sides, coverage, cohorts, distinct, distinct_complete, unlisted, plan })
     }
 
     /// The same question whose table tells another wording of the same query: one that names saved segments.

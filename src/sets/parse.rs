@@ -4,7 +4,7 @@
 
 use crate::calendar::Period;
 use crate::sets::segment::operand;
-use crate::sets::{EventName, Labels, Segments, Set, When};
+use crate::sets::{EventName, Labels, Segments, Set, Terms, When};
 
 /// What is wrong in an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,13 +47,14 @@ const MAX_CHAIN: usize = 8;
 /// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 & premium@ever`.
 ///
 /// # Errors
-/// The column and what was expected there; also for a name that no period is given for.
+/// The column and what was expected there; also for a name that no period is given for, and for the name with which the
+/// set gets more than [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
 pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
-    tie(&parse(text)?, None, saved)
+    tie(&parse(text)?, None, saved, &mut Terms::default())
 }
 
-fn tie(expr: &Expr, when: Option<When>, saved: &Segments) -> Result<Set, SyntaxError> {
-    let all = |list: &[Expr]| list.iter().map(|e| tie(e, when, saved)).collect::<Result<Vec<_>, _>>();
+fn tie(expr: &Expr, when: Option<When>, saved: &Segments, terms: &mut Terms) -> Result<Set, SyntaxError> {
+    let mut all = |list: &[Expr]| list.iter().map(|e| tie(e, when, saved, terms)).collect::<Result<Vec<_>, _>>();
     Ok(match expr {
         Expr::Name { name, column } => {
             let Some(when) = when else {
@@ -63,16 +64,18 @@ fn tie(expr: &Expr, when: Option<When>, saved: &Segments) -> Result<Set, SyntaxE
                 return Err(SyntaxError::new(*column, message));
             };
             let segment = saved.expand_name(name);
-            match when {
+            let set = match when {
                 When::In(period) => segment.at(period),
                 When::Ever => segment.ever(),
-            }
+            };
+            terms.count(set.terms()).map_err(|error| SyntaxError::new(*column, error.to_string()))?;
+            set
         }
-        Expr::At { inner, when, .. } => tie(inner, Some(*when), saved)?,
+        Expr::At { inner, when, .. } => tie(inner, Some(*when), saved, terms)?,
         Expr::And(list) => Set::And(all(list)?),
         Expr::Or(list) => Set::Or(all(list)?),
         Expr::Xor(list) => Set::Xor(all(list)?),
-        Expr::Diff(a, b) => tie(a, when, saved)? - tie(b, when, saved)?,
+        Expr::Diff(a, b) => tie(a, when, saved, terms)? - tie(b, when, saved, terms)?,
     })
 }
 

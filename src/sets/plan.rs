@@ -57,6 +57,50 @@ impl Node {
 /// and found in the store. An operation on a tile takes some 0.25 µs, all of that some 5 µs.
 pub const NODE_WORK: u64 = 20;
 
+/// The most terms that the sets of a question may have together: event names and operators, each counted in every period
+/// that it is looked up in. Planning a term takes about 1 µs, so planning any question takes about 0.1 s at most.
+pub const MAX_TERMS: usize = 100_000;
+
+/// A question whose sets have more than [`MAX_TERMS`] terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this question is too large: its sets may have {} event names and operators in total, counted once per period, and \
+     one set alone has {}. Shorten the expression, or ask for fewer periods or sets",
+    grouped(MAX_TERMS),
+    grouped(*.longest)
+)]
+pub struct TooLarge {
+    /// How many terms the longest of its sets has, among those that were looked at.
+    pub longest: usize,
+}
+
+/// A number with thousands separators.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+/// Counts the terms of a question while it is put together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Terms {
+    total: usize,
+    longest: usize,
+}
+
+impl Terms {
+    /// Counts the terms of one more set.
+    ///
+    /// # Errors
+    /// [`TooLarge`] past [`MAX_TERMS`].
+    pub(crate) fn count(&mut self, terms: usize) -> Result<(), TooLarge> {
+        self.total = self.total.saturating_add(terms);
+        self.longest = self.longest.max(terms);
+        if self.total <= MAX_TERMS { Ok(()) } else { Err(TooLarge { longest: self.longest }) }
+    }
+}
+
 /// A graph of unions, intersections and differences over keys, in which equal sub-expressions are one node, and the
 /// list of nodes to count.
 ///
@@ -64,12 +108,15 @@ pub const NODE_WORK: u64 = 20;
 /// use cohortist::sets::{EventName, Plan, Set};
 /// let (a, b) = (Set::ever(&EventName::new("a")?), Set::ever(&EventName::new("b")?));
 /// let mut plan = Plan::new();
-/// plan.count_set(&(a.clone() & b.clone()));
-/// plan.count_set(&(b & a));
+/// plan.count_set(&(a.clone() & b.clone()))?;
+/// plan.count_set(&(b & a))?;
 /// // `b & a` is the node that was there, so two counts need one intersection of two keys.
 /// assert_eq!((plan.nodes().len(), plan.roots().len()), (3, 2));
-/// # Ok::<(), cohortist::sets::EventNameError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A plan takes sets of at most [`MAX_TERMS`] terms. What is added node by node is not counted: its caller knows how much
+/// that can be.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     nodes: Vec<Node>,
@@ -77,6 +124,7 @@ pub struct Plan {
     ids: HashTable<NodeId>,
     hasher: DefaultHashBuilder,
     roots: Vec<NodeId>,
+    terms: Terms,
 }
 
 impl Plan {
@@ -88,7 +136,8 @@ impl Plan {
     /// A plan that counts nothing, with room for so many nodes.
     pub fn with_capacity(nodes: usize) -> Self {
         let (ids, hasher) = (HashTable::with_capacity(nodes), DefaultHashBuilder::default());
-        Plan { nodes: Vec::with_capacity(nodes), ids, hasher, roots: Vec::with_capacity(nodes) }
+        let roots = Vec::with_capacity(nodes);
+        Plan { nodes: Vec::with_capacity(nodes), ids, hasher, roots, terms: Terms::default() }
     }
 
     /// The steps, operands before users.
@@ -113,34 +162,60 @@ impl Plan {
     }
 
     /// Adds a set and asks for its count; returns its place among the counts.
-    pub fn count_set(&mut self, set: &Set) -> usize {
-        let node = self.add(set);
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn count_set(&mut self, set: &Set) -> Result<usize, TooLarge> {
+        let node = self.add(set)?;
+        Ok(self.count(node))
+    }
+
+    /// Asks for the count of a bitmap; returns its place among the counts.
+    pub fn count_key(&mut self, key: &Key) -> usize {
+        let node = self.key(key.clone());
         self.count(node)
     }
 
     /// Adds a set expression, sharing what is there already.
-    pub fn add(&mut self, set: &Set) -> NodeId {
+    ///
+    /// ```
+    /// use cohortist::sets::{EventName, MAX_TERMS, Plan, Set, TooLarge};
+    /// let a = Set::ever(&EventName::new("a")?);
+    /// let mut plan = Plan::new();
+    /// assert!(plan.add(&Set::Or(vec![a.clone(); MAX_TERMS - 1])).is_ok());
+    /// assert_eq!(plan.add(&a), Err(TooLarge { longest: MAX_TERMS }));
+    /// # Ok::<(), cohortist::sets::EventNameError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the sets of the plan have more than [`MAX_TERMS`] terms with this one. Then nothing of it was added.
+    pub fn add(&mut self, set: &Set) -> Result<NodeId, TooLarge> {
+        self.terms.count(set.terms())?;
+        Ok(self.put(set))
+    }
+
+    fn put(&mut self, set: &Set) -> NodeId {
         match set {
             Set::Empty => self.empty(),
-            Set::Key(key) => self.intern(Node::Key(key.clone())),
+            Set::Key(key) => self.key(key.clone()),
             Set::And(sets) => {
-                let ids = self.add_all(sets);
+                let ids = self.put_all(sets);
                 self.and(ids)
             }
             Set::Or(sets) => {
-                let ids = self.add_all(sets);
+                let ids = self.put_all(sets);
                 self.or(ids)
             }
             Set::Xor(sets) => {
-                let ids = self.add_all(sets);
+                let ids = self.put_all(sets);
                 self.xor(ids)
             }
             Set::Diff(a, b) => {
-                let (a, b) = (self.add(a), self.add(b));
+                let (a, b) = (self.put(a), self.put(b));
                 self.diff(a, b)
             }
             Set::Not(set) => {
-                let id = self.add(set);
+                let id = self.put(set);
                 self.not(id)
             }
         }
@@ -152,7 +227,7 @@ impl Plan {
     /// use cohortist::sets::{EventName, Plan, Set};
     /// let [a, b, c] = ["a", "b", "c"].map(|name| Set::ever(&EventName::new(name).unwrap()));
     /// let mut plan = Plan::new();
-    /// let (both, other) = (plan.add(&(a.clone() & b)), plan.add(&(a & c)));
+    /// let (both, other) = (plan.add(&(a.clone() & b)).unwrap(), plan.add(&(a & c)).unwrap());
     /// let part = plan.part(&[other.index()]);
     /// assert_eq!((plan.nodes().len(), part.nodes().len(), part.roots().len()), (5, 3, 1));
     /// # let _ = both;
@@ -193,7 +268,7 @@ impl Plan {
     /// let tiles = |key: &cohortist::sets::Key| if key.event().as_str() == "few" { 2 } else { 100 };
     /// let work = |set: Set| {
     ///     let mut plan = Plan::new();
-    ///     plan.count_set(&set);
+    ///     plan.count_set(&set).unwrap();
     ///     plan.work(tiles) - NODE_WORK * plan.nodes().len() as u64
     /// };
     /// assert_eq!(work(few.clone()), 0, "a bitmap that is only counted is not gone through");
@@ -222,8 +297,13 @@ impl Plan {
         work
     }
 
-    fn add_all(&mut self, sets: &[Set]) -> Operands {
-        sets.iter().map(|set| self.add(set)).collect()
+    fn put_all(&mut self, sets: &[Set]) -> Operands {
+        sets.iter().map(|set| self.put(set)).collect()
+    }
+
+    /// A bitmap.
+    pub fn key(&mut self, key: Key) -> NodeId {
+        self.intern(Node::Key(key))
     }
 
     /// Nobody.
@@ -274,7 +354,8 @@ impl Plan {
     }
 
     fn intern(&mut self, node: Node) -> NodeId {
-        // A plan is made of at most some ten thousand cells; four billion nodes would not fit in memory.
+        // A plan is made of `MAX_TERMS`, the cells of a table and the bitmaps there are; four billion nodes would not fit in
+        // memory.
         let next = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         let Plan { nodes, ids, hasher, .. } = self;
         let hash = hasher.hash_one(&node);

@@ -1,12 +1,12 @@
 //! Segments: expressions over event *names*, not yet tied to a period.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
 use crate::calendar::Period;
 use crate::sets::parse::{Expr, is_special, labelled, parse};
-use crate::sets::{EventName, Set, SyntaxError, When};
+use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
 
 /// An expression over event names: `active & (web | ios)`, `signup & premium@ever`, `active & !ios`.
 ///
@@ -100,9 +100,9 @@ impl Segment {
 
     /// The event names in it, in order of appearance, each once.
     pub fn names(&self) -> Vec<&EventName> {
-        let mut names = Vec::new();
+        let (mut names, mut seen) = (Vec::new(), HashSet::new());
         self.visit(&mut |name, _| {
-            if !names.contains(&name) {
+            if seen.insert(name) {
                 names.push(name);
             }
         });
@@ -223,12 +223,16 @@ impl fmt::Display for Segment {
 /// use cohortist::sets::{EventName, Segments};
 /// let saved = [("mobile", "ios | android"), ("paying", "plan:pro@ever & mobile")];
 /// let saved = Segments::new(saved.map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap())))?;
-/// assert_eq!(saved.expand(&"active & !paying".parse()?).to_string(), "active & !(plan:pro@ever & (ios | android))");
-/// assert_eq!(saved.expand(&"mobile@ever".parse()?).to_string(), "ios@ever | android@ever");
+/// assert_eq!(saved.expand(&"active & !paying".parse()?)?.to_string(), "active & !(plan:pro@ever & (ios | android))");
+/// assert_eq!(saved.expand(&"mobile@ever".parse()?)?.to_string(), "ios@ever | android@ever");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Segments(BTreeMap<EventName, Segment>);
+pub struct Segments {
+    named: BTreeMap<EventName, Segment>,
+    /// How many names each holds when it is written out.
+    sizes: BTreeMap<EventName, usize>,
+}
 
 /// The most names an expanded segment may hold: names of names grow fast.
 const MAX_NAMES: usize = 10_000;
@@ -259,11 +263,12 @@ impl Segments {
     /// # Errors
     /// When one is made of itself, over however many steps, or of more than some 10,000 events.
     pub fn new(named: impl IntoIterator<Item = (EventName, Segment)>) -> Result<Self, SegmentError> {
-        let segments = Segments(named.into_iter().collect());
+        let mut segments = Segments { named: named.into_iter().collect(), sizes: BTreeMap::new() };
         let mut sizes = BTreeMap::new();
-        for name in segments.0.keys() {
+        for name in segments.named.keys() {
             segments.measure(name, &mut Vec::new(), &mut sizes)?;
         }
+        segments.sizes = sizes;
         Ok(segments)
     }
 
@@ -274,7 +279,7 @@ impl Segments {
         inside: &mut Vec<EventName>,
         known: &mut BTreeMap<EventName, usize>,
     ) -> Result<usize, SegmentError> {
-        let Some(meaning) = self.0.get(name) else { return Ok(1) };
+        let Some(meaning) = self.named.get(name) else { return Ok(1) };
         if let Some(size) = known.get(name) {
             return Ok(*size);
         }
@@ -299,31 +304,41 @@ impl Segments {
 
     /// Names and what they stand for, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&EventName, &Segment)> {
-        self.0.iter()
+        self.named.iter()
     }
 
     /// What a saved name stands for, as it was written.
     pub fn get(&self, name: &EventName) -> Option<&Segment> {
-        self.0.get(name)
+        self.named.get(name)
     }
 
     /// The segment with every saved name replaced by what it stands for.
-    pub fn expand(&self, segment: &Segment) -> Segment {
-        let all = |list: &[Segment]| list.iter().map(|s| self.expand(s)).collect();
+    ///
+    /// # Errors
+    /// When it then has more names than [`MAX_TERMS`](crate::sets::MAX_TERMS).
+    pub fn expand(&self, segment: &Segment) -> Result<Segment, TooLarge> {
+        let mut names = 0;
+        segment.visit(&mut |name, _| names += self.sizes.get(name).copied().unwrap_or(1));
+        Terms::default().count(names)?;
+        Ok(self.write_out(segment))
+    }
+
+    fn write_out(&self, segment: &Segment) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(|s| self.write_out(s)).collect();
         match segment {
             Segment::Event(name) => self.expand_name(name),
             Segment::Ever(name) => self.expand_name(name).undated(),
             Segment::And(list) => Segment::And(all(list)),
             Segment::Or(list) => Segment::Or(all(list)),
             Segment::Xor(list) => Segment::Xor(all(list)),
-            Segment::Diff(a, b) => Segment::Diff(Box::new(self.expand(a)), Box::new(self.expand(b))),
+            Segment::Diff(a, b) => Segment::Diff(Box::new(self.write_out(a)), Box::new(self.write_out(b))),
         }
     }
 
     /// What a single name stands for: a saved expression, written out, or the event itself.
     pub fn expand_name(&self, name: &EventName) -> Segment {
-        match self.0.get(name) {
-            Some(meaning) => self.expand(meaning),
+        match self.named.get(name) {
+            Some(meaning) => self.write_out(meaning),
             None => Segment::event(name),
         }
     }

@@ -50,6 +50,25 @@ impl Set {
         Set::Key(Key::ever(event.clone()))
     }
 
+    /// How many terms it has: bitmaps and operators, each counted where it stands.
+    ///
+    /// ```
+    /// use cohortist::sets::{EventName, Set};
+    /// let [a, b] = ["a", "b"].map(|name| EventName::new(name).unwrap());
+    /// assert_eq!(Set::ever(&a).terms(), 1);
+    /// assert_eq!((Set::ever(&a) & Set::ever(&b) & Set::ever(&a)).terms(), 4);
+    /// assert_eq!(Set::event_in(&a, "2026".parse()?).terms(), 13, "the union of twelve months");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn terms(&self) -> usize {
+        1 + match self {
+            Set::Empty | Set::Key(_) => 0,
+            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => sets.iter().map(Set::terms).sum(),
+            Set::Diff(a, b) => a.terms() + b.terms(),
+            Set::Not(set) => set.terms(),
+        }
+    }
+
     /// Every key in the expression, in order, duplicates included.
     pub fn keys(&self) -> Vec<&Key> {
         match self {

@@ -75,10 +75,13 @@ impl Cost {
     }
 
     /// The cost of going through one set.
-    pub fn of_set(set: &Set, tiles: impl Fn(&Key) -> u64) -> Self {
+    ///
+    /// # Errors
+    /// When the set is [too large](StoreError::TooLarge).
+    pub fn of_set(set: &Set, tiles: impl Fn(&Key) -> u64) -> Result<Self> {
         let mut plan = Plan::new();
-        plan.count_set(set);
-        Cost::of(&plan, tiles)
+        plan.count_set(set)?;
+        Ok(Cost::of(&plan, tiles))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sets::{Key, Plan, Prefix, Set, UserId};
+use crate::sets::{Key, Plan, Prefix, Set, TooLarge, UserId};
 
 pub mod budget;
 mod cancel;
@@ -252,7 +252,7 @@ fn seen(counts: Vec<u64>) -> Vec<Seen> {
 fn bitmaps(keys: &[Key]) -> Plan {
     let mut plan = Plan::new();
     keys.iter().for_each(|key| {
-        plan.count_set(&Set::Key(key.clone()));
+        plan.count_key(key);
     });
     plan
 }
@@ -362,6 +362,9 @@ pub enum StoreError {
     /// The question is bigger than what may be started on this thread, and was not started. See [`effort`].
     #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
     Costly(Cost),
+    /// The sets of a question are too large to plan.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// A backup could not be written, or is none.
     #[error("{path}: {reason}")]
     Backup {

@@ -71,7 +71,16 @@ impl Spelled {
             let of = |operands: &[NodeId]| operands.iter().map(|id| ids[id.index()]).collect::<Vec<_>>();
             let id = match node {
                 Node::Empty => other.empty(),
-                Node::Key(key) => other.add(&spelled(key, &padded)),
+                Node::Key(key) => {
+                    let own = other.key(key.clone());
+                    match twin(key, &padded) {
+                        Some(twin) => {
+                            let twin = other.key(twin);
+                            other.or([own, twin])
+                        }
+                        None => own,
+                    }
+                }
                 Node::And(operands) => other.and(of(operands)),
                 Node::Or(operands) => other.or(of(operands)),
                 Node::Xor(operands) => other.xor(of(operands)),
@@ -93,9 +102,14 @@ impl Spelled {
     }
 }
 
+/// The other spelling of a key, where there is a bitmap of that name.
+fn twin(key: &Key, padded: &HashSet<Key>) -> Option<Key> {
+    key.padded().filter(|other| padded.contains(other))
+}
+
 /// A bitmap, or the union of its two spellings.
 fn spelled(key: &Key, padded: &HashSet<Key>) -> Set {
-    match key.padded().filter(|other| padded.contains(other)) {
+    match twin(key, padded) {
         Some(other) => Set::Or(vec![Set::Key(key.clone()), Set::Key(other)]),
         None => Set::Key(key.clone()),
     }

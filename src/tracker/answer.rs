@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::retention::{Query, QueryError, Question, Table};
-use crate::sets::{Catalogue, Key, Plan, Set};
+use crate::sets::{Catalogue, Key, Plan};
 use crate::store::{Counted, Freshness};
 use crate::tracker::{Error, Result, Tracker};
 
@@ -103,7 +103,7 @@ impl Tracker {
         }
         let mut plan = Plan::new();
         keys.iter().for_each(|key| {
-            plan.count_set(&Set::Key(key.clone()));
+            plan.count_key(key);
         });
         Ok(self.store.counted(&plan, Freshness::Remembered)?.counts)
     }
@@ -122,7 +122,7 @@ impl Tracker {
     /// # Errors
     /// When the query cannot be answered.
     pub fn question(&self, query: &Query, coverage: &Coverage) -> Result<Question, QueryError> {
-        Ok(query.expanded(&self.segments).question(coverage)?.asked_as(query.clone()))
+        Ok(query.expanded(&self.segments)?.question(coverage)?.asked_as(query.clone()))
     }
 
     /// Answers a retention query as of `now`, and whether that was given (see [`coverage`](Self::coverage)). `planned` is told

@@ -143,6 +143,11 @@ impl WebError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "That form is not understood", "Nothing was recorded.")
             }
             WebError::Method => (StatusCode::METHOD_NOT_ALLOWED, "This address can only be read", "Open it with GET."),
+            WebError::Store(StoreError::TooLarge(_)) => (
+                StatusCode::BAD_REQUEST,
+                "That question is too large",
+                "It was not started. Shorten it as described below.",
+            ),
             WebError::Store(StoreError::Unreachable { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store does not answer",

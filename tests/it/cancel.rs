@@ -70,7 +70,7 @@ fn an_embedded_store_stops() {
     let store = in_memory();
     store.apply(&marks_of("a_u", [1, 70_000])).unwrap();
     let (mut plan, both) = (Plan::new(), set("a_u") | set("b_u"));
-    plan.count_set(&both);
+    plan.count_set(&both).unwrap();
     let cancel = Cancel::new();
     cancel.during(|| {
         assert_eq!(store.count(&plan).unwrap(), [2]);
@@ -100,8 +100,8 @@ fn redis_is_asked_nothing_more_and_keeps_no_temporary_keys() {
             names.iter().for_each(|name| store.apply(&marks_of(name, [n, 9])).unwrap());
             let [a, b] = names.map(|name| set(&name));
             // Some results are kept for a later step.
-            plan.count_set(&((a.clone() & b.clone()) | set(&format!("b{}_u", n / 2))));
-            plan.count_set(&(a & b));
+            plan.count_set(&((a.clone() & b.clone()) | set(&format!("b{}_u", n / 2)))).unwrap();
+            plan.count_set(&(a & b)).unwrap();
         }
         let expected = store.count(&plan).unwrap();
         let keys = server.keys();
@@ -138,7 +138,7 @@ fn whoever_waits_for_a_cancelled_count_gets_its_number_all_the_same() {
     });
     let remembered = Remembered::new(store.shared(), Remembering::default(), Clock::Fixed(now()));
     let mut plan = Plan::new();
-    plan.count_set(&(set("a_u") & set("b_u")));
+    plan.count_set(&(set("a_u") & set("b_u"))).unwrap();
     let (first, second) = (Cancel::new(), Cancel::new());
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| first.during(|| remembered.count(&plan)));
@@ -176,7 +176,7 @@ fn a_count_is_handed_on_until_somebody_is_left_to_take_it() {
     });
     let remembered = Remembered::new(store.shared(), Remembering::default(), Clock::Fixed(now()));
     let mut plan = Plan::new();
-    plan.count_set(&(set("a_u") | set("b_u")));
+    plan.count_set(&(set("a_u") | set("b_u"))).unwrap();
     let outcomes: Mutex<VecDeque<Result<Vec<u64>, StoreError>>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..4 {

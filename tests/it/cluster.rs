@@ -43,7 +43,7 @@ pub(crate) fn in_memory() -> Arc<dyn Store> {
 
 pub(crate) fn count(store: &dyn Store, set: &Set) -> Result<u64, StoreError> {
     let mut plan = Plan::new();
-    plan.count_set(set);
+    plan.count_set(set).unwrap();
     store.count(&plan).map(|counts| counts[0])
 }
 
@@ -94,7 +94,7 @@ fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
         }
         let mut plan = Plan::new();
         sets.iter().for_each(|set| {
-            plan.count_set(set);
+            plan.count_set(set).unwrap();
         });
         for cluster in others.iter().chain([&cluster]) {
             prop_assert_eq!(cluster.count(&plan).unwrap(), model.count(&plan).unwrap());
@@ -457,8 +457,8 @@ pub(crate) fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>
     }
     let mut plan = Plan::new();
     for n in 1..12 {
-        plan.count_set(&(set("e0_u") & set(&format!("e{n}_u"))));
-        plan.count_set(&(set("e0_u") | set(&format!("e{n}_u"))));
+        plan.count_set(&(set("e0_u") & set(&format!("e{n}_u")))).unwrap();
+        plan.count_set(&(set("e0_u") | set(&format!("e{n}_u")))).unwrap();
     }
     let answer = store.count(&plan).unwrap();
     (plan, answer)

@@ -88,7 +88,7 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
         assert_eq!(store.count(&plan).unwrap(), model.count(&plan).unwrap(), "{when}");
         let mut all = Plan::new();
         for set in sets.iter().cloned().chain(known.iter().cloned().map(Set::Key)) {
-            all.count_set(&set);
+            all.count_set(&set).unwrap();
         }
         assert_eq!(store.count(&all).unwrap(), model.count(&all).unwrap(), "{when}");
         for set in &sets {

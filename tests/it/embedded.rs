@@ -121,8 +121,8 @@ impl History {
                     let users = store.members(&set, None, usize::MAX).unwrap();
                     // The count of a key is kept beside it, and that of a union is made from its tiles.
                     let mut plan = cohortist::sets::Plan::new();
-                    plan.count_set(&set);
-                    plan.count_set(&(set | Set::Key(key(99, 0))));
+                    plan.count_set(&set).unwrap();
+                    plan.count_set(&(set | Set::Key(key(99, 0)))).unwrap();
                     assert_eq!(store.count(&plan).unwrap(), [users.len() as u64; 2], "{k}");
                     (k, users.into_iter().collect())
                 })
@@ -313,10 +313,10 @@ fn readers_and_writers_at_once_see_whole_batches() {
         let mut seen = 0;
         while !writer.is_finished() {
             let mut plan = cohortist::sets::Plan::new();
-            plan.count_set(&Set::Key(a.clone()));
-            plan.count_set(&Set::Key(b.clone()));
-            plan.count_set(&(Set::Key(a.clone()) ^ Set::Key(b.clone())));
-            plan.count_set(&(Set::Key(a.clone()) | Set::Key(key(99, 0))));
+            plan.count_set(&Set::Key(a.clone())).unwrap();
+            plan.count_set(&Set::Key(b.clone())).unwrap();
+            plan.count_set(&(Set::Key(a.clone()) ^ Set::Key(b.clone()))).unwrap();
+            plan.count_set(&(Set::Key(a.clone()) | Set::Key(key(99, 0)))).unwrap();
             let counts = store.count(&plan).unwrap();
             assert_eq!((counts[0], counts[2], counts[3]), (counts[1], 0, counts[0]));
             assert!(counts[0] >= seen);

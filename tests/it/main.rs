@@ -41,6 +41,7 @@ mod hostile;
 mod http;
 mod import;
 mod kept;
+mod large;
 mod moments;
 mod nightly;
 mod operator;

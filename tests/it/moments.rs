@@ -31,7 +31,7 @@ fn remembered(store: &Arc<dyn Store>, check_after: Duration) -> Remembered {
 fn plan(sets: &[Set]) -> Plan {
     let mut plan = Plan::new();
     sets.iter().for_each(|set| {
-        plan.count_set(set);
+        plan.count_set(set).unwrap();
     });
     plan
 }

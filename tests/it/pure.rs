@@ -401,7 +401,7 @@ fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
         Segments::new(pairs)
     };
     let segments = saved(&[("mobile", "ios | android"), ("team", "mobile & !free@ever")]).unwrap();
-    let expanded = segments.expand(&"active & team".parse().unwrap());
+    let expanded = segments.expand(&"active & team".parse().unwrap()).unwrap();
     assert_eq!(expanded.to_string(), "active & ((ios | android) & !free@ever)");
     let doubling: Vec<(String, String)> = (1..40).map(|i| (format!("s{i}"), format!("s{} | s{0}", i - 1))).collect();
     let doubling: Vec<(&str, &str)> = doubling.iter().map(|(name, text)| (&**name, &**text)).collect();

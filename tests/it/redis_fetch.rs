@@ -39,7 +39,7 @@ contract!(small chosen, || super::on(super::RedisEval::Auto));
 
 fn count(store: &dyn Store, set: &Set) -> cohortist::store::Result<u64> {
     let mut plan = Plan::new();
-    plan.count_set(set);
+    plan.count_set(set).unwrap();
     Ok(store.count(&plan)?[0])
 }
 
@@ -99,11 +99,11 @@ fn both_ways_come_to_the_same() {
         there.apply(&marks).unwrap();
         let mut plan = Plan::new();
         sets.iter().for_each(|set| {
-            plan.count_set(set);
+            plan.count_set(set).unwrap();
         });
         // Keys too, which are counted beside what is made from them.
         texts.iter().for_each(|text| {
-            plan.count_set(&set(text));
+            plan.count_set(&set(text)).unwrap();
         });
         prop_assert_eq!(here.count(&plan).unwrap(), there.count(&plan).unwrap());
         for set in &sets {
@@ -124,7 +124,7 @@ fn large_bitmaps_come_in_pieces_and_nothing_is_written() {
     for day in 1..=20 {
         random_bitmap(&server, &format!("a_2026-11-{day}"), 0, 1_500_000 + day * 1000, day as u64);
     }
-    let days: Vec<_> = (1..=20).map(|day| plan.add(&set(&format!("a_2026-11-{day}")))).collect();
+    let days: Vec<_> = (1..=20).map(|day| plan.add(&set(&format!("a_2026-11-{day}"))).unwrap()).collect();
     for (at, day) in days.iter().enumerate() {
         plan.count(*day);
         for other in &days[at + 1..] {
@@ -157,12 +157,12 @@ fn what_cannot_count_is_not_moved() {
         random_bitmap(&server, &format!("active_2026-11-{day}"), 0, 1_300_000, 100 + day as u64);
     }
     for day in 1..=10 {
-        plan.count_set(&set(&format!("signup_2026-11-{day}")));
+        plan.count_set(&set(&format!("signup_2026-11-{day}"))).unwrap();
         for later in day..=10 {
-            plan.count_set(&(set(&format!("signup_2026-11-{day}")) & set(&format!("active_2026-11-{later}"))));
+            plan.count_set(&(set(&format!("signup_2026-11-{day}")) & set(&format!("active_2026-11-{later}")))).unwrap();
         }
     }
-    plan.count_set(&set("active_2026-11-1"));
+    plan.count_set(&set("active_2026-11-1")).unwrap();
     let expected = computing(&server).count(&plan).unwrap();
     for (redis_eval, at_most) in [(RedisEval::Fetch, 1_000_000), (RedisEval::Auto, 1_000_000)] {
         let store = store_of(&server.url(), redis_eval);
@@ -214,7 +214,8 @@ fn who_returned_was_in_the_cohort_whatever_is_marked_meanwhile() {
     there.apply(&[marks_of("a_u", [0, 40_000_000]), marks_of("b_u", [0, 40_000_000])].concat()).unwrap();
     let here = fetching(&server);
     let mut plan = Plan::new();
-    let (a, b, base) = (plan.add(&set("a_u")), plan.add(&set("b_u")), plan.add(&set("base_u")));
+    let (a, b, base) =
+        (plan.add(&set("a_u")).unwrap(), plan.add(&set("b_u")).unwrap(), plan.add(&set("base_u")).unwrap());
     let (both, unlike) = (plan.and([a, b]), plan.xor([a, b]));
     let large = plan.or([a, base]);
     [both, unlike, large].into_iter().for_each(|node| {
@@ -250,7 +251,7 @@ fn errors_and_silence_are_no_smaller_numbers() {
     }
     let here = fetching(&server);
     let mut plan = Plan::new();
-    plan.count_set(&((set("a_u") & set("b_u")) | set("c_u")));
+    plan.count_set(&((set("a_u") & set("b_u")) | set("c_u"))).unwrap();
     let expected = computing(&server).count(&plan).unwrap();
     counted_while_killed(&server, &*here, &plan, 12, Duration::from_millis(12));
     // It hangs in the middle.
@@ -296,7 +297,7 @@ fn a_replica_answers_everything_and_says_that_it_is_only_read() {
     let mut plan = Plan::new();
     [a.clone() & b.clone(), a.clone() | b.clone(), !a.clone(), b.clone() - a.clone(), a.clone()].iter().for_each(
         |set| {
-            plan.count_set(set);
+            plan.count_set(set).unwrap();
         },
     );
     assert_eq!(store.count(&plan).unwrap(), [500, 70_000, 0, 69_000, 1000]);
@@ -374,7 +375,7 @@ fn a_user_who_may_only_read_reads() {
         let (a, b) = (set("a_u"), set("b_u"));
         let mut plan = Plan::new();
         [a.clone() & b.clone(), a.clone(), b.clone() - a.clone(), !a.clone()].iter().for_each(|set| {
-            plan.count_set(set);
+            plan.count_set(set).unwrap();
         });
         let what = format!("{keys} {commands}");
         assert_eq!(ann.count(&plan).unwrap(), [500, 1000, 69_000, 0], "{what}");

@@ -135,8 +135,8 @@ fn remembered_counts_are_of_the_bitmaps_as_they_are() {
     let remembered = Remembered::new(Arc::clone(&store), how, Clock::System);
     let mut plan = Plan::new();
     for (a, b) in [(0, 1), (1, 2), (2, 3)] {
-        plan.count_set(&(set(NAMES[a]) & set(NAMES[b])));
-        plan.count_set(&(set(NAMES[a]) - set(NAMES[b])));
+        plan.count_set(&(set(NAMES[a]) & set(NAMES[b]))).unwrap();
+        plan.count_set(&(set(NAMES[a]) - set(NAMES[b]))).unwrap();
     }
     // Of these nobody tells, so that one could be taken for another of as many users.
     let is_told = |deed: &Deed| !matches!(deed, Deed::Disconnect | Deed::SwapDatabases);
@@ -288,8 +288,8 @@ fn the_first_look_after_connections_were_cut_without_a_word_is_answered() {
         Clock::System,
     );
     let mut plan = Plan::new();
-    plan.count_set(&(set(NAMES[0]) & set(NAMES[0])));
-    plan.count_set(&(set(NAMES[0]) | set(NAMES[1])));
+    plan.count_set(&(set(NAMES[0]) & set(NAMES[0]))).unwrap();
+    plan.count_set(&(set(NAMES[0]) | set(NAMES[1]))).unwrap();
     for user in 3..6 {
         // The connection that is told of changes, and the pooled ones.
         proxy.cut();

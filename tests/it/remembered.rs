@@ -54,7 +54,7 @@ contract!(redis_remembered, || {
 fn plan(sets: &[Set]) -> Plan {
     let mut plan = Plan::new();
     sets.iter().for_each(|set| {
-        plan.count_set(set);
+        plan.count_set(set).unwrap();
     });
     plan
 }

@@ -497,7 +497,7 @@ impl Store for EmbeddedStore {
             return Ok(found);
         }
         let mut plan = Plan::new();
-        let root = plan.add(set);
+        let root = plan.add(set)?;
         let texts = self.texts(&plan);
         let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
@@ -587,7 +587,7 @@ impl Store for EmbeddedStore {
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
-        let root = plan.add(set);
+        let root = plan.add(set)?;
         let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
         {
             let texts = self.texts(&plan);

@@ -469,7 +469,7 @@ impl Store for RedisStore {
     /// anew for each page. A bitmap that changes meanwhile is read partly as it was.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set)?;
         effort::check(|| self.cost(&plan))?;
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, &plan)?;
@@ -552,7 +552,7 @@ impl Store for RedisStore {
     /// meanwhile may be in it in part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set)?;
         effort::check(|| self.cost(&plan))?;
         let name = key.text(&self.prefix);
         // Not twice: the second time would find taken what the first has made.

@@ -184,7 +184,7 @@ mod tests {
     /// Resolves with keys `a`, `b`, `c` of 10 bytes, and every other missing.
     fn script(set: &Set) -> Script {
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set).unwrap();
         let lengths: Vec<_> = plan
             .nodes()
             .iter()
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn unknown_lengths_leave_nothing_out() {
         let mut plan = Plan::new();
-        plan.count_set(&!(key("a") & key("b")));
+        plan.count_set(&!(key("a") & key("b"))).unwrap();
         let script = resolve(&plan, &[None, None, None, None]);
         assert_eq!(script.steps.len(), 2);
         assert_eq!(script.lengths[2], None);

@@ -116,7 +116,7 @@ mod tests {
     /// What a set needs of the keys `a`, `b` and `c` when they may hold users in these tiles; all bitmaps have 8 tiles.
     fn of_keys(set: &Set, present: [u64; 3]) -> [u64; 3] {
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set).unwrap();
         let place = |node: &Node| match node {
             Node::Key(key) => "abc".find(key.event().as_str()),
             _ => None,
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_complement_of_nothing_is_somebody() {
         let mut plan = Plan::new();
-        plan.count_set(&!(key("a") & key("b")));
+        plan.count_set(&!(key("a") & key("b"))).unwrap();
         let needs = needs(&plan, &[3, 9, 9, 9], 0, |_| 0);
         assert_eq!((needs.words[0], needs.roots), (0, 0b1_1111_1111));
     }

@@ -14,7 +14,7 @@ use crate::reports::activity::{
 };
 use crate::reports::coverage::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
-use crate::store::{Counted, Freshness, StoreInfo};
+use crate::store::{Counted, Freshness, StoreError, StoreInfo};
 use crate::web::error::{WebError, answer};
 use crate::web::pages::Shell;
 use crate::web::pages::events::seen;
@@ -114,6 +114,7 @@ impl From<ActivityError> for WebError {
         match error {
             ActivityError::Periods(_) => WebError::Address(format!("`last` does not fit: {error}")),
             ActivityError::Calendar(error) => crate::Error::from(error).into(),
+            ActivityError::TooLarge(error) => StoreError::from(error).into(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is to be known before a retention table is read: which side of it is empty, and since when there is data.
 
+use std::collections::HashSet;
+
 use chrono::NaiveDate;
 
 use crate::calendar::{Grain, Period};
@@ -8,6 +10,7 @@ use crate::reports::coverage::Coverage;
 use crate::reports::dates::{Dates, Found, leaves};
 use crate::reports::retention::{Cell, Measure, Query, Table, default_size};
 use crate::sets::{Catalogue, EventName, Segment};
+use crate::store::StoreError;
 use crate::web::State;
 use crate::web::error::WebError;
 use crate::web::query::Asked;
@@ -29,7 +32,7 @@ impl Notice {
 }
 
 /// The most names of an expression that are told one by one.
-const MAX_TOLD: usize = 6;
+pub(super) const MAX_TOLD: usize = 6;
 
 /// Everything there is to know about a table.
 pub(super) fn notices(
@@ -39,7 +42,7 @@ pub(super) fn notices(
     coverage: &Coverage,
     events: &[EventName],
 ) -> Result<Vec<Notice>, WebError> {
-    let query = asked.query().expanded(state.tracker.segments());
+    let query = asked.query().expanded(state.tracker.segments()).map_err(StoreError::from)?;
     let retained = retained(table);
     let mut notices = never_recorded(state, asked, table, &query, events)?;
     if retained == 0 {
@@ -96,6 +99,8 @@ fn never_recorded(
     query: &Query,
     events: &[EventName],
 ) -> Result<Vec<Notice>, WebError> {
+    // A long expression may name thousands.
+    let typed: HashSet<&EventName> = asked.segments().flat_map(Segment::names).collect();
     let mut names: Vec<&EventName> = Vec::new();
     [&query.cohort, &query.returning].into_iter().for_each(|side| names.extend(side.names()));
     // Whoever was counted was recorded, whatever a list of names that is a second old may say.
@@ -108,7 +113,7 @@ fn never_recorded(
     let unknown = state.tracker.never_recorded(names.into_iter().filter(|name| !counted.contains(name)))?;
     let notice = |name: &EventName| {
         // One that stands in a saved segment is not to be mended in the question.
-        let typed = asked.segments().any(|segment| segment.names().contains(&name));
+        let typed = typed.contains(name);
         let similar = name.similar(events);
         let all = similar.is_empty().then(|| state.to("/events"));
         let instead = similar.into_iter().filter(|_| typed);
@@ -119,22 +124,27 @@ fn never_recorded(
             all,
         }
     };
-    Ok(unknown.into_iter().map(notice).collect())
+    let more = unknown.len().saturating_sub(MAX_TOLD);
+    let mut notices: Vec<Notice> = unknown.into_iter().take(MAX_TOLD).map(notice).collect();
+    if more > 0 {
+        notices.push(Notice::new(format!("Nothing was ever recorded for {} more.", many(more as u64, "event"))));
+    }
+    Ok(notices)
 }
 
 /// `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
 fn undated(state: &State, asked: &Asked, query: &Query) -> Result<Vec<Notice>, WebError> {
-    let mut dated: Vec<&EventName> = Vec::new();
+    let (mut dated, mut seen) = (Vec::new(), HashSet::new());
     for side in [&query.cohort, &query.returning] {
         side.visit(&mut |name, ever| {
-            if !ever && !dated.contains(&name) {
+            if !ever && seen.insert(name) {
                 dated.push(name);
             }
         });
     }
     let mut notices = Vec::new();
     for name in dated {
-        if state.tracker.is_undated(name)? {
+        if notices.len() < MAX_TOLD && state.tracker.is_undated(name)? {
             notices.push(Notice {
                 text: format!("“{}” is only recorded without dates.", called(state, &Segment::event(name))),
                 instead: vec![(Segment::Ever(name.clone()).to_string(), link(state, &asked.ever(name)))],

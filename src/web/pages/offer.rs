@@ -8,7 +8,7 @@ use url::form_urlencoded;
 use crate::calendar::Grain;
 use crate::render::words;
 use crate::reports::activity::Running;
-use crate::sets::{EventName, Plan, Segment, Set};
+use crate::sets::{EventName, Key, Plan, Segment};
 use crate::web::error::{WebError, answer};
 use crate::web::{State, block};
 
@@ -82,14 +82,15 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let mut plan = Plan::new();
     let mut listed: Vec<(&EventName, Segment, Option<usize>)> = Vec::new();
     for (name, _) in saved.iter() {
-        listed.push((name, Segment::event(name), Some(plan.count_set(&saved.expand_name(name).at(today)))));
+        // Long segments beyond what one plan takes are offered without a number.
+        listed.push((name, Segment::event(name), plan.count_set(&saved.expand_name(name).at(today)).ok()));
     }
     let names = state.events()?;
     for name in names.iter().filter(|name| saved.get(name).is_none()) {
         listed.push(if state.tracker.is_undated(name)? {
             (name, Segment::Ever(name.clone()), None)
         } else {
-            (name, Segment::event(name), Some(plan.count_set(&Set::event_in(name, today))))
+            (name, Segment::event(name), Key::new(name.clone(), today).ok().map(|key| plan.count_key(&key)))
         });
     }
     let counts = state.tracker.store().count(&plan)?;

@@ -22,6 +22,7 @@ use crate::tracker::{Members, Tracker};
 use crate::web::arrival::body;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
+use crate::web::pages::notices::MAX_TOLD;
 use crate::web::pages::set_notices::{cell_notice, set_notices};
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
@@ -97,7 +98,8 @@ impl Given {
         let asked = self.question.check()?;
         let (now, query) = (state.now(), asked.query());
         // What is counted has its saved segments written out; what is said names them.
-        let counted = query.expanded(state.tracker.segments());
+        let counted =
+            query.expanded(state.tracker.segments()).map_err(|error| vec![Problem::of_query(&error.into())])?;
         counted.at(now).map_err(|error| vec![Problem::of_query(&error)])?;
         let at = self.at.parse::<Period>().map_err(|error| wrong(Field::At, error))?;
         let column = match self.column.as_str() {
@@ -372,14 +374,14 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
         if view.tracker.segments().get(&event).is_some() {
             return refused(taken);
         }
-        match view.tracker.save_ever(wanted.whom.set(), &event)? {
-            Saved::People(count) => {
-                tracing::info!(event = event.as_str(), count, "people saved as a segment");
-                let set = format!("{}", Segment::Ever(event));
-                Ok(Outcome::Saved(format!("{}&saved=1", link(view, &set))))
+        let Written { answer, warning } = changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
+        match answer {
+            Some(Saved::Taken) => return refused(taken),
+            Some(Saved::Nobody) => {
+                return refused("nobody is in this list any more, so there is nothing to save".to_owned());
             }
-            Saved::Taken => refused(taken),
-            Saved::Nobody => refused("nobody is in this list any more, so there is nothing to save".to_owned()),
+            Some(Saved::People(count)) => tracing::info!(event = event.as_str(), count, "people saved as a segment"),
+            None => {}
         }
     });
     answer(
@@ -435,6 +437,13 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
         }
         Ok(None) => {
             page.examples = examples(view, &events, &view.coverage()?);
+            if given.unsynced {
+                list.notices.push(
+                    "The segment was saved, but the disk could not store it safely: a power cut may lose it. The server’s \
+                     log says more."
+                        .to_owned(),
+                );
+            }
             StatusCode::OK
         }
         Err(problems) => {
@@ -487,7 +496,9 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 true => format!("No data for {}", labelled(text, labels)),
                 false => format!("{} in {}", words::people(count), labelled(text, labels)),
             };
-            for name in view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))? {
+            let unknown = view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))?;
+            let more = unknown.len().saturating_sub(MAX_TOLD);
+            for name in unknown.into_iter().take(MAX_TOLD) {
                 let called = Segment::event(name).called(labels);
                 let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
                 let hint = if meant.is_empty() { String::new() } else { format!(" Perhaps {}?", meant.join(" or ")) };
@@ -503,6 +514,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
             list.total = words::people(count(cell.who));
             list.heading =
+            if more > 0 {
+                let more = render::many(more as u64, "event");
+                list.unknown.push((format!("Nothing was ever recorded for {more} more."), None));
+            }
                 words::crowd(&cell.query, labels, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
             dates.push(cell.crowd.period.label());
             dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));

@@ -80,7 +80,7 @@ fn evaluations_agree(text: &str, period: Option<Period>, set: &Set) {
     let by_text = of_text(&text.chars().collect::<Vec<_>>(), period);
     assert_eq!(of_set(set), by_text, "the set of `{text}`");
     let mut plan = Plan::new();
-    plan.count_set(set);
+    plan.count_set(set).unwrap();
     let keys = plan.nodes().iter().map(|node| match node {
         Node::Key(key) => tile(people_of(&key.to_string())),
         _ => Arc::default(),

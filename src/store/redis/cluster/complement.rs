@@ -142,8 +142,8 @@ mod tests {
     fn what_goes_on_in_a_later_shard_is_filled_up() {
         let (a, b) = (Set::Key(key("a")), Set::Key(key("b")));
         let mut plan = Plan::new();
-        plan.count_set(&!(a.clone() & b.clone()));
-        plan.count_set(&(a & b));
+        plan.count_set(&!(a.clone() & b.clone())).unwrap();
+        plan.count_set(&(a & b)).unwrap();
         let mut lengths = Lengths::default();
         lengths.note(&key("a"), 0, 10);
         lengths.note(&key("a"), 3, 7);

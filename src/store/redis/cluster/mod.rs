@@ -461,7 +461,7 @@ impl Store for ClusterStore {
             return Ok(users);
         };
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set)?;
         let reach = self.reach(&plan)?;
         effort::check(|| self.cost(&plan))?;
         let (first_shard, first_number) = layout::place(first);
@@ -549,7 +549,7 @@ impl Store for ClusterStore {
     /// for good, one round trip, may the end of this process leave a part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let tiles = self.reached.load(Ordering::Relaxed);
-        effort::check(|| Ok(Cost::of_set(set, |_| tiles)))?;
+        effort::check(|| Cost::of_set(set, |_| tiles))?;
         self.save_in_parts(set, key)
     }
 

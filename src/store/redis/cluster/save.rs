@@ -62,7 +62,7 @@ impl ClusterStore {
 
     fn save_claimed(&self, set: &Set, key: &Key, token: &str, renew: &dyn Fn() -> Result<()>) -> Result<Saved> {
         let mut plan = Plan::new();
-        plan.count_set(set);
+        plan.count_set(set)?;
         let reach = self.reach(&plan)?;
         let sizes = self.ask_each(reach.there.iter().copied(), |_, store| store.sizes(std::slice::from_ref(key)))?;
         if sizes.values().flatten().any(|size| *size != Some(0)) {
