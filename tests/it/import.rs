@@ -3,14 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 use cohortist::ingest::{Gather, Names, Position, Problem, Records, Wishes};
 use proptest::prelude::*;
 
 use crate::support::program::Shop;
 use crate::support::proxy::Proxy;
-use crate::support::redis::{RedisServer, signal};
+use crate::support::redis::RedisServer;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -152,7 +151,10 @@ fn properties_have_limits_and_say_what_was_left_out() {
     assert!(shop.run(&["import", &file, "--property", "bitop_x"]).error(2).contains("bitop_"));
 }
 
-/// Rows enough to be read for some seconds by a build that is not optimised.
+/// How many rows are written together where an import is interrupted, and how many there are to import.
+pub const BATCH: &str = "2000";
+const ROWS: u32 = 40_000;
+
 fn many_rows(rows: u32) -> String {
     let mut text = String::from("user,event,timestamp\n");
     for n in 0..rows {
@@ -168,50 +170,54 @@ fn counts(shop: &Shop, store: &[&str]) -> String {
     shop.run(&[store, &["count"], &sets].concat()).quietly()
 }
 
-/// Waits until an import has a checkpoint beside a file. A checkpoint is a matter of time, not of rows: so that a fast
-/// machine is not done before, the import, or the server it waits for, gets a small share of the time.
-///
-/// Into Redis it goes by way of a proxy that lets one transaction pass after the other, so that the import is never done
-/// too soon and the server never late. One into files of its own is stopped again and again itself: its clock runs on.
-fn until_checkpoint(shop: &Shop, child: &mut Child, proxy: Option<&Proxy>, file: &str) {
-    if let Some(proxy) = proxy {
-        proxy.hold(b"EXEC\r\n");
-    }
+/// Waits until an import into Redis has a new checkpoint beside a file. The proxy lets one transaction pass after the other, so that
+/// the import is never done too soon.
+fn until_checkpoint(shop: &Shop, child: &mut Child, proxy: &Proxy, file: &str) {
     let checkpoint = shop.path(&format!("{file}.cohortist-import"));
-    let until = Instant::now() + Duration::from_secs(120);
-    while !checkpoint.exists() {
+    let before = fs::read(&checkpoint).ok();
+    while fs::read(&checkpoint).ok() == before {
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             panic!("it ended before it had a checkpoint, {status}: {said}");
         }
-        assert!(Instant::now() < until, "it keeps no checkpoint");
-        match proxy {
-            Some(proxy) => {
-                proxy.wait_for_held(1);
-                std::thread::sleep(Duration::from_millis(200));
-                proxy.allow(1);
-            }
-            None => {
-                signal(child.id(), "-STOP");
-                std::thread::sleep(Duration::from_millis(200));
-                signal(child.id(), "-CONT");
-                std::thread::sleep(Duration::from_millis(15));
-            }
-        }
+        // What it does after a transaction is done when it wants to begin the next.
+        proxy.step();
     }
 }
 
-/// Kills an import as soon as it has a checkpoint; answers what the checkpoint said.
-pub fn kill_at_checkpoint(shop: &Shop, args: &[&str], proxy: Option<&Proxy>, file: &str) -> serde_json::Value {
-    let mut child = shop.start(args);
-    until_checkpoint(shop, &mut child, proxy, file);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    if let Some(proxy) = proxy {
-        // What it sent and is held goes nowhere.
-        proxy.cut();
-        proxy.release();
+/// Kills an import, in small batches, as soon as it has checkpoints of so many files; answers what the last file's checkpoint
+/// said.
+///
+/// Into Redis it goes by way of a proxy that steps it. One into files of its own is killed by the system when it is about to
+/// keep one checkpoint more.
+pub fn kill_at_checkpoint(
+    shop: &Shop,
+    args: &[&str],
+    proxy: Option<&Proxy>,
+    file: &str,
+    files: usize,
+) -> serde_json::Value {
+    let args = [args, &["--batch-rows", BATCH]].concat();
+    match proxy {
+        Some(proxy) => {
+            proxy.hold(b"EXEC\r\n");
+            let mut child = shop.start(&args);
+            until_checkpoint(shop, &mut child, proxy, file);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // What it sent and is held goes nowhere.
+            proxy.cut();
+            proxy.release();
+        }
+        None => {
+            let inject = format!("inject=rename,renameat,renameat2:signal=SIGKILL:when={}", files + 1);
+            let options = ["-e", "trace=rename,renameat,renameat2", "-e", &inject];
+            let mut command = shop.traced(&options, &[&["--sync", "always"], &*args].concat());
+            let ended = command.output().expect("strace is needed: apt-get install strace");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(!ended.status.success() && ended.stdout.is_empty(), "it ended before it was killed: {said}");
+        }
     }
     serde_json::from_slice(&fs::read(shop.path(&format!("{file}.cohortist-import"))).unwrap()).unwrap()
 }
@@ -222,7 +228,7 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
     let proxy = Proxy::before(&server.url());
     let url = proxy.url();
     let shop = Shop::new();
-    let text = many_rows(1_500_000);
+    let text = many_rows(ROWS);
     shop.write("small.csv", SMALL);
     shop.write("plain.csv", &text);
     shop.write("packed.csv.gz", gzip(text.as_bytes()));
@@ -233,12 +239,12 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
     let to_redis = ["--store", &url, "--redis-timeout", "60"];
     for (file, store, proxy) in [("plain.csv", &[][..], None), ("packed.csv.gz", &to_redis, Some(&proxy))] {
         let args = [store, &["import", "--resume", "small.csv", file]].concat();
-        let then = kill_at_checkpoint(&shop, &args, proxy, file);
+        let then = kill_at_checkpoint(&shop, &args, proxy, file, 2);
         let (before, line) = (then["records"].as_u64().unwrap(), then["line"].as_u64().unwrap());
         assert!(before > 0 && line == before + 1 && then["done"] == false, "{then}");
         let said = shop.run(&args).quietly();
         // Of the files that were in as a whole nothing is read again.
-        let left = 1_500_000 - before;
+        let left = u64::from(ROWS) - before;
         assert!(said.starts_with(&format!("imported {} marks of 7 events", thousands(left))), "{said}");
         assert!(said.ends_with(&format!("from 2 files; {} marks were in before\n", thousands(before + 2))), "{said}");
         assert_eq!(counts(&shop, store), expected);
@@ -289,10 +295,11 @@ fn a_store_that_fails_stops_the_import_and_says_how_far_it_got() {
     let proxy = Proxy::before(&server.url());
     let url = proxy.url();
     let shop = Shop::new();
-    shop.write("a.csv", many_rows(1_500_000));
-    let args = ["--store", &url, "--redis-timeout", "60", "import", "a.csv"];
+    shop.write("a.csv", many_rows(ROWS));
+    let args = ["--store", &url, "--redis-timeout", "60", "import", "a.csv", "--batch-rows", BATCH];
+    proxy.hold(b"EXEC\r\n");
     let mut child = shop.start(&args);
-    until_checkpoint(&shop, &mut child, Some(&proxy), "a.csv");
+    until_checkpoint(&shop, &mut child, &proxy, "a.csv");
     server.stop();
     proxy.release();
     let error = crate::support::program::Ran::from(child.wait_with_output().unwrap()).error(1);

@@ -114,6 +114,33 @@ pub struct Args {
     /// Go on where an import of the same files was interrupted, by the checkpoint beside each file
     #[arg(long, env = "COHORTIST_RESUME", value_parser = FalseyValueParser::new())]
     resume: bool,
+
+    /// Write so few rows together, with as many fewer marks in one go, and keep a checkpoint after each: for tests of
+    /// interruptions
+    #[arg(long, hide = true, value_name = "ROWS", env = "COHORTIST_BATCH_ROWS",
+          value_parser = clap::value_parser!(u32).range(1..=524_288))]
+    batch_rows: Option<u32>,
+}
+
+/// How much is written at a time.
+#[derive(Debug, Clone, Copy)]
+struct Batching {
+    /// Rows brought together.
+    rows: usize,
+    /// Marks written in one go.
+    at_once: usize,
+    /// How long at least from one checkpoint to the next.
+    save_every: Duration,
+}
+
+impl Batching {
+    fn new(batch_rows: Option<usize>, is_redis: bool) -> Self {
+        let at_once = if is_redis { AT_ONCE_IN_REDIS } else { AT_ONCE };
+        match batch_rows {
+            None => Batching { rows: ROWS, at_once, save_every: writer::SAVE_EVERY },
+            Some(rows) => Batching { rows, at_once: (at_once * rows / ROWS).max(1), save_every: Duration::ZERO },
+        }
+    }
 }
 
 /// What to import.
@@ -124,6 +151,7 @@ pub struct Config {
     extent: Extent,
     strict: bool,
     resume: bool,
+    batch_rows: Option<usize>,
 }
 
 impl TryFrom<Args> for Config {
@@ -155,6 +183,7 @@ impl TryFrom<Args> for Config {
             extent: Extent { hourly: args.hourly, ever: args.ever },
             strict: args.strict,
             resume: args.resume,
+            batch_rows: args.batch_rows.and_then(|rows| usize::try_from(rows).ok()),
         })
     }
 }
@@ -185,28 +214,30 @@ impl Config {
         checkpoints.iter().flatten().for_each(|checkpoint| names.remember(&checkpoint.values));
         let before: u64 = checkpoints.iter().flatten().map(|checkpoint| checkpoint.records).sum();
         let starts = checkpoints.clone();
+        let batching = Batching::new(self.batch_rows, store.is_redis());
         let mut keeper = Keeper {
             files: &self.files,
             checkpoints,
             prefix: Prefix::new(store.prefix()),
             waiting: VecDeque::new(),
             saved: Instant::now(),
+            save_every: batching.save_every,
             failure: None,
             any: before > 0,
         };
         let bar = bar(checked.iter().map(|checked| checked.bytes).sum());
         let mut tally = Tally::default();
-        let at_once = if store.is_redis() { AT_ONCE_IN_REDIS } else { AT_ONCE };
         let (read, written) = std::thread::scope(|scope| {
             // One package waits while one is written and the next is put together.
             let (sender, packages) = sync_channel(1);
             let writing = scope.spawn(|| {
                 // Taken along, so that it goes when writing ends: whoever sends is told so.
                 let packages = packages;
-                writer::write(&tracker, &packages, at_once, &mut keeper, &mut tally, &bar)
+                writer::write(&tracker, &packages, batching.at_once, &mut keeper, &mut tally, &bar)
             });
             let mut import = Import {
                 config: &self,
+                rows: batching.rows,
                 names: &mut names,
                 gather: Gather::new(self.extent.hourly, self.extent.ever),
                 began: Instant::now(),
@@ -401,6 +432,8 @@ enum Stop {
 /// Reading under way.
 struct Import<'a> {
     config: &'a Config,
+    /// How many are brought together.
+    rows: usize,
     names: &'a mut Names,
     gather: Gather,
     /// When the first row came that waits.
@@ -468,7 +501,7 @@ impl Import<'_> {
                 }
             }
             lines += 1;
-            let full = self.gather.rows() >= ROWS || self.gather.bitmaps() >= BITMAPS;
+            let full = self.gather.rows() >= self.rows || self.gather.bitmaps() >= BITMAPS;
             if full || (lines.is_multiple_of(LOOK_EVERY) && self.began.elapsed() >= WAIT) {
                 reached.at = records.position();
                 self.reached.push(reached);

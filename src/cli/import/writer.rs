@@ -16,7 +16,7 @@ use crate::store::Progress;
 use crate::tracker::{Ids, Result, Tracker};
 
 /// How often checkpoints are written.
-const SAVE_EVERY: Duration = Duration::from_millis(500);
+pub const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Rows to write, and how far they go.
 pub struct Package {
@@ -67,6 +67,8 @@ pub struct Keeper<'a> {
     pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
     pub saved: Instant,
     /// The first checkpoint that could not be written, and why.
+    /// How long at least until the next.
+    pub save_every: Duration,
     pub failure: Option<String>,
     /// Whether any was written.
     pub any: bool,
@@ -104,7 +106,7 @@ impl Keeper<'_> {
         if !due.is_empty() {
             self.waiting.push_back((progress.written, due));
         }
-        if self.saved.elapsed() >= SAVE_EVERY {
+        if self.saved.elapsed() >= self.save_every {
             self.save(progress.durable);
         }
     }
@@ -237,6 +239,7 @@ mod tests {
             // Long ago, so that each package is worth a look.
             saved: Instant::now().checked_sub(SAVE_EVERY).unwrap(),
             failure: None,
+            save_every: SAVE_EVERY,
             any: false,
         };
         let bits = Gather::new(false, false).drain(&Names::new(&[], 1).unwrap()).bits().unwrap();

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+/// When the program runs: on a Monday.
+const NOW: &str = "2026-11-23T14:05:00Z";
+
 /// A directory with a store, and the program in it.
 pub struct Shop {
     directory: tempfile::TempDir,
@@ -77,13 +80,24 @@ impl Shop {
     /// The program, on this shop's store, at 14:05 on Monday 23 November 2026.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program();
-        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", NOW);
+        command
+    }
+
+    /// The program, with system calls that fail or kill it as these options of `strace` say.
+    pub fn traced(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.inside(Command::new("strace"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COHORTIST_")) {
+            command.env_remove(name);
+        }
+        command.env("COHORTIST_NOW", NOW).args(["-f", "-qq", "-o", "/dev/null"]).args(options);
+        command.arg(program().get_program()).args(args);
         command
     }
 
     /// A command in this shop, at the same time.
     pub fn inside(&self, mut command: Command) -> Command {
-        command.current_dir(self.directory.path()).env("COHORTIST_NOW", "2026-11-23T14:05:00Z");
+        command.current_dir(self.directory.path()).env("COHORTIST_NOW", NOW);
         command
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long a test waits for what must happen before it fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Passes bytes between clients and a server on a Unix socket.
+/// Passes bytes between clients and a server.
 pub struct Proxy {
     port: u16,
     gate: Arc<Gate>,
@@ -40,6 +40,21 @@ impl Proxy {
     /// In front of the server at `redis+unix:///…`.
     pub fn before(url: &str) -> Self {
         let socket = url.strip_prefix("redis+unix://").unwrap().to_owned();
+        Proxy::between(move || {
+            let server = UnixStream::connect(&socket).ok()?;
+            Some((server.try_clone().ok()?, server))
+        })
+    }
+
+    /// In front of the server at a port of this machine.
+    pub fn before_port(port: u16) -> Self {
+        Proxy::between(move || {
+            let server = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            Some((server.try_clone().ok()?, server))
+        })
+    }
+
+    fn between<S: Side + 'static>(connect: impl Fn() -> Option<(S, S)> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let gate = Arc::<Gate>::default();
@@ -48,14 +63,14 @@ impl Proxy {
             move || {
                 for client in listener.incoming() {
                     let client = client.unwrap();
-                    let Ok(server) = UnixStream::connect(&socket) else { continue };
+                    let Some((server, to)) = connect() else { continue };
                     let number = {
                         let mut state = gate.state.lock().unwrap();
                         state.connections += 1;
                         state.connections - 1
                     };
                     gate.moved.notify_all();
-                    let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let from = client.try_clone().unwrap();
                     let at = Arc::clone(&gate);
                     std::thread::spawn(move || {
                         // What is looked for may come in two pieces.
@@ -68,6 +83,10 @@ impl Proxy {
             }
         });
         Proxy { port, gate }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -95,6 +114,13 @@ impl Proxy {
     pub fn allow(&self, requests: usize) {
         self.gate.state.lock().unwrap().allowed += requests;
         self.gate.moved.notify_all();
+    }
+
+    /// Lets the next held request pass, and waits until another one is held.
+    pub fn step(&self) {
+        self.wait("request to be held", |state| state.waiting > 0);
+        self.allow(1);
+        self.wait("next request to be held", |state| state.allowed == 0 && state.waiting > 0);
     }
 
     /// Holds nothing any more.
