@@ -65,7 +65,7 @@ pub mod telemetry;
 mod tracker;
 pub mod web;
 
-pub use tracker::{Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker};
+pub use tracker::{Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

@@ -3,9 +3,10 @@
 mod answer;
 mod ids;
 mod systems;
+mod written;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -21,6 +22,7 @@ pub use answer::Answer;
 use answer::Covered;
 pub use ids::{Ids, IdsError};
 pub use systems::Systems;
+pub use written::Written;
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
@@ -366,9 +368,15 @@ impl Tracker {
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
         let keys = self.store.keys("")?;
-        let deleted = self.delete_keys(&keys)?;
+        let deleted = self.delete_keys(&keys);
+        // What a power cut may bring back is deleted none the less.
+        if let Err(error) = &deleted
+            && !matches!(error, Error::Store(StoreError::Unsynced { .. }))
+        {
+            return deleted;
+        }
         self.store.text_ids().forget()?;
-        Ok(deleted)
+        deleted
     }
 
     /// The bitmaps that have been kept long enough by then, in the order of their names.

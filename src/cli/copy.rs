@@ -11,7 +11,7 @@ use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::config::File;
-use crate::cli::output::{Out, Usage, say};
+use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{StoreConfig, Stores};
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, Set};
@@ -242,7 +242,7 @@ fn copy(from: &Tracker, to: &Tracker, key: &Key, bar: &ProgressBar) -> anyhow::R
 
 fn flush(to: &Tracker, marks: &mut Vec<Mark>, bar: &ProgressBar) -> anyhow::Result<u64> {
     if !marks.is_empty() {
-        to.store().apply(marks)?;
+        written(to.store().apply(marks))?;
     }
     let users = marks.len() as u64;
     bar.inc(users);

@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use crate::calendar::Period;
 use crate::cli::names;
-use crate::cli::output::{Usage, say};
+use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
 use crate::render::many;
 use crate::sets::{EventName, Key};
@@ -83,30 +83,35 @@ impl Config {
                 .into())
             }
             Config::All { confirmed: true } => {
-                let deleted = store.open_to_read()?.delete_all()?;
-                say!("deleted {}: every event under the prefix `{}`", many(deleted, "bitmap"), store.prefix());
+                let deleted = bitmaps(written(store.open_to_read()?.delete_all())?);
+                say!("deleted {deleted}: every event under the prefix `{}`", store.prefix());
                 Ok(())
             }
             Config::Event(event) => {
                 let tracker = store.open_to_read()?;
-                let deleted = tracker.delete_event(&event)?;
+                let deleted = written(tracker.delete_event(&event))?;
                 said(&tracker, &event, deleted, "")
             }
             Config::One(key) => {
                 let tracker = store.open_to_read()?;
-                let deleted = tracker.delete(&key)?;
-                said(&tracker, key.event(), deleted.into(), " in that period")
+                let deleted = written(tracker.delete(&key))?;
+                said(&tracker, key.event(), deleted.map(u64::from), " in that period")
             }
         }
     }
 }
 
-fn said(tracker: &Tracker, event: &EventName, deleted: u64, when: &str) -> anyhow::Result<()> {
-    if deleted == 0 {
+/// How many bitmaps were deleted; `None` where the store could not say, because the disk failed when they were gone.
+pub(super) fn bitmaps(deleted: Option<u64>) -> String {
+    deleted.map_or_else(|| "bitmaps".to_owned(), |deleted| many(deleted, "bitmap"))
+}
+
+fn said(tracker: &Tracker, event: &EventName, deleted: Option<u64>, when: &str) -> anyhow::Result<()> {
+    if deleted == Some(0) {
         let known = tracker.events("")?;
         let hint = if known.contains(event) { String::new() } else { names::hint(event, &known) };
         bail!("nothing to delete: there is no bitmap of `{event}`{when}{hint}");
     }
-    say!("deleted {} of `{event}`", many(deleted, "bitmap"));
+    say!("deleted {} of `{event}`", bitmaps(deleted));
     Ok(())
 }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::calendar::{Grain, Period};
 use crate::cli::config::File;
-use crate::cli::output::{Usage, say};
+use crate::cli::output::{Usage, say, written};
 use crate::cli::serve;
 use crate::cli::serve::{Descriptors, Memory, Room};
 use crate::cli::store::StoreConfig;
@@ -120,7 +120,7 @@ impl Config {
             }
             Found::HalfADemo => {
                 say!("{shown} holds an unfinished demo: starting over");
-                tracker.delete_all()?;
+                written(tracker.delete_all())?;
                 fill(&tracker, &demo, &marker, &shown)?;
             }
             Found::Demo => reuse(&tracker, &demo, store)?,
@@ -201,12 +201,12 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
         }
         marks += person.deeds.len() as u64;
         if batch.len() >= AT_ONCE {
-            batch.commit()?;
+            written(batch.commit())?;
             bar.set_position(person.id.into());
         }
     }
     batch.mark_ever(marker, DONE);
-    batch.commit()?;
+    written(batch.commit())?;
     bar.finish_and_clear();
     say!(
         "filled {shown} with {} over {}: {} marks in {:.1} s",

@@ -7,7 +7,8 @@ use chrono::TimeDelta;
 use indicatif::HumanBytes;
 
 use crate::calendar::Grain;
-use crate::cli::output::{Out, Usage, say};
+use crate::cli::delete;
+use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
@@ -119,8 +120,8 @@ impl Config {
                 Err(error @ Error::NewestIsOver { .. }) => bail!("{error}. If it is, add --even-the-newest"),
                 keys => keys?,
             };
-            let deleted = if keys.is_empty() { 0 } else { tracker.delete_keys(&keys)? };
-            say!("deleted {}", many(deleted, "bitmap"));
+            let deleted = if keys.is_empty() { Some(0) } else { written(tracker.delete_keys(&keys))? };
+            say!("deleted {}", delete::bitmaps(deleted));
             return Ok(());
         }
         let keys = tracker.over(&self.keeping, now)?;

@@ -5,7 +5,7 @@ use clap::builder::FalseyValueParser;
 
 use crate::calendar::parse_moment;
 use crate::cli::names;
-use crate::cli::output::{Usage, say};
+use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::many;
@@ -145,7 +145,7 @@ impl Config {
                 }
             }
         }
-        batch.commit()?;
+        written(batch.commit())?;
         let done = if self.value { "marked" } else { "unmarked" };
         let users = many(self.users.len() as u64, "user");
         say!("{done} `{}` for {users} at {} UTC", self.event, at.format("%Y-%m-%d %H:%M:%S"));

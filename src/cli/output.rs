@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tracing::Level;
 
 use crate::cli::logs;
+use crate::tracker::Written;
 
 /// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when nobody reads it.
 macro_rules! say {
@@ -67,6 +68,16 @@ impl Out {
 pub fn colour(stream: &impl IsTerminal) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// What the store answered to a change. A warning says when the change was made and a power cut may lose it; then there is
+/// no answer.
+pub fn written<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<Option<T>> {
+    let Written { answer, warning } = Written::of(result)?;
+    if let Some(warning) = warning {
+        say!("warning: {warning}");
+    }
+    Ok(answer)
 }
 
 /// Prints an error, cleaned by `clean`, and says how to exit.

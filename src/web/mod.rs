@@ -42,7 +42,7 @@ use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
 use crate::sets::EventName;
 use crate::store::Cancel;
-use crate::tracker::Tracker;
+use crate::tracker::{Tracker, Written};
 pub use admission::{Admission, Busy, Load};
 pub(crate) use admission::{Patience, admitted};
 use arrival::unless_cut_off;
@@ -504,6 +504,15 @@ async fn packed(
             [ContentEncoding::Gzip, ContentEncoding::Brotli, ContentEncoding::Deflate].map(quality);
         if gzip > Some(Quality::ZERO) && gzip >= brotli && gzip >= deflate {
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+
+/// What came of a change for a request. What a power cut may lose is logged.
+pub(crate) fn changed<T>(result: crate::Result<T>) -> Result<Written<T>, WebError> {
+    let written = Written::of(result)?;
+    if let Some(warning) = &written.warning {
+        tracing::error!("a change was made, and a power cut may lose it: {warning}");
+    }
+    Ok(written)
+}
         }
     }
     next.call(request).await

@@ -61,3 +61,4 @@ mod support;
 mod text_ids;
 mod tracker;
 mod transactions;
+mod unsynced;

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Witness};
+use crate::cli::output::written;
 use crate::ingest::{Bits, Gathered, Position};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
@@ -66,9 +67,9 @@ pub struct Keeper<'a> {
     /// survives a power cut.
     pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
     pub saved: Instant,
-    /// The first checkpoint that could not be written, and why.
     /// How long at least until the next.
     pub save_every: Duration,
+    /// The first checkpoint that could not be written, and why.
     pub failure: Option<String>,
     /// Whether any was written.
     pub any: bool,
@@ -157,14 +158,14 @@ pub fn write(
         for (key, mut users) in bits.groups() {
             while let Some((now, later)) = users.split_at_checked(room) {
                 runs.push((key, now));
-                tracker.store().add(&runs)?;
+                written(tracker.store().add(&runs))?;
                 runs.clear();
                 (users, room) = (later, at_once);
             }
             room -= users.len();
             runs.push((key, users));
         }
-        tracker.store().add(&runs)?;
+        written(tracker.store().add(&runs))?;
         tally.take(package.rows, &bits);
         let progress = tracker.store().progress();
         keeper.acknowledged(&package.reached, &package.values, &bits, &called, progress);
@@ -238,8 +239,8 @@ mod tests {
             waiting: VecDeque::new(),
             // Long ago, so that each package is worth a look.
             saved: Instant::now().checked_sub(SAVE_EVERY).unwrap(),
-            failure: None,
             save_every: SAVE_EVERY,
+            failure: None,
             any: false,
         };
         let bits = Gather::new(false, false).drain(&Names::new(&[], 1).unwrap()).bits().unwrap();

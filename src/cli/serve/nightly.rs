@@ -16,7 +16,7 @@ use crate::cli::expire::{Expiry, plural, room};
 use crate::clock::Clock;
 use crate::render::many;
 use crate::reports::keeping::{self, Over, next_night};
-use crate::tracker::{self, Tracker};
+use crate::tracker::{self, Tracker, Written};
 use crate::web;
 
 /// How long after the first failure it is tried again; after each further one twice as long.
@@ -200,7 +200,11 @@ impl Job {
         }
         let sizes = self.tracker.store().sizes(&keys)?;
         let kinds = keeping::sum(keys.iter().zip(sizes));
-        Ok((self.tracker.delete_keys(&keys)?, kinds))
+        let Written { answer, warning } = Written::of(self.tracker.delete_keys(&keys))?;
+        if let Some(warning) = warning {
+            tracing::error!(store = self.name.as_str(), "{warning}");
+        }
+        Ok((answer.unwrap_or(keys.len() as u64), kinds))
     }
 }
 

@@ -14,12 +14,11 @@ use subtle::ConstantTimeEq;
 use crate::calendar::parse_moment;
 use crate::render::words;
 use crate::sets::{EventName, UserId, user_text};
-use crate::store::StoreError;
 use crate::store::budget::Reservation;
-use crate::tracker::{Extent, Ids, Tracker};
+use crate::tracker::{Extent, Ids, Tracker, Written};
 use crate::web::arrival::body;
 use crate::web::error::{BadEntry, WebError, answer};
-use crate::web::{Live, View, block, client_address};
+use crate::web::{Live, View, block, changed, client_address};
 
 /// The longest body, in bytes: some hundred thousand marks.
 const MAX_BODY: usize = 16 << 20;
@@ -250,14 +249,6 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
         };
         put?;
     }
-    let warning = match batch.commit() {
-        Ok(()) => None,
-        // The marks are there: whoever is told of an error would send them again.
-        Err(crate::Error::Store(error @ StoreError::Unsynced { .. })) => {
-            tracing::error!("marks were recorded, but a power cut may lose them: {error}");
-            Some(error.to_string())
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let Written { warning, .. } = changed(batch.commit())?;
     Ok(Recorded { recorded: entries.len(), warning })
 }

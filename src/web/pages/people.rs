@@ -18,7 +18,7 @@ use crate::reports::retention::Query;
 use crate::reports::stats::{rate, wilson};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
-use crate::tracker::{Members, Tracker};
+use crate::tracker::{Members, Tracker, Written};
 use crate::web::arrival::body;
 use crate::web::error::{WebError, answer};
 use crate::web::pages::form::place as place_of;
@@ -27,10 +27,13 @@ use crate::web::pages::set_notices::{cell_notice, set_notices};
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{Patience, State, View, admitted, block, disposition, html, is_own_page, place};
+use crate::web::{Patience, State, View, admitted, block, changed, disposition, html, is_own_page, place};
 
 /// The longest body of a form, in bytes: one field.
 const MAX_FORM: usize = 1 << 20;
+
+/// The value of `saved` in the address of people who were saved, and whom a power cut may lose.
+const UNSYNCED: &str = "unsynced";
 
 /// How many ids stand on a page.
 const PAGE: usize = 100;
@@ -54,13 +57,17 @@ struct Given {
     after: String,
     /// Whether the people were saved just now.
     saved: bool,
+    /// Whether a power cut may lose what was saved just now.
+    unsynced: bool,
 }
 
 impl Given {
     fn read(query: &str) -> Self {
         let mut given = Given { question: Typed::read(query), query: query.to_owned(), ..Given::default() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            given.saved |= name == "saved";
+            if name == "saved" {
+                (given.saved, given.unsynced) = (true, value == UNSYNCED);
+            }
             let field = match &*name {
                 "at" => &mut given.at,
                 "k" => &mut given.column,
@@ -383,6 +390,8 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             Some(Saved::People(count)) => tracing::info!(event = event.as_str(), count, "people saved as a segment"),
             None => {}
         }
+        let saved = if warning.is_some() { UNSYNCED } else { "1" };
+        Ok(Outcome::Saved(format!("{}&saved={saved}", link(view, &Segment::Ever(event).to_string()))))
     });
     answer(
         request,
@@ -428,6 +437,13 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
             if given.saved {
                 list.saved = question_about(view, &given.set)?;
             }
+            if given.unsynced {
+                list.notices.push(
+                    "The segment was saved, but the disk could not store it safely: a power cut may lose it. The server’s \
+                     log says more."
+                        .to_owned(),
+                );
+            }
             page.title = list.heading.clone();
             if let Whom::Cell(cell) = &wanted.whom {
                 page.typed = cell.text(view.tracker.segments()).unwrap_or_default();
@@ -437,13 +453,6 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
         }
         Ok(None) => {
             page.examples = examples(view, &events, &view.coverage()?);
-            if given.unsynced {
-                list.notices.push(
-                    "The segment was saved, but the disk could not store it safely: a power cut may lose it. The server’s \
-                     log says more."
-                        .to_owned(),
-                );
-            }
             StatusCode::OK
         }
         Err(problems) => {
@@ -505,6 +514,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 let all = meant.is_empty().then(|| view.to("/events"));
                 list.unknown.push((format!("Nothing was ever recorded for “{called}”.{hint}"), all));
             }
+            if more > 0 {
+                let more = render::many(more as u64, "event");
+                list.unknown.push((format!("Nothing was ever recorded for {more} more."), None));
+            }
             list.notices = set_notices(&periods, &coverage);
             count
         }
@@ -514,10 +527,6 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
             list.total = words::people(count(cell.who));
             list.heading =
-            if more > 0 {
-                let more = render::many(more as u64, "event");
-                list.unknown.push((format!("Nothing was ever recorded for {more} more."), None));
-            }
                 words::crowd(&cell.query, labels, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
             dates.push(cell.crowd.period.label());
             dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));

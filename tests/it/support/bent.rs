@@ -22,6 +22,7 @@ pub struct Bent {
     members: Answer<Vec<UserId>>,
     keys: Answer<Vec<Key>>,
     describing: Answer<StoreInfo>,
+    saving: Answer<Saved>,
     says_version: bool,
     reports_changes: bool,
     is_elsewhere: bool,
@@ -38,6 +39,7 @@ impl Bent {
             members: Box::new(|users| users),
             keys: Box::new(|keys| keys),
             describing: Box::new(|info| info),
+            saving: Box::new(|saved| saved),
             says_version: true,
             reports_changes: true,
             is_elsewhere: false,
@@ -72,6 +74,10 @@ impl Bent {
 
     pub fn describing(self, bend: impl Fn(Result<StoreInfo>) -> Result<StoreInfo> + Send + Sync + 'static) -> Self {
         Bent { describing: Box::new(bend), ..self }
+    }
+
+    pub fn saving(self, bend: impl Fn(Result<Saved>) -> Result<Saved> + Send + Sync + 'static) -> Self {
+        Bent { saving: Box::new(bend), ..self }
     }
 
     /// A store that another server keeps.
@@ -126,7 +132,7 @@ impl Store for Bent {
         self.inner.delete(keys)
     }
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
-        self.inner.save(set, key)
+        (self.saving)(self.inner.save(set, key))
     }
     fn text_ids(&self) -> &dyn TextIds {
         self.inner.text_ids()
