@@ -55,6 +55,7 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod ingest;
+mod listen;
 mod peers;
 pub mod render;
 pub mod reports;

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
 use tokio::sync::oneshot;
 
@@ -229,6 +228,7 @@ impl Config {
         }
         // A port that is taken is found before any store is opened or made.
         let listening = Listening::bind(&self.listen)?;
+        let for_clients = self.resp.as_ref().map(|resp| resp::Listening::bind(&resp.listen)).transpose()?;
         let descriptors = Descriptors::raise();
         let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
         let (clients, connections) = descriptors.divide(clients);
@@ -260,15 +260,16 @@ impl Config {
         }
         let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
         let begin = nightly.as_ref().map(Nightly::beginning);
-        let _listener = match (self.resp, stores.first()) {
-            (Some(settings), Some(first)) => {
+        let _listener = match (self.resp.zip(for_clients), stores.first()) {
+            (Some((settings, listening)), Some(first)) => {
                 let wanted = settings.connections;
                 if clients < wanted {
                     say!(
                         "note: {clients} Redis clients at most and not {wanted}, as {descriptors}; raise that with ulimit -n"
                     );
                 }
-                Some(listen_for_clients(resp::Settings { connections: clients, ..settings }, &first.tracker)?)
+                let settings = resp::Settings { connections: clients, ..settings };
+                Some(listen_for_clients(listening, settings, &first.tracker)?)
             }
             _ => None,
         };
@@ -407,13 +408,16 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn listen_for_clients(settings: resp::Settings, tracker: &Tracker) -> anyhow::Result<resp::Listener> {
+fn listen_for_clients(
+    listening: resp::Listening,
+    settings: resp::Settings,
+    tracker: &Tracker,
+) -> anyhow::Result<resp::Listener> {
     let Some(keyspace) = tracker.store().keyspace() else {
         anyhow::bail!("--resp needs an embedded store");
     };
-    let (listen, login) = (settings.listen.clone(), if settings.password.is_some() { ":PASSWORD@" } else { "" });
-    let listener = resp::Listener::start(settings, keyspace.clone())
-        .with_context(|| format!("cannot listen for Redis clients on {listen}; choose with --resp"))?;
+    let login = if settings.password.is_some() { ":PASSWORD@" } else { "" };
+    let listener = resp::Listener::start_on(listening, settings, keyspace.clone())?;
     let url = format!("redis://{}", listener.address());
     say!("Redis clients are served at {url}");
     keyspace.tell_others(&format!("redis://{login}{}", listener.address()));

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::listen::Port;
 use crate::peers::{Door, Failures, Peers};
 use crate::store::budget::Budget;
 use crate::store::embedded::Keyspace;
@@ -123,13 +124,36 @@ pub struct Listener {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A socket that listens already: clients wait in line until [`Listener::start_on`] serves them.
+#[derive(Debug)]
+pub struct Listening(TcpListener);
+
+impl Listening {
+    /// Listens on the address, such as `127.0.0.1:6380`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When it cannot be listened on, with what to do.
+    pub fn bind(listen: &str) -> io::Result<Self> {
+        let listeners = Port::Resp.bind(listen)?;
+        listeners.into_iter().next().map(Listening).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+}
+
 impl Listener {
-    /// Begins to listen.
+    /// Listens on [`Settings::listen`] and serves the clients.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub fn start(settings: Settings, keyspace: Keyspace) -> io::Result<Self> {
-        let listener = TcpListener::bind(&settings.listen)?;
+        let listening = Listening::bind(&settings.listen)?;
+        Listener::start_on(listening, settings, keyspace)
+    }
+
+    /// As [`start`](Self::start), on a socket that listens already.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub fn start_on(Listening(listener): Listening, settings: Settings, keyspace: Keyspace) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             most: settings.fitting(),

@@ -20,7 +20,7 @@ mod process;
 pub mod query;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::clock::Clock;
+use crate::listen::Port;
 use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
 use crate::sets::EventName;
@@ -231,18 +232,7 @@ impl Listening {
     /// # Errors
     /// When none of them can be listened on, with what to do.
     pub fn bind(listen: &str) -> io::Result<Self> {
-        let addresses = listen.to_socket_addrs().map_err(|error| cannot_listen(listen, &error))?;
-        let (mut bound, mut failure) = (Vec::new(), None);
-        for address in addresses {
-            match TcpListener::bind(address) {
-                Ok(listener) => bound.push(listener),
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            Some(error) if bound.is_empty() => Err(cannot_listen(listen, &error)),
-            _ => Ok(Listening(bound)),
-        }
+        Port::Http.bind(listen).map(Listening)
     }
 }
 
@@ -313,22 +303,6 @@ async fn serve(
     let server = listening.0.into_iter().try_fold(server, HttpServer::listen)?;
     ready(&server.addrs());
     server.run().await
-}
-
-fn cannot_listen(listen: &str, error: &io::Error) -> io::Error {
-    let mend = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program uses that port. Stop it, or take another with --listen 127.0.0.1:8081 (port 0 is any free one)"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "not allowed. Ports below 1024 need privileges; take a higher one with --listen"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address. Give --listen 127.0.0.1:8080 for itself, 0.0.0.0:8080 for all of its addresses"
-        }
-        _ => return io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}; choose with --listen")),
-    };
-    io::Error::new(error.kind(), format!("cannot listen on {listen}: {mend}"))
 }
 
 /// Ends when the process is asked to.
@@ -504,15 +478,6 @@ async fn packed(
             [ContentEncoding::Gzip, ContentEncoding::Brotli, ContentEncoding::Deflate].map(quality);
         if gzip > Some(Quality::ZERO) && gzip >= brotli && gzip >= deflate {
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-
-/// What came of a change for a request. What a power cut may lose is logged.
-pub(crate) fn changed<T>(result: crate::Result<T>) -> Result<Written<T>, WebError> {
-    let written = Written::of(result)?;
-    if let Some(warning) = &written.warning {
-        tracing::error!("a change was made, and a power cut may lose it: {warning}");
-    }
-    Ok(written)
-}
         }
     }
     next.call(request).await
@@ -538,4 +503,13 @@ pub(crate) async fn block<T: Send + 'static>(
     let view = View::of(request)?;
     let own = view.clone();
     unless_cut_off(request.app_data::<Live>(), admitted(&view, Patience::Bounded, move || work(&own))).await
+}
+
+/// What came of a change for a request. What a power cut may lose is logged.
+pub(crate) fn changed<T>(result: crate::Result<T>) -> Result<Written<T>, WebError> {
+    let written = Written::of(result)?;
+    if let Some(warning) = &written.warning {
+        tracing::error!("a change was made, and a power cut may lose it: {warning}");
+    }
+    Ok(written)
 }

@@ -11,15 +11,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("sets", &["calendar"]),
     ("ingest", &["sets", "calendar"]),
+    ("listen", &[]),
     ("peers", &["telemetry"]),
     ("bitmap", &["sets"]),
     ("store", &["sets", "bitmap", "clock", "telemetry"]),
     ("reports", &["sets", "calendar"]),
     ("tracker", &["store", "reports", "sets", "calendar"]),
     ("render", &["reports", "sets", "calendar"]),
-    ("resp", &["store", "bitmap", "sets", "clock", "telemetry", "peers"]),
+    ("resp", &["store", "bitmap", "sets", "clock", "telemetry", "peers", "listen"]),
     ("demo", &["tracker", "sets", "calendar"]),
-    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry", "peers"]),
+    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry", "peers", "listen"]),
     (
         "cli",
         &[

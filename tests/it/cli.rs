@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 
 use serde_json::Value;
 
@@ -582,6 +582,44 @@ fn serve_says_where_and_a_taken_port_says_what_to_do() {
         let error = other.run(&["serve", "--listen", listen]).error(2);
         assert!(error.contains("is not an address: write 127.0.0.1:80"), "{error}");
     }
+}
+
+#[test]
+fn a_taken_port_is_found_before_the_store_is_made() {
+    let shop = Shop::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (args, option) in [
+        (&["serve", "--listen", "127.0.0.1:0", "--resp", &taken][..], "--resp 127.0.0.1:6381"),
+        (&["serve", "--listen", &taken], "--listen 127.0.0.1:8081"),
+        (&["demo", "--users", "10", "--days", "2", "--listen", &taken], "--listen 127.0.0.1:8081"),
+    ] {
+        let error = shop.run(args).error(1);
+        assert!(error.contains(&format!("cannot listen on {taken}: another program uses that port")), "{error}");
+        assert!(error.contains(option), "{error}");
+        assert!(!shop.path("cohortist.db").exists() && !shop.path("cohortist-demo.db").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_store_that_may_not_be_opened_says_what_to_do() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let shop = Shop::new();
+    let locked = shop.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
+    let args = ["--store", "./locked/new.db", "mark", "active", "1"];
+    let mut command = shop.command(&args);
+    // Root may write anywhere, unless it gives up its capabilities.
+    if fs::metadata(&locked).unwrap().uid() == 0 {
+        let mut without = shop.inside(Command::new("setpriv"));
+        without.args(["--bounding-set", "-all"]).arg(command.get_program()).args(args);
+        command = without;
+    }
+    let error = Ran::from(command.output().unwrap()).error(1);
+    assert!(error.contains("./locked/new.db: permission denied"), "{error}");
+    assert!(error.contains("`ls -ld`") && error.contains("--store"), "{error}");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]

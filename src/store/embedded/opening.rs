@@ -15,7 +15,18 @@ use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
 use crate::store::{Options, Result, StoreError, private};
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Open { path: path.display().to_string(), reason: error.to_string() }
+    let path = path.display().to_string();
+    let reason = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "permission denied. Check with `ls -ld` who owns {path} and the directory it is in, and run cohortist as that user, or \
+             name another directory with --store"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "its file system is mounted read-only. Name a directory on another one with --store".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    StoreError::Open { path, reason }
 }
 
 fn cannot_write(kind: io::ErrorKind) -> bool {
