@@ -1,6 +1,7 @@
 //! `/api/v1` against its own description, and marks that come in by it.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
@@ -10,6 +11,7 @@ use cohortist::web::{Dashboard, NamedStore, Pattern};
 use serde_json::{Value, json};
 
 use crate::http::{Away, Got, agent, read};
+use crate::strangers::{MARKS, impatient, raw};
 use crate::support::bent::Bent;
 use crate::support::stores::each_store;
 use crate::support::web::{empty, name, now, product, serve, serve_dashboard};
@@ -28,7 +30,10 @@ fn schema(part: &Value) -> jsonschema::Validator {
 
 /// Checks an answer against the description of its status.
 fn described(path: &str, method: &str, status: u16, body: &str) -> Value {
-    let response = &API["paths"][path][method]["responses"][status.to_string()];
+    let mut response = &API["paths"][path][method]["responses"][status.to_string()];
+    if let Some(place) = response["$ref"].as_str() {
+        response = API.pointer(place.trim_start_matches('#')).unwrap();
+    }
     assert!(response.is_object(), "{method} {path} may not answer {status}: {body}");
     let body: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
     let validator = schema(&response["content"]["application/json"]["schema"]);
@@ -149,6 +154,31 @@ fn every_parameter_is_taken_and_every_answer_is_as_described() {
     ] {
         assert_eq!(get(&away, path, query)["error"]["status"], 503, "{path}");
     }
+}
+
+#[test]
+fn a_wrong_host_and_a_stalled_body_are_answered_as_described() {
+    let paths = API["paths"].as_object().unwrap();
+    let host = shop();
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let url = format!("{host}{path}");
+            let mut response = match &**method {
+                "get" => agent().get(&url).header("host", "evil.example").call().unwrap(),
+                _ => agent().post(&url).header("host", "evil.example").send("").unwrap(),
+            };
+            assert_eq!(response.status().as_u16(), 421, "{method} {path}");
+            described(path, method, 421, &response.body_mut().read_to_string().unwrap());
+        }
+    }
+    let (address, stop, thread) =
+        impatient(Dashboard::new(empty(), Clock::Fixed(now())), Duration::from_millis(300), Duration::from_secs(1));
+    let answer = raw(address, &format!("{MARKS}Content-Length: 100\r\n\r\n[{{"));
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    described("/api/v1/marks", "post", 408, body);
+    drop(stop);
+    thread.join().unwrap();
 }
 
 #[test]

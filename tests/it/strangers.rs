@@ -486,7 +486,7 @@ fn an_older_store_that_others_can_read_is_named_and_left_as_it_is() {
 }
 
 /// A dashboard with a token, whose patience with clients is short, and that ends when the sender is dropped.
-fn impatient(
+pub(crate) fn impatient(
     dashboard: Dashboard,
     patience: Duration,
     grace: Duration,
@@ -502,7 +502,7 @@ fn impatient(
     (told.recv_timeout(Duration::from_secs(30)).unwrap(), stop, thread)
 }
 
-const MARKS: &str =
+pub(crate) const MARKS: &str =
     "POST /api/v1/marks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token-of-some-length\r\n";
 const FORM: &str = "POST /people?set=active@2026-11-23 HTTP/1.1\r\nHost: localhost\r\n";
 
