@@ -1,5 +1,6 @@
 //! Keys that a listing of events leaves out: what they are, and under which prefix there are events instead.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,18 +26,22 @@ impl LeftOut {
 
     /// The keys of events among texts that begin with the prefix and `starting_with`; a listing of all of them also finds
     /// out which are none. A text may begin so with more than its name: `song_u` is a key of `song`.
+    ///
+    /// `plain` turns a text into what a single server calls the key; `None` for a text that the store does not read.
     pub(super) fn parse<'a>(
         &self,
         prefix: &Prefix,
         starting_with: &str,
         texts: impl IntoIterator<Item = &'a String>,
+        plain: impl Fn(&'a str) -> Option<Cow<'a, str>>,
     ) -> Vec<Key> {
         let (mut keys, mut strays) = (Vec::new(), Strays::default());
         for text in texts {
-            match Key::parse(prefix, text) {
+            let plain = plain(text);
+            match plain.as_deref().and_then(|plain| Key::parse(prefix, plain)) {
                 Some(key) if key.event().as_str().starts_with(starting_with) => keys.push(key),
                 Some(_) => {}
-                None if is_own(prefix, text) => {}
+                None if plain.as_deref().is_some_and(|plain| is_own(prefix, plain)) => {}
                 None => {
                     if strays.count == 0 || *text < strays.example {
                         strays.example.clone_from(text);
@@ -50,6 +55,12 @@ impl LeftOut {
         }
         keys
     }
+}
+
+/// The text of a key where each key has its plain name.
+#[allow(clippy::unnecessary_wraps)]
+pub(super) fn as_is(text: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(text))
 }
 
 /// Whether a key that is no event's belongs to the store all the same: a temporary one, or the texts of string ids.
@@ -68,8 +79,13 @@ pub struct OtherPrefixes {
 }
 
 impl OtherPrefixes {
-    /// Those that these keys begin with, but for `own`.
-    pub(super) fn of<'a>(own: &Prefix, texts: impl IntoIterator<Item = &'a String>, complete: bool) -> Self {
+    /// Those that these keys begin with, but for `own`. `prefix_of` finds the likely prefix of a key that is an event's.
+    pub(super) fn of<'a>(
+        own: &Prefix,
+        texts: impl IntoIterator<Item = &'a String>,
+        complete: bool,
+        prefix_of: impl Fn(&'a str) -> Option<&'a str>,
+    ) -> Self {
         let texts = texts.into_iter().filter(|text| !text.starts_with(own.as_str()));
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for prefix in texts.filter_map(|text| prefix_of(text)) {
@@ -87,7 +103,7 @@ const USUAL: [&str; 2] = ["trackist_", "bitmapist_"];
 
 /// The likely prefix of a key that is an event's: up to a usual one, or else up to the first `_` or `:`; nothing where the
 /// event begins at once.
-fn prefix_of(text: &str) -> Option<&str> {
+pub(super) fn prefix_of(text: &str) -> Option<&str> {
     let is_event = |end: usize| Key::parse(&Prefix::new(text.get(..end)?), text).is_some().then(|| text.get(..end))?;
     let usual = USUAL.iter().filter_map(|usual| text.find(usual).map(|at| at + usual.len())).min();
     match usual {
@@ -105,7 +121,7 @@ mod tests {
         let left_out = LeftOut::default();
         let texts = ["t_a_2026-11-2", "t_b_u", "t_cache:1", "t_ids", "t_ids:texts", "t_bitop_x_2026", "t_a_2026-13"];
         let texts = texts.map(str::to_owned);
-        let parse = |starting_with: &str| left_out.parse(&Prefix::new("t_"), starting_with, &texts).len();
+        let parse = |starting_with: &str| left_out.parse(&Prefix::new("t_"), starting_with, &texts, as_is).len();
         assert_eq!((parse(""), parse("b")), (2, 1));
         assert_eq!(left_out.get(), Strays { count: 2, example: "t_a_2026-13".into() });
     }
@@ -125,6 +141,6 @@ mod tests {
             assert_eq!(prefix_of(text), prefix, "{text}");
         }
         let texts = ["a_x_u", "a_y_u", "b_x_u", "c"].map(str::to_owned);
-        assert_eq!(OtherPrefixes::of(&Prefix::new("b_"), &texts, true).found, [("a_".to_owned(), 2)]);
+        assert_eq!(OtherPrefixes::of(&Prefix::new("b_"), &texts, true, prefix_of).found, [("a_".to_owned(), 2)]);
     }
 }

@@ -1,6 +1,6 @@
 //! The store in a Redis Cluster, against real ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,12 +15,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::cluster_moves::Move;
+use crate::http::read;
 use crate::store_contract::{Opened, contract};
 use crate::support::cluster::{Cluster, own_prefix, within};
 use crate::support::model::{key, marks_of, set};
 use crate::support::program::Shop;
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
-use crate::support::web::{name, now};
+use crate::support::web::{name, now, serve};
 
 /// Users of a shard.
 pub(crate) const SHARD: u32 = 1 << 20;
@@ -561,6 +563,9 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
     );
 }
 
+/// How many marks in a row a replica may leave unconfirmed until it is taken for one that hangs.
+const HANGS: u64 = 5;
+
 #[test]
 fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     let cluster = Cluster::start();
@@ -568,34 +573,52 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     let replicas = cluster.replicas();
     assert_eq!(replicas.len(), 3);
     const SHARDS: u32 = 9;
-    let (marked, marked_in) = (AtomicU64::new(0), AtomicU64::new(0));
+    let key_of = |shard: u32| format!("trackist_{{shard{shard}z}}a_u");
+    let primary_of: Vec<u16> = (0..SHARDS).map(|shard| cluster.owner(&key_of(shard), cluster.ports()[0])).collect();
+    let marked = AtomicU64::new(0);
     let mark = || {
         let n = u32::try_from(marked.fetch_add(1, Ordering::Relaxed)).unwrap();
-        let started = Instant::now();
         store.apply(&marks_of("a_u", [n % SHARDS * SHARD + n / SHARDS])).unwrap();
-        marked_in.store(u64::try_from(started.elapsed().as_millis()).unwrap(), Ordering::Relaxed);
         (n % SHARDS, n / SHARDS)
+    };
+    // Marks so often, and counts for each primary its marks and the WAITs that it carried out for them.
+    let marks_and_waits = |times: usize| {
+        let before = cluster.calls(&["wait"]);
+        let mut counts: BTreeMap<u16, (u64, u64)> = before.keys().map(|port| (*port, (0, 0))).collect();
+        (0..times).for_each(|_| counts.get_mut(&primary_of[mark().0 as usize]).unwrap().0 += 1);
+        for (port, waits) in cluster.calls(&["wait"]) {
+            counts.get_mut(&port).unwrap().1 = waits - before[&port];
+        }
+        counts
     };
     // Whether the replica has a mark as soon as it is acknowledged.
     let is_there = |(shard, bit): (u32, u32)| {
-        let text = format!("trackist_{{shard{shard}z}}a_u");
-        let mut replica = cluster.connection(replicas[&cluster.owner(&text, cluster.ports()[0])]);
+        let mut replica = cluster.connection(replicas[&primary_of[shard as usize]]);
         redis::cmd("READONLY").exec(&mut replica).unwrap();
-        redis::cmd("GETBIT").arg(&text).arg(bit).query::<bool>(&mut replica).unwrap()
+        redis::cmd("GETBIT").arg(key_of(shard)).arg(bit).query::<bool>(&mut replica).unwrap()
     };
     let counted = || assert_eq!(count(&*store, &set("a_u")).unwrap(), marked.load(Ordering::Relaxed));
     assert!((0..90).all(|_| is_there(mark())), "each is on a replica before it is acknowledged");
-    // One hangs, and then all of them: marks go on, and wait for it now and then.
-    let hanging: Vec<u16> = replicas.values().copied().collect();
-    for some in [&hanging[..1], &hanging[1..]] {
-        some.iter().for_each(|port| cluster.signal(*port, "-STOP"));
-        let (started, mut slow) = (Instant::now(), 0);
-        for _ in 0..90 {
-            mark();
-            slow += u64::from(marked_in.load(Ordering::Relaxed) >= 150);
+    for (port, (marks, waits)) in marks_and_waits(90) {
+        assert_eq!(waits, marks, "{port}: each mark waits for a replica once");
+    }
+    // One hangs, and then all of them: marks go on, and wait for it now and then: the first ones, and one a second.
+    let all: Vec<(u16, u16)> = replicas.iter().map(|(primary, replica)| (*primary, *replica)).collect();
+    for hanging in [&all[..1], &all[..]] {
+        hanging.iter().for_each(|(_, replica)| cluster.signal(*replica, "-STOP"));
+        let started = Instant::now();
+        let counts = marks_and_waits(270);
+        let seconds = started.elapsed().as_secs() + 1;
+        for (port, (marks, waits)) in counts {
+            if hanging.iter().any(|(primary, _)| *primary == port) {
+                assert!(
+                    (1..=HANGS + seconds).contains(&waits),
+                    "{port}: {waits} waits in {seconds} s for {marks} marks"
+                );
+            } else {
+                assert_eq!(waits, marks, "{port}");
+            }
         }
-        println!("90 marks while some replicas hang: {:.1} s, {slow} waited", started.elapsed().as_secs_f64());
-        assert!((1..90).contains(&slow) && started.elapsed() < Duration::from_secs(60));
         counted();
     }
     let noted = |alone: &str| store.describe().unwrap().notes.iter().any(|note| note.contains(alone));
@@ -603,20 +626,105 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     mark();
     counted();
     // They are back, and have what was marked meanwhile; new marks are on them when acknowledged.
-    hanging.iter().for_each(|port| cluster.signal(*port, "-CONT"));
+    all.iter().for_each(|(_, replica)| cluster.signal(*replica, "-CONT"));
     assert!(within(Duration::from_secs(60), || !noted("have no replica")));
     assert!(within(Duration::from_secs(60), || (0..SHARDS).all(|_| is_there(mark()))));
     assert!((0..90).all(|_| is_there(mark())));
     // Without any, a mark is its primary's alone, at once.
-    hanging.iter().for_each(|port| cluster.kill(*port));
+    all.iter().for_each(|(_, replica)| cluster.kill(*replica));
     assert!(within(Duration::from_secs(60), || noted("3 of 3 primaries have no replica")));
-    let started = Instant::now();
-    for _ in 0..90 {
-        mark();
+    for (port, (marks, waits)) in marks_and_waits(90) {
+        assert!(marks > 0 && waits == 0, "{port}: nothing is waited for");
     }
-    println!("90 marks without replicas: {:.1} s", started.elapsed().as_secs_f64());
-    assert!(started.elapsed() < Duration::from_secs(60), "nothing was waited for");
     counted();
+}
+
+/// A primary that becomes a replica between a mark and the WAIT that confirms it answers WAIT with an error. The mark then goes
+/// to the new primary.
+#[test]
+fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
+    let cluster = Cluster::start();
+    let old = cluster.owner("trackist_{shard0z}a_u", cluster.ports()[0]);
+    let new = cluster.replicas()[&old];
+    let proxy = Proxy::before_port(old);
+    cluster.ask::<()>(old, &["CONFIG", "SET", "cluster-announce-port", &proxy.port().to_string()]);
+    let is_known = || {
+        let knows =
+            |port: &u16| cluster.ask::<String>(*port, &["CLUSTER", "NODES"]).contains(&format!(":{}@", proxy.port()));
+        cluster.ports().iter().all(knows)
+    };
+    assert!(within(Duration::from_secs(60), is_known), "the nodes do not know the proxy");
+    let options = Options { timeout: Duration::from_secs(30), ..Options::default() };
+    let seed = cluster.ports().into_iter().find(|port| ![old, new].contains(port)).unwrap();
+    let store = open(&format!("redis-cluster://127.0.0.1:{seed}"), &options).unwrap();
+    store.apply(&marks_of("a_u", [1, 2])).unwrap();
+    proxy.hold(b"WAIT");
+    std::thread::scope(|scope| {
+        let marking = scope.spawn(|| store.apply(&marks_of("a_u", [3])));
+        proxy.wait_for_held(1);
+        cluster.ask::<()>(new, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
+        let is_replica = || cluster.ask::<String>(old, &["INFO", "replication"]).contains("role:slave");
+        assert!(within(Duration::from_secs(60), is_replica), "no fail-over");
+        proxy.release();
+        marking.join().unwrap().unwrap();
+    });
+    // The old primary did answer WAIT, with an error: otherwise this test would show nothing.
+    let stats: String = cluster.ask(old, &["INFO", "commandstats"]);
+    let wait = stats.lines().find(|line| line.starts_with("cmdstat_wait:")).unwrap();
+    assert!(wait.contains("failed_calls=1"), "{wait}");
+    let members = || store.members(&set("a_u"), None, 10).ok();
+    assert!(within(Duration::from_secs(60), || members() == Some(vec![1, 2, 3])), "{:?}", members());
+    let there: bool =
+        redis::cmd("GETBIT").arg("trackist_{shard0z}a_u").arg(3).query(&mut cluster.connection(new)).unwrap();
+    assert!(there, "it is on the new primary");
+}
+
+#[test]
+fn keys_that_are_not_events_and_other_prefixes_are_reported() {
+    let cluster = Cluster::start();
+    let store = open(&cluster.url(), &Options::default()).unwrap();
+    let tracker = Tracker::new(Arc::clone(&store));
+    assert_eq!(store.other_prefixes().unwrap().found, []);
+    // In several shards, so on several nodes; string ids and temporary keys are the store's own.
+    store.apply(&marks_of("a_u", (0..6).map(|shard| shard * SHARD))).unwrap();
+    let put = |key: &str| {
+        let owner = cluster.owner(key, cluster.ports()[0]);
+        redis::cmd("SET").arg(key).arg("x").exec(&mut cluster.connection(owner)).unwrap();
+    };
+    for own in ["trackist_{shard1z}bitop_x:1", "trackist_bitop_x:saving:a", "trackist_{ids}bitop_x:1"] {
+        put(own);
+    }
+    assert_eq!(store.keys("").unwrap(), [key("a_u")]);
+    assert_eq!(store.strays().count, 0);
+    let strays =
+        ["trackist_{shard2z}cache", "trackist_active_2026-11-23", "trackist_queue:1", "trackist_{shard9999z}a_u"];
+    strays.iter().for_each(|stray| put(stray));
+    // A listing of some events finds out nothing about other keys.
+    assert_eq!(store.keys("a").unwrap(), [key("a_u")]);
+    assert_eq!(store.strays().count, 0);
+    assert_eq!(store.keys("").unwrap(), [key("a_u")]);
+    assert_eq!((store.strays().count, &*store.strays().example), (4, "trackist_active_2026-11-23"));
+    // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster reads.
+    let other = Options { prefix: Prefix::new("shop_"), ..Options::default() };
+    let there = open(&cluster.url(), &other).unwrap();
+    there.apply(&marks_of("b_u", (0..6).map(|shard| shard * SHARD))).unwrap();
+    put("bitmapist_a_2026-11-23");
+    let none = Options { prefix: Prefix::new("none_"), ..Options::default() };
+    let found = open(&cluster.url(), &none).unwrap().other_prefixes().unwrap();
+    assert!(found.complete);
+    let mut told = found.found;
+    told.sort();
+    assert_eq!(told, [("shop_".to_owned(), 6), ("trackist_".to_owned(), 6)]);
+    // The command line and the page say the same as of a single server.
+    let shop = Shop::new();
+    let listed = shop.run(&["--store", &cluster.url(), "events"]);
+    let note =
+        "4 keys begin with `trackist_` but are not events', and are not read, such as `trackist_active_2026-11-23`";
+    assert!(listed.err.contains(note), "{}", listed.err);
+    let listed = shop.run(&["--store", &cluster.url(), "--prefix", "none_", "events"]);
+    assert!(listed.err.contains("no keys begin with `none_`; 6 begin with `"), "{}", listed.err);
+    let page = read(&format!("http://{}/events", serve(tracker))).body;
+    assert!(page.contains("4 keys begin with “trackist_” but are not events’"), "{page}");
 }
 
 /// Ends the threads of a test also when it fails.

@@ -46,6 +46,7 @@ use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
+use crate::store::unlisted::{as_is, prefix_of};
 use crate::store::{
     Cancel, Durability, Health, LeftOut, Mark, Options, OtherPrefixes, Progress, Result, Saved, Store, StoreError,
     StoreInfo, Strays, TextIds,
@@ -544,7 +545,7 @@ impl Store for EmbeddedStore {
         let beginning = format!("{}{starting_with}", self.prefix);
         let read = self.engine.begin_read(|layers| layers.part_beginning(&beginning))?;
         let texts = read.layers.keys(&beginning, read.reader.as_ref())?;
-        Ok(self.left_out.parse(&self.prefix, starting_with, &texts))
+        Ok(self.left_out.parse(&self.prefix, starting_with, &texts, as_is))
     }
 
     fn strays(&self) -> Strays {
@@ -554,7 +555,7 @@ impl Store for EmbeddedStore {
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
         let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
         let texts = read.layers.keys("", read.reader.as_ref())?;
-        Ok(OtherPrefixes::of(&self.prefix, texts.iter().take(SOME_KEYS), texts.len() <= SOME_KEYS))
+        Ok(OtherPrefixes::of(&self.prefix, texts.iter().take(SOME_KEYS), texts.len() <= SOME_KEYS, prefix_of))
     }
 
     fn keys_version(&self) -> Option<u64> {

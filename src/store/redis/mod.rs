@@ -51,6 +51,7 @@ use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
+use crate::store::unlisted::{as_is, prefix_of};
 use crate::store::{
     LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, Strays,
     TextIds, UNKNOWN_TILES, bitmaps, seen,
@@ -516,7 +517,7 @@ impl Store for RedisStore {
         let start = format!("{}{starting_with}", self.prefix);
         self.with(|conn, capabilities| {
             let found = scan::keys(conn, capabilities, &start)?;
-            Ok(self.left_out.parse(&self.prefix, starting_with, &found))
+            Ok(self.left_out.parse(&self.prefix, starting_with, &found, as_is))
         })
     }
 
@@ -527,7 +528,7 @@ impl Store for RedisStore {
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
         self.with(|conn, capabilities| {
             let (found, complete) = scan::some(conn, capabilities)?;
-            Ok(OtherPrefixes::of(&self.prefix, &found, complete))
+            Ok(OtherPrefixes::of(&self.prefix, &found, complete, prefix_of))
         })
     }
 

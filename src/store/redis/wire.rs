@@ -16,7 +16,7 @@ pub(super) enum Fault {
     Dropped(String),
     /// There is nobody, or nobody who answers in time.
     Away(String),
-    /// A node of a cluster said that the key is elsewhere.
+    /// A node of a cluster said that the key is elsewhere, or that it is not a primary any more.
     Moved(String),
     /// A node of a cluster said that the keys are on their way to another one, and not all on the same side.
     Between(String),
@@ -347,6 +347,15 @@ pub(super) fn refuses_writes(error: &ServerError) -> bool {
     CODES.contains(&error.code()) || error.code() == "EXECABORT" && CODES.iter().any(|code| details.contains(code))
 }
 
+/// What Redis and Valkey answer to WAIT on a replica. The reply has no code of its own, so these words are the protocol.
+const WAIT_ON_A_REPLICA: &str = "WAIT cannot be used with replica instances";
+
+/// Whether an error says that the primary that was spoken to became a replica: before it carried out WAIT, or while WAIT
+/// waited.
+fn changed_role(error: &ServerError) -> bool {
+    error.code() == "UNBLOCKED" || error.details().is_some_and(|details| details.starts_with(WAIT_ON_A_REPLICA))
+}
+
 /// What to tell of an error of the server's, and what to do about it.
 pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault {
     let details = error.details().unwrap_or_default();
@@ -356,6 +365,7 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
         "LOADING" => return Fault::Away(format!("it is still loading its data ({words})")),
         "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" => return Fault::Away(words),
         "MOVED" => return Fault::Moved(words),
+        _ if changed_role(error) => return Fault::Moved(words),
         "ASK" | "TRYAGAIN" => {
             return Fault::Between(format!(
                 "{words} — its slot is on the way to another node: try again when it is there"
@@ -385,4 +395,22 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Fault 
         _ => return Fault::Refused(format!("{about}{words}")),
     };
     Fault::Refused(format!("{about}{words} — {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_that_became_a_replica_is_an_owner_that_moved() {
+        for (line, moved) in [
+            ("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 …\r\n", true),
+            ("-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n", true),
+            ("-MOVED 3999 127.0.0.1:6381\r\n", true),
+            ("-ERR wrong number of arguments for 'wait' command\r\n", false),
+        ] {
+            let Ok(Value::ServerError(error)) = ::redis::parse_redis_value(line.as_bytes()) else { panic!("{line}") };
+            assert_eq!(matches!(server_fault(&error, None), Fault::Moved(_)), moved, "{line}");
+        }
+    }
 }

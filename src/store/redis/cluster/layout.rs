@@ -11,9 +11,10 @@
 //! the first of them has more than half of the work. With these tags it is three, four and three, and about as even
 //! for other numbers of primaries and shards.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use crate::sets::{Key, Prefix, UserId};
+use crate::sets::{Key, Prefix, SCRATCH, UserId};
 
 /// A shard's number, from 0 to 4095.
 pub(super) type Shard = u32;
@@ -50,12 +51,39 @@ pub(super) fn prefix(of_all: &Prefix, shard: Shard) -> Prefix {
 /// The pattern-free beginning and the rest of a key's text around the shard's number.
 pub(super) const AROUND: (&str, &str) = ("{shard", "z}");
 
+/// What stands behind the prefix in the names of text ids, so that all of them are in one slot.
+pub(super) const IDS: &str = "{ids}";
+
 /// Reads a key's text: which shard it belongs to, and the key. `None` for whatever is no bitmap of an event.
 pub(super) fn parse(of_all: &Prefix, text: &str) -> Option<(Shard, Key)> {
     let digits = text.strip_prefix(of_all.as_str())?.strip_prefix(AROUND.0)?.split_once(AROUND.1)?.0;
     let shard: Shard = digits.parse().ok().filter(|shard| *shard < SHARDS)?;
     // Nothing but what we would write ourselves, so no leading zeros.
     (shard.to_string() == digits).then(|| Key::parse(&prefix(of_all, shard), text)).flatten().map(|key| (shard, key))
+}
+
+/// What a single server calls the key: its text without the tag of a shard or of the text ids. Keys without a tag are not
+/// read, unless they are temporary.
+pub(super) fn plain<'a>(of_all: &Prefix, text: &'a str) -> Option<Cow<'a, str>> {
+    let rest = text.strip_prefix(of_all.as_str())?;
+    let behind = match parse(of_all, text) {
+        Some((shard, _)) => text.strip_prefix(prefix(of_all, shard).as_str()),
+        None => rest.strip_prefix(IDS).or_else(|| {
+            let (digits, behind) = rest.strip_prefix(AROUND.0)?.split_once(AROUND.1)?;
+            let shard: Shard = digits.parse().ok().filter(|shard| *shard < SHARDS)?;
+            (shard.to_string() == digits && behind.starts_with(SCRATCH)).then_some(behind)
+        }),
+    };
+    match behind {
+        Some(behind) => Some(Cow::Owned(format!("{of_all}{behind}"))),
+        None => (rest.starts_with(SCRATCH) && Key::parse(of_all, text).is_none()).then_some(Cow::Borrowed(text)),
+    }
+}
+
+/// The prefix of a key that is an event's, in a shard.
+pub(super) fn prefix_of(text: &str) -> Option<&str> {
+    let before = text.get(..text.find(AROUND.0)?)?;
+    parse(&Prefix::new(before), text).map(|_| before)
 }
 
 /// The slot of a key: of what stands between its first `{` and the next `}`, or else of all of it.
@@ -129,6 +157,25 @@ mod tests {
         ] {
             assert_eq!(parse(&all, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn keys_are_called_as_on_a_single_server() {
+        let all = Prefix::new("t_");
+        for (text, name) in [
+            ("t_{shard3z}a_u", Some("t_a_u")),
+            ("t_{shard3z}bitop_x:1", Some("t_bitop_x:1")),
+            ("t_bitop_x:saving:a_u", Some("t_bitop_x:saving:a_u")),
+            ("t_{ids}ids:texts", Some("t_ids:texts")),
+            ("t_a_u", None),
+            ("t_bitop_u", None),
+            ("t_{shard3z}cache", None),
+            ("t_{shard4096z}a_u", None),
+        ] {
+            assert_eq!(plain(&all, text).as_deref(), name, "{text}");
+        }
+        let prefixes = ["shop:{shard0z}a_u", "shop:{shard0z}cache", "shop:a_u", "{shard7z}a_2026-11"].map(prefix_of);
+        assert_eq!(prefixes, [Some("shop:"), None, None, Some("")]);
     }
 
     #[test]

@@ -51,7 +51,10 @@ use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::effort::{self, Cost};
-use crate::store::{Mark, Options, RedisEval, Result, Saved, Store, StoreError, StoreInfo, TextIds, UNKNOWN_TILES};
+use crate::store::{
+    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError, StoreInfo, Strays, TextIds,
+    UNKNOWN_TILES,
+};
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some always are while slot after
 /// slot is moved; where they are more a replica has taken over, and it is quicker to ask anew.
@@ -85,6 +88,7 @@ pub struct ClusterStore {
     ids: RedisStore,
     /// How many tiles the shards had together that were there last.
     reached: AtomicU64,
+    left_out: LeftOut,
 }
 
 /// What a primary answered.
@@ -129,11 +133,12 @@ impl ClusterStore {
             );
             return Err(StoreError::Refused { location: nodes.location.clone(), reason });
         }
-        let of_ids = Prefix::new(&format!("{prefix}{{ids}}"));
+        let of_ids = Prefix::new(&format!("{prefix}{}", layout::IDS));
         let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
         let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
         let reached = AtomicU64::new(UNKNOWN_TILES);
-        Ok(ClusterStore { nodes, prefix, capabilities: OnceLock::new(), seen: Seen::default(), ids, reached })
+        let (capabilities, seen, left_out) = Default::default();
+        Ok(ClusterStore { nodes, prefix, capabilities, seen, ids, reached, left_out })
     }
 
     fn away(&self, reason: String) -> StoreError {
@@ -514,10 +519,30 @@ impl Store for ClusterStore {
     }
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let names = self.names(&self.pattern(starting_with))?;
-        let keys: BTreeSet<Key> =
-            names.iter().filter_map(|text| layout::parse(&self.prefix, text)).map(|(_, key)| key).collect();
-        Ok(keys.into_iter().filter(|key| key.event().as_str().starts_with(starting_with)).collect())
+        // All keys under the prefix, also those in no shard, where it is to be found out which are no event's.
+        let mut names = match starting_with {
+            "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
+            _ => self.names(&self.pattern(starting_with))?,
+        };
+        // The pattern may let in a little more; see `scan::escaped`.
+        names.retain(|name| name.starts_with(self.prefix.as_str()));
+        let plain = |text| layout::plain(&self.prefix, text);
+        let keys = self.left_out.parse(&self.prefix, starting_with, &names, plain);
+        // A bitmap is one, in however many shards it is.
+        Ok(keys.into_iter().collect::<BTreeSet<Key>>().into_iter().collect())
+    }
+
+    fn strays(&self) -> Strays {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        let (looked, _) =
+            self.ask_primaries(true, |conn, capabilities, _, _| scan::some(conn, capabilities).map(Asked::of))?;
+        let complete = looked.iter().all(|(_, complete)| *complete);
+        // A key that is on its way may be on two nodes.
+        let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
+        Ok(OtherPrefixes::of(&self.prefix, &names, complete, layout::prefix_of))
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
