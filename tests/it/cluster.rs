@@ -724,7 +724,7 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     let listed = shop.run(&["--store", &cluster.url(), "--prefix", "none_", "events"]);
     assert!(listed.err.contains("no keys begin with `none_`; 6 begin with `"), "{}", listed.err);
     let page = read(&format!("http://{}/events", serve(tracker))).body;
-    assert!(page.contains("4 keys begin with “trackist_” but are not events’"), "{page}");
+    assert!(page.contains("4 keys begin with “trackist_” but are not events"), "{page}");
 }
 
 /// Ends the threads of a test also when it fails.

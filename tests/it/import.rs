@@ -41,7 +41,7 @@ fn packed_files_are_told_by_their_bytes_whatever_they_are_called() {
 #[test]
 fn a_packed_file_that_is_cut_short_says_so_and_keeps_what_came_before() {
     let shop = Shop::new();
-    let lines: String = (0..20_000).map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30)).collect();
+    let lines: String = (0..200_000).map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30)).collect();
     let whole = format!("user,event,timestamp\n{lines}");
     for (name, bytes) in [("a.csv.gz", gzip(whole.as_bytes())), ("a.csv.zst", zstd(whole.as_bytes()))] {
         let file = shop.write(name, &bytes[..bytes.len() / 2]);
