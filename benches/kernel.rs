@@ -127,7 +127,7 @@ fn table(c: &mut Criterion) {
     assert_eq!(bitmap::count(plan, &memory).unwrap(), store.count(plan).unwrap());
     let mut cells = Plan::new();
     for (cohort, back) in &pairs {
-        let ids = [cohort, back].map(|place| cells.add(&days[*place].0.clone().into()));
+        let ids = [cohort, back].map(|place| cells.key(days[*place].0.clone()));
         let both = cells.and(ids);
         cells.count(both);
     }
