@@ -3,9 +3,13 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use smallvec::SmallVec;
 
 use crate::bitmap::cores::Share;
-use crate::bitmap::program::{NONE, Op, Operand, Program, Step};
+use crate::bitmap::pairs::{Lists, Pairs, mixed};
+use crate::bitmap::program::{BATCH, Batch, NONE, Op, Operand, Program, Row, Step};
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
 
@@ -41,7 +45,7 @@ pub trait Source: Sync {
 /// All tiles there are.
 pub const EVERYWHERE: RangeInclusive<u16> = 0..=u16::MAX;
 
-/// Below this many steps in all a plan is not worth a second thread.
+/// Below this many operations on tiles in all a plan is not worth a second thread.
 const WORTH_A_THREAD: usize = 10_000;
 
 /// One count for each root of the plan.
@@ -77,21 +81,28 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     let program = Program::count(plan, &roots);
     let lens = byte_lens(plan, source);
     let tiles = places(plan, source, &lens, &within, &roots);
-    let share = Share::of_all(tiles.len().saturating_mul(program.steps.len()) / WORTH_A_THREAD + 1);
+    let share = Share::of_all(tiles.len().saturating_mul(program.operations()) / WORTH_A_THREAD + 1);
     let threads = share.threads();
-    let part = |tiles: &[u16]| {
+    // Threads take the next few tiles when they are done with those before: one that starts late, or is interrupted,
+    // has fewer of them.
+    let piece = (tiles.len() / (8 * threads)).max(1);
+    let next = AtomicUsize::new(0);
+    let part = || {
         let mut machine = Machine::new(plan, source, &lens, &program);
         let mut counts = vec![0; roots.len()];
-        tiles.iter().try_for_each(|tile| machine.run(*tile, &mut counts))?;
+        while let Some(tiles) = tiles.chunks(piece).nth(next.fetch_add(1, Ordering::Relaxed)) {
+            tiles.iter().try_for_each(|tile| machine.run(*tile, &mut counts))?;
+        }
         Ok(counts)
     };
     let parts: Vec<Result<Vec<u64>, S::Error>> = if threads == 1 {
-        vec![part(&tiles)]
+        vec![part()]
     } else {
         std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                tiles.chunks(tiles.len().div_ceil(threads)).map(|chunk| scope.spawn(move || part(chunk))).collect();
-            workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            let workers: Vec<_> = (1..threads).map(|_| scope.spawn(part)).collect();
+            let own = part();
+            let others = workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            std::iter::once(own).chain(others).collect()
         })
     };
     for part in parts {
@@ -274,13 +285,23 @@ struct Machine<'a, S> {
     program: &'a Program,
     presence: Presence,
     slots: Vec<Slot>,
+    lists: Lists,
     number: u16,
 }
 
 impl<'a, S: Source> Machine<'a, S> {
     fn new(plan: &'a Plan, source: &'a S, lens: &'a [u64], program: &'a Program) -> Self {
         let slots = vec![Slot::Empty; program.slots as usize];
-        Machine { plan, source, lens, program, presence: Presence::new(plan), slots, number: 0 }
+        Machine {
+            plan,
+            source,
+            lens,
+            program,
+            presence: Presence::new(plan),
+            slots,
+            lists: Lists::default(),
+            number: 0,
+        }
     }
 
     /// Carries out all steps for a tile, and adds what is counted.
@@ -289,21 +310,41 @@ impl<'a, S: Source> Machine<'a, S> {
         self.number = number;
         self.presence.go_to(number / 64, self.plan, self.source, self.lens);
         let program = self.program;
-        for step in &program.steps {
+        let mut steps = program.steps.iter();
+        while let Some(step) = steps.next() {
             let operands = program.operands(step);
-            let count = match step.op {
-                Op::AndCount => self.and_count(operands)?,
+            match step.op {
+                Op::Batch => self.batch(&program.batches[step.node as usize], operands, counts)?,
+                Op::AndCount => counts[step.root as usize] += self.and_count(operands)?,
+                Op::Or => {
+                    // A union that nobody counts before it is complete is put together at once.
+                    let mut last = step;
+                    let mut all: SmallVec<[Operand; 8]> = operands.into();
+                    while last.root == NONE
+                        && let Some(next) = steps.as_slice().first()
+                        && (next.op, next.out) == (Op::Or, step.out)
+                    {
+                        all.extend_from_slice(program.operands(next));
+                        last = next;
+                        steps.next();
+                    }
+                    self.unite(step.out, &all)?;
+                    self.count(last, counts);
+                }
                 _ => {
                     self.step(step, operands)?;
-                    if step.root == NONE {
-                        continue;
-                    }
-                    self.tile(step.out).map_or(0, Tile::len)
+                    self.count(step, counts);
                 }
-            };
-            counts[step.root as usize] += count;
+            }
         }
         Ok(())
+    }
+
+    /// Adds how many users are in the result of a step, if that is a root.
+    fn count(&self, step: &Step, counts: &mut [u64]) {
+        if step.root != NONE {
+            counts[step.root as usize] += self.tile(step.out).map_or(0, Tile::len);
+        }
     }
 
     fn step(&mut self, step: &Step, operands: &[Operand]) -> Result<(), S::Error> {
@@ -316,11 +357,6 @@ impl<'a, S: Source> Machine<'a, S> {
             (Op::Set, [operand]) => {
                 self.load(operand.slot)?;
                 self.slots[out] = self.hand_over(*operand);
-            }
-            (Op::Or, [operand]) => {
-                if self.load(operand.slot)? {
-                    self.grow(out, *operand, Tile::take_in);
-                }
             }
             (Op::Xor, [operand]) => {
                 if self.load(operand.slot)? {
@@ -423,6 +459,97 @@ impl<'a, S: Source> Machine<'a, S> {
         }
     }
 
+    /// Puts operands into a slot.
+    fn unite(&mut self, out: u32, operands: &[Operand]) -> Result<(), S::Error> {
+        let mut there: SmallVec<[Operand; 8]> = SmallVec::new();
+        for operand in operands {
+            if self.load(operand.slot)? {
+                there.push(*operand);
+            }
+        }
+        let out = out as usize;
+        if !matches!(self.slots[out], Slot::Tile(_))
+            && let Some(first) = there.pop()
+        {
+            self.slots[out] = self.hand_over(first);
+        }
+        let Slot::Tile(mut tile) = std::mem::replace(&mut self.slots[out], Slot::Empty) else { return Ok(()) };
+        if !there.is_empty() {
+            let others: SmallVec<[&Tile; 32]> = there.iter().filter_map(|operand| self.tile(operand.slot)).collect();
+            Arc::make_mut(&mut tile).take_in_all(&others);
+        }
+        self.slots[out] = Slot::Tile(tile);
+        Ok(())
+    }
+
+    /// Counts the pairs of a batch.
+    fn batch(&mut self, batch: &Batch, operands: &[Operand], counts: &mut [u64]) -> Result<(), S::Error> {
+        let slot_of = |at: usize| operands[at].slot as usize;
+        let set_of =
+            |holds: &dyn Fn(usize) -> bool| (0..operands.len()).fold(0, |set, at| set | u64::from(holds(at)) << at);
+        let mut there = set_of(&|at| !matches!(self.slots[slot_of(at)], Slot::Empty));
+        // A tile is read when another one that it is counted with may have users.
+        let mut unread = set_of(&|at| matches!(self.slots[slot_of(at)], Slot::Unread(_)));
+        for row in &batch.rows {
+            let own = 1 << row.operand;
+            if there & own == 0 || there & row.columns == 0 {
+                continue;
+            }
+            let mut wanted = unread & (own | row.columns & there);
+            unread &= !wanted;
+            while wanted != 0 {
+                let at = wanted.trailing_zeros();
+                wanted &= wanted - 1;
+                if !self.load(operands[at as usize].slot)? {
+                    there &= !(1 << at);
+                }
+            }
+        }
+        there &= !unread;
+        let mut lists = std::mem::take(&mut self.lists);
+        let tiles: SmallVec<[Option<&Tile>; BATCH]> = operands.iter().map(|operand| self.tile(operand.slot)).collect();
+        let dense = set_of(&|at| matches!(tiles[at], Some(Tile::Dense(_))));
+        let mut pairs = Pairs::default();
+        // Pairs of lists are left to the end.
+        let with_words = |row: &&Row| dense & (1 << row.operand | row.columns) != 0 && row.columns & there != 0;
+        for row in batch.rows.iter().filter(with_words) {
+            let others = row.pairs.iter().map(|(at, root)| (tiles[*at as usize], *root));
+            match tiles[row.operand as usize] {
+                Some(Tile::Dense(own)) => {
+                    if row.columns & dense != row.columns & there {
+                        for (other, root) in others.clone() {
+                            if let Some(Tile::Sparse(other)) = other {
+                                counts[root as usize] += mixed(other, own);
+                            }
+                        }
+                    }
+                    let others = others.filter_map(|(other, root)| Some((other?.dense()?, root)));
+                    pairs.row(own, others, counts);
+                }
+                Some(Tile::Sparse(own)) if row.columns & dense != 0 => {
+                    for (other, root) in others {
+                        if let Some(Tile::Dense(other)) = other {
+                            counts[root as usize] += mixed(own, other);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        pairs.count(dense.count_ones() as usize, counts);
+        if there & !dense != 0 {
+            lists.count(&tiles, &batch.before);
+            for row in &batch.rows {
+                for (column, root) in &row.pairs {
+                    counts[*root as usize] += lists.counted(row.operand, *column);
+                }
+            }
+        }
+        drop(tiles);
+        self.lists = lists;
+        Ok(())
+    }
+
     /// The intersection of operands with users.
     fn product(&mut self, first: Operand, rest: &[Operand]) -> Slot {
         let mut product = self.hand_over(first);
@@ -453,4 +580,157 @@ impl<'a, S: Source> Machine<'a, S> {
 /// A tile that was made, if anybody is in it.
 fn filled(tile: Tile) -> Slot {
     if tile.is_empty() { Slot::Empty } else { Slot::Tile(Arc::new(tile)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::bitmap::tile::{split, user};
+    use crate::sets::{EventName, Set, UserId};
+
+    /// Bitmaps by the place of their key in a plan.
+    struct Held {
+        numbers: Vec<Vec<u16>>,
+        tiles: Vec<Vec<Arc<Tile>>>,
+    }
+
+    impl Held {
+        fn of(plan: &Plan, bitmaps: &[(Set, BTreeSet<UserId>)]) -> Self {
+            let mut held = Held { numbers: Vec::new(), tiles: Vec::new() };
+            for node in plan.nodes() {
+                let users: Vec<UserId> = match node {
+                    Node::Key(key) => {
+                        let own = bitmaps.iter().find(|(set, _)| *set == Set::Key(key.clone()));
+                        own.map(|(_, users)| users.iter().copied().collect()).unwrap_or_default()
+                    }
+                    _ => Vec::new(),
+                };
+                let tiles = users.chunk_by(|a, b| split(*a).0 == split(*b).0);
+                held.numbers.push(tiles.clone().map(|users| split(users[0]).0).collect());
+                held.tiles
+                    .push(tiles.map(|users| Arc::new(users.iter().map(|user| split(*user).1).collect())).collect());
+            }
+            held
+        }
+    }
+
+    impl Source for Held {
+        type Error = Infallible;
+
+        fn byte_len(&self, leaf: usize) -> u64 {
+            let last = self.numbers[leaf].last().zip(self.tiles[leaf].last());
+            last.and_then(|(number, tile)| Some(u64::from(user(*number, tile.last()?)) / 8 + 1)).unwrap_or(0)
+        }
+
+        fn users(&self, _: usize) -> Option<u64> {
+            None
+        }
+
+        fn tiles(&self, leaf: usize) -> &[u16] {
+            &self.numbers[leaf]
+        }
+
+        fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Infallible> {
+            Ok(self.numbers[leaf]
+                .binary_search(&number)
+                .map_or_else(|_| Arc::default(), |at| self.tiles[leaf][at].clone()))
+        }
+    }
+
+    /// Few users, many, or a row of them, in up to three tiles.
+    fn bitmap() -> impl Strategy<Value = BTreeSet<UserId>> {
+        let few = proptest::collection::btree_set(0..3_u32 << 16, 0..60);
+        let many = (any::<u64>(), 2..60_u32).prop_map(|(seed, apart)| {
+            let mut state = seed;
+            let mut next = move || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                u32::try_from(state >> 33).unwrap_or(0)
+            };
+            let mut at = 0;
+            std::iter::from_fn(move || {
+                at += 1 + next() % apart;
+                (at < 3 << 16).then_some(at)
+            })
+            .collect()
+        });
+        let row = (0..3_u32 << 16, 0..6000_u32).prop_map(|(from, len)| (from..(from + len).min(3 << 16)).collect());
+        prop_oneof![3 => few, 1 => many, 1 => row]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        #[test]
+        fn plans_count_what_sets_hold(
+            bitmaps in proptest::collection::vec(bitmap(), 1..12),
+            ops in proptest::collection::vec((0..6_u8, proptest::collection::vec(any::<Index>(), 2..5)), 0..60),
+            pairs in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..200),
+        ) {
+            let key = |number: usize| Set::ever(&EventName::new(&format!("e{number}")).unwrap());
+            let bitmaps: Vec<(Set, BTreeSet<UserId>)> =
+                bitmaps.into_iter().enumerate().map(|(number, users)| (key(number), users)).collect();
+            let mut plan = Plan::new();
+            let mut known: Vec<(NodeId, BTreeSet<UserId>)> =
+                bitmaps.iter().map(|(set, users)| (plan.add(set), users.clone())).collect();
+            for (op, operands) in &ops {
+                let picked: Vec<&(NodeId, BTreeSet<UserId>)> = operands.iter().map(|pick| pick.get(&known)).collect();
+                let ids: Vec<NodeId> = picked.iter().map(|(id, _)| *id).collect();
+                let mut users = picked.iter().map(|(_, users)| users.clone());
+                let first = users.next().unwrap();
+                let made = match op {
+                    0 | 1 => (plan.and(&ids), users.fold(first, |all, next| &all & &next)),
+                    2 | 3 => (plan.or(&ids), users.fold(first, |all, next| &all | &next)),
+                    4 => (plan.xor(&ids), users.fold(first, |all, next| &all ^ &next)),
+                    _ => (plan.diff(ids[0], ids[1]), &first - &users.next().unwrap()),
+                };
+                known.push(made);
+            }
+            let mut expected = Vec::new();
+            for (a, b) in &pairs {
+                let ((a, ours), (b, theirs)) = (a.get(&known), b.get(&known));
+                let both = plan.and([*a, *b]);
+                plan.count(both);
+                expected.push((ours & theirs).len() as u64);
+            }
+            for (id, users) in &known {
+                plan.count(*id);
+                expected.push(users.len() as u64);
+            }
+            let held = Held::of(&plan, &bitmaps);
+            let Ok(counts) = count(&plan, &held);
+            prop_assert_eq!(counts, expected);
+        }
+
+        #[test]
+        fn batches_count_more_operands_than_one_holds(
+            bitmaps in proptest::collection::vec(proptest::collection::btree_set(0..2000_u32, 0..1000), 70..150),
+            columns in 2..80_usize,
+        ) {
+            let sets: Vec<(Set, BTreeSet<UserId>)> = bitmaps
+                .into_iter()
+                .enumerate()
+                .map(|(number, users)| (Set::ever(&EventName::new(&format!("e{number}")).unwrap()), users))
+                .collect();
+            let mut plan = Plan::new();
+            let mut expected = Vec::new();
+            for (own, (set, users)) in sets.iter().enumerate() {
+                for (other, theirs) in sets[own..].iter().take(columns) {
+                    plan.count_set(&(set.clone() & other.clone()));
+                    expected.push((users & theirs).len() as u64);
+                }
+            }
+            plan.count_set(&Set::Or(sets.iter().map(|(set, _)| set.clone()).collect()));
+            expected.push(sets.iter().flat_map(|(_, users)| users).collect::<BTreeSet<_>>().len() as u64);
+            let held = Held::of(&plan, &sets);
+            let Ok(counts) = count(&plan, &held);
+            prop_assert_eq!(counts, expected);
+            prop_assert!(tiles_held(&plan) <= columns + BATCH + 4, "{}", tiles_held(&plan));
+        }
+    }
 }

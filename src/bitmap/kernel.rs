@@ -1,9 +1,21 @@
 //! The inner loops over dense tiles, compiled for several instruction sets and chosen at run time.
+//!
+//! Most loops are plain Rust that the compiler vectorizes for each instruction set. Counting the bits that two bitmaps
+//! share is what a table of cohorts spends its time on, so it is written by hand:
+//!
+//! * With AVX-512 VPOPCNTDQ a cache line costs AND, VPOPCNTQ and ADD. [`and_counts`] counts one row against up to eight
+//!   columns at once, strip by strip, so that the strips of all tiles stay in the L1 cache.
+//! * With AVX-512 or AVX2 alone, 16 vectors at a time are added up by carry-save adders, and only every sixteenth vector
+//!   is looked up nibble by nibble: the Harley–Seal method in W. Muła, N. Kurz and D. Lemire, *Faster Population Counts
+//!   Using AVX2 Instructions* (The Computer Journal 61, 2018).
+//!
+//! `docs/decisions/kernel.md` has the measurements behind these choices.
 
-// The dispatch macro calls functions with target features behind a run-time check; nothing here is unsafe itself.
+// Functions with target features are called after a run-time check, and vectors are loaded through pointers.
 #![allow(unsafe_code)]
 
-use multiversion::multiversion;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The 64-bit words of a dense tile.
 pub const WORDS: usize = 1024;
@@ -20,18 +32,233 @@ impl Default for Words {
     }
 }
 
+/// An instruction set that this processor has. There is no way to make one that it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instructions(Level);
+
+/// Ascending: a processor that has one has those before it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Level {
+    /// What every processor of this architecture has.
+    Plain = 1,
+    #[cfg(target_arch = "x86_64")]
+    Popcnt,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 as of Skylake-X: without a population count of its own.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX-512 with VPOPCNTDQ, as of Ice Lake and Zen 4.
+    #[cfg(target_arch = "x86_64")]
+    Vpopcnt,
+}
+
+use Level::Plain;
+#[cfg(target_arch = "x86_64")]
+use Level::{Avx2, Avx512, Popcnt, Vpopcnt};
+
+/// The [`Level`] that loops use; 0 before the first.
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+impl Instructions {
+    /// All that this processor has, the slowest first.
+    pub fn available() -> Vec<Instructions> {
+        #[cfg(target_arch = "x86_64")]
+        let levels = [
+            (Plain, true),
+            (Popcnt, is_x86_feature_detected!("popcnt")),
+            (
+                Avx2,
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2"),
+            ),
+            (
+                Avx512,
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl"),
+            ),
+            (Vpopcnt, is_x86_feature_detected!("avx512vpopcntdq")),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let levels = [(Plain, true)];
+        levels.into_iter().take_while(|(_, there)| *there).map(|(level, _)| Instructions(level)).collect()
+    }
+
+    /// Has all evaluations use this instruction set from now on: for measurements, as the best one is used anyway.
+    pub fn choose(self) {
+        CHOSEN.store(self.0 as u8, Ordering::Relaxed);
+    }
+
+    /// The best, or what was [chosen](Self::choose).
+    fn chosen() -> Instructions {
+        match CHOSEN.load(Ordering::Relaxed) {
+            1 => Instructions(Plain),
+            #[cfg(target_arch = "x86_64")]
+            2 => Instructions(Popcnt),
+            #[cfg(target_arch = "x86_64")]
+            3 => Instructions(Avx2),
+            #[cfg(target_arch = "x86_64")]
+            4 => Instructions(Avx512),
+            #[cfg(target_arch = "x86_64")]
+            5 => Instructions(Vpopcnt),
+            _ => {
+                let best = Instructions::available().pop().unwrap_or(Instructions(Plain));
+                // Not what was chosen meanwhile.
+                let _ = CHOSEN.compare_exchange(0, best.0 as u8, Ordering::Relaxed, Ordering::Relaxed);
+                best
+            }
+        }
+    }
+
+    /// What a user of these processors calls it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Plain => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Popcnt => "POPCNT",
+            #[cfg(target_arch = "x86_64")]
+            Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Avx512 => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Vpopcnt => "AVX-512 VPOPCNTDQ",
+        }
+    }
+
+    /// How many bits are set in both, of slices of the same length.
+    fn and_count(self, a: &[u64], b: &[u64]) -> u32 {
+        assert_eq!(a.len(), b.len(), "slices of the same words");
+        match self.0 {
+            Plain => plain::and_count(a, b),
+            // SAFETY: the processor has these instructions, as `self` exists.
+            #[cfg(target_arch = "x86_64")]
+            Popcnt => unsafe { x86::popcnt_and_count(a, b) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Avx2 => unsafe { x86::avx2::and_count(a, b) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Avx512 => unsafe { x86::avx512::and_count(a, b) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Vpopcnt => unsafe { x86::vpopcnt::and_count(a, b) },
+        }
+    }
+
+    /// See [`and_counts`].
+    fn and_counts(self, rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
+        assert_eq!(rows.iter().map(|row| row.columns).sum::<usize>(), columns.len(), "each column belongs to a row");
+        assert_eq!(columns.len(), counts.len(), "a count for each column");
+        assert!(rows.iter().all(|row| row.range.end <= WORDS), "ranges within a tile");
+        match self.0 {
+            // SAFETY: the processor has these instructions, as `self` exists.
+            #[cfg(target_arch = "x86_64")]
+            Vpopcnt => unsafe { x86::vpopcnt::and_counts(rows, columns, tiles, counts) },
+            // What these take for a cache line leaves enough time to fetch the next one from the L2 cache.
+            _ => {
+                let mut pairs = columns.iter().zip(counts);
+                for row in rows {
+                    let own = &row.words.0[row.range.clone()];
+                    for (column, count) in pairs.by_ref().take(row.columns) {
+                        *count += u64::from(self.and_count(own, &column.0[row.range.clone()]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A dense tile that is counted against others.
+pub struct Row<'a> {
+    /// Its words.
+    pub words: &'a Words,
+    /// Those in which the row and any of its columns may have bits.
+    pub range: Range<usize>,
+    /// How many columns are the row's.
+    pub columns: usize,
+}
+
+/// How many bits are set in both, of slices of the same length.
+pub fn and_count(a: &[u64], b: &[u64]) -> u32 {
+    Instructions::chosen().and_count(a, b)
+}
+
+/// Adds to `counts` how many bits each of `columns` shares with its row. The first columns are those of the first row, and
+/// so on; there is a count for each column. `tiles` is how many tiles they are, each counted once.
+///
+/// # Panics
+/// When the numbers of columns differ, or a range ends beyond the tile.
+pub fn and_counts(rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
+    Instructions::chosen().and_counts(rows, columns, tiles, counts);
+}
+
+/// How many bits are set.
+pub fn count(a: &[u64]) -> u32 {
+    and_count(a, a)
+}
+
+/// Compiles functions for every instruction set. `name` uses the best one, `Instructions::name` a given one.
 macro_rules! kernels {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) $(-> $result:ty)? $body:block)+) => {
         $(
             $(#[$doc])*
-            #[multiversion(targets(
-                "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx512vpopcntdq+bmi1+bmi2+popcnt",
-                "x86_64+avx2+bmi1+bmi2+popcnt",
-                "x86_64+popcnt",
-                "aarch64+neon",
-            ))]
-            pub fn $name($($arg: $type),+) -> u32 $body
+            pub fn $name($($arg: $type),+) $(-> $result)? {
+                Instructions::chosen().$name($($arg),+)
+            }
         )+
+
+        impl Instructions {
+            $(
+                fn $name(self, $($arg: $type),+) $(-> $result)? {
+                    #[inline(always)]
+                    fn plain($($arg: $type),+) $(-> $result)? $body
+
+                    #[cfg(target_arch = "x86_64")]
+                    #[target_feature(enable = "popcnt")]
+                    fn popcnt($($arg: $type),+) $(-> $result)? {
+                        plain($($arg),+)
+                    }
+
+                    #[cfg(target_arch = "x86_64")]
+                    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+                    fn avx2($($arg: $type),+) $(-> $result)? {
+                        plain($($arg),+)
+                    }
+
+                    #[cfg(target_arch = "x86_64")]
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt")]
+                    fn avx512($($arg: $type),+) $(-> $result)? {
+                        plain($($arg),+)
+                    }
+
+                    #[cfg(target_arch = "x86_64")]
+                    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
+                    fn vpopcnt($($arg: $type),+) $(-> $result)? {
+                        plain($($arg),+)
+                    }
+
+                    match self.0 {
+                        Plain => plain($($arg),+),
+                        // SAFETY: the processor has these instructions, as `self` exists.
+                        #[cfg(target_arch = "x86_64")]
+                        Popcnt => unsafe { popcnt($($arg),+) },
+                        // SAFETY: as above.
+                        #[cfg(target_arch = "x86_64")]
+                        Avx2 => unsafe { avx2($($arg),+) },
+                        // SAFETY: as above.
+                        #[cfg(target_arch = "x86_64")]
+                        Avx512 => unsafe { avx512($($arg),+) },
+                        // SAFETY: as above.
+                        #[cfg(target_arch = "x86_64")]
+                        Vpopcnt => unsafe { vpopcnt($($arg),+) },
+                    }
+                }
+            )+
+        }
     };
 }
 
@@ -50,16 +277,6 @@ macro_rules! sum {
 }
 
 kernels! {
-    /// How many bits are set.
-    fn count(a: &[u64]) -> u32 {
-        sum!(a.iter())
-    }
-
-    /// How many bits are set in both.
-    fn and_count(a: &[u64], b: &[u64]) -> u32 {
-        sum!(a.iter().zip(b).map(|(x, y)| x & y))
-    }
-
     /// `a = b & c`; returns how many bits that are.
     fn and_into(a: &mut [u64], b: &[u64], c: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b.iter().zip(c)).map(|(x, (y, z))| { *x = y & z; *x }))
@@ -83,5 +300,458 @@ kernels! {
     /// `a &= !b`; returns how many bits that clears.
     fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
+    }
+
+    /// Puts the words of several tiles into `a`, which lies in each of them from word `from` on.
+    fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
+        // Few enough words to stay in registers while all tiles are gone through.
+        let mut at = from;
+        for strip in a.chunks_mut(64) {
+            for tile in tiles {
+                for (x, y) in strip.iter_mut().zip(&tile.0[at..]) {
+                    *x |= y;
+                }
+            }
+            at += strip.len();
+        }
+    }
+}
+
+mod plain {
+    /// The same for any processor.
+    #[inline(always)]
+    pub(super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
+        sum!(a.iter().zip(b).map(|(x, y)| x & y))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    #[target_feature(enable = "popcnt")]
+    pub(super) fn popcnt_and_count(a: &[u64], b: &[u64]) -> u32 {
+        super::plain::and_count(a, b)
+    }
+
+    /// `and_count` by the Harley–Seal method, for vectors of `$lanes` words. The module around it has what such vectors
+    /// need: `zero`, `load`, `and`, `add` (of bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each
+    /// byte), `double` (each byte) and `total` (of all bytes).
+    macro_rules! harley_seal {
+        ($features:literal, $lanes:literal) => {
+            /// Adds two vectors to sums of bits; answers what is carried.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn carry_save(sums: &mut Vector, a: Vector, b: Vector) -> Vector {
+                let carried = carry(*sums, a, b);
+                *sums = parity(*sums, a, b);
+                carried
+            }
+
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
+                let (blocks, rest) = a.as_chunks::<{ 16 * $lanes }>();
+                let (others, other_rest) = b.as_chunks::<{ 16 * $lanes }>();
+                // Sums of bits, each of twice the weight of the one before.
+                let mut ones = zero();
+                let mut twos = zero();
+                let mut fours = zero();
+                let mut eights = zero();
+                let mut sixteens = 0;
+                // A byte's count grows by up to 8 a block, so it has room for 31 of them.
+                for (blocks, others) in blocks.chunks(31).zip(others.chunks(31)) {
+                    let mut bytes = zero();
+                    for (block, other) in blocks.iter().zip(others) {
+                        let (block, other) = (block.as_chunks::<$lanes>().0, other.as_chunks::<$lanes>().0);
+                        let both = |at: usize| and(load(&block[at]), load(&other[at]));
+                        let mut four = |at: usize| {
+                            let two = carry_save(&mut ones, both(at), both(at + 1));
+                            let another = carry_save(&mut ones, both(at + 2), both(at + 3));
+                            carry_save(&mut twos, two, another)
+                        };
+                        let (a, b, c, d) = (four(0), four(4), four(8), four(12));
+                        let eight = carry_save(&mut fours, a, b);
+                        let another = carry_save(&mut fours, c, d);
+                        bytes = add(bytes, counts(carry_save(&mut eights, eight, another)));
+                    }
+                    sixteens += total(bytes);
+                }
+                // At most 8 for each of 15 vectors, and 8 × (1 + 2 + 4 + 8): still below 256.
+                let mut bytes = counts(eights);
+                for sums in [fours, twos, ones] {
+                    bytes = add(double(bytes), counts(sums));
+                }
+                let (vectors, rest) = rest.as_chunks::<$lanes>();
+                let (others, other_rest) = other_rest.as_chunks::<$lanes>();
+                for (x, y) in vectors.iter().zip(others) {
+                    bytes = add(bytes, counts(and(load(x), load(y))));
+                }
+                16 * sixteens + total(bytes) + crate::bitmap::kernel::plain::and_count(rest, other_rest)
+            }
+        };
+    }
+
+    pub(super) mod avx2 {
+        use std::arch::x86_64::*;
+
+        type Vector = __m256i;
+
+        harley_seal!("avx2,bmi1,bmi2,popcnt", 4);
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn zero() -> Vector {
+            _mm256_setzero_si256()
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn load(words: &[u64; 4]) -> Vector {
+            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn and(a: Vector, b: Vector) -> Vector {
+            _mm256_and_si256(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn add(a: Vector, b: Vector) -> Vector {
+            _mm256_add_epi8(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn double(a: Vector) -> Vector {
+            _mm256_add_epi8(a, a)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn carry(a: Vector, b: Vector, c: Vector) -> Vector {
+            _mm256_or_si256(_mm256_and_si256(b, c), _mm256_and_si256(_mm256_xor_si256(b, c), a))
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn parity(a: Vector, b: Vector, c: Vector) -> Vector {
+            _mm256_xor_si256(_mm256_xor_si256(b, c), a)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn counts(bytes: Vector) -> Vector {
+            let of_nibble = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+            let nibble = _mm256_set1_epi8(15);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
+            let low = _mm256_and_si256(bytes, nibble);
+            _mm256_add_epi8(_mm256_shuffle_epi8(of_nibble, high), _mm256_shuffle_epi8(of_nibble, low))
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn total(bytes: Vector) -> u32 {
+            let sums = _mm256_sad_epu8(bytes, zero());
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))).cast_unsigned()
+        }
+    }
+
+    pub(super) mod avx512 {
+        use std::arch::x86_64::*;
+
+        type Vector = __m512i;
+
+        harley_seal!("avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt", 8);
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn zero() -> Vector {
+            _mm512_setzero_si512()
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        pub(super) fn load(words: &[u64; 8]) -> Vector {
+            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn and(a: Vector, b: Vector) -> Vector {
+            _mm512_and_si512(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512bw")]
+        fn add(a: Vector, b: Vector) -> Vector {
+            _mm512_add_epi8(a, b)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512bw")]
+        fn double(a: Vector) -> Vector {
+            _mm512_add_epi8(a, a)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn carry(a: Vector, b: Vector, c: Vector) -> Vector {
+            _mm512_ternarylogic_epi64::<0xe8>(a, b, c)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn parity(a: Vector, b: Vector, c: Vector) -> Vector {
+            _mm512_ternarylogic_epi64::<0x96>(a, b, c)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512bw")]
+        fn counts(bytes: Vector) -> Vector {
+            let of_nibble = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+            let nibble = _mm512_set1_epi8(15);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
+            let low = _mm512_and_si512(bytes, nibble);
+            _mm512_add_epi8(_mm512_shuffle_epi8(of_nibble, high), _mm512_shuffle_epi8(of_nibble, low))
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512bw")]
+        fn total(bytes: Vector) -> u32 {
+            _mm512_reduce_add_epi32(_mm512_sad_epu8(bytes, zero())).cast_unsigned()
+        }
+    }
+
+    pub(super) mod vpopcnt {
+        use std::arch::x86_64::*;
+        use std::ops::Range;
+
+        use super::avx512::load;
+        use crate::bitmap::kernel::{Row, WORDS, Words, plain};
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
+        pub(in super::super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
+            plain::and_count(a, b)
+        }
+
+        /// How many bytes of all tiles together are to be in the L1 cache at once. It has 32 KiB or more.
+        const STRIPS: usize = 32 << 10;
+
+        /// [`and_counts`](crate::bitmap::kernel::and_counts), strip by strip.
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
+        pub(in super::super) fn and_counts(rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
+            let strip = (STRIPS / 8 / tiles.max(1)).next_multiple_of(64).clamp(64, WORDS);
+            for start in (0..WORDS).step_by(strip) {
+                let mut at = 0;
+                for row in rows {
+                    let own = at..at + row.columns;
+                    at = own.end;
+                    let words = row.range.start.max(start)..row.range.end.min(start + strip);
+                    if words.start < words.end {
+                        let (columns, counts) = (&columns[own.clone()], &mut counts[own]);
+                        let (eights, rest) = columns.as_chunks::<8>();
+                        let (counts, counts_rest) = counts.as_chunks_mut::<8>();
+                        for (columns, counts) in eights.iter().zip(counts) {
+                            strip_of(row.words, columns, words.clone(), counts);
+                        }
+                        macro_rules! rest {
+                            ($($columns:literal)*) => {
+                                match rest.len() {
+                                    $($columns => {
+                                        if let (Some(columns), Some(counts)) = (rest.as_array(), counts_rest.as_mut_array()) {
+                                            strip_of::<$columns>(row.words, columns, words, counts);
+                                        }
+                                    })*
+                                    _ => {}
+                                }
+                            };
+                        }
+                        rest!(1 2 3 4 5 6 7);
+                    }
+                }
+            }
+        }
+
+        /// Adds to `counts` how many bits each of up to eight columns shares with a row, of some of their words.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
+        fn strip_of<const N: usize>(row: &Words, columns: &[&Words; N], words: Range<usize>, counts: &mut [u64; N]) {
+            let row = &row.0[words.clone()];
+            let columns: [&[u64]; N] = columns.map(|column| &column.0[words.clone()]);
+            let (vectors, rest) = row.as_chunks::<8>();
+            let mut sums = [_mm512_setzero_si512(); 8];
+            for (at, vector) in vectors.iter().enumerate() {
+                let vector = load(vector);
+                for (sum, column) in sums.iter_mut().zip(&columns) {
+                    // SAFETY: every column has as many words as the row, so it has this vector, too.
+                    let other = unsafe { _mm512_loadu_si512(column.as_ptr().add(8 * at).cast()) };
+                    *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(_mm512_and_si512(vector, other)));
+                }
+            }
+            for (count, sum) in counts.iter_mut().zip(totals(sums)) {
+                *count += sum;
+            }
+            if !rest.is_empty() {
+                for (count, column) in counts.iter_mut().zip(columns) {
+                    *count += u64::from(plain::and_count(rest, &column[8 * vectors.len()..]));
+                }
+            }
+        }
+
+        /// The sum of the eight numbers of each vector.
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn totals(sums: [__m512i; 8]) -> [u64; 8] {
+            let [a, b, c, d, e, f, g, h] = sums;
+            // In each half of half of a vector one number of `a` and one of `b`.
+            let pairs = |a, b| _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let halves = |a, b| {
+                let (even, odd) =
+                    (_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+                _mm512_add_epi64(even, odd)
+            };
+            let all = halves(halves(pairs(a, b), pairs(c, d)), halves(pairs(e, f), pairs(g, h)));
+            let mut totals = [0; 8];
+            // SAFETY: the numbers are as many bytes as the vector, and need not be aligned.
+            unsafe { _mm512_storeu_si512(totals.as_mut_ptr().cast(), all) };
+            totals
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Loop = fn(Instructions, &mut [u64], &[u64], &[u64]) -> u32;
+
+    /// Of a word of each slice the word that is made, and the bits that are counted.
+    type Expected = fn(u64, u64, u64) -> (u64, u64);
+
+    /// Bits that are mostly random, and slices of them that begin and end anywhere.
+    fn slices() -> impl Strategy<Value = (Vec<u64>, Vec<u64>, Vec<u64>, usize, usize)> {
+        let word = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
+        let words = || proptest::collection::vec(word.clone(), WORDS + 8);
+        (words(), words(), words(), 0..9_usize, 0..=WORDS - 1)
+    }
+
+    fn sum(words: impl Iterator<Item = u64>) -> u32 {
+        words.map(u64::count_ones).sum()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn each_instruction_set_does_as_a_plain_loop((a, b, c, from, len) in slices()) {
+            let (a, b, c) = (&a[from..from + len], &b[from..from + len], &c[from..from + len]);
+            for instructions in Instructions::available() {
+                let name = instructions.name();
+                prop_assert_eq!(instructions.and_count(a, b), sum(a.iter().zip(b).map(|(a, b)| a & b)), "{}", name);
+                let all: [(&str, Loop, Expected); 5] = [
+                    ("and", |i, a, b, c| i.and_into(a, b, c), |_, b, c| (b & c, b & c)),
+                    ("or", |i, a, b, _| i.or_assign(a, b), |a, b, _| (a | b, b & !a)),
+                    ("or and", |i, a, b, c| i.or_and_assign(a, b, c), |a, b, c| (a | b & c, b & c & !a)),
+                    ("xor", |i, a, b, _| i.xor_assign(a, b), |a, b, _| (a ^ b, a ^ b)),
+                    ("diff", |i, a, b, _| i.diff_assign(a, b), |a, b, _| (a & !b, a & b)),
+                ];
+                for (what, kernel, plain) in all {
+                    let mut made = a.to_vec();
+                    let count = kernel(instructions, &mut made, b, c);
+                    let expected: Vec<(u64, u64)> = (0..len).map(|at| plain(a[at], b[at], c[at])).collect();
+                    prop_assert!(made.iter().eq(expected.iter().map(|(word, _)| word)), "{} {}", name, what);
+                    prop_assert_eq!(count, sum(expected.iter().map(|(_, counted)| *counted)), "{} {}", name, what);
+                }
+            }
+        }
+
+        #[test]
+        fn each_instruction_set_counts_batches_as_pair_after_pair(
+            seeds in proptest::collection::vec(any::<u64>(), 1..40),
+            rows in proptest::collection::vec((any::<proptest::sample::Index>(), 0..=WORDS, 0..=WORDS, 0..20_usize), 0..12),
+            picks in proptest::collection::vec(any::<proptest::sample::Index>(), 12 * 20),
+        ) {
+            let tiles: Vec<Words> = seeds.iter().map(|seed| pseudo_random(*seed)).collect();
+            let rows: Vec<Row<'_>> = rows
+                .iter()
+                .map(|(tile, a, b, columns)| Row { words: tile.get(&tiles), range: *a.min(b)..*a.max(b), columns: *columns })
+                .collect();
+            let columns: Vec<&Words> =
+                picks.iter().take(rows.iter().map(|row| row.columns).sum()).map(|pick| pick.get(&tiles)).collect();
+            let mut expected = vec![7; columns.len()];
+            let mut at = 0;
+            for row in &rows {
+                for _ in 0..row.columns {
+                    let words = row.range.clone().map(|word| row.words.0[word] & columns[at].0[word]);
+                    expected[at] += u64::from(sum(words));
+                    at += 1;
+                }
+            }
+            for instructions in Instructions::available() {
+                let mut counts = vec![7; columns.len()];
+                instructions.and_counts(&rows, &columns, tiles.len(), &mut counts);
+                prop_assert_eq!(&counts, &expected, "{}", instructions.name());
+            }
+        }
+
+        #[test]
+        fn each_instruction_set_unites_many(seeds in proptest::collection::vec(any::<u64>(), 0..6), from in 0..WORDS, len in 0..WORDS) {
+            let tiles: Vec<Words> = seeds.iter().map(|seed| pseudo_random(*seed)).collect();
+            let tiles: Vec<&Words> = tiles.iter().collect();
+            let own = pseudo_random(1);
+            let to = WORDS.min(from + len);
+            let expected: Vec<u64> =
+                (from..to).map(|word| tiles.iter().fold(own.0[word], |all, tile| all | tile.0[word])).collect();
+            for instructions in Instructions::available() {
+                let mut made = own.0[from..to].to_vec();
+                instructions.or_all(&mut made, from, &tiles);
+                prop_assert_eq!(&made, &expected, "{}", instructions.name());
+            }
+        }
+    }
+
+    /// A tile of bits that look random; now and then a tile of none, or of all.
+    fn pseudo_random(seed: u64) -> Words {
+        let mut state = seed;
+        let mut words = Words::default();
+        for word in &mut words.0 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *word = match seed % 8 {
+                0 => 0,
+                1 => u64::MAX,
+                _ => state ^ state >> 29,
+            };
+        }
+        words
+    }
+
+    #[test]
+    fn a_full_tile_is_counted_in_full() {
+        let full = Words([u64::MAX; WORDS]);
+        let row = || Row { words: &full, range: 0..WORDS, columns: 3 };
+        for instructions in Instructions::available() {
+            assert_eq!(instructions.and_count(&full.0, &full.0), 65_536, "{}", instructions.name());
+            let mut counts = [0; 6];
+            instructions.and_counts(&[row(), row()], &[&full; 6], 1, &mut counts);
+            assert_eq!(counts, [65_536; 6], "{}", instructions.name());
+        }
+        let many = vec![u64::MAX; 100_000];
+        for instructions in Instructions::available() {
+            assert_eq!(instructions.and_count(&many, &many), 6_400_000, "{}", instructions.name());
+        }
+    }
+
+    #[test]
+    fn what_is_chosen_is_used() {
+        let [first, .., last] = &Instructions::available()[..] else { return };
+        first.choose();
+        assert_eq!(Instructions::chosen(), *first);
+        last.choose();
+        assert_eq!(Instructions::chosen(), *last);
     }
 }

@@ -3,7 +3,9 @@
 mod combine;
 mod cores;
 mod evaluate;
-mod kernel;
+#[doc(hidden)] // For measurements.
+pub mod kernel;
+mod pairs;
 mod program;
 mod tile;
 

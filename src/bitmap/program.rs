@@ -7,7 +7,9 @@
 //! * operands are computed when they are first needed and dropped after their last use;
 //! * a union grows in the slot of an operand that nobody needs afterwards, and takes in an intersection of two without that
 //!   ever being written down: a row of *on or after* cells is one running union;
-//! * what only one large union still needs goes into it at once: the people of all cohorts are gathered cohort by cohort.
+//! * what only one large union still needs goes into it at once: the people of all cohorts are gathered cohort by cohort;
+//! * intersections of two that are only counted are put off until they make a [`Batch`], which is counted in one pass. A
+//!   batch holds the tiles of at most [`BATCH`] operands.
 //!
 //! The steps are at most as many as the nodes that the roots need and their operands together.
 
@@ -22,8 +24,10 @@ pub(super) enum Op {
     Leaf,
     /// The intersection of the operands.
     And,
-    /// Counts it, and keeps nothing.
+    /// Counts the intersection of three operands or more, and keeps nothing.
     AndCount,
+    /// Counts the pairs of the batch whose number is in place of the step's node.
+    Batch,
     /// The operand as it is.
     Set,
     /// Puts the operand in.
@@ -63,10 +67,59 @@ pub(super) struct Step {
 /// No slot, no root.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// The most operands of a batch, so that a set of them is a word of bits.
+pub(super) const BATCH: usize = 64;
+
+/// Intersections of two operands, which are only counted. Operands are numbered by their place in the batch's step.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub rows: Vec<Row>,
+    /// For each operand those of lower numbers that it is paired with, as a set.
+    pub before: Vec<u64>,
+}
+
+/// Intersections that share an operand.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub operand: u32,
+    /// The other operands, as a set.
+    pub columns: u64,
+    /// Each of the others, with the place among the roots of its intersection.
+    pub pairs: Vec<(u32, u32)>,
+}
+
+impl Batch {
+    /// Adds a pair, to the last row if that has one of its operands.
+    fn push(&mut self, pair: [u32; 2], root: u32) {
+        let [a, b] = pair;
+        self.before[a.max(b) as usize] |= 1 << a.min(b);
+        let column = match self.rows.last_mut() {
+            Some(row) if row.operand == a => b,
+            Some(row) if row.operand == b => a,
+            // Which operand the first two pairs share is known when the second comes.
+            Some(Row { operand, pairs, columns }) if pairs.len() == 1 && (pairs[0].0 == a || pairs[0].0 == b) => {
+                let shared = std::mem::replace(&mut pairs[0].0, *operand);
+                *columns = 1 << *operand;
+                *operand = shared;
+                if shared == a { b } else { a }
+            }
+            _ => {
+                self.rows.push(Row { operand: a, columns: 0, pairs: Vec::new() });
+                b
+            }
+        };
+        if let Some(row) = self.rows.last_mut() {
+            row.columns |= 1 << column;
+            row.pairs.push((column, root));
+        }
+    }
+}
+
 /// A compiled plan.
 #[derive(Debug, Default)]
 pub(super) struct Program {
     pub steps: Vec<Step>,
+    pub batches: Vec<Batch>,
     operands: Vec<Operand>,
     /// How many slots there are.
     pub slots: u32,
@@ -85,6 +138,12 @@ impl Program {
         Compiler::new(plan, &[], Some(node)).compile(&[node])
     }
 
+    /// How many operations there are for each tile number.
+    pub fn operations(&self) -> usize {
+        let pairs = self.batches.iter().flat_map(|batch| &batch.rows).map(|row| row.pairs.len());
+        self.steps.len() + pairs.sum::<usize>()
+    }
+
     /// The slots that a step reads.
     pub fn operands(&self, step: &Step) -> &[Operand] {
         &self.operands[step.operands.0 as usize..step.operands.1 as usize]
@@ -101,6 +160,9 @@ struct Compiler<'a> {
     free: Vec<u32>,
     /// Those that are free after the next step.
     freed: Vec<u32>,
+    /// Intersections of two that are counted with the next batch, and how many operands they have together.
+    pending: Vec<usize>,
+    pending_operands: usize,
     program: Program,
 }
 
@@ -116,6 +178,8 @@ struct State {
     /// Where it is, or, for a union that is not done, where it grows.
     slot: u32,
     done: bool,
+    /// Its number among the operands of the batch to come; [`NONE`] when it is none of them.
+    pending: u32,
 }
 
 /// A number of nodes, operands or roots. A plan has fewer than 2³² of each.
@@ -126,7 +190,7 @@ fn number(count: usize) -> u32 {
 impl<'a> Compiler<'a> {
     fn new(plan: &'a Plan, roots: &[NodeId], kept: Option<NodeId>) -> Self {
         let plan = plan.nodes();
-        let unknown = State { uses: 0, readers: 0, root: NONE, slot: NONE, done: false };
+        let unknown = State { uses: 0, readers: 0, root: NONE, slot: NONE, done: false, pending: NONE };
         let mut nodes = vec![unknown; plan.len()];
         for (place, root) in roots.iter().enumerate() {
             nodes[root.index()].root = number(place);
@@ -141,7 +205,15 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        Compiler { plan, nodes, free: Vec::new(), freed: Vec::new(), program: Program::default() }
+        Compiler {
+            plan,
+            nodes,
+            free: Vec::new(),
+            freed: Vec::new(),
+            pending: Vec::new(),
+            pending_operands: 0,
+            program: Program::default(),
+        }
     }
 
     fn compile(mut self, wanted: &[NodeId]) -> Program {
@@ -156,6 +228,7 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
+        self.flush();
         self.program.kept = wanted.last().map_or(NONE, |id| self.nodes[id.index()].slot);
         self.program
     }
@@ -181,6 +254,10 @@ impl<'a> Compiler<'a> {
                 return Some(operand);
             }
             *at += 1;
+        }
+        if let (Op::AndCount, Ok(pair)) = (op, <&[NodeId; 2]>::try_from(ids)) {
+            self.put_off(place, pair);
+            return None;
         }
         let from = self.read(place, ids.iter().map(|id| id.index()));
         if op != Op::AndCount {
@@ -220,6 +297,64 @@ impl<'a> Compiler<'a> {
         }
         self.done(place);
         None
+    }
+
+    /// Leaves the intersection of two computed operands, which is only counted, to the next batch.
+    fn put_off(&mut self, place: usize, pair: &[NodeId; 2]) {
+        let new = |state: &Self| pair.iter().filter(|id| state.nodes[id.index()].pending == NONE).count();
+        if self.pending_operands + new(self) > BATCH {
+            self.flush();
+        }
+        for id in pair {
+            let state = &mut self.nodes[id.index()];
+            if state.pending == NONE {
+                state.pending = number(self.pending_operands);
+                self.pending_operands += 1;
+            }
+        }
+        self.pending.push(place);
+        self.nodes[place].done = true;
+    }
+
+    /// Counts what was put off.
+    fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return;
+        }
+        let plan = self.plan;
+        let mut batch = Batch { rows: Vec::new(), before: vec![0; self.pending_operands] };
+        let mut operands = vec![0; self.pending_operands];
+        for place in &pending {
+            let mut pair = [0; 2];
+            for (id, own) in plan[*place].operands().iter().zip(&mut pair) {
+                let state = &mut self.nodes[id.index()];
+                state.uses -= 1;
+                state.readers -= place;
+                *own = state.pending;
+                operands[*own as usize] = id.index();
+            }
+            batch.push(pair, self.nodes[*place].root);
+        }
+        let from = number(self.program.operands.len());
+        for operand in operands {
+            let state = &mut self.nodes[operand];
+            state.pending = NONE;
+            let operand = Operand { slot: state.slot, last: state.uses == 0 };
+            if operand.last {
+                self.freed.push(operand.slot);
+            }
+            self.program.operands.push(operand);
+        }
+        self.pending_operands = 0;
+        let operands = (from, number(self.program.operands.len()));
+        let node = number(self.program.batches.len());
+        self.program.batches.push(batch);
+        self.program.steps.push(Step { op: Op::Batch, out: NONE, node, root: NONE, operands });
+        self.free.append(&mut self.freed);
+        for place in pending {
+            self.gather(place);
+        }
     }
 
     /// A slot that holds nothing of use.

@@ -60,8 +60,17 @@ fn word_and_bit(place: u16) -> (usize, u64) {
     (usize::from(place / 64), 1 << (63 - place % 64))
 }
 
+/// The number of one of the 1024 words.
+fn number_of(word: usize) -> u16 {
+    u16::try_from(word).unwrap_or(u16::MAX)
+}
+
 impl Dense {
-    fn contains(&self, place: u16) -> bool {
+    pub(super) fn words(&self) -> &Words {
+        &self.words
+    }
+
+    pub(super) fn contains(&self, place: u16) -> bool {
         let (word, bit) = word_and_bit(place);
         self.words.0[word] & bit != 0
     }
@@ -76,7 +85,7 @@ impl Dense {
     fn fill(&mut self, fill: impl FnOnce(&mut [u64; WORDS])) {
         let words = &mut self.words.0;
         fill(words);
-        let at = |place: Option<usize>| place.and_then(|place| u16::try_from(place).ok()).unwrap_or(0);
+        let at = |word: Option<usize>| word.map_or(0, number_of);
         let (first, last) = (words.iter().position(|word| *word != 0), words.iter().rposition(|word| *word != 0));
         (self.count, self.span) = (kernel::count(words), (at(first), at(last)));
     }
@@ -96,9 +105,15 @@ impl Dense {
     }
 
     /// The words in which both may have bits. They begin and end with a cache line, as half lines cost as much as whole ones.
-    fn shared(&self, other: &Dense) -> Range<usize> {
+    pub(super) fn shared(&self, other: &Dense) -> Range<usize> {
         let (from, to) = self.common(other);
         if from > to { 0..0 } else { usize::from(from) & !7..(usize::from(to) | 7) + 1 }
+    }
+
+    /// How many users are in both.
+    pub(super) fn and_count(&self, other: &Dense) -> u64 {
+        let shared = self.shared(other);
+        kernel::and_count(&self.words.0[shared.clone()], &other.words.0[shared]).into()
     }
 
     /// From the first to the last word in which either may have bits.
@@ -160,6 +175,14 @@ impl Default for Tile {
 }
 
 impl Tile {
+    /// Its words, when it has them.
+    pub(super) fn dense(&self) -> Option<&Dense> {
+        match self {
+            Tile::Dense(dense) => Some(dense),
+            Tile::Sparse(_) => None,
+        }
+    }
+
     /// How many users are in it.
     pub fn len(&self) -> u64 {
         match self {
@@ -386,10 +409,7 @@ impl Tile {
     /// How many users are in both.
     pub fn and_count(&self, other: &Tile) -> u64 {
         match (self, other) {
-            (Tile::Dense(a), Tile::Dense(b)) => {
-                let shared = a.shared(b);
-                kernel::and_count(&a.words.0[shared.clone()], &b.words.0[shared]).into()
-            }
+            (Tile::Dense(a), Tile::Dense(b)) => a.and_count(b),
             (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
                 places.iter().map(|p| u64::from(dense.contains(*p))).sum()
             }
@@ -436,6 +456,41 @@ impl Tile {
             }
             _ => *self = self.or(other),
         }
+    }
+
+    /// Puts the users of several others in. They are counted once, in the end.
+    pub fn take_in_all(&mut self, others: &[&Tile]) {
+        let users = others.iter().fold(self.len(), |users, other| users + other.len());
+        if others.len() < 2 || users <= SPARSE_MAX as u64 {
+            others.iter().for_each(|other| self.take_in(other));
+            return;
+        }
+        let mut dense = match std::mem::take(self) {
+            Tile::Dense(dense) => dense,
+            Tile::Sparse(places) => Dense::from_places(&places),
+        };
+        let mut words = Vec::with_capacity(others.len());
+        let (mut from, mut to) = (usize::from(dense.span.0), usize::from(dense.span.1));
+        for other in others {
+            match other {
+                Tile::Dense(other) => {
+                    words.push(other.words());
+                    (from, to) = (from.min(usize::from(other.span.0)), to.max(usize::from(other.span.1)));
+                }
+                Tile::Sparse(places) => {
+                    for place in places {
+                        let (word, bit) = word_and_bit(*place);
+                        dense.words.0[word] |= bit;
+                        (from, to) = (from.min(word), to.max(word));
+                    }
+                }
+            }
+        }
+        let span = from & !7..(to | 7) + 1;
+        kernel::or_all(&mut dense.words.0[span.clone()], span.start, &words);
+        dense.count = kernel::count(&dense.words.0[span]);
+        dense.span = (number_of(from), number_of(to));
+        *self = Tile::Dense(dense);
     }
 
     /// Puts the users in that two others share.
@@ -578,7 +633,7 @@ fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {
 }
 
 /// Walks two ascending lists; `each` hears every place once, with the lists it is in.
-fn merge(a: &[u16], b: &[u16], mut each: impl FnMut(u16, bool, bool)) {
+pub(super) fn merge(a: &[u16], b: &[u16], mut each: impl FnMut(u16, bool, bool)) {
     let (mut i, mut j) = (0, 0);
     while i < a.len() && j < b.len() {
         let (x, y) = (a[i], b[j]);
