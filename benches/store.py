@@ -475,11 +475,18 @@ class Bench:
             self.imported(origin, kept(f"random-{self.events}.csv", random_marks, self.events))
         return origin
 
+    def commands(self):
+        """A file of SETBITs, and how many there are."""
+        count = int(30_000_000 * self.scale) // PIPELINE * PIPELINE
+        return kept(f"commands-{self.events}-{count}", commands, self.events, count), count
+
     def size(self):
         bitmaps = self.events * (DAYS + 9 + 2)
         self.table.part(f"{USERS * self.events:,} random marks, {bitmaps:,} bitmaps")
-        store, backup = self.random_store(), self.path("backup")
-        allocated, apparent = sizes(store)
+        allocated, apparent = sizes(self.random_store())
+        # What opens a store may write to it.
+        store, backup = self.path("opened"), self.path("backup")
+        copied(self.random_store(), store)
         run(self.program, "--store", store, "backup", backup)
         with Redis(self.path("redis")) as redis:
             run(self.program, "copy", store, "redis://%s:%d/0" % redis.resp)
@@ -513,9 +520,8 @@ class Bench:
         self.table.at_most("file, while served", 100 * left / before, 25, f"% of {before / MB:.1f} MB{after}", digits=0)
 
     def marks(self):
-        count = int(30_000_000 * self.scale) // PIPELINE * PIPELINE
+        path, count = self.commands()
         self.table.part(f"{count:,} random SETBITs, {CLIENTS} clients with pipelines of {PIPELINE}")
-        path = kept(f"commands-{self.events}-{count}", commands, self.events, count)
         warm(path)
 
         def measured(server):
@@ -552,8 +558,7 @@ class Bench:
     def latency(self):
         seconds = max(8, round(40 * self.scale))
         self.table.part(f"one client's SETBIT beside {LOADERS} loaders at {PACED:,} marks a second in all, for {seconds} s")
-        count = max(PACED * seconds, int(3_000_000 * self.scale)) // PIPELINE * PIPELINE
-        path = kept(f"commands-{self.events}-{count}", commands, self.events, count)
+        path, count = self.commands()
         warm(path)
 
         def measured(server):
