@@ -488,7 +488,7 @@ class Bench:
     def commands(self):
         """A file of SETBITs, and how many there are.
 
-        A smaller scale has fewer marks in as many bitmaps: what a mark costs depends on how many tiles share a checkpoint.
+        A smaller scale has fewer marks in as many bitmaps. They stay sparser than at full scale, so that a mark costs less.
         """
         count = int(30_000_000 * self.scale) // PIPELINE * PIPELINE
         return kept(f"commands-{EVENTS}-{count}", commands, EVENTS, count), count
