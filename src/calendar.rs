@@ -114,7 +114,8 @@ pub enum CalendarError {
 pub struct Period {
     grain: Grain,
     /// Units of the grain since the one that holds 1970-01-01T00:00Z; for years, the year itself.
-    number: i64,
+    /// Hours of all years fit in 32 bits, and a store has millions of keys.
+    number: i32,
 }
 
 /// The first day of [`MIN_YEAR`] and the last of [`MAX_YEAR`], in days since 1970-01-01.
@@ -190,12 +191,15 @@ impl Period {
 
     fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
         let (first, last) = Self::numbers(grain);
-        if (first..=last).contains(&number) { Ok(Period { grain, number }) } else { Err(CalendarError::OutOfRange) }
+        match i32::try_from(number) {
+            Ok(short) if (first..=last).contains(&number) => Ok(Period { grain, number: short }),
+            _ => Err(CalendarError::OutOfRange),
+        }
     }
 
     /// The first supported period of a grain.
     pub fn earliest(grain: Grain) -> Self {
-        Period { grain, number: Self::numbers(grain).0 }
+        Self::checked(grain, Self::numbers(grain).0).expect("the first of the supported ones")
     }
 
     /// What kind of period this is.
@@ -218,7 +222,7 @@ impl Period {
     /// # Errors
     /// [`CalendarError::OutOfRange`] when that would leave the supported years.
     pub fn shift(self, by: i64) -> Result<Self, CalendarError> {
-        let number = self.number.checked_add(by).ok_or(CalendarError::OutOfRange)?;
+        let number = i64::from(self.number).checked_add(by).ok_or(CalendarError::OutOfRange)?;
         Self::checked(self.grain, number)
     }
 
@@ -241,7 +245,7 @@ impl Period {
     /// How many periods lie from `earlier` to `self`: 0 for the same period, negative when `self` comes first.
     /// `None` when the grains differ.
     pub fn since(self, earlier: Period) -> Option<i64> {
-        (self.grain == earlier.grain).then_some(self.number - earlier.number)
+        (self.grain == earlier.grain).then(|| i64::from(self.number) - i64::from(earlier.number))
     }
 
     /// Whether it is over when `other`, of whatever grain, begins.
@@ -447,7 +451,7 @@ fn months_since_epoch(year: i32, month: u32) -> i64 {
 
 fn start_of(period: Period) -> Option<NaiveDateTime> {
     let midnight = |days: i64| Some(epoch().checked_add_signed(TimeDelta::try_days(days)?)?.and_time(NaiveTime::MIN));
-    let number = period.number;
+    let number = i64::from(period.number);
     match period.grain {
         Grain::Hour => epoch().and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::try_hours(number)?),
         Grain::Day => midnight(number),

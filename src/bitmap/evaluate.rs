@@ -677,7 +677,7 @@ mod tests {
                 bitmaps.into_iter().enumerate().map(|(number, users)| (key(number), users)).collect();
             let mut plan = Plan::new();
             let mut known: Vec<(NodeId, BTreeSet<UserId>)> =
-                bitmaps.iter().map(|(set, users)| (plan.add(set), users.clone())).collect();
+                bitmaps.iter().map(|(set, users)| (plan.add(set).unwrap(), users.clone())).collect();
             for (op, operands) in &ops {
                 let picked: Vec<&(NodeId, BTreeSet<UserId>)> = operands.iter().map(|pick| pick.get(&known)).collect();
                 let ids: Vec<NodeId> = picked.iter().map(|(id, _)| *id).collect();
@@ -721,11 +721,11 @@ mod tests {
             let mut expected = Vec::new();
             for (own, (set, users)) in sets.iter().enumerate() {
                 for (other, theirs) in sets[own..].iter().take(columns) {
-                    plan.count_set(&(set.clone() & other.clone()));
+                    plan.count_set(&(set.clone() & other.clone())).unwrap();
                     expected.push((users & theirs).len() as u64);
                 }
             }
-            plan.count_set(&Set::Or(sets.iter().map(|(set, _)| set.clone()).collect()));
+            plan.count_set(&Set::Or(sets.iter().map(|(set, _)| set.clone()).collect())).unwrap();
             expected.push(sets.iter().flat_map(|(_, users)| users).collect::<BTreeSet<_>>().len() as u64);
             let held = Held::of(&plan, &sets);
             let Ok(counts) = count(&plan, &held);

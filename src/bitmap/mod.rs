@@ -11,4 +11,4 @@ mod tile;
 
 pub use combine::{Combined, Operation, combine};
 pub use evaluate::{EVERYWHERE, Source, collect, count, count_within, tiles_held};
-pub use tile::{TILE_BYTES, Tile, split, stored_bytes, user};
+pub use tile::{TILE_BYTES, Tile, split, user};

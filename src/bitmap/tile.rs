@@ -12,11 +12,6 @@ pub const TILE_BYTES: u64 = 8192;
 /// takes a tenth of the time of walking two lists of some 3 700, so the border lies where a list is 1 KiB.
 const SPARSE_MAX: usize = 512;
 
-/// How many bytes [`Tile::to_bytes`] makes of a tile with so many users.
-pub const fn stored_bytes(users: u64) -> u64 {
-    if users <= SPARSE_MAX as u64 { 2 * users } else { TILE_BYTES }
-}
-
 /// The tile of a user, and the place in it.
 #[allow(clippy::cast_possible_truncation)] // The halves of 32 bits.
 pub const fn split(user: UserId) -> (u16, u16) {
@@ -266,6 +261,44 @@ impl Tile {
             });
         }
         self.len() - before
+    }
+
+    /// Those of some users of this tile, ascending, who are not in it.
+    pub fn missing(&self, users: &[UserId]) -> Vec<UserId> {
+        match self {
+            Tile::Sparse(places) => {
+                let mut rest = &places[..];
+                let is_missing = |user: &&UserId| {
+                    let place = split(**user).1;
+                    while rest.first().is_some_and(|first| *first < place) {
+                        rest = &rest[1..];
+                    }
+                    rest.first() != Some(&place)
+                };
+                users.iter().filter(is_missing).copied().collect()
+            }
+            Tile::Dense(dense) => users.iter().filter(|user| !dense.contains(split(**user).1)).copied().collect(),
+        }
+    }
+
+    /// How many runs of consecutive users there are.
+    pub fn runs(&self) -> u64 {
+        match self {
+            Tile::Sparse(places) => {
+                let breaks = places.windows(2).filter(|pair| pair[1] - pair[0] > 1).count();
+                (breaks + usize::from(!places.is_empty())) as u64
+            }
+            Tile::Dense(dense) => {
+                let mut last = 0;
+                let begins = dense.words.0.iter().map(|word| {
+                    // A bit begins a run where the one before it, the next higher, is not set.
+                    let begins = word & !(word >> 1 | last << 63);
+                    last = *word;
+                    u64::from(begins.count_ones())
+                });
+                begins.sum()
+            }
+        }
     }
 
     /// The places of its users that are `from` or beyond, ascending, given to `each` until it answers `false`.

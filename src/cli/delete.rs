@@ -3,6 +3,7 @@
 use anyhow::bail;
 
 use crate::calendar::Period;
+use crate::cli::expire::room;
 use crate::cli::names;
 use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
@@ -16,6 +17,7 @@ EXAMPLES
   cohortist delete active --period 2026-11-23      one bitmap: of that day, and of nothing else
   cohortist delete premium --period ever           the undated bitmap
   cohortist delete --all --yes                     every event under the prefix
+  cohortist delete old:event --dry-run             what that would delete, and how much space it takes
 
 Only keys that read as events under the prefix are deleted; all others in the same Redis are left alone.
 What to delete is read from the command line alone: these options have no environment variables.";
@@ -38,10 +40,19 @@ pub struct Args {
     /// Confirm --all
     #[arg(long)]
     yes: bool,
+
+    /// Report what would be deleted and how many bytes that frees, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// What to delete.
-pub enum Config {
+pub struct Config {
+    what: What,
+    dry_run: bool,
+}
+
+enum What {
     All { confirmed: bool },
     Event(EventName),
     One(Key),
@@ -52,29 +63,33 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, Usage> {
         let event = args.event.as_deref().map(names::event).transpose()?;
-        match (event, args.period.as_deref(), args.all) {
-            (Some(event), None, false) => Ok(Config::Event(event)),
-            (Some(event), Some("ever"), false) => Ok(Config::One(Key::ever(event))),
+        let what = match (event, args.period.as_deref(), args.all) {
+            (Some(event), None, false) => Ok(What::Event(event)),
+            (Some(event), Some("ever"), false) => Ok(What::One(Key::ever(event))),
             (Some(event), Some(period), false) => {
                 let period: Period = period.parse().map_err(|error| Usage(format!("--period: {error}")))?;
-                Key::new(event, period).map(Config::One).map_err(|error| {
+                Key::new(event, period).map(What::One).map_err(|error| {
                     Usage(format!("--period {period}: {error}. Delete those: {period}-01, {period}-02, …"))
                 })
             }
-            (None, None, true) => Ok(Config::All { confirmed: args.yes }),
+            (None, None, true) => Ok(What::All { confirmed: args.yes }),
             (Some(_), _, true) => Err(Usage("name an event or say --all, not both".to_owned())),
             (None, Some(_), _) => Err(Usage("--period needs an event: cohortist delete EVENT --period P".to_owned())),
             (None, None, false) => {
                 Err(Usage("what shall be deleted? Name an event, or say --all --yes for every one".to_owned()))
             }
-        }
+        };
+        Ok(Config { what: what?, dry_run: args.dry_run })
     }
 }
 
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
-        match self {
-            Config::All { confirmed: false } => {
+        if self.dry_run {
+            return self.what.report(store);
+        }
+        match self.what {
+            What::All { confirmed: false } => {
                 let prefix = store.prefix();
                 Err(Usage(format!(
                     "this would delete every event under the prefix `{prefix}` in {}: add --yes to do it",
@@ -82,22 +97,45 @@ impl Config {
                 ))
                 .into())
             }
-            Config::All { confirmed: true } => {
+            What::All { confirmed: true } => {
                 let deleted = bitmaps(written(store.open_to_read()?.delete_all())?);
                 say!("deleted {deleted}: every event under the prefix `{}`", store.prefix());
                 Ok(())
             }
-            Config::Event(event) => {
+            What::Event(event) => {
                 let tracker = store.open_to_read()?;
                 let deleted = written(tracker.delete_event(&event))?;
                 said(&tracker, &event, deleted, "")
             }
-            Config::One(key) => {
+            What::One(key) => {
                 let tracker = store.open_to_read()?;
                 let deleted = written(tracker.delete(&key))?;
                 said(&tracker, key.event(), deleted.map(u64::from), " in that period")
             }
         }
+    }
+}
+
+impl What {
+    /// Says what would be deleted, and how much space it takes.
+    fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
+        let tracker = store.open_to_read()?;
+        let keys = match &self {
+            What::All { .. } => tracker.store().keys("")?,
+            What::Event(event) => tracker.store().keys(event.as_str())?,
+            What::One(key) => tracker.store().keys(key.event().as_str())?,
+        };
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .filter(|key| match &self {
+                What::All { .. } => true,
+                What::Event(event) => key.event() == event,
+                What::One(one) => key.plain() == *one,
+            })
+            .collect();
+        let bytes = tracker.store().sizes(&keys)?.into_iter().sum::<Option<u64>>();
+        say!("{} would be deleted, {}; nothing was deleted", many(keys.len() as u64, "bitmap"), room(bytes));
+        Ok(())
     }
 }
 

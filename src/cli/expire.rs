@@ -125,9 +125,13 @@ impl Config {
             return Ok(());
         }
         let keys = tracker.over(&self.keeping, now)?;
+        let count = keys.len();
         let sizes = tracker.store().sizes(&keys)?;
+        let kinds = keeping::sum(keys.iter().zip(sizes));
+        // There may be millions, which are listed once more below.
+        drop(keys);
         let mut out = Out::new();
-        for over in keeping::sum(keys.iter().zip(sizes)) {
+        for over in kinds {
             out.line(format_args!(
                 "{:<6} {:>9}  {:<18}  {} to {}",
                 plural(over.grain),
@@ -138,7 +142,7 @@ impl Config {
             ))?;
         }
         out.finish()?;
-        match keys.len() {
+        match count {
             0 => say!("nothing has been kept that long"),
             count => {
                 say!("{} would go; nothing was deleted: add --yes to do it", many(count as u64, "bitmap"));

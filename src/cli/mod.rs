@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
 mod backup;
+mod check;
+mod compact;
 mod config;
 mod copy;
 mod count;
@@ -11,6 +13,7 @@ mod demo;
 mod events;
 mod expire;
 mod import;
+mod info;
 mod logs;
 mod mark;
 mod names;
@@ -51,7 +54,7 @@ EXAMPLES
   On bitmapist's data in Redis        cohortist --store redis://localhost:6379/0 serve
 
 Every option is also an environment variable: --store is COHORTIST_STORE, and so on. Options that
-say what to delete or overwrite are not. COHORTIST_LOG sets what is logged to stderr: error, warn,
+say what to delete, overwrite or lose are not. COHORTIST_LOG sets what is logged to stderr: error, warn,
 info or debug; for `serve` without the access log, info,cohortist::access=off.
 All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z or Unix seconds.";
 
@@ -66,6 +69,10 @@ struct Args {
     /// Titles, labels, saved segments and named stores [default: ./cohortist.toml, where there is one]
     #[arg(long, global = true, env = "COHORTIST_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
     config: Option<PathBuf>,
+
+    /// Open a damaged store at a path with what is left of it, and record what is lost. Not an environment variable
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    accept_loss: bool,
 
     /// What every key begins with; bitmapist4's data needs bitmapist_ [default: trackist_]
     #[arg(long, global = true, env = "COHORTIST_PREFIX", help_heading = EVERYWHERE)]
@@ -169,6 +176,9 @@ enum CommandArgs {
     Copy(copy::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
+    Check(check::Args),
+    Info(info::Args),
+    Compact(compact::Args),
     Delete(delete::Args),
     Expire(expire::Args),
 }
@@ -191,9 +201,15 @@ enum Command {
     Events(events::Config),
     Copy(copy::Config),
     Backup(backup::Config),
+    Check(check::Config),
+    Info(info::Config),
+    Compact(compact::Config),
     Delete(delete::Config),
     Expire(expire::Config),
 }
+
+/// The cache of commands that read nothing twice.
+const READ_ONCE_BYTES: u64 = 32 << 20;
 
 impl TryFrom<Args> for Config {
     type Error = Usage;
@@ -212,10 +228,15 @@ impl TryFrom<Args> for Config {
                 Sync::Second => Durability::EverySecond,
                 Sync::Always => Durability::Always,
             },
-            cache_bytes: shares.cache,
+            cache_bytes: match args.command {
+                // They look at each bitmap once.
+                CommandArgs::Expire(_) | CommandArgs::Delete(_) => shares.cache.min(READ_ONCE_BYTES),
+                _ => shares.cache,
+            },
             checkpoint_bytes: shares.checkpoint(1),
             timeout: args.redis_timeout,
             redis_eval: args.redis_eval.into(),
+            accept_loss: args.accept_loss,
             ..Options::default()
         };
         let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
@@ -240,6 +261,9 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &source.options, ids)?),
                 CommandArgs::Backup(args) => Command::Backup(args.into()),
                 CommandArgs::Restore(args) => Command::Backup(args.into()),
+                CommandArgs::Check(args) => Command::Check(args.into()),
+                CommandArgs::Info(args) => Command::Info(args.into()),
+                CommandArgs::Compact(args) => Command::Compact(args.into()),
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
                 CommandArgs::Expire(args) => Command::Expire(expire::Config::new(args, &stores.all[0])?),
             },
@@ -275,6 +299,9 @@ impl Command {
             Command::Events(config) => config.run(store, clock),
             Command::Copy(config) => config.run(),
             Command::Backup(config) => config.run(store),
+            Command::Check(config) => config.run(store),
+            Command::Info(config) => config.run(store),
+            Command::Compact(config) => config.run(store),
             Command::Delete(config) => config.run(store),
             Command::Expire(config) => config.run(store, clock),
         }
@@ -293,6 +320,9 @@ impl Command {
             | Command::Events(_)
             | Command::Copy(_)
             | Command::Backup(_)
+            | Command::Check(_)
+            | Command::Info(_)
+            | Command::Compact(_)
             | Command::Delete(_)
             | Command::Expire(_) => "warn",
         }
@@ -357,9 +387,10 @@ mod tests {
 
     /// What decides what is deleted or overwritten stands on the command line, where it is seen. `--allow-flush` has its
     /// variable: it deletes nothing, and a server's permissions are part of its configuration.
-    const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 3] = [
+    const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 4] = [
+        ("cohortist", &["accept-loss"]),
         ("copy", &["overwrite"]),
-        ("delete", &["period", "all", "yes"]),
+        ("delete", &["period", "all", "yes", "dry-run"]),
         ("expire", &["hours", "days", "weeks", "months", "yes", "even-the-newest"]),
     ];
 

@@ -9,6 +9,7 @@ use crate::cli::expire::Expiry;
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
 use crate::store::budget::Shares;
+use crate::store::embedded::{self, Checked};
 use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::{Ids, Tracker};
 
@@ -132,6 +133,28 @@ impl StoreConfig {
     /// Opens it to ask something: none is made where there is none, as a slip in a path would make it.
     pub fn open_to_read(&self) -> anyhow::Result<Tracker> {
         self.open_with(&Options { create: false, ..self.options.clone() })
+    }
+
+    /// Its path; an error that says what is `done` to stores at a path alone.
+    pub fn require_path(&self, done: &str) -> Result<&Path, Usage> {
+        self.path().ok_or_else(|| {
+            let shown = self.shown();
+            Usage(format!(
+                "only a store at a path can be {done}, and this is {shown}; `cohortist copy {shown} ./cohortist.db` copies it to one"
+            ))
+        })
+    }
+
+    /// Checks the files of a path store, waiting a little where another command has it open.
+    pub fn check(&self) -> anyhow::Result<Checked> {
+        let path = self.require_path("checked")?;
+        let until = Instant::now() + WAIT_FOR_OTHERS;
+        loop {
+            match embedded::check(path) {
+                Err(StoreError::Locked(_)) if Instant::now() < until => std::thread::sleep(WAIT_FOR_OTHERS / 40),
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// All keys of a Redis, whoever made them.

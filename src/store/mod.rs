@@ -27,7 +27,7 @@ pub use redis::redacted;
 pub use remembered::{Recall, Remembered, Remembering};
 pub use spelled::Spelled;
 pub use text_ids::TextIds;
-use unlisted::LeftOut;
+use unlisted::{LeftOut, Listing};
 pub use unlisted::{OtherPrefixes, Strays};
 
 /// One bit to set or clear.
@@ -377,7 +377,9 @@ pub enum StoreError {
     #[error("the request was cancelled before it was answered")]
     Cancelled,
     /// The embedded store's files cannot be read as such.
-    #[error("the store at {path} is damaged: {reason}")]
+    #[error(
+        "{path} is damaged: {reason}. Restore a backup with `cohortist restore`, or open what is left with --accept-loss"
+    )]
     Damaged {
         /// The file.
         path: String,
@@ -396,6 +398,8 @@ pub struct Options {
     pub prefix: Prefix,
     /// Whether an embedded store is made where there is none.
     pub create: bool,
+    /// Whether an embedded store that is damaged is opened with what is left of it. What is lost is recorded in the store.
+    pub accept_loss: bool,
     /// When the embedded store's log is forced to disk.
     pub durability: Durability,
     /// The embedded store writes a checkpoint when more than this has changed, in bytes of memory or of log.
@@ -415,6 +419,7 @@ impl Default for Options {
         Options {
             prefix: Prefix::default(),
             create: true,
+            accept_loss: false,
             durability: Durability::EverySecond,
             checkpoint_bytes: 64 << 20,
             cache_bytes: 1 << 30,

@@ -24,10 +24,8 @@ impl LeftOut {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The keys of events among texts that begin with the prefix and `starting_with`; a listing of all of them also finds
-    /// out which are none. A text may begin so with more than its name: `song_u` is a key of `song`.
-    ///
-    /// `plain` turns a text into what a single server calls the key; `None` for a text that the store does not read.
+    /// The keys of events among texts that begin with the prefix and `starting_with`. `plain` turns a text into what a single
+    /// server calls the key; `None` for a text that the store does not read.
     pub(super) fn parse<'a>(
         &self,
         prefix: &Prefix,
@@ -35,25 +33,53 @@ impl LeftOut {
         texts: impl IntoIterator<Item = &'a String>,
         plain: impl Fn(&'a str) -> Option<Cow<'a, str>>,
     ) -> Vec<Key> {
-        let (mut keys, mut strays) = (Vec::new(), Strays::default());
-        for text in texts {
-            let plain = plain(text);
-            match plain.as_deref().and_then(|plain| Key::parse(prefix, plain)) {
-                Some(key) if key.event().as_str().starts_with(starting_with) => keys.push(key),
-                Some(_) => {}
-                None if plain.as_deref().is_some_and(|plain| is_own(prefix, plain)) => {}
-                None => {
-                    if strays.count == 0 || *text < strays.example {
-                        strays.example.clone_from(text);
-                    }
-                    strays.count += 1;
+        let mut listing = Listing::new(prefix, starting_with);
+        texts.into_iter().for_each(|text| listing.take(text, plain(text).as_deref()));
+        self.keep(listing)
+    }
+
+    /// The keys of a listing; one of all keys also finds out which are none of an event's.
+    pub(super) fn keep(&self, listing: Listing<'_>) -> Vec<Key> {
+        if listing.starting_with.is_empty() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listing.strays;
+        }
+        listing.keys
+    }
+}
+
+/// The keys of events, collected from texts that begin with the prefix and a part of the name. A text may begin so with more
+/// than its name: `song_u` is a key of `song`.
+#[derive(Debug)]
+pub(super) struct Listing<'a> {
+    prefix: &'a Prefix,
+    starting_with: &'a str,
+    keys: Vec<Key>,
+    strays: Strays,
+}
+
+impl<'a> Listing<'a> {
+    pub(super) fn new(prefix: &'a Prefix, starting_with: &'a str) -> Self {
+        Listing { prefix, starting_with, keys: Vec::new(), strays: Strays::default() }
+    }
+
+    /// Takes in the next text, and what a single server calls the key.
+    pub(super) fn take(&mut self, text: &str, plain: Option<&str>) {
+        match plain.and_then(|plain| Key::parse(self.prefix, plain)) {
+            Some(key) if key.event().as_str().starts_with(self.starting_with) => {
+                // One text for neighbours of one event, of which there may be thousands.
+                let shared = self.keys.last().filter(|last| last.event() == key.event()).map(Key::event);
+                let key = shared.map_or_else(|| key.clone(), |event| key.renamed(event));
+                self.keys.push(key);
+            }
+            Some(_) => {}
+            None if plain.is_some_and(|plain| is_own(self.prefix, plain)) => {}
+            None => {
+                if self.strays.count == 0 || *text < *self.strays.example {
+                    text.clone_into(&mut self.strays.example);
                 }
+                self.strays.count += 1;
             }
         }
-        if starting_with.is_empty() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = strays;
-        }
-        keys
     }
 }
 

@@ -13,8 +13,21 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-const COMMANDS: [&str; 10] =
-    ["serve", "demo", "import", "mark", "unmark", "retention", "count", "people", "events", "delete"];
+const COMMANDS: [&str; 13] = [
+    "serve",
+    "demo",
+    "import",
+    "mark",
+    "unmark",
+    "retention",
+    "count",
+    "people",
+    "events",
+    "delete",
+    "check",
+    "info",
+    "compact",
+];
 
 #[test]
 fn help_goes_to_stdout_and_teaches_by_example() {

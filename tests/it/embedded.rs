@@ -30,7 +30,7 @@ fn on_disk(checkpoint_bytes: u64) -> Opened {
 }
 
 /// Checkpoints after every few batches, so that every test meets them.
-fn hasty() -> Options {
+pub fn hasty() -> Options {
     Options { checkpoint_bytes: 20_000, cache_bytes: 1 << 20, ..Options::default() }
 }
 
@@ -42,9 +42,9 @@ fn key(event: u64, day: u64) -> Key {
 /// A running history: operation `n` is always the same, so a store that holds the first `n` of them can be told from
 /// one that holds any other number.
 #[derive(Default, Clone, PartialEq, Debug)]
-struct History(BTreeMap<Key, BTreeSet<u32>>);
+pub struct History(BTreeMap<Key, BTreeSet<u32>>);
 
-enum Operation {
+pub enum Operation {
     Apply(Vec<Mark>),
     Add([Key; 2], Vec<u32>),
     Delete(Key),
@@ -61,7 +61,7 @@ fn saved_set(of: &[Key; 3]) -> Set {
     (a | b) - c
 }
 
-fn operation(n: u64) -> Operation {
+pub fn operation(n: u64) -> Operation {
     let mix = |salt: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 17;
     if n % 97 == 96 {
         return Operation::Delete(if n.is_multiple_of(2) { saved(mix(1)) } else { key(mix(1) % 4, mix(2) % 5) });
@@ -84,7 +84,7 @@ fn operation(n: u64) -> Operation {
 }
 
 impl History {
-    fn perform(&mut self, operation: &Operation) {
+    pub fn perform(&mut self, operation: &Operation) {
         match operation {
             Operation::Apply(marks) => {
                 for mark in marks {
@@ -112,7 +112,7 @@ impl History {
         }
     }
 
-    fn read(store: &dyn Store) -> Self {
+    pub fn read(store: &dyn Store) -> Self {
         let keys = store.keys("").unwrap();
         History(
             keys.into_iter()
@@ -150,22 +150,24 @@ const CHILD: &str = "COHORTIST_TEST_CRASH_CHILD";
 #[test]
 fn crash_child() {
     let Ok(task) = std::env::var(CHILD) else { return };
-    let (from, directory) = task.split_once(' ').unwrap();
-    let store = EmbeddedStore::open(Path::new(directory), &hasty()).unwrap();
+    let [from, mode, directory] = task.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{task}") };
+    let path = Path::new(directory);
+    let store = EmbeddedStore::open(path, &hasty()).unwrap();
     let mut out = std::io::stdout().lock();
     for n in from.parse::<u64>().unwrap().. {
         perform(&store, n);
         // The acknowledgement. One write, so that it is whole or not there.
         out.write_all(format!("done {n}\n").as_bytes()).unwrap();
         out.flush().unwrap();
+        crate::kills::also(mode, n, &store, path);
     }
 }
 
-/// A process that performs the history from `from` on until it is killed.
-fn spawn_crash_child(from: u64, path: &Path, stdout: Stdio) -> Child {
+/// A process that performs the history from `from` on until it is killed, and what [`also`](crate::kills::also) does in that mode.
+pub fn spawn_crash_child(from: u64, mode: &str, path: &Path, stdout: Stdio) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["embedded::crash_child", "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, format!("{from} {}", path.display()))
+        .env(CHILD, format!("{from} {mode} {}", path.display()))
         .stdout(stdout)
         .stderr(Stdio::null())
         .spawn()
@@ -181,7 +183,7 @@ fn kill_9_at_any_moment_loses_nothing_acknowledged_and_adds_nothing() {
     let (mut done, mut history) = (0_u64, History::default());
     let mut at_work = 0;
     for round in 0..rounds {
-        let mut child = spawn_crash_child(done, &path, Stdio::piped());
+        let mut child = spawn_crash_child(done, "plain", &path, Stdio::piped());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = None;
         let ends = (round * 7919) % 400 + 1;
@@ -221,7 +223,7 @@ fn kill_9_while_a_store_is_made_leaves_a_path_that_can_be_opened() {
     for round in 0..60_u64 {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
-        let mut child = spawn_crash_child(0, &path, Stdio::null());
+        let mut child = spawn_crash_child(0, "plain", &path, Stdio::null());
         let patience = Instant::now() + Duration::from_secs(60);
         while !path.exists() {
             assert!(Instant::now() < patience);
@@ -437,10 +439,19 @@ fn a_torn_tail_is_dropped_and_said_and_the_rest_kept() {
         }
         assert!(store.describe().unwrap().notes.is_empty());
     }
-    let log = directory.path().join("log-1");
+    // As after a crash: nobody recorded how long the log was.
+    let crashed = tempfile::tempdir().unwrap();
+    {
+        let _store = EmbeddedStore::open(directory.path(), &options).unwrap();
+        for name in ["manifest", "log-1"] {
+            std::fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+        }
+    }
+    let directory = crashed.path();
+    let log = directory.join("log-1");
     let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
     file.write_all(b"\x20\0\0\0half an entry").unwrap();
-    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    let store = EmbeddedStore::open(directory, &options).unwrap();
     assert_eq!(History::read(&store), history);
     let notes = store.describe().unwrap().notes;
     assert_eq!(notes.len(), 1);
@@ -449,7 +460,7 @@ fn a_torn_tail_is_dropped_and_said_and_the_rest_kept() {
     perform(&store, 50);
     history.perform(&operation(50));
     drop(store);
-    let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+    let store = EmbeddedStore::open(directory, &options).unwrap();
     assert_eq!((History::read(&store), store.describe().unwrap().notes.len()), (history, 0));
 }
 
@@ -461,10 +472,14 @@ fn a_damaged_file_is_an_error_and_not_a_smaller_number() {
         (0..500).for_each(|n| perform(&store, n));
         store.checkpoint().unwrap();
     }
-    let file = directory.path().join("bitmaps.redb");
+    let segment = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        path.file_name().unwrap().to_string_lossy().starts_with("segment-").then_some(path)
+    };
+    let file = std::fs::read_dir(directory.path()).unwrap().find_map(segment).unwrap();
     let whole = std::fs::read(&file).unwrap();
     let mut overwritten = whole.clone();
-    overwritten[8192..whole.len() / 2].fill(0xa5);
+    overwritten[whole.len() / 8..whole.len() / 2].fill(0xa5);
     for damaged in [b"not a database at all".to_vec(), whole[..whole.len() / 2].to_vec(), overwritten] {
         std::fs::write(&file, damaged).unwrap();
         let outcome = EmbeddedStore::open(directory.path(), &hasty()).and_then(|store| {
@@ -478,14 +493,12 @@ fn a_damaged_file_is_an_error_and_not_a_smaller_number() {
     }
 }
 
-/// Runs in a shell that allows no file much larger than the new database: to the program, a full disk.
-#[rstest::rstest]
-#[case::of_the_log(1 << 30)]
-#[case::of_the_checkpoint(100_000)]
-fn a_full_disk_is_said_and_what_was_acknowledged_stays(#[case] checkpoint_bytes: u64) {
+/// Runs in a shell that allows no large files: to the log, a full disk. Other files on one are in `full_disk.rs`.
+#[test]
+fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
     const FULL: &str = "COHORTIST_TEST_FULL_DISK";
     if let Ok(directory) = std::env::var(FULL) {
-        let options = Options { checkpoint_bytes, ..Options::default() };
+        let options = Options { checkpoint_bytes: 1 << 30, ..Options::default() };
         let store = EmbeddedStore::open(Path::new(&directory), &options).unwrap();
         for n in 0..1_000_000 {
             // Far apart, so that many tiles and a large file come of it.
@@ -507,10 +520,8 @@ fn a_full_disk_is_said_and_what_was_acknowledged_stays(#[case] checkpoint_bytes:
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     drop(EmbeddedStore::open(&path, &Options::default()).unwrap());
-    let database = std::fs::metadata(path.join("bitmaps.redb")).unwrap().len();
-    let limit = database.max(600 * 1024) / 1024 + 200;
     let output = Command::new("bash")
-        .args(["-c", &format!("trap '' XFSZ; ulimit -c 0; ulimit -f {limit}; exec \"$0\" \"$@\"")])
+        .args(["-c", "trap '' XFSZ; ulimit -c 0; ulimit -f 800; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
         .args([std::thread::current().name().unwrap(), "--exact", "--nocapture"])
         .env(FULL, &path)

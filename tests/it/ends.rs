@@ -309,7 +309,11 @@ fn a_table_is_what_a_plain_model_says_whatever_is_recorded() {
     runner
         .run(&strategy, |(history, asked)| {
             ::redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
-            check(&Tracker::new(store::open(&server.url(), &Options::default()).unwrap()), &history, &asked)
+            check(
+                &Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap()),
+                &history,
+                &asked,
+            )
         })
         .unwrap();
 }
@@ -478,7 +482,7 @@ fn real_purchases_end_in_june_1998() {
 #[test]
 fn a_number_that_is_news_to_the_list_is_shown() {
     let server = RedisServer::start();
-    let open = || Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
+    let open = || Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let (reader, writer, now) = (open(), open(), moment("2026-11-26T15:00:00Z"));
     writer.mark(&name("signup"), 1, now - TimeDelta::days(9)).unwrap();
     let query = Query::new("signup".parse().unwrap(), "signup".parse().unwrap(), Grain::Day);

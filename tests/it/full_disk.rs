@@ -115,7 +115,8 @@ fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
         let store = EmbeddedStore::open(&disk.join("store"), &Options::default()).unwrap();
         let far_apart: Vec<u32> = (0..2000).map(|n| n * 65_536).collect();
         store.apply(&mark(far_apart.iter().copied())).unwrap();
-        let filler = Filler::all_but(disk, 40_000);
+        // Enough for a new log and a manifest, and not for a segment.
+        let filler = Filler::all_but(disk, 12_000);
         let error = store.checkpoint().unwrap_err();
         assert!(matches!(error, StoreError::Write { .. }), "{error:?}");
         let files = store.health().files.unwrap();
@@ -127,16 +128,19 @@ fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
         assert_eq!(files.checkpoints, 1);
         assert!(files.checkpoint_seconds.sum >= files.last_checkpoint.unwrap());
         assert_eq!(files.checkpoint_seconds.count, files.checkpoints + files.checkpoint_failures);
-        let database = std::fs::metadata(disk.join("store/bitmaps.redb")).unwrap().len();
-        assert_eq!(files.store_bytes, database);
+        let table = std::fs::read_dir(disk.join("store")).unwrap().map(|entry| entry.unwrap());
+        let table = table.filter(|entry| {
+            let name = entry.file_name();
+            name == "manifest" || name.to_string_lossy().starts_with("segment-")
+        });
+        assert_eq!(files.store_bytes, table.map(|entry| entry.metadata().unwrap().len()).sum::<u64>());
         assert_eq!(people(&store), far_apart);
     });
 }
 
-/// The checkpoint fails, and its file cannot be opened again: everybody gets an error meanwhile, nobody hangs, and all is
-/// there once both work again.
+/// Checkpoints, marks and questions at once on a full disk: nobody hangs, and all is there once there is space.
 #[test]
-fn a_file_that_cannot_be_opened_again_blocks_nobody() {
+fn a_full_disk_blocks_nobody() {
     on_a_disk_of(16_000, |disk| {
         let path = disk.join("store");
         let options = Options { cache_bytes: 0, ..Options::default() };
@@ -145,10 +149,7 @@ fn a_file_that_cannot_be_opened_again_blocks_nobody() {
         store.checkpoint().unwrap();
         let far_apart: Vec<u32> = (1..2000).map(|n| n * 65_536).collect();
         store.apply(&mark(far_apart.iter().copied())).unwrap();
-        let (file, aside) = (path.join("bitmaps.redb"), path.join("bitmaps.redb.aside"));
-        std::fs::rename(&file, &aside).unwrap();
-        std::fs::create_dir(&file).unwrap();
-        let filler = Filler::all_but(disk, 40_000);
+        let filler = Filler::all_but(disk, 0);
         let store = std::sync::Arc::new(store);
         let (ended, all) = std::sync::mpsc::channel();
         for thread in 0..6 {
@@ -159,7 +160,7 @@ fn a_file_that_cannot_be_opened_again_blocks_nobody() {
                     match thread {
                         0 => assert!(store.checkpoint().is_err()),
                         1 => drop(store.apply(&mark([7]))),
-                        _ => drop(store.members(&Set::Key(key()), None, 3)),
+                        _ => assert!(store.members(&Set::Key(key()), None, 3).is_ok()),
                     }
                 }
                 ended.send(()).unwrap();
@@ -170,11 +171,51 @@ fn a_file_that_cannot_be_opened_again_blocks_nobody() {
         }
         assert!(store.health().writable.is_err());
         drop(filler);
-        std::fs::remove_dir(&file).unwrap();
-        std::fs::rename(&aside, &file).unwrap();
         recovered(&store);
         let found = people(&*store);
         assert!(found.starts_with(&[1]) && found.ends_with(&far_apart), "{} of {}", found.len(), far_apart.len());
+    });
+}
+
+/// However much space is left: a checkpoint, a merge of segments and the manifests of both succeed or leave everything as it was.
+#[test]
+fn a_disk_that_is_full_at_any_step_loses_nothing() {
+    on_a_disk_of(16_000, |disk| {
+        let (mut checkpointed, mut merged, mut failed) = (0, 0, 0);
+        for pages in [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20] {
+            let path = disk.join(format!("store-{pages}"));
+            let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
+            let first: Vec<u32> = (0..3000).map(|n| n * 65_536).collect();
+            store.apply(&mark(first.iter().copied())).unwrap();
+            store.checkpoint().unwrap();
+            let second: Vec<u32> = (0..3000).map(|n| n * 65_536 + 7).collect();
+            store.apply(&mark(second.iter().copied())).unwrap();
+            let mut all = [first, second].concat();
+            all.sort_unstable();
+            let filler = Filler::all_but(disk, pages * 4096);
+            let outcomes = [store.checkpoint(), store.keyspace().unwrap().compact().map(drop)];
+            checkpointed += u32::from(outcomes[0].is_ok());
+            merged += u32::from(outcomes[1].is_ok());
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                failed += 1;
+                assert!(matches!(error, StoreError::Write { .. }), "{pages} pages: {error:?}");
+            }
+            assert_eq!(people(&store), all, "{pages} pages");
+            drop(filler);
+            store.checkpoint().unwrap();
+            assert_eq!(store.health().writable, Ok(()));
+            store.keyspace().unwrap().compact().unwrap();
+            store.apply(&mark([9])).unwrap();
+            all.push(9);
+            all.sort_unstable();
+            assert_eq!(people(&store), all, "{pages} pages");
+            drop(store);
+            let checked = cohortist::store::embedded::check(&path).unwrap();
+            assert_eq!(checked.damages().map(ToString::to_string).collect::<Vec<_>>(), [""; 0], "{pages} pages");
+            assert_eq!(people(&EmbeddedStore::open(&path, &Options::default()).unwrap()), all, "{pages} pages");
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+        assert!(checkpointed > 0 && merged > 0 && failed > 5, "{checkpointed}, {merged}, {failed}");
     });
 }
 

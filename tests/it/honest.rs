@@ -6,7 +6,7 @@ use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::reports::retention::Query;
 use cohortist::sets::Segment;
-use cohortist::store::{self, Options};
+use cohortist::store;
 use cohortist::web::Dashboard;
 
 use crate::http::{product_page, read};
@@ -122,7 +122,7 @@ fn every_store_knows_what_it_covers() {
 #[test]
 fn the_command_line_lists_a_redis_once() {
     let server = RedisServer::start();
-    let tracker = Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
+    let tracker = Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     begun(&tracker);
     server.reset_statistics();
     let table = tracker.retention(&query("signup", "active", Grain::Day), now()).unwrap();

@@ -212,7 +212,9 @@ pub fn kill_at_checkpoint(
         }
         None => {
             let inject = format!("inject=rename,renameat,renameat2:signal=SIGKILL:when={}", files + 1);
-            let options = ["-e", "trace=rename,renameat,renameat2", "-e", &inject];
+            // As the program names it: the files of the store are replaced, too.
+            let checkpoint = format!("{file}.cohortist-import.new");
+            let options = ["-P", &checkpoint, "-e", "trace=rename,renameat,renameat2", "-e", &inject];
             let mut command = shop.traced(&options, &[&["--sync", "always"], &*args].concat());
             let ended = command.output().expect("strace is needed: apt-get install strace");
             let said = String::from_utf8_lossy(&ended.stderr);

@@ -104,7 +104,7 @@ fn a_page_that_is_kept_is_the_page_that_would_be_written() {
 #[test]
 fn on_redis_as_well() {
     let server = RedisServer::start();
-    let store = cohortist::store::open(&server.url(), &cohortist::store::Options::default()).unwrap();
+    let store = cohortist::store::open(&server.url(), &crate::support::redis::patient()).unwrap();
     let from = product(20, 40);
     let keys = from.catalogue().unwrap();
     for event in from.events("").unwrap() {

@@ -143,8 +143,8 @@ fn a_store_that_never_rests_is_counted_in_one_call() {
 #[test]
 fn halves_of_an_answer_are_not_a_minute_apart() {
     let server = RedisServer::start();
-    let others = open(&server.url(), &Options::default()).unwrap();
-    let store = open(&server.url(), &Options::default()).unwrap();
+    let others = open(&server.url(), &crate::support::redis::patient()).unwrap();
+    let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
     let [signup, active] = ["signup_2026-11-20", "active_2026-11-21"];
     others.apply(&[marks_of(signup, 0..10), marks_of(active, 0..10)].concat()).unwrap();
     for check_after in [AN_HOUR, Duration::ZERO] {
@@ -236,7 +236,7 @@ fn one_multi_through_the_listener_is_in_all_numbers_or_in_none() {
 fn one_multi_of_others_on_redis_is_in_all_numbers_or_in_none() {
     let server = RedisServer::start();
     let client = redis::Client::open(server.url()).unwrap();
-    let store = open(&server.url(), &Options::default()).unwrap();
+    let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
     one_multi_is_whole(&store, &client, Duration::ZERO);
 }
 

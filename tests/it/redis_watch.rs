@@ -18,7 +18,7 @@ use crate::support::redis::RedisServer;
 const NAMES: [&str; 4] = ["a_2026-11-1", "b_2026-11-2", "c_W2026-45", "d_u"];
 
 fn store(server: &RedisServer) -> Arc<dyn Store> {
-    open(&server.url(), &Options::default()).unwrap()
+    open(&server.url(), &crate::support::redis::patient()).unwrap()
 }
 
 fn users(store: &dyn Store, keys: &[Key]) -> Vec<u64> {

@@ -47,7 +47,7 @@ contract!(embedded_remembered, || {
 
 contract!(redis_remembered, || {
     let server = crate::support::redis::RedisServer::start();
-    let store = cohortist::store::open(&server.url(), &cohortist::store::Options::default()).unwrap();
+    let store = cohortist::store::open(&server.url(), &crate::support::redis::patient()).unwrap();
     (std::sync::Arc::new(crate::remembered::remembered(&store, crate::remembered::how(1 << 20))), Box::new(server))
 });
 
@@ -132,12 +132,12 @@ fn what_goes_by_itself_is_gone_from_memory_too() {
 #[test]
 fn marks_of_others_are_seen_after_a_look() {
     let server = RedisServer::start();
-    let others = open(&server.url(), &Options::default()).unwrap();
+    let others = open(&server.url(), &crate::support::redis::patient()).unwrap();
     TestRunner::new(Config::with_cases(25))
         .run(&steps(), |steps| {
             server.connection().send_packed_command(&redis::cmd("FLUSHALL").get_packed_command()).unwrap();
             let _: String = redis::cmd("FLUSHALL").query(&mut server.connection()).unwrap();
-            let store = open(&server.url(), &Options::default()).unwrap();
+            let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
             let (kept, looking) = (
                 remembered(&store, how(1 << 20)),
                 remembered(&store, Remembering { check_after: Duration::ZERO, ..how(1 << 20) }),
@@ -165,8 +165,10 @@ fn marks_of_others_are_seen_after_a_look() {
 #[test]
 fn what_nobody_can_see_is_kept_no_longer_than_was_said() {
     let server = RedisServer::start();
-    let (store, others) =
-        (open(&server.url(), &Options::default()).unwrap(), open(&server.url(), &Options::default()).unwrap());
+    let (store, others) = (
+        open(&server.url(), &crate::support::redis::patient()).unwrap(),
+        open(&server.url(), &crate::support::redis::patient()).unwrap(),
+    );
     let keep = Duration::from_millis(300);
     // Of a day that is over, and of the day that is running.
     for (cohort, back, patience) in
@@ -323,12 +325,12 @@ fn nothing_acknowledged_is_missing_from_a_later_answer() {
 #[test]
 fn the_page_says_of_when_it_is_and_refreshes() {
     let server = RedisServer::start();
-    let others = Tracker::new(open(&server.url(), &Options::default()).unwrap());
+    let others = Tracker::new(open(&server.url(), &crate::support::redis::patient()).unwrap());
     let at = |text: &str| parse_moment(text).unwrap();
     others.mark(&name("signup"), 1, at("2026-11-20")).unwrap();
     others.mark(&name("active"), 1, at("2026-11-21")).unwrap();
     others.mark(&name("zz:heartbeat"), 0, now()).unwrap();
-    let store = open(&server.url(), &Options::default()).unwrap();
+    let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
     let tracker = Tracker::new(Arc::new(remembered(&store, how(1 << 20))));
     let mut dashboard = Dashboard::new(tracker, Clock::Fixed(now()));
     dashboard.write_token = Some("a-token-for-tests".to_owned());

@@ -97,7 +97,7 @@ fn remembered_counts_know_of_both_spellings() {
     for (text, user) in [("trackist_a_2014-02-03", 1), ("trackist_a_2014-2-3", 2)] {
         let _: u8 = other.setbit(text, user, true).unwrap();
     }
-    let tracker = Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
+    let tracker = Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let how = Remembering { bytes: 1 << 20, ..Remembering::default() };
     let clock = cohortist::clock::Clock::System;
     let store = std::sync::Arc::new(Remembered::new(std::sync::Arc::clone(tracker.store()), how, clock));
@@ -173,7 +173,7 @@ fn keys_that_are_no_events_are_reported() {
     assert_eq!(events.out, "a\n");
     let told = "3 keys begin with `trackist_` but are not events', and are not read, such as `trackist_a_2026-13`";
     assert_eq!(events.err, format!("note: {told}\n"));
-    let tracker = Tracker::new(store::open(&server.url(), &Options::default()).unwrap());
+    let tracker = Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(page.contains("3 keys begin with “trackist_” but are not events"), "{page}");
     let (_serving, _) =

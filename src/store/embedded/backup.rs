@@ -6,13 +6,17 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::base::{self, Base};
-use crate::store::embedded::opening::{check_directory, sync_directory};
-use crate::store::embedded::{DATABASE, Engine, write_error};
+use serde::{Deserialize, Serialize};
+
+use crate::store::embedded::layers::Lifetimes;
+use crate::store::embedded::opening::{LOCK, check_directory, is_store, lock};
+use crate::store::embedded::table::segment::{self, Segment, Writer};
+use crate::store::embedded::table::{ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory};
+use crate::store::embedded::{Engine, OWNER, base, old, write_error};
 use crate::store::{Result, StoreError, private};
 
 const WANTED: &str = "backup-wanted-";
@@ -33,21 +37,11 @@ impl Engine {
         if file.exists() {
             return Err(refused(file, "there is a file of that name already"));
         }
-        // Most of what is in memory goes to the file first, so that little has to be held meanwhile.
-        self.checkpoint()?;
-        let (reader, rolls, overlays, lifetimes, sequence) = {
-            // No checkpoint begins or ends while its parts are looked at together.
-            let _pending = self.disk.as_ref().map(|disk| disk.pending.lock().unwrap_or_else(PoisonError::into_inner));
-            let layers = self.shown();
-            let frozen = layers.frozen.clone().map(|frozen| (frozen, layers.frozen_rolls.clone().unwrap_or_default()));
-            let overlays = (frozen, (layers.dirty.clone(), layers.rolls.clone()));
-            (self.reader()?, self.rolls()?, overlays, layers.lifetimes.clone(), layers.sequence)
-        };
         let unfinished = file.with_extension(format!("part-{}", std::process::id()));
-        let _ = fs::remove_file(&unfinished);
-        let frozen = overlays.0.iter().map(|(frozen, rolls)| (&**frozen, &**rolls));
-        let layers = frozen.chain([(&overlays.1.0, &overlays.1.1)]);
-        let written = base::copy(&unfinished, reader.as_ref(), rolls.as_ref(), layers, &lifetimes, sequence);
+        let written = self.write_backup(&unfinished, &|| true).map_err(|error| match error {
+            StoreError::Write { reason, .. } => refused(file, reason),
+            error => error,
+        });
         // Unlike a renaming this takes nobody's place.
         let linked = written.and_then(|keys| {
             fs::hard_link(&unfinished, file).map_err(|error| refused(file, error))?;
@@ -56,6 +50,47 @@ impl Engine {
         });
         let _ = fs::remove_file(&unfinished);
         linked
+    }
+
+    /// Asks `goes_on` for each block whether it is to go on.
+    fn write_backup(&self, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<u64> {
+        let failed = |error: &io::Error| write_error(path, error);
+        let create = |about: &About| {
+            let mut value = vec![PRESENT];
+            value.extend(postcard::to_stdvec(about).map_err(io::Error::other)?);
+            let mut writer = Writer::create(path, new_store(), 1)?;
+            writer.add(&[ABOUT], &value)?;
+            Ok(writer)
+        };
+        let (sequence, writer) = match &self.disk {
+            Some(disk) => {
+                // What is in memory goes to a segment first. Segments do not change, and those of one moment are one store.
+                self.checkpoint()?;
+                let version = disk.base.table().version();
+                // Later than the version: no number in it is given again.
+                let manifest = disk.base.table().manifest();
+                let about = About { format: FORMAT, next_key: manifest.next_key };
+                let mut writer = create(&about).map_err(|error| failed(&error))?;
+                if !copy(&mut version.merge(&[])?, &mut writer, path, &Pace { hurries: true, goes_on })? {
+                    return Err(refused(path, "it was given up"));
+                }
+                (manifest.sequence, writer)
+            }
+            None => {
+                let layers = self.read();
+                let (none, mut next_key) = (Lifetimes::default(), 0);
+                let entries =
+                    base::entries(None, &layers.dirty, &layers.rolls, (&none, &layers.lifetimes), &mut next_key)?;
+                let mut writer = create(&About { format: FORMAT, next_key }).map_err(|error| failed(&error))?;
+                for (key, value) in entries.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+                    writer.add(&key, &value).map_err(|error| failed(&error))?;
+                }
+                (layers.sequence, writer)
+            }
+        };
+        writer.finish(sequence).map_err(|error| failed(&error))?;
+        // What the disk made of it is what counts.
+        Version::of(Segment::open_any(path)?).check()
     }
 
     /// Looks for wishes and begins to fulfil them. Called each second.
@@ -80,11 +115,11 @@ impl Engine {
                     Err(reason) => private::write(&directory.join(format!("{FAILED}{id}")), reason),
                 };
                 if let Err(error) = told {
-                    tracing::error!("a backup was asked for, and it cannot be told how it went: {error}");
+                    tracing::error!("cannot report the result of the requested backup: {error}");
                 }
             };
             if let Err(error) = std::thread::Builder::new().name("backup".into()).spawn(fulfil) {
-                tracing::error!("a backup was asked for, and there is no thread for it: {error}");
+                tracing::error!("cannot start a thread for the requested backup: {error}");
             }
         }
     }
@@ -106,6 +141,8 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
     for old in [&done, &failed] {
         let _ = fs::remove_file(old);
     }
+    let owner = || fs::read(directory.join(OWNER)).unwrap_or_default();
+    let asked_of = owner();
     private::write(&wish, "").map_err(|error| write_error(&wish, &error))?;
     let (asked, mut looked) = (Instant::now(), Instant::now());
     loop {
@@ -117,7 +154,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
             return Err(refused(file, reason));
         }
         let unnoticed = wish.exists() && asked.elapsed() > NOTICED_WITHIN;
-        if unnoticed || (looked.elapsed() > Duration::from_secs(1) && !goes_on()) {
+        if unnoticed || (looked.elapsed() > Duration::from_secs(1) && (!goes_on() || owner() != asked_of)) {
             let _ = fs::remove_file(&wish);
             let reason = if unnoticed {
                 "the process that has the store open does not write it: is it an older version?"
@@ -145,6 +182,23 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
+/// What a backup says of itself beside its entries.
+#[derive(Serialize, Deserialize)]
+struct About {
+    format: u32,
+    next_key: u64,
+}
+
+/// Whether a file in a store's directory belongs to a backup that is asked for.
+pub(super) fn is_ours(name: &str) -> bool {
+    [WANTED, UNDER_WAY, DONE, FAILED].iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether a file in a store's directory is a backup that was not finished.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.starts_with(UNDER_WAY)
+}
+
 /// Makes a store out of a backup, where there is none. Everything in the backup is read and checked first; says how many
 /// bitmaps there are.
 ///
@@ -152,31 +206,146 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
 /// When there is a store already, or the file is no whole backup.
 pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     check_directory(directory)?;
-    let target = directory.join(DATABASE);
     let there = || refused(file, format!("{} holds a store already; name another with --store", directory.display()));
-    if target.exists() {
+    if is_store(directory) {
         return Err(there());
     }
     private::create_directory(directory).map_err(|error| write_error(directory, &error))?;
-    let part = unfinished(directory);
-    let outcome = private::copy(file, &part).map_err(|error| refused(file, error)).and_then(|_| {
-        let keys = Base::open(&part, 16 << 20).map_err(|error| refused(file, error)).and_then(|base| base.check())?;
-        fs::File::open(&part).and_then(|part| part.sync_all()).map_err(|error| write_error(&part, &error))?;
-        match fs::hard_link(&part, &target) {
-            Ok(()) => Ok(keys),
-            Err(_) if target.exists() => Err(there()),
-            Err(error) => Err(write_error(&target, &error)),
-        }
-    });
-    let _ = fs::remove_file(&part);
-    sync_directory(directory);
-    if outcome.is_err() {
-        // Only if it is empty: what is not ours stays.
-        let _ = fs::remove_dir(directory);
+    let outcome =
+        lock(directory).and_then(|_lock| if is_store(directory) { Err(there()) } else { make(file, directory) });
+    if outcome.is_err() && !is_store(directory) {
+        clear(directory);
     }
+    sync_directory(directory);
     outcome
 }
 
-fn unfinished(directory: &Path) -> PathBuf {
-    directory.join(format!("{DATABASE}.new-{}", std::process::id()))
+fn make(file: &Path, directory: &Path) -> Result<u64> {
+    fs::metadata(file).map_err(|error| refused(file, error))?;
+    let store = new_store();
+    // Under another name until it is whole: a segment without a manifest would be a damaged store.
+    let path = directory.join(format!("{UNDER_WAY}{}.segment", std::process::id()));
+    let failed = |error: &io::Error| write_error(&path, error);
+    let damaged = |error| match error {
+        StoreError::Damaged { reason, .. } => refused(file, format!("it is damaged: {reason}")),
+        error => error,
+    };
+    let mut writer = Writer::create(&path, store, 1).map_err(|error| failed(&error))?;
+    let (keys, next_key, sequence) = if old::is_old(file) {
+        // It is opened for writing, and may be repaired.
+        let part = directory.join(format!("{UNDER_WAY}{}", std::process::id()));
+        private::copy(file, &part).map_err(|error| refused(file, error))?;
+        let converted = old::convert(&part, &mut writer);
+        let _ = fs::remove_file(&part);
+        let converted = converted.map_err(damaged)?;
+        (converted.keys, converted.next_key, converted.sequence)
+    } else {
+        let segment = Segment::open_any(file).map_err(damaged)?;
+        let sequence = segment.info().sequence;
+        let backup = Version::of(segment);
+        let read = |value: &[u8]| postcard::from_bytes::<About>(value).ok();
+        let about = backup.get(&[ABOUT], read).map_err(damaged)?;
+        let about = about.ok_or_else(|| refused(file, "it is a segment of a store, not a backup"))?;
+        if about.format > FORMAT {
+            let reason =
+                format!("it has format {}, and this version of cohortist reads formats up to {FORMAT}", about.format);
+            return Err(refused(file, reason));
+        }
+        let keys = backup.check().map_err(damaged)?;
+        let pace = Pace { hurries: true, goes_on: &|| true };
+        copy(&mut backup.merge(&[ABOUT + 1])?, &mut writer, &path, &pace)?;
+        (keys, about.next_key, sequence)
+    };
+    let info = writer.finish(sequence).map_err(|error| failed(&error))?;
+    let segment = directory.join(segment::file_name(1));
+    fs::rename(&path, &segment).map_err(|error| failed(&error))?;
+    let manifest = Manifest { store, sequence, next_key, next_segment: 2, segments: vec![info], ..Manifest::default() };
+    let written = manifest.write(directory).inspect_err(|_| drop(fs::remove_file(&segment)));
+    written.map_err(|error| write_error(directory, &error))?;
+    Ok(keys)
+}
+
+/// Removes what a restore that failed has left, and the directory if that is all there is.
+fn clear(directory: &Path) {
+    let unfinished = format!("{UNDER_WAY}{}.segment", std::process::id());
+    for name in [segment::file_name(1), unfinished, LOCK.to_owned(), OWNER.to_owned()] {
+        let _ = fs::remove_file(directory.join(name));
+    }
+    let _ = fs::remove_dir(directory);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use crate::sets::{EventName, Key, Plan, Set};
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::embedded::table::Pace;
+    use crate::store::{Mark, Options, Store};
+
+    /// Something that writes segments block by block, and asks the hook before each.
+    type Writes = fn(&EmbeddedStore, &std::path::Path, &dyn Fn() -> bool);
+
+    /// Neither those who ask nor those who mark wait while segments are merged or a backup is written.
+    #[test]
+    fn nobody_waits_for_a_merge_or_a_backup() {
+        let merge: Writes = |store, _, goes_on| {
+            let table = store.engine.disk.as_ref().unwrap().base.table();
+            assert!(table.compact_all(&Pace { hurries: true, goes_on }).unwrap());
+        };
+        let backup: Writes = |store, path, goes_on| {
+            store.engine.write_backup(path, goes_on).unwrap();
+        };
+        for work in [merge, backup] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("backup");
+            let store = EmbeddedStore::open(&directory.path().join("store"), &Options::default()).unwrap();
+            let key = Key::ever(EventName::new("active").unwrap());
+            let mark = |user: u32| store.apply(&[Mark { key: key.clone(), user, value: true }]).unwrap();
+            let scattered: Vec<u32> = (0..60_000).map(|n: u32| n.wrapping_mul(2_654_435_761)).collect();
+            let marks = scattered.iter().map(|user| Mark { key: key.clone(), user: *user, value: true });
+            store.apply(&marks.collect::<Vec<_>>()).unwrap();
+            store.checkpoint().unwrap();
+            mark(1);
+            store.checkpoint().unwrap();
+            let count = || {
+                let mut plan = Plan::new();
+                plan.count_set(&Set::Key(key.clone())).unwrap();
+                let other = Set::Key(Key::ever(EventName::new("other").unwrap()));
+                plan.count_set(&(Set::Key(key.clone()) - other)).unwrap();
+                let counts = store.count(&plan).unwrap();
+                assert_eq!(counts[0], counts[1]);
+                counts[0]
+            };
+            let before = count();
+            std::thread::scope(|scope| {
+                let (began, begins) = channel();
+                let (go_on, goes_on) = channel::<()>();
+                let (store, file) = (&store, &file);
+                let channels = Arc::new(Mutex::new((began, goes_on)));
+                let writing = scope.spawn(move || {
+                    work(store, file, &|| {
+                        let (began, goes_on) = &*channels.lock().unwrap();
+                        let _ = began.send(());
+                        // Held until the other end is gone.
+                        let _ = goes_on.recv_timeout(Duration::from_secs(60));
+                        true
+                    });
+                });
+                begins.recv_timeout(Duration::from_secs(60)).unwrap();
+                // It is held between two blocks. Everything else goes on.
+                assert_eq!(count(), before);
+                mark(2);
+                assert_eq!(store.keys("").unwrap().len(), 1);
+                store.checkpoint().unwrap();
+                assert_eq!(count(), before + 1);
+                assert!(!writing.is_finished());
+                drop(go_on);
+                writing.join().unwrap();
+            });
+            assert_eq!(count(), before + 1);
+        }
+    }
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::store::embedded::log::{Change, Log};
-use crate::store::embedded::opening::{log_files, sync_directory};
+use crate::store::embedded::opening::log_path;
 use crate::store::embedded::signal::Waited;
-use crate::store::embedded::{Disk, Engine, LOG, Pending, WORTH_A_CHECKPOINT, write_error};
+use crate::store::embedded::table::{Pace, sync_directory};
+use crate::store::embedded::{Disk, Engine, OWNER, Pending, WORTH_A_CHECKPOINT, now, write_error};
 use crate::store::{Result, StoreError};
 
 /// How long a writer waits for a checkpoint to make room before it gives up.
@@ -18,6 +19,12 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the checkpoint thread looks for keys whose time has come and for wishes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a checkpoint the next one begins when bitmaps were deleted.
+const DELETED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Up to how many bytes of segments are merged when the store is closed. More is merged when it is next open.
+const WORTH_COMPACTING_AT_CLOSE: u64 = 256 << 20;
 
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -86,12 +93,14 @@ impl Engine {
             let log_bytes = self.read().log.as_ref().map_or(0, Log::len);
             // What failed, as on a full disk, is tried again without being asked.
             let again = disk.vitals.wants_checkpoint() && attempted.elapsed() > RETRY_AFTER;
-            if work.checkpoint || again || (work.stop && log_bytes > WORTH_A_CHECKPOINT) {
+            // What was deleted takes space until it is written that it is gone.
+            let has_deleted = self.read().deleted && (work.stop || attempted.elapsed() > DELETED_WITHIN);
+            if work.checkpoint || again || has_deleted || (work.stop && log_bytes > WORTH_A_CHECKPOINT) {
                 attempted = Instant::now();
                 disk.signal.begin();
                 let outcome = self.checkpoint();
                 if let Err(error) = &outcome {
-                    tracing::error!("the checkpoint failed, its marks stay in the log: {error}");
+                    tracing::error!("the checkpoint failed; its changes are still in the log: {error}");
                 }
                 disk.signal.end(outcome.err().map(|e| e.to_string()));
             }
@@ -100,6 +109,49 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// The work of the thread that merges segments. Nothing waits for it.
+    pub(super) fn compact_when_due(&self) {
+        let Some(disk) = &self.disk else { return };
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        while !disk.signal.wait_for_stop(look_at) {
+            let goes_on = || !disk.signal.is_stopped();
+            let merged = disk.base.table().compact_due(&Pace { hurries: false, goes_on: &goes_on });
+            look_at = Instant::now();
+            match merged {
+                // There may be more.
+                Ok(true) => {}
+                Ok(false) => look_at += LOOK_EVERY,
+                Err(error) => {
+                    tracing::error!("cannot merge segments, will retry: {error}");
+                    look_at += RETRY_AFTER;
+                }
+            }
+        }
+    }
+
+    /// What is left to do when all threads have ended.
+    pub(super) fn close(&self) {
+        let Some(disk) = &self.disk else { return };
+        let table = disk.base.table();
+        let mut goes_on = table.version().bytes() <= WORTH_COMPACTING_AT_CLOSE;
+        while goes_on {
+            goes_on = table.compact_due(&Pace { hurries: true, goes_on: &|| true }).unwrap_or_else(|error| {
+                tracing::warn!("cannot merge segments: {error}");
+                false
+            });
+        }
+        let layers = self.read();
+        if let Some(log) = layers.log.as_ref().filter(|log| log.is_whole())
+            && log.file().sync().is_ok()
+        {
+            let closed = table.edit(|manifest| manifest.closed_at = Some(log.len()));
+            if let Err(error) = closed {
+                tracing::warn!("cannot record that the store was closed cleanly: {error}");
+            }
+        }
+        let _ = fs::remove_file(disk.directory.join(OWNER));
     }
 
     pub(super) fn checkpoint(&self) -> Result<()> {
@@ -120,6 +172,10 @@ impl Engine {
     fn write_checkpoint(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<bool> {
         if self.read().frozen.is_none() {
             self.freeze(disk, pending)?;
+            // The old log before the new one has much: a power cut must not take what lies between. If it fails, this checkpoint
+            // is the other way to keep it.
+            let sequence = self.read().sequence;
+            let _ = self.sync(disk, sequence);
         }
         let (frozen, rolls) = {
             let layers = self.read();
@@ -129,11 +185,16 @@ impl Engine {
         let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes)) else {
             return Ok(false);
         };
-        disk.base.write(&frozen, &rolls, lifetimes, sequence)?;
-        // Before the frozen layer goes: until then it hides what the caches have of the tiles that changed.
+        let log = pending.as_ref().map(|pending| pending.next_log);
+        let written = disk.base.write(&frozen, &rolls, lifetimes, sequence, |manifest| {
+            manifest.logs.retain(|number| Some(*number) >= log);
+            manifest.checkpoint_at = Some(now());
+        })?;
         disk.base.refresh(&frozen);
         {
+            // A reader sees either the frozen layer over the table as it was, or the table as it is.
             let mut layers = self.lock();
+            disk.base.publish(written);
             (layers.frozen, layers.frozen_rolls) = (None, None);
             layers.closed.clear();
         }
@@ -149,24 +210,34 @@ impl Engine {
     /// Puts the dirty layer aside for a checkpoint and begins a new log. There is nothing to do only when no log holds
     /// anything: whatever fills the log is reason enough for a checkpoint.
     pub(super) fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
-        let logs = log_files(&disk.directory).map_err(|e| write_error(&disk.directory, &e))?;
+        let (store, logs) = {
+            let manifest = disk.base.table().manifest();
+            (manifest.store, manifest.logs)
+        };
         if logs.len() < 2 && self.read().log.as_ref().is_none_or(Log::is_empty) {
             return Ok(());
         }
-        let next = logs.last().map_or(1, |(number, _)| number + 1);
-        let path = disk.directory.join(format!("{LOG}{next}"));
+        let next_log = logs.last().map_or(1, |number| number + 1);
+        let path = log_path(&disk.directory, next_log);
         // Before the layers are locked: this takes as long as the disk takes.
-        let log = Log::create(&path).map_err(|e| write_error(&path, &e))?;
+        let log = Log::create(&path, store, next_log).map_err(|e| write_error(&path, &e))?;
         sync_directory(&disk.directory);
-        let logs = logs.into_iter().map(|(_, path)| path).collect();
+        // Named before it is written to: a log that is named and missing is damage.
+        let named = disk.base.table().edit(|manifest| manifest.logs.push(next_log));
+        if let Err(error) = named {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        let logs = logs.into_iter().map(|number| log_path(&disk.directory, number)).collect();
         let mut layers = self.lock();
         if let Some(old) = layers.log.replace(log) {
             layers.closed.push(Arc::clone(old.file()));
         }
-        *pending = Some(Pending { sequence: layers.sequence, logs, lifetimes: layers.lifetimes.clone() });
+        *pending = Some(Pending { sequence: layers.sequence, logs, next_log, lifetimes: layers.lifetimes.clone() });
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
         layers.frozen_rolls = Some(Arc::new(std::mem::take(&mut layers.rolls)));
         layers.dirty_bytes = 0;
+        layers.deleted = false;
         drop(layers);
         disk.signal.took_over();
         Ok(())
@@ -216,6 +287,37 @@ mod tests {
             drop(store);
             let store = EmbeddedStore::open(directory.path(), &options).unwrap();
             assert_eq!(store.members(&Set::Key(mark(0)[0].key.clone()), None, 9).unwrap(), [1, 2, 4]);
+        }
+    }
+
+    /// A power cut takes the end of a log whose successor was named a moment ago and holds nothing: the last record is dropped, the
+    /// store opens, and goes on.
+    #[test]
+    fn the_end_of_a_log_before_an_empty_one_may_be_torn() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::default();
+        let store = EmbeddedStore::open(directory.path(), &options).unwrap();
+        for user in 1..=3 {
+            store.apply(&mark(user)).unwrap();
+        }
+        let engine = &store.engine;
+        let disk = engine.disk.as_ref().unwrap();
+        let mut pending = disk.pending.lock().unwrap();
+        engine.freeze(disk, &mut pending).unwrap();
+        // As it is on the disk now, and without the last byte of the first log.
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap()) {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        drop(pending);
+        drop(store);
+        let log = copy.path().join("log-1");
+        let bytes = std::fs::read(&log).unwrap();
+        std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+        for expected in [&[1, 2][..], &[1, 2, 4], &[1, 2, 4]] {
+            let store = EmbeddedStore::open(copy.path(), &options).unwrap();
+            assert_eq!(store.members(&Set::Key(mark(0)[0].key.clone()), None, 9).unwrap(), expected);
+            store.apply(&mark(4)).unwrap();
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What has changed since the last checkpoint, laid over what that checkpoint wrote.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::bitmap::{self, Operation, Source, Tile, split};
@@ -11,6 +14,7 @@ use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, LogFile, Packed};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::Rolls;
+use crate::store::embedded::table::packed;
 use crate::store::{Cancel, Result, StoreError};
 
 /// The length that says "there, and empty": 0 says "gone". Only Redis' SET makes such a key.
@@ -24,8 +28,84 @@ pub struct Overlay {
     /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone, [`EMPTY`] for one without
     /// a byte.
     pub len: u64,
-    /// Tiles that changed, whole; an empty one hides the one below.
-    pub tiles: BTreeMap<u16, Arc<Tile>>,
+    /// What changed of its tiles.
+    pub tiles: BTreeMap<u16, TileChange>,
+}
+
+/// The changes of one tile since the layer below: users added who were not in it, and users removed who were.
+#[derive(Debug, Clone, Default)]
+pub struct TileChange {
+    /// Those added.
+    pub added: Arc<Tile>,
+    /// Those removed, if there are any. Mostly there are none, and there may be millions of tiles with a user or two.
+    removed: Option<Arc<Tile>>,
+}
+
+impl TileChange {
+    /// The tile, laid over what the layer below has.
+    pub fn over(&self, below: Option<Arc<Tile>>) -> Arc<Tile> {
+        let Some(below) = below.filter(|below| !below.is_empty()) else { return Arc::clone(&self.added) };
+        match &self.removed {
+            None if self.added.is_empty() => below,
+            None => Arc::new(below.or(&self.added)),
+            Some(removed) => Arc::new(below.diff(removed).or(&self.added)),
+        }
+    }
+
+    /// The users removed.
+    pub fn removed(&self) -> Cow<'_, Tile> {
+        self.removed.as_deref().map_or_else(Cow::default, Cow::Borrowed)
+    }
+
+    /// How many users there are where there are so many below.
+    pub fn users(&self, below: u64) -> u64 {
+        below + self.added.len() - self.removed_len()
+    }
+
+    /// How many users were removed.
+    pub fn removed_len(&self) -> u64 {
+        self.removed.as_ref().map_or(0, |removed| removed.len())
+    }
+
+    /// Whether the user at a place is in the tile, if it was changed.
+    fn says(&self, place: u16) -> Option<bool> {
+        if self.added.contains(place) {
+            Some(true)
+        } else if self.removed.as_ref().is_some_and(|removed| removed.contains(place)) {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// Changes the user at a place, who must not be as wanted already.
+    fn flip(&mut self, place: u16, value: bool) {
+        // Back to what the layer below has, or away from it.
+        if value {
+            let is_back = self.removed.as_mut().is_some_and(|removed| Arc::make_mut(removed).set(place, false));
+            if !is_back {
+                Arc::make_mut(&mut self.added).set(place, true);
+            }
+            self.removed = self.removed.take().filter(|removed| !removed.is_empty());
+        } else if self.added.is_empty() || !Arc::make_mut(&mut self.added).set(place, false) {
+            Arc::make_mut(self.removed.get_or_insert_default()).set(place, true);
+        }
+    }
+
+    /// Adds users, ascending, none of whom may be there already.
+    pub fn add(&mut self, users: &[UserId]) {
+        if self.removed.is_none() {
+            Arc::make_mut(&mut self.added).add(users);
+        } else {
+            users.iter().for_each(|user| self.flip(split(*user).1, true));
+        }
+    }
+
+    /// About how much memory it takes.
+    pub fn memory(&self) -> usize {
+        // Its place in the map, and the counters of what is shared.
+        64 + self.added.memory() + self.removed.as_ref().map_or(0, |removed| removed.memory())
+    }
 }
 
 /// Changes by the text of their key. Readers share them: a writer copies the overlays, and of these the tiles, that a reader
@@ -49,6 +129,8 @@ pub struct Layers {
     pub lost: bool,
     /// About how much memory `dirty` and `rolls` take.
     pub dirty_bytes: usize,
+    /// Whether a bitmap was deleted that may be in a segment, since the last checkpoint began.
+    pub deleted: bool,
     /// The sequence of the last change.
     pub sequence: u64,
     /// How often keys were made or deleted since the store was opened.
@@ -183,9 +265,8 @@ struct PreparedKey {
 
 struct PreparedTile {
     number: u16,
-    before: Arc<Tile>,
-    /// Places and their new values, in order.
-    places: Vec<(u16, bool)>,
+    /// Places that change, in order, and their new values.
+    flips: Vec<(u16, bool)>,
 }
 
 impl Layers {
@@ -202,36 +283,35 @@ impl Layers {
         // Stable: of two changes of one bit the later one must win.
         order.sort_by_key(|i| (bits[*i].0 / 2, bits[*i].1));
         let mut prepared: Vec<PreparedKey> = Vec::with_capacity(keys.len());
-        let mut previous = None;
-        for i in order {
-            let (key_and_value, user) = bits[i];
-            let (key, value) = (key_and_value / 2, key_and_value % 2 == 1);
-            let Some(text) = keys.get(key as usize) else { continue };
-            let (number, place) = split(user);
-            if previous != Some(key) {
-                let view = self.view(text, reader)?;
-                let (text, new) = (text.as_str().into(), !view.exists);
-                prepared.push(PreparedKey { text, new, len: view.len, tiles: Vec::new() });
-                previous = Some(key);
-            }
-            let Some(entry) = prepared.last_mut() else { continue };
-            entry.len = entry.len.max(u64::from(user) / 8 + 1);
-            if entry.tiles.last().is_none_or(|last| last.number != number) {
-                let tile = match self.view(text, reader)? {
-                    view if view.has(number) => view.tile(number, reader)?,
-                    _ => Arc::default(),
-                };
-                entry.tiles.push(PreparedTile { number, before: tile, places: Vec::new() });
-            }
-            if let Some(tile) = entry.tiles.last_mut() {
-                if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i)) {
-                    *before = match tile.places.last() {
-                        Some((last, value)) if *last == place => *value,
-                        _ => tile.before.contains(place),
+        for bits_of_key in order.chunk_by(|a, b| bits[*a].0 / 2 == bits[*b].0 / 2) {
+            let Some(text) = bits_of_key.first().and_then(|i| keys.get(bits[*i].0 as usize / 2)) else { continue };
+            let view = self.view(text, reader)?;
+            let last = bits_of_key.last().map_or(0, |i| bits[*i].1);
+            let mut tiles = Vec::new();
+            for bits_of_tile in bits_of_key.chunk_by(|a, b| split(bits[*a].1).0 == split(bits[*b].1).0) {
+                let Some(number) = bits_of_tile.first().map(|i| split(bits[*i].1).0) else { continue };
+                let probe = view.probe(number, reader);
+                let (mut flips, mut previous) = (Vec::new(), None);
+                for i in bits_of_tile {
+                    let (place, value) = (split(bits[*i].1).1, bits[*i].0 % 2 == 1);
+                    let was = match previous {
+                        Some((last, value)) if last == place => value,
+                        _ => probe.contains(place)?,
                     };
+                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(*i)) {
+                        *before = was;
+                    }
+                    if was != value {
+                        flips.push((place, value));
+                    }
+                    previous = Some((place, value));
                 }
-                tile.places.push((place, value));
+                if !flips.is_empty() {
+                    tiles.push(PreparedTile { number, flips });
+                }
             }
+            let len = view.len.max(u64::from(last) / 8 + 1);
+            prepared.push(PreparedKey { text: text.as_str().into(), new: !view.exists, len, tiles });
         }
         Ok(Prepared { keys: prepared })
     }
@@ -245,17 +325,15 @@ impl Layers {
             let overlay = Arc::make_mut(self.dirty.entry(key.text).or_default());
             // What was empty has a byte now.
             overlay.len = key.len.max(overlay.bytes());
-            for PreparedTile { number, before, places } in key.tiles {
+            for PreparedTile { number, flips } in key.tiles {
                 let tile = overlay.tiles.entry(number).or_insert_with(|| {
-                    self.dirty_bytes += 96 + before.memory();
-                    before
+                    let change = TileChange::default();
+                    self.dirty_bytes += change.memory();
+                    change
                 });
                 let memory = tile.memory();
-                let tile = Arc::make_mut(tile);
-                for (place, value) in places {
-                    tile.set(place, value);
-                }
-                self.dirty_bytes += tile.memory().saturating_sub(memory);
+                flips.into_iter().for_each(|(place, value)| tile.flip(place, value));
+                self.dirty_bytes = self.dirty_bytes + tile.memory() - memory;
             }
         }
     }
@@ -279,13 +357,16 @@ impl Layers {
                 index.remove(&text);
             }
             self.lifetimes.set(&text, None);
+            // One that was made since needs no entry that it is gone.
+            self.deleted |= self.dirty.get(&text).is_none_or(|overlay| !overlay.fresh);
             self.replace(text, Overlay { fresh: true, ..Overlay::default() });
         }
     }
 
     /// Makes a bitmap in memory, in place of what there is of that name. Cannot fail.
     pub fn put(&mut self, text: &str, len: u64, tiles: impl IntoIterator<Item = (u16, Arc<Tile>)>) {
-        let tiles: BTreeMap<u16, Arc<Tile>> = tiles.into_iter().collect();
+        let whole = |added| TileChange { added, ..TileChange::default() };
+        let tiles = tiles.into_iter().map(|(number, tile)| (number, whole(tile))).collect();
         self.made(text);
         self.lifetimes.set(text, None);
         self.replace(text.into(), Overlay { fresh: true, len, tiles });
@@ -401,33 +482,40 @@ impl Layers {
     pub fn index(&self, reader: Option<&Reader<'_>>) -> Result<&Index> {
         if self.index.get().is_none() {
             let mut index = Index::default();
-            self.keys("", reader)?.iter().for_each(|text| index.insert(text));
+            self.visit_keys("", reader, |text| {
+                index.insert(text);
+                true
+            })?;
             // Whoever was quicker found the same keys: nothing changes while layers are read.
             let _ = self.index.set(index);
         }
         Ok(self.index.get_or_init(Index::default))
     }
 
-    /// The texts of all keys that begin so, in no particular order.
-    pub fn keys(&self, beginning: &str, reader: Option<&Reader<'_>>) -> Result<Vec<String>> {
-        let mut found = match reader {
-            Some(reader) => reader.keys(beginning)?,
-            None => Vec::new(),
-        };
-        let changed = [self.frozen.as_deref(), Some(&self.dirty)];
-        let changed = || changed.iter().flatten().flat_map(|overlays| overlays.iter());
-        if changed().next().is_some() {
-            let mut there: HashSet<String> = found.drain(..).collect();
-            for (text, overlay) in changed().filter(|(text, _)| text.starts_with(beginning)) {
-                if overlay.exists() {
-                    there.insert(text.to_string());
-                } else {
-                    there.remove(&**text);
-                }
-            }
-            found.extend(there);
+    /// Gives the texts of all keys that begin so, in no particular order, until `each` answers `false`.
+    pub fn visit_keys(
+        &self,
+        beginning: &str,
+        reader: Option<&Reader<'_>>,
+        mut each: impl FnMut(&str) -> bool,
+    ) -> Result<()> {
+        // The newer layer over the older.
+        let mut changed: HashMap<&str, bool> = HashMap::new();
+        for overlays in self.frozen.as_deref().into_iter().chain([&self.dirty]) {
+            let begins_so = overlays.iter().filter(|(text, _)| text.starts_with(beginning));
+            changed.extend(begins_so.map(|(text, overlay)| (&**text, overlay.exists())));
         }
-        Ok(found)
+        let mut goes_on = true;
+        if let Some(reader) = reader {
+            reader.visit_keys(beginning, |text| {
+                goes_on = changed.contains_key(text) || each(text);
+                goes_on
+            })?;
+        }
+        if goes_on {
+            let _ = changed.into_iter().filter(|(_, exists)| *exists).all(|(text, _)| each(text));
+        }
+        Ok(())
     }
 }
 
@@ -436,7 +524,9 @@ impl Layers {
 pub struct Gathered<'a> {
     layers: &'a mut Layers,
     reader: &'a Reader<'a>,
-    places: HashMap<String, u32>,
+    /// By the place of a key in the log, its place here.
+    places: Vec<Option<u32>>,
+    keys: Vec<String>,
     bits: Vec<(u32, u32)>,
 }
 
@@ -446,19 +536,43 @@ const GATHERED: usize = 4 << 20;
 impl<'a> Gathered<'a> {
     /// Nothing yet.
     pub fn new(layers: &'a mut Layers, reader: &'a Reader<'a>) -> Self {
-        Gathered { layers, reader, places: HashMap::new(), bits: Vec::new() }
+        Gathered { layers, reader, places: Vec::new(), keys: Vec::new(), bits: Vec::new() }
     }
 
-    /// Takes in the next frame.
-    pub fn take(&mut self, frame: Frame) -> Result<()> {
-        self.layers.lost |= frame.sequence > self.layers.sequence + 1;
+    /// Takes in the next frame of the log at `path`, which names these keys.
+    pub fn take(&mut self, frame: Frame<u32>, names: &[Arc<str>], accepts_loss: bool, path: &Path) -> Result<()> {
+        let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+        if frame.sequence > self.layers.sequence + 1 {
+            if !accepts_loss {
+                return Err(damaged(format!(
+                    "the changes {} to {} are missing before it",
+                    self.layers.sequence + 1,
+                    frame.sequence - 1
+                )));
+            }
+            self.layers.lost = true;
+        }
+        let named = |place: u32| names.get(place as usize).map(ToString::to_string);
         match frame.change {
             Change::Bits { keys, bits } => {
-                let mut place = |text: String| {
-                    let next = u32::try_from(self.places.len()).unwrap_or(u32::MAX / 2);
-                    *self.places.entry(text).or_insert(next)
-                };
-                let places: Vec<u32> = keys.into_iter().map(&mut place).collect();
+                let mut places = Vec::with_capacity(keys.len());
+                for key in keys {
+                    let at = key as usize;
+                    if self.places.len() <= at {
+                        self.places.resize(at + 1, None);
+                    }
+                    if self.places[at].is_none() {
+                        let next = u32::try_from(self.keys.len()).ok();
+                        let name = named(key).ok_or_else(|| damaged(format!("it does not name key {key}")));
+                        match name {
+                            Ok(name) => self.keys.push(name),
+                            Err(_) if accepts_loss => continue,
+                            Err(error) => return Err(error),
+                        }
+                        self.places[at] = next;
+                    }
+                    places.extend(self.places[at]);
+                }
                 self.bits.extend(bits.into_iter().filter_map(|(key_and_value, user)| {
                     let place = places.get(key_and_value as usize / 2)?;
                     Some((place * 2 + key_and_value % 2, user))
@@ -469,11 +583,17 @@ impl<'a> Gathered<'a> {
             }
             change => {
                 self.put_in()?;
-                if let (true, Change::Runs { runs }) = (self.layers.lost, &change) {
-                    let named = runs.iter().filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
-                    self.reader.pass_over(self.layers, named)?;
+                match change.renamed(&mut |place| named(place)) {
+                    Some(change) => {
+                        if let (true, Change::Runs { runs }) = (self.layers.lost, &change) {
+                            let named = runs.iter().filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
+                            self.reader.pass_over(self.layers, named)?;
+                        }
+                        self.layers.replay(change, Some(self.reader))?;
+                    }
+                    None if accepts_loss => {}
+                    None => return Err(damaged("it does not name a key that it changes".to_owned())),
                 }
-                self.layers.replay(change, Some(self.reader))?;
             }
         }
         self.layers.sequence = self.layers.sequence.max(frame.sequence);
@@ -482,10 +602,8 @@ impl<'a> Gathered<'a> {
 
     /// Puts in what was gathered.
     pub fn put_in(&mut self) -> Result<()> {
-        let mut keys = vec![String::new(); self.places.len()];
-        for (text, place) in self.places.drain() {
-            keys[place as usize] = text;
-        }
+        self.places.clear();
+        let keys = std::mem::take(&mut self.keys);
         if self.layers.lost {
             self.pass_over(&keys)?;
         }
@@ -518,46 +636,38 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    fn changed(&self, number: u16) -> Option<&Arc<Tile>> {
-        self.overlays.iter().flatten().find_map(|overlay| overlay.tiles.get(&number))
+    /// What changed of a tile, from the older to the newer layer.
+    fn changes(&self, number: u16) -> impl Iterator<Item = &TileChange> {
+        self.overlays.iter().rev().flatten().filter_map(move |overlay| overlay.tiles.get(&number))
     }
 
-    /// Whether there may be users in a tile.
+    /// How many users are in a tile.
+    fn users_in(&self, number: u16) -> u64 {
+        let below = self.base.as_ref().map_or(0, |record| record.users_in(number));
+        self.changes(number).fold(below, |below, change| change.users(below))
+    }
+
+    /// Whether there are users in a tile.
     pub fn has(&self, number: u16) -> bool {
-        match self.changed(number) {
-            Some(tile) => !tile.is_empty(),
-            None => self.base.as_ref().is_some_and(|record| record.tiles.binary_search(&number).is_ok()),
-        }
+        self.users_in(number) > 0
     }
 
-    /// How many users there are: what the file knows, but for the tiles that changed. `None` when a record from before
-    /// counts were kept does not say.
-    fn users(&self) -> Option<u64> {
-        let base = self.base.as_deref();
-        let mut users = base.map_or(Some(0), Record::users)?;
-        let mut above: Option<&Overlay> = None;
-        for overlay in self.overlays.iter().flatten() {
-            for (number, tile) in &overlay.tiles {
-                if above.is_none_or(|above| !above.tiles.contains_key(number)) {
-                    let before = base.map_or(Some(0), |record| record.users_in(*number))?;
-                    users = users.checked_sub(before)? + tile.len();
-                }
-            }
-            above = Some(overlay);
-        }
-        Some(users)
+    /// How many users there are.
+    fn users(&self) -> u64 {
+        let below = self.base.as_ref().map_or(0, |record| record.users());
+        let changes = self.overlays.iter().rev().flatten().flat_map(|overlay| overlay.tiles.values());
+        changes.fold(below, |below, change| change.users(below))
     }
 
-    /// About how many bytes it takes on the disk, as far as that is known.
-    pub fn stored(&self) -> Option<u64> {
-        let users = |number: u16| match (self.changed(number), self.base.as_deref()) {
-            (Some(tile), _) => Some(tile.len()),
-            (None, Some(record)) => record.users_in(number),
-            (None, None) => Some(0),
+    /// About how many bytes it takes on the disk: what the table has of it, and what the next checkpoint adds.
+    pub fn stored(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<u64> {
+        let mut bytes = match (&self.base, reader) {
+            (Some(record), Some(reader)) => reader.stored(text, record)?,
+            _ => 0,
         };
-        // Each tile has a place in the record and one in the table, a checksum among it.
-        let tile = |number: u16| Some(bitmap::stored_bytes(users(number)?) + 24);
-        self.tiles().iter().map(|number| tile(*number)).sum()
+        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.values());
+        bytes += changed.map(|tile| packed::pack(&tile.added).len() as u64 + 12).sum::<u64>();
+        Ok(bytes)
     }
 
     /// The numbers of the tiles that hold users, ascending.
@@ -574,15 +684,62 @@ impl View<'_> {
         Tiles::Own(numbers)
     }
 
-    /// A tile that [`has`](Self::has) users.
+    /// A tile, which is empty where it has no users.
     pub fn tile(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Arc<Tile>> {
-        if let Some(tile) = self.changed(number) {
-            return Ok(Arc::clone(tile));
-        }
+        let below = self.below(number, reader)?;
+        Ok(self.changes(number).fold(below, |below, change| Some(change.over(below))).unwrap_or_default())
+    }
+
+    /// What the table has of a tile, if it has it.
+    fn below(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Option<Arc<Tile>>> {
         match (&self.base, reader) {
-            (Some(record), Some(reader)) => reader.tile(record, number),
-            _ => Ok(Arc::default()),
+            (Some(record), Some(reader)) if record.users_in(number) > 0 => reader.tile(record, number).map(Some),
+            _ => Ok(None),
         }
+    }
+
+    /// Those of some users of a tile, ascending, who are not in it.
+    pub fn missing(&self, number: u16, users: &[UserId], reader: Option<&Reader<'_>>) -> Result<Vec<UserId>> {
+        if self.changes(number).any(|change| change.removed.is_some()) {
+            return Ok(self.tile(number, reader)?.missing(users));
+        }
+        let mut missing = self.below(number, reader)?.map_or_else(|| users.to_vec(), |tile| tile.missing(users));
+        for change in self.changes(number) {
+            missing = change.added.missing(&missing);
+        }
+        Ok(missing)
+    }
+
+    /// To ask for single users of a tile.
+    pub fn probe<'a>(&'a self, number: u16, reader: Option<&'a Reader<'a>>) -> Probe<'a> {
+        Probe { view: self, number, reader, below: OnceCell::new() }
+    }
+}
+
+/// Single users of a tile. The table is only read when no layer above says of a user.
+pub struct Probe<'a> {
+    view: &'a View<'a>,
+    number: u16,
+    reader: Option<&'a Reader<'a>>,
+    below: OnceCell<Option<Arc<Tile>>>,
+}
+
+impl Probe<'_> {
+    /// Whether the user at a place is in the tile.
+    pub fn contains(&self, place: u16) -> Result<bool> {
+        let overlays = self.view.overlays.iter().flatten();
+        let mut said = overlays.filter_map(|overlay| overlay.tiles.get(&self.number)?.says(place));
+        if let Some(said) = said.next() {
+            return Ok(said);
+        }
+        let below = match self.below.get() {
+            Some(below) => below,
+            None => {
+                let below = self.view.below(self.number, self.reader)?;
+                self.below.get_or_init(|| below)
+            }
+        };
+        Ok(below.as_ref().is_some_and(|tile| tile.contains(place)))
     }
 }
 
@@ -633,7 +790,7 @@ impl Source for Leaves<'_> {
     }
 
     fn users(&self, leaf: usize) -> Option<u64> {
-        self.views[leaf].as_ref().map_or(Some(0), |(view, _)| view.users())
+        Some(self.views[leaf].as_ref().map_or(0, |(view, _)| view.users()))
     }
 
     fn tiles(&self, leaf: usize) -> &[u16] {
@@ -656,5 +813,5 @@ impl Source for Leaves<'_> {
 /// Whether a view holds a user.
 pub fn contains(view: &View<'_>, user: UserId, reader: Option<&Reader<'_>>) -> Result<bool> {
     let (number, place) = split(user);
-    Ok(view.has(number) && view.tile(number, reader)?.contains(place))
+    view.probe(number, reader).contains(place)
 }

@@ -1,13 +1,15 @@
 //! The write-ahead log: what was changed since the last checkpoint, in frames that prove they are whole.
 //!
-//! A file begins with [`MAGIC`]. A frame is [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the
-//! payload: a [`Frame`] as `postcard` writes it. The marker is what a reader looks for behind a damaged place. A frame counts once it was handed to the operating system, so the end of the
-//! process, however sudden, loses nothing that was acknowledged; forcing it to disk is for the case that the machine
-//! loses power.
+//! A file begins with [`MAGIC`], the number of its store and its own, both little-endian `u64`s. A frame is [`MARKER`], a little-endian
+//! `u32` length, a CRC-32 of the payload, and the payload: the sequence, the texts of keys that this log names for the first time, and a
+//! [`Change`] that names keys by their place among these texts, as `postcard` writes them. The marker is what a reader looks for behind a
+//! damaged place. A frame counts once it was handed to the operating system, so the end of the process, however sudden, loses nothing that
+//! was acknowledged; forcing it to disk is for the case that the machine loses power.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,41 +18,46 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bitmap::{Operation, Tile};
+use crate::store::embedded::opening::log_path;
 use crate::store::embedded::runs::Run;
-use crate::store::private;
+use crate::store::embedded::table::Manifest;
+use crate::store::{Result, StoreError, private};
 
-const MAGIC: &[u8; 16] = b"cohortist log 1\n";
+const MAGIC: &[u8; 16] = b"cohortist log 2\n";
+/// What logs of the formats 1 to 4 begin with. They have no numbers behind it, and name keys by their texts in each frame.
+const OLD_MAGIC: &[u8; 16] = b"cohortist log 1\n";
+const BEGINNING: usize = 32;
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
 const HEAD: usize = 12;
 
 /// One batch in the log: all of it is applied, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
+pub struct Frame<K = String> {
     /// Counts up by one, over all files of the log.
     pub sequence: u64,
     /// What was changed.
-    pub change: Change,
+    pub change: Change<K>,
 }
 
-/// A change of bitmaps, by the text of their keys.
+/// A change of bitmaps, by the text of their keys, or the places of these texts in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
+pub enum Change<K = String> {
     /// Bits set or cleared, in order.
     Bits {
         /// The keys, each once.
-        keys: Vec<String>,
+        keys: Vec<K>,
         /// For each bit: the place of its key times two, plus one when it is set; and the user.
         bits: Vec<(u32, u32)>,
     },
     /// Bitmaps deleted.
     Delete {
         /// Their keys.
-        keys: Vec<String>,
+        keys: Vec<K>,
     },
     /// A bitmap made, whole; what was there of that name is gone, and its lifetime too.
     Put {
         /// Its key.
-        key: String,
+        key: K,
         /// Its byte length, or [`EMPTY`](super::layers::EMPTY).
         len: u64,
         /// The numbers of its tiles, ascending, and the tiles; none of them empty.
@@ -61,19 +68,19 @@ pub enum Change {
         /// How.
         operation: Operation,
         /// Where the result goes.
-        target: String,
+        target: K,
         /// From what.
-        sources: Vec<String>,
+        sources: Vec<K>,
     },
     /// A bitmap that is to go by itself, or no longer.
     Lifetime {
         /// Its key.
-        key: String,
+        key: K,
         /// When, in milliseconds since 1970; never when `None`.
         until: Option<u64>,
     },
     /// Several changes, one after the other, all of them or none.
-    All(Vec<Change>),
+    All(Vec<Change<K>>),
     /// Texts that got numbers.
     Enroll {
         /// Under which prefix.
@@ -91,8 +98,45 @@ pub enum Change {
     /// Users put into bitmaps.
     Runs {
         /// Keys, and who is put into their bitmaps.
-        runs: Vec<(String, Run)>,
+        runs: Vec<(K, Run)>,
     },
+}
+
+impl<K> Change<K> {
+    /// The same change with other names of its keys; `None` when one has no other name.
+    pub fn renamed<L>(self, name: &mut impl FnMut(K) -> Option<L>) -> Option<Change<L>> {
+        Some(match self {
+            Change::Bits { keys, bits } => {
+                Change::Bits { keys: keys.into_iter().map(name).collect::<Option<_>>()?, bits }
+            }
+            Change::Delete { keys } => Change::Delete { keys: keys.into_iter().map(name).collect::<Option<_>>()? },
+            Change::Put { key, len, tiles } => Change::Put { key: name(key)?, len, tiles },
+            Change::Combine { operation, target, sources } => Change::Combine {
+                operation,
+                target: name(target)?,
+                sources: sources.into_iter().map(name).collect::<Option<_>>()?,
+            },
+            Change::Lifetime { key, until } => Change::Lifetime { key: name(key)?, until },
+            Change::All(changes) => {
+                Change::All(changes.into_iter().map(|change| change.renamed(name)).collect::<Option<_>>()?)
+            }
+            Change::Enroll { prefix, first, texts } => Change::Enroll { prefix, first, texts },
+            Change::Forget { prefix } => Change::Forget { prefix },
+            Change::Runs { runs } => {
+                let runs = runs.into_iter().map(|(key, run)| Some((name(key)?, run)));
+                Change::Runs { runs: runs.collect::<Option<_>>()? }
+            }
+        })
+    }
+}
+
+/// The payload of a frame. `S` is the text of a key.
+#[derive(Serialize, Deserialize)]
+struct Payload<S> {
+    sequence: u64,
+    /// The texts of keys that this log names for the first time.
+    names: Vec<S>,
+    change: Change<u32>,
 }
 
 /// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.
@@ -130,6 +174,8 @@ pub struct Log {
     path: PathBuf,
     file: Arc<LogFile>,
     len: u64,
+    /// The places of the keys it names.
+    names: HashMap<Arc<str>, u32>,
     /// Why nothing may be appended any more.
     broken: Option<String>,
 }
@@ -168,34 +214,74 @@ impl LogFile {
 }
 
 /// What was read from a log file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Replay {
-    /// How many whole frames there were.
-    pub frames: usize,
-    /// What an operator should know: frames that were damaged, a tail that was torn.
+    /// What an operator should know: an incomplete last record; with [`Expected::accepts_loss`] also what was damaged.
     pub notes: Vec<String>,
+    /// The keys it names.
+    names: Vec<Arc<str>>,
     /// Where the whole frames end.
     len: u64,
 }
 
+/// What is known of a log before it is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    pub store: u64,
+    pub number: u64,
+    /// Its length, when the store was closed in order.
+    pub len: Option<u64>,
+    /// Whether a crash may have left an incomplete record at its end.
+    pub is_last: bool,
+    /// Whether damage is only noted.
+    pub accepts_loss: bool,
+}
+
+impl Expected {
+    /// What a manifest says of the log of a number.
+    pub fn of(directory: &Path, manifest: &Manifest, number: u64, accepts_loss: bool) -> Self {
+        // A power cut may take the end of a log of which a checkpoint had just named, and not yet written to, the successor.
+        let is_empty = |later: &u64| {
+            let metadata = std::fs::metadata(log_path(directory, *later));
+            metadata.is_ok_and(|metadata| metadata.len() <= BEGINNING as u64)
+        };
+        let is_last = manifest.logs.iter().filter(|later| **later > number).all(is_empty);
+        let len = manifest.closed_at.filter(|_| manifest.logs.last() == Some(&number));
+        Expected { store: manifest.store, number, len, is_last, accepts_loss }
+    }
+}
+
+impl Replay {
+    /// Drops an incomplete last record from a file that was read.
+    pub fn truncate(&self, file: &File) -> io::Result<()> {
+        file.set_len(self.len)
+    }
+}
+
 impl Log {
-    /// Creates a log file; what could not be created whole is removed.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Log::open(path, None).inspect_err(|_| drop(std::fs::remove_file(path)))
+    /// Creates a log file and forces it to disk; what could not be created whole is removed.
+    pub fn create(path: &Path, store: u64, number: u64) -> io::Result<Self> {
+        let create = || {
+            let mut file = private::options().write(true).create(true).truncate(true).open(path)?;
+            let beginning = [&MAGIC[..], &store.to_le_bytes(), &number.to_le_bytes()].concat();
+            file.write_all(&beginning)?;
+            file.sync_all()?;
+            Ok::<_, io::Error>(file)
+        };
+        let file = create().inspect_err(|_| drop(std::fs::remove_file(path)))?;
+        Ok(Log::of(path, file, BEGINNING as u64, HashMap::new()))
     }
 
-    /// Creates a log file, or opens one after its [`read`], dropping a torn tail.
-    pub fn open(path: &Path, replay: Option<&Replay>) -> io::Result<Self> {
-        let mut file = private::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let len = match replay {
-            Some(replay) if replay.len > 0 => replay.len,
-            _ => {
-                file.write_all(MAGIC)?;
-                MAGIC.len() as u64
-            }
-        };
-        file.set_len(len)?;
-        Ok(Log { path: path.to_owned(), file: Arc::new(LogFile::new(file)), len, broken: None })
+    /// Opens a file after its [`read`], dropping an incomplete last record.
+    pub fn open(path: &Path, replay: Replay) -> io::Result<Self> {
+        let file = private::options().write(true).open(path)?;
+        file.set_len(replay.len)?;
+        let names = (0..).zip(replay.names).map(|(place, name)| (name, place)).collect();
+        Ok(Log::of(path, file, replay.len, names))
+    }
+
+    fn of(path: &Path, file: File, len: u64, names: HashMap<Arc<str>, u32>) -> Self {
+        Log { path: path.to_owned(), file: Arc::new(LogFile::new(file)), len, names, broken: None }
     }
 
     /// Its file, to force it to disk.
@@ -205,7 +291,7 @@ impl Log {
 
     /// Whether there is no frame in it.
     pub fn is_empty(&self) -> bool {
-        self.len <= MAGIC.len() as u64
+        self.len <= BEGINNING as u64
     }
 
     /// Its path.
@@ -218,8 +304,39 @@ impl Log {
         self.len
     }
 
-    /// Appends an encoded frame whole, or leaves the log as it was.
-    pub fn append(&mut self, encoded: &[u8]) -> io::Result<()> {
+    /// Whether everything that was appended is in the file, and nothing else.
+    pub fn is_whole(&self) -> bool {
+        self.broken.is_none() && !self.file.failed()
+    }
+
+    /// Appends a frame whole, or leaves the log as it was. An error comes with the length of the frame.
+    pub fn append(&mut self, frame: Frame) -> Result<(), (io::Error, usize)> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        let encoded = self.encode(frame, &mut names).map_err(|error| (error, 0));
+        let appended = encoded.and_then(|encoded| self.write(&encoded).map_err(|error| (error, encoded.len())));
+        appended.inspect_err(|_| names.iter().for_each(|name| _ = self.names.remove(name)))
+    }
+
+    /// A frame as its bytes in the log; `new` are the keys it names for the first time.
+    fn encode(&mut self, frame: Frame, new: &mut Vec<Arc<str>>) -> io::Result<Vec<u8>> {
+        let Frame { sequence, change } = frame;
+        let too_many = || io::Error::other("a log names at most 4 billion keys");
+        let mut place = |text: String| {
+            if let Some(place) = self.names.get(text.as_str()) {
+                return Some(*place);
+            }
+            let place = u32::try_from(self.names.len()).ok()?;
+            let text: Arc<str> = text.into();
+            self.names.insert(Arc::clone(&text), place);
+            new.push(text);
+            Some(place)
+        };
+        let change = change.renamed(&mut place).ok_or_else(too_many)?;
+        let names = new.iter().map(|name| &**name).collect();
+        seal(&Payload::<&str> { sequence, names, change })
+    }
+
+    fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
         if let Some(reason) = &self.broken {
             return Err(io::Error::other(reason.clone()));
         }
@@ -246,9 +363,9 @@ impl Log {
     }
 }
 
-/// A frame as its bytes in the log.
-pub fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
-    let mut bytes = postcard::to_extend(frame, vec![0; HEAD]).map_err(io::Error::other)?;
+/// A payload as a frame.
+fn seal(payload: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(payload, vec![0; HEAD]).map_err(io::Error::other)?;
     let (head, payload) = bytes.split_at_mut(HEAD);
     let len = u32::try_from(payload.len()).map_err(|_| io::Error::other("a batch may take at most 4 GiB"))?;
     head[..4].copy_from_slice(MARKER);
@@ -257,96 +374,164 @@ pub fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the frame at the beginning of `bytes` and how long it is; `None` when it is not whole.
-fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
+/// The payload of the frame at the beginning of `bytes`, and the length of the frame; `None` when it is not whole.
+fn unseal(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (marker, rest) = bytes.split_first_chunk()?;
     let (len, rest) = rest.split_first_chunk()?;
     let (checksum, rest) = rest.split_first_chunk()?;
     let len = u32::from_le_bytes(*len) as usize;
     let payload = rest.get(..len).filter(|_| marker == MARKER)?;
-    (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some(())?;
-    Some((postcard::from_bytes(payload).ok()?, HEAD + len))
+    (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some((payload, HEAD + len))
 }
 
 /// Where behind `from` the next whole frame begins.
 fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
     let candidates = bytes.get(from..)?.windows(MARKER.len()).enumerate().filter(|(_, window)| window == MARKER);
-    candidates.map(|(at, _)| from + at).find(|at| decode(&bytes[*at..]).is_some())
+    candidates.map(|(at, _)| from + at).find(|at| unseal(&bytes[*at..]).is_some())
 }
 
-/// Reads a log file, giving each whole frame to `each`, in order. What is whole is kept, also behind a damaged place;
-/// a torn tail is kept aside in a file of its own. Either is noted.
-pub fn read<E: From<io::Error>>(path: &Path, mut each: impl FnMut(Frame) -> Result<(), E>) -> Result<Replay, E> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    let mut replay = Replay { frames: 0, notes: Vec::new(), len: 0 };
-    if !bytes.starts_with(MAGIC) && next_frame(&bytes, 0).is_none() {
-        // Cut short while its first bytes were written, or no log at all.
-        if !bytes.is_empty() {
-            set_aside(path, &bytes, 0, &mut replay)?;
-        }
-        return Ok(replay);
-    }
-    let mut at = MAGIC.len();
-    while at < bytes.len() {
-        if let Some((frame, len)) = decode(&bytes[at..]) {
-            each(frame)?;
-            replay.frames += 1;
-            at += len;
-        } else if let Some(next) = next_frame(&bytes, at + 1) {
-            replay.notes.push(format!(
-                "{} bytes at byte {at} of {} are damaged; the marks in them are lost, those before and behind are kept",
-                next - at,
-                path.display()
-            ));
-            at = next;
+/// Reads a log file, giving each whole frame to `each` with the texts of its keys, in order.
+///
+/// # Errors
+/// When the file is missing, is not the log expected, or is damaged. An incomplete record at the end of the last log, as a crash leaves
+/// it, is only noted.
+pub fn read(
+    path: &Path,
+    expected: Expected,
+    mut each: impl FnMut(Frame<u32>, &[Arc<str>]) -> Result<()>,
+) -> Result<Replay> {
+    let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+    let mut replay = Replay { len: BEGINNING as u64, ..Replay::default() };
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => damaged("the file is missing".to_owned()),
+        _ => damaged(format!("it cannot be read: {error}")),
+    })?;
+    let beginning = [&MAGIC[..], &expected.store.to_le_bytes(), &expected.number.to_le_bytes()].concat();
+    let mut lose = |at: usize, end: usize, what: &str| {
+        let reason = format!("{what} (bytes {at} to {end})");
+        if expected.accepts_loss {
+            replay.notes.push(format!("{}: {reason}", path.display()));
+            Ok(())
         } else {
-            set_aside(path, &bytes[at..], at, &mut replay)?;
+            Err(damaged(reason))
+        }
+    };
+    if !bytes.starts_with(&beginning) {
+        lose(0, BEGINNING.min(bytes.len()), "its head does not match the store and log number in the manifest")?;
+    }
+    if let Some(len) = expected.len.filter(|len| *len != bytes.len() as u64) {
+        lose(
+            bytes.len(),
+            usize::try_from(len).unwrap_or(usize::MAX),
+            "its length differs from when the store was closed",
+        )?;
+    }
+    let (mut at, mut names) = (BEGINNING.min(bytes.len()), Vec::<Arc<str>>::new());
+    let mut is_torn = None;
+    while at < bytes.len() {
+        let frame = unseal(&bytes[at..]).and_then(|(payload, len)| {
+            let payload: Payload<String> = postcard::from_bytes(payload).ok()?;
+            Some((payload, len))
+        });
+        if let Some((payload, len)) = frame {
+            names.extend(payload.names.into_iter().map(Arc::from));
+            each(Frame { sequence: payload.sequence, change: payload.change }, &names)?;
+            at += len;
+            continue;
+        }
+        let next = next_frame(&bytes, at + 1);
+        if next.is_none() && expected.is_last && expected.len.is_none() {
+            is_torn = Some(bytes.len() - at);
             break;
         }
+        lose(at, next.unwrap_or(bytes.len()), "a record is damaged")?;
+        let Some(next) = next else { break };
+        at = next;
     }
-    replay.len = at as u64;
+    if let Some(torn) = is_torn {
+        replay.notes.push(format!(
+            "the last {torn} bytes of {} were an incomplete record, as a crash leaves one, and were dropped",
+            path.display()
+        ));
+    }
+    (replay.len, replay.names) = (at.max(BEGINNING) as u64, names);
     Ok(replay)
 }
 
-fn set_aside(path: &Path, tail: &[u8], at: usize, replay: &mut Replay) -> io::Result<()> {
-    let aside = path.with_extension(format!("torn-at-{at}"));
-    private::write(&aside, tail)?;
-    replay.notes.push(format!(
-        "the last {} bytes of {} were torn, as a write cut short leaves them, and were dropped (kept aside in {})",
-        tail.len(),
-        path.display(),
-        aside.display()
-    ));
-    Ok(())
+/// Whether there is more in a log than its beginning.
+pub fn holds_something(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > BEGINNING as u64)
+}
+
+/// The number of the store that a log belongs to.
+pub fn store_of(path: &Path) -> Option<u64> {
+    let mut beginning = [0; BEGINNING];
+    File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut beginning)).ok()?;
+    let (store, _) = beginning.strip_prefix(MAGIC)?.split_first_chunk()?;
+    Some(u64::from_le_bytes(*store))
+}
+
+/// Reads a log of the formats 1 to 4. Damaged places in front of whole frames are skipped; the first one is reported.
+pub fn read_old(path: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<Option<String>> {
+    let mut damage = None;
+    let bytes = std::fs::read(path).map_err(|error| StoreError::Damaged {
+        path: path.display().to_string(),
+        reason: format!("it cannot be read: {error}"),
+    })?;
+    let mut at = if bytes.starts_with(OLD_MAGIC) { Some(OLD_MAGIC.len()) } else { next_frame(&bytes, 0) };
+    if let Some(at) = at.filter(|at| *at > 0 && !bytes.starts_with(OLD_MAGIC)) {
+        damage = Some(format!("its first {at} bytes are damaged"));
+    }
+    while let Some(from) = at.filter(|at| *at < bytes.len()) {
+        let frame = unseal(&bytes[from..]).and_then(|(payload, len)| Some((postcard::from_bytes(payload).ok()?, len)));
+        at = match frame {
+            Some((frame, len)) => {
+                each(frame)?;
+                Some(from + len)
+            }
+            None => {
+                let next = next_frame(&bytes, from + 1);
+                if let Some(next) = next {
+                    damage.get_or_insert_with(|| format!("a record is damaged (bytes {from} to {next})"));
+                }
+                next
+            }
+        };
+    }
+    Ok(damage)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const STORE: u64 = 99;
+    const EXPECTED: Expected = Expected { store: STORE, number: 1, len: None, is_last: true, accepts_loss: false };
+
     fn frame(sequence: u64) -> Frame {
         let bits = (0..u32::try_from(sequence % 7).unwrap()).map(|n| (1, n)).collect();
-        Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{sequence}")], bits } }
+        // Some keys are named again.
+        Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{}", sequence % 3)], bits } }
     }
 
-    fn read(path: &Path) -> io::Result<(Replay, Vec<u64>)> {
+    fn read(path: &Path, expected: Expected) -> Result<(Replay, Vec<u64>)> {
         let mut sequences = Vec::new();
-        let replay = super::read(path, |frame| -> io::Result<()> {
-            sequences.push(frame.sequence);
+        let replay = super::read(path, expected, |found, names| {
+            let named = found.change.renamed(&mut |place: u32| names.get(place as usize).map(ToString::to_string));
+            assert_eq!(named, Some(frame(found.sequence).change));
+            sequences.push(found.sequence);
             Ok(())
         })?;
-        assert_eq!(replay.frames, sequences.len());
         Ok((replay, sequences))
     }
 
     fn written(count: u64) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log-1");
-        let mut log = Log::open(&path, None).unwrap();
+        let mut log = Log::create(&path, STORE, 1).unwrap();
         let ends = (1..=count)
             .map(|n| {
-                log.append(&encode(&frame(n)).unwrap()).unwrap();
+                log.append(frame(n)).unwrap();
                 log.len()
             })
             .collect();
@@ -354,43 +539,84 @@ mod tests {
     }
 
     #[test]
-    fn a_log_cut_at_any_byte_keeps_every_whole_frame() {
+    fn a_log_cut_by_a_crash_keeps_every_whole_frame() {
         let (_dir, path, ends) = written(5);
         let whole = std::fs::read(&path).unwrap();
-        for cut in 0..=whole.len() {
+        for cut in BEGINNING..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (replay, frames) = read(&path).unwrap();
+            let (replay, frames) = read(&path, EXPECTED).unwrap();
             let expected = ends.iter().filter(|end| **end <= cut as u64).count();
             assert_eq!(frames.len(), expected, "cut at {cut}");
-            let clean = cut == 0 || cut == MAGIC.len() || ends.contains(&(cut as u64));
+            let clean = cut == BEGINNING || ends.contains(&(cut as u64));
             assert_eq!(replay.notes.is_empty(), clean, "cut at {cut}: {:?}", replay.notes);
             // And it goes on from there.
-            let mut log = Log::open(&path, Some(&replay)).unwrap();
-            log.append(&encode(&frame(99)).unwrap()).unwrap();
-            let (again, frames) = read(&path).unwrap();
+            let mut log = Log::open(&path, replay).unwrap();
+            log.append(frame(99)).unwrap();
+            let (again, frames) = read(&path, EXPECTED).unwrap();
             assert_eq!((frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
         }
     }
 
     #[test]
-    fn damage_costs_what_it_hit_and_no_other_frame() {
+    fn a_log_that_was_closed_in_order_has_its_length() {
+        let (_dir, path, ends) = written(5);
+        let whole = std::fs::read(&path).unwrap();
+        let closed = Expected { len: ends.last().copied(), ..EXPECTED };
+        assert_eq!(read(&path, closed).unwrap().1.len(), 5);
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(matches!(read(&path, closed), Err(StoreError::Damaged { .. })), "cut at {cut}");
+        }
+        std::fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+        assert!(matches!(read(&path, closed), Err(StoreError::Damaged { .. })));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_log_of_another_store_or_number_is_damage() {
+        let (_dir, path, _) = written(2);
+        for other in [Expected { store: 7, ..EXPECTED }, Expected { number: 2, ..EXPECTED }] {
+            assert!(matches!(read(&path, other), Err(StoreError::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_unless_it_is_accepted_and_costs_no_other_frame_then() {
         let (_dir, path, ends) = written(9);
         let whole = std::fs::read(&path).unwrap();
         let end = |n: usize| usize::try_from(ends[n]).unwrap();
-        // In a payload; in a length; over two frames and the head of a third.
+        // In a payload; in a length; over two frames and the head of a third. All keys are named before them.
         for (from, to, kept) in [
-            (end(1) + HEAD + 2, end(1) + HEAD + 3, &[1, 2, 4, 5, 6, 7, 8, 9][..]),
-            (end(1) + 5, end(1) + 7, &[1, 2, 4, 5, 6, 7, 8, 9]),
-            (end(1) + 1, end(3) + 2, &[1, 2, 6, 7, 8, 9]),
-            (3, 20, &[2, 3, 4, 5, 6, 7, 8, 9]),
+            (end(3) + HEAD + 1, end(3) + HEAD + 2, &[1, 2, 3, 4, 6, 7, 8, 9][..]),
+            (end(3) + 5, end(3) + 7, &[1, 2, 3, 4, 6, 7, 8, 9]),
+            (end(3) + 1, end(5) + 2, &[1, 2, 3, 4, 8, 9]),
+            (3, 20, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
         ] {
             let mut bytes = whole.clone();
             bytes[from..to].iter_mut().for_each(|b| *b ^= 0x5a);
             std::fs::write(&path, &bytes).unwrap();
-            let (replay, frames) = read(&path).unwrap();
+            assert!(matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })), "damaged from {from} to {to}");
+            let (replay, frames) = read(&path, Expected { accepts_loss: true, ..EXPECTED }).unwrap();
             assert_eq!((frames.as_slice(), replay.notes.len()), (kept, 1), "damaged from {from} to {to}");
-            assert!(replay.notes[0].contains("are damaged"), "{:?}", replay.notes);
         }
+        // The last record is only torn where nobody says how long the log was.
+        let mut bytes = whole.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path, EXPECTED).unwrap().1.len(), 8);
+        for strict in [Expected { len: ends.last().copied(), ..EXPECTED }, Expected { is_last: false, ..EXPECTED }] {
+            assert!(matches!(read(&path, strict), Err(StoreError::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_could_not_be_appended_names_nothing() {
+        let (_dir, path, _) = written(1);
+        let mut log = Log::create(&path, STORE, 1).unwrap();
+        log.file.fail();
+        assert!(log.append(frame(1)).is_err());
+        assert!(log.names.is_empty());
     }
 
     #[test]
@@ -400,7 +626,7 @@ mod tests {
             let mut bytes = std::fs::read(&path).unwrap();
             bytes.extend(tail);
             std::fs::write(&path, &bytes).unwrap();
-            let (replay, frames) = read(&path).unwrap();
+            let (replay, frames) = read(&path, EXPECTED).unwrap();
             assert_eq!((frames.len(), replay.notes.len()), (3, 1));
         }
     }

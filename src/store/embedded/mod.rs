@@ -1,14 +1,15 @@
 //! The embedded store: a directory of its own, no server.
 //!
 //! ```text
-//! mark ──▶ log-N (appended, CRC-framed) ──▶ dirty tiles in memory ──checkpoint──▶ bitmaps.redb
-//! read ──▶ dirty ▷ frozen (being written) ▷ tile cache ▷ bitmaps.redb
+//! mark ──▶ log-N (appended, CRC-framed) ──▶ dirty tiles in memory ──checkpoint──▶ segment-N
+//! read ──▶ dirty ▷ frozen (being written) ▷ tile cache ▷ segments, the newer over the older
 //! ```
 //!
 //! Every batch is one frame of the log and counts as recorded once the operating system has it: `kill -9` loses
 //! nothing acknowledged. One thread forces the log to disk once a second. Another begins a checkpoint when enough has
-//! changed or the log is long: the dirty tiles are frozen, a new log file begins, the frozen tiles go to redb in one
-//! transaction, and the old log file is deleted. At start, what the logs hold beyond the last checkpoint is replayed.
+//! changed or the log is long: the dirty tiles are frozen, a new log file begins, what changed of the frozen tiles is written to a new
+//! segment, the manifest names it, and the old log file is deleted. A third thread merges segments. At start, what the logs hold beyond
+//! the last checkpoint is replayed.
 //!
 //! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `Base`, `Signal` and
 //! `Vitals`, each of which is held for a moment and with no other lock inside.
@@ -19,23 +20,26 @@
 mod backup;
 mod base;
 mod checkpoint;
-mod file;
+mod inspect;
 mod layers;
 mod log;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod moments;
+mod old;
 mod opening;
 mod record;
 mod rolls;
 mod runs;
+mod salvage;
 mod signal;
 mod space;
+mod table;
 mod vitals;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,13 +50,14 @@ use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
-use crate::store::unlisted::{as_is, prefix_of};
+use crate::store::unlisted::prefix_of;
 use crate::store::{
-    Cancel, Durability, Health, LeftOut, Mark, Options, OtherPrefixes, Progress, Result, Saved, Store, StoreError,
-    StoreInfo, Strays, TextIds,
+    Cancel, Durability, Health, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress, Result, Saved, Store,
+    StoreError, StoreInfo, Strays, TextIds,
 };
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
+pub use inspect::{Checked, CheckedFile, Usage, check};
 use layers::{Layers, Leaves, Lifetimes};
 use log::{Change, Frame, Log};
 use opening::{cannot_open, open};
@@ -66,7 +71,6 @@ mod sync {
     pub use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
-const DATABASE: &str = "bitmaps.redb";
 const OWNER: &str = "owner";
 const LOG: &str = "log-";
 
@@ -75,6 +79,9 @@ const WORTH_A_THREAD: usize = 2000;
 
 /// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
 const WORTH_A_CHECKPOINT: u64 = 1 << 20;
+
+/// Of how many keys the sizes are looked up together.
+const SIZES_AT_ONCE: usize = 8192;
 
 /// How many keys are looked at to find other prefixes.
 const SOME_KEYS: usize = 20_000;
@@ -116,12 +123,16 @@ struct Disk {
     durable: Durable,
     signal: Signal,
     vitals: Vitals,
+    /// Kept open: it is locked as long as the store is open.
+    _lock: File,
 }
 
 struct Pending {
     sequence: u64,
     /// The files that are of no use once it is done.
     logs: Vec<PathBuf>,
+    /// The number of the log that follows them.
+    next_log: u64,
     lifetimes: Lifetimes,
 }
 
@@ -171,14 +182,18 @@ impl EmbeddedStore {
     pub fn open(directory: &Path, options: &Options) -> Result<Self> {
         let (engine, old_logs) = open(directory, options)?;
         let engine = Arc::new(engine);
-        if let Some(disk) = &engine.disk
-            && old_logs
-        {
-            disk.signal.request();
+        match &engine.disk {
+            // Later starts must not meet the damaged log again.
+            Some(_) if old_logs && options.accept_loss => engine.checkpoint()?,
+            Some(disk) if old_logs => disk.signal.request(),
+            _ => {}
         }
         let mut keeper = Keeper { engine: Arc::clone(&engine), threads: Vec::new() };
         keeper.spawn("cohortist-store", Engine::keep).map_err(|e| cannot_open(directory, &e))?;
         keeper.spawn("cohortist-sync", |engine| engine.keep_durable()).map_err(|e| cannot_open(directory, &e))?;
+        keeper
+            .spawn("cohortist-compact", |engine| engine.compact_when_due())
+            .map_err(|e| cannot_open(directory, &e))?;
         let (prefix, left_out) = (options.prefix.clone(), Arc::default());
         Ok(EmbeddedStore { engine, prefix, left_out, _keeper: Some(Arc::new(keeper)) })
     }
@@ -230,8 +245,8 @@ impl Engine {
         self.layers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reader(&self) -> Result<Option<Reader<'_>>> {
-        self.disk.as_ref().map(|disk| disk.base.reader()).transpose()
+    fn reader(&self) -> Option<Reader<'_>> {
+        self.disk.as_ref().map(|disk| disk.base.reader())
     }
 
     /// Sets and clears bits, as one frame; `before` is told what each was. `guarded` is whoever may know nothing of text
@@ -247,7 +262,7 @@ impl Engine {
         if guarded {
             keys.iter().try_for_each(|key| self.guard(&layers, key))?;
         }
-        let reader = self.reader()?;
+        let reader = self.reader();
         // Everything that can fail comes before the log, and the log before memory.
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
         let changed = if self.is_heard() { keys.clone() } else { Vec::new() };
@@ -260,7 +275,7 @@ impl Engine {
     /// Carries out several changes as one frame: all of them or none, with nobody's between them.
     fn change<T>(&self, guarded: bool, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
         let mut layers = self.lock_with_room()?;
-        let reader = self.reader()?;
+        let reader = self.reader();
         let mut space = Space::new(&mut layers, reader.as_ref(), guarded.then_some(self));
         let result = work(&mut space);
         let (mut changes, undo) = space.end();
@@ -339,18 +354,20 @@ impl Engine {
             return;
         }
         let mut layers = self.lock();
-        let outcome = self.reader().and_then(|reader| {
+        let reader = self.reader();
+        let delete = |layers: &mut Layers| -> Result<()> {
             let keys = layers.lifetimes.over(now);
             let existing = layers.existing(&keys, reader.as_ref())?;
             if keys.is_empty() {
                 return Ok(());
             }
-            self.append(&mut layers, Change::Delete { keys: keys.clone() })?;
+            self.append(layers, Change::Delete { keys: keys.clone() })?;
             layers.delete(existing);
             keys.iter().for_each(|text| layers.lifetimes.set(text, None));
             self.tell(keys.iter().map(String::as_str));
             Ok(())
-        });
+        };
+        let outcome = delete(&mut layers);
         // What cannot be deleted for want of a disk is tried again in a while, and is still seen until then.
         let next = match &outcome {
             Ok(()) => layers.lifetimes.next().unwrap_or(u64::MAX),
@@ -359,7 +376,7 @@ impl Engine {
         self.next_end.store(next, Ordering::Release);
         drop(layers);
         if let Err(error) = outcome {
-            tracing::error!("keys whose time has come cannot be deleted: {error}");
+            tracing::error!("cannot delete expired keys: {error}");
         }
     }
 
@@ -368,7 +385,7 @@ impl Engine {
     fn begin_read(&self, part: impl FnOnce(&Layers) -> Layers) -> Result<ReadTxn<'_>> {
         let layers = self.shown();
         // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither or not as of then.
-        let reader = self.reader()?;
+        let reader = self.reader();
         Ok(ReadTxn { layers: part(&layers), reader })
     }
 
@@ -402,11 +419,10 @@ impl Disk {
     /// Appends the next frame to the log, whole or not at all.
     fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
         let sequence = layers.sequence + 1;
-        let encoded = log::encode(&Frame { sequence, change }).map_err(|e| write_error(&self.directory, &e))?;
         if let Some(log) = &mut layers.log {
-            log.append(&encoded).map_err(|e| {
-                self.vitals.refused(encoded.len());
-                write_error(log.path(), &e)
+            log.append(Frame { sequence, change }).map_err(|(error, bytes)| {
+                self.vitals.refused(bytes);
+                write_error(log.path(), &error)
             })?;
         }
         layers.sequence = sequence;
@@ -440,7 +456,7 @@ impl Drop for Keeper {
             // A panic there was reported by the thread itself.
             let _ = thread.join();
         }
-        let _ = fs::remove_file(disk.directory.join(OWNER));
+        self.engine.close();
     }
 }
 
@@ -544,8 +560,12 @@ impl Store for EmbeddedStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         let beginning = format!("{}{starting_with}", self.prefix);
         let read = self.engine.begin_read(|layers| layers.part_beginning(&beginning))?;
-        let texts = read.layers.keys(&beginning, read.reader.as_ref())?;
-        Ok(self.left_out.parse(&self.prefix, starting_with, &texts, as_is))
+        let mut listing = Listing::new(&self.prefix, starting_with);
+        read.layers.visit_keys(&beginning, read.reader.as_ref(), |text| {
+            listing.take(text, Some(text));
+            true
+        })?;
+        Ok(self.left_out.keep(listing))
     }
 
     fn strays(&self) -> Strays {
@@ -554,7 +574,11 @@ impl Store for EmbeddedStore {
 
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
         let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
-        let texts = read.layers.keys("", read.reader.as_ref())?;
+        let mut texts = Vec::new();
+        read.layers.visit_keys("", read.reader.as_ref(), |text| {
+            texts.push(text.to_owned());
+            texts.len() <= SOME_KEYS
+        })?;
         Ok(OtherPrefixes::of(&self.prefix, texts.iter().take(SOME_KEYS), texts.len() <= SOME_KEYS, prefix_of))
     }
 
@@ -574,9 +598,17 @@ impl Store for EmbeddedStore {
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
-        texts.iter().map(|text| Ok(read.layers.view(text, read.reader.as_ref())?.stored())).collect()
+        let mut sizes = Vec::with_capacity(keys.len());
+        // Not of one moment: it is an estimate.
+        for keys in keys.chunks(SIZES_AT_ONCE) {
+            let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+            let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+            let reader = read.reader.as_ref();
+            for text in &texts {
+                sizes.push(Some(read.layers.view(text, reader)?.stored(text, reader)?));
+            }
+        }
+        Ok(sizes)
     }
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
@@ -657,8 +689,6 @@ impl Store for EmbeddedStore {
             }
             None => "memory:".to_owned(),
         };
-        // Answering means being able to read.
-        self.engine.reader()?;
         let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
         let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
         let refusal = self.engine.disk.as_ref().and_then(|disk| disk.vitals.failure());

@@ -13,6 +13,7 @@ mod sync {
 
 #[path = "signal.rs"]
 #[allow(clippy::duplicate_mod, reason = "the same code with other primitives is the point")]
+#[allow(dead_code, reason = "the models use what waits")]
 mod signal;
 
 use signal::{Durable, Signal, Waited};

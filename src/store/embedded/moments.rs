@@ -53,8 +53,11 @@ enum Step {
     Delete(usize),
     /// The three parts of a checkpoint.
     Freeze,
-    Write,
+    /// Whether the caches are made ready at once.
+    Write(bool),
     Finish,
+    /// Segments are merged: all of them, or those that are due.
+    Merge(bool),
     /// A reader begins.
     Begin,
     /// One that began long ago answers, and goes on.
@@ -69,8 +72,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..KEYS, 0..KEYS, 0..USERS.len()).prop_map(|(from, to, user)| Step::Move(from, to, user)),
         1 => (0..KEYS).prop_map(Step::Delete),
         3 => Just(Step::Freeze),
-        3 => Just(Step::Write),
+        3 => any::<bool>().prop_map(Step::Write),
         3 => Just(Step::Finish),
+        2 => any::<bool>().prop_map(Step::Merge),
         4 => Just(Step::Begin),
         6 => (0..8_usize).prop_map(Step::Answer),
         1 => (0..8_usize).prop_map(Step::End),
@@ -99,7 +103,7 @@ proptest! {
         let answer = |(read, model): &(ReadTxn<'_>, Model)| {
             assert_eq!(bitmap::count(&plan, &read.leaves(&texts).unwrap()).unwrap(), expected(model));
         };
-        let mut written = false;
+        let (mut written, mut refreshed) = (None, false);
         for step in steps {
             match step {
                 Step::Mark(key, user, value) => {
@@ -118,22 +122,35 @@ proptest! {
                 }
                 Step::Freeze if engine.read().frozen.is_none() => {
                     engine.freeze(disk, &mut disk.pending.lock().unwrap()).unwrap();
-                    written = false;
                 }
-                Step::Write if !written => {
+                Step::Write(refresh) if written.is_none() => {
                     if let Some(frozen) = engine.read().frozen.clone() {
                         let pending = disk.pending.lock().unwrap();
                         let pending = pending.as_ref().unwrap();
-                        disk.base.write(&frozen, &rolls::Rolls::new(), &pending.lifetimes, pending.sequence).unwrap();
-                        written = true;
+                        let lifetimes = &pending.lifetimes;
+                        let rolls = rolls::Rolls::new();
+                        written = Some(disk.base.write(&frozen, &rolls, lifetimes, pending.sequence, |_| {}).unwrap());
+                        if refresh {
+                            disk.base.refresh(&frozen);
+                        }
+                        refreshed = refresh;
                     }
                 }
-                Step::Finish if written => {
+                Step::Finish if written.is_some() => {
                     let frozen = engine.read().frozen.clone().unwrap();
-                    disk.base.refresh(&frozen);
-                    engine.lock().frozen = None;
+                    if !refreshed {
+                        disk.base.refresh(&frozen);
+                    }
+                    let mut layers = engine.lock();
+                    disk.base.publish(written.take().unwrap());
+                    layers.frozen = None;
+                    drop(layers);
                     *disk.pending.lock().unwrap() = None;
-                    written = false;
+                }
+                Step::Merge(all) => {
+                    let pace = table::Pace { hurries: true, goes_on: &|| true };
+                    let table = disk.base.table();
+                    if all { table.compact_all(&pace) } else { table.compact_due(&pace) }.unwrap();
                 }
                 Step::Begin => readers.push((begin(), model.clone())),
                 Step::Answer(place) if !readers.is_empty() => answer(&readers[place % readers.len()]),

@@ -1,18 +1,30 @@
-//! Opening a store: whose directory it is, and what its logs still hold.
+//! Opening a store: whose directory it is, what its files must be, and what its logs still hold.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::store::embedded::base::Base;
 use crate::store::embedded::layers::{Gathered, Layers};
-use crate::store::embedded::log::{self, Frame, Log, LogFile};
+use crate::store::embedded::log::{self, Log, LogFile};
+use crate::store::embedded::old;
+use crate::store::embedded::rolls::Rolls;
+use crate::store::embedded::salvage;
 use crate::store::embedded::signal::{Durable, Signal};
+use crate::store::embedded::table::segment::{self, Writer};
+use crate::store::embedded::table::{MANIFEST, Manifest, manifest_path, new_store, sync_directory};
 use crate::store::embedded::vitals::Vitals;
-use crate::store::embedded::{DATABASE, Disk, Engine, LOG, OWNER};
+use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup, write_error};
 use crate::store::{Options, Result, StoreError, private};
+
+/// The file that the process that owns a store has locked.
+pub(super) const LOCK: &str = "lock";
+
+/// How long a process that is being started may have copies of files of this one.
+const STARTED_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
     let path = path.display().to_string();
@@ -29,29 +41,56 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Open { path, reason }
 }
 
-fn cannot_write(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+pub(super) fn log_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{LOG}{number}"))
 }
 
-/// Makes new and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
-pub(super) fn sync_directory(directory: &Path) {
-    if let Ok(directory) = File::open(directory) {
-        let _ = directory.sync_all();
-    }
+fn log_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(LOG)?.parse().ok()?;
+    (format!("{LOG}{number}") == name).then_some(number)
 }
 
 pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(LOG)?.parse().ok());
-        if let Some(number) = number {
+        if let Some(number) = path.file_name().and_then(|n| n.to_str()).and_then(log_number) {
             found.push((number, path));
         }
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Whether there is a store in a directory, of whatever format, be it damaged.
+pub(super) fn is_store(directory: &Path) -> bool {
+    directory.join(MANIFEST).exists() || directory.join(old::DATABASE).exists() || has_parts(directory)
+}
+
+/// Whether there are files of a store that hold something: a manifest must name them.
+fn has_parts(directory: &Path) -> bool {
+    let is_segment =
+        |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| segment::number_of(name).is_some());
+    fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| is_segment(&entry)))
+        || log_files(directory).is_ok_and(|logs| logs.iter().any(|(_, path)| log::holds_something(path)))
+}
+
+/// The logs that are newer than those the manifest names, and hold something. A log is named before anything is written to it, so
+/// the manifest is an older one then.
+pub(super) fn unnamed_logs(directory: &Path, manifest: &Manifest) -> Result<Vec<u64>> {
+    let last = manifest.logs.last().copied().unwrap_or(0);
+    let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
+    let unnamed = logs.into_iter().filter(|(number, path)| *number > last && log::holds_something(path));
+    Ok(unnamed.map(|(number, _)| number).collect())
+}
+
+/// Reports [`unnamed_logs`] as the damage they are.
+pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Option<StoreError>> {
+    let unnamed = unnamed_logs(directory, manifest)?;
+    Ok(unnamed.first().map(|number| StoreError::Damaged {
+        path: manifest_path(directory).display().to_string(),
+        reason: format!("it is older than {LOG}{number}, which it does not name"),
+    }))
 }
 
 /// Refuses to make a store out of what is something else already.
@@ -62,74 +101,103 @@ pub(super) fn check_directory(directory: &Path) -> Result<()> {
         return not_ours("it is a file, and the embedded store is a directory");
     }
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    let ours = |name: &str| name.starts_with(DATABASE) || name.starts_with(LOG) || name == OWNER;
+    let ours = |name: &str| {
+        [MANIFEST, LOG, "segment-", old::DATABASE].iter().any(|beginning| name.starts_with(beginning))
+            || name == OWNER
+            || name == LOCK
+            || backup::is_ours(name)
+    };
     let all_ours = entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours));
-    if all_ours || directory.join(DATABASE).exists() {
+    if all_ours || is_store(directory) {
         Ok(())
     } else {
         not_ours("the directory holds other files; give a new or empty one")
     }
 }
 
-/// What can end the reading of a log.
-enum Stopped {
-    Io(io::Error),
-    Store(StoreError),
+/// Locks a store's directory for this process. The lock ends with the file.
+pub(super) fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK);
+    let file = private::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| cannot_open(directory, &error))?;
+    patiently(directory, || file.try_lock())?;
+    Ok(file)
 }
 
-impl From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Self {
-        Stopped::Io(error)
+/// Takes a lock. Where another process is being started it has a copy of every open file for a moment, also of a lock that was given up
+/// just now: that is waited for.
+pub(super) fn patiently(directory: &Path, lock: impl Fn() -> std::result::Result<(), TryLockError>) -> Result<()> {
+    let until = Instant::now() + STARTED_WITHIN;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(STARTED_WITHIN / 50),
+            Err(TryLockError::WouldBlock) => return Err(locked(directory)),
+            Err(TryLockError::Error(error)) => return Err(cannot_open(directory, &error)),
+        }
     }
+}
+
+pub(super) fn locked(directory: &Path) -> StoreError {
+    let path = directory.display();
+    let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
+    let (process, url) = owner.split_once('\n').unwrap_or((&owner, ""));
+    let process = if process.is_empty() { String::new() } else { format!(" (process {process})") };
+    StoreError::Locked(match url {
+        "" => format!(
+            "{path} is open in another process{process}: only one process can open an embedded store. Stop that process. If it is `cohortist serve`, use its pages, or restart it with --resp 127.0.0.1:6380 so that other commands can use the store through it"
+        ),
+        url => format!(
+            "{path} is open in another process{process}, which also serves it to others: give --store {url} instead"
+        ),
+    })
 }
 
 /// Opens the files and replays the logs; also says whether more than one log was there.
 pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
     check_directory(directory)?;
-    if !options.create && !directory.join(DATABASE).exists() {
+    let created = !is_store(directory);
+    if !options.create && created {
         return Err(StoreError::Missing(directory.display().to_string()));
     }
-    let created = !directory.join(DATABASE).exists();
     private::create_directory(directory).map_err(|e| cannot_open(directory, &e))?;
-    let base = Base::open(&directory.join(DATABASE), options.cache_bytes).map_err(|e| open_error(directory, e))?;
+    let lock = lock(directory)?;
     // From here on the files are ours alone.
     let _ = private::write(&directory.join(OWNER), std::process::id().to_string());
-    let checkpoint = base.sequence()?;
-    let (lifetimes, enrolled) = (base.lifetimes()?, base.enrolled()?);
-    let mut layers = Layers { sequence: checkpoint, lifetimes, enrolled, ..Layers::default() };
     let mut notes = Vec::new();
-    let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
-    {
-        let reader = base.reader()?;
-        for (i, (_, path)) in logs.iter().enumerate() {
-            let mut gathered = Gathered::new(&mut layers, &reader);
-            let take = |frame: Frame| match frame.sequence > checkpoint {
-                true => gathered.take(frame).map_err(Stopped::Store),
-                false => Ok(()),
-            };
-            let replay = log::read(path, take).map_err(|stopped| match stopped {
-                Stopped::Io(error) => cannot_open(path, &error),
-                Stopped::Store(error) => error,
-            })?;
-            gathered.put_in()?;
-            notes.extend(replay.notes.iter().cloned());
-            if i + 1 == logs.len() {
-                layers.log = Some(Log::open(path, Some(&replay)).map_err(|e| cannot_open(path, &e))?);
-            } else {
-                // The process before may not have forced it to disk.
-                let file = File::open(path).map_err(|e| cannot_open(path, &e))?;
-                layers.closed.push(Arc::new(LogFile::new(file)));
-            }
+    let manifest = match Manifest::read(directory) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) if directory.join(old::DATABASE).exists() => {
+            let (manifest, note) = convert(directory, options)?;
+            notes.push(note);
+            manifest
         }
-    }
-    if layers.log.is_none() {
-        let path = directory.join(format!("{LOG}1"));
-        layers.log = Some(Log::create(&path).map_err(|e| cannot_open(&path, &e))?);
-        sync_directory(directory);
-    }
+        Ok(None) if !has_parts(directory) => new_manifest(directory)?,
+        missing_or_damaged if options.accept_loss => salvage::manifest(directory, missing_or_damaged.err())?,
+        Ok(None) => {
+            return Err(StoreError::Damaged {
+                path: manifest_path(directory).display().to_string(),
+                reason: "the file is missing".to_owned(),
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let manifest = match unnamed_log(directory, &manifest)? {
+        Some(error) if options.accept_loss => salvage::logs(directory, manifest, &error)?,
+        Some(error) => return Err(error),
+        None => manifest,
+    };
+    let manifest = if options.accept_loss { salvage::segments(directory, manifest)? } else { manifest };
+    let base = Base::open(directory, manifest, options.cache_bytes)?;
+    let layers = replay(directory, &base, options, &mut notes)?;
+    let several = base.table().manifest().logs.len() > 1;
+    base.table().remove_leftovers();
+    remove_leftovers(directory, &base.table().manifest());
     for note in &notes {
         tracing::warn!("{note}");
     }
+    notes.extend(base.table().manifest().losses.iter().map(|loss| format!("lost and accepted: {loss}")));
+    let checkpoint = base.table().manifest().sequence;
     let disk = Disk {
         directory: directory.to_owned(),
         created,
@@ -140,6 +208,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         durable: Durable::new(checkpoint),
         signal: Signal::default(),
         vitals: Vitals::default(),
+        _lock: lock,
     };
     let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
     Ok((
@@ -151,27 +220,167 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
             settled: Mutex::default(),
             listeners: RwLock::default(),
         },
-        logs.len() > 1,
+        several,
     ))
 }
 
-fn open_error(directory: &Path, error: redb::Error) -> StoreError {
-    let path = directory.display().to_string();
-    match error {
-        redb::Error::DatabaseAlreadyOpen => {
-            let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
-            let (process, url) = owner.split_once('\n').unwrap_or((&owner, ""));
-            let process = if process.is_empty() { String::new() } else { format!(" (process {process})") };
-            StoreError::Locked(match url {
-                "" => format!(
-                    "{path} is open in another process{process}: one process at a time owns an embedded store. Stop that one first; if it is `cohortist serve`, its pages go on answering questions, and started with --resp 127.0.0.1:6380 it serves other commands too"
-                ),
-                url => format!(
-                    "{path} is open in another process{process}, which also serves it to others: give --store {url} instead"
-                ),
-            })
+fn new_manifest(directory: &Path) -> Result<Manifest> {
+    let manifest = Manifest { store: new_store(), ..Manifest::default() };
+    manifest.write(directory).map_err(|error| cannot_open(directory, &error))?;
+    Ok(manifest)
+}
+
+/// What the logs hold beyond the last checkpoint, and a log to write to.
+fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<String>) -> Result<Layers> {
+    let manifest = base.table().manifest();
+    let mut layers = base.layers()?;
+    let mut losses = Vec::new();
+    {
+        let reader = base.reader();
+        for number in &manifest.logs {
+            let path = log_path(directory, *number);
+            let expected = log::Expected::of(directory, &manifest, *number, options.accept_loss);
+            let is_last = manifest.logs.last() == Some(number);
+            let mut gathered = Gathered::new(&mut layers, &reader);
+            let read = log::read(&path, expected, |frame, names| {
+                if frame.sequence > manifest.sequence {
+                    gathered.take(frame, names, options.accept_loss, &path)
+                } else {
+                    Ok(())
+                }
+            });
+            let read = match read {
+                Err(error @ StoreError::Damaged { .. }) if options.accept_loss && !path.exists() => {
+                    losses.push(error.to_string());
+                    continue;
+                }
+                read => read?,
+            };
+            gathered.put_in()?;
+            if options.accept_loss {
+                losses.extend(read.notes.iter().cloned());
+            } else {
+                notes.extend(read.notes.iter().cloned());
+            }
+            if is_last && !options.accept_loss {
+                layers.log = Some(Log::open(&path, read).map_err(|e| cannot_open(&path, &e))?);
+            } else {
+                // The process before may not have forced it to disk.
+                let file = private::options().write(true).open(&path).map_err(|e| cannot_open(&path, &e))?;
+                if !options.accept_loss {
+                    read.truncate(&file).map_err(|e| cannot_open(&path, &e))?;
+                }
+                layers.closed.push(Arc::new(LogFile::new(file)));
+            }
         }
-        redb::Error::Io(error) if cannot_write(error.kind()) => cannot_open(directory, &error),
-        other => StoreError::Damaged { path, reason: other.to_string() },
     }
+    layers.lost = false;
+    let next = if layers.log.is_none() {
+        let there = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
+        let last = there.iter().map(|(number, _)| *number).chain(manifest.logs.iter().copied()).max();
+        let number = last.map_or(1, |last| last + 1);
+        let path = log_path(directory, number);
+        layers.log = Some(Log::create(&path, manifest.store, number).map_err(|e| cannot_open(&path, &e))?);
+        sync_directory(directory);
+        Some(number)
+    } else {
+        None
+    };
+    // Before anything is written to the log: it may have any length from now on.
+    base.table().edit(|manifest| {
+        manifest.closed_at = None;
+        manifest.logs.extend(next);
+        manifest.losses.extend(losses);
+    })?;
+    Ok(layers)
+}
+
+/// Deletes what processes left that ended in between: logs whose changes are in the segments, unfinished files, and what earlier
+/// versions set aside.
+fn remove_leftovers(directory: &Path, manifest: &Manifest) {
+    let first = manifest.logs.first().copied().unwrap_or(0);
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let is_over = log_number(name).is_some_and(|number| number < first);
+        let is_aside = name.starts_with(LOG) && name.contains(".torn-at-");
+        // The manifest says that everything in it was converted.
+        let is_converted = name.starts_with(old::DATABASE);
+        if is_over || is_aside || is_converted || backup::is_unfinished(name) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Makes a store of this format of one of an older format, beside its files, which are deleted when everything is in the new ones.
+fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
+    let database = directory.join(old::DATABASE);
+    let store = new_store();
+    let path = directory.join(segment::file_name(1));
+    let mut writer = Writer::create(&path, store, 1).map_err(|e| write_error(&path, &e))?;
+    let converted = old::convert(&database, &mut writer).map_err(|error| match error {
+        StoreError::Damaged { path, reason } if options.accept_loss => StoreError::Open {
+            path,
+            reason: format!("{reason}. --accept-loss cannot read files of older formats: restore a backup"),
+        },
+        error => error,
+    })?;
+    let info = writer.finish(converted.sequence).map_err(|e| write_error(&path, &e))?;
+    let manifest = Manifest {
+        store,
+        sequence: converted.sequence,
+        next_key: converted.next_key,
+        next_segment: 2,
+        segments: vec![info],
+        ..Manifest::default()
+    };
+    let base = Base::open(directory, manifest, options.cache_bytes)?;
+    let mut losses = Vec::new();
+    let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
+    let mut layers = base.layers()?;
+    {
+        let reader = base.reader();
+        for (_, path) in &logs {
+            let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+            let lost = log::read_old(path, |frame| {
+                if frame.sequence > converted.sequence {
+                    let missing = layers.sequence + 1..frame.sequence;
+                    if !missing.is_empty() && !options.accept_loss {
+                        let reason = format!("the changes {} to {} are missing", missing.start, missing.end - 1);
+                        return Err(damaged(reason));
+                    }
+                    layers.sequence = layers.sequence.max(frame.sequence);
+                    layers.replay(frame.change, Some(&reader))?;
+                }
+                Ok(())
+            })?;
+            match lost {
+                Some(reason) if options.accept_loss => losses.push(damaged(reason).to_string()),
+                Some(reason) => return Err(damaged(reason)),
+                None => {}
+            }
+        }
+    }
+    // This writes the manifest, and with it everything counts.
+    let rolls: Rolls = std::mem::take(&mut layers.rolls);
+    let (sequence, first_log) = (layers.sequence, logs.last().map_or(1, |(number, _)| number + 1));
+    let log = log_path(directory, first_log);
+    Log::create(&log, store, first_log).map_err(|e| write_error(&log, &e))?;
+    let written = base.write(&layers.dirty, &rolls, &layers.lifetimes, sequence, |manifest| {
+        manifest.logs = vec![first_log];
+        manifest.losses = losses;
+    })?;
+    base.publish(written);
+    let manifest = base.table().manifest();
+    drop(base);
+    for path in logs.iter().map(|(_, path)| path).chain([&database]) {
+        fs::remove_file(path).map_err(|e| write_error(path, &e))?;
+    }
+    sync_directory(directory);
+    let note = format!(
+        "{} had format {} and was converted: versions of cohortist before this one cannot open it any more",
+        directory.display(),
+        converted.format
+    );
+    Ok((manifest, note))
 }

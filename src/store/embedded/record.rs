@@ -1,139 +1,127 @@
-//! What the file of the last checkpoint knows of a key without its tiles.
-//!
-//! Written as [`MARK`], a `postcard` of [`Written`], and a CRC-32 of that: the counts in it are shown to people as they
-//! are, and a bit that flips on the disk must not become a number. Records from before counts were kept have neither
-//! mark nor checksum and are a `postcard` of [`Plain`]; they get their counts when their key is next written.
+//! What the table knows of a bitmap without its tiles.
 
-use serde::{Deserialize, Serialize};
+use crate::store::embedded::table::{Input, put_varint};
 
-/// What no plain record begins with: five such bytes are more than its first number can be.
-const MARK: [u8; 5] = [0xff; 5];
-
-/// One key.
+/// One bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its number in the tiles table.
+    /// Its number in the keys of its tiles.
     pub number: u32,
-    /// The byte length of its bitmap as Redis would have it.
+    /// The length of its bitmap in bytes as Redis would have it, or [`EMPTY`](super::layers::EMPTY).
     pub len: u64,
     /// The numbers of its tiles, ascending.
     pub tiles: Vec<u16>,
-    counts: Option<Counts>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Counts {
-    /// For each tile how many users are in it, less one: a tile in the file is never empty, and may be full.
+    /// For each tile how many users are in it, less one: a tile that is stored is never empty, and may be full.
     less_one: Vec<u16>,
-    total: u64,
-}
-
-#[derive(Deserialize)]
-struct Plain {
-    number: u32,
-    len: u64,
-    tiles: Vec<u16>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Written {
-    number: u32,
-    len: u64,
-    tiles: Vec<u16>,
-    /// `None` when a tile could not be read.
-    less_one: Option<Vec<u16>>,
+    users: u64,
 }
 
 impl Record {
-    /// A key with these tiles, ascending, and how many users are in each; `None` where nobody knows.
-    pub fn new(number: u32, len: u64, tiles: &[(u16, Option<u64>)]) -> Self {
-        let less_one = tiles.iter().map(|(_, users)| u16::try_from(users.as_ref()?.checked_sub(1)?).ok()).collect();
-        let tiles = tiles.iter().map(|(tile, _)| *tile).collect();
-        Record { number, len, tiles, counts: counts(less_one) }
+    /// A bitmap with these tiles, ascending, and how many users are in each: from 1 to 65,536.
+    pub fn new(number: u32, len: u64, tiles: &[(u16, u64)]) -> Self {
+        let less_one = |users: u64| u16::try_from(users - 1).expect("a tile that is stored has 1 to 65,536 users");
+        Record {
+            number,
+            len,
+            tiles: tiles.iter().map(|(tile, _)| *tile).collect(),
+            less_one: tiles.iter().map(|(_, users)| less_one(*users)).collect(),
+            users: tiles.iter().map(|(_, users)| users).sum(),
+        }
     }
 
-    /// How many users the key has, if that is known.
-    pub fn users(&self) -> Option<u64> {
-        self.counts.as_ref().map(|counts| counts.total)
+    /// How many users the bitmap has.
+    pub fn users(&self) -> u64 {
+        self.users
     }
 
-    /// How many users are in a tile, if that is known; nobody is in one that is not there.
-    pub fn users_in(&self, tile: u16) -> Option<u64> {
-        let counts = self.counts.as_ref()?;
-        let Ok(place) = self.tiles.binary_search(&tile) else { return Some(0) };
-        counts.less_one.get(place).map(|less_one| u64::from(*less_one) + 1)
+    /// How many users are in a tile; none are in one that is not there.
+    pub fn users_in(&self, tile: u16) -> u64 {
+        self.tiles.binary_search(&tile).map_or(0, |place| u64::from(self.less_one[place]) + 1)
+    }
+
+    /// Each tile with the number of its users, less one.
+    pub fn counted(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.tiles.iter().copied().zip(self.less_one.iter().copied())
     }
 
     /// About how many bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        96 + 2 * self.tiles.len() + self.counts.as_ref().map_or(0, |counts| 2 * counts.less_one.len())
+        96 + 4 * self.tiles.len()
     }
 
-    /// As stored.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        let less_one = self.counts.as_ref().map(|counts| counts.less_one.clone());
-        let written = Written { number: self.number, len: self.len, tiles: self.tiles.clone(), less_one };
-        let mut bytes = postcard::to_extend(&written, MARK.to_vec())?;
-        bytes.extend(crc32fast::hash(&bytes[MARK.len()..]).to_le_bytes());
-        Ok(bytes)
+    /// Appends it as stored: number, length, and number of tiles as varints; the distance of each tile from the one before, less
+    /// one, as a varint; for each tile its users, less one, as a varint. [`EMPTY`](super::layers::EMPTY) is stored as length 0.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        put_varint(bytes, self.number.into());
+        put_varint(bytes, self.len.wrapping_add(1));
+        put_varint(bytes, self.tiles.len() as u64);
+        let mut next = 0;
+        for tile in &self.tiles {
+            put_varint(bytes, u64::from(*tile) - next);
+            next = u64::from(*tile) + 1;
+        }
+        self.less_one.iter().for_each(|less_one| put_varint(bytes, (*less_one).into()));
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote, or wrote before there were counts; `None` for anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let Some(sealed) = bytes.strip_prefix(&MARK) else {
-            let (Plain { number, len, tiles }, rest) = postcard::take_from_bytes(bytes).ok()?;
-            return rest.is_empty().then_some(Record { number, len, tiles, counts: None });
-        };
-        let (payload, checksum) = sealed.split_last_chunk()?;
-        (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some(())?;
-        let Written { number, len, tiles, less_one } = postcard::from_bytes(payload).ok()?;
-        let whole = less_one.as_ref().is_none_or(|less_one| less_one.len() == tiles.len());
-        whole.then(|| Record { number, len, tiles, counts: counts(less_one) })
+    /// Reads what [`write`](Self::write) wrote; `None` for anything else.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut input = Input(bytes);
+        let number = u32::try_from(input.varint()?).ok()?;
+        let len = input.varint()?.wrapping_sub(1);
+        let count = input.len().filter(|count| *count <= bytes.len())?;
+        let mut tiles = Vec::with_capacity(count);
+        let mut next = 0_u64;
+        for _ in 0..count {
+            let tile = u16::try_from(next.checked_add(input.varint()?)?).ok()?;
+            tiles.push(tile);
+            next = u64::from(tile) + 1;
+        }
+        let mut less_one = Vec::with_capacity(count);
+        for _ in 0..count {
+            less_one.push(u16::try_from(input.varint()?).ok()?);
+        }
+        let users = less_one.iter().map(|less_one| u64::from(*less_one) + 1).sum();
+        input.is_empty().then_some(Record { number, len, tiles, less_one, users })
     }
-}
-
-fn counts(less_one: Option<Vec<u16>>) -> Option<Counts> {
-    let less_one = less_one?;
-    let total = less_one.iter().map(|less_one| u64::from(*less_one) + 1).sum();
-    Some(Counts { less_one, total })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::store::embedded::layers::EMPTY;
 
-    fn record() -> Record {
-        Record::new(300, 8192 * 66, &[(0, Some(1)), (7, Some(65_536)), (65, Some(400)), (900, Some(3))])
-    }
+    proptest! {
+        #[test]
+        fn it_reads_back(
+            number: u32, len in prop_oneof![any::<u32>().prop_map(u64::from), Just(EMPTY)],
+            tiles in prop::collection::btree_map(any::<u16>(), 1_u64..=65_536, 0..20),
+        ) {
+            let tiles: Vec<(u16, u64)> = tiles.into_iter().collect();
+            let record = Record::new(number, len, &tiles);
+            let mut bytes = Vec::new();
+            record.write(&mut bytes);
+            prop_assert_eq!(Record::read(&bytes), Some(record.clone()));
+            prop_assert_eq!(record.users(), tiles.iter().map(|(_, users)| users).sum::<u64>());
+            for (tile, users) in &tiles {
+                prop_assert_eq!(record.users_in(*tile), *users);
+            }
+            for end in 0..bytes.len() {
+                prop_assert_eq!(Record::read(&bytes[..end]), None);
+            }
+        }
 
-    #[test]
-    fn counts_are_kept_and_found_again() {
-        let read = Record::from_bytes(&record().to_bytes().unwrap()).unwrap();
-        assert_eq!(read, record());
-        assert_eq!((read.users(), read.users_in(7), read.users_in(8)), (Some(65_940), Some(65_536), Some(0)));
-        let unknown = Record::new(1, 1, &[(0, Some(1)), (7, None)]);
-        assert_eq!((unknown.users(), unknown.users_in(0), unknown.users_in(8)), (None, None, None));
-        assert_eq!(Record::from_bytes(&unknown.to_bytes().unwrap()).unwrap(), unknown);
-        assert_eq!(Record::new(1, 1, &[]).users(), Some(0));
-    }
-
-    #[test]
-    fn records_from_before_there_were_counts_are_read() {
-        for number in [0, 300, u32::MAX] {
-            let plain = postcard::to_stdvec(&(number, 77_u64, vec![3_u16, 900])).unwrap();
-            let read = Record::from_bytes(&plain).unwrap();
-            assert_eq!((read.number, read.len, &read.tiles[..], read.users()), (number, 77, &[3, 900][..], None));
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Record::read(&bytes);
         }
     }
 
     #[test]
-    fn no_bit_that_flips_goes_unnoticed() {
-        let bytes = record().to_bytes().unwrap();
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Record::from_bytes(&flipped), None, "bit {bit}");
-        }
-        (0..bytes.len()).for_each(|end| assert_eq!(Record::from_bytes(&bytes[..end]), None, "cut at {end}"));
+    fn a_small_bitmap_takes_few_bytes() {
+        let mut bytes = Vec::new();
+        Record::new(300, 250, &[(0, 12)]).write(&mut bytes);
+        assert_eq!(bytes, [0xac, 2, 0xfb, 1, 1, 0, 11]);
     }
 }

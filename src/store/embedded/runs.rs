@@ -9,11 +9,11 @@ use std::sync::Arc;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bitmap::{Tile, split};
+use crate::bitmap::split;
 use crate::sets::{Key, UserId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::base::Reader;
-use crate::store::embedded::layers::Layers;
+use crate::store::embedded::layers::{Layers, TileChange};
 use crate::store::embedded::log::Change;
 use crate::store::{Result, Store, marks};
 
@@ -96,7 +96,8 @@ struct PreparedRun<'a> {
     /// There is no such key yet.
     new: bool,
     len: u64,
-    tiles: Vec<(u16, Arc<Tile>, &'a [UserId])>,
+    /// Who is new in each tile.
+    tiles: Vec<(u16, Vec<UserId>)>,
 }
 
 impl EmbeddedStore {
@@ -113,7 +114,7 @@ impl EmbeddedStore {
         let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
         let engine = &self.engine;
         let mut layers = engine.lock_with_room()?;
-        let reader = engine.reader()?;
+        let reader = engine.reader();
         // Everything that can fail comes before the log, and the log before memory.
         let prepared =
             layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
@@ -134,12 +135,14 @@ impl Layers {
         let runs = runs.filter_map(|(text, users)| Some((text, users, users.last()?)));
         let runs = runs.map(|(text, users, last)| {
             let view = self.view(text, reader)?;
-            let tiles = users.chunk_by(|a, b| split(*a).0 == split(*b).0).filter_map(|users| {
-                let number = split(*users.first()?).0;
-                let before = if view.has(number) { view.tile(number, reader) } else { Ok(Arc::default()) };
-                Some(before.map(|before| (number, before, users)))
-            });
-            let tiles = tiles.collect::<Result<_>>()?;
+            let mut tiles = Vec::new();
+            for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
+                let Some(number) = users.first().map(|user| split(*user).0) else { continue };
+                let new = view.missing(number, users, reader)?;
+                if !new.is_empty() {
+                    tiles.push((number, new));
+                }
+            }
             Ok(PreparedRun { text, new: !view.exists, len: view.len.max(u64::from(last / 8) + 1), tiles })
         });
         Ok(PreparedRuns { runs: runs.collect::<Result<_>>()? })
@@ -157,15 +160,15 @@ impl Layers {
             let Some(overlay) = self.dirty.get_mut(run.text).map(Arc::make_mut) else { continue };
             // What was empty has a byte now.
             overlay.len = run.len.max(overlay.bytes());
-            for (number, before, users) in run.tiles {
+            for (number, users) in run.tiles {
                 let tile = overlay.tiles.entry(number).or_insert_with(|| {
-                    self.dirty_bytes += 96 + before.memory();
-                    before
+                    let change = TileChange::default();
+                    self.dirty_bytes += change.memory();
+                    change
                 });
                 let memory = tile.memory();
-                let tile = Arc::make_mut(tile);
-                tile.add(users);
-                self.dirty_bytes += tile.memory().saturating_sub(memory);
+                tile.add(&users);
+                self.dirty_bytes = self.dirty_bytes + tile.memory() - memory;
             }
         }
     }

@@ -106,6 +106,11 @@ impl Signal {
         }
     }
 
+    /// Whether the end has come.
+    pub fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
     /// Waits for the end, at most until then; answers whether it has come.
     pub fn wait_for_stop(&self, until: Instant) -> bool {
         let mut state = self.lock();

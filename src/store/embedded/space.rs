@@ -27,6 +27,10 @@ impl Keyspace {
         Keyspace { engine: Arc::clone(&store.engine), _keeper: store._keeper.clone() }
     }
 
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Leaves word for other processes, which cannot open the store, at which URL its bitmaps can be had.
     pub fn tell_others(&self, url: &str) {
         if let Some(disk) = &self.engine.disk {
@@ -62,7 +66,7 @@ impl Keyspace {
     /// When the store cannot be read, and those of `ask`.
     pub fn look<T>(&self, ask: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
         let layers = self.engine.shown();
-        let reader = self.engine.reader()?;
+        let reader = self.engine.reader();
         ask(Look { layers: &layers, reader: reader.as_ref() })
     }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::store::embedded::Disk;
 use crate::store::embedded::opening::log_files;
-use crate::store::embedded::{DATABASE, Disk};
+use crate::store::embedded::table::MANIFEST;
 use crate::store::{FilesHealth, Health, Result, StoreError};
 use crate::telemetry::Durations;
 
@@ -123,7 +124,7 @@ impl Disk {
             writable: counts.failure().map_or(Ok(()), |error| Err(error.to_string())),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
-                store_bytes: sizes(&[self.directory.join(DATABASE)]),
+                store_bytes: self.base.table().version().bytes() + sizes(&[self.directory.join(MANIFEST)]),
                 log_bytes: sizes(&logs),
                 checkpoint_seconds: self.vitals.checkpoints.histogram(),
                 ..counts.files.clone()

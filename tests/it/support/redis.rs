@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// Options for a server that shares a busy machine: how long it may take is not what is tested.
+pub fn patient() -> cohortist::store::Options {
+    cohortist::store::Options { timeout: std::time::Duration::from_secs(60), ..Default::default() }
+}
+
 /// A `redis-server` on a Unix socket in a temporary directory, killed on drop.
 pub struct RedisServer {
     child: Option<Child>,

@@ -1,0 +1,56 @@
+//! `cohortist check`.
+
+use indicatif::HumanBytes;
+use tracing::Level;
+
+use crate::cli::logs;
+use crate::cli::output::{Out, Said, say};
+use crate::cli::store::StoreConfig;
+use crate::render::many;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  cohortist check                                  ./cohortist.db
+  cohortist --store /data/cohortist.db check
+
+Reads every byte of a store at a path and writes nothing: the manifest, each block of each segment, each
+bitmap, each string id in both directions, and the logs. Prints each file and whether it is intact. Exits
+with code 1 and prints one line on stderr per problem. A store that is open in another process cannot be
+checked; make a backup instead, which is checked while it is written.";
+
+/// Check every file of a store for damage
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {}
+
+/// This command has no options.
+pub struct Config;
+
+impl From<Args> for Config {
+    fn from(Args {}: Args) -> Self {
+        Config
+    }
+}
+
+impl Config {
+    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
+        let checked = store.check()?;
+        let mut out = Out::new();
+        for file in &checked.files {
+            let bytes = file.bytes.map_or("missing".to_owned(), |bytes| HumanBytes(bytes).to_string());
+            let state = if file.damages.is_empty() { "intact" } else { "DAMAGED" };
+            out.line(format_args!("{:<16} {bytes:>12}  {state}", file.name))?;
+        }
+        if let Some(bitmaps) = checked.bitmaps {
+            out.line(many(bitmaps, "bitmap"))?;
+        }
+        out.finish()?;
+        checked.notes.iter().for_each(|note| say!("note: {note}"));
+        let mut damages = checked.damages().peekable();
+        if damages.peek().is_none() {
+            return Ok(());
+        }
+        damages.for_each(|damage| logs::say(Level::ERROR, format_args!("error: {damage}")));
+        Err(Said.into())
+    }
+}

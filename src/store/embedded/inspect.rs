@@ -1,0 +1,298 @@
+//! A look at the files of a store: whether they are intact, and what takes the space in them.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::store::embedded::base::Base;
+use crate::store::embedded::layers::Gathered;
+use crate::store::embedded::log;
+use crate::store::embedded::opening::{
+    LOCK, cannot_open, check_directory, is_store, log_files, log_path, patiently, unnamed_log,
+};
+use crate::store::embedded::space::Keyspace;
+use crate::store::embedded::table::segment::{self, Cursor, REMOVED, Segment, SegmentInfo};
+use crate::store::embedded::table::{
+    FORMAT, KEY, MANIFEST, Manifest, Pace, TILE, Version, manifest_path, packed, record_number, tile_of,
+};
+use crate::store::{Result, StoreError};
+
+/// The memory that a check takes for blocks.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// What [`check`] found.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// The files that make up the store, each with what was found in it.
+    pub files: Vec<CheckedFile>,
+    /// Damage that is not in one file alone, such as files that contradict each other.
+    pub damages: Vec<StoreError>,
+    /// How many bitmaps there are; `None` when something is damaged.
+    pub bitmaps: Option<u64>,
+    /// What an operator should know, such as an incomplete last record of a log.
+    pub notes: Vec<String>,
+}
+
+/// One file of a store.
+#[derive(Debug, Clone)]
+pub struct CheckedFile {
+    /// Its name in the directory of the store.
+    pub name: String,
+    /// Its length; `None` when it cannot be read.
+    pub bytes: Option<u64>,
+    /// What is wrong with it. Nothing, when it is intact.
+    pub damages: Vec<StoreError>,
+}
+
+impl Checked {
+    /// Everything that is damaged.
+    pub fn damages(&self) -> impl Iterator<Item = &StoreError> {
+        self.files.iter().flat_map(|file| &file.damages).chain(&self.damages)
+    }
+
+    fn file(&mut self, directory: &Path, name: &str, damages: Vec<StoreError>) {
+        let bytes = fs::metadata(directory.join(name)).ok().map(|metadata| metadata.len());
+        self.files.push(CheckedFile { name: name.to_owned(), bytes, damages });
+    }
+}
+
+/// Reads every byte of a store and reports what is damaged. Writes nothing.
+///
+/// # Errors
+/// When there is no store, another process has it open, or it has an older format. Damage is not an error of this function.
+pub fn check(directory: &Path) -> Result<Checked> {
+    check_directory(directory)?;
+    if !is_store(directory) {
+        return Err(StoreError::Missing(directory.display().to_string()));
+    }
+    let _lock = lock_to_read(directory)?;
+    let mut checked = Checked::default();
+    let manifest = match Manifest::read(directory) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) if directory.join(super::old::DATABASE).exists() => {
+            return Err(StoreError::Open {
+                path: directory.display().to_string(),
+                reason: format!(
+                    "it has an older format than {FORMAT}. `cohortist events` converts it, and checks all of it first"
+                ),
+            });
+        }
+        missing_or_damaged => {
+            let missing = || StoreError::Damaged {
+                path: manifest_path(directory).display().to_string(),
+                reason: "the file is missing".to_owned(),
+            };
+            let error = missing_or_damaged.err().unwrap_or_else(missing);
+            checked.file(directory, MANIFEST, vec![error]);
+            return Ok(checked);
+        }
+    };
+    checked.file(directory, MANIFEST, Vec::new());
+    for info in &manifest.segments {
+        let name = segment::file_name(info.number);
+        let damages = check_segment(&directory.join(&name), manifest.store, info);
+        checked.file(directory, &name, damages);
+    }
+    let segments_are_intact = checked.damages().next().is_none();
+    for number in &manifest.logs {
+        let path = log_path(directory, *number);
+        let read = log::read(&path, log::Expected::of(directory, &manifest, *number, false), |_, _| Ok(()));
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        checked.notes.extend(read.as_ref().map(|read| read.notes.clone()).unwrap_or_default());
+        checked.file(directory, &name, read.err().into_iter().collect());
+    }
+    checked.damages.extend(unnamed_log(directory, &manifest)?);
+    if segments_are_intact {
+        let logs_are_intact = checked.damages().next().is_none();
+        match together(directory, &manifest, logs_are_intact) {
+            Ok(bitmaps) => checked.bitmaps = bitmaps,
+            Err(error) => checked.damages.push(error),
+        }
+    }
+    checked.notes.extend(manifest.losses.iter().map(|loss| format!("lost and accepted: {loss}")));
+    Ok(checked)
+}
+
+/// Keeps other processes from opening a store while it is read; `None` where no process ever had it open.
+fn lock_to_read(directory: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(directory.join(LOCK)) else { return Ok(None) };
+    patiently(directory, || file.try_lock_shared())?;
+    Ok(Some(file))
+}
+
+/// Reads every block of a segment.
+fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError> {
+    let segment = match Segment::open(path, store, info) {
+        Ok(segment) => segment,
+        Err(error) => return vec![error],
+    };
+    let mut damages = Vec::new();
+    let (mut entries, mut removed, mut last) = (0, 0, None::<Vec<u8>>);
+    for number in 0..segment.blocks() {
+        let block = match segment.read(number) {
+            Ok(block) => block,
+            Err(error) => {
+                damages.push(error);
+                continue;
+            }
+        };
+        let first = block.key(0);
+        if last.as_deref().is_some_and(|last| last >= first) {
+            damages.push(damaged(path, "its blocks are not in order"));
+        }
+        entries += block.len() as u64;
+        removed += (0..block.len()).filter(|at| block.value(*at).first() == Some(&REMOVED)).count() as u64;
+        last = Some(block.key(block.len() - 1).to_vec());
+    }
+    if damages.is_empty() && (entries, removed) != (info.entries, info.removed) {
+        let reason = format!("it has {entries} entries, {removed} of them removals, and its foot says otherwise");
+        damages.push(damaged(path, reason));
+    }
+    damages
+}
+
+/// Checks what the files say together; says how many bitmaps there are, unless the logs cannot be read.
+fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Result<Option<u64>> {
+    let base = Base::open(directory, manifest.clone(), CACHE_BYTES)?;
+    base.table().version().check()?;
+    if !logs_are_intact {
+        return Ok(None);
+    }
+    let mut layers = base.layers()?;
+    let reader = base.reader();
+    for number in &manifest.logs {
+        let path = log_path(directory, *number);
+        let mut gathered = Gathered::new(&mut layers, &reader);
+        log::read(&path, log::Expected::of(directory, manifest, *number, false), |frame, names| {
+            if frame.sequence > manifest.sequence { gathered.take(frame, names, false, &path) } else { Ok(()) }
+        })?;
+        gathered.put_in()?;
+    }
+    let mut bitmaps = 0;
+    layers.visit_keys("", Some(&reader), |_| {
+        bitmaps += 1;
+        true
+    })?;
+    Ok(Some(bitmaps))
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> StoreError {
+    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// What takes the space in a store's files.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    /// The format of the files.
+    pub format: u32,
+    /// How many segments the table has, and their bytes.
+    pub segments: u64,
+    /// See there.
+    pub table_bytes: u64,
+    /// How many logs there are, and their bytes.
+    pub logs: u64,
+    /// See there.
+    pub log_bytes: u64,
+    /// How many changes are in the logs alone.
+    pub logged: u64,
+    /// When the last checkpoint ended, in milliseconds since 1970.
+    pub checkpoint_at: Option<u64>,
+    /// About how many bytes of the table are of no use any more: what was deleted or written anew since.
+    pub free_bytes: u64,
+    /// For each group of bitmaps about how many bytes of the table are its own.
+    pub bytes: Vec<u64>,
+    /// What was given up with `--accept-loss`.
+    pub losses: Vec<String>,
+}
+
+impl Keyspace {
+    /// Reads the whole table and says what takes the space in it. `group` sorts the keys of bitmaps into groups, numbered from 0.
+    /// `None` for a store in memory.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self, group: impl FnMut(&str) -> usize) -> Result<Option<Usage>> {
+        let Some(disk) = &self.engine().disk else { return Ok(None) };
+        let (version, manifest) = (disk.base.table().version(), disk.base.table().manifest());
+        let logs = log_files(&disk.directory).map_err(|error| cannot_open(&disk.directory, &error))?;
+        let len = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let (bytes, free_bytes) = shares(&version, group)?;
+        Ok(Some(Usage {
+            format: FORMAT,
+            segments: version.segments().len() as u64,
+            table_bytes: version.bytes(),
+            logs: logs.len() as u64,
+            log_bytes: logs.iter().map(|(_, path)| len(path)).sum(),
+            logged: self.engine().read().sequence.saturating_sub(manifest.sequence),
+            checkpoint_at: manifest.checkpoint_at,
+            free_bytes,
+            bytes,
+            losses: manifest.losses,
+        }))
+    }
+
+    /// Writes everything to the table and merges all segments of it into one, so that nothing takes space that is of no use; says how
+    /// many bytes the files had before and have now. `None` for a store in memory.
+    ///
+    /// # Errors
+    /// When it cannot be written; nothing is lost.
+    pub fn compact(&self) -> Result<Option<(u64, u64)>> {
+        let Some(disk) = &self.engine().disk else { return Ok(None) };
+        let bytes = || disk.health().files.map_or(0, |files| files.store_bytes + files.log_bytes);
+        let before = bytes();
+        self.engine().checkpoint()?;
+        disk.base.table().compact_all(&Pace { hurries: true, goes_on: &|| true })?;
+        Ok(Some((before, bytes())))
+    }
+}
+
+/// The bytes of each group, and of what is of no use, with the share that each has of the compressed files.
+fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Vec<u64>, u64)> {
+    let segments = version.segments();
+    let mut cursors = segments.iter().map(|segment| Cursor::at(segment, &[])).collect::<Result<Vec<_>>>()?;
+    // Of each segment, before it was compressed: everything, what is of no use, and each group.
+    let mut all = vec![0_u64; segments.len()];
+    let mut unused = vec![0_u64; segments.len()];
+    let mut groups: Vec<Vec<u64>> = Vec::new();
+    // Records come before tiles.
+    let mut group_of: std::collections::HashMap<u32, usize> = std::collections::HashMap::new();
+    while let Some(key) = cursors.iter().filter_map(Cursor::key).min().map(<[u8]>::to_vec) {
+        let mut owner = tile_of(&key).and_then(|(number, _)| group_of.get(&number).copied());
+        let (mut is_newest, mut is_hidden) = (true, false);
+        for (at, cursor) in cursors.iter_mut().enumerate().rev() {
+            if cursor.key() != Some(&key) {
+                continue;
+            }
+            let value = cursor.value().unwrap_or_default();
+            // A byte or two for each length.
+            let bytes = (key.len() + value.len() + 2) as u64;
+            if is_newest
+                && key.first() == Some(&KEY)
+                && let Some(number) = record_number(value)
+            {
+                let found = group(&String::from_utf8_lossy(&key[1..]));
+                group_of.insert(number, found);
+                owner = Some(found);
+            }
+            all[at] += bytes;
+            if is_hidden || value == [REMOVED] {
+                unused[at] += bytes;
+            } else if let Some(owner) = owner {
+                if groups.len() <= owner {
+                    groups.resize(owner + 1, vec![0; segments.len()]);
+                }
+                groups[owner][at] += bytes;
+            }
+            is_hidden |= key.first() != Some(&TILE) || packed::Packed::change(value).is_none();
+            is_newest = false;
+            cursor.advance()?;
+        }
+    }
+    let stored = |parts: &[u64]| {
+        let part = |(at, part): (usize, &u64)| {
+            let share = u128::from(segments[at].info().bytes) * u128::from(*part) / u128::from(all[at].max(1));
+            u64::try_from(share).unwrap_or(u64::MAX)
+        };
+        parts.iter().enumerate().map(part).sum()
+    };
+    Ok((groups.iter().map(|parts| stored(parts)).collect(), stored(&unused)))
+}

@@ -1,0 +1,171 @@
+//! Merging segments: few of them to read, and no space for what was removed.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::store::Result;
+use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
+use crate::store::embedded::table::{Merge, Table, Version, sync_directory, write_error};
+
+/// How many bytes a second are written while others want the disk.
+const BYTES_A_SECOND: u64 = 48 << 20;
+
+/// How fast a merge writes, and whether it goes on.
+pub struct Pace<'a> {
+    /// Whether it writes as fast as it can.
+    pub hurries: bool,
+    /// Asked once for each block.
+    pub goes_on: &'a dyn Fn() -> bool,
+}
+
+/// Which segments are to be merged now.
+///
+/// Of neighbours the older must have twice as many bytes as all newer ones together. Where a fifth of all entries says that something is
+/// removed, everything is merged: what is removed takes space in two segments until then.
+pub fn due(segments: &[SegmentInfo]) -> Option<Range<usize>> {
+    let removed: u64 = segments.iter().map(|info| info.removed).sum();
+    let entries: u64 = segments.iter().map(|info| info.entries).sum();
+    if removed > 0 && removed * 5 >= entries {
+        return Some(0..segments.len());
+    }
+    // From which segment on the newer ones outweigh it: everything from there.
+    let mut newer = 0;
+    let mut from = None;
+    for (at, info) in segments.iter().enumerate().rev() {
+        if newer > 0 && info.bytes < 2 * newer {
+            from = Some(at);
+        }
+        newer += info.bytes;
+    }
+    from.map(|from| from..segments.len())
+}
+
+impl Table {
+    /// Merges what is due; says whether anything was.
+    pub fn compact_due(&self, pace: &Pace<'_>) -> Result<bool> {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.version();
+        let infos: Vec<SegmentInfo> = version.segments.iter().map(|segment| segment.info().clone()).collect();
+        let Some(range) = due(&infos) else { return Ok(false) };
+        self.merge_segments(&version, range, pace)
+    }
+
+    /// Merges all segments into one.
+    pub fn compact_all(&self, pace: &Pace<'_>) -> Result<bool> {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.version();
+        let removed: u64 = version.segments.iter().map(|segment| segment.info().removed).sum();
+        if version.segments.len() < 2 && removed == 0 {
+            return Ok(false);
+        }
+        self.merge_segments(&version, 0..version.segments.len(), pace)
+    }
+
+    fn merge_segments(&self, version: &Version, range: Range<usize>, pace: &Pace<'_>) -> Result<bool> {
+        let merged = &version.segments[range.clone()];
+        let (store, number) = self.new_segment()?;
+        let path = self.directory.join(segment::file_name(number));
+        let mut writer = Writer::create(&path, store, number).map_err(|error| write_error(&path, &error))?;
+        if !copy(&mut Merge::new(merged, &[], range.start == 0)?, &mut writer, &path, pace)? {
+            return Ok(false);
+        }
+        let sequence = merged.last().map_or(0, |segment| segment.info().sequence);
+        let info = writer.finish(sequence).map_err(|error| write_error(&path, &error))?;
+        let is_empty = info.entries == 0;
+        let new = if is_empty { None } else { Some(Arc::new(Segment::open(&path, store, &info)?)) };
+        sync_directory(&self.directory);
+        let old: Vec<u64> = merged.iter().map(|segment| segment.info().number).collect();
+        let edited = self.edit(|manifest| {
+            // A checkpoint may have added segments behind these meanwhile.
+            manifest.segments.splice(range.clone(), new.as_ref().map(|_| info.clone()));
+        });
+        if let Err(error) = edited {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        {
+            let mut version = self.version.write().unwrap_or_else(PoisonError::into_inner);
+            let mut segments = version.segments.clone();
+            segments.splice(range, new);
+            *version = Arc::new(Version { segments, blocks: Arc::clone(&self.blocks) });
+        }
+        if is_empty {
+            let _ = fs::remove_file(&path);
+        }
+        for number in old {
+            let path = self.directory.join(segment::file_name(number));
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!("cannot delete {}, which is no longer needed: {error}", path.display());
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Writes all entries to a new file, whose name `path` an error gives; says whether it came to the end.
+pub fn copy(merge: &mut Merge, writer: &mut Writer, path: &Path, pace: &Pace<'_>) -> Result<bool> {
+    let began = Instant::now();
+    let mut written = 0;
+    while let Some(entry) = merge.next()? {
+        writer.add(&entry.key, &entry.value).map_err(|error| write_error(path, &error))?;
+        if writer.bytes() > written {
+            written = writer.bytes();
+            if !(pace.goes_on)() {
+                return Ok(false);
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a time to wait for")]
+            let due = Duration::from_secs_f64(written as f64 / BYTES_A_SECOND as f64);
+            let ahead = due.saturating_sub(began.elapsed());
+            if !pace.hurries && ahead > Duration::from_millis(2) {
+                std::thread::sleep(ahead.min(Duration::from_millis(100)));
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn infos(sizes: &[(u64, u64, u64)]) -> Vec<SegmentInfo> {
+        let info = |(bytes, entries, removed): &(u64, u64, u64)| SegmentInfo {
+            number: 1,
+            sequence: 1,
+            bytes: *bytes,
+            entries: *entries,
+            removed: *removed,
+            checksum: 0,
+        };
+        sizes.iter().map(info).collect()
+    }
+
+    #[test]
+    fn segments_stay_few_and_big_ones_are_left_alone() {
+        assert_eq!(due(&infos(&[])), None);
+        assert_eq!(due(&infos(&[(100, 10, 0)])), None);
+        assert_eq!(due(&infos(&[(100, 10, 0), (40, 10, 0)])), None);
+        assert_eq!(due(&infos(&[(100, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(1..3));
+        assert_eq!(due(&infos(&[(90, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(0..3));
+        assert_eq!(due(&infos(&[(1000, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(1..3));
+        assert_eq!(due(&infos(&[(1000, 100, 0), (30, 10, 10), (1, 1, 1)])), None);
+        assert_eq!(due(&infos(&[(1000, 100, 0), (30, 50, 50)])), Some(0..2));
+        assert_eq!(due(&infos(&[(10, 10, 10)])), Some(0..1));
+        // Of segments of one size there are never more than some, and each byte is written a few times.
+        let (mut segments, mut written) = (Vec::new(), 0);
+        for _ in 0..256 {
+            segments.push((100, 10, 0));
+            written += 100;
+            while let Some(range) = due(&infos(&segments)) {
+                let merged: u64 = segments[range.clone()].iter().map(|info: &(u64, u64, u64)| info.0).sum();
+                segments.splice(range, [(merged, 10, 0)]);
+                written += merged;
+            }
+            assert!(segments.len() <= 9, "{segments:?}");
+        }
+        assert!(written <= 256 * 100 * 9, "{written}");
+    }
+}

@@ -1,0 +1,326 @@
+//! The immutable table: segments, the newer over the older, and the manifest that names them.
+//!
+//! ```text
+//! checkpoint ──▶ new segment ─┐
+//!                             ├─▶ manifest ──▶ version, which readers hold
+//! compaction ──▶ merged one ──┘
+//! ```
+//!
+//! A reader holds a [`Version`]: segments do not change, and a file that is deleted stays readable to those who have it open.
+//! A segment holds what changed since the one before. Compaction merges neighbours until each segment is at least twice as big as all newer ones
+//! together, so there are few, and an entry is written again a logarithmic number of times (the scheme of log-structured merge trees, O'Neil et al. 1996).
+//!
+//! Keys are bytes; the first one says of what:
+//!
+//! | key | value behind the byte 1 |
+//! |---|---|
+//! | `e` text | when the bitmap expires, in milliseconds since 1970, as a varint |
+//! | `i` prefix, string id | its number as a varint |
+//! | `k` text | the [record](super::record) of a bitmap |
+//! | `n` prefix, number (4 bytes, big endian) | the string id |
+//! | `r` prefix | the number the next new string id gets, as a varint |
+//! | `t` number of the bitmap (4 bytes), of the tile (2 bytes), both big endian | the tile, as in [`packed`] instead of the byte 1 |
+//!
+//! A prefix has its length before it, as a varint. The value 0 says that what older segments have of the key is removed.
+
+mod block;
+mod codec;
+mod compaction;
+mod manifest;
+mod merge;
+pub mod packed;
+pub mod segment;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub use codec::{Input, put_varint};
+pub use compaction::{Pace, copy};
+pub use manifest::{FORMAT, MANIFEST, Manifest, new_store, path as manifest_path, sync_directory};
+pub use merge::Merge;
+use packed::Packed;
+use segment::{Blocks, REMOVED, Segment, SegmentInfo, Writer};
+
+use crate::bitmap::Tile;
+use crate::store::embedded::record::Record;
+use crate::store::{Result, StoreError};
+
+/// The first byte of a value that is not a tile and not removed.
+pub const PRESENT: u8 = 1;
+
+/// What a backup says of itself.
+pub const ABOUT: u8 = b'!';
+pub const EXPIRY: u8 = b'e';
+pub const ID: u8 = b'i';
+pub const KEY: u8 = b'k';
+pub const TEXT: u8 = b'n';
+pub const ROLL: u8 = b'r';
+pub const TILE: u8 = b't';
+
+/// The key of an entry about a text.
+pub fn text_key(kind: u8, text: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + text.len());
+    key.push(kind);
+    key.extend_from_slice(text.as_bytes());
+    key
+}
+
+/// The key of a tile.
+pub fn tile_key(number: u32, tile: u16) -> [u8; 7] {
+    let ([a, b, c, d], [e, f]) = (number.to_be_bytes(), tile.to_be_bytes());
+    [TILE, a, b, c, d, e, f]
+}
+
+/// The numbers in the key of a tile.
+pub fn tile_of(key: &[u8]) -> Option<(u32, u16)> {
+    let (number, rest) = key.strip_prefix(&[TILE])?.split_first_chunk()?;
+    Some((u32::from_be_bytes(*number), u16::from_be_bytes(rest.try_into().ok()?)))
+}
+
+/// The number of the bitmap that a record is about.
+pub fn record_number(value: &[u8]) -> Option<u32> {
+    let (first, record) = value.split_first()?;
+    (*first == PRESENT).then(|| Record::read(record))?.map(|record| record.number)
+}
+
+/// An entry: its key and its value, or `None` where it is removed.
+pub type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+/// The segments as of one moment.
+pub struct Version {
+    /// From the oldest to the newest.
+    segments: Vec<Arc<Segment>>,
+    blocks: Arc<Blocks>,
+}
+
+impl Version {
+    /// The value of a key that is not a tile's, without its first byte.
+    pub fn get<T>(&self, key: &[u8], mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        for segment in self.segments.iter().rev() {
+            let found = segment.get(key, &self.blocks, |value| match value.split_first() {
+                Some((&REMOVED, _)) => Some(None),
+                Some((_, value)) => read(value).map(Some),
+                None => None,
+            })?;
+            if let Some(found) = found {
+                return found.ok_or_else(|| damaged(segment.path(), "an entry cannot be read"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A tile of a bitmap; `None` when it has none of that number.
+    pub fn tile(&self, number: u32, tile: u16) -> Result<Option<Tile>> {
+        let key = tile_key(number, tile);
+        // The changes above the whole tile, the newest first.
+        let mut changes = Vec::new();
+        let mut whole = None;
+        for segment in self.segments.iter().rev() {
+            let found = segment.get(&key, &self.blocks, |value| match value {
+                [REMOVED] => Some(None),
+                value => Packed::read(value).map(Some),
+            })?;
+            match found {
+                None => {}
+                Some(None) => {
+                    return Err(damaged(segment.path(), format!("tile {tile} of key {number} cannot be read")));
+                }
+                Some(Some(None)) => break,
+                Some(Some(Some(change @ Packed::Change { .. }))) => changes.push(change),
+                Some(Some(Some(tile))) => {
+                    whole = Some(tile);
+                    break;
+                }
+            }
+        }
+        let tile = changes.into_iter().rev().fold(whole, |below, change| Some(change.over(below)));
+        Ok(tile.map(|tile| match tile {
+            Packed::Whole(tile) => tile.compact(),
+            Packed::Change { .. } => unreachable!("a change over anything is whole"),
+        }))
+    }
+
+    /// About how many bytes the files have of a key: of each block that has it the share that its entry has.
+    pub fn stored(&self, key: &[u8]) -> Result<u64> {
+        let mut bytes = 0;
+        for segment in &self.segments {
+            bytes += segment.stored(key, &self.blocks)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Walks through all entries from a key on.
+    pub fn merge(&self, from: &[u8]) -> Result<Merge> {
+        Merge::new(&self.segments, from, true)
+    }
+
+    /// Gives each entry whose key begins so, with key and value behind the beginning and the first byte, until `each` answers `false`.
+    pub fn visit(&self, beginning: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        let mut merge = self.merge(beginning)?;
+        while let Some(entry) = merge.next()? {
+            let Some(rest) = entry.key.strip_prefix(beginning) else { break };
+            if !each(rest, entry.value.get(1..).unwrap_or_default())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A single segment, such as a backup.
+    pub fn of(segment: Segment) -> Version {
+        Version { segments: vec![Arc::new(segment)], blocks: Arc::new(Blocks::new(1 << 20)) }
+    }
+
+    /// Reads every block and every tile, and checks that what the records name is there, and nothing else; says how many
+    /// bitmaps there are.
+    pub fn check(&self) -> Result<u64> {
+        merge::check(self)
+    }
+
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// How many bytes the files have.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.info().bytes).sum()
+    }
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> StoreError {
+    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+fn write_error(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// The table of a store.
+pub struct Table {
+    directory: PathBuf,
+    blocks: Arc<Blocks>,
+    /// What is on disk. Held while it is replaced.
+    manifest: Mutex<Manifest>,
+    version: RwLock<Arc<Version>>,
+    /// Held while segments are merged, so that two merges do not take the same ones.
+    merging: Mutex<()>,
+}
+
+impl Table {
+    /// Opens the segments that a manifest names.
+    pub fn open(directory: &Path, manifest: Manifest, cache_bytes: u64) -> Result<Self> {
+        let blocks = Arc::new(Blocks::new(cache_bytes));
+        let open = |info: &SegmentInfo| {
+            Segment::open(&directory.join(segment::file_name(info.number)), manifest.store, info).map(Arc::new)
+        };
+        let segments = manifest.segments.iter().map(open).collect::<Result<_>>()?;
+        let version = Arc::new(Version { segments, blocks: Arc::clone(&blocks) });
+        Ok(Table {
+            directory: directory.to_owned(),
+            blocks,
+            manifest: Mutex::new(manifest),
+            version: RwLock::new(version),
+            merging: Mutex::default(),
+        })
+    }
+
+    /// The segments as they are now.
+    pub fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.version.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The manifest as it is now.
+    pub fn manifest(&self) -> Manifest {
+        self.lock().clone()
+    }
+
+    /// Changes the manifest, on disk first.
+    pub fn edit(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut manifest = self.lock();
+        let mut changed = manifest.clone();
+        change(&mut changed);
+        if changed != *manifest {
+            changed.write(&self.directory).map_err(|e| write_error(&manifest::path(&self.directory), &e))?;
+            *manifest = changed;
+        }
+        Ok(())
+    }
+
+    /// Takes the number of a new segment.
+    fn new_segment(&self) -> Result<(u64, u64)> {
+        // A number that was taken for a file that was never finished is not in any manifest, and may be taken again after a restart.
+        let mut manifest = self.lock();
+        let number = manifest.next_segment;
+        manifest.next_segment += 1;
+        Ok((manifest.store, number))
+    }
+
+    /// Adds a segment of these entries, ascending by key, which hold the changes up to `sequence`, and changes the manifest with it. When
+    /// that fails the table is as before. Readers see it once it is [published](Self::publish).
+    pub fn add(
+        &self,
+        entries: Vec<Entry>,
+        sequence: u64,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<Option<Segment>> {
+        if entries.is_empty() {
+            self.edit(|manifest| {
+                manifest.sequence = sequence;
+                change(manifest);
+            })?;
+            return Ok(None);
+        }
+        let (store, number) = self.new_segment()?;
+        let path = self.directory.join(segment::file_name(number));
+        let failed = |error: &io::Error| write_error(&path, error);
+        let mut writer = Writer::create(&path, store, number).map_err(|e| failed(&e))?;
+        for (key, value) in entries {
+            writer.add(&key, value.as_deref().unwrap_or(&[REMOVED])).map_err(|e| failed(&e))?;
+        }
+        let info = writer.finish(sequence).map_err(|e| failed(&e))?;
+        let committed = Segment::open(&path, store, &info).and_then(|segment| {
+            sync_directory(&self.directory);
+            self.edit(|manifest| {
+                manifest.segments.push(info);
+                manifest.sequence = sequence;
+                change(manifest);
+            })?;
+            Ok(Some(segment))
+        });
+        committed.inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
+    /// Lets those who begin to read see a segment that was added.
+    pub fn publish(&self, segment: Segment) {
+        let mut version = self.version.write().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = version.segments.clone();
+        segments.push(Arc::new(segment));
+        *version = Arc::new(Version { segments, blocks: Arc::clone(&self.blocks) });
+    }
+
+    /// Deletes files of segments that no manifest names: what a process left that ended in between.
+    pub fn remove_leftovers(&self) -> Vec<PathBuf> {
+        let manifest = self.manifest();
+        let named = |number: u64| manifest.segments.iter().any(|info| info.number == number);
+        let mut removed = Vec::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(segment::number_of);
+            if number.is_some_and(|number| !named(number)) && fs::remove_file(entry.path()).is_ok() {
+                removed.push(entry.path());
+            }
+        }
+        let _ = fs::remove_file(self.directory.join(format!("{MANIFEST}.new")));
+        removed
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
