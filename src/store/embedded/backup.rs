@@ -82,8 +82,10 @@ impl Engine {
                 let entries =
                     base::entries(None, &layers.dirty, &layers.rolls, (&none, &layers.lifetimes), &mut next_key)?;
                 let mut writer = create(&About { format: FORMAT, next_key }).map_err(|error| failed(&error))?;
-                for (key, value) in entries.into_iter().filter_map(|(key, value)| Some((key, value?))) {
-                    writer.add(&key, &value).map_err(|error| failed(&error))?;
+                for entry in entries {
+                    if let (key, Some(value)) = entry? {
+                        writer.add(&key, &value).map_err(|error| failed(&error))?;
+                    }
                 }
                 (layers.sequence, writer)
             }

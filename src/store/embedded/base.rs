@@ -185,13 +185,14 @@ fn expiry_of(version: &Version) -> Result<Lifetimes> {
 }
 
 /// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the table has and what it is to have.
-pub fn entries(
-    reader: Option<&Reader<'_>>,
-    overlays: &Overlays,
+/// Tiles, which are most of it, are packed one at a time.
+pub fn entries<'a>(
+    reader: Option<&'a Reader<'_>>,
+    overlays: &'a Overlays,
     rolls: &Rolls,
     expiry: (&Lifetimes, &Lifetimes),
     next_key: &mut u64,
-) -> Result<Vec<Entry>> {
+) -> Result<impl Iterator<Item = Result<Entry>> + use<'a>> {
     let ids = rolls::entries(reader.map(Reader::version), rolls)?;
     let (before, after) = expiry;
     let mut entries: Vec<Entry> = Vec::new();
@@ -212,33 +213,58 @@ pub fn entries(
         overlay_entries(reader, text, overlay, next_key, &mut records, &mut tiles)?;
     }
     tiles.sort_unstable_by_key(|(key, _)| *key);
-    let tiles = tiles.into_iter().map(|(key, value)| (key.to_vec(), value));
+    let tiles = tiles.into_iter().map(|(key, stored)| Ok((key.to_vec(), stored.pack()?)));
     // By the first bytes of their keys.
-    entries.extend(ids.ids.into_iter().chain(records).chain(ids.texts).chain(ids.rolls).chain(tiles));
-    Ok(entries)
+    entries.extend(ids.ids.into_iter().chain(records).chain(ids.texts).chain(ids.rolls));
+    Ok(entries.into_iter().map(Ok).chain(tiles))
 }
 
-/// A tile: its key and what is stored of it, or `None` where it is removed.
-type TileEntry = ([u8; 7], Option<Vec<u8>>);
+/// A tile: its key and what is stored of it.
+type TileEntry<'a> = ([u8; 7], Stored<'a>);
+
+/// What a checkpoint stores of a tile.
+enum Stored<'a> {
+    /// That it is gone.
+    Removed,
+    /// The users added: there is none below.
+    Whole(&'a TileChange),
+    /// The change alone.
+    Change(&'a TileChange),
+    /// The change over the tile below, of that bitmap and number.
+    Merged(&'a TileChange, &'a Reader<'a>, u32, u16),
+}
+
+impl Stored<'_> {
+    fn pack(&self) -> Result<Option<Vec<u8>>> {
+        Ok(match self {
+            Stored::Removed => None,
+            Stored::Whole(change) => Some(packed::pack(&change.added)),
+            Stored::Change(change) => Some(packed::pack_change(&change.added, &change.removed())),
+            Stored::Merged(change, reader, key, number) => {
+                Some(packed::pack(&change.over(Some(reader.tile_below(*key, *number)?))))
+            }
+        })
+    }
+}
 
 /// Whether a change is better written as such than the whole tile, which has so many users.
 fn is_small(change: &TileChange, users: u64) -> bool {
     2 * (change.added.len() + change.removed_len()) < packed::estimated_bytes(users)
 }
 
-fn overlay_entries(
-    reader: Option<&Reader<'_>>,
+fn overlay_entries<'a>(
+    reader: Option<&'a Reader<'_>>,
     text: &str,
-    overlay: &Overlay,
+    overlay: &'a Overlay,
     next_key: &mut u64,
     records: &mut Vec<Entry>,
-    tile_entries: &mut Vec<TileEntry>,
+    tile_entries: &mut Vec<TileEntry<'a>>,
 ) -> Result<()> {
     let below = reader.map_or(Ok(None), |reader| reader.read_record(text))?;
     if (overlay.fresh || !overlay.exists())
         && let Some(below) = &below
     {
-        tile_entries.extend(below.tiles.iter().map(|tile| (tile_key(below.number, *tile), None)));
+        tile_entries.extend(below.tiles.iter().map(|tile| (tile_key(below.number, *tile), Stored::Removed)));
     }
     if !overlay.exists() {
         records.extend(below.map(|_| (text_key(KEY, text), None)));
@@ -264,14 +290,14 @@ fn overlay_entries(
     for (tile, change) in &overlay.tiles {
         let users_below = below.as_ref().map_or(0, |below| below.users_in(*tile));
         let users = change.users(users_below);
-        let value = match reader.filter(|_| users_below > 0) {
-            Some(_) if users == 0 => None,
-            Some(_) if is_small(change, users) => Some(packed::pack_change(&change.added, &change.removed())),
-            Some(reader) => Some(packed::pack(&change.over(Some(reader.tile_below(number, *tile)?)))),
+        let stored = match reader.filter(|_| users_below > 0) {
+            Some(_) if users == 0 => Stored::Removed,
+            Some(_) if is_small(change, users) => Stored::Change(change),
+            Some(reader) => Stored::Merged(change, reader, number, *tile),
             None if users == 0 => continue,
-            None => Some(packed::pack(&change.added)),
+            None => Stored::Whole(change),
         };
-        tile_entries.push((tile_key(number, *tile), value));
+        tile_entries.push((tile_key(number, *tile), stored));
         if users > 0 {
             tiles.push((*tile, users));
         }

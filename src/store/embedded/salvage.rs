@@ -105,7 +105,7 @@ pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     }
     let entries = reconcile(&version, &mut losses)?;
     let sequence = manifest.sequence;
-    let _ = table.add(entries, sequence, |manifest| manifest.losses.append(&mut losses))?;
+    let _ = table.add(entries.into_iter().map(Ok), sequence, |manifest| manifest.losses.append(&mut losses))?;
     Ok(table.manifest())
 }
 

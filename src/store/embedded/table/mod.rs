@@ -265,11 +265,12 @@ impl Table {
     /// that fails the table is as before. Readers see it once it is [published](Self::publish).
     pub fn add(
         &self,
-        entries: Vec<Entry>,
+        entries: impl Iterator<Item = Result<Entry>>,
         sequence: u64,
         change: impl FnOnce(&mut Manifest),
     ) -> Result<Option<Segment>> {
-        if entries.is_empty() {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
             self.edit(|manifest| {
                 manifest.sequence = sequence;
                 change(manifest);
@@ -280,7 +281,8 @@ impl Table {
         let path = self.directory.join(segment::file_name(number));
         let failed = |error: &io::Error| write_error(&path, error);
         let mut writer = Writer::create(&path, store, number).map_err(|e| failed(&e))?;
-        for (key, value) in entries {
+        for entry in entries {
+            let (key, value) = entry?;
             writer.add(&key, value.as_deref().unwrap_or(&[REMOVED])).map_err(|e| failed(&e))?;
         }
         let info = writer.finish(sequence).map_err(|e| failed(&e))?;
