@@ -1,18 +1,28 @@
 //! What each step of the engine is worth: `cargo bench --bench kernel`.
 //!
+//! First, for each instruction set of this processor, the table of active → active beside the *bare L1-blocked loop*: the
+//! kernel over the words of all 325 cells, strips of all tiles in the L1 cache, on as many threads, with no plan and no
+//! store. It prints bytes per cycle, by the clock rate that a chain of dependent instructions has meanwhile, and whether the
+//! processors share cores. All are measured in turn, and the fastest of each counts: other programs only slow them down.
+//!
+//! Then criterion's figures.
+//!
 //! 31 bitmaps of 570 000 random users among 10 M, as tiles in memory; the 325 intersections of a 31 × 13 table of active →
 //! active. *Bare* is the loop a processor cannot do without: AND and population count over the dense words, one thread,
 //! nothing else. Beside it: the same loop without the instruction set it was compiled for; tile by tile through
 //! [`bitmap::count`] with a plan; and the plan through the embedded store. Then, per tile, where a sorted list of places
 //! stops paying and words begin to: what decides the border between sparse and dense tiles.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_range_loop, missing_docs)]
+#![allow(clippy::cast_precision_loss)]
 
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use cohortist::bitmap::kernel::{self, Instructions, Row, WORDS, Words};
 use cohortist::bitmap::{self, Source, Tile};
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::reports::retention::Query;
@@ -94,7 +104,19 @@ fn plain(a: &[u64], b: &[u64]) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum()
 }
 
-fn table(c: &mut Criterion) {
+/// What all measurements of the table need.
+struct Table {
+    query: Query,
+    days: Vec<(Key, Vec<u32>)>,
+    held: Vec<Vec<Arc<Tile>>>,
+    /// The words of each day's tiles.
+    words: Vec<Vec<Words>>,
+    /// Each cell as two days.
+    pairs: Vec<(usize, usize)>,
+    store: EmbeddedStore,
+}
+
+fn prepared() -> Table {
     let today = Period::containing(Grain::Day, now()).unwrap();
     let active = EventName::new("active").unwrap();
     let days: Vec<(Key, Vec<u32>)> = (0..DAYS)
@@ -104,11 +126,12 @@ fn table(c: &mut Criterion) {
         })
         .collect();
     let held: Vec<Vec<Arc<Tile>>> = days.iter().map(|(_, users)| tiles(users)).collect();
-    let words: Vec<Vec<u64>> = held
-        .iter()
-        .map(|tiles| tiles.iter().flat_map(|tile| tile.bytes().into_vec()).collect::<Vec<u8>>())
-        .map(|bytes| bytes.chunks_exact(8).map(|b| u64::from_be_bytes(b.try_into().unwrap())).collect())
-        .collect();
+    let words_of = |tile: &Arc<Tile>| {
+        let bytes = tile.bytes();
+        let mut words = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
+        Words(std::array::from_fn(|_| words.next().unwrap()))
+    };
+    let words: Vec<Vec<Words>> = held.iter().map(|tiles| tiles.iter().map(words_of).collect()).collect();
     let pairs: Vec<(usize, usize)> =
         (0..days.len()).flat_map(|cohort| (0..COLUMNS.min(cohort + 1)).map(move |k| (cohort, cohort - k))).collect();
     assert_eq!(pairs.len(), 325);
@@ -117,13 +140,116 @@ fn table(c: &mut Criterion) {
         cols: Some(13),
         ..Query::new("active".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
     };
-    let question = query.at(now()).unwrap();
-    let plan = question.plan();
-    let memory = InMemory::of(plan, &days, &held);
     let store = EmbeddedStore::in_memory(&Options::default());
     for (key, users) in &days {
         store.add(&[(key, users)]).unwrap();
     }
+    Table { query, days, held, words, pairs, store }
+}
+
+/// The counts of all cells, on some threads, without anything around them.
+fn bare(table: &Table, threads: usize) -> Vec<u64> {
+    let part = |first: usize| {
+        let mut counts = vec![0; table.pairs.len()];
+        for tile in (first..TILES).step_by(threads) {
+            let rows: Vec<Row<'_>> = table
+                .pairs
+                .chunk_by(|a, b| a.0 == b.0)
+                .map(|row| Row { words: &table.words[row[0].0][tile], range: 0..WORDS, columns: row.len() })
+                .collect();
+            let columns: Vec<&Words> = table.pairs.iter().map(|(_, back)| &table.words[*back][tile]).collect();
+            kernel::and_counts(&rows, &columns, table.words.len(), &mut counts);
+        }
+        counts
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let mut counts = part(0);
+        for worker in workers {
+            counts.iter_mut().zip(worker.join().unwrap()).for_each(|(count, more)| *count += more);
+        }
+        counts
+    })
+}
+
+/// Cycles a second, from a chain in which each of six instructions a round waits for the one before it.
+fn clock_rate() -> f64 {
+    const ROUNDS: u32 = 100_000;
+    let mut state = black_box(88_172_645_463_325_252_u64);
+    let began = Instant::now();
+    for _ in 0..ROUNDS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    black_box(state);
+    f64::from(6 * ROUNDS) / began.elapsed().as_secs_f64()
+}
+
+/// Which processors share a core, by Linux.
+fn cores() -> String {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut siblings: Vec<String> = (0..threads)
+        .filter_map(|cpu| {
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+            Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+        })
+        .collect();
+    siblings.sort();
+    siblings.dedup();
+    match siblings.len() {
+        0 => format!("{threads} processors; the system does not tell whether they share cores"),
+        cores if cores < threads => format!("{threads} processors that share {cores} cores ({})", siblings.join(" ")),
+        _ => format!("{threads} processors, each a core of its own by what the system tells"),
+    }
+}
+
+/// The table beside the bare loop.
+fn limits(table: &Table) {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let question = table.query.at(now()).unwrap();
+    let memory = InMemory::of(question.plan(), &table.days, &table.held);
+    println!("{}", cores());
+    println!(
+        "| active → active, 31 × 13, {threads} threads | bare loop, ms | bytes per cycle and thread | plan in memory, ms | through the store, ms | ratio to the bare loop |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for instructions in Instructions::available() {
+        instructions.choose();
+        let mut best = [f64::MAX; 3];
+        let mut rate = 0.0_f64;
+        for _ in 0..60 {
+            let ways: [&dyn Fn() -> Vec<u64>; 3] =
+                [&|| bare(table, threads), &|| bitmap::count(question.plan(), &memory).unwrap(), &|| {
+                    table.store.count(question.plan()).unwrap()
+                }];
+            for (best, way) in best.iter_mut().zip(ways) {
+                let began = Instant::now();
+                black_box(way());
+                *best = best.min(began.elapsed().as_secs_f64());
+            }
+            rate = rate.max(clock_rate());
+        }
+        // Two operands a cell.
+        let bytes = (2 * 8 * WORDS * TILES * table.pairs.len()) as f64;
+        let [bare, plan, store] = best.map(|seconds| seconds * 1000.0);
+        println!(
+            "| {} | {bare:.2} | {:.1} at {:.2} GHz | {plan:.2} | {store:.2} | {:.2} |",
+            instructions.name(),
+            bytes / (best[0] * rate * threads as f64),
+            rate / 1e9,
+            store / bare
+        );
+    }
+}
+
+fn table(c: &mut Criterion) {
+    let table = prepared();
+    limits(&table);
+    let Table { query, days, held, words, pairs, store } = table;
+    let question = query.at(now()).unwrap();
+    let plan = question.plan();
+    let memory = InMemory::of(plan, &days, &held);
     assert_eq!(bitmap::count(plan, &memory).unwrap(), store.count(plan).unwrap());
     let mut cells = Plan::new();
     for (cohort, back) in &pairs {
@@ -150,9 +276,9 @@ fn table(c: &mut Criterion) {
     group.bench_function("bare loop, compiled for any machine", |b| {
         b.iter(|| {
             let mut counts = vec![0_u64; pairs.len()];
-            for tile in (0..TILES).map(|tile| tile * 1024..tile * 1024 + 1024) {
+            for tile in 0..TILES {
                 for (count, (cohort, back)) in counts.iter_mut().zip(&pairs) {
-                    *count += u64::from(plain(&words[*cohort][tile.clone()], &words[*back][tile.clone()]));
+                    *count += u64::from(plain(&words[*cohort][tile].0, &words[*back][tile].0));
                 }
             }
             black_box(counts)

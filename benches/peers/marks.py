@@ -1,7 +1,7 @@
 """The marks that every contender gets: made once, from fixed seeds, and kept as the bytes of bitmaps and as rows.
 
-`active`: as many random users each day as are in 5.7 % of all. `signup`: one new user in a thousand each day, with ids in the order of
-sign-up. For 10 M users that is 570 000 active and 10 000 new users a day.
+`active`: as many random users each day as are in 5.7 % of all; the sweep over densities asks for other shares. `signup`: one new user
+in a thousand each day, with ids in the order of sign-up. For 10 M users that is 570 000 active and 10 000 new users a day.
 """
 
 import datetime
@@ -34,22 +34,24 @@ class Marks:
                 yield key, file.read()
 
 
-def users_of(event, back, users):
-    """The users of an event so many days ago, ascending."""
+def users_of(event, back, users, percent=None):
+    """The users of an event so many days ago, ascending. With `percent` each user is active that day with this chance."""
     daily = users // 1000
     if event == "signup":
         newest = users - back * daily
         return numpy.arange(newest - daily, newest, dtype=numpy.uint32)
-    wanted = users * 57 // 1000
     dice = numpy.random.Generator(numpy.random.PCG64(back))
+    if percent is not None:
+        return numpy.flatnonzero(dice.random(users, dtype=numpy.float32) < percent / 100).astype(numpy.uint32)
+    wanted = users * 57 // 1000
     # A few too many, as some come twice; which of them stay is drawn too, so that no id is likelier than another.
     drawn = numpy.unique(dice.integers(0, users, wanted * 21 // 20 + 100, dtype=numpy.uint32))
     return numpy.sort(dice.permutation(drawn)[:wanted])
 
 
-def made(users):
+def made(users, percent=None):
     """The marks for so many users, from an earlier run where there was one."""
-    directory = f"target/peers/marks-{users}"
+    directory = f"target/peers/marks-{users}" + ("" if percent is None else f"-{percent:g}")
     if not os.path.isdir(directory):
         new = f"{directory}.new"
         shutil.rmtree(new, ignore_errors=True)
@@ -57,7 +59,7 @@ def made(users):
         for event in EVENTS:
             days, ids = [], []
             for back in range(ROWS):
-                day, members = TODAY - datetime.timedelta(days=back), users_of(event, back, users)
+                day, members = TODAY - datetime.timedelta(days=back), users_of(event, back, users, percent)
                 bits = numpy.zeros(int(members[-1]) + 1, dtype=numpy.uint8)
                 bits[members] = 1
                 with open(f"{new}/bitmaps/trackist_{event}_{day.year}-{day.month}-{day.day}", "wb") as file:

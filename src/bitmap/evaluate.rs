@@ -706,6 +706,10 @@ mod tests {
             let Ok(counts) = count(&plan, &held);
             prop_assert_eq!(counts, expected);
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
         #[test]
         fn batches_count_more_operands_than_one_holds(

@@ -149,6 +149,19 @@ impl Instructions {
         }
     }
 
+    /// See [`or_all`].
+    fn or_all(self, a: &mut [u64], from: usize, tiles: &[&Words]) {
+        match self.0 {
+            // SAFETY: the processor has these instructions, as `self` exists.
+            #[cfg(target_arch = "x86_64")]
+            Avx2 => unsafe { x86::avx2::or_all(a, from, tiles) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Avx512 | Vpopcnt => unsafe { x86::avx512::or_all(a, from, tiles) },
+            _ => plain::or_all(a, from, tiles),
+        }
+    }
+
     /// See [`and_counts`].
     fn and_counts(self, rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
         assert_eq!(rows.iter().map(|row| row.columns).sum::<usize>(), columns.len(), "each column belongs to a row");
@@ -203,41 +216,41 @@ pub fn count(a: &[u64]) -> u32 {
 
 /// Compiles functions for every instruction set. `name` uses the best one, `Instructions::name` a given one.
 macro_rules! kernels {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) $(-> $result:ty)? $body:block)+) => {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
         $(
             $(#[$doc])*
-            pub fn $name($($arg: $type),+) $(-> $result)? {
+            pub fn $name($($arg: $type),+) -> u32 {
                 Instructions::chosen().$name($($arg),+)
             }
         )+
 
         impl Instructions {
             $(
-                fn $name(self, $($arg: $type),+) $(-> $result)? {
+                fn $name(self, $($arg: $type),+) -> u32 {
                     #[inline(always)]
-                    fn plain($($arg: $type),+) $(-> $result)? $body
+                    fn plain($($arg: $type),+) -> u32 $body
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "popcnt")]
-                    fn popcnt($($arg: $type),+) $(-> $result)? {
+                    fn popcnt($($arg: $type),+) -> u32 {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-                    fn avx2($($arg: $type),+) $(-> $result)? {
+                    fn avx2($($arg: $type),+) -> u32 {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt")]
-                    fn avx512($($arg: $type),+) $(-> $result)? {
+                    fn avx512($($arg: $type),+) -> u32 {
                         plain($($arg),+)
                     }
 
                     #[cfg(target_arch = "x86_64")]
                     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
-                    fn vpopcnt($($arg: $type),+) $(-> $result)? {
+                    fn vpopcnt($($arg: $type),+) -> u32 {
                         plain($($arg),+)
                     }
 
@@ -301,23 +314,25 @@ kernels! {
     fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
     }
+}
 
-    /// Puts the words of several tiles into `a`, which lies in each of them from word `from` on.
-    fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
-        // Few enough words to stay in registers while all tiles are gone through.
-        let mut at = from;
-        for strip in a.chunks_mut(64) {
-            for tile in tiles {
-                for (x, y) in strip.iter_mut().zip(&tile.0[at..]) {
-                    *x |= y;
-                }
-            }
-            at += strip.len();
-        }
-    }
+/// Puts the words of several tiles into `a`, which lies in each of them from word `from` on.
+pub fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
+    Instructions::chosen().or_all(a, from, tiles);
 }
 
 mod plain {
+    use super::Words;
+
+    /// The same for any processor.
+    pub(super) fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
+        for tile in tiles {
+            for (x, y) in a.iter_mut().zip(&tile.0[from..]) {
+                *x |= y;
+            }
+        }
+    }
+
     /// The same for any processor.
     #[inline(always)]
     pub(super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
@@ -332,8 +347,8 @@ mod x86 {
         super::plain::and_count(a, b)
     }
 
-    /// `and_count` by the Harley–Seal method, for vectors of `$lanes` words. The module around it has what such vectors
-    /// need: `zero`, `load`, `and`, `add` (of bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each
+    /// `and_count` by the Harley–Seal method, and `or_all`, for vectors of `$lanes` words. The module around it has what
+    /// such vectors need: `zero`, `load`, `store`, `and`, `or`, `add` (of bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each
     /// byte), `double` (each byte) and `total` (of all bytes).
     macro_rules! harley_seal {
         ($features:literal, $lanes:literal) => {
@@ -344,6 +359,32 @@ mod x86 {
                 let carried = carry(*sums, a, b);
                 *sums = parity(*sums, a, b);
                 carried
+            }
+
+            /// Eight vectors stay in registers while all tiles are gone through.
+            #[target_feature(enable = $features)]
+            pub(in super::super) fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
+                const BLOCK: usize = 8 * $lanes;
+                let (blocks, rest) = a.as_chunks_mut::<BLOCK>();
+                let mut at = from;
+                for block in blocks {
+                    let own = block.as_chunks_mut::<$lanes>().0;
+                    let mut all = [zero(); 8];
+                    for (vector, words) in all.iter_mut().zip(&*own) {
+                        *vector = load(words);
+                    }
+                    for tile in tiles {
+                        let words = tile.0[at..at + BLOCK].as_chunks::<$lanes>().0;
+                        for (vector, words) in all.iter_mut().zip(words) {
+                            *vector = or(*vector, load(words));
+                        }
+                    }
+                    for (vector, words) in all.into_iter().zip(own) {
+                        store(words, vector);
+                    }
+                    at += BLOCK;
+                }
+                plain::or_all(rest, at, tiles);
             }
 
             #[target_feature(enable = $features)]
@@ -384,13 +425,15 @@ mod x86 {
                 for (x, y) in vectors.iter().zip(others) {
                     bytes = add(bytes, counts(and(load(x), load(y))));
                 }
-                16 * sixteens + total(bytes) + crate::bitmap::kernel::plain::and_count(rest, other_rest)
+                16 * sixteens + total(bytes) + plain::and_count(rest, other_rest)
             }
         };
     }
 
     pub(super) mod avx2 {
         use std::arch::x86_64::*;
+
+        use crate::bitmap::kernel::{Words, plain};
 
         type Vector = __m256i;
 
@@ -407,6 +450,19 @@ mod x86 {
         fn load(words: &[u64; 4]) -> Vector {
             // SAFETY: the words are as many bytes as the vector, and need not be aligned.
             unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn store(words: &mut [u64; 4], vector: Vector) {
+            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) };
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn or(a: Vector, b: Vector) -> Vector {
+            _mm256_or_si256(a, b)
         }
 
         #[inline]
@@ -461,6 +517,8 @@ mod x86 {
     pub(super) mod avx512 {
         use std::arch::x86_64::*;
 
+        use crate::bitmap::kernel::{Words, plain};
+
         type Vector = __m512i;
 
         harley_seal!("avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt", 8);
@@ -476,6 +534,19 @@ mod x86 {
         pub(super) fn load(words: &[u64; 8]) -> Vector {
             // SAFETY: the words are as many bytes as the vector, and need not be aligned.
             unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn store(words: &mut [u64; 8], vector: Vector) {
+            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) };
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn or(a: Vector, b: Vector) -> Vector {
+            _mm512_or_si512(a, b)
         }
 
         #[inline]
