@@ -2,6 +2,7 @@
 //! of cohorts.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -386,6 +387,18 @@ pub enum StoreError {
         /// What was found.
         reason: String,
     },
+}
+
+impl StoreError {
+    /// What is wrong with a file of an embedded store.
+    pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Self {
+        StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
+    }
+
+    /// Why a file of an embedded store cannot be written.
+    pub(crate) fn write(path: &Path, error: &io::Error) -> Self {
+        StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
+    }
 }
 
 /// A result of a store.

@@ -16,7 +16,7 @@ use crate::store::embedded::layers::Lifetimes;
 use crate::store::embedded::opening::{LOCK, check_directory, is_store, lock};
 use crate::store::embedded::table::segment::{self, Segment, Writer};
 use crate::store::embedded::table::{ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory};
-use crate::store::embedded::{Engine, OWNER, base, old, write_error};
+use crate::store::embedded::{Engine, OWNER, base, old};
 use crate::store::{Result, StoreError, private};
 
 const WANTED: &str = "backup-wanted-";
@@ -54,7 +54,7 @@ impl Engine {
 
     /// Asks `goes_on` for each block whether it is to go on.
     fn write_backup(&self, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<u64> {
-        let failed = |error: &io::Error| write_error(path, error);
+        let failed = |error: &io::Error| StoreError::write(path, error);
         let create = |about: &About| {
             let mut value = vec![PRESENT];
             value.extend(postcard::to_stdvec(about).map_err(io::Error::other)?);
@@ -145,7 +145,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
     }
     let owner = || fs::read(directory.join(OWNER)).unwrap_or_default();
     let asked_of = owner();
-    private::write(&wish, "").map_err(|error| write_error(&wish, &error))?;
+    private::write(&wish, "").map_err(|error| StoreError::write(&wish, &error))?;
     let (asked, mut looked) = (Instant::now(), Instant::now());
     loop {
         if done.exists() {
@@ -212,7 +212,7 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     if is_store(directory) {
         return Err(there());
     }
-    private::create_directory(directory).map_err(|error| write_error(directory, &error))?;
+    private::create_directory(directory).map_err(|error| StoreError::write(directory, &error))?;
     let outcome =
         lock(directory).and_then(|_lock| if is_store(directory) { Err(there()) } else { make(file, directory) });
     if outcome.is_err() && !is_store(directory) {
@@ -227,7 +227,7 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
     let store = new_store();
     // Under another name until it is whole: a segment without a manifest would be a damaged store.
     let path = directory.join(format!("{UNDER_WAY}{}.segment", std::process::id()));
-    let failed = |error: &io::Error| write_error(&path, error);
+    let failed = |error: &io::Error| StoreError::write(&path, error);
     let damaged = |error| match error {
         StoreError::Damaged { reason, .. } => refused(file, format!("it is damaged: {reason}")),
         error => error,
@@ -263,7 +263,7 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
     fs::rename(&path, &segment).map_err(|error| failed(&error))?;
     let manifest = Manifest { store, sequence, next_key, next_segment: 2, segments: vec![info], ..Manifest::default() };
     let written = manifest.write(directory).inspect_err(|_| drop(fs::remove_file(&segment)));
-    written.map_err(|error| write_error(directory, &error))?;
+    written.map_err(|error| StoreError::write(directory, &error))?;
     Ok(keys)
 }
 

@@ -8,7 +8,7 @@ use crate::store::embedded::log::{Change, Log};
 use crate::store::embedded::opening::log_path;
 use crate::store::embedded::signal::Waited;
 use crate::store::embedded::table::{Pace, sync_directory};
-use crate::store::embedded::{Disk, Engine, OWNER, Pending, WORTH_A_CHECKPOINT, now, write_error};
+use crate::store::embedded::{Disk, Engine, OWNER, Pending, WORTH_A_CHECKPOINT, now};
 use crate::store::{Result, StoreError};
 
 /// How long a writer waits for a checkpoint to make room before it gives up.
@@ -220,7 +220,7 @@ impl Engine {
         let next_log = logs.last().map_or(1, |number| number + 1);
         let path = log_path(&disk.directory, next_log);
         // Before the layers are locked: this takes as long as the disk takes.
-        let log = Log::create(&path, store, next_log).map_err(|e| write_error(&path, &e))?;
+        let log = Log::create(&path, store, next_log).map_err(|e| StoreError::write(&path, &e))?;
         sync_directory(&disk.directory);
         // Named before it is written to: a log that is named and missing is damage.
         let named = disk.base.table().edit(|manifest| manifest.logs.push(next_log));

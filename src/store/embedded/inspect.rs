@@ -137,7 +137,7 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
         };
         let first = block.key(0);
         if last.as_deref().is_some_and(|last| last >= first) {
-            damages.push(damaged(path, "its blocks are not in order"));
+            damages.push(StoreError::damaged(path, "its blocks are not in order"));
         }
         entries += block.len() as u64;
         removed += (0..block.len()).filter(|at| block.value(*at).first() == Some(&REMOVED)).count() as u64;
@@ -145,7 +145,7 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
     }
     if damages.is_empty() && (entries, removed) != (info.entries, info.removed) {
         let reason = format!("it has {entries} entries, {removed} of them removals, and its foot says otherwise");
-        damages.push(damaged(path, reason));
+        damages.push(StoreError::damaged(path, reason));
     }
     damages
 }
@@ -173,10 +173,6 @@ fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Res
         true
     })?;
     Ok(Some(bitmaps))
-}
-
-fn damaged(path: &Path, reason: impl ToString) -> StoreError {
-    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
 }
 
 /// What takes the space in a store's files.

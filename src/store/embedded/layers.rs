@@ -541,7 +541,7 @@ impl<'a> Gathered<'a> {
 
     /// Takes in the next frame of the log at `path`, which names these keys.
     pub fn take(&mut self, frame: Frame<u32>, names: &[Arc<str>], accepts_loss: bool, path: &Path) -> Result<()> {
-        let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+        let damaged = |reason: String| StoreError::damaged(path, reason);
         if frame.sequence > self.layers.sequence + 1 {
             if !accepts_loss {
                 return Err(damaged(format!(

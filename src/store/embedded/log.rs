@@ -400,7 +400,7 @@ pub fn read(
     expected: Expected,
     mut each: impl FnMut(Frame<u32>, &[Arc<str>]) -> Result<()>,
 ) -> Result<Replay> {
-    let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+    let damaged = |reason: String| StoreError::damaged(path, reason);
     let mut replay = Replay { len: BEGINNING as u64, ..Replay::default() };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => damaged("the file is missing".to_owned()),

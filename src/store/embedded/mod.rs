@@ -422,7 +422,7 @@ impl Disk {
         if let Some(log) = &mut layers.log {
             log.append(Frame { sequence, change }).map_err(|(error, bytes)| {
                 self.vitals.refused(bytes);
-                write_error(log.path(), &error)
+                StoreError::write(log.path(), &error)
             })?;
         }
         layers.sequence = sequence;
@@ -463,10 +463,6 @@ impl Drop for Keeper {
 /// Milliseconds since 1970.
 fn now() -> u64 {
     u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0)
-}
-
-fn write_error(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
 }
 
 impl Store for EmbeddedStore {

@@ -15,9 +15,11 @@ use crate::store::embedded::rolls::Rolls;
 use crate::store::embedded::salvage;
 use crate::store::embedded::signal::{Durable, Signal};
 use crate::store::embedded::table::segment::{self, Writer};
-use crate::store::embedded::table::{MANIFEST, Manifest, manifest_path, new_store, sync_directory};
+use crate::store::embedded::table::{
+    MANIFEST, Manifest, UNFINISHED_MANIFEST, manifest_path, new_store, sync_directory,
+};
 use crate::store::embedded::vitals::Vitals;
-use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup, write_error};
+use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup};
 use crate::store::{Options, Result, StoreError, private};
 
 /// The file that the process that owns a store has locked.
@@ -62,7 +64,7 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether there is a store in a directory, of whatever format, be it damaged.
+/// Whether there is a store in a directory, of whatever format, also when it is damaged.
 pub(super) fn is_store(directory: &Path) -> bool {
     directory.join(MANIFEST).exists() || directory.join(old::DATABASE).exists() || has_parts(directory)
 }
@@ -191,7 +193,6 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     let base = Base::open(directory, manifest, options.cache_bytes)?;
     let layers = replay(directory, &base, options, &mut notes)?;
     let several = base.table().manifest().logs.len() > 1;
-    base.table().remove_leftovers();
     remove_leftovers(directory, &base.table().manifest());
     for note in &notes {
         tracing::warn!("{note}");
@@ -295,10 +296,11 @@ fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<Stri
     Ok(layers)
 }
 
-/// Deletes what processes left that ended in between: logs whose changes are in the segments, unfinished files, and what earlier
-/// versions set aside.
+/// Deletes what processes left that ended in between: segments that the manifest does not name, logs whose changes are in the segments,
+/// unfinished files, and what earlier versions set aside.
 fn remove_leftovers(directory: &Path, manifest: &Manifest) {
     let first = manifest.logs.first().copied().unwrap_or(0);
+    let named: Vec<u64> = manifest.segments.iter().map(|info| info.number).collect();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
@@ -306,7 +308,9 @@ fn remove_leftovers(directory: &Path, manifest: &Manifest) {
         let is_aside = name.starts_with(LOG) && name.contains(".torn-at-");
         // The manifest says that everything in it was converted.
         let is_converted = name.starts_with(old::DATABASE);
-        if is_over || is_aside || is_converted || backup::is_unfinished(name) {
+        let is_unnamed = segment::number_of(name).is_some_and(|number| !named.contains(&number));
+        let is_new_manifest = name == UNFINISHED_MANIFEST;
+        if is_over || is_aside || is_converted || is_unnamed || is_new_manifest || backup::is_unfinished(name) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -317,7 +321,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let database = directory.join(old::DATABASE);
     let store = new_store();
     let path = directory.join(segment::file_name(1));
-    let mut writer = Writer::create(&path, store, 1).map_err(|e| write_error(&path, &e))?;
+    let mut writer = Writer::create(&path, store, 1).map_err(|e| StoreError::write(&path, &e))?;
     let converted = old::convert(&database, &mut writer).map_err(|error| match error {
         StoreError::Damaged { path, reason } if options.accept_loss => StoreError::Open {
             path,
@@ -325,7 +329,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
         },
         error => error,
     })?;
-    let info = writer.finish(converted.sequence).map_err(|e| write_error(&path, &e))?;
+    let info = writer.finish(converted.sequence).map_err(|e| StoreError::write(&path, &e))?;
     let manifest = Manifest {
         store,
         sequence: converted.sequence,
@@ -341,7 +345,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     {
         let reader = base.reader();
         for (_, path) in &logs {
-            let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+            let damaged = |reason: String| StoreError::damaged(path, reason);
             let lost = log::read_old(path, |frame| {
                 if frame.sequence > converted.sequence {
                     let missing = layers.sequence + 1..frame.sequence;
@@ -365,7 +369,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let rolls: Rolls = std::mem::take(&mut layers.rolls);
     let (sequence, first_log) = (layers.sequence, logs.last().map_or(1, |(number, _)| number + 1));
     let log = log_path(directory, first_log);
-    Log::create(&log, store, first_log).map_err(|e| write_error(&log, &e))?;
+    Log::create(&log, store, first_log).map_err(|e| StoreError::write(&log, &e))?;
     let written = base.write(&layers.dirty, &rolls, &layers.lifetimes, sequence, |manifest| {
         manifest.logs = vec![first_log];
         manifest.losses = losses;
@@ -374,7 +378,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let manifest = base.table().manifest();
     drop(base);
     for path in logs.iter().map(|(_, path)| path).chain([&database]) {
-        fs::remove_file(path).map_err(|e| write_error(path, &e))?;
+        fs::remove_file(path).map_err(|e| StoreError::write(path, &e))?;
     }
     sync_directory(directory);
     let note = format!(

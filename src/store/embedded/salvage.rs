@@ -18,7 +18,6 @@ use crate::store::embedded::table::{
     Entry, KEY, Manifest, PRESENT, TILE, Table, Version, new_store, record_number, sync_directory, text_key, tile_key,
     tile_of,
 };
-use crate::store::embedded::write_error;
 use crate::store::{Result, StoreError};
 
 /// A manifest made of the files there are, in place of one that is missing or damaged.
@@ -48,7 +47,7 @@ pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest>
     };
     manifest.losses = losses;
     manifest.next_key = next_key(&segments)?;
-    manifest.write(directory).map_err(|error| write_error(directory, &error))?;
+    manifest.write(directory).map_err(|error| StoreError::write(directory, &error))?;
     Ok(manifest)
 }
 
@@ -57,7 +56,7 @@ pub fn logs(directory: &Path, mut manifest: Manifest, error: &StoreError) -> Res
     manifest.logs.extend(unnamed_logs(directory, &manifest)?);
     manifest.closed_at = None;
     manifest.losses.push(error.to_string());
-    manifest.write(directory).map_err(|error| write_error(directory, &error))?;
+    manifest.write(directory).map_err(|error| StoreError::write(directory, &error))?;
     Ok(manifest)
 }
 
@@ -96,7 +95,7 @@ pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     if !is_whole {
         manifest.segments = whole;
         manifest.losses.append(&mut losses);
-        manifest.write(directory).map_err(|error| write_error(directory, &error))?;
+        manifest.write(directory).map_err(|error| StoreError::write(directory, &error))?;
     }
     let table = Table::open(directory, manifest.clone(), 1 << 20)?;
     let version = table.version();
@@ -132,7 +131,7 @@ fn readable(
     let number = manifest.next_segment;
     manifest.next_segment += 1;
     let path = directory.join(segment::file_name(number));
-    let failed = |error: &std::io::Error| write_error(&path, error);
+    let failed = |error: &std::io::Error| StoreError::write(&path, error);
     let mut writer = Writer::create(&path, manifest.store, number).map_err(|error| failed(&error))?;
     for block in (0..segment.blocks()).filter_map(|number| segment.read(number).ok()) {
         for at in 0..block.len() {

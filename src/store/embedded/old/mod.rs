@@ -90,7 +90,7 @@ fn corrupted(reason: impl Into<String>) -> redb::Error {
 
 /// Reads everything in a file, checks it, and writes it to a segment.
 pub fn convert(path: &Path, writer: &mut Writer) -> Result<Converted> {
-    let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+    let damaged = |reason: String| StoreError::damaged(path, reason);
     match shielded(|| read(path, writer)) {
         Ok(converted) => Ok(converted),
         Err(redb::Error::DatabaseAlreadyOpen) => Err(StoreError::Locked(format!(

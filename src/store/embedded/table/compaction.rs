@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::Result;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
-use crate::store::embedded::table::{Merge, Table, Version, sync_directory, write_error};
+use crate::store::embedded::table::{Merge, Table, Version, sync_directory};
+use crate::store::{Result, StoreError};
 
 /// How many bytes a second are written while others want the disk.
 const BYTES_A_SECOND: u64 = 48 << 20;
@@ -68,12 +68,12 @@ impl Table {
         let merged = &version.segments[range.clone()];
         let (store, number) = self.new_segment()?;
         let path = self.directory.join(segment::file_name(number));
-        let mut writer = Writer::create(&path, store, number).map_err(|error| write_error(&path, &error))?;
+        let mut writer = Writer::create(&path, store, number).map_err(|error| StoreError::write(&path, &error))?;
         if !copy(&mut Merge::new(merged, &[], range.start == 0)?, &mut writer, &path, pace)? {
             return Ok(false);
         }
         let sequence = merged.last().map_or(0, |segment| segment.info().sequence);
-        let info = writer.finish(sequence).map_err(|error| write_error(&path, &error))?;
+        let info = writer.finish(sequence).map_err(|error| StoreError::write(&path, &error))?;
         let is_empty = info.entries == 0;
         let new = if is_empty { None } else { Some(Arc::new(Segment::open(&path, store, &info)?)) };
         sync_directory(&self.directory);
@@ -110,7 +110,7 @@ pub fn copy(merge: &mut Merge, writer: &mut Writer, path: &Path, pace: &Pace<'_>
     let began = Instant::now();
     let mut written = 0;
     while let Some(entry) = merge.next()? {
-        writer.add(&entry.key, &entry.value).map_err(|error| write_error(path, &error))?;
+        writer.add(&entry.key, &entry.value).map_err(|error| StoreError::write(path, &error))?;
         if writer.bytes() > written {
             written = writer.bytes();
             if !(pace.goes_on)() {

@@ -20,6 +20,9 @@ pub const FORMAT: u32 = 5;
 /// Its name in the directory of the store.
 pub const MANIFEST: &str = "manifest";
 
+/// Its name while it is written.
+pub const UNFINISHED_MANIFEST: &str = "manifest.new";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Manifest {
     /// A random number that is in each of the store's files.
@@ -63,7 +66,7 @@ impl Manifest {
     /// Reads the manifest of a directory; `None` when there is none.
     pub fn read(directory: &Path) -> Result<Option<Manifest>> {
         let path = path(directory);
-        let damaged = |reason: String| StoreError::Damaged { path: path.display().to_string(), reason };
+        let damaged = |reason: String| StoreError::damaged(&path, reason);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -92,7 +95,7 @@ impl Manifest {
         let mut bytes = postcard::to_extend(self, bytes).map_err(io::Error::other)?;
         let checksum = crc32fast::hash(&bytes);
         bytes.extend(checksum.to_le_bytes());
-        let new = directory.join(format!("{MANIFEST}.new"));
+        let new = directory.join(UNFINISHED_MANIFEST);
         let write = || {
             let mut file = private::options().write(true).create(true).truncate(true).open(&new)?;
             file.write_all(&bytes)?;

@@ -5,12 +5,12 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::store::Result;
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::{self, IdEntry};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{Cursor, REMOVED, Segment};
-use crate::store::embedded::table::{EXPIRY, ID, Input, KEY, ROLL, TEXT, TILE, Version, damaged, tile_key, tile_of};
+use crate::store::embedded::table::{EXPIRY, ID, Input, KEY, ROLL, TEXT, TILE, Version, tile_of};
+use crate::store::{Result, StoreError};
 
 /// Walks through segments that are neighbours, ascending by key.
 pub struct Merge {
@@ -89,9 +89,9 @@ impl Merge {
         Ok(!(self.is_bottom && self.merged.value == [REMOVED]))
     }
 
-    fn unreadable(&self) -> crate::store::StoreError {
+    fn unreadable(&self) -> StoreError {
         let path = self.cursors.first().map(|cursor| cursor.path().to_owned()).unwrap_or_default();
-        damaged(&path, format!("the entry {} cannot be read", self.merged.key.escape_ascii()))
+        StoreError::damaged(&path, format!("the entry {} cannot be read", self.merged.key.escape_ascii()))
     }
 }
 
@@ -161,21 +161,27 @@ pub fn check(version: &Version) -> Result<u64> {
             Some(&(ID | TEXT | ROLL)) => {
                 let readable = Ids::count(&mut ids, &entry.key, entry.value.get(1..).unwrap_or_default());
                 if readable.is_none() {
-                    return Err(damaged(&path, format!("the string id {} cannot be read", entry.key.escape_ascii())));
+                    return Err(StoreError::damaged(
+                        &path,
+                        format!("the string id {} cannot be read", entry.key.escape_ascii()),
+                    ));
                 }
             }
             Some(&EXPIRY) => {
                 let is_readable = std::str::from_utf8(&entry.key[1..]).is_ok()
                     && entry.value.get(1..).is_some_and(|value| Input(value).varint().is_some());
                 if !is_readable {
-                    return Err(damaged(&path, format!("the expiry time {} cannot be read", entry.key.escape_ascii())));
+                    return Err(StoreError::damaged(
+                        &path,
+                        format!("the expiry time {} cannot be read", entry.key.escape_ascii()),
+                    ));
                 }
             }
             Some(&KEY) => {
                 let shown = || String::from_utf8_lossy(&entry.key[1..]).into_owned();
                 let record = entry.value.get(1..).and_then(Record::read);
-                let record =
-                    record.ok_or_else(|| damaged(&path, format!("the record of {} cannot be read", shown())))?;
+                let record = record
+                    .ok_or_else(|| StoreError::damaged(&path, format!("the record of {} cannot be read", shown())))?;
                 keys += 1;
                 named.extend(record.counted().map(|(tile, less_one)| ((record.number, tile), less_one)));
             }
@@ -198,7 +204,7 @@ pub fn check(version: &Version) -> Result<u64> {
                     let found = place.map_or("another entry".to_owned(), |(key, tile)| {
                         format!("tile {tile} of key {key} with {users} users")
                     });
-                    return Err(damaged(&path, format!("its records name {wanted}, and there is {found}")));
+                    return Err(StoreError::damaged(&path, format!("its records name {wanted}, and there is {found}")));
                 }
                 seen += 1;
             }
@@ -206,13 +212,10 @@ pub fn check(version: &Version) -> Result<u64> {
         }
     }
     if let Some((prefix, ids)) = ids.iter().find(|(_, ids)| !ids.agree()) {
-        return Err(damaged(&path, format!("the string ids under `{prefix}` are not whole: {ids}")));
+        return Err(StoreError::damaged(&path, format!("the string ids under `{prefix}` are not whole: {ids}")));
     }
     match named.get(seen) {
-        Some(((key, tile), _)) => {
-            debug_assert!(!tile_key(*key, *tile).is_empty());
-            Err(damaged(&path, format!("tile {tile} of key {key} is missing")))
-        }
+        Some(((key, tile), _)) => Err(StoreError::damaged(&path, format!("tile {tile} of key {key} is missing"))),
         None => Ok(keys),
     }
 }

@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use codec::{Input, put_varint};
 pub use compaction::{Pace, copy};
-pub use manifest::{FORMAT, MANIFEST, Manifest, new_store, path as manifest_path, sync_directory};
+pub use manifest::{FORMAT, MANIFEST, Manifest, UNFINISHED_MANIFEST, new_store, path as manifest_path, sync_directory};
 pub use merge::Merge;
 use packed::Packed;
 use segment::{Blocks, REMOVED, Segment, SegmentInfo, Writer};
@@ -105,7 +105,7 @@ impl Version {
                 None => None,
             })?;
             if let Some(found) = found {
-                return found.ok_or_else(|| damaged(segment.path(), "an entry cannot be read"));
+                return found.ok_or_else(|| StoreError::damaged(segment.path(), "an entry cannot be read"));
             }
         }
         Ok(None)
@@ -125,7 +125,10 @@ impl Version {
             match found {
                 None => {}
                 Some(None) => {
-                    return Err(damaged(segment.path(), format!("tile {tile} of key {number} cannot be read")));
+                    return Err(StoreError::damaged(
+                        segment.path(),
+                        format!("tile {tile} of key {number} cannot be read"),
+                    ));
                 }
                 Some(Some(None)) => break,
                 Some(Some(Some(change @ Packed::Change { .. }))) => changes.push(change),
@@ -189,14 +192,6 @@ impl Version {
     }
 }
 
-fn damaged(path: &Path, reason: impl ToString) -> StoreError {
-    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
-}
-
-fn write_error(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
-}
-
 /// The table of a store.
 pub struct Table {
     directory: PathBuf,
@@ -246,7 +241,7 @@ impl Table {
         let mut changed = manifest.clone();
         change(&mut changed);
         if changed != *manifest {
-            changed.write(&self.directory).map_err(|e| write_error(&manifest::path(&self.directory), &e))?;
+            changed.write(&self.directory).map_err(|e| StoreError::write(&manifest::path(&self.directory), &e))?;
             *manifest = changed;
         }
         Ok(())
@@ -279,7 +274,7 @@ impl Table {
         }
         let (store, number) = self.new_segment()?;
         let path = self.directory.join(segment::file_name(number));
-        let failed = |error: &io::Error| write_error(&path, error);
+        let failed = |error: &io::Error| StoreError::write(&path, error);
         let mut writer = Writer::create(&path, store, number).map_err(|e| failed(&e))?;
         for entry in entries {
             let (key, value) = entry?;
@@ -304,22 +299,6 @@ impl Table {
         let mut segments = version.segments.clone();
         segments.push(Arc::new(segment));
         *version = Arc::new(Version { segments, blocks: Arc::clone(&self.blocks) });
-    }
-
-    /// Deletes files of segments that no manifest names: what a process left that ended in between.
-    pub fn remove_leftovers(&self) -> Vec<PathBuf> {
-        let manifest = self.manifest();
-        let named = |number: u64| manifest.segments.iter().any(|info| info.number == number);
-        let mut removed = Vec::new();
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(segment::number_of);
-            if number.is_some_and(|number| !named(number)) && fs::remove_file(entry.path()).is_ok() {
-                removed.push(entry.path());
-            }
-        }
-        let _ = fs::remove_file(self.directory.join(format!("{MANIFEST}.new")));
-        removed
     }
 
     pub fn directory(&self) -> &Path {

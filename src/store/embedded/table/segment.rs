@@ -231,10 +231,6 @@ fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn damaged(path: &Path, reason: impl ToString) -> StoreError {
-    StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
-}
-
 /// Where the index of a segment is, and what its foot says.
 struct Foot {
     place: Place,
@@ -275,7 +271,7 @@ impl Segment {
     pub fn open(path: &Path, store: u64, expected: &SegmentInfo) -> Result<Self> {
         let segment = Segment::open_any(path)?;
         if segment.info != *expected || segment.place.store != store {
-            return Err(damaged(path, "it is another segment than the one the manifest names"));
+            return Err(StoreError::damaged(path, "it is another segment than the one the manifest names"));
         }
         Ok(segment)
     }
@@ -283,13 +279,13 @@ impl Segment {
     /// Opens whatever segment is in a file.
     pub fn open_any(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => damaged(path, "the file is missing"),
-            _ => damaged(path, format!("it cannot be opened: {error}")),
+            io::ErrorKind::NotFound => StoreError::damaged(path, "the file is missing"),
+            _ => StoreError::damaged(path, format!("it cannot be opened: {error}")),
         })?;
-        let foot = Foot::read(&file).map_err(|reason| damaged(path, reason))?;
-        let stored = read_at(&file, foot.index_at, foot.index_bytes).map_err(|e| damaged(path, e))?;
+        let foot = Foot::read(&file).map_err(|reason| StoreError::damaged(path, reason))?;
+        let stored = read_at(&file, foot.index_at, foot.index_bytes).map_err(|e| StoreError::damaged(path, e))?;
         let index = Block::read(&stored, Place { offset: foot.index_at, ..foot.place })
-            .ok_or_else(|| damaged(path, "its index is not whole"))?;
+            .ok_or_else(|| StoreError::damaged(path, "its index is not whole"))?;
         Ok(Segment { path: path.to_owned(), file, place: foot.place, index, info: foot.info })
     }
 
@@ -314,8 +310,8 @@ impl Segment {
     pub fn read(&self, number: usize) -> Result<Block> {
         let mut at = Input(self.index.value(number));
         let place = at.varint().zip(at.len()).filter(|_| at.is_empty());
-        let (offset, len) = place.ok_or_else(|| damaged(&self.path, "its index is not whole"))?;
-        let not_whole = |reason: &str| damaged(&self.path, format!("the block at byte {offset} {reason}"));
+        let (offset, len) = place.ok_or_else(|| StoreError::damaged(&self.path, "its index is not whole"))?;
+        let not_whole = |reason: &str| StoreError::damaged(&self.path, format!("the block at byte {offset} {reason}"));
         if offset.checked_add(len as u64).is_none_or(|end| end > self.info.bytes) {
             return Err(not_whole("lies beyond its end"));
         }
