@@ -111,7 +111,7 @@ impl Cluster {
         let cluster: String = self.ask(port, &["CLUSTER", "INFO"]);
         let replication: String = self.ask(port, &["INFO", "replication"]);
         cluster.contains("cluster_state:ok")
-            && (replication.contains("master_link_status:up") || replication.contains("connected_slaves:1"))
+            && (replication.contains("master_link_status:up") || replication.contains("state=online"))
     }
 
     pub fn ports(&self) -> Vec<u16> {
