@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::redis::{RedisError, Value, cmd};
 
 use super::location::{Address, Login};
-use super::wire::{Batch, Conn, Fault, Reply, io_fault, server_fault};
+use super::wire::{Batch, Conn, Fault, Reply, io_fault, io_kind, server_fault};
 
 /// A pool of places for connections.
 ///
@@ -148,8 +148,8 @@ impl Connector {
         match receiver.recv_timeout(limit) {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) if error.is_connection_refusal() => {
-                let what =
-                    if error.to_string().contains("No such file") { "no such socket" } else { "connection refused" };
+                let is_missing = io_kind(&error) == Some(std::io::ErrorKind::NotFound);
+                let what = if is_missing { "no such socket" } else { "connection refused" };
                 Err(Fault::Away(format!("{what}: is redis-server running there?")))
             }
             Ok(Err(error)) => match io_fault(&error, limit) {

@@ -321,7 +321,7 @@ pub(super) fn io_fault(error: &RedisError, limit: Duration) -> Fault {
         Fault::Away(format!("no answer within {:.1} s", limit.as_secs_f64()))
     } else if error.is_connection_dropped() {
         Fault::Dropped(format!("the connection was closed ({error})"))
-    } else if is_interrupted(error) {
+    } else if io_kind(error) == Some(std::io::ErrorKind::Interrupted) {
         // Linux ends a read that has a time limit when the process is stopped and goes on, as by Ctrl-Z and `fg`. What
         // was read of a reply cannot be taken up again.
         Fault::Dropped("waiting for the answer was interrupted".to_owned())
@@ -332,11 +332,10 @@ pub(super) fn io_fault(error: &RedisError, limit: Duration) -> Fault {
     }
 }
 
-/// The `redis` crate wraps what it met.
-fn is_interrupted(error: &RedisError) -> bool {
-    let wrapped = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    let met = wrapped.and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    met.is_some_and(|met| met.kind() == std::io::ErrorKind::Interrupted)
+/// What kind of error of the system a client met, if it met one. The `redis` crate wraps it.
+pub(super) fn io_kind(error: &RedisError) -> Option<std::io::ErrorKind> {
+    let wrapped = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())?;
+    wrapped.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
 }
 
 /// Whether an error says that a server takes no writes, or none of this user's. A transaction that is given up because of

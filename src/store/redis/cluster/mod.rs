@@ -99,7 +99,15 @@ struct Asked<T> {
 }
 
 /// What all primaries answered, and which slots are on their way; or why that does not hold.
-type Settled<T> = std::result::Result<(Vec<T>, BTreeSet<u16>), String>;
+type Settled<T> = std::result::Result<(Vec<T>, BTreeSet<u16>), Unsettled>;
+
+/// Why answers of all primaries are not the answer of the cluster.
+enum Unsettled {
+    /// Nodes do not agree about slots. They may when they have heard of a change.
+    Disputed(String),
+    /// Slots are on no node.
+    Uncovered(String),
+}
 
 impl<T> Asked<T> {
     fn of(answer: T) -> Self {
@@ -214,15 +222,16 @@ impl ClusterStore {
         let end = Instant::now() + self.nodes.options.timeout;
         let mut topology = self.topology()?;
         loop {
-            let fault = match self.ask_these(lenient, &topology, &run) {
+            let (fault, is_disputed) = match self.ask_these(lenient, &topology, &run) {
                 Ok(Ok(answers)) => return Ok(answers),
-                Ok(Err(reason)) => self.away(reason),
-                Err(error @ StoreError::Unreachable { .. }) => error,
+                Ok(Err(Unsettled::Disputed(reason))) => (self.away(reason), true),
+                Ok(Err(Unsettled::Uncovered(reason))) => (self.away(reason), false),
+                Err(error @ StoreError::Unreachable { .. }) => (error, false),
                 Err(error) => return Err(error),
             };
             let fresh = self.nodes.refresh(Some(&topology)).map_err(|fault| self.nodes.error(fault))?;
             // Nothing that waiting would mend, unless nodes are about to hear of something.
-            let settled = *fresh == *topology && (fresh.uncovered().is_some() || !fault.to_string().contains("agree"));
+            let settled = *fresh == *topology && (fresh.uncovered().is_some() || !is_disputed);
             if settled || Instant::now() >= end {
                 return Err(fault);
             }
@@ -239,10 +248,10 @@ impl ClusterStore {
         run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync),
     ) -> Result<Settled<T>> {
         if let Some((first, count)) = topology.uncovered() {
-            return Ok(Err(format!(
+            return Ok(Err(Unsettled::Uncovered(format!(
                 "{count} of the cluster's {} slots, {first} the first, are on no node that it knows of, so what is in them is missing",
                 layout::SLOTS
-            )));
+            ))));
         }
         let ask = |primary: &&Primary| {
             let address = &primary.address;
@@ -287,7 +296,7 @@ impl ClusterStore {
             let disputed = self.slots().filter(|slot| own.is_none_or(|own| topology.is_disputed(primary, own, *slot)));
             moving.extend(disputed);
             if !lenient || own.is_none() || moving.len() > MOST_DISPUTED {
-                return Ok(Err("its nodes do not agree which slots are whose".to_owned()));
+                return Ok(Err(Unsettled::Disputed("its nodes do not agree which slots are whose".to_owned())));
             }
         }
         let leaving: BTreeSet<u16> =
@@ -299,10 +308,10 @@ impl ClusterStore {
             // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has gone already.
             let forgotten = coming.difference(&leaving).copied().collect();
             if let Some(slot) = self.first_filled(primary, &forgotten)? {
-                return Ok(Err(format!(
+                return Ok(Err(Unsettled::Disputed(format!(
                     "its nodes do not agree whether slot {slot} is on its way to {}, which has keys of it that its owner does not know of: redis-cli --cluster fix mends that",
                     primary.address
-                )));
+                ))));
             }
             answers.push(answer);
             moving.extend(coming);
