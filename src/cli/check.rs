@@ -23,34 +23,23 @@ checked; make a backup instead, which is checked while it is written.";
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
 
-/// This command has no options.
-pub struct Config;
-
-impl From<Args> for Config {
-    fn from(Args {}: Args) -> Self {
-        Config
+pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
+    let checked = store.check()?;
+    let mut out = Out::new();
+    for file in &checked.files {
+        let bytes = file.bytes.map_or("missing".to_owned(), |bytes| HumanBytes(bytes).to_string());
+        let state = if file.damages.is_empty() { "intact" } else { "DAMAGED" };
+        out.line(format_args!("{:<16} {bytes:>12}  {state}", file.name))?;
     }
-}
-
-impl Config {
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
-        let checked = store.check()?;
-        let mut out = Out::new();
-        for file in &checked.files {
-            let bytes = file.bytes.map_or("missing".to_owned(), |bytes| HumanBytes(bytes).to_string());
-            let state = if file.damages.is_empty() { "intact" } else { "DAMAGED" };
-            out.line(format_args!("{:<16} {bytes:>12}  {state}", file.name))?;
-        }
-        if let Some(bitmaps) = checked.bitmaps {
-            out.line(many(bitmaps, "bitmap"))?;
-        }
-        out.finish()?;
-        checked.notes.iter().for_each(|note| say!("note: {note}"));
-        let mut damages = checked.damages().peekable();
-        if damages.peek().is_none() {
-            return Ok(());
-        }
-        damages.for_each(|damage| logs::say(Level::ERROR, format_args!("error: {damage}")));
-        Err(Said.into())
+    if let Some(bitmaps) = checked.bitmaps {
+        out.line(many(bitmaps, "bitmap"))?;
     }
+    out.finish()?;
+    checked.notes.iter().for_each(|note| say!("note: {note}"));
+    let mut damages = checked.damages().peekable();
+    if damages.peek().is_none() {
+        return Ok(());
+    }
+    damages.for_each(|damage| logs::say(Level::ERROR, format_args!("error: {damage}")));
+    Err(Said.into())
 }

@@ -19,23 +19,12 @@ new one is complete. A store that is open in another process is compacted by tha
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
 
-/// This command has no options.
-pub struct Config;
-
-impl From<Args> for Config {
-    fn from(Args {}: Args) -> Self {
-        Config
+pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
+    store.require_path("compacted")?;
+    let tracker = store.open_to_read()?;
+    let Some(keyspace) = tracker.store().keyspace() else { return Ok(()) };
+    if let Some((before, after)) = keyspace.compact()? {
+        say!("compacted {}: {} before, {} now", store.shown(), HumanBytes(before), HumanBytes(after));
     }
-}
-
-impl Config {
-    pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
-        store.require_path("compacted")?;
-        let tracker = store.open_to_read()?;
-        let Some(keyspace) = tracker.store().keyspace() else { return Ok(()) };
-        if let Some((before, after)) = keyspace.compact()? {
-            say!("compacted {}: {} before, {} now", store.shown(), HumanBytes(before), HumanBytes(after));
-        }
-        Ok(())
-    }
+    Ok(())
 }

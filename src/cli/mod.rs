@@ -201,15 +201,15 @@ enum Command {
     Events(events::Config),
     Copy(copy::Config),
     Backup(backup::Config),
-    Check(check::Config),
+    Check,
     Info(info::Config),
-    Compact(compact::Config),
+    Compact,
     Delete(delete::Config),
     Expire(expire::Config),
 }
 
 /// The cache of commands that read nothing twice.
-const READ_ONCE_BYTES: u64 = 32 << 20;
+const READ_ONCE_BYTES: u64 = 16 << 20;
 
 impl TryFrom<Args> for Config {
     type Error = Usage;
@@ -261,9 +261,9 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &source.options, ids)?),
                 CommandArgs::Backup(args) => Command::Backup(args.into()),
                 CommandArgs::Restore(args) => Command::Backup(args.into()),
-                CommandArgs::Check(args) => Command::Check(args.into()),
+                CommandArgs::Check(check::Args {}) => Command::Check,
                 CommandArgs::Info(args) => Command::Info(args.into()),
-                CommandArgs::Compact(args) => Command::Compact(args.into()),
+                CommandArgs::Compact(compact::Args {}) => Command::Compact,
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
                 CommandArgs::Expire(args) => Command::Expire(expire::Config::new(args, &stores.all[0])?),
             },
@@ -299,9 +299,9 @@ impl Command {
             Command::Events(config) => config.run(store, clock),
             Command::Copy(config) => config.run(),
             Command::Backup(config) => config.run(store),
-            Command::Check(config) => config.run(store),
+            Command::Check => check::run(store),
             Command::Info(config) => config.run(store),
-            Command::Compact(config) => config.run(store),
+            Command::Compact => compact::run(store),
             Command::Delete(config) => config.run(store),
             Command::Expire(config) => config.run(store, clock),
         }
@@ -320,9 +320,9 @@ impl Command {
             | Command::Events(_)
             | Command::Copy(_)
             | Command::Backup(_)
-            | Command::Check(_)
+            | Command::Check
             | Command::Info(_)
-            | Command::Compact(_)
+            | Command::Compact
             | Command::Delete(_)
             | Command::Expire(_) => "warn",
         }

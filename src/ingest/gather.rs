@@ -1,4 +1,4 @@
-//! Rows → bits, in the order of bitmaps and users, each once.
+//! Converts rows to bits, ordered by bitmap and user, each bit once.
 
 use chrono::DateTime;
 use rustc_hash::FxHashMap;
@@ -11,15 +11,15 @@ use crate::sets::{EventName, Key, UserId};
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
 
-/// The rows of many lines, by event and day, or hour where hours are marked.
+/// The rows of many lines, grouped by event and day, or by event and hour if hours are marked.
 ///
-/// A row marks a day, a week and a month, and rows of the same people come again and again: brought together before they
-/// are written, each bit is written once.
+/// A row marks a day, a week and a month, and there are many rows of the same users. They are combined before they are
+/// written, so that each bit is written once.
 #[derive(Debug)]
 pub struct Gather {
     hourly: bool,
     ever: bool,
-    /// The place in `users` of an event and unit of time.
+    /// The index in `users` of each event and unit of time.
     places: FxHashMap<Slot, usize>,
     users: Vec<Vec<UserId>>,
     last: Option<(Slot, usize)>,
@@ -29,16 +29,16 @@ pub struct Gather {
 /// An event, and a unit of time.
 type Slot = (u32, i64);
 
-/// The unit that stands for no time at all; no moment is in it.
+/// The unit that stands for no time at all. It contains no moment.
 const UNDATED: i64 = i64::MAX;
 
 impl Gather {
-    /// Nothing yet. `hourly` and `ever` say which bitmaps are marked beyond those of day, week and month.
+    /// Creates a value without rows. `hourly` and `ever` select bitmaps to mark in addition to those of day, week and month.
     pub fn new(hourly: bool, ever: bool) -> Self {
         Gather { hourly, ever, places: FxHashMap::default(), users: Vec::new(), last: None, rows: 0 }
     }
 
-    /// Takes in a row, and the undated events that it says its user belongs to.
+    /// Adds a row, and the undated events that its user belongs to according to the row.
     pub fn add(&mut self, row: Row, undated: &[u32]) {
         let unit = row.at.div_euclid(if self.hourly { HOUR } else { DAY });
         self.push((row.event, unit), row.user);
@@ -50,7 +50,7 @@ impl Gather {
 
     fn push(&mut self, slot: Slot, user: UserId) {
         let place = match self.last {
-            // Files are mostly in order of time.
+            // Most files are ordered by time.
             Some((last, place)) if last == slot => place,
             _ => {
                 let next = self.users.len();
@@ -67,17 +67,18 @@ impl Gather {
         }
     }
 
-    /// How many rows it holds.
+    /// Returns the number of rows held.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// About how many bitmaps it will touch: what decides, beside the rows, how much memory it takes.
+    /// Returns approximately how many bitmaps will be touched. This and the number of rows determine the memory use.
     pub fn bitmaps(&self) -> usize {
         self.places.len()
     }
 
-    /// All that was taken in, and begins anew. Quick: putting it in order is left to whoever writes it.
+    /// Returns everything that was added, and starts again. This is fast: sorting is left to the caller that writes the
+    /// result.
     pub fn drain(&mut self, names: &Names) -> Gathered {
         (self.last, self.rows) = (None, 0);
         let mut users = std::mem::take(&mut self.users);
@@ -93,31 +94,32 @@ impl Gather {
     }
 }
 
-/// What was gathered of many rows: for each event and unit of time the users, as they came.
+/// The result of gathering many rows: for each event and unit of time, the users in order of arrival.
 #[derive(Debug)]
 pub struct Gathered {
     hourly: bool,
     ever: bool,
-    /// The events, ascending.
+    /// The events, by ascending number.
     events: Vec<(u32, EventName)>,
-    /// Their users, by event and unit of time, ascending.
+    /// The users of the events, in ascending order of event and unit of time.
     slots: Vec<(Slot, Vec<UserId>)>,
 }
 
 impl Gathered {
-    /// Users who were places of texts until now are these numbers instead.
+    /// Replaces each user, which was an index until now, with the number at that index: 0 with the first, 1 with the second,
+    /// and so on.
+    ///
+    /// # Panics
+    /// Panics if there are fewer numbers.
     pub fn translate(&mut self, numbers: &[UserId]) {
-        for user in self.slots.iter_mut().flat_map(|(_, users)| users) {
-            if let Some(number) = numbers.get(*user as usize) {
-                *user = *number;
-            }
-        }
+        self.slots.iter_mut().flat_map(|(_, users)| users).for_each(|user| *user = numbers[*user as usize]);
     }
 
-    /// All bits that the rows set, in order.
+    /// Returns all bits that the rows set, in order.
     ///
     /// # Errors
-    /// When a moment is outside the supported years, which no [`Row`] of [`Records`](crate::ingest::Records) is.
+    /// Returns an error if a moment is outside the supported years. No [`Row`] of [`Records`](crate::ingest::Records) has
+    /// such a moment.
     pub fn bits(mut self) -> Result<Bits, CalendarError> {
         let mut bits = Bits::default();
         let mut order = Order::default();
@@ -152,7 +154,7 @@ impl Gathered {
                 if self.ever {
                     ever.extend_from_slice(users);
                 }
-                // It may be a good part of all there is.
+                // Frees the memory of these users, which may be a large part of the total.
                 *users = Vec::new();
             }
             for (period, gathered) in &mut wider {
@@ -173,17 +175,17 @@ fn event_in(event: &EventName, period: Period) -> Option<Key> {
     Key::new(event.clone(), period).ok()
 }
 
-/// Bits to set: for each bitmap, each once, the users in ascending order.
+/// Bits to set: each bitmap once, with its users in ascending order.
 #[derive(Debug, Default)]
 pub struct Bits {
-    /// Bitmaps, and where their users end.
+    /// The bitmaps, and where the users of each end.
     keys: Vec<(Key, usize)>,
     users: Vec<UserId>,
     events: Vec<u32>,
 }
 
 impl Bits {
-    /// Each bitmap with its users.
+    /// Returns each bitmap with its users.
     pub fn groups(&self) -> impl Iterator<Item = (&Key, &[UserId])> {
         let mut start = 0;
         self.keys.iter().map(move |(key, end)| {
@@ -193,17 +195,17 @@ impl Bits {
         })
     }
 
-    /// The dated events among them, by their numbers in [`Names`].
+    /// Returns the dated events among them, by their numbers in [`Names`].
     pub fn events(&self) -> &[u32] {
         &self.events
     }
 
-    /// How many bits there are.
+    /// Returns the number of bits.
     pub fn len(&self) -> usize {
         self.users.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bits.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
@@ -215,7 +217,7 @@ impl Bits {
         }
     }
 
-    /// Puts the users of several units of time in, and forgets them.
+    /// Adds the users of several units of time, and clears `users`.
     fn close(&mut self, key: Option<Key>, users: &mut Vec<UserId>, order: &mut Order) {
         order.sort(users);
         self.put(key, users);
@@ -223,13 +225,14 @@ impl Bits {
     }
 }
 
-/// Puts users in order, each once.
+/// Sorts users and removes duplicates.
 #[derive(Debug, Default)]
 struct Order {
     words: Vec<u64>,
 }
 
-/// Where there are at most so many words of 64 users for each user to sort, setting bits is quicker than comparing.
+/// The maximum number of words, of 64 users each, per user to sort. Up to this number, setting bits is faster than
+/// comparing.
 const WORDS_A_USER: usize = 4;
 
 impl Order {

@@ -34,5 +34,6 @@ mod records;
 
 pub use gather::{Bits, Gather, Gathered};
 pub use layout::{EventFrom, Format, Layout, Wishes};
+pub(crate) use names::RowTexts;
 pub use names::{Names, Property};
 pub use records::{Position, Problem, Records, Row};

@@ -1,9 +1,9 @@
-//! Event names that were met, each checked once and known by its number from then on.
+//! The event names seen so far. Each is checked once, and identified by its number from then on.
 
 use rustc_hash::FxHashMap;
 
 use crate::ingest::field::utf8;
-use crate::sets::{EventName, EventNameError, UserId, user_number, user_text};
+use crate::sets::{EventName, EventNameError, TextList, Texts, UserId, user_number, user_text};
 
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
@@ -12,85 +12,114 @@ pub struct Names {
     known: FxHashMap<Box<[u8]>, u32>,
     properties: Vec<Property>,
     most: usize,
-    /// Where users are called by texts, those that were met.
-    texts: Option<Texts>,
+    /// The string ids seen so far, if users have string ids.
+    called: Option<Called>,
 }
 
-/// Texts in the order in which they were met, each with its place.
+/// The string ids of users.
 #[derive(Debug, Default)]
-struct Texts {
-    places: FxHashMap<Box<str>, UserId>,
-    list: Vec<String>,
+struct Called {
+    /// The maximum memory for `texts`, in bytes, before they are dropped.
+    remembered: usize,
+    /// The string ids since the last call of [`Names::take_texts`].
+    latest: TextList,
+    /// All earlier string ids, each once.
+    texts: Texts,
+}
+
+/// The string ids of the users of rows.
+#[derive(Debug, Default)]
+pub(crate) struct RowTexts {
+    /// For each user of a row, the index of its string id among all string ids so far.
+    pub places: Vec<UserId>,
+    /// The index of the first new string id. If it is 0, earlier indexes are no longer valid.
+    pub first: usize,
+    /// The new string ids, in the order of their indexes.
+    pub new: TextList,
 }
 
 /// A column whose values become undated events: `plan:pro`.
 #[derive(Debug)]
 pub struct Property {
-    /// As it was asked for; the part before the colon.
+    /// The name as requested: the part before the colon.
     pub name: String,
-    /// Rows whose value was one too many.
+    /// Rows whose value was beyond the maximum number of values.
     pub beyond: u64,
-    /// Rows whose value makes no event name: too long, or with control characters, or a list or object.
+    /// Rows whose value cannot become an event name: it is too long, contains control characters, or is a list or an object.
     pub unusable: u64,
     known: FxHashMap<Box<[u8]>, u32>,
 }
 
 impl Names {
-    /// No events yet; `most` is how many different values of each property become events.
+    /// Creates a value without events. `most` is the maximum number of different values of each property that become events.
     ///
     /// # Errors
-    /// When a property's name cannot begin an event's.
+    /// Returns an error if an event name cannot start with the name of a property.
     pub fn new(properties: &[String], most: usize) -> Result<Self, EventNameError> {
         let properties = properties.iter().map(|name| {
             EventName::new(&format!("{name}:x"))?;
             Ok(Property { name: name.clone(), beyond: 0, unusable: 0, known: FxHashMap::default() })
         });
         let properties = properties.collect::<Result<_, EventNameError>>()?;
-        Ok(Names { list: Vec::new(), known: FxHashMap::default(), properties, most, texts: None })
+        Ok(Names { list: Vec::new(), known: FxHashMap::default(), properties, most, called: None })
     }
 
-    /// From now on users are texts. A row's user is then the place of his text among those that were met since they were
-    /// last [taken](Self::take_texts).
-    pub fn call_users_by_texts(&mut self) {
-        self.texts.get_or_insert_default();
+    /// Reads users as string ids from now on. The user of a row is then an index into the string ids of the rows that belong together.
+    ///
+    /// `remembered` is the maximum memory for the string ids of earlier rows, in bytes.
+    pub fn call_users_by_texts(&mut self, remembered: usize) {
+        self.called = Some(Called { remembered, ..Called::default() });
     }
 
-    /// The texts that users were called by since the last time, each once; `None` where users are numbers.
-    pub fn take_texts(&mut self) -> Option<Vec<String>> {
-        self.texts.as_mut().map(|texts| std::mem::take(texts).list)
+    /// Returns the total length of the string ids of the latest rows, in bytes.
+    pub fn text_bytes(&self) -> usize {
+        self.called.as_ref().map_or(0, |called| called.latest.bytes())
     }
 
-    /// A user, by number or text.
-    pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
-        let Some(texts) = &mut self.texts else { return user_number(field).map_err(|error| error.to_string()) };
-        let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
-        if let Some(place) = texts.places.get(text) {
-            return Ok(*place);
+    /// Returns the string ids of users since the last call, or `None` if users are numbers.
+    pub(crate) fn take_texts(&mut self) -> Option<RowTexts> {
+        let Called { remembered, latest, texts } = self.called.as_mut()?;
+        if texts.memory() > *remembered {
+            *texts = Texts::default();
         }
-        let place = UserId::try_from(texts.list.len()).map_err(|_| "too many users at once".to_owned())?;
-        texts.places.insert(text.into(), place);
-        texts.list.push(text.to_owned());
-        Ok(place)
+        let first = texts.len();
+        let places = texts.insert_all(latest.iter());
+        latest.clear();
+        let new = texts.from(first);
+        Some(RowTexts { places, first, new })
     }
 
-    /// The event of a number that [`Records`](crate::ingest::Records) gave out.
+    /// Reads a user from a field, which is a number or a string id.
+    pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
+        match &mut self.called {
+            None => user_number(field).map_err(|error| error.to_string()),
+            Some(called) => {
+                let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
+                let row = UserId::try_from(called.latest.len()).map_err(|_| "too many users at once".to_owned())?;
+                called.latest.push(text);
+                Ok(row)
+            }
+        }
+    }
+
+    /// Returns the event with a number that [`Records`](crate::ingest::Records) assigned.
     pub fn get(&self, number: u32) -> Option<&EventName> {
         self.list.get(number as usize)
     }
 
-    /// The properties, in the order they were asked for.
+    /// Returns the properties, in the requested order.
     pub fn properties(&self) -> &[Property] {
         &self.properties
     }
 
-    /// The values of each property that became events, to go on with in a later import.
+    /// Returns the values of each property that became events, so that a later import can resume with them.
     pub fn values(&self) -> Vec<(String, Vec<String>)> {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let values = |property: &Property| property.known.keys().map(|value| text(value)).collect();
         self.properties.iter().map(|property| (property.name.clone(), values(property))).collect()
     }
 
-    /// Takes in values that became events earlier, so that no others take their place.
+    /// Adds values that became events earlier, so that no other values take their place.
     pub fn remember(&mut self, values: &[(String, Vec<String>)]) {
         for (name, values) in values {
             if let Some(place) = self.properties.iter().position(|property| property.name == *name) {
@@ -111,7 +140,7 @@ impl Names {
         Ok(number)
     }
 
-    /// The event of a property's value; `None` where there is none to mark, which is counted when it is worth saying.
+    /// Returns the event of a property's value, or `None` if there is no event to mark. Cases worth reporting are counted.
     pub(super) fn property(&mut self, place: usize, value: &[u8]) -> Option<u32> {
         let value = value.trim_ascii();
         let property = self.properties.get_mut(place).filter(|_| !value.is_empty())?;
@@ -140,7 +169,7 @@ impl Names {
     }
 
     fn number(&mut self, name: EventName) -> u32 {
-        // More names than that do not fit into memory.
+        // More names than that would not fit into memory.
         let number = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
         self.list.push(name);
         number
@@ -148,7 +177,7 @@ impl Names {
 }
 
 impl Property {
-    /// How many different values became events.
+    /// Returns how many different values became events.
     pub fn values(&self) -> usize {
         self.known.len()
     }

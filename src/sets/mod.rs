@@ -6,6 +6,7 @@ mod parse;
 mod plan;
 mod segment;
 mod set;
+mod texts;
 mod user;
 
 pub use catalogue::{Catalogue, Known};
@@ -15,4 +16,5 @@ pub(crate) use plan::Terms;
 pub use plan::{MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge};
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
+pub(crate) use texts::{TextList, Texts};
 pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text, whole_number};

@@ -188,6 +188,56 @@ fn an_import_that_is_killed_again_and_again_ends_with_the_same_numbers() {
     assert_eq!(shop.run(&question).done(), expected);
 }
 
+/// Each bitmap is as it was or gone as a whole, and those that are kept are as they were.
+#[test]
+fn an_expiry_that_is_killed_takes_whole_bitmaps_and_only_old_ones() {
+    let pristine = Shop::new();
+    let days: Vec<String> = (0..80_u64)
+        .map(|day| format!("2026-{:02}-{:02}", 9 + day / 27, day % 27 + 1))
+        .filter(|day| day.as_str() < "2026-11-22")
+        .collect();
+    let lines = |event: u64, users: u64| {
+        days.iter().flat_map(move |day| (0..users).map(move |user| format!("{},e{event},{day}\n", user * 1009)))
+    };
+    let rows: String = (0..20).flat_map(|event| lines(event, event + 1)).collect();
+    pristine.write("rows.csv", format!("user,event,timestamp\n{rows}"));
+    pristine.run(&["import", "rows.csv"]).done();
+    let sets: Vec<String> = (0..20).flat_map(|event| days.iter().map(move |day| format!("e{event}@{day}"))).collect();
+    let question: Vec<&str> = ["count"].into_iter().chain(sets.iter().map(String::as_str)).collect();
+    let counts = |shop: &Shop| -> Vec<u64> {
+        let lines = shop.run(&question).done();
+        lines.lines().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect()
+    };
+    let before = counts(&pristine);
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+    let expire = ["expire", "--days", "40d", "--yes"];
+    let mut dice = Dice(11);
+    let (mut untouched, mut expired) = (0, 0);
+    for round in 0..rounds(8) {
+        let shop = Shop::new();
+        copy_files(&pristine.path("cohortist.db"), &shop.path("cohortist.db"));
+        let mut child = shop.start(&expire);
+        std::thread::sleep(Duration::from_micros(dice.next() % 120_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ran = shop.run(&["check"]);
+        assert_eq!(ran.code, 0, "round {round}: {}", ran.err);
+        let left = counts(&shop);
+        for ((set, before), left) in sets.iter().zip(&before).zip(&left) {
+            let is_kept = set.split('@').nth(1).unwrap() >= "2026-10-15";
+            assert!(left == before || (*left == 0 && !is_kept), "round {round}: {left} of {before} are left of {set}");
+        }
+        untouched += u32::from(left == before);
+        shop.run(&expire).done();
+        let done = counts(&shop);
+        assert!(
+            done.iter().zip(&sets).all(|(left, set)| (*left == 0) == (set.split('@').nth(1).unwrap() < "2026-10-14"))
+        );
+        expired += u32::from(left == done);
+    }
+    println!("{untouched} of the kills came before anything was deleted, {expired} when everything was");
+}
+
 #[test]
 fn a_store_whose_conversion_is_killed_is_converted_at_the_next_start() {
     let mut dice = Dice(9);

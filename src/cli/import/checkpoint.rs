@@ -1,8 +1,8 @@
-//! How far an import got, in a small file beside the imported one.
+//! The checkpoint of an import: how far it got, in a small file next to the imported one.
 //!
-//! It never says more than the store has acknowledged. It is believed only for the same bytes (size, time of change and
-//! a checksum of the beginning), read in the same way, into the same store, and when that store still holds what was
-//! written last: in any other case an import starts over, which costs time and nothing else, as marks are bits.
+//! A checkpoint never claims more than the store has acknowledged. It is trusted only for the same bytes (size, modification
+//! time and a checksum of the beginning), read in the same way, into the same store, and only if that store still holds what
+//! was written last. In any other case the import starts over. This costs time and nothing else, because marks are bits.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,19 +16,19 @@ use crate::sets::{Key, Prefix, UserId};
 use crate::store::private;
 use crate::tracker::Tracker;
 
-/// What an import got to in one file.
+/// How far an import got in one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     version: u32,
-    /// What is imported, and how, and where to.
+    /// What is imported, how, and into which store.
     pub origin: Origin,
-    /// Everything before this many unpacked bytes and lines is in the store.
+    /// Everything before this many uncompressed bytes and lines is in the store.
     pub byte: u64,
     pub line: u64,
-    /// The good lines among them, and the bad ones.
+    /// The number of good lines among them, and the number of bad lines.
     pub records: u64,
     pub skipped: u64,
-    /// The file is in as a whole.
+    /// Whether the whole file is in the store.
     pub done: bool,
     /// The values of properties that became events.
     pub values: Vec<(String, Vec<String>)>,
@@ -36,7 +36,8 @@ pub struct Checkpoint {
     pub witnesses: Vec<Witness>,
 }
 
-/// A bit that was written, and what its user is called: the numbers of texts begin anew when a store is emptied.
+/// A bit that was written, and the id of its user as clients see it: the numbers of string ids start again when a store is
+/// emptied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Witness {
     pub key: String,
@@ -44,7 +45,7 @@ pub struct Witness {
     pub called: String,
 }
 
-/// What a checkpoint is about.
+/// What a checkpoint refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     size: u64,
@@ -56,7 +57,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a file. `reading` is a text that tells how its lines are read.
+    /// Returns the origin of a file. `reading` is a string that describes how its lines are read.
     pub fn of(file: &str, reading: &str, store: String, prefix: &str) -> io::Result<Self> {
         let mut beginning = Vec::new();
         let opened = File::open(file)?;
@@ -72,7 +73,7 @@ impl Origin {
         })
     }
 
-    /// The checkpoint of an import that has done nothing yet.
+    /// Returns the checkpoint of an import that has not done anything yet.
     pub fn start(self) -> Checkpoint {
         Checkpoint {
             version: 2,
@@ -87,7 +88,7 @@ impl Origin {
         }
     }
 
-    /// What differs from another origin, for people.
+    /// Describes for people what differs from another origin.
     fn differs(&self, then: &Origin) -> Option<&'static str> {
         let bytes = |o: &Origin| (o.size, o.modified, o.beginning);
         if bytes(self) != bytes(then) {
@@ -102,12 +103,12 @@ impl Origin {
     }
 }
 
-/// What there is to go on from.
+/// The result of looking for a checkpoint to resume from.
 #[derive(Debug)]
 pub enum Found {
     Nothing,
     Good(Checkpoint),
-    /// Of no use, and why.
+    /// A checkpoint that cannot be used, and why.
     Stale(String),
 }
 
@@ -116,12 +117,12 @@ impl Checkpoint {
         Position { byte: self.byte, line: self.line }
     }
 
-    /// Where the checkpoint of a file is.
+    /// Returns the path of the checkpoint of a file.
     pub fn path(file: &str) -> PathBuf {
         PathBuf::from(format!("{file}.cohortist-import"))
     }
 
-    /// Looks for the checkpoint of a file, and whether it can be believed.
+    /// Looks for the checkpoint of a file, and checks whether it can be trusted.
     pub fn find(file: &str, origin: &Origin, tracker: &Tracker) -> anyhow::Result<Found> {
         let text = match fs::read(Checkpoint::path(file)) {
             Ok(text) => text,
@@ -148,7 +149,7 @@ impl Checkpoint {
         Ok(Found::Good(found))
     }
 
-    /// Writes it whole, or leaves the one before.
+    /// Writes the checkpoint completely, or leaves the previous one.
     pub fn save(&self, file: &str) -> io::Result<()> {
         let path = Checkpoint::path(file);
         let mut next = path.clone().into_os_string();
@@ -158,9 +159,9 @@ impl Checkpoint {
         private::write(next, text).and_then(|()| fs::rename(next, &path)).inspect_err(|_| drop(fs::remove_file(next)))
     }
 
-    /// Takes away what is of no more use.
+    /// Removes a checkpoint that is no longer needed.
     pub fn remove(file: &str) {
-        // One that stays is believed only for the same file, which then is in.
+        // A checkpoint that remains is trusted only for the same file, which is already imported then.
         let _ = fs::remove_file(Checkpoint::path(file));
     }
 }

@@ -46,24 +46,30 @@ was guessed is said before anything is written. Other columns are ignored. Impor
 bad line is reported with its number and skipped. User ids are whole numbers; for texts, such as e-mails and UUIDs,
 begin a new store with --ids map.";
 
-/// Rows brought together before they are written: more make bigger groups of the same bitmap, and take more memory, some
-/// 30 bytes a row.
+/// The number of rows combined before they are written. More rows make bigger groups of the same bitmap and take more
+/// memory, about 30 bytes per row.
 const ROWS: usize = 1 << 19;
 
-/// Bitmaps touched before what touches them is written.
+/// The number of bitmaps touched before the rows that touch them are written.
 const BITMAPS: usize = 1 << 16;
 
-/// How long rows may wait for others, and how many are read between two looks at the clock.
+/// The total length of string ids, in bytes, before the rows that contain them are written.
+const TEXT_BYTES: usize = 1 << 25;
+
+/// The maximum memory for string ids whose numbers are remembered, in bytes: enough for about two million email addresses.
+const REMEMBERED: usize = 128 << 20;
+
+/// How long rows may wait for others, and how many lines are read between two checks of the clock.
 const WAIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: u64 = 4096;
 
-/// Marks written in one go. All of them, or none, are in the store whatever happens.
+/// The number of marks written in one batch. Whatever happens, either all of them or none are in the store.
 const AT_ONCE: usize = 1 << 17;
 
-/// The same for Redis, which serves nobody else meanwhile.
+/// The same for Redis, which does not serve other clients in the meantime.
 const AT_ONCE_IN_REDIS: usize = 1 << 14;
 
-/// Bad lines reported in full.
+/// The number of bad lines reported in full.
 const REPORTED: u64 = 20;
 
 /// Bring in CSV or NDJSON files of who did what when
@@ -125,11 +131,11 @@ pub struct Args {
 /// How much is written at a time.
 #[derive(Debug, Clone, Copy)]
 struct Batching {
-    /// Rows brought together.
+    /// The number of rows combined.
     rows: usize,
-    /// Marks written in one go.
+    /// The number of marks written in one batch.
     at_once: usize,
-    /// How long at least from one checkpoint to the next.
+    /// The minimum time between two checkpoints.
     save_every: Duration,
 }
 
@@ -188,7 +194,7 @@ impl TryFrom<Args> for Config {
     }
 }
 
-/// What is known of a file before it is read; nothing of a pipe.
+/// What is known about a file before it is read. Nothing is known about a pipe.
 #[derive(Default)]
 struct Checked {
     layout: Option<Layout>,
@@ -198,7 +204,7 @@ struct Checked {
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let mut names = Names::new(&self.wishes.properties, self.property_values)?;
-        // Everything that can be known to fail fails now, before the first record is written.
+        // Every failure that can be foreseen happens now, before the first record is written.
         let checked =
             self.files.iter().map(|file| self.check(file, &mut names)).collect::<anyhow::Result<Vec<Checked>>>()?;
         for (file, checked) in self.files.iter().zip(&checked) {
@@ -208,7 +214,8 @@ impl Config {
         store.say_where("", &tracker)?;
         let ids = tracker.ids()?;
         if ids == Ids::Texts {
-            names.call_users_by_texts();
+            // Other clients write to a Redis server, and it may lose numbers, so every batch asks it again.
+            names.call_users_by_texts(if store.is_redis() { 0 } else { REMEMBERED });
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
         checkpoints.iter().flatten().for_each(|checkpoint| names.remember(&checkpoint.values));
@@ -228,10 +235,10 @@ impl Config {
         let bar = bar(checked.iter().map(|checked| checked.bytes).sum());
         let mut tally = Tally::default();
         let (read, written) = std::thread::scope(|scope| {
-            // One package waits while one is written and the next is put together.
+            // One package waits while another is written and the next one is assembled.
             let (sender, packages) = sync_channel(1);
             let writing = scope.spawn(|| {
-                // Taken along, so that it goes when writing ends: whoever sends is told so.
+                // Moved into the thread, so that the receiver is dropped when writing ends and the sender gets an error.
                 let packages = packages;
                 writer::write(&tracker, &packages, batching.at_once, &mut keeper, &mut tally, &bar)
             });
@@ -272,7 +279,7 @@ impl Config {
         };
         if let Some(error) = failure {
             if self.resume || keeper.any {
-                // What cannot be made durable is imported again.
+                // Rows that cannot be made durable are imported again.
                 let _ = tracker.store().flush();
                 keeper.save(tracker.store().progress().durable);
             }
@@ -293,7 +300,7 @@ impl Config {
         if tally.records + before == 0 { Err(Said.into()) } else { Ok(()) }
     }
 
-    /// Whether a file can be opened and has its columns. Pipes cannot be read twice, so they are not tried.
+    /// Checks that a file can be opened and has its columns. Pipes cannot be read twice, so they are not checked.
     fn check(&self, file: &str, names: &mut Names) -> anyhow::Result<Checked> {
         if file == "-" {
             return Ok(Checked::default());
@@ -314,7 +321,7 @@ impl Config {
         Records::open(reader, Format::of_name(file), &self.wishes, names).map_err(|problem| failed(file, problem))
     }
 
-    /// For each regular file its checkpoint: where to go on, or the very beginning.
+    /// Returns the checkpoint of each regular file: where to resume, or the start of the file.
     fn checkpoints(
         &self,
         checked: &[Checked],
@@ -364,7 +371,7 @@ impl Config {
         }
     }
 
-    /// `imported 6,919 marks of 1 event by 2,357 users from 1 file, skipped 3 lines`
+    /// Returns a summary such as `imported 6,919 marks of 1 event by 2,357 users from 1 file, skipped 3 lines`.
     fn summary(&self, tally: &Tally, skipped: u64, before: u64, names: &Names) -> String {
         let mut more = String::new();
         if !names.properties().is_empty() {
@@ -423,25 +430,25 @@ fn were(records: u64) -> String {
 
 /// Why reading ends early.
 enum Stop {
-    /// This is wrong with a file.
+    /// A file has this problem.
     Failed(anyhow::Error),
-    /// Writing has ended, and says why itself.
+    /// Writing has ended. The writer reports the reason.
     NobodyWrites,
 }
 
-/// Reading under way.
+/// The state of an import that is being read.
 struct Import<'a> {
     config: &'a Config,
-    /// How many are brought together.
+    /// How many rows are combined.
     rows: usize,
     names: &'a mut Names,
     gather: Gather,
-    /// When the first row came that waits.
+    /// When the first of the waiting rows arrived.
     began: Instant,
     /// How far files were read since the last package.
     reached: Vec<Reached>,
     packages: SyncSender<Package>,
-    /// Bad lines of all files.
+    /// The number of bad lines in all files.
     skipped: u64,
     bar: &'a ProgressBar,
 }
@@ -482,7 +489,7 @@ impl Import<'_> {
         };
         let mut lines: u64 = 0;
         loop {
-            // Of a line that fails to be read some may have been counted.
+            // If reading a line fails, a part of it may have been counted.
             reached.at = records.position();
             let Some(row) = records.next(self.names) else { break };
             match row {
@@ -494,14 +501,16 @@ impl Import<'_> {
                     reached.skipped += 1;
                     self.skip(file, line, &reason);
                 }
-                // What came before the bad line is imported, what comes after it is not.
+                // Lines before the bad line are imported, lines after it are not.
                 Err(problem) => {
                     self.reached.push(reached);
                     return Err(Stop::Failed(failed(file, problem)));
                 }
             }
             lines += 1;
-            let full = self.gather.rows() >= self.rows || self.gather.bitmaps() >= BITMAPS;
+            let full = self.gather.rows() >= self.rows
+                || self.gather.bitmaps() >= BITMAPS
+                || self.names.text_bytes() >= TEXT_BYTES;
             if full || (lines.is_multiple_of(LOOK_EVERY) && self.began.elapsed() >= WAIT) {
                 reached.at = records.position();
                 self.reached.push(reached);
@@ -513,7 +522,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Hands what was read over to be written.
+    /// Sends what was read to the writer.
     fn send(&mut self) -> Result<(), Stop> {
         let rows = self.gather.rows() as u64;
         self.began = Instant::now();
@@ -542,7 +551,7 @@ impl Import<'_> {
     }
 }
 
-/// A bar where somebody sees it: by bytes when it is known how many there are.
+/// Creates a progress bar, which is visible only in a terminal. It shows progress by bytes if their number is known.
 fn bar(bytes: Option<u64>) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let (bar, template) = match bytes {

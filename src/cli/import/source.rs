@@ -1,4 +1,4 @@
-//! The bytes of a file, unpacked, whatever it is called.
+//! Reads the uncompressed bytes of a file, regardless of its name.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek, SeekFrom};
@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 
 const BUFFER: usize = 1 << 17;
 
-/// Opens a file, or stdin for `-`, at a place counted in unpacked bytes. The bar follows the bytes as they are stored.
+/// Opens a file, or stdin for `-`, at an offset in uncompressed bytes. The bar follows the bytes as they are stored.
 pub fn open(file: &str, at: u64, bar: &ProgressBar) -> io::Result<Box<dyn BufRead>> {
     if file == "-" {
         return unpacked(bar.wrap_read(io::stdin()));
@@ -33,14 +33,14 @@ enum Packing {
     Zstd,
 }
 
-/// The first bytes, and what they say.
+/// Returns the first bytes, and the compression that they indicate.
 fn magic(reader: &mut impl Read) -> io::Result<(Vec<u8>, Option<Packing>)> {
-    // A pipe may give one byte at a time.
+    // A pipe may return one byte at a time.
     let mut start = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut start)?;
     let packing = match start.as_slice() {
         [0x1F, 0x8B, ..] => Some(Packing::Gzip),
-        // A frame, or one to be skipped before the first.
+        // A frame, or a skippable frame before the first one.
         [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => Some(Packing::Zstd),
         _ => None,
     };
@@ -52,13 +52,13 @@ fn unpacked(mut reader: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
     let raw: BufReader<Chain<Cursor<Vec<u8>>, _>> = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(reader));
     Ok(match packing {
         None => Box::new(raw),
-        // Several packed files one behind the other are one.
+        // Several concatenated compressed files count as one.
         Some(Packing::Gzip) => Box::new(BufReader::with_capacity(BUFFER, Explained(MultiGzDecoder::new(raw)))),
         Some(Packing::Zstd) => Box::new(BufReader::with_capacity(BUFFER, Explained(zstd::Decoder::with_buffer(raw)?))),
     })
 }
 
-/// A packed file that says in plain words when it is cut short or damaged.
+/// A compressed file that reports in plain words if it is truncated or damaged.
 struct Explained<R>(R);
 
 impl<R: Read> Read for Explained<R> {

@@ -1,4 +1,4 @@
-//! Writes what was read while reading goes on, and keeps book of what the store has acknowledged.
+//! Writes what was read while reading continues, and keeps track of what the store has acknowledged.
 
 use std::collections::VecDeque;
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Witness};
 use crate::cli::output::written;
-use crate::ingest::{Bits, Gathered, Position};
+use crate::ingest::{Bits, Gathered, Position, RowTexts};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
 use crate::store::Progress;
@@ -19,37 +19,34 @@ use crate::tracker::{Ids, Result, Tracker};
 /// How often checkpoints are written.
 pub const SAVE_EVERY: Duration = Duration::from_millis(500);
 
-/// Rows to write, and how far they go.
+/// Rows to write, and how far into the files they reach.
 pub struct Package {
     pub gathered: Gathered,
-    /// The texts that its users are places of, where they are called so.
-    pub texts: Option<Vec<String>>,
-    /// How many good lines they are.
+    /// The string ids, if users have string ids. The users of `gathered` are then indexes into `places`.
+    pub texts: Option<RowTexts>,
+    /// The number of good lines.
     pub rows: u64,
     pub reached: Vec<Reached>,
     /// The values of properties that became events so far.
     pub values: Values,
 }
 
-/// The texts of numbers; none where users are numbers.
-type Called<'a> = HashMap<UserId, &'a String>;
-
-/// For each property its values.
+/// The values of each property.
 type Values = Vec<(String, Vec<String>)>;
 
 /// How far one file was read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reached {
-    /// Its place among the files.
+    /// Its index among the files.
     pub file: usize,
     pub at: Position,
-    /// Good and bad lines, from its beginning.
+    /// The number of good and of bad lines, from the beginning of the file.
     pub records: u64,
     pub skipped: u64,
     pub done: bool,
 }
 
-/// What is in the store.
+/// What the import has written to the store.
 #[derive(Default)]
 pub struct Tally {
     pub records: u64,
@@ -57,41 +54,26 @@ pub struct Tally {
     pub events: BTreeSet<u32>,
 }
 
-/// Where checkpoints go.
+/// Saves checkpoints.
 pub struct Keeper<'a> {
     pub files: &'a [String],
-    /// For each file its checkpoint; none for pipes.
+    /// The checkpoint of each file, or `None` for a pipe.
     pub checkpoints: Vec<Option<Checkpoint>>,
     pub prefix: Prefix,
-    /// Acknowledged, with the last change of the store that was then written: a checkpoint must not be ahead of what
-    /// survives a power cut.
+    /// Acknowledged checkpoints, each with the last change that the store had written at that time. A checkpoint must not be
+    /// ahead of what survives a power cut.
     pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
     pub saved: Instant,
-    /// How long at least until the next.
+    /// The minimum time until the next save.
     pub save_every: Duration,
     /// The first checkpoint that could not be written, and why.
     pub failure: Option<String>,
-    /// Whether any was written.
+    /// Whether any checkpoint was written.
     pub any: bool,
 }
 
 impl Keeper<'_> {
-    fn acknowledged(
-        &mut self,
-        reached: &[Reached],
-        values: &Values,
-        bits: &Bits,
-        called: &Called<'_>,
-        progress: Progress,
-    ) {
-        let witness = |group: Option<(&Key, &[UserId])>| {
-            group.and_then(|(key, users)| {
-                let user = *users.last()?;
-                let name = called.get(&user).map_or_else(|| user.to_string(), |text| (*text).clone());
-                Some(Witness { key: key.text(&self.prefix), user, called: name })
-            })
-        };
-        let witnesses = [witness(bits.groups().next()), witness(bits.groups().last())];
+    fn acknowledged(&mut self, reached: &[Reached], values: &Values, witnesses: &[Witness], progress: Progress) {
         let mut due = Vec::new();
         for reached in reached {
             let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else { continue };
@@ -99,9 +81,9 @@ impl Keeper<'_> {
             (checkpoint.records, checkpoint.skipped, checkpoint.done) =
                 (reached.records, reached.skipped, reached.done);
             checkpoint.values.clone_from(values);
-            // Of the first package and of the last.
+            // The witnesses of the first package and of the last one.
             checkpoint.witnesses.truncate(1);
-            checkpoint.witnesses.extend(witnesses.iter().flatten().cloned());
+            checkpoint.witnesses.extend_from_slice(witnesses);
             due.push((reached.file, checkpoint.clone()));
         }
         if !due.is_empty() {
@@ -112,7 +94,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Writes what was acknowledged, up to this change.
+    /// Writes the checkpoints that were acknowledged, up to the change `durable`.
     pub fn save(&mut self, durable: u64) {
         let mut latest: HashMap<usize, Checkpoint> = HashMap::new();
         while self.waiting.front().is_some_and(|(written, _)| *written <= durable) {
@@ -131,7 +113,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Writes packages until there are no more; stops at the first that cannot be written.
+/// Writes packages until there are no more. Stops at the first one that cannot be written.
 pub fn write(
     tracker: &Tracker,
     packages: &Receiver<Package>,
@@ -141,14 +123,16 @@ pub fn write(
     bar: &ProgressBar,
 ) -> Result<()> {
     let began = Instant::now();
+    // The numbers of users, by the index of their string id.
+    let mut numbers: Vec<UserId> = Vec::new();
     for package in packages {
         let mut gathered = package.gathered;
-        let mut called = HashMap::new();
         match &package.texts {
             Some(texts) => {
-                let numbers = tracker.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
-                gathered.translate(&numbers);
-                called = numbers.into_iter().zip(texts).collect();
+                numbers.truncate(texts.first);
+                numbers.extend(tracker.enroll(&texts.new.iter().collect::<Vec<_>>())?);
+                let users: Vec<UserId> = texts.places.iter().map(|place| numbers[*place as usize]).collect();
+                gathered.translate(&users);
             }
             None => tracker.settle(Ids::Numbers)?,
         }
@@ -167,19 +151,39 @@ pub fn write(
         }
         written(tracker.store().add(&runs))?;
         tally.take(package.rows, &bits);
+        let called = |user: UserId| match &package.texts {
+            Some(texts) if let Some(place) = new_id(&numbers, texts, user) => Ok(texts.new.get(place).to_owned()),
+            _ => Ok(tracker.called(&[user])?.pop().expect("every user has an id")),
+        };
+        let witnesses = witnesses(&keeper.prefix, &bits, called)?;
         let progress = tracker.store().progress();
-        keeper.acknowledged(&package.reached, &package.values, &bits, &called, progress);
+        keeper.acknowledged(&package.reached, &package.values, &witnesses, progress);
         let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
     Ok(())
 }
 
+/// Returns the index of a user's string id among the new ones of a package.
+fn new_id(numbers: &[UserId], texts: &RowTexts, user: UserId) -> Option<usize> {
+    numbers[texts.first..].iter().position(|number| *number == user)
+}
+
+/// Returns a user of the first bitmap and one of the last. `called` returns the id of a user.
+fn witnesses(prefix: &Prefix, bits: &Bits, called: impl Fn(UserId) -> Result<String>) -> Result<Vec<Witness>> {
+    let ends = [bits.groups().next(), bits.groups().last()];
+    let witness = |(key, users): (&Key, &[UserId])| {
+        let user = *users.last().expect("a bitmap that is written has users");
+        Ok(Witness { key: key.text(prefix), user, called: called(user)? })
+    };
+    ends.into_iter().flatten().map(witness).collect()
+}
+
 impl Tally {
     fn take(&mut self, rows: u64, bits: &Bits) {
         self.records += rows;
         self.events.extend(bits.events());
-        // Whoever is in a day is in its month, and undated marks are of people who were met with a date.
+        // A user in a day is also in its month, and undated marks belong to users who also have a dated mark.
         bits.groups().filter(|(key, _)| is_month(key)).for_each(|(_, users)| self.users.add(users));
     }
 }
@@ -196,7 +200,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes in users in ascending order.
+    /// Adds users, which are in ascending order.
     fn add(&mut self, users: &[UserId]) {
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
             let Some(first) = users.first() else { continue };
@@ -209,11 +213,10 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::cli::import::checkpoint::{Found, Origin};
-    use crate::ingest::{Gather, Names};
     use crate::store::Options;
     use crate::store::embedded::EmbeddedStore;
 
-    /// How far a checkpoint says that the import came.
+    /// Returns how far the import got, according to its checkpoint.
     fn saved(file: &str, origin: &Origin, tracker: &Tracker) -> Option<u64> {
         match Checkpoint::find(file, origin, tracker).unwrap() {
             Found::Good(checkpoint) => Some(checkpoint.records),
@@ -237,18 +240,17 @@ mod tests {
             checkpoints: vec![Some(origin.clone().start())],
             prefix: Prefix::new(""),
             waiting: VecDeque::new(),
-            // Long ago, so that each package is worth a look.
+            // Long ago, so that each package triggers a save.
             saved: Instant::now().checked_sub(SAVE_EVERY).unwrap(),
             save_every: SAVE_EVERY,
             failure: None,
             any: false,
         };
-        let bits = Gather::new(false, false).drain(&Names::new(&[], 1).unwrap()).bits().unwrap();
-        // Ten changes for each package, of which those before the last are durable.
+        // Each package has ten changes, of which all but the last one are durable.
         for package in 1..=4_u64 {
             keeper.saved = Instant::now().checked_sub(SAVE_EVERY).unwrap();
             let progress = Progress { written: package * 10, durable: package * 10 - 1 };
-            keeper.acknowledged(&reached(package), &Vec::new(), &bits, &HashMap::new(), progress);
+            keeper.acknowledged(&reached(package), &Vec::new(), &[], progress);
             assert_eq!(saved(&file, &origin, &tracker), (package > 1).then(|| package - 1));
         }
         keeper.save(39);

@@ -1,8 +1,8 @@
-//! Backups: the whole store as one file, as of one moment, while it goes on.
+//! Backups: the whole store in one file, as of one moment, while the store stays in use.
 //!
-//! A store belongs to one process. Another one that wants a backup leaves a wish in the directory, whose owner's thread
-//! sees it within a second, writes the backup beside it, and says how it went by the name of the file. Whoever may write
-//! into the directory may ask, and nobody else.
+//! A store belongs to one process. Another process that wants a backup leaves a request in the directory. A thread of the
+//! owner sees it within a second, writes the backup beside it, and reports the outcome in the name of the file. Only
+//! processes that can write to the directory can request a backup.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ const UNDER_WAY: &str = "backup-under-way-";
 const DONE: &str = "backup-done-";
 const FAILED: &str = "backup-failed-";
 
-/// How long the owner may take to notice a wish.
+/// How long the owner may take to notice a request.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
 fn refused(file: &Path, reason: impl ToString) -> StoreError {
@@ -32,7 +32,7 @@ fn refused(file: &Path, reason: impl ToString) -> StoreError {
 }
 
 impl Engine {
-    /// Writes everything there is at this moment to a new file.
+    /// Writes the whole store, as of this moment, to a new file.
     pub(super) fn back_up(&self, file: &Path) -> Result<u64> {
         if file.exists() {
             return Err(refused(file, "there is a file of that name already"));
@@ -42,7 +42,7 @@ impl Engine {
             StoreError::Write { reason, .. } => refused(file, reason),
             error => error,
         });
-        // Unlike a renaming this takes nobody's place.
+        // Unlike a rename, this never replaces an existing file.
         let linked = written.and_then(|keys| {
             fs::hard_link(&unfinished, file).map_err(|error| refused(file, error))?;
             file.parent().iter().for_each(|directory| sync_directory(directory));
@@ -52,7 +52,7 @@ impl Engine {
         linked
     }
 
-    /// Asks `goes_on` for each block whether it is to go on.
+    /// Writes a backup. Calls `goes_on` for each block to ask whether to continue.
     fn write_backup(&self, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<u64> {
         let failed = |error: &io::Error| StoreError::write(path, error);
         let create = |about: &About| {
@@ -64,10 +64,10 @@ impl Engine {
         };
         let (sequence, writer) = match &self.disk {
             Some(disk) => {
-                // What is in memory goes to a segment first. Segments do not change, and those of one moment are one store.
+                // What is in memory is written to a segment first. Segments are immutable, and those of one moment form one store.
                 self.checkpoint()?;
                 let version = disk.base.table().version();
-                // Later than the version: no number in it is given again.
+                // Read after the version, so that no number in the version is assigned again.
                 let manifest = disk.base.table().manifest();
                 let about = About { format: FORMAT, next_key: manifest.next_key };
                 let mut writer = create(&about).map_err(|error| failed(&error))?;
@@ -79,7 +79,7 @@ impl Engine {
             None => {
                 let layers = self.read();
                 let (none, mut next_key) = (Lifetimes::default(), 0);
-                let entries =
+                let (entries, _) =
                     base::entries(None, &layers.dirty, &layers.rolls, (&none, &layers.lifetimes), &mut next_key)?;
                 let mut writer = create(&About { format: FORMAT, next_key }).map_err(|error| failed(&error))?;
                 for entry in entries {
@@ -91,11 +91,11 @@ impl Engine {
             }
         };
         writer.finish(sequence).map_err(|error| failed(&error))?;
-        // What the disk made of it is what counts.
+        // What counts is the file as it is on disk.
         Version::of(Segment::open_any(path)?).check()
     }
 
-    /// Looks for wishes and begins to fulfil them. Called each second.
+    /// Looks for backup requests and starts to serve them. Called once a second.
     pub(super) fn see_wishes(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
         let Ok(entries) = fs::read_dir(&disk.directory) else { return };
@@ -104,7 +104,7 @@ impl Engine {
             let Some(id) = name.to_str().and_then(|name| name.strip_prefix(WANTED)).map(str::to_owned) else {
                 continue;
             };
-            // Taken down, so that it is seen once.
+            // Removed, so that the request is seen only once.
             if fs::remove_file(entry.path()).is_err() {
                 continue;
             }
@@ -127,11 +127,11 @@ impl Engine {
     }
 }
 
-/// Asks the process that owns a store for a backup, and waits for it. `goes_on` is asked again and again whether that
-/// process is still there.
+/// Requests a backup from the process that owns a store, and waits for it. Calls `goes_on` repeatedly to ask whether that
+/// process still exists.
 ///
 /// # Errors
-/// When it does not answer, or could not write the backup.
+/// Returns an error if that process does not respond or could not write the backup.
 pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> Result<()> {
     if file.exists() {
         return Err(refused(file, "there is a file of that name already"));
@@ -172,7 +172,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
     }
 }
 
-/// Brings a file to where it was wanted, on another disk if need be, whole or not at all.
+/// Moves a file to its destination, to another disk if necessary, completely or not at all.
 fn take(from: &Path, to: &Path) -> io::Result<()> {
     if fs::hard_link(from, to).is_err() {
         if to.exists() {
@@ -184,28 +184,28 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// What a backup says of itself beside its entries.
+/// The metadata that a backup holds in addition to its entries.
 #[derive(Serialize, Deserialize)]
 struct About {
     format: u32,
     next_key: u64,
 }
 
-/// Whether a file in a store's directory belongs to a backup that is asked for.
+/// Returns whether a file in a store's directory belongs to a requested backup.
 pub(super) fn is_ours(name: &str) -> bool {
     [WANTED, UNDER_WAY, DONE, FAILED].iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether a file in a store's directory is a backup that was not finished.
+/// Returns whether a file in a store's directory is an unfinished backup.
 pub(super) fn is_unfinished(name: &str) -> bool {
     name.starts_with(UNDER_WAY)
 }
 
-/// Makes a store out of a backup, where there is none. Everything in the backup is read and checked first; says how many
-/// bitmaps there are.
+/// Creates a store from a backup, in a directory without a store. Reads and checks everything in the backup first. Returns
+/// the number of bitmaps.
 ///
 /// # Errors
-/// When there is a store already, or the file is no whole backup.
+/// Returns an error if there is a store already or the file is not a complete backup.
 pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     check_directory(directory)?;
     let there = || refused(file, format!("{} holds a store already; name another with --store", directory.display()));
@@ -225,7 +225,7 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
 fn make(file: &Path, directory: &Path) -> Result<u64> {
     fs::metadata(file).map_err(|error| refused(file, error))?;
     let store = new_store();
-    // Under another name until it is whole: a segment without a manifest would be a damaged store.
+    // The segment has another name until it is complete: a segment without a manifest would be a damaged store.
     let path = directory.join(format!("{UNDER_WAY}{}.segment", std::process::id()));
     let failed = |error: &io::Error| StoreError::write(&path, error);
     let damaged = |error| match error {
@@ -234,7 +234,7 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
     };
     let mut writer = Writer::create(&path, store, 1).map_err(|error| failed(&error))?;
     let (keys, next_key, sequence) = if old::is_old(file) {
-        // It is opened for writing, and may be repaired.
+        // The conversion opens the file for writing and may repair it.
         let part = directory.join(format!("{UNDER_WAY}{}", std::process::id()));
         private::copy(file, &part).map_err(|error| refused(file, error))?;
         let converted = old::convert(&part, &mut writer);
@@ -267,7 +267,7 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
     Ok(keys)
 }
 
-/// Removes what a restore that failed has left, and the directory if that is all there is.
+/// Removes what a failed restore left behind, and the directory if nothing else is in it.
 fn clear(directory: &Path) {
     let unfinished = format!("{UNDER_WAY}{}.segment", std::process::id());
     for name in [segment::file_name(1), unfinished, LOCK.to_owned(), OWNER.to_owned()] {
@@ -287,10 +287,10 @@ mod tests {
     use crate::store::embedded::table::Pace;
     use crate::store::{Mark, Options, Store};
 
-    /// Something that writes segments block by block, and asks the hook before each.
+    /// An operation that writes segments block by block and calls the hook before each block.
     type Writes = fn(&EmbeddedStore, &std::path::Path, &dyn Fn() -> bool);
 
-    /// Neither those who ask nor those who mark wait while segments are merged or a backup is written.
+    /// Neither reads nor marks wait while segments are merged or a backup is written.
     #[test]
     fn nobody_waits_for_a_merge_or_a_backup() {
         let merge: Writes = |store, _, goes_on| {
@@ -331,13 +331,13 @@ mod tests {
                     work(store, file, &|| {
                         let (began, goes_on) = &*channels.lock().unwrap();
                         let _ = began.send(());
-                        // Held until the other end is gone.
+                        // Held until the other end is dropped.
                         let _ = goes_on.recv_timeout(Duration::from_secs(60));
                         true
                     });
                 });
                 begins.recv_timeout(Duration::from_secs(60)).unwrap();
-                // It is held between two blocks. Everything else goes on.
+                // The write is held between two blocks. Everything else continues.
                 assert_eq!(count(), before);
                 mark(2);
                 assert_eq!(store.keys("").unwrap().len(), 1);

@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 
 use crate::bitmap::Tile;
 use crate::sets::UserId;
-use crate::store::embedded::layers::{EMPTY, Layers, Lifetimes, Overlay, Overlays, TileChange};
+use crate::store::embedded::layers::{Below, EMPTY, Layers, Lifetimes, Overlay, Overlays, TileChange};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::{self, Rolls};
 use crate::store::embedded::table::segment::Segment;
@@ -26,9 +26,9 @@ impl Weighter<(u32, u16), Since<Arc<Tile>>> for Weights {
     }
 }
 
-impl Weighter<Box<str>, Since<Option<Arc<Record>>>> for Weights {
-    fn weight(&self, text: &Box<str>, (_, record): &Since<Option<Arc<Record>>>) -> u64 {
-        (64 + text.len() + record.as_ref().map_or(0, |r| r.memory())) as u64
+impl Weighter<Box<str>, Since<Arc<Record>>> for Weights {
+    fn weight(&self, text: &Box<str>, (_, record): &Since<Arc<Record>>) -> u64 {
+        (64 + text.len() + record.memory()) as u64
     }
 }
 
@@ -36,7 +36,7 @@ impl Weighter<Box<str>, Since<Option<Arc<Record>>>> for Weights {
 pub struct Base {
     table: Table,
     tiles: Cache<(u32, u16), Since<Arc<Tile>>, Weights>,
-    records: Cache<Box<str>, Since<Option<Arc<Record>>>, Weights>,
+    records: Cache<Box<str>, Since<Arc<Record>>, Weights>,
     epochs: RwLock<Epochs>,
     /// When bitmaps expire, as the table has it.
     expiry: Mutex<Lifetimes>,
@@ -51,7 +51,18 @@ struct Epochs {
 
 /// What a checkpoint wrote, before readers see it.
 #[must_use = "nobody sees it before it is published"]
-pub struct Unpublished(Option<Segment>);
+pub struct Unpublished {
+    segment: Option<Segment>,
+    changed: Vec<Changed>,
+}
+
+/// A bitmap of the table that a checkpoint changed.
+pub struct Changed {
+    text: Box<str>,
+    overlay: Arc<Overlay>,
+    /// The number of its tiles, where they are still its own.
+    number: Option<u32>,
+}
 
 /// Something of the table, with the epoch since which it is known to be so: a reader that began in an earlier one must not use
 /// it. What a checkpoint changes is replaced or removed after it, so what is in a cache is valid until today.
@@ -115,42 +126,29 @@ impl Base {
         let mut before = self.expiry.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = self.reader();
         let mut next_key = self.table.manifest().next_key;
-        let entries = entries(Some(&reader), overlays, rolls, (&before, lifetimes), &mut next_key)?;
-        let written = self.table.add(entries, sequence, |manifest| {
+        let (entries, changed) = entries(Some(&reader), overlays, rolls, (&before, lifetimes), &mut next_key)?;
+        let segment = self.table.add(entries, sequence, |manifest| {
             manifest.next_key = next_key;
             change(manifest);
         })?;
         before.clone_from(lifetimes);
-        Ok(Unpublished(written))
+        Ok(Unpublished { segment, changed })
     }
 
     /// Makes the caches ready for readers who will see what was written. Those who begin now do not, and use nothing of it.
-    pub fn refresh(&self, overlays: &Overlays) {
+    pub fn refresh(&self, written: &Unpublished) {
         let since = {
             let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
             // From here on nobody puts anything into the caches that is true of today only.
             epochs.latest += 1;
             epochs.latest
         };
-        for (text, overlay) in overlays {
-            let known = self.records.peek(text).map(|(_, record)| record);
+        for Changed { text, overlay, number } in &written.changed {
             self.records.remove(text);
-            // Of tiles of a bitmap whose record is not known nothing may stay: it may have been pushed out of its cache before them.
-            let record = match known {
-                Some(record) => Ok(record),
-                None => self.reader().read_record(text),
-            };
-            let record = match record {
-                Ok(Some(record)) if !overlay.fresh => record,
-                // Its tiles have other numbers from now on.
-                Ok(_) => continue,
-                Err(_) => {
-                    self.tiles.clear();
-                    continue;
-                }
-            };
-            for (number, change) in &overlay.tiles {
-                let place = (record.number, *number);
+            // Without a number its tiles have another one from now on, and nobody asks for those in the cache.
+            let Some(number) = number else { continue };
+            for (tile, change) in overlay.tiles.iter() {
+                let place = (*number, tile);
                 if let Some((_, before)) = self.tiles.peek(&place) {
                     let tile = change.over(Some(before));
                     if tile.is_empty() {
@@ -166,33 +164,39 @@ impl Base {
     /// Lets those who begin to read see what was written. Called while the layers are locked, and with it the overlays go.
     pub fn publish(&self, written: Unpublished) {
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(segment) = written.0 {
+        if let Some(segment) = written.segment {
             self.table.publish(segment);
         }
         epochs.published = epochs.latest;
     }
 }
 
+/// Reads an entry that says when a bitmap expires.
+pub fn expiry_entry<'a>(text: &'a [u8], value: &[u8]) -> Option<(&'a str, u64)> {
+    std::str::from_utf8(text).ok().zip(Input(value).varint())
+}
+
 fn expiry_of(version: &Version) -> Result<Lifetimes> {
     let mut found = Lifetimes::default();
+    let path = version.segments().last().map(|segment| segment.path().to_owned()).unwrap_or_default();
     version.visit(&[EXPIRY], |text, value| {
-        if let (Ok(text), Some(until)) = (std::str::from_utf8(text), Input(value).varint()) {
-            found.set(text, Some(until));
-        }
+        let (text, until) =
+            expiry_entry(text, value).ok_or_else(|| StoreError::damaged(&path, "an expiry time cannot be read"))?;
+        found.set(text, Some(until));
         Ok(true)
     })?;
     Ok(found)
 }
 
 /// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the table has and what it is to have.
-/// Tiles, which are most of it, are packed one at a time.
+/// Tiles, which are most of it, are packed one at a time. Also gives the bitmaps of the table among them.
 pub fn entries<'a>(
     reader: Option<&'a Reader<'_>>,
     overlays: &'a Overlays,
-    rolls: &Rolls,
+    rolls: &'a Rolls,
     expiry: (&Lifetimes, &Lifetimes),
     next_key: &mut u64,
-) -> Result<impl Iterator<Item = Result<Entry>> + use<'a>> {
+) -> Result<(impl Iterator<Item = Result<Entry>> + use<'a>, Vec<Changed>)> {
     let ids = rolls::entries(reader.map(Reader::version), rolls)?;
     let (before, after) = expiry;
     let mut entries: Vec<Entry> = Vec::new();
@@ -208,15 +212,25 @@ pub fn entries<'a>(
     // In the order they are listed in: keys asked for together then get numbers, and places in the file, side by side.
     let mut overlays: Vec<_> = overlays.iter().collect();
     overlays.sort_unstable_by_key(|(text, _)| *text);
-    let (mut records, mut tiles) = (Vec::with_capacity(overlays.len()), Vec::new());
+    let mut lookup = reader.map(|reader| reader.version.lookup());
+    let (mut records, mut tiles, mut changed) = (Vec::with_capacity(overlays.len()), Vec::new(), Vec::new());
     for (text, overlay) in overlays {
-        overlay_entries(reader, text, overlay, next_key, &mut records, &mut tiles)?;
+        assert!(overlay.unread.is_empty(), "everything is read before it is written");
+        let below = match &mut lookup {
+            Some(lookup) if overlay.below != Below::Nothing => lookup.get(&text_key(KEY, text), Record::read)?,
+            _ => None,
+        };
+        if let Some(below) = &below {
+            let number = (overlay.below == Below::Changed).then_some(below.number);
+            changed.push(Changed { text: text.clone(), overlay: Arc::clone(overlay), number });
+        }
+        overlay_entries(reader, below, (text, overlay), next_key, &mut records, &mut tiles)?;
     }
     tiles.sort_unstable_by_key(|(key, _)| *key);
     let tiles = tiles.into_iter().map(|(key, stored)| Ok((key.to_vec(), stored.pack()?)));
     // By the first bytes of their keys.
-    entries.extend(ids.ids.into_iter().chain(records).chain(ids.texts).chain(ids.rolls));
-    Ok(entries.into_iter().map(Ok).chain(tiles))
+    let entries = entries.into_iter().chain(ids.ids).chain(records).chain(ids.texts).chain(ids.rolls);
+    Ok((entries.map(Ok).chain(tiles), changed))
 }
 
 /// A tile: its key and what is stored of it.
@@ -254,14 +268,13 @@ fn is_small(change: &TileChange, users: u64) -> bool {
 
 fn overlay_entries<'a>(
     reader: Option<&'a Reader<'_>>,
-    text: &str,
-    overlay: &'a Overlay,
+    below: Option<Record>,
+    (text, overlay): (&str, &'a Overlay),
     next_key: &mut u64,
     records: &mut Vec<Entry>,
     tile_entries: &mut Vec<TileEntry<'a>>,
 ) -> Result<()> {
-    let below = reader.map_or(Ok(None), |reader| reader.read_record(text))?;
-    if (overlay.fresh || !overlay.exists())
+    if (overlay.below == Below::Replaced || !overlay.exists())
         && let Some(below) = &below
     {
         tile_entries.extend(below.tiles.iter().map(|tile| (tile_key(below.number, *tile), Stored::Removed)));
@@ -270,7 +283,7 @@ fn overlay_entries<'a>(
         records.extend(below.map(|_| (text_key(KEY, text), None)));
         return Ok(());
     }
-    let below = below.filter(|_| !overlay.fresh);
+    let below = below.filter(|_| overlay.below == Below::Changed);
     let number = match &below {
         Some(below) => below.number,
         None => {
@@ -284,22 +297,22 @@ fn overlay_entries<'a>(
     };
     let mut tiles: Vec<(u16, u64)> = Vec::new();
     if let Some(below) = &below {
-        let unchanged = below.tiles.iter().filter(|tile| !overlay.tiles.contains_key(tile));
+        let unchanged = below.tiles.iter().filter(|tile| overlay.tiles.get(**tile).is_none());
         tiles.extend(unchanged.map(|tile| (*tile, below.users_in(*tile))));
     }
-    for (tile, change) in &overlay.tiles {
-        let users_below = below.as_ref().map_or(0, |below| below.users_in(*tile));
+    for (tile, change) in overlay.tiles.iter() {
+        let users_below = below.as_ref().map_or(0, |below| below.users_in(tile));
         let users = change.users(users_below);
         let stored = match reader.filter(|_| users_below > 0) {
             Some(_) if users == 0 => Stored::Removed,
             Some(_) if is_small(change, users) => Stored::Change(change),
-            Some(reader) => Stored::Merged(change, reader, number, *tile),
+            Some(reader) => Stored::Merged(change, reader, number, tile),
             None if users == 0 => continue,
             None => Stored::Whole(change),
         };
-        tile_entries.push((tile_key(number, *tile), stored));
+        tile_entries.push((tile_key(number, tile), stored));
         if users > 0 {
-            tiles.push((*tile, users));
+            tiles.push((tile, users));
         }
     }
     tiles.sort_unstable();
@@ -320,10 +333,12 @@ impl Reader<'_> {
         if let Some((since, found)) = self.base.records.get(text)
             && since <= self.epoch
         {
-            return Ok(found);
+            return Ok(Some(found));
         }
-        let record = self.read_record(text)?;
-        self.cached(|since| self.base.records.insert(text.into(), (since, record.clone())));
+        let record = self.version.get(&text_key(KEY, text), Record::read)?.map(Arc::new);
+        if let Some(record) = &record {
+            self.cached(|since| self.base.records.insert(text.into(), (since, Arc::clone(record))));
+        }
         Ok(record)
     }
 
@@ -333,10 +348,6 @@ impl Reader<'_> {
         if epochs.latest == self.epoch {
             insert(self.epoch);
         }
-    }
-
-    fn read_record(&self, text: &str) -> Result<Option<Arc<Record>>> {
-        Ok(self.version.get(&text_key(KEY, text), Record::read)?.map(Arc::new))
     }
 
     /// About how many bytes the table's files have of a key and its tiles.
@@ -419,6 +430,7 @@ impl Overlay {
 
     /// About how much memory it takes.
     pub fn memory(&self) -> usize {
-        self.tiles.values().map(|tile| tile.memory()).sum()
+        let unread = self.unread.iter().map(|(_, tile)| tile.memory());
+        self.tiles.iter().map(|(_, tile)| tile.memory()).chain(unread).sum()
     }
 }

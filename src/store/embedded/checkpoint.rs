@@ -23,9 +23,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after a checkpoint the next one begins when bitmaps were deleted.
 const DELETED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Up to how many bytes of segments are merged when the store is closed. More is merged when it is next open.
-const WORTH_COMPACTING_AT_CLOSE: u64 = 256 << 20;
-
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -85,17 +82,33 @@ impl Engine {
     /// The work of the thread that writes checkpoints.
     pub(super) fn keep(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
+        let log_bytes_before = self.read().log.as_ref().map_or(0, Log::len);
         let mut attempted = Instant::now();
+        let mut has_unread = true;
         loop {
-            let work = disk.signal.wait_for_work(Instant::now() + LOOK_EVERY);
+            let next_look = Instant::now() + LOOK_EVERY;
+            if has_unread {
+                let read = self.read_up(disk, || Instant::now() < next_look && !disk.signal.is_stopped());
+                has_unread = !self.read().unread.is_empty();
+                if let Err(error) = read {
+                    tracing::error!("what the log changes cannot be read; its changes are still in the log: {error}");
+                    // A writer, or the next checkpoint, tries again.
+                    has_unread = false;
+                }
+            }
+            let work = disk.signal.wait_for_work(next_look);
             self.let_go();
-            self.see_wishes();
+            if !work.stop {
+                self.see_wishes();
+            }
             let log_bytes = self.read().log.as_ref().map_or(0, Log::len);
             // What failed, as on a full disk, is tried again without being asked.
             let again = disk.vitals.wants_checkpoint() && attempted.elapsed() > RETRY_AFTER;
             // What was deleted takes space until it is written that it is gone.
             let has_deleted = self.read().deleted && (work.stop || attempted.elapsed() > DELETED_WITHIN);
-            if work.checkpoint || again || has_deleted || (work.stop && log_bytes > WORTH_A_CHECKPOINT) {
+            // Whoever only asks leaves the log as it is.
+            let is_worth_it = work.stop && log_bytes > WORTH_A_CHECKPOINT && log_bytes != log_bytes_before;
+            if work.checkpoint || again || has_deleted || is_worth_it {
                 attempted = Instant::now();
                 disk.signal.begin();
                 let outcome = self.checkpoint();
@@ -135,13 +148,11 @@ impl Engine {
     pub(super) fn close(&self) {
         let Some(disk) = &self.disk else { return };
         let table = disk.base.table();
-        let mut goes_on = table.version().bytes() <= WORTH_COMPACTING_AT_CLOSE;
-        while goes_on {
-            goes_on = table.compact_due(&Pace { hurries: true, goes_on: &|| true }).unwrap_or_else(|error| {
-                tracing::warn!("cannot merge segments: {error}");
-                false
-            });
+        if let Err(error) = table.compact_at_close() {
+            tracing::warn!("cannot merge segments: {error}");
         }
+        // A backup that is still under way may begin another log, and then the store counts as not closed.
+        let _no_other_log = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let layers = self.read();
         if let Some(log) = layers.log.as_ref().filter(|log| log.is_whole())
             && log.file().sync().is_ok()
@@ -172,10 +183,6 @@ impl Engine {
     fn write_checkpoint(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<bool> {
         if self.read().frozen.is_none() {
             self.freeze(disk, pending)?;
-            // The old log before the new one has much: a power cut must not take what lies between. If it fails, this checkpoint
-            // is the other way to keep it.
-            let sequence = self.read().sequence;
-            let _ = self.sync(disk, sequence);
         }
         let (frozen, rolls) = {
             let layers = self.read();
@@ -190,7 +197,7 @@ impl Engine {
             manifest.logs.retain(|number| Some(*number) >= log);
             manifest.checkpoint_at = Some(now());
         })?;
-        disk.base.refresh(&frozen);
+        disk.base.refresh(&written);
         {
             // A reader sees either the frozen layer over the table as it was, or the table as it is.
             let mut layers = self.lock();
@@ -207,6 +214,25 @@ impl Engine {
         Ok(true)
     }
 
+    /// Reads what the start left unread. Nobody waits for it: whoever wants to know earlier reads it, too.
+    fn read_up(&self, disk: &Disk, goes_on: impl Fn() -> bool) -> Result<()> {
+        let (mut after, mut first_error) = (Box::default(), None);
+        while goes_on() {
+            let (unread, reader) = {
+                let layers = self.read();
+                (layers.next_unread(&after), disk.base.reader())
+            };
+            let Some((text, overlay)) = unread else { break };
+            let resolved = reader.record(&text).and_then(|record| overlay.resolved(record.as_deref(), &reader));
+            match resolved {
+                Ok(resolved) => self.lock().put_resolved(text.clone(), &overlay, resolved),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+            after = text;
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
     /// Puts the dirty layer aside for a checkpoint and begins a new log. There is nothing to do only when no log holds
     /// anything: whatever fills the log is reason enough for a checkpoint.
     pub(super) fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
@@ -217,22 +243,33 @@ impl Engine {
         if logs.len() < 2 && self.read().log.as_ref().is_none_or(Log::is_empty) {
             return Ok(());
         }
+        self.read_up(disk, || true)?;
         let next_log = logs.last().map_or(1, |number| number + 1);
         let path = log_path(&disk.directory, next_log);
         // Before the layers are locked: this takes as long as the disk takes.
         let log = Log::create(&path, store, next_log).map_err(|e| StoreError::write(&path, &e))?;
         sync_directory(&disk.directory);
         // Named before it is written to: a log that is named and missing is damage.
-        let named = disk.base.table().edit(|manifest| manifest.logs.push(next_log));
+        let named = disk.base.table().edit(|manifest| {
+            manifest.logs.push(next_log);
+            manifest.closed_at = None;
+        });
         if let Err(error) = named {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
         let logs = logs.into_iter().map(|number| log_path(&disk.directory, number)).collect();
+        // Most of the old log, so that little is left to do while everybody waits.
+        let sequence = self.read().sequence;
+        let _ = self.sync(disk, sequence);
         let mut layers = self.lock();
         if let Some(old) = layers.log.replace(log) {
+            // All of it before the new one has anything: a power cut must not take what lies between. If it fails, this checkpoint is the
+            // other way to keep it.
+            let _ = old.file().sync();
             layers.closed.push(Arc::clone(old.file()));
         }
+        assert!(layers.unread.is_empty(), "only a start leaves anything unread");
         *pending = Some(Pending { sequence: layers.sequence, logs, next_log, lifetimes: layers.lifetimes.clone() });
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
         layers.frozen_rolls = Some(Arc::new(std::mem::take(&mut layers.rolls)));

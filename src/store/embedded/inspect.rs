@@ -1,4 +1,4 @@
-//! A look at the files of a store: whether they are intact, and what takes the space in them.
+//! Inspects the files of a store: whether they are intact, and what takes up space in them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::store::embedded::table::{
 };
 use crate::store::{Result, StoreError};
 
-/// The memory that a check takes for blocks.
+/// The memory, in bytes, that a check uses for blocks.
 const CACHE_BYTES: u64 = 8 << 20;
 
 /// What [`check`] found.
@@ -24,9 +24,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub struct Checked {
     /// The files that make up the store, each with what was found in it.
     pub files: Vec<CheckedFile>,
-    /// Damage that is not in one file alone, such as files that contradict each other.
+    /// Damage that is not confined to one file, such as files that contradict each other.
     pub damages: Vec<StoreError>,
-    /// How many bitmaps there are; `None` when something is damaged.
+    /// The number of bitmaps, or `None` if something is damaged.
     pub bitmaps: Option<u64>,
     /// What an operator should know, such as an incomplete last record of a log.
     pub notes: Vec<String>,
@@ -35,16 +35,16 @@ pub struct Checked {
 /// One file of a store.
 #[derive(Debug, Clone)]
 pub struct CheckedFile {
-    /// Its name in the directory of the store.
+    /// Its name in the store's directory.
     pub name: String,
-    /// Its length; `None` when it cannot be read.
+    /// Its length in bytes, or `None` if it cannot be read.
     pub bytes: Option<u64>,
-    /// What is wrong with it. Nothing, when it is intact.
+    /// What is wrong with it; empty if it is intact.
     pub damages: Vec<StoreError>,
 }
 
 impl Checked {
-    /// Everything that is damaged.
+    /// Returns everything that is damaged.
     pub fn damages(&self) -> impl Iterator<Item = &StoreError> {
         self.files.iter().flat_map(|file| &file.damages).chain(&self.damages)
     }
@@ -58,7 +58,8 @@ impl Checked {
 /// Reads every byte of a store and reports what is damaged. Writes nothing.
 ///
 /// # Errors
-/// When there is no store, another process has it open, or it has an older format. Damage is not an error of this function.
+/// Returns an error if there is no store, another process has it open, or it has an older format. Damage is not an error of
+/// this function.
 pub fn check(directory: &Path) -> Result<Checked> {
     check_directory(directory)?;
     if !is_store(directory) {
@@ -112,7 +113,7 @@ pub fn check(directory: &Path) -> Result<Checked> {
     Ok(checked)
 }
 
-/// Keeps other processes from opening a store while it is read; `None` where no process ever had it open.
+/// Prevents other processes from opening a store while it is read. Returns `None` if no process ever had it open.
 fn lock_to_read(directory: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(directory.join(LOCK)) else { return Ok(None) };
     patiently(directory, || file.try_lock_shared())?;
@@ -150,7 +151,7 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
     damages
 }
 
-/// Checks what the files say together; says how many bitmaps there are, unless the logs cannot be read.
+/// Checks the contents of all files together. Returns the number of bitmaps, or `None` if the logs cannot be read.
 fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Result<Option<u64>> {
     let base = Base::open(directory, manifest.clone(), CACHE_BYTES)?;
     base.table().version().check()?;
@@ -167,6 +168,7 @@ fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Res
         })?;
         gathered.put_in()?;
     }
+    layers.resolve_all(&reader)?;
     let mut bitmaps = 0;
     layers.visit_keys("", Some(&reader), |_| {
         bitmaps += 1;
@@ -175,37 +177,37 @@ fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Res
     Ok(Some(bitmaps))
 }
 
-/// What takes the space in a store's files.
+/// What takes up space in a store's files.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// The format of the files.
     pub format: u32,
-    /// How many segments the table has, and their bytes.
+    /// The number of segments in the table.
     pub segments: u64,
-    /// See there.
+    /// The bytes of those segments.
     pub table_bytes: u64,
-    /// How many logs there are, and their bytes.
+    /// The number of logs.
     pub logs: u64,
-    /// See there.
+    /// The bytes of those logs.
     pub log_bytes: u64,
-    /// How many changes are in the logs alone.
+    /// The number of changes that are only in the logs.
     pub logged: u64,
     /// When the last checkpoint ended, in milliseconds since 1970.
     pub checkpoint_at: Option<u64>,
-    /// About how many bytes of the table are of no use any more: what was deleted or written anew since.
+    /// The approximate number of bytes in the table that are no longer used: what was deleted or rewritten since.
     pub free_bytes: u64,
-    /// For each group of bitmaps about how many bytes of the table are its own.
+    /// The approximate number of bytes in the table that belong to each group of bitmaps.
     pub bytes: Vec<u64>,
-    /// What was given up with `--accept-loss`.
+    /// The losses accepted with `--accept-loss`.
     pub losses: Vec<String>,
 }
 
 impl Keyspace {
-    /// Reads the whole table and says what takes the space in it. `group` sorts the keys of bitmaps into groups, numbered from 0.
-    /// `None` for a store in memory.
+    /// Reads the whole table and reports what takes up space in it. `group` sorts the keys of bitmaps into groups, numbered
+    /// from 0. Returns `None` for a store in memory.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn usage(&self, group: impl FnMut(&str) -> usize) -> Result<Option<Usage>> {
         let Some(disk) = &self.engine().disk else { return Ok(None) };
         let (version, manifest) = (disk.base.table().version(), disk.base.table().manifest());
@@ -226,11 +228,11 @@ impl Keyspace {
         }))
     }
 
-    /// Writes everything to the table and merges all segments of it into one, so that nothing takes space that is of no use; says how
-    /// many bytes the files had before and have now. `None` for a store in memory.
+    /// Writes everything to the table and merges all its segments into one, so that unused data takes up no space. Returns how
+    /// many bytes the files had before and have now, or `None` for a store in memory.
     ///
     /// # Errors
-    /// When it cannot be written; nothing is lost.
+    /// Returns an error if the table cannot be written. Nothing is lost in this case.
     pub fn compact(&self) -> Result<Option<(u64, u64)>> {
         let Some(disk) = &self.engine().disk else { return Ok(None) };
         let bytes = || disk.health().files.map_or(0, |files| files.store_bytes + files.log_bytes);
@@ -241,11 +243,11 @@ impl Keyspace {
     }
 }
 
-/// The bytes of each group, and of what is of no use, with the share that each has of the compressed files.
+/// Returns the bytes of each group, and of what is unused, according to the share that each has of the compressed files.
 fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Vec<u64>, u64)> {
     let segments = version.segments();
     let mut cursors = segments.iter().map(|segment| Cursor::at(segment, &[])).collect::<Result<Vec<_>>>()?;
-    // Of each segment, before it was compressed: everything, what is of no use, and each group.
+    // The bytes of each segment before compression: all of them, the unused ones, and those of each group.
     let mut all = vec![0_u64; segments.len()];
     let mut unused = vec![0_u64; segments.len()];
     let mut groups: Vec<Vec<u64>> = Vec::new();
@@ -259,7 +261,7 @@ fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Ve
                 continue;
             }
             let value = cursor.value().unwrap_or_default();
-            // A byte or two for each length.
+            // Each length takes a byte or two.
             let bytes = (key.len() + value.len() + 2) as u64;
             if is_newest
                 && key.first() == Some(&KEY)

@@ -2,18 +2,20 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashMap;
 
 use crate::bitmap::{self, Operation, Source, Tile, split};
 use crate::sets::UserId;
 use crate::store::embedded::base::Reader;
 use crate::store::embedded::log::{Change, Frame, Log, LogFile, Packed};
 use crate::store::embedded::record::Record;
-use crate::store::embedded::rolls::Rolls;
+use crate::store::embedded::rolls::{Given, Rolls};
 use crate::store::embedded::table::packed;
 use crate::store::{Cancel, Result, StoreError};
 
@@ -23,13 +25,96 @@ pub const EMPTY: u64 = u64::MAX;
 /// The changes of one key since the layer below.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
-    /// The key was deleted: what lies below does not count.
-    pub fresh: bool,
+    /// What it lies on.
+    pub below: Below,
     /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone, [`EMPTY`] for one without
     /// a byte.
     pub len: u64,
     /// What changed of its tiles.
-    pub tiles: BTreeMap<u16, TileChange>,
+    pub tiles: ByTile<TileChange>,
+    /// Users whom a log puts into tiles that were not read when the store was opened, laid over `tiles`. They may be there already.
+    pub unread: ByTile<Tile>,
+}
+
+impl Overlay {
+    /// The same with nothing unread, over a bitmap of the table.
+    pub fn resolved(&self, base: Option<&Record>, reader: &Reader<'_>) -> Result<Overlay> {
+        let mut tiles = self.tiles.clone();
+        for (number, users) in self.unread.iter() {
+            let below = match base {
+                Some(record) if record.users_in(number) > 0 => Some(reader.tile(record, number)?),
+                _ => None,
+            };
+            let now = tiles.get(number).cloned().unwrap_or_default().over(below);
+            let new = users.diff(&now).compact();
+            if !new.is_empty() {
+                tiles.get_or_insert_with(number, TileChange::default).take_in(&new);
+            }
+        }
+        Ok(Overlay { tiles, unread: ByTile::default(), ..*self })
+    }
+}
+
+/// What the layers below an overlay have of its key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Below {
+    /// A bitmap, which the overlay changes, or nothing.
+    #[default]
+    Changed,
+    /// A bitmap that does not count, because it was deleted or replaced, or nothing.
+    Replaced,
+    /// Nothing.
+    Nothing,
+}
+
+/// Something of tiles, by their number. Most bitmaps have a tile or a few.
+#[derive(Debug, Clone)]
+pub struct ByTile<T>(Vec<(u16, T)>);
+
+impl<T> ByTile<T> {
+    fn find(&self, number: u16) -> std::result::Result<usize, usize> {
+        self.0.binary_search_by_key(&number, |(number, _)| *number)
+    }
+
+    pub fn get(&self, number: u16) -> Option<&T> {
+        self.find(number).ok().map(|at| &self.0[at].1)
+    }
+
+    /// What there is of a tile, which is made by `new` if there is nothing.
+    pub fn get_or_insert_with(&mut self, number: u16, new: impl FnOnce() -> T) -> &mut T {
+        let at = self.find(number).unwrap_or_else(|at| {
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
+            }
+            self.0.insert(at, (number, new()));
+            at
+        });
+        &mut self.0[at].1
+    }
+
+    /// All of them, ascending by number.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
+        self.0.iter().map(|(number, change)| (*number, change))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Default for ByTile<T> {
+    fn default() -> Self {
+        ByTile(Vec::new())
+    }
+}
+
+impl<T> FromIterator<(u16, T)> for ByTile<T> {
+    /// Of what ascends by number.
+    fn from_iter<I: IntoIterator<Item = (u16, T)>>(tiles: I) -> Self {
+        let tiles: Vec<_> = tiles.into_iter().collect();
+        assert!(tiles.is_sorted_by(|(a, _), (b, _)| a < b), "tiles ascend");
+        ByTile(tiles)
+    }
 }
 
 /// The changes of one tile since the layer below: users added who were not in it, and users removed who were.
@@ -101,6 +186,17 @@ impl TileChange {
         }
     }
 
+    /// Adds users, none of whom may be there already.
+    fn take_in(&mut self, users: &Tile) {
+        match self.removed.take() {
+            None => self.added = Arc::new(self.added.or(users)),
+            Some(removed) => {
+                self.added = Arc::new(self.added.or(&users.diff(&removed)));
+                self.removed = Some(Arc::new(removed.diff(users))).filter(|removed| !removed.is_empty());
+            }
+        }
+    }
+
     /// About how much memory it takes.
     pub fn memory(&self) -> usize {
         // Its place in the map, and the counters of what is shared.
@@ -119,10 +215,14 @@ pub struct Layers {
     pub dirty: Overlays,
     /// What the checkpoint under way, or the one that failed, is writing.
     pub frozen: Option<Arc<Overlays>>,
+    /// The keys in `dirty` of which something is unread.
+    pub unread: BTreeSet<Box<str>>,
     /// The text ids that are new since the last checkpoint began, and what the checkpoint is writing of them.
     pub rolls: Rolls,
     /// As `frozen`.
     pub frozen_rolls: Option<Arc<Rolls>>,
+    /// Where it is known, which string ids of a prefix have numbers, in all layers and the table.
+    pub given: HashMap<Box<str>, Given>,
     /// The prefixes whose users are called by texts.
     pub enrolled: BTreeSet<Box<str>>,
     /// A part of the log was lost: what it said of text ids is not known.
@@ -269,36 +369,48 @@ struct PreparedTile {
     flips: Vec<(u16, bool)>,
 }
 
+/// Bits, which are as in [`Change::Bits`], by key and user, and for one user from the earlier to the later: of each the key and the user, and
+/// its place.
+fn in_order(bits: &[(u32, u32)]) -> Vec<(u64, u32)> {
+    let at = |(key_and_value, user): &(u32, u32)| u64::from(key_and_value / 2) << 32 | u64::from(*user);
+    let mut order: Vec<(u64, u32)> = bits.iter().map(at).zip(0..).collect();
+    order.sort_unstable();
+    order
+}
+
 impl Layers {
     /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`]; `before` is told of each what it was, the
     /// changes in front of it included.
     pub fn prepare(
-        &self,
+        &mut self,
         keys: &[String],
         bits: &[(u32, u32)],
         reader: Option<&Reader<'_>>,
         mut before: Option<&mut [bool]>,
     ) -> Result<Prepared> {
-        let mut order: Vec<usize> = (0..bits.len()).collect();
-        // Stable: of two changes of one bit the later one must win.
-        order.sort_by_key(|i| (bits[*i].0 / 2, bits[*i].1));
+        let order = in_order(bits);
         let mut prepared: Vec<PreparedKey> = Vec::with_capacity(keys.len());
-        for bits_of_key in order.chunk_by(|a, b| bits[*a].0 / 2 == bits[*b].0 / 2) {
-            let Some(text) = bits_of_key.first().and_then(|i| keys.get(bits[*i].0 as usize / 2)) else { continue };
+        for bits_of_key in order.chunk_by(|(a, _), (b, _)| a >> 32 == b >> 32) {
+            let Some(text) = bits_of_key.first().and_then(|(at, _)| keys.get(usize::try_from(at >> 32).ok()?)) else {
+                continue;
+            };
+            self.resolve(text, reader)?;
             let view = self.view(text, reader)?;
-            let last = bits_of_key.last().map_or(0, |i| bits[*i].1);
+            let user = |(_, i): &(u64, u32)| bits[*i as usize].1;
+            let last = bits_of_key.last().map_or(0, user);
             let mut tiles = Vec::new();
-            for bits_of_tile in bits_of_key.chunk_by(|a, b| split(bits[*a].1).0 == split(bits[*b].1).0) {
-                let Some(number) = bits_of_tile.first().map(|i| split(bits[*i].1).0) else { continue };
+            for bits_of_tile in bits_of_key.chunk_by(|a, b| split(user(a)).0 == split(user(b)).0) {
+                let Some(number) = bits_of_tile.first().map(|bit| split(user(bit)).0) else { continue };
                 let probe = view.probe(number, reader);
                 let (mut flips, mut previous) = (Vec::new(), None);
-                for i in bits_of_tile {
-                    let (place, value) = (split(bits[*i].1).1, bits[*i].0 % 2 == 1);
+                for (_, i) in bits_of_tile {
+                    let i = *i as usize;
+                    let (place, value) = (split(bits[i].1).1, bits[i].0 % 2 == 1);
                     let was = match previous {
                         Some((last, value)) if last == place => value,
                         _ => probe.contains(place)?,
                     };
-                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(*i)) {
+                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i)) {
                         *before = was;
                     }
                     if was != value {
@@ -316,25 +428,116 @@ impl Layers {
         Ok(Prepared { keys: prepared })
     }
 
+    /// Reads what is unread of a key.
+    pub fn resolve(&mut self, text: &str, reader: Option<&Reader<'_>>) -> Result<()> {
+        let Some(reader) = reader.filter(|_| self.unread.contains(text)) else { return Ok(()) };
+        if let Some(overlay) = self.dirty.get(text).filter(|overlay| !overlay.unread.is_empty()) {
+            let resolved = overlay.resolved(reader.record(text)?.as_deref(), reader)?;
+            self.replace(text.into(), resolved);
+        }
+        self.unread.remove(text);
+        Ok(())
+    }
+
+    /// A key of which something is unread, and its overlay; the first one after `after`.
+    pub fn next_unread(&self, after: &str) -> Option<(Box<str>, Arc<Overlay>)> {
+        let text = self.unread.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).next()?;
+        Some((text.clone(), self.dirty.get(text).map(Arc::clone).unwrap_or_default()))
+    }
+
+    /// Takes in what became of the overlay of a key when it was [resolved](Overlay::resolved), if it is still that overlay.
+    pub fn put_resolved(&mut self, text: Box<str>, overlay: &Arc<Overlay>, resolved: Overlay) {
+        self.unread.remove(&text);
+        if self.dirty.get(&text).is_some_and(|now| Arc::ptr_eq(now, overlay)) {
+            self.replace(text, resolved);
+        }
+    }
+
+    /// The same as [`resolve`](Self::resolve) of all keys.
+    pub fn resolve_all(&mut self, reader: &Reader<'_>) -> Result<()> {
+        while let Some(text) = self.unread.first().cloned() {
+            self.resolve(&text, Some(reader))?;
+        }
+        Ok(())
+    }
+
+    /// Puts users, ascending, into a bitmap as a log says. Reads no tile: a log may be about many, and a start must not take long.
+    fn put_unread(&mut self, text: &str, users: &[UserId], reader: &Reader<'_>) -> Result<()> {
+        let Some(last) = users.last() else { return Ok(()) };
+        let overlay = self.dirty.get(text);
+        let record = match overlay {
+            Some(overlay) if overlay.below != Below::Changed => None,
+            _ => reader.record(text)?,
+        };
+        let len = overlay.map_or_else(|| record.as_ref().map_or(0, |record| record.len), |overlay| overlay.len);
+        let is_new = len == 0;
+        let bytes = if len == EMPTY { 0 } else { len };
+        let (mut known, mut unread) = (Vec::new(), Vec::new());
+        for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
+            let number = split(users[0]).0;
+            if record.as_ref().is_some_and(|record| record.users_in(number) > 0) {
+                unread.push((number, users));
+            } else {
+                let change = overlay.and_then(|overlay| overlay.tiles.get(number));
+                known.push((number, change.map_or_else(|| users.to_vec(), |change| change.added.missing(users))));
+            }
+        }
+        if is_new {
+            self.made(text);
+        }
+        let known = known.into_iter().filter(|(_, users)| !users.is_empty());
+        self.change(text, is_new, bytes.max(u64::from(last / 8) + 1), known, |tile, users| tile.add(&users));
+        if !unread.is_empty() {
+            let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
+            for (number, users) in unread {
+                let memory = overlay.unread.get(number).map_or(0, Tile::memory);
+                let tile = overlay.unread.get_or_insert_with(number, Tile::default);
+                tile.add(users);
+                self.dirty_bytes = (self.dirty_bytes + tile.memory()).saturating_sub(memory);
+            }
+            self.unread.insert(text.into());
+        }
+        Ok(())
+    }
+
     /// Changes bits in memory. Cannot fail.
     pub fn apply(&mut self, prepared: Prepared) {
         for key in prepared.keys {
             if key.new {
                 self.made(&key.text);
             }
-            let overlay = Arc::make_mut(self.dirty.entry(key.text).or_default());
-            // What was empty has a byte now.
-            overlay.len = key.len.max(overlay.bytes());
-            for PreparedTile { number, flips } in key.tiles {
-                let tile = overlay.tiles.entry(number).or_insert_with(|| {
-                    let change = TileChange::default();
-                    self.dirty_bytes += change.memory();
-                    change
-                });
-                let memory = tile.memory();
+            let changes = key.tiles.into_iter().map(|PreparedTile { number, flips }| (number, flips));
+            self.change(&key.text, key.new, key.len, changes, |tile, flips| {
                 flips.into_iter().for_each(|(place, value)| tile.flip(place, value));
-                self.dirty_bytes = self.dirty_bytes + tile.memory() - memory;
-            }
+            });
+        }
+    }
+
+    /// Changes tiles of a key, which has `len` bytes at least from now on. `new` says that there is no such key.
+    pub fn change<C>(
+        &mut self,
+        text: &str,
+        new: bool,
+        len: u64,
+        changes: impl Iterator<Item = (u16, C)>,
+        change: impl Fn(&mut TileChange, C),
+    ) {
+        if !self.dirty.contains_key(text) {
+            let below = if new { Below::Nothing } else { Below::Changed };
+            self.dirty.insert(text.into(), Arc::new(Overlay { below, ..Overlay::default() }));
+        }
+        let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
+        // What was empty has a byte now.
+        overlay.len = len.max(overlay.bytes());
+        for (number, wanted) in changes {
+            let tile = overlay.tiles.get_or_insert_with(number, || {
+                let change = TileChange::default();
+                self.dirty_bytes += change.memory();
+                change
+            });
+            let memory = tile.memory();
+            change(tile, wanted);
+            self.dirty_bytes = (self.dirty_bytes + tile.memory()).saturating_sub(memory);
         }
     }
 
@@ -358,8 +561,8 @@ impl Layers {
             }
             self.lifetimes.set(&text, None);
             // One that was made since needs no entry that it is gone.
-            self.deleted |= self.dirty.get(&text).is_none_or(|overlay| !overlay.fresh);
-            self.replace(text, Overlay { fresh: true, ..Overlay::default() });
+            self.deleted |= self.dirty.get(&text).is_none_or(|overlay| overlay.below == Below::Changed);
+            self.replace(text, Overlay { below: Below::Replaced, ..Overlay::default() });
         }
     }
 
@@ -369,7 +572,7 @@ impl Layers {
         let tiles = tiles.into_iter().map(|(number, tile)| (number, whole(tile))).collect();
         self.made(text);
         self.lifetimes.set(text, None);
-        self.replace(text.into(), Overlay { fresh: true, len, tiles });
+        self.replace(text.into(), Overlay { below: Below::Replaced, len, tiles, ..Overlay::default() });
     }
 
     fn replace(&mut self, text: Box<str>, overlay: Overlay) {
@@ -400,37 +603,41 @@ impl Layers {
 
     /// Carries out what a frame says, as it was carried out when it was written. The order of frames is that of changes,
     /// so what one of them computed is computed again.
-    pub fn replay(&mut self, change: Change, reader: Option<&Reader<'_>>) -> Result<()> {
+    pub fn replay(&mut self, change: Change, reader: &Reader<'_>) -> Result<()> {
         match change {
             Change::Bits { keys, bits } => {
-                let prepared = self.prepare(&keys, &bits, reader, None)?;
+                let prepared = self.prepare(&keys, &bits, Some(reader), None)?;
                 self.apply(prepared);
             }
             Change::Runs { runs } => {
-                let runs: Vec<(String, Vec<UserId>)> =
-                    runs.into_iter().map(|(text, run)| (text, run.users().unwrap_or_default())).collect();
-                let runs = runs.iter().map(|(text, users)| (text.as_str(), users.as_slice()));
-                let prepared = self.prepare_runs(runs, reader)?;
-                self.apply_runs(prepared);
+                for (text, run) in runs {
+                    self.put_unread(&text, &run.users().unwrap_or_default(), reader)?;
+                }
             }
             Change::Delete { keys } => {
-                let existing = self.existing(&keys, reader)?;
+                let existing = self.existing(&keys, Some(reader))?;
                 self.delete(existing);
             }
             Change::Put { key, len, tiles } => {
                 self.put(&key, len, tiles.into_iter().map(|(number, Packed(tile))| (number, tile)));
             }
             Change::Combine { operation, target, sources } => {
-                let (len, tiles) = self.combine(operation, &sources, reader)?;
+                let (len, tiles) = self.combine(operation, &sources, Some(reader))?;
                 if len > 0 {
                     self.put(&target, len, tiles);
                 } else {
-                    let existing = self.existing(&[target], reader)?;
+                    let existing = self.existing(&[target], Some(reader))?;
                     self.delete(existing);
                 }
             }
             Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
-            Change::Enroll { prefix, first, texts } => self.enroll(&prefix, first, texts),
+            Change::Enroll { prefix, first, texts } => {
+                // Numbers only ascend until they are forgotten. A record that says so was lost, then.
+                if self.next_number(&prefix, Some(reader.version()))?.is_some_and(|next| first < next) {
+                    self.forget(&prefix);
+                }
+                self.enroll(&prefix, first, texts.iter().map(String::as_str));
+            }
             Change::Forget { prefix } => self.forget(&prefix),
             Change::All(changes) => changes.into_iter().try_for_each(|change| self.replay(change, reader))?,
         }
@@ -462,15 +669,21 @@ impl Layers {
     /// One key through all layers.
     pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
         let frozen = self.frozen.as_ref().and_then(|frozen| frozen.get(text));
-        let mut overlays = [self.dirty.get(text), frozen].map(|overlay| overlay.map(|overlay| &**overlay));
-        if overlays[0].is_some_and(|o| o.fresh) {
+        let mut overlays =
+            [self.dirty.get(text), frozen].map(|overlay| overlay.map(|overlay| Cow::Borrowed(&**overlay)));
+        if overlays[0].as_ref().is_some_and(|overlay| overlay.below != Below::Changed) {
             overlays[1] = None;
         }
-        let hidden = overlays.iter().flatten().any(|o| o.fresh);
+        let hidden = overlays.iter().flatten().any(|overlay| overlay.below != Below::Changed);
         let base = match reader {
             Some(reader) if !hidden => reader.record(text)?,
             _ => None,
         };
+        if let (Some(overlay), Some(reader)) = (&overlays[0], reader)
+            && !overlay.unread.is_empty()
+        {
+            overlays[0] = Some(Cow::Owned(overlay.resolved(base.as_deref(), reader)?));
+        }
         let len = match overlays.iter().flatten().next() {
             Some(overlay) => overlay.len,
             None => base.as_ref().map_or(0, |record| record.len),
@@ -540,7 +753,13 @@ impl<'a> Gathered<'a> {
     }
 
     /// Takes in the next frame of the log at `path`, which names these keys.
-    pub fn take(&mut self, frame: Frame<u32>, names: &[Arc<str>], accepts_loss: bool, path: &Path) -> Result<()> {
+    pub fn take(
+        &mut self,
+        frame: Frame<u32>,
+        names: &[Option<Arc<str>>],
+        accepts_loss: bool,
+        path: &Path,
+    ) -> Result<()> {
         let damaged = |reason: String| StoreError::damaged(path, reason);
         if frame.sequence > self.layers.sequence + 1 {
             if !accepts_loss {
@@ -552,7 +771,7 @@ impl<'a> Gathered<'a> {
             }
             self.layers.lost = true;
         }
-        let named = |place: u32| names.get(place as usize).map(ToString::to_string);
+        let named = |place: u32| names.get(place as usize)?.as_ref().map(ToString::to_string);
         match frame.change {
             Change::Bits { keys, bits } => {
                 let mut places = Vec::with_capacity(keys.len());
@@ -566,15 +785,18 @@ impl<'a> Gathered<'a> {
                         let name = named(key).ok_or_else(|| damaged(format!("it does not name key {key}")));
                         match name {
                             Ok(name) => self.keys.push(name),
-                            Err(_) if accepts_loss => continue,
+                            Err(_) if accepts_loss => {
+                                places.push(None);
+                                continue;
+                            }
                             Err(error) => return Err(error),
                         }
                         self.places[at] = next;
                     }
-                    places.extend(self.places[at]);
+                    places.push(self.places[at]);
                 }
                 self.bits.extend(bits.into_iter().filter_map(|(key_and_value, user)| {
-                    let place = places.get(key_and_value as usize / 2)?;
+                    let place = (*places.get(key_and_value as usize / 2)?)?;
                     Some((place * 2 + key_and_value % 2, user))
                 }));
                 if self.bits.len() > GATHERED {
@@ -589,7 +811,7 @@ impl<'a> Gathered<'a> {
                             let named = runs.iter().filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
                             self.reader.pass_over(self.layers, named)?;
                         }
-                        self.layers.replay(change, Some(self.reader))?;
+                        self.layers.replay(change, self.reader)?;
                     }
                     None if accepts_loss => {}
                     None => return Err(damaged("it does not name a key that it changes".to_owned())),
@@ -607,7 +829,19 @@ impl<'a> Gathered<'a> {
         if self.layers.lost {
             self.pass_over(&keys)?;
         }
-        let prepared = self.layers.prepare(&keys, &std::mem::take(&mut self.bits), Some(self.reader), None)?;
+        let bits = std::mem::take(&mut self.bits);
+        let mut cleared = Vec::new();
+        for bits_of_key in in_order(&bits).chunk_by(|(a, _), (b, _)| a >> 32 == b >> 32) {
+            let bit = |(_, i): &(u64, u32)| bits[*i as usize];
+            if bits_of_key.iter().all(|at| bit(at).0 % 2 == 1) {
+                let mut users: Vec<UserId> = bits_of_key.iter().map(|at| bit(at).1).collect();
+                users.dedup();
+                self.layers.put_unread(&keys[bit(&bits_of_key[0]).0 as usize / 2], &users, self.reader)?;
+            } else {
+                cleared.extend(bits_of_key.iter().map(bit));
+            }
+        }
+        let prepared = self.layers.prepare(&keys, &cleared, Some(self.reader), None)?;
         self.layers.apply(prepared);
         Ok(())
     }
@@ -627,7 +861,7 @@ impl Gathered<'_> {
 
 /// One key through all layers.
 pub struct View<'a> {
-    overlays: [Option<&'a Overlay>; 2],
+    overlays: [Option<Cow<'a, Overlay>>; 2],
     base: Option<Arc<Record>>,
     /// Whether there is such a key.
     pub exists: bool,
@@ -638,7 +872,7 @@ pub struct View<'a> {
 impl View<'_> {
     /// What changed of a tile, from the older to the newer layer.
     fn changes(&self, number: u16) -> impl Iterator<Item = &TileChange> {
-        self.overlays.iter().rev().flatten().filter_map(move |overlay| overlay.tiles.get(&number))
+        self.overlays.iter().rev().flatten().filter_map(move |overlay| overlay.tiles.get(number))
     }
 
     /// How many users are in a tile.
@@ -655,8 +889,8 @@ impl View<'_> {
     /// How many users there are.
     fn users(&self) -> u64 {
         let below = self.base.as_ref().map_or(0, |record| record.users());
-        let changes = self.overlays.iter().rev().flatten().flat_map(|overlay| overlay.tiles.values());
-        changes.fold(below, |below, change| change.users(below))
+        let changes = self.overlays.iter().rev().flatten().flat_map(|overlay| overlay.tiles.iter());
+        changes.fold(below, |below, (_, change)| change.users(below))
     }
 
     /// About how many bytes it takes on the disk: what the table has of it, and what the next checkpoint adds.
@@ -665,8 +899,8 @@ impl View<'_> {
             (Some(record), Some(reader)) => reader.stored(text, record)?,
             _ => 0,
         };
-        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.values());
-        bytes += changed.map(|tile| packed::pack(&tile.added).len() as u64 + 12).sum::<u64>();
+        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.iter());
+        bytes += changed.map(|(_, tile)| packed::pack(&tile.added).len() as u64 + 12).sum::<u64>();
         Ok(bytes)
     }
 
@@ -676,8 +910,9 @@ impl View<'_> {
         if self.overlays.iter().flatten().all(|overlay| overlay.tiles.is_empty()) {
             return base.map_or(Tiles::Own(Vec::new()), |record| Tiles::Recorded(Arc::clone(record)));
         }
-        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.keys());
-        let mut numbers: Vec<u16> = base.iter().flat_map(|record| &record.tiles).chain(changed).copied().collect();
+        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.iter());
+        let recorded = base.iter().flat_map(|record| &record.tiles).copied();
+        let mut numbers: Vec<u16> = recorded.chain(changed.map(|(number, _)| number)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers.retain(|number| self.has(*number));
@@ -728,7 +963,7 @@ impl Probe<'_> {
     /// Whether the user at a place is in the tile.
     pub fn contains(&self, place: u16) -> Result<bool> {
         let overlays = self.view.overlays.iter().flatten();
-        let mut said = overlays.filter_map(|overlay| overlay.tiles.get(&self.number)?.says(place));
+        let mut said = overlays.filter_map(|overlay| overlay.tiles.get(self.number)?.says(place));
         if let Some(said) = said.next() {
             return Ok(said);
         }

@@ -1,12 +1,12 @@
-//! The write-ahead log: what was changed since the last checkpoint, in frames that prove they are whole.
+//! The write-ahead log: the changes since the last checkpoint, in frames whose checksums show that they are complete.
 //!
-//! A file begins with [`MAGIC`], the number of its store and its own, both little-endian `u64`s. A frame is [`MARKER`], a little-endian
-//! `u32` length, a CRC-32 of the payload, and the payload: the sequence, the texts of keys that this log names for the first time, and a
-//! [`Change`] that names keys by their place among these texts, as `postcard` writes them. The marker is what a reader looks for behind a
-//! damaged place. A frame counts once it was handed to the operating system, so the end of the process, however sudden, loses nothing that
-//! was acknowledged; forcing it to disk is for the case that the machine loses power.
+//! A file starts with [`MAGIC`], the number of its store and its own number, both little-endian `u64`s. A frame is
+//! [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the payload. The payload is the sequence number,
+//! the keys that this log names for the first time, and a [`Change`] that refers to keys by their index among the keys of
+//! the log, all in `postcard` encoding. A reader searches for the marker after a damaged place. A frame counts once it was
+//! handed to the operating system, so the end of the process, however sudden, loses nothing that was acknowledged. Syncing
+//! protects against the case that the machine loses power.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashMap;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,29 +25,29 @@ use crate::store::embedded::table::Manifest;
 use crate::store::{Result, StoreError, private};
 
 const MAGIC: &[u8; 16] = b"cohortist log 2\n";
-/// What logs of the formats 1 to 4 begin with. They have no numbers behind it, and name keys by their texts in each frame.
+/// The start of logs of formats 1 to 4. No numbers follow it, and each frame contains its keys as text.
 const OLD_MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const BEGINNING: usize = 32;
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
 const HEAD: usize = 12;
 
-/// One batch in the log: all of it is applied, or nothing.
+/// One batch in the log. It is applied completely or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame<K = String> {
-    /// Counts up by one, over all files of the log.
+    /// The sequence number. It increases by one per frame, across all files of the log.
     pub sequence: u64,
     /// What was changed.
     pub change: Change<K>,
 }
 
-/// A change of bitmaps, by the text of their keys, or the places of these texts in a log.
+/// A change of bitmaps. `K` is a key as text, or the index of a key in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<K = String> {
     /// Bits set or cleared, in order.
     Bits {
         /// The keys, each once.
         keys: Vec<K>,
-        /// For each bit: the place of its key times two, plus one when it is set; and the user.
+        /// For each bit: the index of its key times two, plus one if the bit is set; and the user.
         bits: Vec<(u32, u32)>,
     },
     /// Bitmaps deleted.
@@ -54,56 +55,57 @@ pub enum Change<K = String> {
         /// Their keys.
         keys: Vec<K>,
     },
-    /// A bitmap made, whole; what was there of that name is gone, and its lifetime too.
+    /// A whole bitmap created. It replaces any bitmap of that name and removes its expiry time.
     Put {
         /// Its key.
         key: K,
         /// Its byte length, or [`EMPTY`](super::layers::EMPTY).
         len: u64,
-        /// The numbers of its tiles, ascending, and the tiles; none of them empty.
+        /// The numbers of its tiles, ascending, and the tiles. None of them is empty.
         tiles: Vec<(u16, Packed)>,
     },
-    /// A bitmap computed from others, as they are at this place of the log. Some bytes instead of the whole result.
+    /// A bitmap computed from others, as they are at this point in the log. This takes a few bytes instead of the whole
+    /// result.
     Combine {
-        /// How.
+        /// The operation.
         operation: Operation,
-        /// Where the result goes.
+        /// The key of the result.
         target: K,
-        /// From what.
+        /// The keys of the operands.
         sources: Vec<K>,
     },
-    /// A bitmap that is to go by itself, or no longer.
+    /// A change of the expiry time of a bitmap.
     Lifetime {
         /// Its key.
         key: K,
-        /// When, in milliseconds since 1970; never when `None`.
+        /// When the bitmap expires, in milliseconds since 1970, or `None` if it never expires.
         until: Option<u64>,
     },
-    /// Several changes, one after the other, all of them or none.
+    /// Several changes in order, all of them or none.
     All(Vec<Change<K>>),
-    /// Texts that got numbers.
+    /// String ids that were assigned numbers.
     Enroll {
-        /// Under which prefix.
+        /// Their prefix.
         prefix: String,
-        /// The number of the first; the others have those that follow.
+        /// The number of the first string id. The others have the numbers that follow.
         first: u64,
-        /// The texts, each once.
+        /// The string ids, each once.
         texts: Vec<String>,
     },
-    /// The texts of a prefix are forgotten, and its numbers begin anew.
+    /// The string ids of a prefix deleted. The numbering starts again.
     Forget {
-        /// Which.
+        /// The prefix.
         prefix: String,
     },
-    /// Users put into bitmaps.
+    /// Users added to bitmaps.
     Runs {
-        /// Keys, and who is put into their bitmaps.
+        /// The keys, and the users added to their bitmaps.
         runs: Vec<(K, Run)>,
     },
 }
 
 impl<K> Change<K> {
-    /// The same change with other names of its keys; `None` when one has no other name.
+    /// Returns the same change with other names for its keys, or `None` if a key has no other name.
     pub fn renamed<L>(self, name: &mut impl FnMut(K) -> Option<L>) -> Option<Change<L>> {
         Some(match self {
             Change::Bits { keys, bits } => {
@@ -130,16 +132,16 @@ impl<K> Change<K> {
     }
 }
 
-/// The payload of a frame. `S` is the text of a key.
+/// The payload of a frame. `S` is the type of a key as text.
 #[derive(Serialize, Deserialize)]
 struct Payload<S> {
     sequence: u64,
-    /// The texts of keys that this log names for the first time.
+    /// The keys that this log names for the first time.
     names: Vec<S>,
     change: Change<u32>,
 }
 
-/// A tile as it stands in a frame: its bytes as in the file of the last checkpoint.
+/// A tile as encoded in a frame: the bytes of [`Tile::to_bytes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed(pub Arc<Tile>);
 
@@ -174,13 +176,13 @@ pub struct Log {
     path: PathBuf,
     file: Arc<LogFile>,
     len: u64,
-    /// The places of the keys it names.
+    /// The indexes of the keys that it names.
     names: HashMap<Arc<str>, u32>,
-    /// Why nothing may be appended any more.
+    /// Why nothing more may be appended.
     broken: Option<String>,
 }
 
-/// A log file to be forced to disk.
+/// A log file that can be synced.
 #[derive(Debug)]
 pub struct LogFile {
     file: File,
@@ -188,13 +190,13 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// One that is only to be forced to disk.
+    /// Wraps a file that only needs to be synced.
     pub fn new(file: File) -> Self {
         LogFile { file, failed: AtomicBool::new(false) }
     }
 
-    /// Forces to disk what was appended so far. After a failure it fails for good: the system may have thrown away what it
-    /// could not write, and then calls the next attempt a success. A checkpoint writes all of it elsewhere.
+    /// Syncs what was appended so far. After a failure, every later call fails too: the system may have discarded what it
+    /// could not write, and then reports the next attempt as a success. A checkpoint writes all of it elsewhere.
     pub fn sync(&self) -> io::Result<()> {
         if self.failed() {
             return Err(io::Error::other("an earlier attempt to force the log to disk failed"));
@@ -202,45 +204,45 @@ impl LogFile {
         self.file.sync_data().inspect_err(|_| self.fail())
     }
 
-    /// Whether it could not be forced to disk once.
+    /// Returns whether a sync has failed.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Lets it fail from now on.
+    /// Makes every sync fail from now on.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
     }
 }
 
-/// What was read from a log file.
+/// The result of reading a log file.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// What an operator should know: an incomplete last record; with [`Expected::accepts_loss`] also what was damaged.
+    /// What an operator should know: an incomplete last record and, with [`Expected::accepts_loss`], what was damaged.
     pub notes: Vec<String>,
-    /// The keys it names.
-    names: Vec<Arc<str>>,
-    /// Where the whole frames end.
+    /// The keys that the log names, by index. `None` for keys whose records were lost.
+    names: Vec<Option<Arc<str>>>,
+    /// Where the complete frames end.
     len: u64,
 }
 
-/// What is known of a log before it is read.
+/// What is known about a log before it is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
     pub store: u64,
     pub number: u64,
-    /// Its length, when the store was closed in order.
+    /// Its length, if the store was closed cleanly.
     pub len: Option<u64>,
     /// Whether a crash may have left an incomplete record at its end.
     pub is_last: bool,
-    /// Whether damage is only noted.
+    /// Whether damage is only recorded in the notes.
     pub accepts_loss: bool,
 }
 
 impl Expected {
-    /// What a manifest says of the log of a number.
+    /// Returns what a manifest says about the log with a number.
     pub fn of(directory: &Path, manifest: &Manifest, number: u64, accepts_loss: bool) -> Self {
-        // A power cut may take the end of a log of which a checkpoint had just named, and not yet written to, the successor.
+        // A power cut may truncate a log after a checkpoint has named its successor but before anything is written to that.
         let is_empty = |later: &u64| {
             let metadata = std::fs::metadata(log_path(directory, *later));
             metadata.is_ok_and(|metadata| metadata.len() <= BEGINNING as u64)
@@ -252,14 +254,14 @@ impl Expected {
 }
 
 impl Replay {
-    /// Drops an incomplete last record from a file that was read.
+    /// Removes an incomplete last record from a file that was read.
     pub fn truncate(&self, file: &File) -> io::Result<()> {
         file.set_len(self.len)
     }
 }
 
 impl Log {
-    /// Creates a log file and forces it to disk; what could not be created whole is removed.
+    /// Creates a log file and syncs it. A file that could not be created completely is removed.
     pub fn create(path: &Path, store: u64, number: u64) -> io::Result<Self> {
         let create = || {
             let mut file = private::options().write(true).create(true).truncate(true).open(path)?;
@@ -272,11 +274,11 @@ impl Log {
         Ok(Log::of(path, file, BEGINNING as u64, HashMap::new()))
     }
 
-    /// Opens a file after its [`read`], dropping an incomplete last record.
+    /// Opens a file after [`read`] has read it, and removes an incomplete last record.
     pub fn open(path: &Path, replay: Replay) -> io::Result<Self> {
         let file = private::options().write(true).open(path)?;
         file.set_len(replay.len)?;
-        let names = (0..).zip(replay.names).map(|(place, name)| (name, place)).collect();
+        let names = (0..).zip(replay.names).filter_map(|(place, name)| Some((name?, place))).collect();
         Ok(Log::of(path, file, replay.len, names))
     }
 
@@ -284,32 +286,32 @@ impl Log {
         Log { path: path.to_owned(), file: Arc::new(LogFile::new(file)), len, names, broken: None }
     }
 
-    /// Its file, to force it to disk.
+    /// Returns the file, so that it can be synced.
     pub fn file(&self) -> &Arc<LogFile> {
         &self.file
     }
 
-    /// Whether there is no frame in it.
+    /// Returns whether the log contains no frame.
     pub fn is_empty(&self) -> bool {
         self.len <= BEGINNING as u64
     }
 
-    /// Its path.
+    /// Returns the path of the log.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its length in bytes.
+    /// Returns the length of the log, in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether everything that was appended is in the file, and nothing else.
+    /// Returns whether the file contains everything that was appended, and nothing else.
     pub fn is_whole(&self) -> bool {
         self.broken.is_none() && !self.file.failed()
     }
 
-    /// Appends a frame whole, or leaves the log as it was. An error comes with the length of the frame.
+    /// Appends a complete frame, or leaves the log unchanged. An error comes with the length of the frame.
     pub fn append(&mut self, frame: Frame) -> Result<(), (io::Error, usize)> {
         let mut names: Vec<Arc<str>> = Vec::new();
         let encoded = self.encode(frame, &mut names).map_err(|error| (error, 0));
@@ -317,7 +319,7 @@ impl Log {
         appended.inspect_err(|_| names.iter().for_each(|name| _ = self.names.remove(name)))
     }
 
-    /// A frame as its bytes in the log; `new` are the keys it names for the first time.
+    /// Encodes a frame as its bytes in the log. Adds the keys that it names for the first time to `new`.
     fn encode(&mut self, frame: Frame, new: &mut Vec<Arc<str>>) -> io::Result<Vec<u8>> {
         let Frame { sequence, change } = frame;
         let too_many = || io::Error::other("a log names at most 4 billion keys");
@@ -351,7 +353,7 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                // A frame cut short would end the log for a later reader, and hide the frames behind it.
+                // A truncated frame would end the log for a later reader, and hide the frames after it.
                 if let Err(second) = file.set_len(self.len) {
                     self.broken = Some(format!(
                         "an earlier write failed ({error}) and could not be undone ({second}); the next checkpoint begins a new log"
@@ -363,7 +365,7 @@ impl Log {
     }
 }
 
-/// A payload as a frame.
+/// Encodes a payload as a frame.
 fn seal(payload: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(payload, vec![0; HEAD]).map_err(io::Error::other)?;
     let (head, payload) = bytes.split_at_mut(HEAD);
@@ -374,7 +376,8 @@ fn seal(payload: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The payload of the frame at the beginning of `bytes`, and the length of the frame; `None` when it is not whole.
+/// Returns the payload of the frame at the start of `bytes` and the length of the frame, or `None` if the frame is
+/// incomplete or damaged.
 fn unseal(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (marker, rest) = bytes.split_first_chunk()?;
     let (len, rest) = rest.split_first_chunk()?;
@@ -384,21 +387,21 @@ fn unseal(bytes: &[u8]) -> Option<(&[u8], usize)> {
     (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some((payload, HEAD + len))
 }
 
-/// Where behind `from` the next whole frame begins.
+/// Returns the start of the next complete frame, from `from` on.
 fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
     let candidates = bytes.get(from..)?.windows(MARKER.len()).enumerate().filter(|(_, window)| window == MARKER);
     candidates.map(|(at, _)| from + at).find(|at| unseal(&bytes[*at..]).is_some())
 }
 
-/// Reads a log file, giving each whole frame to `each` with the texts of its keys, in order.
+/// Reads a log file, and passes each complete frame to `each` in order, together with the keys that it refers to.
 ///
 /// # Errors
-/// When the file is missing, is not the log expected, or is damaged. An incomplete record at the end of the last log, as a crash leaves
-/// it, is only noted.
+/// Returns an error if the file is missing, is not the expected log, or is damaged. An incomplete record at the end of the
+/// last log, as left by a crash, is only recorded in the notes.
 pub fn read(
     path: &Path,
     expected: Expected,
-    mut each: impl FnMut(Frame<u32>, &[Arc<str>]) -> Result<()>,
+    mut each: impl FnMut(Frame<u32>, &[Option<Arc<str>>]) -> Result<()>,
 ) -> Result<Replay> {
     let damaged = |reason: String| StoreError::damaged(path, reason);
     let mut replay = Replay { len: BEGINNING as u64, ..Replay::default() };
@@ -426,7 +429,7 @@ pub fn read(
             "its length differs from when the store was closed",
         )?;
     }
-    let (mut at, mut names) = (BEGINNING.min(bytes.len()), Vec::<Arc<str>>::new());
+    let (mut at, mut names) = (BEGINNING.min(bytes.len()), Vec::<Option<Arc<str>>>::new());
     let mut is_torn = None;
     while at < bytes.len() {
         let frame = unseal(&bytes[at..]).and_then(|(payload, len)| {
@@ -434,8 +437,18 @@ pub fn read(
             Some((payload, len))
         });
         if let Some((payload, len)) = frame {
-            names.extend(payload.names.into_iter().map(Arc::from));
-            each(Frame { sequence: payload.sequence, change: payload.change }, &names)?;
+            let Payload { sequence, names: new, change } = payload;
+            let (change, first) = first_new(change, new.len());
+            match first {
+                Some(first) if first > names.len() => {
+                    lose(at, at + len, "records that name keys are missing before the record")?;
+                    names.resize(first, None);
+                }
+                Some(first) if first < names.len() => lose(at, at + len, "a record names keys that have names")?,
+                _ => {}
+            }
+            names.extend(new.into_iter().map(|name| Some(Arc::from(name))));
+            each(Frame { sequence, change }, &names)?;
             at += len;
             continue;
         }
@@ -458,12 +471,26 @@ pub fn read(
     Ok(replay)
 }
 
-/// Whether there is more in a log than its beginning.
+/// Returns the change, and the index of the first key that it names for the first time, or `None` if there is none. A record
+/// uses all names that it introduces, and their indexes are its highest.
+fn first_new(change: Change<u32>, new: usize) -> (Change<u32>, Option<usize>) {
+    if new == 0 {
+        return (change, None);
+    }
+    let mut end = 0;
+    let same = change.renamed(&mut |place: u32| {
+        end = end.max(place as usize + 1);
+        Some(place)
+    });
+    (same.expect("each key keeps its name"), end.checked_sub(new))
+}
+
+/// Returns whether a log contains more than its head.
 pub fn holds_something(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > BEGINNING as u64)
 }
 
-/// The number of the store that a log belongs to.
+/// Returns the number of the store that a log belongs to.
 pub fn store_of(path: &Path) -> Option<u64> {
     let mut beginning = [0; BEGINNING];
     File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut beginning)).ok()?;
@@ -471,7 +498,7 @@ pub fn store_of(path: &Path) -> Option<u64> {
     Some(u64::from_le_bytes(*store))
 }
 
-/// Reads a log of the formats 1 to 4. Damaged places in front of whole frames are skipped; the first one is reported.
+/// Reads a log of formats 1 to 4. Skips damaged places before complete frames, and reports the first of them.
 pub fn read_old(path: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<Option<String>> {
     let mut damage = None;
     let bytes = std::fs::read(path).map_err(|error| StoreError::Damaged {
@@ -510,14 +537,15 @@ mod tests {
 
     fn frame(sequence: u64) -> Frame {
         let bits = (0..u32::try_from(sequence % 7).unwrap()).map(|n| (1, n)).collect();
-        // Some keys are named again.
+        // Some keys occur again.
         Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{}", sequence % 3)], bits } }
     }
 
     fn read(path: &Path, expected: Expected) -> Result<(Replay, Vec<u64>)> {
         let mut sequences = Vec::new();
         let replay = super::read(path, expected, |found, names| {
-            let named = found.change.renamed(&mut |place: u32| names.get(place as usize).map(ToString::to_string));
+            let named =
+                found.change.renamed(&mut |place: u32| names.get(place as usize)?.as_ref().map(ToString::to_string));
             assert_eq!(named, Some(frame(found.sequence).change));
             sequences.push(found.sequence);
             Ok(())
@@ -549,12 +577,45 @@ mod tests {
             assert_eq!(frames.len(), expected, "cut at {cut}");
             let clean = cut == BEGINNING || ends.contains(&(cut as u64));
             assert_eq!(replay.notes.is_empty(), clean, "cut at {cut}: {:?}", replay.notes);
-            // And it goes on from there.
+            // Appending continues from there.
             let mut log = Log::open(&path, replay).unwrap();
             log.append(frame(99)).unwrap();
             let (again, frames) = read(&path, EXPECTED).unwrap();
             assert_eq!((frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
         }
+    }
+
+    /// A record that is lost takes the names of keys with it, and no later record is about another key because of it.
+    #[test]
+    fn keys_keep_their_names_when_a_record_that_names_others_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log-1");
+        let mut log = Log::create(&path, STORE, 1).unwrap();
+        let keys: [&[&str]; 5] = [&["a"], &["b", "a", "b2"], &["c"], &["b"], &["d", "c", "e", "a"]];
+        let mut damaged_at = 0;
+        for (sequence, keys) in (1..).zip(keys) {
+            if sequence == 2 {
+                damaged_at = usize::try_from(log.len()).unwrap() + HEAD;
+            }
+            let keys = keys.iter().map(ToString::to_string).collect();
+            log.append(Frame { sequence, change: Change::Delete { keys } }).unwrap();
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[damaged_at] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let mut found = Vec::new();
+        super::read(&path, Expected { accepts_loss: true, ..EXPECTED }, |frame, names| {
+            let Change::Delete { keys } = frame.change else { panic!("{frame:?}") };
+            let name = |place: u32| names.get(place as usize).cloned().flatten().map(|name| name.to_string());
+            found.push((frame.sequence, keys.into_iter().map(name).collect::<Vec<_>>()));
+            Ok(())
+        })
+        .unwrap();
+        let some = |names: &[&str]| names.iter().map(|name| Some(name.to_string())).collect::<Vec<_>>();
+        let expected = [(1, some(&["a"])), (3, some(&["c"])), (4, vec![None]), (5, some(&["d", "c", "e", "a"]))];
+        assert_eq!(found, expected);
+        let strict = super::read(&path, EXPECTED, |_, _| Ok(()));
+        assert!(matches!(strict, Err(StoreError::Damaged { .. })));
     }
 
     #[test]
@@ -586,7 +647,7 @@ mod tests {
         let (_dir, path, ends) = written(9);
         let whole = std::fs::read(&path).unwrap();
         let end = |n: usize| usize::try_from(ends[n]).unwrap();
-        // In a payload; in a length; over two frames and the head of a third. All keys are named before them.
+        // Damage in a payload; in a length; across two frames and the head of a third. All keys are named before the damage.
         for (from, to, kept) in [
             (end(3) + HEAD + 1, end(3) + HEAD + 2, &[1, 2, 3, 4, 6, 7, 8, 9][..]),
             (end(3) + 5, end(3) + 7, &[1, 2, 3, 4, 6, 7, 8, 9]),
@@ -600,7 +661,7 @@ mod tests {
             let (replay, frames) = read(&path, Expected { accepts_loss: true, ..EXPECTED }).unwrap();
             assert_eq!((frames.as_slice(), replay.notes.len()), (kept, 1), "damaged from {from} to {to}");
         }
-        // The last record is only torn where nobody says how long the log was.
+        // A damaged last record counts as incomplete only if the length of the log is unknown.
         let mut bytes = whole.clone();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();

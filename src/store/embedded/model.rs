@@ -1,5 +1,5 @@
-//! `signal.rs` under a scheduler that tries many orders of its threads. It knows no time: a wait that only a timeout would
-//! end is a deadlock, and fails.
+//! Tests `signal.rs` under a scheduler that tries many interleavings of its threads. The scheduler has no notion of time: a
+//! wait that only a timeout would end is a deadlock, and fails.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ mod signal;
 use signal::{Durable, Signal, Waited};
 use sync::{AtomicU64, Mutex, Ordering};
 
-/// How many orders are tried of each model.
+/// How many interleavings are tried for each model.
 const ORDERS: usize = 3000;
 
 fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(model.clone(), ORDERS);
-    // Orders in which a thread is held for long are rare among those.
+    // Interleavings in which a thread is delayed for long are rare among those.
     shuttle::check_pct(model, ORDERS, 3);
 }
 
@@ -32,7 +32,7 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// A checkpoint thread that empties the log, or fails to.
+/// Starts a checkpoint thread that empties the log, or fails to.
 fn keeper(signal: &Arc<Signal>, log: &Arc<Mutex<u32>>, fails: bool) -> thread::JoinHandle<()> {
     let (signal, log) = (Arc::clone(signal), Arc::clone(log));
     thread::spawn(move || {
@@ -156,7 +156,7 @@ fn what_could_not_be_forced_to_disk_is_not_called_durable() {
         assert_eq!(durable.reach(8, || Ok::<u64, ()>(8)), Ok(()));
         failing.join().unwrap();
         assert_eq!(durable.get(), 8);
-        // A checkpoint wrote it another way.
+        // A checkpoint wrote the changes in another way.
         durable.advance(9);
         assert_eq!(durable.reach(9, || Err(())), Ok(()));
     });

@@ -58,6 +58,8 @@ enum Step {
     Finish,
     /// Segments are merged: all of them, or those that are due.
     Merge(bool),
+    /// What a start finds that comes now, after a crash: what the log says, over the table. Then that user of that bitmap is marked.
+    Replay(usize, usize, bool),
     /// A reader begins.
     Begin,
     /// One that began long ago answers, and goes on.
@@ -75,6 +77,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<bool>().prop_map(Step::Write),
         3 => Just(Step::Finish),
         2 => any::<bool>().prop_map(Step::Merge),
+        3 => (0..KEYS, 0..USERS.len(), any::<bool>()).prop_map(|(key, user, value)| Step::Replay(key, user, value)),
         4 => Just(Step::Begin),
         6 => (0..8_usize).prop_map(Step::Answer),
         1 => (0..8_usize).prop_map(Step::End),
@@ -131,15 +134,14 @@ proptest! {
                         let rolls = rolls::Rolls::new();
                         written = Some(disk.base.write(&frozen, &rolls, lifetimes, pending.sequence, |_| {}).unwrap());
                         if refresh {
-                            disk.base.refresh(&frozen);
+                            disk.base.refresh(written.as_ref().unwrap());
                         }
                         refreshed = refresh;
                     }
                 }
                 Step::Finish if written.is_some() => {
-                    let frozen = engine.read().frozen.clone().unwrap();
                     if !refreshed {
-                        disk.base.refresh(&frozen);
+                        disk.base.refresh(written.as_ref().unwrap());
                     }
                     let mut layers = engine.lock();
                     disk.base.publish(written.take().unwrap());
@@ -151,6 +153,33 @@ proptest! {
                     let pace = table::Pace { hurries: true, goes_on: &|| true };
                     let table = disk.base.table();
                     if all { table.compact_all(&pace) } else { table.compact_due(&pace) }.unwrap();
+                }
+                Step::Replay(place, user, value) if written.is_none() => {
+                    let mut layers =
+                        opening::replay(directory.path(), &disk.base, &Options::default(), &mut Vec::new()).unwrap();
+                    let reader = disk.base.reader();
+                    let counts = |layers: &Layers| {
+                        let texts = texts.iter().map(Option::as_deref);
+                        bitmap::count(&plan, &Leaves::of(texts, layers, Some(&reader)).unwrap()).unwrap()
+                    };
+                    prop_assert_eq!(counts(&layers), expected(&model));
+                    // A transaction that fails leaves everything as it was.
+                    let changed = key(place).text(&store.prefix);
+                    let mut space = Space::new(&mut layers, Some(&reader), None);
+                    space.delete(std::slice::from_ref(&changed)).unwrap();
+                    space.set_bits(vec![changed], vec![(1, USERS[user])]).unwrap();
+                    let (_, undo) = space.end();
+                    layers.undo(undo);
+                    prop_assert_eq!(counts(&layers), expected(&model));
+                    let mut marked = model.clone();
+                    let users = marked.entry(place).or_default();
+                    if value { users.insert(USERS[user]) } else { users.remove(&USERS[user]) };
+                    let (keys, bits) = ([key(place).text(&store.prefix)], [(u32::from(value), USERS[user])]);
+                    let prepared = layers.prepare(&keys, &bits, Some(&reader), None).unwrap();
+                    layers.apply(prepared);
+                    prop_assert_eq!(counts(&layers), expected(&marked));
+                    layers.resolve_all(&reader).unwrap();
+                    prop_assert_eq!(counts(&layers), expected(&marked));
                 }
                 Step::Begin => readers.push((begin(), model.clone())),
                 Step::Answer(place) if !readers.is_empty() => answer(&readers[place % readers.len()]),

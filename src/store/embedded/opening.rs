@@ -1,4 +1,4 @@
-//! Opening a store: whose directory it is, what its files must be, and what its logs still hold.
+//! Opens a store: checks which process owns the directory, checks the files, and replays the logs.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -22,10 +22,10 @@ use crate::store::embedded::vitals::Vitals;
 use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup};
 use crate::store::{Options, Result, StoreError, private};
 
-/// The file that the process that owns a store has locked.
+/// The file that the owner process of a store keeps locked.
 pub(super) const LOCK: &str = "lock";
 
-/// How long a process that is being started may have copies of files of this one.
+/// How long a process that is being started may hold copies of this process's open files.
 const STARTED_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
@@ -64,12 +64,12 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether there is a store in a directory, of whatever format, also when it is damaged.
+/// Returns whether a directory contains a store, of any format, including a damaged one.
 pub(super) fn is_store(directory: &Path) -> bool {
     directory.join(MANIFEST).exists() || directory.join(old::DATABASE).exists() || has_parts(directory)
 }
 
-/// Whether there are files of a store that hold something: a manifest must name them.
+/// Returns whether a directory contains store files with contents, which a manifest must name.
 fn has_parts(directory: &Path) -> bool {
     let is_segment =
         |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| segment::number_of(name).is_some());
@@ -77,8 +77,8 @@ fn has_parts(directory: &Path) -> bool {
         || log_files(directory).is_ok_and(|logs| logs.iter().any(|(_, path)| log::holds_something(path)))
 }
 
-/// The logs that are newer than those the manifest names, and hold something. A log is named before anything is written to it, so
-/// the manifest is an older one then.
+/// Returns the logs that are newer than those the manifest names and are not empty. A log is named before anything is
+/// written to it, so if there are any, the manifest is out of date.
 pub(super) fn unnamed_logs(directory: &Path, manifest: &Manifest) -> Result<Vec<u64>> {
     let last = manifest.logs.last().copied().unwrap_or(0);
     let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
@@ -86,7 +86,7 @@ pub(super) fn unnamed_logs(directory: &Path, manifest: &Manifest) -> Result<Vec<
     Ok(unnamed.map(|(number, _)| number).collect())
 }
 
-/// Reports [`unnamed_logs`] as the damage they are.
+/// Reports [`unnamed_logs`] as damage.
 pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Option<StoreError>> {
     let unnamed = unnamed_logs(directory, manifest)?;
     Ok(unnamed.first().map(|number| StoreError::Damaged {
@@ -95,7 +95,7 @@ pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Optio
     }))
 }
 
-/// Refuses to make a store out of what is something else already.
+/// Refuses to create a store where there is something else already.
 pub(super) fn check_directory(directory: &Path) -> Result<()> {
     let not_ours =
         |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
@@ -117,7 +117,7 @@ pub(super) fn check_directory(directory: &Path) -> Result<()> {
     }
 }
 
-/// Locks a store's directory for this process. The lock ends with the file.
+/// Locks a store's directory for this process. The lock is released when the file is dropped.
 pub(super) fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     let file = private::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -126,8 +126,8 @@ pub(super) fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Takes a lock. Where another process is being started it has a copy of every open file for a moment, also of a lock that was given up
-/// just now: that is waited for.
+/// Takes a lock. A process that is being started briefly holds a copy of every open file, including a lock that was just
+/// released. This function waits for that copy to be closed.
 pub(super) fn patiently(directory: &Path, lock: impl Fn() -> std::result::Result<(), TryLockError>) -> Result<()> {
     let until = Instant::now() + STARTED_WITHIN;
     loop {
@@ -155,7 +155,7 @@ pub(super) fn locked(directory: &Path) -> StoreError {
     })
 }
 
-/// Opens the files and replays the logs; also says whether more than one log was there.
+/// Opens the files and replays the logs. Also returns whether there was more than one log.
 pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
     check_directory(directory)?;
     let created = !is_store(directory);
@@ -164,7 +164,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     }
     private::create_directory(directory).map_err(|e| cannot_open(directory, &e))?;
     let lock = lock(directory)?;
-    // From here on the files are ours alone.
+    // From here on, no other process uses the files.
     let _ = private::write(&directory.join(OWNER), std::process::id().to_string());
     let mut notes = Vec::new();
     let manifest = match Manifest::read(directory) {
@@ -231,8 +231,8 @@ fn new_manifest(directory: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// What the logs hold beyond the last checkpoint, and a log to write to.
-fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<String>) -> Result<Layers> {
+/// Reads what the logs hold beyond the last checkpoint, and provides a log to write to.
+pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<String>) -> Result<Layers> {
     let manifest = base.table().manifest();
     let mut layers = base.layers()?;
     let mut losses = Vec::new();
@@ -266,7 +266,7 @@ fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<Stri
             if is_last && !options.accept_loss {
                 layers.log = Some(Log::open(&path, read).map_err(|e| cannot_open(&path, &e))?);
             } else {
-                // The process before may not have forced it to disk.
+                // The previous process may not have synced it.
                 let file = private::options().write(true).open(&path).map_err(|e| cannot_open(&path, &e))?;
                 if !options.accept_loss {
                     read.truncate(&file).map_err(|e| cannot_open(&path, &e))?;
@@ -287,7 +287,7 @@ fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<Stri
     } else {
         None
     };
-    // Before anything is written to the log: it may have any length from now on.
+    // This must precede any write to the log, which may have any length from now on.
     base.table().edit(|manifest| {
         manifest.closed_at = None;
         manifest.logs.extend(next);
@@ -296,8 +296,8 @@ fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<Stri
     Ok(layers)
 }
 
-/// Deletes what processes left that ended in between: segments that the manifest does not name, logs whose changes are in the segments,
-/// unfinished files, and what earlier versions set aside.
+/// Deletes what interrupted processes left behind: segments that the manifest does not name, logs whose changes are in the
+/// segments, unfinished files, and files that earlier versions set aside.
 fn remove_leftovers(directory: &Path, manifest: &Manifest) {
     let first = manifest.logs.first().copied().unwrap_or(0);
     let named: Vec<u64> = manifest.segments.iter().map(|info| info.number).collect();
@@ -306,7 +306,7 @@ fn remove_leftovers(directory: &Path, manifest: &Manifest) {
         let Some(name) = name.to_str() else { continue };
         let is_over = log_number(name).is_some_and(|number| number < first);
         let is_aside = name.starts_with(LOG) && name.contains(".torn-at-");
-        // The manifest says that everything in it was converted.
+        // The existence of the manifest shows that everything in this file was converted.
         let is_converted = name.starts_with(old::DATABASE);
         let is_unnamed = segment::number_of(name).is_some_and(|number| !named.contains(&number));
         let is_new_manifest = name == UNFINISHED_MANIFEST;
@@ -316,7 +316,8 @@ fn remove_leftovers(directory: &Path, manifest: &Manifest) {
     }
 }
 
-/// Makes a store of this format of one of an older format, beside its files, which are deleted when everything is in the new ones.
+/// Converts a store of an older format to this format. The new files are written next to the old ones, which are deleted
+/// once everything is in the new files.
 fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let database = directory.join(old::DATABASE);
     let store = new_store();
@@ -354,7 +355,7 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
                         return Err(damaged(reason));
                     }
                     layers.sequence = layers.sequence.max(frame.sequence);
-                    layers.replay(frame.change, Some(&reader))?;
+                    layers.replay(frame.change, &reader)?;
                 }
                 Ok(())
             })?;
@@ -365,7 +366,8 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
             }
         }
     }
-    // This writes the manifest, and with it everything counts.
+    layers.resolve_all(&base.reader())?;
+    // This writes the manifest, which puts everything into effect.
     let rolls: Rolls = std::mem::take(&mut layers.rolls);
     let (sequence, first_log) = (layers.sequence, logs.last().map_or(1, |(number, _)| number + 1));
     let log = log_path(directory, first_log);

@@ -1,23 +1,23 @@
-//! What the table knows of a bitmap without its tiles.
+//! What the table knows about a bitmap, apart from its tiles.
 
 use crate::store::embedded::table::{Input, put_varint};
 
-/// One bitmap.
+/// The record of one bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its number in the keys of its tiles.
+    /// The number of the bitmap in the keys of its tiles.
     pub number: u32,
-    /// The length of its bitmap in bytes as Redis would have it, or [`EMPTY`](super::layers::EMPTY).
+    /// The length of the bitmap in bytes as in Redis, or [`EMPTY`](super::layers::EMPTY).
     pub len: u64,
-    /// The numbers of its tiles, ascending.
+    /// The numbers of its tiles, in ascending order.
     pub tiles: Vec<u16>,
-    /// For each tile how many users are in it, less one: a tile that is stored is never empty, and may be full.
+    /// The number of users in each tile, minus one: a stored tile is never empty and may be full.
     less_one: Vec<u16>,
     users: u64,
 }
 
 impl Record {
-    /// A bitmap with these tiles, ascending, and how many users are in each: from 1 to 65,536.
+    /// Creates the record of a bitmap from its tiles, in ascending order, and the number of users in each: from 1 to 65,536.
     pub fn new(number: u32, len: u64, tiles: &[(u16, u64)]) -> Self {
         let less_one = |users: u64| u16::try_from(users - 1).expect("a tile that is stored has 1 to 65,536 users");
         Record {
@@ -29,28 +29,29 @@ impl Record {
         }
     }
 
-    /// How many users the bitmap has.
+    /// Returns how many users the bitmap has.
     pub fn users(&self) -> u64 {
         self.users
     }
 
-    /// How many users are in a tile; none are in one that is not there.
+    /// Returns how many users are in a tile; 0 if the tile does not exist.
     pub fn users_in(&self, tile: u16) -> u64 {
         self.tiles.binary_search(&tile).map_or(0, |place| u64::from(self.less_one[place]) + 1)
     }
 
-    /// Each tile with the number of its users, less one.
+    /// Iterates over the tiles, each with its number of users minus one.
     pub fn counted(&self) -> impl Iterator<Item = (u16, u16)> {
         self.tiles.iter().copied().zip(self.less_one.iter().copied())
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns approximately how many bytes of memory the record takes.
     pub fn memory(&self) -> usize {
         96 + 4 * self.tiles.len()
     }
 
-    /// Appends it as stored: number, length, and number of tiles as varints; the distance of each tile from the one before, less
-    /// one, as a varint; for each tile its users, less one, as a varint. [`EMPTY`](super::layers::EMPTY) is stored as length 0.
+    /// Appends the record as stored: number, length, and number of tiles as varints; the distance of each tile from the previous
+    /// one, minus one, as a varint; for each tile its number of users, minus one, as a varint. [`EMPTY`](super::layers::EMPTY) is
+    /// stored as length 0.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         put_varint(bytes, self.number.into());
         put_varint(bytes, self.len.wrapping_add(1));
@@ -63,7 +64,7 @@ impl Record {
         self.less_one.iter().for_each(|less_one| put_varint(bytes, (*less_one).into()));
     }
 
-    /// Reads what [`write`](Self::write) wrote; `None` for anything else.
+    /// Reads what [`write`](Self::write) wrote. Returns `None` for anything else.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut input = Input(bytes);
         let number = u32::try_from(input.varint()?).ok()?;

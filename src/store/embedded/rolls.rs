@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use hashbrown::HashMap;
+use fastbloom::BloomFilter;
+use hashbrown::DefaultHashBuilder;
 
-use crate::sets::{Key, Prefix, SCRATCH, UserId};
+use crate::sets::{Key, Prefix, SCRATCH, Texts, UserId};
 use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
 use crate::store::embedded::table::{Entry, ID, Input, PRESENT, ROLL, TEXT, Version, put_varint, text_key};
@@ -17,6 +18,43 @@ use crate::store::{Result, StoreError, TextIds};
 /// How many numbers there are.
 const NUMBERS_IN_ALL: u64 = 1 << 32;
 
+/// How many string ids get their numbers in one step: others who mark wait for it.
+const ENROLLED_AT_ONCE: usize = 1 << 14;
+
+/// From how many string ids at once on it is worth knowing which are new without a look into the table.
+const WORTH_A_FILTER: usize = 1 << 12;
+
+/// Tells that a string id has no number, mostly: an import brings in many new ones, and to look for each in the table would read all of it again
+/// and again. A list of Bloom filters, each for twice as many as the one before.
+#[derive(Debug, Default)]
+pub struct Given {
+    filters: Vec<BloomFilter<DefaultHashBuilder>>,
+    /// How many more the last filter is for.
+    room: usize,
+}
+
+impl Given {
+    /// How many the first filter is for. It takes 1.2 MB, and about 20 bits a string id.
+    const FIRST: usize = 1 << 19;
+    /// One in so many new string ids is looked for in the table in vain.
+    const FALSE_POSITIVES: f64 = 1e-4;
+
+    fn add(&mut self, text: &str) {
+        if self.room == 0 {
+            self.room = Self::FIRST << self.filters.len();
+            let filter = BloomFilter::with_false_pos(Self::FALSE_POSITIVES).hasher(DefaultHashBuilder::default());
+            self.filters.push(filter.expected_items(self.room));
+        }
+        self.filters.last_mut().expect("there is room in one").insert(text);
+        self.room -= 1;
+    }
+
+    /// Whether a string id may have a number. One that has is never denied.
+    fn may_have(&self, text: &str) -> bool {
+        self.filters.iter().any(|filter| filter.contains(text))
+    }
+}
+
 /// What became of the roll of one prefix since the layer below.
 #[derive(Debug, Clone, Default)]
 pub struct Roll {
@@ -24,9 +62,9 @@ pub struct Roll {
     fresh: bool,
     /// The number the next new text gets; 0 when there is no roll any more.
     next: u64,
-    numbers: HashMap<Arc<str>, UserId>,
-    /// Ascending by number.
-    texts: Vec<(UserId, Arc<str>)>,
+    texts: Texts,
+    /// The number of each text, ascending.
+    numbers: Vec<UserId>,
 }
 
 /// Rolls by their prefix.
@@ -34,23 +72,34 @@ pub type Rolls = BTreeMap<Box<str>, Roll>;
 
 impl Roll {
     /// The texts from the number `first` on; says about how much memory they take.
-    fn enroll(&mut self, first: u64, texts: Vec<String>) -> usize {
-        let mut memory = 0;
+    fn enroll<'t>(&mut self, first: u64, texts: impl IntoIterator<Item = &'t str>) -> usize {
+        let before = self.memory();
         for (number, text) in (first..).zip(texts) {
             let Ok(number) = UserId::try_from(number) else { break };
-            memory += 96 + text.len();
-            let text: Arc<str> = text.into();
-            self.numbers.insert(Arc::clone(&text), number);
-            debug_assert!(self.texts.last().is_none_or(|(last, _)| *last < number), "numbers are given in order");
-            self.texts.push((number, text));
+            if self.texts.insert(text) as usize == self.numbers.len() {
+                debug_assert!(self.numbers.last().is_none_or(|last| *last < number), "numbers are given in order");
+                self.numbers.push(number);
+            }
             self.next = self.next.max(u64::from(number) + 1);
         }
-        memory
+        self.memory() - before
     }
 
-    fn text(&self, user: UserId) -> Option<&Arc<str>> {
-        let at = self.texts.binary_search_by_key(&user, |(number, _)| *number).ok()?;
-        Some(&self.texts[at].1)
+    fn memory(&self) -> usize {
+        // A checkpoint makes two entries of each text.
+        2 * self.texts.memory()
+    }
+
+    fn number(&self, text: &str) -> Option<UserId> {
+        self.texts.place(text).map(|place| self.numbers[place as usize])
+    }
+
+    fn text(&self, user: UserId) -> Option<&str> {
+        self.numbers.binary_search(&user).ok().map(|place| self.texts.get(place))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (UserId, &str)> {
+        self.numbers.iter().copied().zip(self.texts.iter())
     }
 }
 
@@ -77,7 +126,7 @@ impl Layers {
     }
 
     /// The number the next new text gets, if there is a roll.
-    fn next_number(&self, prefix: &str, file: Option<&Version>) -> Result<Option<u64>> {
+    pub fn next_number(&self, prefix: &str, file: Option<&Version>) -> Result<Option<u64>> {
         match (self.rolls_of(prefix).next(), file) {
             (Some(roll), _) => Ok((roll.next > 0).then_some(roll.next)),
             (None, Some(file)) => next_in(file, prefix),
@@ -88,8 +137,8 @@ impl Layers {
     /// The number of a text as far as it is known above the table; `Err` where the table has to be asked.
     fn number_above(&self, prefix: &str, text: &str) -> Result<Option<UserId>, NotAbove> {
         for roll in self.rolls_of(prefix) {
-            if let Some(number) = roll.numbers.get(text) {
-                return Ok(Some(*number));
+            if let Some(number) = roll.number(text) {
+                return Ok(Some(number));
             }
             if roll.fresh {
                 return Ok(None);
@@ -102,18 +151,22 @@ impl Layers {
     fn numbers(&self, prefix: &str, texts: &[&str], table: Option<&Version>) -> Result<Vec<Option<UserId>>> {
         let mut numbers: Vec<Option<UserId>> = vec![None; texts.len()];
         let mut below = Vec::new();
+        let given = self.given.get(prefix);
         for (place, text) in texts.iter().enumerate() {
             match self.number_above(prefix, text) {
                 Ok(number) => numbers[place] = number,
+                Err(NotAbove) if given.is_some_and(|given| !given.may_have(text)) => {}
                 Err(NotAbove) => below.push((first_bytes(text), u32::try_from(place).expect("a batch is smaller"))),
             }
         }
         if let Some(table) = table {
             // Neighbours are in the same block.
             sort_by_text(&mut below, |place| texts[place as usize]);
+            let mut lookup = table.lookup();
             for (_, place) in below {
                 let place = place as usize;
-                numbers[place] = number_in(table, prefix, texts[place])?;
+                numbers[place] =
+                    lookup.get(&id_key(prefix, texts[place]), |value| UserId::try_from(read_number(value)?).ok())?;
             }
         }
         Ok(numbers)
@@ -132,14 +185,21 @@ impl Layers {
     }
 
     /// Gives texts the numbers from `first` on, in memory. Cannot fail.
-    pub fn enroll(&mut self, prefix: &str, first: u64, texts: Vec<String>) {
+    pub fn enroll<'t>(&mut self, prefix: &str, first: u64, texts: impl IntoIterator<Item = &'t str>) {
         self.enrolled.insert(prefix.into());
+        let mut given = self.given.get_mut(prefix);
+        let texts = texts.into_iter().inspect(|text| {
+            if let Some(given) = &mut given {
+                given.add(text);
+            }
+        });
         self.dirty_bytes += self.rolls.entry(prefix.into()).or_default().enroll(first, texts);
     }
 
     /// Forgets a roll, in memory. Cannot fail.
     pub fn forget(&mut self, prefix: &str) {
         self.enrolled.remove(prefix);
+        self.given.remove(prefix);
         self.rolls.insert(prefix.into(), Roll { fresh: true, ..Roll::default() });
     }
 
@@ -159,22 +219,24 @@ impl Layers {
 
 /// What a key begins with that is about the string ids of a prefix.
 fn beginning(kind: u8, prefix: &str) -> Vec<u8> {
-    let mut key = vec![kind];
+    key(kind, prefix, &[])
+}
+
+fn key(kind: u8, prefix: &str, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + 10 + prefix.len() + rest.len());
+    key.push(kind);
     put_varint(&mut key, prefix.len() as u64);
     key.extend_from_slice(prefix.as_bytes());
+    key.extend_from_slice(rest);
     key
 }
 
 fn id_key(prefix: &str, text: &str) -> Vec<u8> {
-    let mut key = beginning(ID, prefix);
-    key.extend_from_slice(text.as_bytes());
-    key
+    key(ID, prefix, text.as_bytes())
 }
 
 fn number_key(prefix: &str, user: UserId) -> Vec<u8> {
-    let mut key = beginning(TEXT, prefix);
-    key.extend_from_slice(&user.to_be_bytes());
-    key
+    key(TEXT, prefix, &user.to_be_bytes())
 }
 
 fn number_value(number: u64) -> Vec<u8> {
@@ -190,10 +252,6 @@ fn read_number(value: &[u8]) -> Option<u64> {
 
 fn next_in(table: &Version, prefix: &str) -> Result<Option<u64>> {
     table.get(&text_key(ROLL, prefix), read_number)
-}
-
-fn number_in(table: &Version, prefix: &str, text: &str) -> Result<Option<UserId>> {
-    table.get(&id_key(prefix, text), |value| UserId::try_from(read_number(value)?).ok())
 }
 
 fn text_in(table: &Version, prefix: &str, user: UserId) -> Result<Option<String>> {
@@ -212,9 +270,14 @@ pub fn prefixes(table: &Version) -> Result<BTreeSet<Box<str>>> {
 
 /// Both entries of a string id.
 pub fn id_entries(prefix: &str, text: &str, user: UserId) -> [(Vec<u8>, Vec<u8>); 2] {
-    let mut value = vec![PRESENT];
+    [(id_key(prefix, text), number_value(user.into())), (number_key(prefix, user), text_value(text))]
+}
+
+fn text_value(text: &str) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + text.len());
+    value.push(PRESENT);
     value.extend_from_slice(text.as_bytes());
-    [(id_key(prefix, text), number_value(user.into())), (number_key(prefix, user), value)]
+    value
 }
 
 /// What an entry of the table says of string ids.
@@ -248,54 +311,65 @@ pub fn next_entry(prefix: &str, next: u64) -> Entry {
     (text_key(ROLL, prefix), Some(number_value(next)))
 }
 
-/// What a checkpoint writes of string ids, each list ascending by key.
-#[derive(Debug, Default)]
-pub struct IdEntries {
+/// What a checkpoint writes of string ids, each ascending by key.
+pub struct IdEntries<'a> {
     /// Text → number.
-    pub ids: Vec<Entry>,
+    pub ids: Box<dyn Iterator<Item = Entry> + 'a>,
     /// Number → text.
-    pub texts: Vec<Entry>,
+    pub texts: Box<dyn Iterator<Item = Entry> + 'a>,
     /// The next number of each prefix.
     pub rolls: Vec<Entry>,
 }
 
-/// What a checkpoint writes of rolls.
-pub fn entries(table: Option<&Version>, rolls: &Rolls) -> Result<IdEntries> {
-    let mut entries = IdEntries::default();
+/// Entries in ascending order, and others that are seldom there.
+fn with_removed<'a>(
+    entries: impl Iterator<Item = Entry> + 'a,
+    removed: Vec<Entry>,
+) -> Box<dyn Iterator<Item = Entry> + 'a> {
+    if removed.is_empty() {
+        return Box::new(entries);
+    }
+    let mut all: Vec<Entry> = entries.chain(removed).collect();
+    all.sort_unstable();
+    Box::new(all.into_iter())
+}
+
+/// What a checkpoint writes of rolls. String ids may be millions, so each entry is made when it is asked for.
+pub fn entries<'a>(table: Option<&Version>, rolls: &'a Rolls) -> Result<IdEntries<'a>> {
+    let mut entries =
+        IdEntries { ids: Box::new(std::iter::empty()), texts: Box::new(std::iter::empty()), rolls: Vec::new() };
     let mut in_order: Vec<_> = rolls.iter().collect();
     in_order.sort_by_key(|(prefix, _)| beginning(ID, prefix));
     for (prefix, roll) in in_order {
-        let mut places: Vec<(u128, u32)> =
-            (0..).zip(&roll.texts).map(|(at, (_, text))| (first_bytes(text), at)).collect();
-        sort_by_text(&mut places, |at| &roll.texts[at as usize].1);
-        for (_, at) in places {
-            let (user, text) = &roll.texts[at as usize];
-            entries.ids.push((id_key(prefix, text), Some(number_value((*user).into()))));
+        let (mut no_ids, mut no_texts) = (Vec::new(), Vec::new());
+        if let Some(table) = table.filter(|_| roll.fresh) {
+            // What came back is written anew.
+            let beginning_of = |kind| beginning(kind, prefix);
+            table.visit(&beginning_of(ID), |rest, _| {
+                let is_back = std::str::from_utf8(rest).is_ok_and(|text| roll.number(text).is_some());
+                no_ids.extend((!is_back).then(|| ([&beginning_of(ID)[..], rest].concat(), None)));
+                Ok(true)
+            })?;
+            table.visit(&beginning_of(TEXT), |rest, _| {
+                let is_back = rest.try_into().is_ok_and(|user| roll.text(UserId::from_be_bytes(user)).is_some());
+                no_texts.extend((!is_back).then(|| ([&beginning_of(TEXT)[..], rest].concat(), None)));
+                Ok(true)
+            })?;
         }
-        entries.texts.extend(roll.texts.iter().map(|(user, text)| {
-            let [_, (key, value)] = id_entries(prefix, text, *user);
-            (key, Some(value))
-        }));
+        let mut places: Vec<(u128, u32)> =
+            (0..).zip(roll.texts.iter()).map(|(place, text)| (first_bytes(text), place)).collect();
+        sort_by_text(&mut places, |place| roll.texts.get(place as usize));
+        let ids = places.into_iter().map(move |(_, place)| {
+            let text = roll.texts.get(place as usize);
+            (id_key(prefix, text), Some(number_value(roll.numbers[place as usize].into())))
+        });
+        let texts = roll.iter().map(move |(user, text)| (number_key(prefix, user), Some(text_value(text))));
+        entries.ids = Box::new(entries.ids.chain(with_removed(ids, no_ids)));
+        entries.texts = Box::new(entries.texts.chain(with_removed(texts, no_texts)));
         if roll.next > 0 {
             entries.rolls.push((text_key(ROLL, prefix), Some(number_value(roll.next))));
         } else if roll.fresh {
             entries.rolls.push((text_key(ROLL, prefix), None));
-        }
-        let Some(table) = table.filter(|_| roll.fresh) else { continue };
-        for (kind, entries) in [(ID, &mut entries.ids), (TEXT, &mut entries.texts)] {
-            let beginning = beginning(kind, prefix);
-            table.visit(&beginning, |rest, _| {
-                // What came back is written above.
-                let is_back = match kind {
-                    ID => std::str::from_utf8(rest).is_ok_and(|text| roll.numbers.contains_key(text)),
-                    _ => rest.try_into().is_ok_and(|user| roll.text(UserId::from_be_bytes(user)).is_some()),
-                };
-                if !is_back {
-                    entries.push(([&beginning[..], rest].concat(), None));
-                }
-                Ok(true)
-            })?;
-            entries.sort_unstable();
         }
     }
     entries.rolls.sort_unstable();
@@ -373,6 +447,9 @@ impl TextIds for EmbeddedStore {
     }
 
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
+        if texts.len() >= WORTH_A_FILTER {
+            self.engine.learn_given(self.prefix.as_str())?;
+        }
         // Most are known, and finding them holds nobody up.
         let looked_in = self.engine.table();
         let known = self.numbers(texts)?.unwrap_or_else(|| vec![None; texts.len()]);
@@ -380,7 +457,11 @@ impl TextIds for EmbeddedStore {
         if unknown.is_empty() {
             return Ok(known.into_iter().flatten().collect());
         }
-        let mut given = self.engine.enroll(self.prefix.as_str(), &unknown, looked_in.as_ref())?.into_iter();
+        let mut given = Vec::with_capacity(unknown.len());
+        for few in unknown.chunks(ENROLLED_AT_ONCE) {
+            given.extend(self.engine.enroll(self.prefix.as_str(), few, looked_in.as_ref())?);
+        }
+        let mut given = given.into_iter();
         Ok(known.into_iter().filter_map(|number| number.or_else(|| given.next())).collect())
     }
 
@@ -419,6 +500,25 @@ impl Engine {
         Ok(is_free)
     }
 
+    /// Learns which string ids have numbers. Gives up if the table changes again and again meanwhile: a filter saves time, and no more.
+    fn learn_given(&self, prefix: &str) -> Result<()> {
+        for _ in 0..2 {
+            let Some(table) = self.table().filter(|_| !self.read().given.contains_key(prefix)) else { break };
+            let mut given = Given::default();
+            table.visit(&beginning(ID, prefix), |text, _| {
+                given.add(&String::from_utf8_lossy(text));
+                Ok(true)
+            })?;
+            let mut layers = self.lock();
+            // What a checkpoint has taken out of the layers meanwhile is in another table.
+            if self.table().is_some_and(|now| Arc::ptr_eq(&now, &table)) {
+                layers.rolls_of(prefix).flat_map(|roll| roll.texts.iter()).for_each(|text| given.add(text));
+                layers.given.insert(prefix.into(), given);
+            }
+        }
+        Ok(())
+    }
+
     /// Gives numbers to texts that had none a moment ago, when the table was `looked_in`.
     fn enroll(&self, prefix: &str, texts: &[&str], looked_in: Option<&Arc<Version>>) -> Result<Vec<UserId>> {
         let mut layers = self.lock_with_room()?;
@@ -434,32 +534,78 @@ impl Engine {
         let first = layers.next_number(prefix, table.as_deref())?.unwrap_or(0);
         // What was not in the table is not there now, unless it is another one.
         let found = layers.numbers(prefix, texts, table.as_deref().filter(|_| !is_same))?;
-        let (mut given, mut next) = (HashMap::new(), first);
-        let (mut numbers, mut new) = (Vec::with_capacity(texts.len()), Vec::new());
-        for (text, found) in texts.iter().zip(found) {
-            numbers.push(match found {
-                Some(number) => u64::from(number),
-                None => *given.entry(*text).or_insert_with(|| {
-                    new.push((*text).to_owned());
-                    next += 1;
-                    next - 1
-                }),
-            });
-        }
-        if next > NUMBERS_IN_ALL {
+        let mut new = Texts::default();
+        let numbers: Vec<u64> = texts
+            .iter()
+            .zip(found)
+            .map(|(text, found)| found.map_or_else(|| first + u64::from(new.insert(text)), u64::from))
+            .collect();
+        if first + new.len() as u64 > NUMBERS_IN_ALL {
             let reason = "it has no numbers left for text ids".to_owned();
             return Err(StoreError::Refused { location: self.location(), reason });
         }
         if !new.is_empty() {
-            let change = Change::Enroll { prefix: prefix.to_owned(), first, texts: new.clone() };
-            self.append(&mut layers, change)?;
-            layers.enroll(prefix, first, new);
+            let owned = new.iter().map(str::to_owned).collect();
+            self.append(&mut layers, Change::Enroll { prefix: prefix.to_owned(), first, texts: owned })?;
+            layers.enroll(prefix, first, new.iter());
             // To whoever asks for numbers, texts that may be lost are none: no mark is made with them.
             self.written(layers).map_err(|error| match error {
                 StoreError::Unsynced { path, reason } => StoreError::Write { path, reason },
                 error => error,
             })?;
         }
-        Ok(numbers.into_iter().filter_map(|number| UserId::try_from(number).ok()).collect())
+        Ok(numbers.into_iter().map(|number| UserId::try_from(number).expect("checked above")).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, Store};
+
+    #[test]
+    fn a_string_id_that_has_a_number_is_never_denied_and_others_mostly_are() {
+        let mut given = Given::default();
+        // More than the first filter is for.
+        let count = Given::FIRST + 1000;
+        (0..count).for_each(|n| given.add(&format!("{n}@example.com")));
+        assert_eq!(given.filters.len(), 2);
+        assert!((0..count).all(|n| given.may_have(&format!("{n}@example.com"))));
+        let taken_for_given = (0..100_000).filter(|n| given.may_have(&format!("{n}@example.org"))).count();
+        assert!(taken_for_given < 100, "{taken_for_given}");
+    }
+
+    /// Many at once or few, known or new, before and after checkpoints, forgotten and given again.
+    #[test]
+    fn a_string_id_keeps_its_number_however_it_is_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::default();
+        let mut store = EmbeddedStore::open(directory.path(), &options).unwrap();
+        let mut model: BTreeMap<String, UserId> = BTreeMap::new();
+        let enroll = |store: &EmbeddedStore, model: &mut BTreeMap<String, UserId>, numbers: std::ops::Range<usize>| {
+            let texts: Vec<String> = numbers.map(|n| format!("user-{}", n * 7919 % 100_003)).collect();
+            let given = store.text_ids().enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            for (text, number) in texts.into_iter().zip(given) {
+                let next = UserId::try_from(model.len()).unwrap();
+                assert_eq!(*model.entry(text).or_insert(next), number);
+            }
+        };
+        for round in 0..3 {
+            enroll(&store, &mut model, 0..10);
+            enroll(&store, &mut model, 5..WORTH_A_FILTER + 10);
+            store.checkpoint().unwrap();
+            enroll(&store, &mut model, 0..20);
+            enroll(&store, &mut model, 100..2 * WORTH_A_FILTER);
+            enroll(&store, &mut model, 2 * WORTH_A_FILTER..2 * WORTH_A_FILTER + 3);
+            store.checkpoint().unwrap();
+            enroll(&store, &mut model, 0..3 * WORTH_A_FILTER);
+            assert!(store.engine.read().given.contains_key(store.prefix.as_str()));
+            if round == 1 {
+                assert_eq!(store.text_ids().forget().unwrap(), model.len() as u64);
+                model.clear();
+            }
+            drop(store);
+            store = EmbeddedStore::open(directory.path(), &options).unwrap();
+        }
     }
 }

@@ -1,10 +1,9 @@
-//! Runs: users in ascending order that are put into one bitmap together.
+//! Runs: delta-coded batches of users in ascending order that are added to one bitmap together.
 //!
-//! What comes in runs, as an import does, needs no sorting out by key and tile, is looked up once for each tile, and takes
-//! a byte or two for each user in the log.
+//! Data that arrives in runs, as in an import, needs no sorting by key and tile, one lookup per tile, and a byte or two per
+//! user in the log.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,17 +12,17 @@ use crate::bitmap::split;
 use crate::sets::{Key, UserId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::base::Reader;
-use crate::store::embedded::layers::{Layers, TileChange};
+use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
 use crate::store::{Result, Store, marks};
 
-/// A run as it stands in the log: the distance of each user from the one before, the first from 0, seven bits a byte, the
-/// lowest first, with the eighth bit set where another byte follows. One number after the other is greater.
+/// A run as stored in the log: the distance of each user from the previous one, the first from 0. Each byte holds seven
+/// bits, lowest first. The eighth bit is set if another byte follows. The users are strictly ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run(Vec<u8>);
 
 impl Run {
-    /// Packs users, ascending and each once.
+    /// Packs users, which must be in ascending order without duplicates.
     pub fn pack(users: &[UserId]) -> Self {
         let mut bytes = Vec::with_capacity(users.len() * 3 / 2 + 8);
         let mut before = 0;
@@ -39,7 +38,7 @@ impl Run {
         Run(bytes)
     }
 
-    /// The users; `None` where the bytes are no run.
+    /// Returns the users, or `None` if the bytes are not a run.
     pub fn users(&self) -> Option<Vec<UserId>> {
         let mut users: Vec<UserId> = Vec::with_capacity(self.0.len());
         let (mut distance, mut shift) = (0_u64, 0);
@@ -86,22 +85,22 @@ impl<'de> Deserialize<'de> for Run {
     }
 }
 
-/// Runs, with what they change. Made before anything is written, so that a failure to read leaves everything as it was.
+/// Runs, with what they change. Prepared before anything is written, so that a failed read leaves everything unchanged.
 pub struct PreparedRuns<'a> {
     runs: Vec<PreparedRun<'a>>,
 }
 
 struct PreparedRun<'a> {
     text: &'a str,
-    /// There is no such key yet.
+    /// Whether the key does not exist yet.
     new: bool,
     len: u64,
-    /// Who is new in each tile.
+    /// The new users in each tile.
     tiles: Vec<(u16, Vec<UserId>)>,
 }
 
 impl EmbeddedStore {
-    /// As [`Store::add`], one frame.
+    /// Like [`Store::add`], in one frame.
     pub(super) fn add_runs(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
             return self.apply(&marks(runs));
@@ -115,7 +114,7 @@ impl EmbeddedStore {
         let engine = &self.engine;
         let mut layers = engine.lock_with_room()?;
         let reader = engine.reader();
-        // Everything that can fail comes before the log, and the log before memory.
+        // Everything that can fail comes before the write to the log, and the log comes before memory.
         let prepared =
             layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
         engine.append(&mut layers, Change::Runs { runs: packed })?;
@@ -126,14 +125,15 @@ impl EmbeddedStore {
 }
 
 impl Layers {
-    /// Reads what runs change. Each goes into the key of that text, and holds its users ascending.
+    /// Reads what runs change. Each run is the name of the key it goes into and its users in ascending order.
     pub fn prepare_runs<'a>(
-        &self,
+        &mut self,
         runs: impl Iterator<Item = (&'a str, &'a [UserId])>,
         reader: Option<&Reader<'_>>,
     ) -> Result<PreparedRuns<'a>> {
         let runs = runs.filter_map(|(text, users)| Some((text, users, users.last()?)));
         let runs = runs.map(|(text, users, last)| {
+            self.resolve(text, reader)?;
             let view = self.view(text, reader)?;
             let mut tiles = Vec::new();
             for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
@@ -148,28 +148,13 @@ impl Layers {
         Ok(PreparedRuns { runs: runs.collect::<Result<_>>()? })
     }
 
-    /// Puts the users in, in memory. Cannot fail.
+    /// Adds the users in memory. Cannot fail.
     pub fn apply_runs(&mut self, prepared: PreparedRuns<'_>) {
         for run in prepared.runs {
             if run.new {
                 self.made(run.text);
             }
-            if !self.dirty.contains_key(run.text) {
-                self.dirty.insert(run.text.into(), Arc::default());
-            }
-            let Some(overlay) = self.dirty.get_mut(run.text).map(Arc::make_mut) else { continue };
-            // What was empty has a byte now.
-            overlay.len = run.len.max(overlay.bytes());
-            for (number, users) in run.tiles {
-                let tile = overlay.tiles.entry(number).or_insert_with(|| {
-                    let change = TileChange::default();
-                    self.dirty_bytes += change.memory();
-                    change
-                });
-                let memory = tile.memory();
-                tile.add(&users);
-                self.dirty_bytes = self.dirty_bytes + tile.memory() - memory;
-            }
+            self.change(run.text, run.new, run.len, run.tiles.into_iter(), |tile, users| tile.add(&users));
         }
     }
 }
@@ -183,7 +168,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_is_found_again(users in prop::collection::btree_set(any::<u32>(), 0..50), near: bool) {
-            // Near ones take a byte, far ones up to five.
+            // Near users take a byte each, far ones up to five.
             let users: std::collections::BTreeSet<u32> =
                 users.into_iter().map(|user| if near { user >> 22 } else { user }).collect();
             let users: Vec<u32> = users.into_iter().collect();

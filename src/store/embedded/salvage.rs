@@ -1,12 +1,13 @@
-//! What is left of a damaged store, for `--accept-loss`: everything that can be read, and a list of what cannot.
+//! Recovers a damaged store, for `--accept-loss`: everything that can be read, and a list of what cannot.
 //!
-//! The list goes into the manifest, so that later starts need no flag and still report it.
+//! The list is stored in the manifest, so that later starts need no flag and still report it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::store::embedded::base::expiry_entry;
 use crate::store::embedded::layers::EMPTY;
 use crate::store::embedded::log;
 use crate::store::embedded::opening::{cannot_open, log_files, unnamed_logs};
@@ -15,12 +16,12 @@ use crate::store::embedded::rolls::{self, IdEntry};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
 use crate::store::embedded::table::{
-    Entry, KEY, Manifest, PRESENT, TILE, Table, Version, new_store, record_number, sync_directory, text_key, tile_key,
-    tile_of,
+    EXPIRY, Entry, KEY, Manifest, PRESENT, TILE, Table, Version, new_store, record_number, sync_directory, text_key,
+    tile_key, tile_of,
 };
 use crate::store::{Result, StoreError};
 
-/// A manifest made of the files there are, in place of one that is missing or damaged.
+/// Builds a manifest from the existing files, to replace one that is missing or damaged.
 pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest> {
     let mut losses = vec![error.map_or("the manifest was missing".to_owned(), |error| error.to_string())];
     let mut segments: Vec<Segment> = Vec::new();
@@ -32,7 +33,7 @@ pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest>
             }
         }
     }
-    // A segment that others were merged into has the sequence of the newest of them, and a greater number.
+    // A segment that others were merged into has the sequence of the newest of them and a greater number.
     segments.sort_by_key(|segment| (segment.info().sequence, segment.info().number));
     let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
     let store = segments.first().map(Segment::store);
@@ -51,7 +52,7 @@ pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest>
     Ok(manifest)
 }
 
-/// A manifest that is older than some logs, with these.
+/// Adds to a manifest the logs that are newer than it.
 pub fn logs(directory: &Path, mut manifest: Manifest, error: &StoreError) -> Result<Manifest> {
     manifest.logs.extend(unnamed_logs(directory, &manifest)?);
     manifest.closed_at = None;
@@ -60,13 +61,13 @@ pub fn logs(directory: &Path, mut manifest: Manifest, error: &StoreError) -> Res
     Ok(manifest)
 }
 
-/// The number that no bitmap in these segments has, and none that was deleted since.
+/// Returns a number that no bitmap in these segments has, and that no bitmap deleted since then had.
 fn next_key(segments: &[Segment]) -> Result<u64> {
     let mut next = 0;
     for block in segments.iter().flat_map(|segment| (0..segment.blocks()).map(move |number| segment.read(number))) {
         let Ok(block) = block else { continue };
         for at in 0..block.len() {
-            // A bitmap without users has no tile.
+            // A bitmap without users has no tiles.
             let is_record = block.key(at).first() == Some(&KEY);
             let number = if is_record {
                 record_number(block.value(at))
@@ -79,8 +80,8 @@ fn next_key(segments: &[Segment]) -> Result<u64> {
     Ok(next)
 }
 
-/// Replaces segments that are missing or damaged by what can be read of them, and makes records and tiles agree. A manifest whose
-/// segments are whole stays as it is.
+/// Replaces missing or damaged segments with what can be read of them, and makes records and tiles agree. A manifest whose
+/// segments are intact stays unchanged.
 pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     let mut manifest = manifest;
     let mut losses = Vec::new();
@@ -108,7 +109,7 @@ pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     Ok(table.manifest())
 }
 
-/// The segment itself when it is whole, a new one with what can be read of it, or nothing.
+/// Returns the segment itself if it is intact, a new segment with what can be read of it, or `None`.
 fn readable(
     directory: &Path,
     manifest: &mut Manifest,
@@ -143,10 +144,11 @@ fn readable(
     Ok(Some(info))
 }
 
-/// What has to be written so that each record names the tiles there are, with as many users as they have.
+/// Returns what must be written so that each record names the tiles that exist, with the number of users they have.
 fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Entry>> {
     let mut records: Vec<(String, Record)> = Vec::new();
     let mut tiles: BTreeMap<(u32, u16), u64> = BTreeMap::new();
+    let mut unreadable: Vec<Entry> = Vec::new();
     let mut merge = version.merge(&[])?;
     while let Some(entry) = merge.next()? {
         match entry.key.first() {
@@ -161,10 +163,15 @@ fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Ent
                     tiles.insert(place, tile.len());
                 }
             }
+            Some(&EXPIRY) if expiry_entry(&entry.key[1..], entry.value.get(1..).unwrap_or_default()).is_none() => {
+                losses.push("when one bitmap expires".to_owned());
+                unreadable.push((entry.key.clone(), None));
+            }
             _ => {}
         }
     }
     let mut entries: Vec<Entry> = reconcile_ids(version, &records, losses)?;
+    entries.append(&mut unreadable);
     for (text, record) in records {
         let found: Vec<(u16, u64)> = record
             .tiles
@@ -201,7 +208,7 @@ struct Found {
     next: u64,
 }
 
-/// What has to be written so that string ids agree in both directions, and no number that any bitmap has is given again.
+/// Returns what must be written so that string ids agree in both directions and no number in any bitmap is assigned again.
 fn reconcile_ids(version: &Version, records: &[(String, Record)], losses: &mut Vec<String>) -> Result<Vec<Entry>> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     let mut merge = version.merge(&[])?;
@@ -258,7 +265,7 @@ fn reconcile_ids(version: &Version, records: &[(String, Record)], losses: &mut V
         let bytes = records.iter().filter(|(text, record)| text.starts_with(&prefix) && record.len != EMPTY);
         let bytes = bytes.map(|(_, record)| record.len).max().unwrap_or(0);
         let least = given.unwrap_or(0);
-        // The last byte of a bitmap has eight users.
+        // The last byte of a bitmap covers eight users.
         let next = if bytes > ids.next.max(least).div_ceil(8) { bytes * 8 } else { ids.next.max(least) };
         if next != ids.next {
             losses.push(format!("the most recent string ids under `{prefix}`; the next new one gets number {next}"));

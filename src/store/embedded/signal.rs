@@ -1,14 +1,15 @@
-//! Who waits for whom in a store on disk: writers for room, threads for work and for the end, and everyone for the disk.
+//! Synchronization between the threads of a store on disk: writers wait for room, threads wait for work and for
+//! shutdown, and all of them wait for the disk.
 //!
-//! This file is compiled twice: with the primitives of `std`, and in `model.rs` with those of `shuttle`, which decide in
-//! what order threads run.
+//! This file is compiled twice: with the primitives of `std`, and in `model.rs` with those of `shuttle`, which decide the
+//! order in which threads run.
 
 use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
-/// Requests for checkpoints, and what came of them.
+/// Requests for checkpoints, and their outcomes.
 #[derive(Default)]
 pub struct Signal {
     state: Mutex<State>,
@@ -19,29 +20,29 @@ pub struct Signal {
 struct State {
     stop: bool,
     requested: bool,
-    /// How many attempts at a checkpoint began, and how many of these ended.
+    /// How many attempts at a checkpoint began, and how many of them ended.
     begun: u64,
     ended: u64,
     /// Why the last attempt failed.
     failure: Option<String>,
-    /// How often a checkpoint took over what had been written.
+    /// How many times a checkpoint took over what had been written.
     taken_over: u64,
 }
 
-/// Why a writer waits no longer.
+/// Why a writer stopped waiting.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// What had been written before is in the hands of a checkpoint.
+    /// A checkpoint took over what had been written before.
     Room,
-    /// A checkpoint that began meanwhile failed.
+    /// A checkpoint that began in the meantime failed.
     Failed(String),
-    /// None ended in time.
+    /// No checkpoint ended in time.
     TimedOut,
     /// The store is being closed.
     Stopped,
 }
 
-/// What the checkpoint thread is to do.
+/// What the checkpoint thread must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     pub stop: bool,
@@ -53,13 +54,13 @@ impl Signal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change of the state, at most until then; `None` when it is too late.
+    /// Waits for a change of the state, no later than `until`. Returns `None` if that time has passed.
     fn wait<'s>(&self, state: MutexGuard<'s, State>, until: Instant) -> Option<MutexGuard<'s, State>> {
         let left = until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// Asks for a checkpoint.
+    /// Requests a checkpoint.
     pub fn request(&self) {
         let mut state = self.lock();
         if !state.requested {
@@ -68,7 +69,7 @@ impl Signal {
         }
     }
 
-    /// Asks for a checkpoint that begins from now on, and waits until it made room or ended.
+    /// Requests a checkpoint that begins after this call, and waits until it has made room or ended.
     pub fn wait_for_room(&self, until: Instant) -> Waited {
         let mut state = self.lock();
         let (taken_over, attempt) = (state.taken_over, state.begun + 1);
@@ -91,7 +92,7 @@ impl Signal {
         }
     }
 
-    /// Waits for a request or the end, at most until then.
+    /// Waits for a request or for shutdown, no later than `until`.
     pub fn wait_for_work(&self, until: Instant) -> Work {
         let mut state = self.lock();
         loop {
@@ -106,12 +107,12 @@ impl Signal {
         }
     }
 
-    /// Whether the end has come.
+    /// Returns whether the store is being closed.
     pub fn is_stopped(&self) -> bool {
         self.lock().stop
     }
 
-    /// Waits for the end, at most until then; answers whether it has come.
+    /// Waits for shutdown, no later than `until`. Returns whether the store is being closed.
     pub fn wait_for_stop(&self, until: Instant) -> bool {
         let mut state = self.lock();
         while !state.stop {
@@ -123,20 +124,20 @@ impl Signal {
         true
     }
 
-    /// The requests so far are met by the attempt that begins now.
+    /// Records that an attempt begins, which fulfils all requests so far.
     pub fn begin(&self) {
         let mut state = self.lock();
         state.requested = false;
         state.begun += 1;
     }
 
-    /// What was written so far is in the hands of a checkpoint.
+    /// Records that a checkpoint took over what was written so far.
     pub fn took_over(&self) {
         self.lock().taken_over += 1;
         self.changed.notify_all();
     }
 
-    /// The attempt ended, and failed if there is a reason.
+    /// Records that the attempt ended. It failed if there is a reason.
     pub fn end(&self, failure: Option<String>) {
         let mut state = self.lock();
         state.ended = state.begun;
@@ -144,14 +145,14 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// The store is being closed.
+    /// Records that the store is being closed.
     pub fn stop(&self) {
         self.lock().stop = true;
         self.changed.notify_all();
     }
 }
 
-/// Up to which change a store survives a power cut.
+/// The point in the sequence of changes up to which a store survives a power cut.
 #[derive(Default)]
 pub struct Durable {
     sequence: AtomicU64,
@@ -159,23 +160,23 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// From the start on every change up to this one is durable.
+    /// Creates a state in which every change up to this one is already durable.
     pub fn new(sequence: u64) -> Self {
         Durable { sequence: AtomicU64::new(sequence), turn: Mutex::new(()) }
     }
 
-    /// Every change up to this one is durable.
+    /// Returns the sequence number up to which every change is durable.
     pub fn get(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
     }
 
-    /// Notes that every change up to this one is durable.
+    /// Records that every change up to this one is durable.
     pub fn advance(&self, sequence: u64) {
         self.sequence.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Makes every change up to this one durable. `force` makes all there are durable and answers the last of them; one
-    /// caller's is enough for all that wait here.
+    /// Makes every change up to this one durable. `force` makes all existing changes durable and returns the last of them. One
+    /// caller's `force` is enough for all callers that wait here.
     pub fn reach<E>(&self, sequence: u64, force: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         if self.get() >= sequence {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The embedded store as a space of named bitmaps, whatever their names mean: what a Redis client sees of it.
+//! The embedded store as a keyspace of named bitmaps, regardless of what their names mean. This is how Redis clients see it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +18,7 @@ use crate::store::{Result, private};
 #[derive(Clone)]
 pub struct Keyspace {
     engine: Arc<Engine>,
-    // Its thread goes on as long as anybody has the store.
+    // Its thread runs as long as any handle to the store exists.
     _keeper: Option<Arc<Keeper>>,
 }
 
@@ -31,26 +31,26 @@ impl Keyspace {
         &self.engine
     }
 
-    /// Leaves word for other processes, which cannot open the store, at which URL its bitmaps can be had.
+    /// Publishes the URL at which other processes, which cannot open the store, can reach its bitmaps.
     pub fn tell_others(&self, url: &str) {
         if let Some(disk) = &self.engine.disk {
-            // For want of it they hear of the process alone.
+            // If this fails, other processes learn only the process id.
             let _ = private::write(&disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
         }
     }
 
-    /// As [`EmbeddedStore::back_up`].
+    /// Like [`EmbeddedStore::back_up`].
     ///
     /// # Errors
-    /// As there.
+    /// Returns the errors of [`EmbeddedStore::back_up`].
     pub fn back_up(&self, file: &Path) -> Result<u64> {
         self.engine.back_up(file)
     }
 
-    /// Asks questions of one moment about these keys alone: there seem to be no others. Changes do not wait meanwhile.
+    /// Reads only these keys, as of one moment. `ask` sees no other keys. Changes are not blocked in the meantime.
     ///
     /// # Errors
-    /// When the store cannot be read, and those of `ask`.
+    /// Returns an error if the store cannot be read, and the errors of `ask`.
     pub fn look_at<'k, T>(
         &self,
         keys: impl IntoIterator<Item = &'k str>,
@@ -60,38 +60,38 @@ impl Keyspace {
         ask(Look { layers: &read.layers, reader: read.reader.as_ref() })
     }
 
-    /// Asks questions of one moment about all keys. Changes wait until `ask` returns.
+    /// Reads all keys as of one moment. Changes wait until `ask` returns.
     ///
     /// # Errors
-    /// When the store cannot be read, and those of `ask`.
+    /// Returns an error if the store cannot be read, and the errors of `ask`.
     pub fn look<T>(&self, ask: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
         let layers = self.engine.shown();
         let reader = self.engine.reader();
         ask(Look { layers: &layers, reader: reader.as_ref() })
     }
 
-    /// Carries out several changes with nobody's between them, all of them or, when `work` fails, none. They are as durable
-    /// as marks are.
+    /// Applies several changes atomically: no other change comes between them, and if `work` fails, none is applied. They are
+    /// as durable as marks.
     ///
     /// # Errors
-    /// When they cannot be written, and those of `work`; nothing was changed then.
+    /// Returns an error if the changes cannot be written, and the errors of `work`. Nothing is changed in these cases.
     pub fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
         self.engine.change(true, work)
     }
 
-    /// Sets and clears many bits, all of them or none. `bits` are (place of the key × 2 + value, user), in order; answers
-    /// what each bit was before.
+    /// Sets and clears many bits, all of them or none. `bits` are (index of the key × 2 + value, user), in order. Returns the
+    /// previous value of each bit.
     ///
     /// # Errors
-    /// When they cannot be written; nothing was changed then.
+    /// Returns an error if the bits cannot be written. Nothing is changed in this case.
     pub fn set_bits(&self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
         let mut before = vec![false; bits.len()];
         self.engine.write_bits(keys, bits, Some(&mut before), true)?;
         Ok(before)
     }
 
-    /// Sets and clears bits, each for itself: those that can be changed are, and each answers what it was before, or why it
-    /// was refused.
+    /// Sets and clears bits independently of each other: every bit that can be changed is changed. Returns for each bit its
+    /// previous value, or why it was refused.
     pub fn set_each<'m>(&self, marks: impl Iterator<Item = (&'m str, UserId, bool)> + Clone) -> Vec<Result<bool>> {
         let each = marks.clone();
         let changed = self.change(|space| {
@@ -113,34 +113,34 @@ pub struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// Whether there is a bitmap of that name.
+    /// Returns whether a bitmap of that name exists.
     ///
     /// # Errors
-    /// As all of these: when the store cannot be read.
+    /// Like all methods here, returns an error if the store cannot be read.
     pub fn exists(&self, key: &str) -> Result<bool> {
         Ok(self.layers.view(key, self.reader)?.exists)
     }
 
-    /// Its byte length; 0 when there is none.
+    /// Returns the byte length of a bitmap, or 0 if there is none.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn len(&self, key: &str) -> Result<u64> {
         Ok(self.layers.view(key, self.reader)?.len)
     }
 
-    /// One bit.
+    /// Returns one bit.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn bit(&self, key: &str, user: UserId) -> Result<bool> {
         layers::contains(&self.layers.view(key, self.reader)?, user, self.reader)
     }
 
-    /// How many bits are set from `first` to `last`, both included.
+    /// Returns how many bits are set from `first` to `last`, both included.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn count(&self, key: &str, first: UserId, last: UserId) -> Result<u64> {
         let view = self.layers.view(key, self.reader)?;
         let ((from, from_place), (to, to_place)) = (split(first), split(last));
@@ -154,10 +154,10 @@ impl<'a> Look<'a> {
         Ok(total)
     }
 
-    /// The first bit of that value from `first` to `last`, both included. Beyond the end of the bitmap all bits are 0.
+    /// Finds the first bit of that value from `first` to `last`, both included. Beyond the end of the bitmap all bits are 0.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn position(&self, key: &str, value: bool, first: UserId, last: UserId) -> Result<Option<UserId>> {
         let view = self.layers.view(key, self.reader)?;
         let ((from, from_place), (to, _)) = (split(first), split(last));
@@ -186,10 +186,10 @@ impl<'a> Look<'a> {
         Ok(None)
     }
 
-    /// The whole bitmap, sharing memory with the store; `None` when there is none.
+    /// Returns the whole bitmap, which shares memory with the store, or `None` if there is none.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn snapshot(&self, key: &str) -> Result<Option<Snapshot>> {
         let view = self.layers.view(key, self.reader)?;
         if !view.exists {
@@ -200,10 +200,10 @@ impl<'a> Look<'a> {
         Ok(Some(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? }))
     }
 
-    /// The same of the tiles that hold the bytes from `first` to `last`, both included.
+    /// Like [`snapshot`](Self::snapshot), but only for the tiles that hold the bytes from `first` to `last`, both included.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn part(&self, key: &str, first: u64, last: u64) -> Result<Snapshot> {
         let view = self.layers.view(key, self.reader)?;
         let numbers = view.tiles();
@@ -212,20 +212,20 @@ impl<'a> Look<'a> {
         Ok(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? })
     }
 
-    /// When it goes by itself, in milliseconds since 1970.
+    /// Returns when a bitmap expires, in milliseconds since 1970.
     pub fn until(&self, key: &str) -> Option<u64> {
         self.layers.lifetimes.of(key)
     }
 
-    /// How many keys go by themselves.
+    /// Returns how many keys have an expiry time.
     pub fn mortal(&self) -> usize {
         self.layers.lifetimes.len()
     }
 
-    /// All keys.
+    /// Returns all keys.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn keys(&self) -> Result<&'a Index> {
         self.layers.index(self.reader)
     }
@@ -234,7 +234,7 @@ impl<'a> Look<'a> {
 /// A tile with its number.
 type Numbered = (u16, Arc<Tile>);
 
-/// A bitmap as it was at one moment. It holds the tiles with users, and nothing for the others.
+/// A bitmap as it was at one moment. It holds only the tiles that have users.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Its byte length.
@@ -242,40 +242,40 @@ pub struct Snapshot {
     tiles: Vec<Numbered>,
 }
 
-/// What stands for a tile without users.
+/// The bytes of a tile without users.
 const ZEROS: [u8; 8192] = [0; 8192];
 
 impl Snapshot {
-    /// A bitmap of so many bytes, and nobody in it.
+    /// Creates a bitmap of `len` bytes without users.
     pub fn of_zeros(len: u64) -> Self {
         Snapshot { len, tiles: Vec::new() }
     }
 
-    /// Puts in the bytes from `at` on, which is a whole number of tiles and behind everything put in before.
+    /// Adds bytes starting at `at`, which must be a whole number of tiles and lie after everything added before.
     pub fn fill(&mut self, at: u64, bytes: &[u8]) {
         for (number, bytes) in (at / TILE_BYTES..).zip(bytes.chunks(ZEROS.len())) {
             let tile = Tile::of_bytes(bytes).compact();
-            // No string of Redis has more tiles than there are numbers.
+            // No Redis string has more tiles than there are tile numbers.
             if let (false, Ok(number)) = (tile.is_empty(), u16::try_from(number)) {
                 self.tiles.push((number, Arc::new(tile)));
             }
         }
     }
 
-    /// Whether both are of the same length and hold the same users.
+    /// Returns whether both have the same length and hold the same users.
     pub fn same(&self, other: &Snapshot) -> bool {
         let full = |snapshot: &Snapshot| -> Vec<Numbered> {
             snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect()
         };
         let (own, others) = (full(self), full(other));
-        // The same users may be kept in one way or another.
+        // The same users may be stored in different representations.
         let equal = |((a, own), (b, other)): (&Numbered, &Numbered)| {
             a == b && (Arc::ptr_eq(own, other) || own.xor(other).is_empty())
         };
         self.len == other.len && own.len() == others.len() && own.iter().zip(&others).all(equal)
     }
 
-    /// The bytes from `first` to `last`, both included, in one piece.
+    /// Returns the bytes from `first` to `last`, both included, in one piece.
     pub fn piece(&self, first: u64, last: u64) -> Vec<u8> {
         let mut piece = Vec::new();
         let taken: Result<(), std::convert::Infallible> = self.bytes(first, last, |bytes| {
@@ -288,15 +288,15 @@ impl Snapshot {
         }
     }
 
-    /// All its bytes.
+    /// Returns all bytes of the bitmap.
     pub fn whole(&self) -> Vec<u8> {
         if self.len == 0 { Vec::new() } else { self.piece(0, self.len - 1) }
     }
 
-    /// Gives the bytes from `first` to `last`, both included, to `each`, piece by piece, until it fails.
+    /// Passes the bytes from `first` to `last`, both included, to `each`, piece by piece, until it fails.
     ///
     /// # Errors
-    /// Those of `each`.
+    /// Returns the errors of `each`.
     pub fn bytes<E>(&self, first: u64, last: u64, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut tiles = self.tiles.iter().peekable();
         let mut at = first;
@@ -305,7 +305,7 @@ impl Snapshot {
             while tiles.next_if(|(tile, _)| u64::from(*tile) < number).is_some() {}
             let bytes = tiles.next_if(|(tile, _)| u64::from(*tile) == number).map(|(_, tile)| tile.bytes());
             let end = last.min(number * TILE_BYTES + TILE_BYTES - 1);
-            // Below the length of a tile.
+            // The offset is below the length of a tile.
             let place = |byte: u64| usize::try_from(byte % TILE_BYTES).unwrap_or(0);
             each(&bytes.as_deref().unwrap_or(&ZEROS)[place(at)..=place(end)])?;
             at = end + 1;
@@ -314,29 +314,29 @@ impl Snapshot {
     }
 }
 
-/// What a key was before it was changed.
+/// The state of a key before it was changed.
 struct Before {
     overlay: Option<Arc<Overlay>>,
     until: Option<u64>,
 }
 
-/// How to make what was changed undone.
+/// What is needed to undo changes.
 pub(super) struct Undo {
     keys: HashMap<Box<str>, Before>,
     dirty_bytes: usize,
-    /// The text ids, when they were forgotten.
+    /// The string ids, if they were deleted.
     rolls: Option<(Rolls, BTreeSet<Box<str>>)>,
 }
 
 impl Undo {
-    /// The keys that were changed.
+    /// Returns the keys that were changed.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(|key| &**key)
     }
 }
 
 impl Layers {
-    /// Makes everything as it was.
+    /// Restores everything to its previous state.
     pub(super) fn undo(&mut self, undo: Undo) {
         if let Some((rolls, enrolled)) = undo.rolls {
             (self.rolls, self.enrolled) = (rolls, enrolled);
@@ -347,24 +347,29 @@ impl Layers {
         for (text, before) in undo.keys {
             self.lifetimes.set(&text, before.until);
             match before.overlay {
-                Some(overlay) => drop(self.dirty.insert(text, overlay)),
+                Some(overlay) => {
+                    if !overlay.unread.is_empty() {
+                        self.unread.insert(text.clone());
+                    }
+                    self.dirty.insert(text, overlay);
+                }
                 None => drop(self.dirty.remove(&text)),
             }
         }
         self.dirty_bytes = undo.dirty_bytes;
-        // Whoever listed keys meanwhile could not: the layers were locked. The version only ever moves on.
+        // No reader can have listed keys in the meantime, because the layers were locked. The version only ever increases.
         self.keys_version += 1;
         self.index.take();
     }
 }
 
-/// Bitmaps being changed: what was changed already is seen, by this one alone.
+/// Bitmaps being changed. Only this value sees the changes made so far.
 pub struct Space<'a> {
     layers: &'a mut Layers,
     reader: Option<&'a Reader<'a>>,
     changes: Vec<Change>,
     undo: Undo,
-    /// Whom to ask what may be written by those who know nothing of text ids.
+    /// The engine to ask which keys may be written by clients that know nothing of string ids.
     guard: Option<&'a Engine>,
 }
 
@@ -378,7 +383,7 @@ impl<'a> Space<'a> {
         (self.changes, self.undo)
     }
 
-    /// The bitmaps as they are now.
+    /// Returns the bitmaps as they are now.
     pub fn look(&self) -> Look<'_> {
         Look { layers: self.layers, reader: self.reader }
     }
@@ -394,10 +399,10 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// As [`Keyspace::set_bits`].
+    /// Like [`Keyspace::set_bits`].
     ///
     /// # Errors
-    /// As all of these: when the store cannot be read.
+    /// Like all methods here, returns an error if the store cannot be read.
     pub fn set_bits(&mut self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
         keys.iter().try_for_each(|key| self.may_write(key))?;
         let mut before = vec![false; bits.len()];
@@ -408,10 +413,10 @@ impl<'a> Space<'a> {
         Ok(before)
     }
 
-    /// Makes a bitmap, in place of what there is of that name; it stays for good. Without a byte it is there all the same.
+    /// Creates a bitmap that does not expire, replacing any bitmap of that name. A bitmap without bytes exists all the same.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn put(&mut self, key: &str, len: u64, tiles: Vec<(u16, Arc<Tile>)>) -> Result<()> {
         self.may_write(key)?;
         let len = if len == 0 { EMPTY } else { len };
@@ -422,10 +427,11 @@ impl<'a> Space<'a> {
         Ok(())
     }
 
-    /// The same with what a snapshot holds; it goes by itself at `until`, in milliseconds since 1970, or never.
+    /// Like [`put`](Self::put), with the contents of a snapshot. The bitmap expires at `until`, in milliseconds since 1970, or
+    /// never.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn put_snapshot(&mut self, key: &str, snapshot: &Snapshot, until: Option<u64>) -> Result<()> {
         let tiles = snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect();
         self.put(key, snapshot.len, tiles)?;
@@ -433,10 +439,10 @@ impl<'a> Space<'a> {
         Ok(())
     }
 
-    /// Deletes bitmaps; answers how many there were.
+    /// Deletes bitmaps. Returns how many of them existed.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn delete(&mut self, keys: &[String]) -> Result<u64> {
         let existing = self.layers.existing(keys, self.reader)?;
         if existing.is_empty() {
@@ -449,7 +455,7 @@ impl<'a> Space<'a> {
         Ok(deleted)
     }
 
-    /// Forgets the texts that users are called by, under every prefix: for when every bitmap goes.
+    /// Deletes the string ids of users under every prefix, for when every bitmap is deleted.
     pub fn forget_texts(&mut self) {
         if self.layers.enrolled.is_empty() {
             return;
@@ -462,10 +468,10 @@ impl<'a> Space<'a> {
         self.undo.rolls.get_or_insert(before);
     }
 
-    /// Makes `target` what the operation on `sources` comes to; answers its byte length. Of nothing comes no bitmap.
+    /// Stores the result of the operation on `sources` in `target`. Returns its byte length. An empty result leaves no bitmap.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn combine(&mut self, operation: Operation, target: &str, sources: &[String]) -> Result<u64> {
         let (len, tiles) = self.layers.combine(operation, sources, self.reader)?;
         if len == 0 {
@@ -479,11 +485,11 @@ impl<'a> Space<'a> {
         Ok(len)
     }
 
-    /// Lets a bitmap go by itself at that time, in milliseconds since 1970, or stay for good; answers whether there is such
-    /// a bitmap. Whatever should be gone already goes before the next question.
+    /// Sets when a bitmap expires, in milliseconds since 1970, or that it never expires. Returns whether the bitmap exists. A
+    /// bitmap whose expiry time has already passed is deleted before the next read.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn set_until(&mut self, key: &str, until: Option<u64>) -> Result<bool> {
         if !self.look().exists(key)? {
             return Ok(false);
@@ -496,10 +502,11 @@ impl<'a> Space<'a> {
         Ok(true)
     }
 
-    /// Gives a bitmap another name, in place of what there is of that name, with its lifetime; `false` when there is none.
+    /// Renames a bitmap, replacing any bitmap of the new name. Its expiry moves with it. Returns `false` if there is no bitmap
+    /// to rename.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<bool> {
         let Some(Snapshot { len, tiles }) = self.look().snapshot(from)? else { return Ok(false) };
         if from != to {

@@ -1,4 +1,4 @@
-//! What the last writes and checkpoints came to, for [`Store::health`](crate::store::Store::health).
+//! Outcomes of the last writes and checkpoints, for [`Store::health`](crate::store::Store::health).
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use crate::store::embedded::table::MANIFEST;
 use crate::store::{FilesHealth, Health, Result, StoreError};
 use crate::telemetry::Durations;
 
-/// The longest frame that is written to see whether writing works again.
+/// The maximum length, in bytes, of a frame written to test whether writing works again.
 const RETRIED_BYTES: usize = 4 << 20;
 
-/// Counters and the failures that have not been followed by a success.
+/// Counters, and the failures that no success has followed yet.
 #[derive(Default)]
 pub(super) struct Vitals {
     counts: Mutex<Counts>,
@@ -24,9 +24,9 @@ pub(super) struct Vitals {
 struct Counts {
     /// Why the last write was refused.
     write: Option<StoreError>,
-    /// The length of the frame that did not fit into the log.
+    /// The length, in bytes, of the frame that did not fit into the log.
     refused_bytes: usize,
-    /// Why the log could not be forced to disk.
+    /// Why the log could not be synced.
     sync: Option<StoreError>,
     /// Why the last checkpoint failed.
     checkpoint: Option<StoreError>,
@@ -39,7 +39,7 @@ impl Counts {
         self.write.as_ref().or(self.sync.as_ref()).or(self.checkpoint.as_ref())
     }
 
-    /// Records an outcome. That writing works again is logged.
+    /// Records an outcome. Logs when writing works again.
     fn set(&mut self, record: impl FnOnce(&mut Self)) {
         let failed = self.failure().is_some();
         record(self);
@@ -54,8 +54,8 @@ impl Vitals {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a write reached the log, and passes the outcome on. An error is counted once: give each outcome to
-    /// this function where it is decided.
+    /// Records whether a write reached the log, and passes the outcome on. An error is counted once: pass each outcome to this
+    /// function where it is decided.
     pub fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
             tracing::error!("{error}");
@@ -66,7 +66,7 @@ impl Vitals {
         outcome
     }
 
-    /// Records whether the log could be forced to disk, and passes the outcome on.
+    /// Records whether the log could be synced, and passes the outcome on.
     pub fn synced(&self, outcome: Result<()>) -> Result<()> {
         self.lock().set(|counts| counts.sync = outcome.as_ref().err().cloned());
         outcome
@@ -84,12 +84,12 @@ impl Vitals {
         self.checkpoints.observe(took);
     }
 
-    /// Records how long the frame was that could not be appended.
+    /// Records the length, in bytes, of the frame that could not be appended.
     pub fn refused(&self, bytes: usize) {
         self.lock().refused_bytes = bytes;
     }
 
-    /// After a refused write, how many bytes to try with; at most [`RETRIED_BYTES`].
+    /// Returns how many bytes to retry with after a refused write, at most [`RETRIED_BYTES`].
     pub fn refused_bytes(&self) -> Option<usize> {
         let counts = self.lock();
         counts.write.is_some().then_some(counts.refused_bytes.min(RETRIED_BYTES))
@@ -100,12 +100,12 @@ impl Vitals {
         self.lock().set(|counts| counts.write = None);
     }
 
-    /// Why the store cannot be written, if it cannot.
+    /// Returns why the store cannot be written, if it cannot.
     pub fn failure(&self) -> Option<String> {
         self.lock().failure().map(ToString::to_string)
     }
 
-    /// Whether a checkpoint is to be tried again without being asked for.
+    /// Returns whether to retry a checkpoint without a request.
     pub fn wants_checkpoint(&self) -> bool {
         let counts = self.lock();
         counts.checkpoint.is_some() || counts.sync.is_some()
@@ -113,7 +113,7 @@ impl Vitals {
 }
 
 impl Disk {
-    /// Never waits for the layers.
+    /// Reports the health of the files. Never waits for the lock on the layers.
     pub(super) fn health(&self) -> Health {
         let sizes = |paths: &[std::path::PathBuf]| {
             paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()

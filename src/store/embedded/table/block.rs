@@ -1,23 +1,23 @@
-//! A block: some entries of a segment, ascending by key, compressed and checked as a whole.
+//! A block: a group of entries of a segment in ascending key order, compressed and checksummed as a unit.
 //!
-//! Stored as: 0 or 1 for the codec (none, zstd), the length of the entries as a little-endian `u32`, the entries, and a CRC-32 of
-//! all that and of where the block belongs. The entries are their number as a varint, the lengths of key and value of each as
-//! varints, all keys, and all values.
+//! Stored as: 0 or 1 for the codec (none, zstd), the uncompressed length of the entries as a little-endian `u32`, the
+//! entries, and a CRC-32 of the location of the block and all preceding bytes. The entries are stored as their number as a
+//! varint, the lengths of the key and the value of each entry as varints, all keys, and all values.
 
 use std::cell::RefCell;
 
 use crate::store::embedded::table::codec::{Input, put_varint};
 
-/// How many bytes of entries a block has about. More compress better, fewer are read sooner.
+/// The approximate number of bytes of entries in a block. Larger blocks compress better, smaller blocks are read faster.
 pub const BLOCK_BYTES: usize = 32 << 10;
 
 const NONE: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// The fastest level that codes literals by their frequency. Places and bits have no repetitions to look for.
+/// The fastest zstd level that entropy-codes literals. Places and bits have no repetitions to search for.
 const LEVEL: i32 = 1;
 
-/// Entries before and behind the compression: five bytes of a head, four of a checksum.
+/// The length of a block's head in bytes. The entries follow it, then a checksum of four bytes.
 const HEAD: usize = 5;
 
 thread_local! {
@@ -43,7 +43,7 @@ fn decompress(bytes: &[u8], len: usize) -> Option<Vec<u8>> {
     })
 }
 
-/// Entries on their way into a block.
+/// Collects the entries of a block.
 #[derive(Debug, Default)]
 pub struct Builder {
     count: u64,
@@ -53,7 +53,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds an entry. Its key must be greater than those before.
+    /// Adds an entry. Its key must be greater than all previous keys.
     pub fn add(&mut self, key: &[u8], value: &[u8]) {
         self.count += 1;
         put_varint(&mut self.lengths, key.len() as u64);
@@ -70,7 +70,7 @@ impl Builder {
         self.lengths.len() + self.keys.len() + self.values.len()
     }
 
-    /// The block as stored at its `place`; the builder is empty then.
+    /// Returns the block as stored at `place`, and empties the builder.
     pub fn finish(&mut self, place: Place) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.bytes() + 5);
         put_varint(&mut entries, self.count);
@@ -79,7 +79,7 @@ impl Builder {
         }
         self.count = 0;
         let len = u32::try_from(entries.len()).expect("an entry is at most some megabytes");
-        // What hardly shrinks is read sooner as it is.
+        // Entries that hardly shrink are stored uncompressed, because they are read faster that way.
         let packed = compress(&entries).filter(|packed| packed.len() < entries.len() - entries.len() / 16);
         let (codec, body) = packed.map_or((NONE, entries), |packed| (ZSTD, packed));
         let mut stored = Vec::with_capacity(HEAD + body.len() + 4);
@@ -92,7 +92,7 @@ impl Builder {
     }
 }
 
-/// Where a block belongs. It is part of the checksum, so that a block that was written to another place is no block here.
+/// The location of a block. It is part of the checksum, so that a block written to another location is not accepted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub store: u64,
@@ -101,7 +101,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The CRC-32 of bytes at this place.
+    /// Returns the CRC-32 of bytes at this location.
     pub fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         for number in [self.store, self.segment, self.offset] {
@@ -116,14 +116,14 @@ impl Place {
 #[derive(Debug)]
 pub struct Block {
     bytes: Vec<u8>,
-    /// Where the key and the value of each entry end.
+    /// The end offsets of the key and the value of each entry.
     ends: Vec<(u32, u32)>,
     keys_at: u32,
     values_at: u32,
 }
 
 impl Block {
-    /// Reads a block; `None` when it is not whole or does not belong at that place.
+    /// Reads a block. Returns `None` if it is incomplete, damaged, or does not belong at that location.
     pub fn read(stored: &[u8], place: Place) -> Option<Block> {
         let (checked, sum) = stored.split_last_chunk()?;
         if place.checksum(checked) != u32::from_le_bytes(*sum) {
@@ -141,7 +141,7 @@ impl Block {
         }
         let mut input = Input(&bytes);
         let count = input.len()?;
-        // Two bytes of lengths at least for each.
+        // Each entry takes at least two bytes for its lengths.
         let mut ends = Vec::with_capacity(count.min(len / 2));
         let (mut keys, mut values) = (0_u64, 0_u64);
         for _ in 0..count {
@@ -163,12 +163,12 @@ impl Block {
         self.ends.len()
     }
 
-    /// How many bytes its entries have when they are not compressed.
+    /// Returns the uncompressed size of the entries, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// About how much memory it takes.
+    /// Returns approximately how many bytes of memory the block takes.
     pub fn memory(&self) -> usize {
         96 + self.bytes.len() + 8 * self.ends.len()
     }
@@ -177,19 +177,19 @@ impl Block {
         &self.bytes[(at + from) as usize..(at + to) as usize]
     }
 
-    /// The key of an entry there is.
+    /// Returns the key of an entry, which must exist.
     pub fn key(&self, at: usize) -> &[u8] {
         let from = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
         self.part(self.keys_at, from, self.ends[at].0)
     }
 
-    /// The value of an entry there is.
+    /// Returns the value of an entry, which must exist.
     pub fn value(&self, at: usize) -> &[u8] {
         let from = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
         self.part(self.values_at, from, self.ends[at].1)
     }
 
-    /// The first entry whose key is not less.
+    /// Returns the index of the first entry whose key is not less than `key`.
     pub fn lower_bound(&self, key: &[u8]) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -199,7 +199,7 @@ impl Block {
         low
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         let at = self.lower_bound(key);
         (at < self.len() && self.key(at) == key).then(|| self.value(at))
@@ -236,7 +236,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), codec in 0_u8..3) {
-            // With a checksum that holds, so that what is behind it is read.
+            // The checksum is valid, so that the contents are parsed.
             let mut stored = vec![codec];
             stored.extend(bytes);
             let sum = PLACE.checksum(&stored);

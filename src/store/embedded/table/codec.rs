@@ -1,6 +1,6 @@
-//! Numbers and lengths as bytes, read without trusting them.
+//! Encodes numbers and lengths as bytes, and decodes them without trusting the input.
 
-/// Appends a number, seven bits a byte, the lowest first (LEB128, as in Protocol Buffers).
+/// Appends a number with seven bits per byte, lowest bits first (LEB128, as in Protocol Buffers).
 pub fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
         bytes.push(0x80 | (number & 0x7f).to_le_bytes()[0]);
@@ -9,7 +9,7 @@ pub fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-/// Bytes that are read from the front. Each method returns `None` when they do not hold what is asked for.
+/// Bytes that are read from the front. Each method returns `None` if they do not hold the requested value.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a>(pub &'a [u8]);
 

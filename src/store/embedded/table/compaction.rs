@@ -1,4 +1,4 @@
-//! Merging segments: few of them to read, and no space for what was removed.
+//! Merges segments, so that there are few to read and removed entries take no space.
 
 use std::fs;
 use std::ops::Range;
@@ -10,28 +10,33 @@ use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer}
 use crate::store::embedded::table::{Merge, Table, Version, sync_directory};
 use crate::store::{Result, StoreError};
 
-/// How many bytes a second are written while others want the disk.
+/// The write rate of a merge, in bytes per second, while other operations need the disk.
 const BYTES_A_SECOND: u64 = 48 << 20;
 
-/// How fast a merge writes, and whether it goes on.
+/// The maximum total size of segments, in bytes, that are merged when the store is closed. More than that is merged when the
+/// store is open again.
+const WORTH_COMPACTING_AT_CLOSE: u64 = 256 << 20;
+
+/// The maximum number of segments left when the store is closed. A query looks into each of them.
+const MANY_SEGMENTS: usize = 6;
+
+/// How fast a merge writes, and whether it continues.
 pub struct Pace<'a> {
     /// Whether it writes as fast as it can.
     pub hurries: bool,
-    /// Asked once for each block.
+    /// Called once for each block to ask whether to continue.
     pub goes_on: &'a dyn Fn() -> bool,
 }
 
-/// Which segments are to be merged now.
+/// Returns which segments must be merged now.
 ///
-/// Of neighbours the older must have twice as many bytes as all newer ones together. Where a fifth of all entries says that something is
-/// removed, everything is merged: what is removed takes space in two segments until then.
+/// Each segment must have at least twice as many bytes as all newer ones together. If much was
+/// removed, all segments are merged: until then, what is removed takes space in several of them.
 pub fn due(segments: &[SegmentInfo]) -> Option<Range<usize>> {
-    let removed: u64 = segments.iter().map(|info| info.removed).sum();
-    let entries: u64 = segments.iter().map(|info| info.entries).sum();
-    if removed > 0 && removed * 5 >= entries {
+    if much_is_removed(segments) {
         return Some(0..segments.len());
     }
-    // From which segment on the newer ones outweigh it: everything from there.
+    // Finds the oldest segment that is too small for the newer ones. It is merged with all newer segments.
     let mut newer = 0;
     let mut from = None;
     for (at, info) in segments.iter().enumerate().rev() {
@@ -43,8 +48,31 @@ pub fn due(segments: &[SegmentInfo]) -> Option<Range<usize>> {
     from.map(|from| from..segments.len())
 }
 
+/// Returns whether a merge may free at least a fifth of all entries. Each entry that marks something as removed may hide one entry in every
+/// other segment.
+fn much_is_removed(segments: &[SegmentInfo]) -> bool {
+    let removed: u64 = segments.iter().map(|info| info.removed).sum();
+    let entries: u64 = segments.iter().map(|info| info.entries).sum();
+    let others = (segments.len() as u64).saturating_sub(1).max(1);
+    removed > 0 && removed * others * 5 >= entries
+}
+
 impl Table {
-    /// Merges what is due; says whether anything was.
+    /// Does the merges that a closing process should not leave to another one: if much was removed, or if there are many
+    /// segments. Each run of a program that writes a little and ends adds a segment.
+    pub fn compact_at_close(&self) -> Result<()> {
+        let pace = Pace { hurries: true, goes_on: &|| true };
+        loop {
+            let segments = self.manifest().segments;
+            let bytes: u64 = segments.iter().map(|info| info.bytes).sum();
+            let is_worth_it = much_is_removed(&segments) || segments.len() > MANY_SEGMENTS;
+            if bytes > WORTH_COMPACTING_AT_CLOSE || !is_worth_it || !self.compact_due(&pace)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Merges the segments that are due. Returns whether any were merged.
     pub fn compact_due(&self, pace: &Pace<'_>) -> Result<bool> {
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
@@ -79,7 +107,7 @@ impl Table {
         sync_directory(&self.directory);
         let old: Vec<u64> = merged.iter().map(|segment| segment.info().number).collect();
         let edited = self.edit(|manifest| {
-            // A checkpoint may have added segments behind these meanwhile.
+            // A checkpoint may have added newer segments in the meantime.
             manifest.segments.splice(range.clone(), new.as_ref().map(|_| info.clone()));
         });
         if let Err(error) = edited {
@@ -105,7 +133,7 @@ impl Table {
     }
 }
 
-/// Writes all entries to a new file, whose name `path` an error gives; says whether it came to the end.
+/// Writes all entries to a new file. `path` is the name of the file in errors. Returns whether it reached the end.
 pub fn copy(merge: &mut Merge, writer: &mut Writer, path: &Path, pace: &Pace<'_>) -> Result<bool> {
     let began = Instant::now();
     let mut written = 0;
@@ -154,7 +182,10 @@ mod tests {
         assert_eq!(due(&infos(&[(1000, 100, 0), (30, 10, 10), (1, 1, 1)])), None);
         assert_eq!(due(&infos(&[(1000, 100, 0), (30, 50, 50)])), Some(0..2));
         assert_eq!(due(&infos(&[(10, 10, 10)])), Some(0..1));
-        // Of segments of one size there are never more than some, and each byte is written a few times.
+        // What is removed from the last one is in all three of them.
+        assert_eq!(due(&infos(&[(1000, 100, 0), (300, 100, 0), (100, 100, 0), (1, 25, 25)])), Some(0..4));
+        assert_eq!(due(&infos(&[(1000, 100, 0), (300, 100, 0), (100, 100, 0), (1, 15, 15)])), None);
+        // With segments of equal size, their number stays small and each byte is written only a few times.
         let (mut segments, mut written) = (Vec::new(), 0);
         for _ in 0..256 {
             segments.push((100, 10, 0));

@@ -1,6 +1,8 @@
-//! The manifest: which files make up the store. It is replaced as a whole, and what it does not name does not count.
+//! The manifest lists the files that make up the store. It is replaced as a whole. A file that it does not name is not part
+//! of the store.
 //!
-//! Stored as the text `cohortist store\n`, the format as a little-endian `u32`, a `postcard` of [`Manifest`], and a CRC-32 of all that.
+//! Stored as the text `cohortist store\n`, the format as a little-endian `u32`, a [`Manifest`] in `postcard` encoding, and a
+//! CRC-32 of everything before it.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -17,44 +19,45 @@ const MAGIC: &[u8; 16] = b"cohortist store\n";
 /// The version of the layout of all files. Formats 1 to 4 were a redb file.
 pub const FORMAT: u32 = 5;
 
-/// Its name in the directory of the store.
+/// The name of the manifest in the directory of the store.
 pub const MANIFEST: &str = "manifest";
 
-/// Its name while it is written.
+/// The name of the manifest while it is being written.
 pub const UNFINISHED_MANIFEST: &str = "manifest.new";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Manifest {
-    /// A random number that is in each of the store's files.
+    /// A random number that each file of the store contains.
     pub store: u64,
-    /// The sequence of the last log frame whose changes are in the segments.
+    /// The sequence number of the last log frame whose changes are in the segments.
     pub sequence: u64,
-    /// The number the next new key gets. Numbers are never used twice.
+    /// The number of the next new key. Numbers are never reused.
     pub next_key: u64,
-    /// The number the next new segment gets.
+    /// The number of the next new segment.
     pub next_segment: u64,
     /// The segments, from the oldest to the newest.
     pub segments: Vec<SegmentInfo>,
     /// The numbers of the logs, ascending. The last one is being written.
     pub logs: Vec<u64>,
-    /// The length of the last log, when the store was closed in order.
+    /// The length of the last log, if the store was closed cleanly.
     pub closed_at: Option<u64>,
     /// When the last checkpoint ended, in milliseconds since 1970.
     pub checkpoint_at: Option<u64>,
-    /// What was given up with `--accept-loss`.
+    /// The losses accepted with `--accept-loss`.
     pub losses: Vec<String>,
 }
 
-/// Makes new, renamed and deleted names in a directory survive a power cut. Not every file system can; none loses by it.
+/// Syncs a directory, so that created, renamed and deleted names survive a power cut. Not every file system supports this,
+/// but it does no harm on any.
 pub fn sync_directory(directory: &Path) {
     if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();
     }
 }
 
-/// A random number for the files of a new store.
+/// Returns a random number for the files of a new store.
 pub fn new_store() -> u64 {
-    // Seeded by the system, once for each process at least.
+    // The system provides the seed, at least once per process.
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -63,7 +66,7 @@ pub fn path(directory: &Path) -> PathBuf {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory; `None` when there is none.
+    /// Reads the manifest of a directory. Returns `None` if there is none.
     pub fn read(directory: &Path) -> Result<Option<Manifest>> {
         let path = path(directory);
         let damaged = |reason: String| StoreError::damaged(&path, reason);
@@ -88,7 +91,7 @@ impl Manifest {
         postcard::from_bytes(rest).map(Some).map_err(|_| not_whole())
     }
 
-    /// Puts this in place of the manifest of a directory, durably. When it fails the old one holds.
+    /// Durably replaces the manifest of a directory with this one. If this fails, the old manifest remains valid.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(FORMAT.to_le_bytes());

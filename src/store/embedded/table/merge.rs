@@ -1,4 +1,4 @@
-//! Entries of several segments as one, the newer over the older.
+//! Merges the entries of several segments. Newer entries take precedence over older ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,20 +12,20 @@ use crate::store::embedded::table::segment::{Cursor, REMOVED, Segment};
 use crate::store::embedded::table::{EXPIRY, ID, Input, KEY, ROLL, TEXT, TILE, Version, tile_of};
 use crate::store::{Result, StoreError};
 
-/// Walks through segments that are neighbours, ascending by key.
+/// Iterates over the entries of adjacent segments in ascending key order.
 pub struct Merge {
     /// From the oldest to the newest.
     cursors: Vec<Cursor>,
-    /// Whether the oldest segment of all is among them: then nothing has to be said about what is removed.
+    /// Whether the oldest segment of all is among them. If it is, removals are left out.
     is_bottom: bool,
     merged: Merged,
 }
 
-/// What the segments have of one key.
+/// The merged entry of one key.
 #[derive(Debug, Default)]
 pub struct Merged {
     pub key: Vec<u8>,
-    /// As stored.
+    /// The value as stored.
     pub value: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl Merge {
         Ok(Merge { cursors, is_bottom, merged: Merged::default() })
     }
 
-    /// The next entry.
+    /// Returns the next entry.
     pub fn next(&mut self) -> Result<Option<&Merged>> {
         loop {
             let Some(least) = self.cursors.iter().filter_map(Cursor::key).min() else { return Ok(None) };
@@ -47,10 +47,10 @@ impl Merge {
         }
     }
 
-    /// Puts together what the segments have of the key; says whether there is anything to tell.
+    /// Merges what the segments hold for the current key. Returns whether there is an entry to return.
     fn merge_one(&mut self) -> Result<bool> {
         let is_tile = self.merged.key.first() == Some(&TILE);
-        // The changes above the newest whole value, the newest first.
+        // The changes above the newest whole value, newest first.
         let mut changes: Vec<Packed> = Vec::new();
         let mut is_found = false;
         for cursor in self.cursors.iter_mut().rev() {
@@ -76,7 +76,7 @@ impl Merge {
                 value => Some(Packed::read(value).ok_or_else(|| self.unreadable())?),
             };
             let packed = changes.into_iter().rev().fold(below, |below, change| match below {
-                // What lies below the oldest of these segments is not known here.
+                // The value below the oldest of these segments is unknown here.
                 None if !self.is_bottom => Some(change),
                 below => Some(change.over(below)),
             });
@@ -95,19 +95,19 @@ impl Merge {
     }
 }
 
-/// The string ids of one prefix, from both directions: numbers by texts, and texts by numbers.
+/// The string ids of one prefix, in both directions: from string ids to numbers, and from numbers to string ids.
 #[derive(Debug, Default)]
 struct Ids {
-    /// How many there are in each direction, and a checksum of them that no order changes.
+    /// The number of entries in each direction, and a checksum of them that does not depend on their order.
     by_text: (u64, u64),
     by_number: (u64, u64),
     greatest: Option<u64>,
-    /// The number the next one gets.
+    /// The number of the next new string id.
     next: Option<u64>,
 }
 
 impl Ids {
-    /// Counts an entry among those of its prefix; `None` when it cannot be read.
+    /// Counts an entry under its prefix. Returns `None` if the entry cannot be read.
     fn count(ids: &mut BTreeMap<String, Ids>, key: &[u8], value: &[u8]) -> Option<()> {
         let (prefix, entry) = rolls::read_entry(key, value)?;
         let found = ids.entry(prefix).or_default();
@@ -126,7 +126,7 @@ impl Ids {
         Some(())
     }
 
-    /// Whether both directions say the same, and no number is given again.
+    /// Returns whether both directions agree and no number will be assigned again.
     fn agree(&self) -> bool {
         self.by_text == self.by_number
             && self.greatest.is_none_or(|greatest| self.next.is_some_and(|next| greatest < next))
@@ -147,12 +147,12 @@ impl fmt::Display for Ids {
     }
 }
 
-/// Reads everything there is of a version. Each tile must be named by a record, and have as many users as that says.
+/// Reads and checks everything in a version. Each tile must be listed in a record, and have the number of users given there.
 pub fn check(version: &Version) -> Result<u64> {
     let path = version.segments().first().map(|segment| segment.path().to_owned()).unwrap_or_default();
     let mut merge = version.merge(&[])?;
     let mut keys = 0;
-    // By the number of the key and of the tile, how many users there must be.
+    // The number of users, minus one, that each tile must have, by the numbers of the key and the tile.
     let mut named: Vec<((u32, u16), u16)> = Vec::new();
     let mut seen = 0;
     let mut ids: BTreeMap<String, Ids> = BTreeMap::new();

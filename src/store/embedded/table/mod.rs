@@ -1,4 +1,4 @@
-//! The immutable table: segments, the newer over the older, and the manifest that names them.
+//! The immutable table: segments, of which newer ones take precedence over older ones, and the manifest that names them.
 //!
 //! ```text
 //! checkpoint ──▶ new segment ─┐
@@ -6,22 +6,24 @@
 //! compaction ──▶ merged one ──┘
 //! ```
 //!
-//! A reader holds a [`Version`]: segments do not change, and a file that is deleted stays readable to those who have it open.
-//! A segment holds what changed since the one before. Compaction merges neighbours until each segment is at least twice as big as all newer ones
-//! together, so there are few, and an entry is written again a logarithmic number of times (the scheme of log-structured merge trees, O'Neil et al. 1996).
+//! A reader holds a [`Version`]: segments do not change, and a deleted file stays readable for readers that have it open. A
+//! segment holds the changes since the previous one. Compaction merges adjacent segments until each segment is at least
+//! twice as big as all newer ones together. Therefore there are few segments, and an entry is rewritten a logarithmic number
+//! of times (the scheme of log-structured merge trees, O'Neil et al. 1996).
 //!
-//! Keys are bytes; the first one says of what:
+//! Keys are bytes. The first byte is the kind of the entry:
 //!
-//! | key | value behind the byte 1 |
+//! | key | value after the byte 1 |
 //! |---|---|
 //! | `e` text | when the bitmap expires, in milliseconds since 1970, as a varint |
 //! | `i` prefix, string id | its number as a varint |
 //! | `k` text | the [record](super::record) of a bitmap |
 //! | `n` prefix, number (4 bytes, big endian) | the string id |
-//! | `r` prefix | the number the next new string id gets, as a varint |
-//! | `t` number of the bitmap (4 bytes), of the tile (2 bytes), both big endian | the tile, as in [`packed`] instead of the byte 1 |
+//! | `r` prefix | the number of the next new string id, as a varint |
+//! | `t` number of the bitmap (4 bytes), number of the tile (2 bytes), both big endian | the tile as in [`packed`], without the byte 1 |
 //!
-//! A prefix has its length before it, as a varint. The value 0 says that what older segments have of the key is removed.
+//! In `i` and `n` keys, the length of the prefix precedes it as a varint. The value 0 marks a removal: it removes what older
+//! segments hold for the key.
 
 mod block;
 mod codec;
@@ -41,16 +43,16 @@ pub use compaction::{Pace, copy};
 pub use manifest::{FORMAT, MANIFEST, Manifest, UNFINISHED_MANIFEST, new_store, path as manifest_path, sync_directory};
 pub use merge::Merge;
 use packed::Packed;
-use segment::{Blocks, REMOVED, Segment, SegmentInfo, Writer};
+use segment::{Blocks, LastBlock, REMOVED, Segment, SegmentInfo, Writer};
 
 use crate::bitmap::Tile;
 use crate::store::embedded::record::Record;
 use crate::store::{Result, StoreError};
 
-/// The first byte of a value that is not a tile and not removed.
+/// The first byte of a value that is neither a tile nor a removal.
 pub const PRESENT: u8 = 1;
 
-/// What a backup says of itself.
+/// The kind of the entry that holds the metadata of a backup.
 pub const ABOUT: u8 = b'!';
 pub const EXPIRY: u8 = b'e';
 pub const ID: u8 = b'i';
@@ -59,7 +61,7 @@ pub const TEXT: u8 = b'n';
 pub const ROLL: u8 = b'r';
 pub const TILE: u8 = b't';
 
-/// The key of an entry about a text.
+/// Returns the key of an entry: its kind, then a text.
 pub fn text_key(kind: u8, text: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + text.len());
     key.push(kind);
@@ -67,25 +69,25 @@ pub fn text_key(kind: u8, text: &str) -> Vec<u8> {
     key
 }
 
-/// The key of a tile.
+/// Returns the key of a tile.
 pub fn tile_key(number: u32, tile: u16) -> [u8; 7] {
     let ([a, b, c, d], [e, f]) = (number.to_be_bytes(), tile.to_be_bytes());
     [TILE, a, b, c, d, e, f]
 }
 
-/// The numbers in the key of a tile.
+/// Returns the numbers in the key of a tile.
 pub fn tile_of(key: &[u8]) -> Option<(u32, u16)> {
     let (number, rest) = key.strip_prefix(&[TILE])?.split_first_chunk()?;
     Some((u32::from_be_bytes(*number), u16::from_be_bytes(rest.try_into().ok()?)))
 }
 
-/// The number of the bitmap that a record is about.
+/// Returns the number of the bitmap that a record describes.
 pub fn record_number(value: &[u8]) -> Option<u32> {
     let (first, record) = value.split_first()?;
     (*first == PRESENT).then(|| Record::read(record))?.map(|record| record.number)
 }
 
-/// An entry: its key and its value, or `None` where it is removed.
+/// An entry: its key, and its value or `None` for a removal.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 
 /// The segments as of one moment.
@@ -96,25 +98,20 @@ pub struct Version {
 }
 
 impl Version {
-    /// The value of a key that is not a tile's, without its first byte.
-    pub fn get<T>(&self, key: &[u8], mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
-        for segment in self.segments.iter().rev() {
-            let found = segment.get(key, &self.blocks, |value| match value.split_first() {
-                Some((&REMOVED, _)) => Some(None),
-                Some((_, value)) => read(value).map(Some),
-                None => None,
-            })?;
-            if let Some(found) = found {
-                return found.ok_or_else(|| StoreError::damaged(segment.path(), "an entry cannot be read"));
-            }
-        }
-        Ok(None)
+    /// Returns the value of a key, without the first byte. The key must not be the key of a tile.
+    pub fn get<T>(&self, key: &[u8], read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        self.lookup().get(key, read)
     }
 
-    /// A tile of a bitmap; `None` when it has none of that number.
+    /// Returns a lookup for several keys. A key close to the previous one takes little work.
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup { version: self, last: vec![None; self.segments.len()] }
+    }
+
+    /// Returns a tile of a bitmap, or `None` if the bitmap has no tile of that number.
     pub fn tile(&self, number: u32, tile: u16) -> Result<Option<Tile>> {
         let key = tile_key(number, tile);
-        // The changes above the whole tile, the newest first.
+        // The changes above the whole tile, newest first.
         let mut changes = Vec::new();
         let mut whole = None;
         for segment in self.segments.iter().rev() {
@@ -145,7 +142,8 @@ impl Version {
         }))
     }
 
-    /// About how many bytes the files have of a key: of each block that has it the share that its entry has.
+    /// Returns approximately how many bytes a key takes in the files: in each block that has the key, the share of its
+    /// entry.
     pub fn stored(&self, key: &[u8]) -> Result<u64> {
         let mut bytes = 0;
         for segment in &self.segments {
@@ -154,12 +152,13 @@ impl Version {
         Ok(bytes)
     }
 
-    /// Walks through all entries from a key on.
+    /// Iterates over all entries from a key on.
     pub fn merge(&self, from: &[u8]) -> Result<Merge> {
         Merge::new(&self.segments, from, true)
     }
 
-    /// Gives each entry whose key begins so, with key and value behind the beginning and the first byte, until `each` answers `false`.
+    /// Passes each entry whose key starts with `beginning` to `each`, until `each` returns `false`. `each` receives the key
+    /// without `beginning`, and the value without its first byte.
     pub fn visit(&self, beginning: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
         let mut merge = self.merge(beginning)?;
         while let Some(entry) = merge.next()? {
@@ -171,13 +170,13 @@ impl Version {
         Ok(())
     }
 
-    /// A single segment, such as a backup.
+    /// Creates a version of a single segment, such as a backup.
     pub fn of(segment: Segment) -> Version {
         Version { segments: vec![Arc::new(segment)], blocks: Arc::new(Blocks::new(1 << 20)) }
     }
 
-    /// Reads every block and every tile, and checks that what the records name is there, and nothing else; says how many
-    /// bitmaps there are.
+    /// Reads every block and every tile, and checks that everything listed in the records exists, and nothing else. Returns
+    /// the number of bitmaps.
     pub fn check(&self) -> Result<u64> {
         merge::check(self)
     }
@@ -186,9 +185,33 @@ impl Version {
         &self.segments
     }
 
-    /// How many bytes the files have.
+    /// Returns the total size of the files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.info().bytes).sum()
+    }
+}
+
+/// Looks up keys, one after the other.
+pub struct Lookup<'v> {
+    version: &'v Version,
+    /// The last block used in each segment, from the oldest to the newest.
+    last: Vec<LastBlock>,
+}
+
+impl Lookup<'_> {
+    /// Returns the value of a key, without the first byte. The key must not be the key of a tile.
+    pub fn get<T>(&mut self, key: &[u8], mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        for (segment, last) in self.version.segments.iter().zip(&mut self.last).rev() {
+            let found = segment.get_from(last, key, &self.version.blocks, |value| match value.split_first() {
+                Some((&REMOVED, _)) => Some(None),
+                Some((_, value)) => read(value).map(Some),
+                None => None,
+            })?;
+            if let Some(found) = found {
+                return found.ok_or_else(|| StoreError::damaged(segment.path(), "an entry cannot be read"));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -196,10 +219,10 @@ impl Version {
 pub struct Table {
     directory: PathBuf,
     blocks: Arc<Blocks>,
-    /// What is on disk. Held while it is replaced.
+    /// The manifest on disk. The lock is held while the manifest is replaced.
     manifest: Mutex<Manifest>,
     version: RwLock<Arc<Version>>,
-    /// Held while segments are merged, so that two merges do not take the same ones.
+    /// Held while segments are merged, so that two merges never take the same segments.
     merging: Mutex<()>,
 }
 
@@ -221,7 +244,7 @@ impl Table {
         })
     }
 
-    /// The segments as they are now.
+    /// Returns the current segments.
     pub fn version(&self) -> Arc<Version> {
         Arc::clone(&self.version.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -230,7 +253,7 @@ impl Table {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The manifest as it is now.
+    /// Returns the current manifest.
     pub fn manifest(&self) -> Manifest {
         self.lock().clone()
     }
@@ -247,17 +270,18 @@ impl Table {
         Ok(())
     }
 
-    /// Takes the number of a new segment.
+    /// Takes a number for a new segment.
     fn new_segment(&self) -> Result<(u64, u64)> {
-        // A number that was taken for a file that was never finished is not in any manifest, and may be taken again after a restart.
+        // If the file is never finished, its number is not in any manifest and may be taken again after a restart.
         let mut manifest = self.lock();
         let number = manifest.next_segment;
         manifest.next_segment += 1;
         Ok((manifest.store, number))
     }
 
-    /// Adds a segment of these entries, ascending by key, which hold the changes up to `sequence`, and changes the manifest with it. When
-    /// that fails the table is as before. Readers see it once it is [published](Self::publish).
+    /// Adds a segment of these entries, which ascend by key and hold the changes up to `sequence`, and changes the manifest
+    /// in the same step. If this fails, the table is unchanged. Readers see the segment once it is
+    /// [published](Self::publish).
     pub fn add(
         &self,
         entries: impl Iterator<Item = Result<Entry>>,
@@ -293,7 +317,7 @@ impl Table {
         committed.inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
-    /// Lets those who begin to read see a segment that was added.
+    /// Makes an added segment visible to new readers.
     pub fn publish(&self, segment: Segment) {
         let mut version = self.version.write().unwrap_or_else(PoisonError::into_inner);
         let mut segments = version.segments.clone();

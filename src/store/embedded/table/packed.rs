@@ -1,11 +1,11 @@
-//! A tile as it is stored: whichever of three forms is the shortest, or the difference to the tile below.
+//! The stored form of a tile: the shortest of three forms, or the difference from the tile below.
 //!
 //! | first byte | what follows |
 //! |---|---|
-//! | 1 | *places*: for each user the distance from the one before, less one, as a varint |
-//! | 2 | *runs*: for each run of consecutive users its distance from the one before and its length, each less one, as varints |
+//! | 1 | *places*: for each user, the distance from the previous one, minus one, as a varint |
+//! | 2 | *runs*: for each run of consecutive users, its distance from the previous one and its length, each minus one, as varints |
 //! | 3 | *bits*: 8,192 bytes in Redis' order |
-//! | 4 | *change*: the number of bytes of the first list as a varint, the users added and the users removed, both as places |
+//! | 4 | *change*: the length of the first list in bytes as a varint, the users added, and the users removed, both as places |
 
 use crate::bitmap::{TILE_BYTES, Tile};
 use crate::store::embedded::table::codec::{Input, put_varint};
@@ -15,10 +15,11 @@ const RUNS: u8 = 2;
 const BITS: u8 = 3;
 const CHANGE: u8 = 4;
 
-/// Tiles with more users are stored as bits, unless they are runs: a list is read one user at a time.
+/// The maximum number of users stored as places. A tile with more users is stored as bits, unless it is stored as runs: a
+/// list is read one user at a time.
 const MOST_PLACES: u64 = 4096;
 
-/// [`TILE_BYTES`] in memory.
+/// [`TILE_BYTES`] as a `usize`.
 #[allow(clippy::cast_possible_truncation)] // 8192.
 const TILE_LEN: usize = TILE_BYTES as usize;
 
@@ -27,18 +28,18 @@ const TILE_LEN: usize = TILE_BYTES as usize;
 pub enum Packed {
     /// The whole tile.
     Whole(Tile),
-    /// What changed since the segment below. A user is in at most one of the two.
+    /// The changes since the segment below. A user is in at most one of the two tiles.
     Change { added: Tile, removed: Tile },
 }
 
-/// About how many bytes a tile with so many users takes on disk.
+/// Returns approximately how many bytes a tile with `users` users takes on disk.
 pub const fn estimated_bytes(users: u64) -> u64 {
     if users < TILE_BYTES { users } else { TILE_BYTES }
 }
 
-/// The bytes of a whole tile.
+/// Returns the bytes of a whole tile.
 pub fn pack(tile: &Tile) -> Vec<u8> {
-    // A run takes two bytes at least, and a place mostly one.
+    // A run takes at least two bytes, and a place usually takes one.
     let are_runs = 2 * tile.runs() < tile.len().min(TILE_BYTES);
     if !are_runs && tile.len() > MOST_PLACES {
         let mut bits = Vec::with_capacity(TILE_LEN + 1);
@@ -57,7 +58,7 @@ pub fn pack(tile: &Tile) -> Vec<u8> {
     list
 }
 
-/// The bytes of a change.
+/// Returns the bytes of a change.
 pub fn pack_change(added: &Tile, removed: &Tile) -> Vec<u8> {
     let (mut first, mut bytes) = (Vec::new(), vec![CHANGE]);
     put_places(&mut first, added);
@@ -68,7 +69,7 @@ pub fn pack_change(added: &Tile, removed: &Tile) -> Vec<u8> {
 }
 
 impl Packed {
-    /// Reads what was packed; `None` for anything else.
+    /// Reads a packed tile or change. Returns `None` for anything else.
     pub fn read(bytes: &[u8]) -> Option<Packed> {
         let mut input = Input(bytes);
         match input.byte()? {
@@ -84,12 +85,12 @@ impl Packed {
         }
     }
 
-    /// The change that a value is, if it is one that can be read.
+    /// Reads a value as a change. Returns `None` if it is not a change or cannot be read.
     pub fn change(value: &[u8]) -> Option<Packed> {
         (value.first() == Some(&CHANGE)).then(|| Packed::read(value))?
     }
 
-    /// This, laid over what the segment below has; a tile it does not have is empty.
+    /// Applies this to what the segment below holds. A tile missing there counts as empty.
     pub fn over(self, below: Option<Packed>) -> Packed {
         let Packed::Change { added, removed } = self else { return self };
         match below {
@@ -101,7 +102,7 @@ impl Packed {
         }
     }
 
-    /// As stored.
+    /// Returns the bytes as stored.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Packed::Whole(tile) => pack(tile),
@@ -138,7 +139,7 @@ fn put_runs(bytes: &mut Vec<u8>, tile: &Tile) {
     run.into_iter().for_each(put);
 }
 
-/// The end of a list that fits in a tile: the first place beyond it.
+/// The first place beyond the end of a tile.
 const END: u64 = TILE_BYTES * 8;
 
 fn places(mut input: Input<'_>) -> Option<Tile> {
@@ -176,7 +177,7 @@ impl Bits {
         if most <= 256 { Bits::Few(Vec::with_capacity(most)) } else { Bits::Many(vec![0; TILE_LEN].into()) }
     }
 
-    /// `None` beyond the end of a tile.
+    /// Adds a place. Returns `None` if it is beyond the end of a tile.
     fn set(&mut self, place: u64) -> Option<()> {
         let place = u16::try_from(place).ok()?;
         match self {
@@ -202,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// Few, many, and in runs.
+    /// Generates tiles with few users, with many users, and with runs.
     fn tiles() -> impl Strategy<Value = Tile> {
         let few = prop::collection::btree_set(any::<u16>(), 0..40).prop_map(|places| places.into_iter().collect());
         let many = (any::<u64>(), 1_u32..30).prop_map(|(seed, one_in)| {
@@ -248,7 +249,7 @@ mod tests {
                 Packed::Whole(tile) => Packed::Whole(tile.compact()),
                 change => change,
             };
-            // In either order of merging.
+            // The result is the same for either order of merging.
             prop_assert_eq!(compact(second.clone().over(Some(first.clone().over(base())))), expected.clone());
             let merged = Packed::read(&second.over(Some(first)).to_bytes()).unwrap();
             prop_assert_eq!(compact(merged.over(base())), expected);

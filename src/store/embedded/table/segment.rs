@@ -1,10 +1,11 @@
-//! A segment: an immutable file of entries in ascending order of their keys.
+//! A segment: an immutable file of entries in ascending key order.
 //!
 //! ```text
 //! head (32 bytes) │ block │ block │ … │ index block │ foot (64 bytes)
 //! ```
 //!
-//! The index is a block, too: the first key of each block, with offset and length as varints. `docs/format.md` has every byte.
+//! The index is also a block: the first key of each block, with its offset and length as varints. `docs/format.md` describes
+//! every byte.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,33 +24,33 @@ const MAGIC: &[u8; 16] = b"cohortist seg 1\n";
 const HEAD_BYTES: usize = 32;
 const FOOT_BYTES: usize = 64;
 
-/// How much is written before the system is told to bring it to the disk: little at a time, so that no one waits for much.
+/// The number of bytes written before a sync. Syncing little at a time keeps each wait short.
 const SYNC_BYTES: u64 = 4 << 20;
 
-/// The first byte of a value: there is no such entry any more.
+/// The first byte of a value that marks a removal.
 pub const REMOVED: u8 = 0;
 
-/// What identifies a segment, and what its file must be like.
+/// The identity of a segment, and the properties that its file must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentInfo {
     pub number: u64,
-    /// The sequence of the last change that is in it.
+    /// The sequence number of the last change in the segment.
     pub sequence: u64,
-    /// The length of the file.
+    /// The length of the file, in bytes.
     pub bytes: u64,
     pub entries: u64,
-    /// How many of the entries say that something was removed.
+    /// How many of the entries are removals.
     pub removed: u64,
-    /// The checksum in its foot.
+    /// The checksum in the foot of the segment.
     pub checksum: u32,
 }
 
-/// The name of a segment's file.
+/// Returns the name of a segment's file.
 pub fn file_name(number: u64) -> String {
     format!("segment-{number}")
 }
 
-/// The number of a segment, by the name of its file.
+/// Returns the number of a segment, given the name of its file.
 pub fn number_of(name: &str) -> Option<u64> {
     let number = name.strip_prefix("segment-")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
@@ -62,7 +63,7 @@ pub struct Writer {
     buffer: Vec<u8>,
     place: Place,
     block: Builder,
-    /// The first key of the block, and the last one so far.
+    /// The first key of the current block, and the last key so far.
     first: Vec<u8>,
     last: Vec<u8>,
     index: Builder,
@@ -94,7 +95,7 @@ impl Writer {
         })
     }
 
-    /// Adds an entry. Its key must be greater than those before.
+    /// Adds an entry. Its key must be greater than all previous keys.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert!(self.entries == 0 || self.last[..] < *key, "the keys of a segment ascend");
         self.last.clear();
@@ -109,7 +110,7 @@ impl Writer {
         if self.block.bytes() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
-    /// How many bytes it has so far.
+    /// Returns the size of the segment so far, in bytes.
     pub fn bytes(&self) -> u64 {
         self.place.offset
     }
@@ -143,7 +144,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file and forces it to disk. It holds the changes up to `sequence`.
+    /// Finishes the file and syncs it. The segment holds the changes up to `sequence`.
     pub fn finish(mut self, sequence: u64) -> io::Result<SegmentInfo> {
         if !self.block.is_empty() {
             self.end_block()?;
@@ -156,7 +157,7 @@ impl Writer {
         for number in [self.place.store, self.place.segment, index_at, len, self.entries, self.removed, sequence] {
             foot.extend(number.to_le_bytes());
         }
-        // What follows would be at another place in a shorter file.
+        // The checksum covers the location of the foot, which would differ in a shorter file.
         let checksum = self.place.checksum(&foot);
         foot.extend(checksum.to_le_bytes());
         foot.extend(b"seg\n");
@@ -176,7 +177,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// What was not finished is of no use.
+    /// Removes an unfinished file, which is of no use.
     fn drop(&mut self) {
         if !self.finished {
             let _ = std::fs::remove_file(&self.path);
@@ -184,7 +185,7 @@ impl Drop for Writer {
     }
 }
 
-/// Blocks in memory, by segment and number.
+/// A cache of blocks, by segment number and block number.
 pub struct Blocks(Cache<(u64, u32), Arc<Block>, Weights>);
 
 #[derive(Debug, Clone)]
@@ -197,14 +198,17 @@ impl Weighter<(u64, u32), Arc<Block>> for Weights {
 }
 
 impl Blocks {
-    /// Keeps at most so many bytes.
+    /// Creates a cache of at most `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(usize::MAX);
         Blocks(Cache::with_weighter(items.max(1), bytes, Weights))
     }
 }
 
-/// A segment that is read. Its file may be deleted meanwhile.
+/// The block of the last lookup, with its number.
+pub type LastBlock = Option<(usize, Arc<Block>)>;
+
+/// A segment that is open for reading. Its file may be deleted in the meantime.
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
@@ -231,7 +235,7 @@ fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where the index of a segment is, and what its foot says.
+/// The location of a segment's index, and the contents of its foot.
 struct Foot {
     place: Place,
     index_at: u64,
@@ -240,7 +244,7 @@ struct Foot {
 }
 
 impl Foot {
-    /// Reads head and foot of a file; an error says what is wrong.
+    /// Reads the head and the foot of a file. An error describes what is wrong.
     fn read(file: &File) -> Result<Foot, String> {
         let bytes = file.metadata().map_err(|e| e.to_string())?.len();
         let foot_at = bytes.checked_sub(FOOT_BYTES as u64).filter(|at| *at >= HEAD_BYTES as u64);
@@ -267,7 +271,7 @@ impl Foot {
 }
 
 impl Segment {
-    /// Opens a file that must be the segment described.
+    /// Opens a file, which must be the segment that `store` and `expected` describe.
     pub fn open(path: &Path, store: u64, expected: &SegmentInfo) -> Result<Self> {
         let segment = Segment::open_any(path)?;
         if segment.info != *expected || segment.place.store != store {
@@ -276,7 +280,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Opens whatever segment is in a file.
+    /// Opens the segment in a file, regardless of which one it is.
     pub fn open_any(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::damaged(path, "the file is missing"),
@@ -293,7 +297,7 @@ impl Segment {
         &self.info
     }
 
-    /// The store it belongs to.
+    /// Returns the number of the store that the segment belongs to.
     pub fn store(&self) -> u64 {
         self.place.store
     }
@@ -306,7 +310,7 @@ impl Segment {
         self.index.len()
     }
 
-    /// Reads a block there is.
+    /// Reads a block, which must exist.
     pub fn read(&self, number: usize) -> Result<Block> {
         let mut at = Input(self.index.value(number));
         let place = at.varint().zip(at.len()).filter(|_| at.is_empty());
@@ -334,32 +338,52 @@ impl Segment {
         Ok(block)
     }
 
-    /// The block that has a key, if the segment has it.
+    /// Returns the number of the block that has a key, if the segment has the key.
     fn block_of(&self, key: &[u8]) -> Option<usize> {
         let at = self.index.lower_bound(key);
         if at < self.index.len() && self.index.key(at) == key { Some(at) } else { at.checked_sub(1) }
     }
 
-    /// Looks a key up, and gives `found` its value.
+    /// Looks up a key, and passes its value to `found`.
     pub fn get<T>(&self, key: &[u8], blocks: &Blocks, found: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
-        let Some(number) = self.block_of(key) else { return Ok(None) };
-        Ok(self.cached(number, blocks)?.get(key).map(found))
+        self.get_from(&mut None, key, blocks, found)
     }
 
-    /// About how many bytes of the file a key takes: of its block the share that its entry has.
+    /// Looks up a key, first in the block of the last lookup, whether or not that found its key.
+    pub fn get_from<T>(
+        &self,
+        last: &mut LastBlock,
+        key: &[u8],
+        blocks: &Blocks,
+        found: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let is_within = |number: usize, block: &Block| {
+            block.key(0) <= key && (number + 1 == self.blocks() || key < self.index.key(number + 1))
+        };
+        let block = match last {
+            Some((number, block)) if is_within(*number, block) => block,
+            _ => {
+                let Some(number) = self.block_of(key) else { return Ok(None) };
+                &last.insert((number, self.cached(number, blocks)?)).1
+            }
+        };
+        Ok(block.get(key).map(found))
+    }
+
+    /// Returns approximately how many bytes of the file a key takes: the share of its block that its entry has.
     pub fn stored(&self, key: &[u8], blocks: &Blocks) -> Result<u64> {
         let Some(number) = self.block_of(key) else { return Ok(0) };
         let block = self.cached(number, blocks)?;
         let Some(value) = block.get(key) else { return Ok(0) };
         let mut at = Input(self.index.value(number));
         let len = at.varint().and_then(|_| at.varint()).unwrap_or(0);
-        // A byte or two for each of the two lengths.
+        // Each of the two lengths takes one or two bytes.
         let entry = (key.len() + value.len() + 2) as u64;
         Ok(len * entry / block.bytes().max(1) as u64)
     }
 }
 
-/// Walks through a segment, one entry after the other.
+/// Iterates over the entries of a segment.
 pub struct Cursor {
     segment: Arc<Segment>,
     block: Option<Block>,
@@ -368,7 +392,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Begins at the first key that is not less.
+    /// Starts at the first key that is not less than `key`.
     pub fn at(segment: &Arc<Segment>, key: &[u8]) -> Result<Self> {
         let next_block = segment.block_of(key).unwrap_or(0);
         let mut cursor = Cursor { segment: Arc::clone(segment), block: None, next_block, at: 0 };
@@ -395,17 +419,17 @@ impl Cursor {
         Ok(())
     }
 
-    /// The key here; `None` behind the last one.
+    /// Returns the current key, or `None` after the last entry.
     pub fn key(&self) -> Option<&[u8]> {
         self.block.as_ref().map(|block| block.key(self.at))
     }
 
-    /// The value here.
+    /// Returns the current value.
     pub fn value(&self) -> Option<&[u8]> {
         self.block.as_ref().map(|block| block.value(self.at))
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.segment.path()
     }
@@ -428,7 +452,7 @@ mod tests {
         let path = directory.path().join(file_name(5));
         let mut writer = Writer::create(&path, 77, 5).unwrap();
         for number in 0..entries {
-            // Every second number, so that there are keys between.
+            // Only every second number, so that there are absent keys in between.
             let value =
                 if number % 10 == 0 { vec![REMOVED] } else { [&[7], &number.to_le_bytes().repeat(9)[1..]].concat() };
             writer.add(&(2 * number).to_be_bytes(), &value).unwrap();
