@@ -12,7 +12,8 @@ EXAMPLES
 
 Immediately frees the space of deleted or overwritten data, which is otherwise freed gradually while the
 store is open. Needs free disk space equal to the size of the store: the old files are deleted after the
-new one is complete. A store that is open in another process is compacted by that process.";
+new one is complete. A store that is open in another process cannot be compacted with this command: that
+process frees the space gradually.";
 
 /// Merge the files of a store into one and give back free space
 #[derive(Debug, clap::Args)]

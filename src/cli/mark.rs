@@ -131,6 +131,7 @@ impl Config {
             error => error.into(),
         };
         let mut batch = tracker.batch();
+        let mut known = self.users.len() as u64;
         if self.value {
             for user in tracker.enroll(&called).map_err(refused)? {
                 batch.mark_to(&self.event, user, at, self.extent)?;
@@ -141,13 +142,16 @@ impl Config {
                     Some(user) => {
                         batch.unmark_to(&self.event, user, at, self.extent)?;
                     }
-                    None => say!("note: nobody here is called {name}"),
+                    None => {
+                        known -= 1;
+                        say!("note: nobody here is called {name}");
+                    }
                 }
             }
         }
         written(batch.commit())?;
         let done = if self.value { "marked" } else { "unmarked" };
-        let users = many(self.users.len() as u64, "user");
+        let users = many(known, "user");
         say!("{done} `{}` for {users} at {} UTC", self.event, at.format("%Y-%m-%d %H:%M:%S"));
         Ok(())
     }

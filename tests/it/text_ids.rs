@@ -412,6 +412,7 @@ fn the_commands_take_and_tell_the_texts() {
     assert_eq!(shop.run(&["count", "active@2026-11-23"]).quietly(), "4\n");
     let said = shop.run(&["unmark", "active", "b o b", "nobody"]).err;
     assert!(said.contains("note: nobody here is called nobody"), "{said}");
+    assert!(said.contains("unmarked `active` for 1 user "), "{said}");
     assert_eq!(shop.run(&["people", "active@2026-11-23"]).quietly(), "ann@example.com\n7\nzoë\n");
     let error = shop.run(&["--ids", "numbers", "mark", "active", "7"]).error(2);
     assert!(error.contains("called by text ids"), "{error}");
