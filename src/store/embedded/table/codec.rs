@@ -38,7 +38,18 @@ impl<'a> Input<'a> {
         Some(u64::from_le_bytes(*first))
     }
 
+    #[inline]
     pub fn varint(&mut self) -> Option<u64> {
+        // Most numbers are distances and lengths below 128.
+        let (first, rest) = self.0.split_first()?;
+        if *first < 0x80 {
+            self.0 = rest;
+            return Some(u64::from(*first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

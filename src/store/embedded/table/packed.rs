@@ -142,16 +142,24 @@ fn put_runs(bytes: &mut Vec<u8>, tile: &Tile) {
 /// The first place beyond the end of a tile.
 const END: u64 = TILE_BYTES * 8;
 
-fn places(mut input: Input<'_>) -> Option<Tile> {
+fn places(input: Input<'_>) -> Option<Tile> {
     // A place takes at least one byte.
     let mut bits = Bits::new(input.0.len());
+    match &mut bits {
+        Bits::Few(places) => each_place(input, |place| places.push(place))?,
+        Bits::Many(bytes) => each_place(input, |place| bytes[usize::from(place / 8)] |= 0x80 >> (place % 8))?,
+    }
+    Some(bits.tile())
+}
+
+fn each_place(mut input: Input<'_>, mut each: impl FnMut(u16)) -> Option<()> {
     let mut next = 0;
     while !input.is_empty() {
         let place = next + input.varint().filter(|distance| *distance < END)?;
-        bits.set(place)?;
+        each(u16::try_from(place).ok()?);
         next = place + 1;
     }
-    Some(bits.tile())
+    Some(())
 }
 
 fn runs(mut input: Input<'_>) -> Option<Tile> {
