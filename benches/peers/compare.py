@@ -93,6 +93,22 @@ def visit(way, cohort, least=5, seconds=0.4, most=200):
     return times, grid(cohort, given)
 
 
+def in_turn(ways, rounds, what=""):
+    """The times of all ways, by way and cohort, asked in turn; ends the program when two of them answer differently."""
+    times = {(name, cohort): [] for name in ways for cohort in marks.EVENTS}
+    agreed = {}
+    for turn in range(rounds):
+        print(f"{what}turn {turn + 1} of {rounds}", flush=True)
+        for name, way in ways.items():
+            for cohort in marks.EVENTS:
+                took, grid = visit(way, cohort)
+                times[name, cohort] += took
+                first, expected = agreed.setdefault(cohort, (name, grid))
+                if grid != expected:
+                    raise SystemExit(f"{what}{cohort} → active: {name} answers otherwise than {first}")
+    return times
+
+
 def waits(pipe, work):
     """What a bystander waits for each of its GETs while some work is done: median, 99th percentile, most; and how many."""
     pipe.send("go")
@@ -163,17 +179,7 @@ def main():
             ways["cluster of 3 primaries, library, nothing remembered"] = held(ours.Library(plan, cluster)).way("warm")
             ways["cluster of 3 primaries, the page, seen before"] = ours.over_http(held(ours.Server(cluster)), "/retention")
 
-        times = {(name, cohort): [] for name in ways for cohort in marks.EVENTS}
-        agreed = {}
-        for turn in range(asked.rounds):
-            print(f"turn {turn + 1} of {asked.rounds}", flush=True)
-            for name, way in ways.items():
-                for cohort in marks.EVENTS:
-                    took, grid = visit(way, cohort)
-                    times[name, cohort] += took
-                    first, expected = agreed.setdefault(cohort, (name, grid))
-                    if grid != expected:
-                        raise SystemExit(f"{cohort} → active: {name} answers otherwise than {first}")
+        times = in_turn(ways, asked.rounds)
         cells = sum(marks.live(i) for i in range(marks.ROWS))
         print(f"all {len(ways)} ways give the same {cells} counts and {marks.ROWS} sizes, for both questions\n")
         medians = {key: statistics.median(took) for key, took in times.items()}

@@ -10,7 +10,7 @@ import subprocess
 import marks
 import ours
 import setting
-from compare import Peer, shown, visit
+from compare import Peer, in_turn, shown
 
 # How much of all users is active each day, in percent. A container of roaring turns from a list to words at 6.25 %.
 DENSITIES = [0.1, 1, 3, 5.7, 6.25, 10, 25]
@@ -78,16 +78,7 @@ def measured(asked, who, percent, plan, native):
             ways["CRoaring, one thread"] = held(Peer("croaring", made)).way()
         if "roaring" in who:
             ways["roaring for this processor"] = held(ours.Library(native, f"{made.directory}/bitmaps")).way("warm")
-        times, agreed = {(name, cohort): [] for name in ways for cohort in marks.EVENTS}, {}
-        for turn in range(asked.rounds):
-            print(f"{percent:g} %: turn {turn + 1} of {asked.rounds}", flush=True)
-            for name, way in ways.items():
-                for cohort in marks.EVENTS:
-                    took, grid = visit(way, cohort)
-                    times[name, cohort] += took
-                    first, expected = agreed.setdefault(cohort, (name, grid))
-                    if grid != expected:
-                        raise SystemExit(f"{percent:g} %, {cohort} → active: {name} answers otherwise than {first}")
+        times = in_turn(ways, asked.rounds, f"{percent:g} %: ")
         return {key: statistics.median(took) for key, took in times.items()}
 
 

@@ -178,22 +178,6 @@ impl Texts {
     }
 }
 
-impl<'t> Extend<&'t str> for Texts {
-    fn extend<I: IntoIterator<Item = &'t str>>(&mut self, texts: I) {
-        texts.into_iter().for_each(|text| {
-            self.insert(text);
-        });
-    }
-}
-
-impl<'t> FromIterator<&'t str> for Texts {
-    fn from_iter<I: IntoIterator<Item = &'t str>>(texts: I) -> Self {
-        let mut these = Texts::default();
-        these.extend(texts);
-        these
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -214,7 +198,8 @@ mod tests {
                 prop_assert_eq!(&model[place], text);
             }
             prop_assert_eq!(texts.iter().collect::<Vec<_>>(), model.iter().collect::<Vec<_>>());
-            let mut at_once = Texts::from_iter(came.iter().take(known).map(String::as_str));
+            let mut at_once = Texts::default();
+            at_once.insert_all(came.iter().take(known).map(String::as_str));
             let places = at_once.insert_all(came.iter().map(String::as_str));
             let expected: Vec<u32> = came.iter().filter_map(|text| texts.place(text)).collect();
             prop_assert_eq!(places, expected);

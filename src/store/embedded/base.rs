@@ -60,7 +60,7 @@ pub struct Unpublished {
 pub struct Changed {
     text: Box<str>,
     overlay: Arc<Overlay>,
-    /// The number of its tiles, where they are still its own.
+    /// The number in the keys of its tiles, or `None` if the checkpoint assigned a new one.
     number: Option<u32>,
 }
 
@@ -145,7 +145,7 @@ impl Base {
         };
         for Changed { text, overlay, number } in &written.changed {
             self.records.remove(text);
-            // Without a number its tiles have another one from now on, and nobody asks for those in the cache.
+            // Cached tiles of a bitmap with a new number are never requested again.
             let Some(number) = number else { continue };
             for (tile, change) in overlay.tiles.iter() {
                 let place = (*number, tile);
@@ -189,7 +189,7 @@ fn expiry_of(version: &Version) -> Result<Lifetimes> {
 }
 
 /// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the table has and what it is to have.
-/// Tiles, which are most of it, are packed one at a time. Also gives the bitmaps of the table among them.
+/// Tiles, which are most of it, are packed one at a time. Also returns the changed bitmaps that the table already has.
 pub fn entries<'a>(
     reader: Option<&'a Reader<'_>>,
     overlays: &'a Overlays,

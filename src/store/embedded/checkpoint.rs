@@ -89,11 +89,10 @@ impl Engine {
             let next_look = Instant::now() + LOOK_EVERY;
             if has_unread {
                 let read = self.read_up(disk, || Instant::now() < next_look && !disk.signal.is_stopped());
-                has_unread = !self.read().unread.is_empty();
+                // After an error, only writers and the next checkpoint try again.
+                has_unread = read.is_ok() && !self.read().unread.is_empty();
                 if let Err(error) = read {
                     tracing::error!("what the log changes cannot be read; its changes are still in the log: {error}");
-                    // A writer, or the next checkpoint, tries again.
-                    has_unread = false;
                 }
             }
             let work = disk.signal.wait_for_work(next_look);
@@ -106,7 +105,7 @@ impl Engine {
             let again = disk.vitals.wants_checkpoint() && attempted.elapsed() > RETRY_AFTER;
             // What was deleted takes space until it is written that it is gone.
             let has_deleted = self.read().deleted && (work.stop || attempted.elapsed() > DELETED_WITHIN);
-            // Whoever only asks leaves the log as it is.
+            // A process that only reads leaves the log unchanged.
             let is_worth_it = work.stop && log_bytes > WORTH_A_CHECKPOINT && log_bytes != log_bytes_before;
             if work.checkpoint || again || has_deleted || is_worth_it {
                 attempted = Instant::now();
@@ -151,7 +150,7 @@ impl Engine {
         if let Err(error) = table.compact_at_close() {
             tracing::warn!("cannot merge segments: {error}");
         }
-        // A backup that is still under way may begin another log, and then the store counts as not closed.
+        // A backup still in progress may start another log. The store then counts as not closed.
         let _no_other_log = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let layers = self.read();
         if let Some(log) = layers.log.as_ref().filter(|log| log.is_whole())
@@ -214,7 +213,11 @@ impl Engine {
         Ok(true)
     }
 
-    /// Reads what the start left unread. Nobody waits for it: whoever wants to know earlier reads it, too.
+    /// Resolves the unread marks of all bitmaps while `goes_on` returns `true`. It blocks no reader or writer: they resolve the
+    /// bitmaps that they need themselves.
+    ///
+    /// # Errors
+    /// Returns the first error, after all other bitmaps are resolved.
     fn read_up(&self, disk: &Disk, goes_on: impl Fn() -> bool) -> Result<()> {
         let (mut after, mut first_error) = (Box::default(), None);
         while goes_on() {
@@ -259,17 +262,17 @@ impl Engine {
             return Err(error);
         }
         let logs = logs.into_iter().map(|number| log_path(&disk.directory, number)).collect();
-        // Most of the old log, so that little is left to do while everybody waits.
+        // Syncs most of the old log before the lock is taken, so that the sync under the lock is short.
         let sequence = self.read().sequence;
         let _ = self.sync(disk, sequence);
         let mut layers = self.lock();
         if let Some(old) = layers.log.replace(log) {
-            // All of it before the new one has anything: a power cut must not take what lies between. If it fails, this checkpoint is the
-            // other way to keep it.
+            // The old log must be on disk before the new one has records, or a power cut could lose the records in between. If
+            // the sync fails, this checkpoint still writes the changes.
             let _ = old.file().sync();
             layers.closed.push(Arc::clone(old.file()));
         }
-        assert!(layers.unread.is_empty(), "only a start leaves anything unread");
+        assert!(layers.unread.is_empty(), "only opening a store leaves marks unread");
         *pending = Some(Pending { sequence: layers.sequence, logs, next_log, lifetimes: layers.lifetimes.clone() });
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
         layers.frozen_rolls = Some(Arc::new(std::mem::take(&mut layers.rolls)));

@@ -25,19 +25,20 @@ pub const EMPTY: u64 = u64::MAX;
 /// The changes of one key since the layer below.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
-    /// What it lies on.
+    /// What the layers below hold for the key.
     pub below: Below,
     /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone, [`EMPTY`] for one without
     /// a byte.
     pub len: u64,
     /// What changed of its tiles.
     pub tiles: ByTile<TileChange>,
-    /// Users whom a log puts into tiles that were not read when the store was opened, laid over `tiles`. They may be there already.
+    /// Users added by a log to tiles that were not read when the store was opened. They apply on top of `tiles`, and may be
+    /// in the tiles already.
     pub unread: ByTile<Tile>,
 }
 
 impl Overlay {
-    /// The same with nothing unread, over a bitmap of the table.
+    /// Returns the overlay with its unread users resolved against a bitmap of the table.
     pub fn resolved(&self, base: Option<&Record>, reader: &Reader<'_>) -> Result<Overlay> {
         let mut tiles = self.tiles.clone();
         for (number, users) in self.unread.iter() {
@@ -55,19 +56,19 @@ impl Overlay {
     }
 }
 
-/// What the layers below an overlay have of its key.
+/// What the layers below an overlay hold for its key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Below {
-    /// A bitmap, which the overlay changes, or nothing.
+    /// Either a bitmap, which the overlay changes, or nothing.
     #[default]
     Changed,
-    /// A bitmap that does not count, because it was deleted or replaced, or nothing.
+    /// Either a bitmap that was deleted or replaced, or nothing.
     Replaced,
     /// Nothing.
     Nothing,
 }
 
-/// Something of tiles, by their number. Most bitmaps have a tile or a few.
+/// A sorted map from tile numbers. Most bitmaps have one tile or a few.
 #[derive(Debug, Clone)]
 pub struct ByTile<T>(Vec<(u16, T)>);
 
@@ -80,7 +81,7 @@ impl<T> ByTile<T> {
         self.find(number).ok().map(|at| &self.0[at].1)
     }
 
-    /// What there is of a tile, which is made by `new` if there is nothing.
+    /// Returns the entry of a tile. Inserts the result of `new` if there is none.
     pub fn get_or_insert_with(&mut self, number: u16, new: impl FnOnce() -> T) -> &mut T {
         let at = self.find(number).unwrap_or_else(|at| {
             if self.0.is_empty() {
@@ -92,7 +93,7 @@ impl<T> ByTile<T> {
         &mut self.0[at].1
     }
 
-    /// All of them, ascending by number.
+    /// Iterates over all entries in ascending order of tile numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
         self.0.iter().map(|(number, change)| (*number, change))
     }
@@ -109,7 +110,7 @@ impl<T> Default for ByTile<T> {
 }
 
 impl<T> FromIterator<(u16, T)> for ByTile<T> {
-    /// Of what ascends by number.
+    /// Collects entries, which must ascend by tile number.
     fn from_iter<I: IntoIterator<Item = (u16, T)>>(tiles: I) -> Self {
         let tiles: Vec<_> = tiles.into_iter().collect();
         assert!(tiles.is_sorted_by(|(a, _), (b, _)| a < b), "tiles ascend");
@@ -186,7 +187,7 @@ impl TileChange {
         }
     }
 
-    /// Adds users, none of whom may be there already.
+    /// Adds users. None of them may be in the tile already.
     fn take_in(&mut self, users: &Tile) {
         match self.removed.take() {
             None => self.added = Arc::new(self.added.or(users)),
@@ -215,13 +216,13 @@ pub struct Layers {
     pub dirty: Overlays,
     /// What the checkpoint under way, or the one that failed, is writing.
     pub frozen: Option<Arc<Overlays>>,
-    /// The keys in `dirty` of which something is unread.
+    /// The keys in `dirty` with unread users.
     pub unread: BTreeSet<Box<str>>,
     /// The text ids that are new since the last checkpoint began, and what the checkpoint is writing of them.
     pub rolls: Rolls,
     /// As `frozen`.
     pub frozen_rolls: Option<Arc<Rolls>>,
-    /// Where it is known, which string ids of a prefix have numbers, in all layers and the table.
+    /// Filters of the string ids that have numbers, in all layers and the table, for some prefixes.
     pub given: HashMap<Box<str>, Given>,
     /// The prefixes whose users are called by texts.
     pub enrolled: BTreeSet<Box<str>>,
@@ -369,8 +370,8 @@ struct PreparedTile {
     flips: Vec<(u16, bool)>,
 }
 
-/// Bits, which are as in [`Change::Bits`], by key and user, and for one user from the earlier to the later: of each the key and the user, and
-/// its place.
+/// Sorts bits, given as in [`Change::Bits`], by key, user and order of arrival. Returns key and user of each bit, packed into
+/// one number, and its index.
 fn in_order(bits: &[(u32, u32)]) -> Vec<(u64, u32)> {
     let at = |(key_and_value, user): &(u32, u32)| u64::from(key_and_value / 2) << 32 | u64::from(*user);
     let mut order: Vec<(u64, u32)> = bits.iter().map(at).zip(0..).collect();
@@ -428,7 +429,7 @@ impl Layers {
         Ok(Prepared { keys: prepared })
     }
 
-    /// Reads what is unread of a key.
+    /// Resolves the unread users of a key.
     pub fn resolve(&mut self, text: &str, reader: Option<&Reader<'_>>) -> Result<()> {
         let Some(reader) = reader.filter(|_| self.unread.contains(text)) else { return Ok(()) };
         if let Some(overlay) = self.dirty.get(text).filter(|overlay| !overlay.unread.is_empty()) {
@@ -439,13 +440,13 @@ impl Layers {
         Ok(())
     }
 
-    /// A key of which something is unread, and its overlay; the first one after `after`.
+    /// Returns the first key after `after` that has unread users, and its overlay.
     pub fn next_unread(&self, after: &str) -> Option<(Box<str>, Arc<Overlay>)> {
         let text = self.unread.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).next()?;
         Some((text.clone(), self.dirty.get(text).map(Arc::clone).unwrap_or_default()))
     }
 
-    /// Takes in what became of the overlay of a key when it was [resolved](Overlay::resolved), if it is still that overlay.
+    /// Replaces an overlay by its [resolved](Overlay::resolved) form, unless the key was changed in the meantime.
     pub fn put_resolved(&mut self, text: Box<str>, overlay: &Arc<Overlay>, resolved: Overlay) {
         self.unread.remove(&text);
         if self.dirty.get(&text).is_some_and(|now| Arc::ptr_eq(now, overlay)) {
@@ -453,7 +454,7 @@ impl Layers {
         }
     }
 
-    /// The same as [`resolve`](Self::resolve) of all keys.
+    /// Resolves the unread users of all keys.
     pub fn resolve_all(&mut self, reader: &Reader<'_>) -> Result<()> {
         while let Some(text) = self.unread.first().cloned() {
             self.resolve(&text, Some(reader))?;
@@ -461,7 +462,8 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts users, ascending, into a bitmap as a log says. Reads no tile: a log may be about many, and a start must not take long.
+    /// Adds users of a log, in ascending order, to a bitmap. Reads no tile, because a log may change many and a start must be
+    /// quick.
     fn put_unread(&mut self, text: &str, users: &[UserId], reader: &Reader<'_>) -> Result<()> {
         let Some(last) = users.last() else { return Ok(()) };
         let overlay = self.dirty.get(text);
@@ -513,7 +515,7 @@ impl Layers {
         }
     }
 
-    /// Changes tiles of a key, which has `len` bytes at least from now on. `new` says that there is no such key.
+    /// Changes tiles of a key, and extends its bitmap to at least `len` bytes. `new` means that the key does not exist yet.
     pub fn change<C>(
         &mut self,
         text: &str,
@@ -632,7 +634,7 @@ impl Layers {
             }
             Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
             Change::Enroll { prefix, first, texts } => {
-                // Numbers only ascend until they are forgotten. A record that says so was lost, then.
+                // Numbers ascend until they are forgotten. If this one does not, the record that forgot them was lost.
                 if self.next_number(&prefix, Some(reader.version()))?.is_some_and(|next| first < next) {
                     self.forget(&prefix);
                 }

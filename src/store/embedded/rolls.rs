@@ -18,25 +18,25 @@ use crate::store::{Result, StoreError, TextIds};
 /// How many numbers there are.
 const NUMBERS_IN_ALL: u64 = 1 << 32;
 
-/// How many string ids get their numbers in one step: others who mark wait for it.
+/// The number of string ids that get numbers under one lock. Other writers wait for the lock.
 const ENROLLED_AT_ONCE: usize = 1 << 14;
 
-/// From how many string ids at once on it is worth knowing which are new without a look into the table.
+/// The smallest batch of string ids for which a filter is built.
 const WORTH_A_FILTER: usize = 1 << 12;
 
-/// Tells that a string id has no number, mostly: an import brings in many new ones, and to look for each in the table would read all of it again
-/// and again. A list of Bloom filters, each for twice as many as the one before.
+/// A filter that rules out most string ids without a number. An import adds many new ones, and a lookup of each would read the
+/// table again and again. Implemented as a list of Bloom filters, each twice as large as the previous one.
 #[derive(Debug, Default)]
 pub struct Given {
     filters: Vec<BloomFilter<DefaultHashBuilder>>,
-    /// How many more the last filter is for.
+    /// The remaining capacity of the last filter.
     room: usize,
 }
 
 impl Given {
-    /// How many the first filter is for. It takes 1.2 MB, and about 20 bits a string id.
+    /// The capacity of the first filter, which takes 1.2 MB: about 20 bits per string id.
     const FIRST: usize = 1 << 19;
-    /// One in so many new string ids is looked for in the table in vain.
+    /// The share of new string ids that are looked up in the table in vain.
     const FALSE_POSITIVES: f64 = 1e-4;
 
     fn add(&mut self, text: &str) {
@@ -49,7 +49,7 @@ impl Given {
         self.room -= 1;
     }
 
-    /// Whether a string id may have a number. One that has is never denied.
+    /// Returns whether a string id may have a number. Never returns `false` for one that has.
     fn may_have(&self, text: &str) -> bool {
         self.filters.iter().any(|filter| filter.contains(text))
     }
@@ -63,7 +63,7 @@ pub struct Roll {
     /// The number the next new text gets; 0 when there is no roll any more.
     next: u64,
     texts: Texts,
-    /// The number of each text, ascending.
+    /// The number of each string id, in ascending order.
     numbers: Vec<UserId>,
 }
 
@@ -86,7 +86,7 @@ impl Roll {
     }
 
     fn memory(&self) -> usize {
-        // A checkpoint makes two entries of each text.
+        // A checkpoint writes two entries for each string id.
         2 * self.texts.memory()
     }
 
@@ -311,7 +311,7 @@ pub fn next_entry(prefix: &str, next: u64) -> Entry {
     (text_key(ROLL, prefix), Some(number_value(next)))
 }
 
-/// What a checkpoint writes of string ids, each ascending by key.
+/// The entries of string ids that a checkpoint writes, in ascending order of keys.
 pub struct IdEntries<'a> {
     /// Text → number.
     pub ids: Box<dyn Iterator<Item = Entry> + 'a>,
@@ -321,7 +321,7 @@ pub struct IdEntries<'a> {
     pub rolls: Vec<Entry>,
 }
 
-/// Entries in ascending order, and others that are seldom there.
+/// Merges removals into entries that are in ascending order. There are seldom any removals.
 fn with_removed<'a>(
     entries: impl Iterator<Item = Entry> + 'a,
     removed: Vec<Entry>,
@@ -334,7 +334,7 @@ fn with_removed<'a>(
     Box::new(all.into_iter())
 }
 
-/// What a checkpoint writes of rolls. String ids may be millions, so each entry is made when it is asked for.
+/// Returns the entries that a checkpoint writes for rolls. There may be millions of string ids, so entries are created lazily.
 pub fn entries<'a>(table: Option<&Version>, rolls: &'a Rolls) -> Result<IdEntries<'a>> {
     let mut entries =
         IdEntries { ids: Box::new(std::iter::empty()), texts: Box::new(std::iter::empty()), rolls: Vec::new() };
@@ -500,7 +500,8 @@ impl Engine {
         Ok(is_free)
     }
 
-    /// Learns which string ids have numbers. Gives up if the table changes again and again meanwhile: a filter saves time, and no more.
+    /// Builds the filter of the string ids that have numbers. Gives up if the table changes twice in the meantime: the filter
+    /// only saves time.
     fn learn_given(&self, prefix: &str) -> Result<()> {
         for _ in 0..2 {
             let Some(table) = self.table().filter(|_| !self.read().given.contains_key(prefix)) else { break };
@@ -510,7 +511,7 @@ impl Engine {
                 Ok(true)
             })?;
             let mut layers = self.lock();
-            // What a checkpoint has taken out of the layers meanwhile is in another table.
+            // A checkpoint in the meantime would have moved string ids from the layers to a new version of the table.
             if self.table().is_some_and(|now| Arc::ptr_eq(&now, &table)) {
                 layers.rolls_of(prefix).flat_map(|roll| roll.texts.iter()).for_each(|text| given.add(text));
                 layers.given.insert(prefix.into(), given);
@@ -566,7 +567,7 @@ mod tests {
     #[test]
     fn a_string_id_that_has_a_number_is_never_denied_and_others_mostly_are() {
         let mut given = Given::default();
-        // More than the first filter is for.
+        // More than the capacity of the first filter.
         let count = Given::FIRST + 1000;
         (0..count).for_each(|n| given.add(&format!("{n}@example.com")));
         assert_eq!(given.filters.len(), 2);
