@@ -1,18 +1,27 @@
 //! What each step of the engine is worth: `cargo bench --bench kernel`.
 //!
-//! First, for each instruction set of this processor, the table of active → active beside the *bare L1-blocked loop*: the
-//! kernel over the words of all 325 cells, strips of all tiles in the L1 cache, on as many threads, with no plan and no
-//! store. It prints bytes per cycle, by the clock rate that a chain of dependent instructions has meanwhile, and whether the
-//! processors share cores. All are measured in turn, and the fastest of each counts: other programs only slow them down.
+//! First, for each instruction set of this processor, the table of active → active beside the *bare
+//! L1-blocked loop*: the kernel over the words of all 325 cells, strips of all tiles in the L1
+//! cache, on as many threads, with no plan and no store. It prints bytes per cycle, by the clock
+//! rate that a chain of dependent instructions has meanwhile, and whether the processors share
+//! cores. All are measured in turn, and the fastest of each counts: other programs only slow them
+//! down.
 //!
 //! Then criterion's figures.
 //!
-//! 31 bitmaps of 570 000 random users among 10 M, as tiles in memory; the 325 intersections of a 31 × 13 table of active →
-//! active. *Bare* is the loop a processor cannot do without: AND and population count over the dense words, one thread,
-//! nothing else. Beside it: the same loop without the instruction set it was compiled for; tile by tile through
+//! 31 bitmaps of 570 000 random users among 10 M, as tiles in memory; the 325 intersections of a 31
+//! × 13 table of active → active. *Bare* is the loop a processor cannot do without: AND and
+//! population count over the dense words, one thread, nothing else. Beside it: the same loop
+//! without the instruction set it was compiled for; tile by tile through
 //! [`bitmap::count`] with a plan; and the plan through the embedded store. Then, per tile, where a sorted list of places
 //! stops paying and words begin to: what decides the border between sparse and dense tiles.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_range_loop, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_range_loop,
+    missing_docs
+)]
 #![allow(clippy::cast_precision_loss)]
 
 use std::convert::Infallible;
@@ -69,7 +78,10 @@ struct InMemory {
 impl InMemory {
     fn of(plan: &Plan, days: &[(Key, Vec<u32>)], held: &[Vec<Arc<Tile>>]) -> Self {
         let bitmap = |node: &Node| match node {
-            Node::Key(key) => days.iter().position(|(day, _)| day == key).map(|place| held[place].clone()),
+            Node::Key(key) => days
+                .iter()
+                .position(|(day, _)| day == key)
+                .map(|place| held[place].clone()),
             _ => None,
         };
         InMemory {
@@ -83,7 +95,9 @@ impl Source for InMemory {
     type Error = Infallible;
 
     fn byte_len(&self, leaf: usize) -> u64 {
-        self.bitmaps[leaf].as_ref().map_or(0, |_| u64::from(USERS / 8))
+        self.bitmaps[leaf]
+            .as_ref()
+            .map_or(0, |_| u64::from(USERS / 8))
     }
 
     fn users(&self, _: usize) -> Option<u64> {
@@ -91,15 +105,22 @@ impl Source for InMemory {
     }
 
     fn tiles(&self, leaf: usize) -> &[u16] {
-        if self.bitmaps[leaf].is_some() { &self.numbers } else { &[] }
+        if self.bitmaps[leaf].is_some() {
+            &self.numbers
+        } else {
+            &[]
+        }
     }
 
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Infallible> {
-        Ok(Arc::clone(&self.bitmaps[leaf].as_ref().unwrap()[usize::from(number)]))
+        Ok(Arc::clone(
+            &self.bitmaps[leaf].as_ref().unwrap()[usize::from(number)],
+        ))
     }
 }
 
-/// As plain as it can be written, and compiled for whatever the compiler is told: nothing, so for the oldest machines.
+/// As plain as it can be written, and compiled for whatever the compiler is told: nothing, so for
+/// the oldest machines.
 fn plain(a: &[u64], b: &[u64]) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum()
 }
@@ -128,23 +149,42 @@ fn prepared() -> Table {
     let held: Vec<Vec<Arc<Tile>>> = days.iter().map(|(_, users)| tiles(users)).collect();
     let words_of = |tile: &Arc<Tile>| {
         let bytes = tile.bytes();
-        let mut words = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
+        let mut words = bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| u64::from_be_bytes(*bytes));
         Words(std::array::from_fn(|_| words.next().unwrap()))
     };
-    let words: Vec<Vec<Words>> = held.iter().map(|tiles| tiles.iter().map(words_of).collect()).collect();
-    let pairs: Vec<(usize, usize)> =
-        (0..days.len()).flat_map(|cohort| (0..COLUMNS.min(cohort + 1)).map(move |k| (cohort, cohort - k))).collect();
+    let words: Vec<Vec<Words>> = held
+        .iter()
+        .map(|tiles| tiles.iter().map(words_of).collect())
+        .collect();
+    let pairs: Vec<(usize, usize)> = (0..days.len())
+        .flat_map(|cohort| (0..COLUMNS.min(cohort + 1)).map(move |k| (cohort, cohort - k)))
+        .collect();
     assert_eq!(pairs.len(), 325);
     let query = Query {
         rows: Some(31),
         cols: Some(13),
-        ..Query::new("active".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+        ..Query::new(
+            "active".parse().unwrap(),
+            "active".parse().unwrap(),
+            Grain::Day,
+        )
     };
     let store = EmbeddedStore::in_memory(&Options::default());
     for (key, users) in &days {
         store.add(&[(key, users)]).unwrap();
     }
-    Table { query, days, held, words, pairs, store }
+    Table {
+        query,
+        days,
+        held,
+        words,
+        pairs,
+        store,
+    }
 }
 
 /// The counts of all cells, on some threads, without anything around them.
@@ -155,24 +195,38 @@ fn bare(table: &Table, threads: usize) -> Vec<u64> {
             let rows: Vec<Row<'_>> = table
                 .pairs
                 .chunk_by(|a, b| a.0 == b.0)
-                .map(|row| Row { words: &table.words[row[0].0][tile], range: 0..WORDS, columns: row.len() })
+                .map(|row| Row {
+                    words: &table.words[row[0].0][tile],
+                    range: 0..WORDS,
+                    columns: row.len(),
+                })
                 .collect();
-            let columns: Vec<&Words> = table.pairs.iter().map(|(_, back)| &table.words[*back][tile]).collect();
+            let columns: Vec<&Words> = table
+                .pairs
+                .iter()
+                .map(|(_, back)| &table.words[*back][tile])
+                .collect();
             kernel::and_counts(&rows, &columns, table.words.len(), &mut counts);
         }
         counts
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let workers: Vec<_> = (1..threads)
+            .map(|first| scope.spawn(move || part(first)))
+            .collect();
         let mut counts = part(0);
         for worker in workers {
-            counts.iter_mut().zip(worker.join().unwrap()).for_each(|(count, more)| *count += more);
+            counts
+                .iter_mut()
+                .zip(worker.join().unwrap())
+                .for_each(|(count, more)| *count += more);
         }
         counts
     })
 }
 
-/// Cycles a second, from a chain in which each of six instructions a round waits for the one before it.
+/// Cycles a second, from a chain in which each of six instructions a round waits for the one before
+/// it.
 fn clock_rate() -> f64 {
     const ROUNDS: u32 = 100_000;
     let mut state = black_box(88_172_645_463_325_252_u64);
@@ -199,7 +253,10 @@ fn cores() -> String {
     siblings.dedup();
     match siblings.len() {
         0 => format!("{threads} processors; the system does not tell whether they share cores"),
-        cores if cores < threads => format!("{threads} processors that share {cores} cores ({})", siblings.join(" ")),
+        cores if cores < threads => format!(
+            "{threads} processors that share {cores} cores ({})",
+            siblings.join(" ")
+        ),
         _ => format!("{threads} processors, each a core of its own by what the system tells"),
     }
 }
@@ -219,10 +276,11 @@ fn limits(table: &Table) {
         let mut best = [f64::MAX; 3];
         let mut rate = 0.0_f64;
         for _ in 0..60 {
-            let ways: [&dyn Fn() -> Vec<u64>; 3] =
-                [&|| bare(table, threads), &|| bitmap::count(question.plan(), &memory).unwrap(), &|| {
-                    table.store.count(question.plan()).unwrap()
-                }];
+            let ways: [&dyn Fn() -> Vec<u64>; 3] = [
+                &|| bare(table, threads),
+                &|| bitmap::count(question.plan(), &memory).unwrap(),
+                &|| table.store.count(question.plan()).unwrap(),
+            ];
             for (best, way) in best.iter_mut().zip(ways) {
                 let began = Instant::now();
                 black_box(way());
@@ -246,11 +304,21 @@ fn limits(table: &Table) {
 fn table(c: &mut Criterion) {
     let table = prepared();
     limits(&table);
-    let Table { query, days, held, words, pairs, store } = table;
+    let Table {
+        query,
+        days,
+        held,
+        words,
+        pairs,
+        store,
+    } = table;
     let question = query.at(now()).unwrap();
     let plan = question.plan();
     let memory = InMemory::of(plan, &days, &held);
-    assert_eq!(bitmap::count(plan, &memory).unwrap(), store.count(plan).unwrap());
+    assert_eq!(
+        bitmap::count(plan, &memory).unwrap(),
+        store.count(plan).unwrap()
+    );
     let mut cells = Plan::new();
     for (cohort, back) in &pairs {
         let ids = [cohort, back].map(|place| cells.key(days[*place].0.clone()));
@@ -260,7 +328,10 @@ fn table(c: &mut Criterion) {
     let in_cells = InMemory::of(&cells, &days, &held);
 
     let mut group = c.benchmark_group("31 × 13, active → active");
-    group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4));
     // Tile by tile, so that all stays in the nearest cache, as the engine does.
     group.bench_function("bare loop, one thread", |b| {
         b.iter(|| {
@@ -287,24 +358,37 @@ fn table(c: &mut Criterion) {
     group.bench_function("bare loop, bitmap after bitmap", |b| {
         b.iter(|| {
             let cell = |(cohort, back): &(usize, usize)| -> u64 {
-                held[*cohort].iter().zip(&held[*back]).map(|(a, b)| a.and_count(b)).sum()
+                held[*cohort]
+                    .iter()
+                    .zip(&held[*back])
+                    .map(|(a, b)| a.and_count(b))
+                    .sum()
             };
             black_box(pairs.iter().map(cell).collect::<Vec<u64>>())
         });
     });
-    group.bench_function("the cells as a plan", |b| b.iter(|| bitmap::count(&cells, &in_cells).unwrap()));
+    group.bench_function("the cells as a plan", |b| {
+        b.iter(|| bitmap::count(&cells, &in_cells).unwrap())
+    });
     group.bench_function("the table's plan: sizes and distinct people too", |b| {
         b.iter(|| bitmap::count(plan, &memory).unwrap());
     });
-    group.bench_function("the same through the store", |b| b.iter(|| store.count(plan).unwrap()));
-    group.bench_function("the question, before anything is counted", |b| b.iter(|| query.at(now()).unwrap()));
+    group.bench_function("the same through the store", |b| {
+        b.iter(|| store.count(plan).unwrap())
+    });
+    group.bench_function("the question, before anything is counted", |b| {
+        b.iter(|| query.at(now()).unwrap())
+    });
     group.finish();
 }
 
 /// Two tiles of so many users, as lists and as words.
 fn border(c: &mut Criterion) {
     let mut group = c.benchmark_group("AND and count of two tiles");
-    group.sample_size(30).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    group
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     for users in [64_u32, 128, 256, 512, 1024, 2048, 4096] {
         let places = |seed| random(seed, users, 65_536);
         let of = |users: &[u32]| -> Tile {
@@ -315,8 +399,9 @@ fn border(c: &mut Criterion) {
             tile
         };
         let (a, b) = (places(1), places(2));
-        let lists: Vec<Vec<u16>> =
-            [&a, &b].map(|users| users.iter().map(|user| bitmap::split(*user).1).collect()).into();
+        let lists: Vec<Vec<u16>> = [&a, &b]
+            .map(|users| users.iter().map(|user| bitmap::split(*user).1).collect())
+            .into();
         group.bench_function(format!("{users} users, two sorted lists"), |bench| {
             bench.iter(|| {
                 let (mut i, mut j, mut both) = (0, 0, 0_u32);
@@ -330,9 +415,12 @@ fn border(c: &mut Criterion) {
             });
         });
         let (tile_a, tile_b) = (of(&a), of(&b));
-        group.bench_function(format!("{users} users, as the engine holds them"), |bench| {
-            bench.iter(|| black_box(tile_a.and_count(&tile_b)));
-        });
+        group.bench_function(
+            format!("{users} users, as the engine holds them"),
+            |bench| {
+                bench.iter(|| black_box(tile_a.and_count(&tile_b)));
+            },
+        );
     }
     group.finish();
 }

@@ -1,8 +1,9 @@
-//! How many marks a second Redis clients get in: 50 connections, each with pipelines of 64 SETBITs, into an embedded
-//! store on disk with its log on. The clients share the machine with the server.
+//! How many marks a second Redis clients get in: 50 connections, each with pipelines of 64 SETBITs,
+//! into an embedded store on disk with its log on. The clients share the machine with the server.
 //!
-//! `cargo bench --bench marks` prints marks a second for ours and, where a redis-server is installed, for Redis with the
-//! same clients (with its append-only file on, fsync each second, as our log).
+//! `cargo bench --bench marks` prints marks a second for ours and, where a redis-server is
+//! installed, for Redis with the same clients (with its append-only file on, fsync each second, as
+//! our log).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -23,15 +24,26 @@ const PIPELINE: usize = 64;
 const ROUNDS: usize = 1500;
 const RUNS: usize = 3;
 
-/// Number `n` of a client's pipelines: people in the order they come, in the three bitmaps of a mark.
+/// Number `n` of a client's pipelines: people in the order they come, in the three bitmaps of a
+/// mark.
 fn pipeline(client: usize, n: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PIPELINE * 64);
     for i in 0..PIPELINE {
-        let key = ["trackist_active_2026-11-23", "trackist_active_W2026-48", "trackist_active_2026-11"][i % 3];
-        let user = ((n * PIPELINE + i) / 3 * CLIENTS + client).wrapping_mul(2_654_435_761) % 10_000_000;
+        let key = [
+            "trackist_active_2026-11-23",
+            "trackist_active_W2026-48",
+            "trackist_active_2026-11",
+        ][i % 3];
+        let user =
+            ((n * PIPELINE + i) / 3 * CLIENTS + client).wrapping_mul(2_654_435_761) % 10_000_000;
         let user = user.to_string();
-        write!(bytes, "*4\r\n$6\r\nSETBIT\r\n${}\r\n{key}\r\n${}\r\n{user}\r\n$1\r\n1\r\n", key.len(), user.len())
-            .unwrap();
+        write!(
+            bytes,
+            "*4\r\n$6\r\nSETBIT\r\n${}\r\n{key}\r\n${}\r\n{user}\r\n$1\r\n1\r\n",
+            key.len(),
+            user.len()
+        )
+        .unwrap();
     }
     bytes
 }
@@ -44,12 +56,18 @@ fn client(address: &str, pipelines: &[Vec<u8>]) {
         stream.write_all(bytes).unwrap();
         // Each is `:0\r\n` or `:1\r\n`.
         stream.read_exact(&mut replies).unwrap();
-        assert!(replies.chunks(4).all(|reply| reply[0] == b':'), "{}", String::from_utf8_lossy(&replies));
+        assert!(
+            replies.chunks(4).all(|reply| reply[0] == b':'),
+            "{}",
+            String::from_utf8_lossy(&replies)
+        );
     }
 }
 
 fn measure(name: &str, address: &str) {
-    let all: Vec<Vec<Vec<u8>>> = (0..CLIENTS).map(|c| (0..ROUNDS).map(|n| pipeline(c, n)).collect()).collect();
+    let all: Vec<Vec<Vec<u8>>> = (0..CLIENTS)
+        .map(|c| (0..ROUNDS).map(|n| pipeline(c, n)).collect())
+        .collect();
     for _ in 0..RUNS {
         let barrier = Barrier::new(CLIENTS + 1);
         let took = std::thread::scope(|scope| {
@@ -64,7 +82,9 @@ fn measure(name: &str, address: &str) {
                 .collect();
             barrier.wait();
             let began = Instant::now();
-            clients.into_iter().for_each(|client| client.join().unwrap());
+            clients
+                .into_iter()
+                .for_each(|client| client.join().unwrap());
             began.elapsed()
         });
         let marks = u32::try_from(CLIENTS * ROUNDS * PIPELINE).unwrap();
@@ -100,9 +120,24 @@ fn main() {
     drop(listener);
 
     // A port that is free now is free a moment later, mostly.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+        .to_string();
     let redis = Command::new("redis-server")
-        .args(["--port", &port, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--dir"])
+        .args([
+            "--port",
+            &port,
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+            "--save",
+            "",
+            "--dir",
+        ])
         .arg(directory.path())
         .stdout(Stdio::null())
         .spawn();

@@ -1,10 +1,13 @@
-//! The pages of a dashboard on an embedded store on disk, through a socket: `cargo bench --bench pages`.
+//! The pages of a dashboard on an embedded store on disk, through a socket: `cargo bench --bench
+//! pages`.
 //!
-//! *10 M users*: 200 events over 60 days. `active` has 570 000 random people a day, 20 events have 50 000, `signup` has
-//! 10 000 with ids in order of sign-up, the others have 5 000. *Three years*: 300 events on every day of three years, by
-//! few people, one of whom did nearly everything: many bitmaps, all small.
+//! *10 M users*: 200 events over 60 days. `active` has 570 000 random people a day, 20 events have
+//! 50 000, `signup` has 10 000 with ids in order of sign-up, the others have 5 000. *Three years*:
+//! 300 events on every day of three years, by few people, one of whom did nearly everything: many
+//! bitmaps, all small.
 //!
-//! "First" is the first answer after the store was opened, with nothing in its caches; opening is not counted in.
+//! "First" is the first answer after the store was opened, with nothing in its caches; opening is
+//! not counted in.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::cell::LazyCell;
@@ -58,7 +61,11 @@ impl Dashboard {
         let thread = std::thread::spawn(move || {
             rt::System::new().block_on(async move {
                 let app = move || App::new().configure(web::app_config(&shown));
-                let server = HttpServer::new(app).workers(1).tcp_nodelay(true).bind("127.0.0.1:0").unwrap();
+                let server = HttpServer::new(app)
+                    .workers(1)
+                    .tcp_nodelay(true)
+                    .bind("127.0.0.1:0")
+                    .unwrap();
                 let address = server.addrs()[0];
                 let server = server.run();
                 tell.send((address, server.handle())).unwrap();
@@ -67,14 +74,23 @@ impl Dashboard {
         });
         let (address, handle) = told.recv().unwrap();
         let agent = ureq::Agent::new_with_defaults();
-        let dashboard = Dashboard { address: format!("http://{address}"), handle, thread, agent };
+        let dashboard = Dashboard {
+            address: format!("http://{address}"),
+            handle,
+            thread,
+            agent,
+        };
         // The connection is there; the store was not asked for anything.
         dashboard.get("/healthz");
         dashboard
     }
 
     fn get(&self, path: &str) -> usize {
-        let mut response = self.agent.get(format!("{}{path}", self.address)).call().unwrap();
+        let mut response = self
+            .agent
+            .get(format!("{}{path}", self.address))
+            .call()
+            .unwrap();
         response.body_mut().read_to_string().unwrap().len()
     }
 
@@ -90,11 +106,22 @@ fn key(event: &EventName, period: Period) -> Key {
 }
 
 /// Marks the days of an event, and unites them in weeks and months.
-fn fill(store: &EmbeddedStore, event: &EventName, days: &[Period], users: impl Fn(&Period) -> Vec<UserId>) {
+fn fill(
+    store: &EmbeddedStore,
+    event: &EventName,
+    days: &[Period],
+    users: impl Fn(&Period) -> Vec<UserId>,
+) {
     for day in days {
         let key = key(event, *day);
-        let mark = |user| Mark { key: key.clone(), user, value: true };
-        store.apply(&users(day).into_iter().map(mark).collect::<Vec<_>>()).unwrap();
+        let mark = |user| Mark {
+            key: key.clone(),
+            user,
+            value: true,
+        };
+        store
+            .apply(&users(day).into_iter().map(mark).collect::<Vec<_>>())
+            .unwrap();
     }
     for grain in [Grain::Week, Grain::Month] {
         let mut by_period: Vec<(Period, Vec<Set>)> = Vec::new();
@@ -103,10 +130,17 @@ fn fill(store: &EmbeddedStore, event: &EventName, days: &[Period], users: impl F
             if by_period.last().is_none_or(|(last, _)| *last != period) {
                 by_period.push((period, Vec::new()));
             }
-            by_period.last_mut().unwrap().1.push(Set::Key(key(event, *day)));
+            by_period
+                .last_mut()
+                .unwrap()
+                .1
+                .push(Set::Key(key(event, *day)));
         }
         for (period, days) in by_period {
-            assert!(matches!(store.save(&Set::Or(days), &key(event, period)).unwrap(), Saved::People(_)));
+            assert!(matches!(
+                store.save(&Set::Or(days), &key(event, period)).unwrap(),
+                Saved::People(_)
+            ));
         }
     }
 }
@@ -114,11 +148,19 @@ fn fill(store: &EmbeddedStore, event: &EventName, days: &[Period], users: impl F
 /// The last days up to now, the oldest first.
 fn last(days: u32) -> Vec<Period> {
     let today = Period::containing(Grain::Day, now()).unwrap();
-    today.shift(1 - i64::from(days)).unwrap().range(days).collect()
+    today
+        .shift(1 - i64::from(days))
+        .unwrap()
+        .range(days)
+        .collect()
 }
 
 fn making() -> Options {
-    Options { checkpoint_bytes: 512 << 20, durability: Durability::EverySecond, ..Options::default() }
+    Options {
+        checkpoint_bytes: 512 << 20,
+        durability: Durability::EverySecond,
+        ..Options::default()
+    }
 }
 
 fn ten_million_users(directory: &Path) {
@@ -151,9 +193,16 @@ fn three_years(directory: &Path) {
     for n in 0..300_u32 {
         let event = EventName::new(&format!("event:{n}")).unwrap();
         fill(&store, &event, &days, |day| {
-            let mut random = ChaCha8Rng::seed_from_u64(u64::from(n) << 40 | day.start().timestamp().unsigned_abs());
+            let mut random = ChaCha8Rng::seed_from_u64(
+                u64::from(n) << 40 | day.start().timestamp().unsigned_abs(),
+            );
             let others = (0..20).map(|_| random.next_u32() % 400_000);
-            others.collect::<Vec<_>>().into_iter().chain([BUSY]).filter(|u| *u != BUSY || n % 10 != 9).collect()
+            others
+                .collect::<Vec<_>>()
+                .into_iter()
+                .chain([BUSY])
+                .filter(|u| *u != BUSY || n % 10 != 9)
+                .collect()
         });
     }
     store.checkpoint().unwrap();
@@ -171,8 +220,14 @@ fn pages(c: &mut Criterion) {
             "10 M users",
             ten_million_users,
             &[
-                ("retention active → active", "/retention?cohort=active&returning=active&by=day&rows=31&cols=13"),
-                ("retention signup → active", "/retention?cohort=signup&returning=active&by=day&rows=31&cols=13"),
+                (
+                    "retention active → active",
+                    "/retention?cohort=active&returning=active&by=day&rows=31&cols=13",
+                ),
+                (
+                    "retention signup → active",
+                    "/retention?cohort=signup&returning=active&by=day&rows=31&cols=13",
+                ),
                 ("events", "/events"),
                 ("one event", "/events/active"),
                 ("a user", "/users/7654321"),
@@ -181,7 +236,11 @@ fn pages(c: &mut Criterion) {
         (
             "three years",
             three_years,
-            &[("events", "/events"), ("a user of few days", "/users/4242"), ("a user of all days", "/users/150007")],
+            &[
+                ("events", "/events"),
+                ("a user of few days", "/users/4242"),
+                ("a user of all days", "/users/150007"),
+            ],
         ),
     ];
     for (name, make, paths) in all {
@@ -191,11 +250,18 @@ fn pages(c: &mut Criterion) {
             make(directory.path());
             let files = std::fs::read_dir(directory.path()).unwrap();
             let bytes: u64 = files.map(|f| f.unwrap().metadata().unwrap().len()).sum();
-            eprintln!("{name}: {} MB, made in {:.0} s", bytes >> 20, began.elapsed().as_secs_f64());
+            eprintln!(
+                "{name}: {} MB, made in {:.0} s",
+                bytes >> 20,
+                began.elapsed().as_secs_f64()
+            );
             directory
         });
         let mut group = c.benchmark_group(name);
-        group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(3));
         for (page, path) in paths {
             group.bench_function(format!("{page}, first"), |b| {
                 b.iter_custom(|rounds| {

@@ -1,8 +1,10 @@
-//! Times the library's answers on a store that somebody filled; `benches/peers/run` does so beside other programs.
+//! Times the library's answers on a store that somebody filled; `benches/peers/run` does so beside
+//! other programs.
 //!
-//! `cargo bench --bench plan -- STORE` reads a line for each question from its standard input, the cohort's event and whether
-//! the store is opened anew for it (`active warm`, `signup cold`), and answers each with a line of JSON: how many milliseconds
-//! it took from the question to the table, and the table's sizes and counts.
+//! `cargo bench --bench plan -- STORE` reads a line for each question from its standard input, the
+//! cohort's event and whether the store is opened anew for it (`active warm`, `signup cold`), and
+//! answers each with a line of JSON: how many milliseconds it took from the question to the table,
+//! and the table's sizes and counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::io::{BufRead, Write};
@@ -15,8 +17,13 @@ use cohortist::store::{self, Options};
 
 fn main() {
     // cargo adds a flag of its own.
-    let Some(location) = std::env::args().skip(1).find(|argument| !argument.starts_with("--")) else {
-        println!("usage: cargo bench --bench plan -- STORE < QUESTIONS; see the head of benches/plan.rs");
+    let Some(location) = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"))
+    else {
+        println!(
+            "usage: cargo bench --bench plan -- STORE < QUESTIONS; see the head of benches/plan.rs"
+        );
         return;
     };
     let now = parse_moment("2026-10-31T18:00:00Z").unwrap();
@@ -26,10 +33,17 @@ fn main() {
         let line = line.unwrap();
         let (cohort, how) = line.split_once(' ').unwrap();
         let (cohort, active) = (cohort.parse().unwrap(), "active".parse().unwrap());
-        let query = Query { rows: Some(31), cols: Some(13), ..Query::new(cohort, active, Grain::Day) };
+        let query = Query {
+            rows: Some(31),
+            cols: Some(13),
+            ..Query::new(cohort, active, Grain::Day)
+        };
         if how == "cold" {
             // It lets go of the directory before it is opened again.
-            drop(std::mem::replace(&mut tracker, Tracker::new(store::open("memory:", &Options::default()).unwrap())));
+            drop(std::mem::replace(
+                &mut tracker,
+                Tracker::new(store::open("memory:", &Options::default()).unwrap()),
+            ));
         }
         let began = Instant::now();
         if how == "cold" {
@@ -38,7 +52,9 @@ fn main() {
         let table = tracker.retention(&query, now).unwrap();
         let ms = began.elapsed().as_secs_f64() * 1000.0;
         let row = |row: &cohortist::reports::retention::Row| -> Vec<u64> {
-            std::iter::once(row.people()).chain(row.numbers().map(|cell| cell.retained)).collect()
+            std::iter::once(row.people())
+                .chain(row.numbers().map(|cell| cell.retained))
+                .collect()
         };
         let grid: Vec<Vec<u64>> = table.rows.iter().map(row).collect();
         let mut out = std::io::stdout();

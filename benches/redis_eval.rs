@@ -1,10 +1,12 @@
-//! Who should work out what is in Redis: the server (BITOP into temporary keys), or this process, of the bitmaps that it
-//! fetches? `cargo bench --bench redis_eval` prints, for each link and way, how long a 31 × 13 table over 10 M users takes
-//! (the median), how many bytes the server sends for it, and how long another client's GET waits meanwhile (its 99th
-//! percentile, over a connection of its own that nothing slows down).
+//! Who should work out what is in Redis: the server (BITOP into temporary keys), or this process,
+//! of the bitmaps that it fetches? `cargo bench --bench redis_eval` prints, for each link and way,
+//! how long a 31 × 13 table over 10 M users takes (the median), how many bytes the server sends for
+//! it, and how long another client's GET waits meanwhile (its 99th percentile, over a connection of
+//! its own that nothing slows down).
 //!
-//! The slow link is a relay in this process: 1 Gbit/s each way, and 0.5 ms more each way. It takes a good part of a core
-//! for itself when it is full. What `auto` did is told from whether the server carried out a BITOP.
+//! The slow link is a relay in this process: 1 Gbit/s each way, and 0.5 ms more each way. It takes
+//! a good part of a core for itself when it is full. What `auto` did is told from whether the
+//! server carried out a BITOP.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -52,7 +54,10 @@ fn relay(mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = [0; 16 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             free = free.max(Instant::now()) + Duration::from_secs_f64(read as f64 / BANDWIDTH);
-            if sender.send((free + DELAY, buffer[..read].to_vec())).is_err() {
+            if sender
+                .send((free + DELAY, buffer[..read].to_vec()))
+                .is_err()
+            {
                 break;
             }
         }
@@ -74,7 +79,9 @@ fn far_from(port: u16) -> u16 {
     std::thread::spawn(move || {
         for near in listener.incoming().map(Result::unwrap) {
             let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            [&near, &server].iter().for_each(|end| end.set_nodelay(true).unwrap());
+            [&near, &server]
+                .iter()
+                .for_each(|end| end.set_nodelay(true).unwrap());
             relay(near.try_clone().unwrap(), server.try_clone().unwrap());
             relay(server, near);
         }
@@ -83,8 +90,16 @@ fn far_from(port: u16) -> u16 {
 }
 
 fn sent(server: &RedisServer) -> u64 {
-    let info: String = redis::cmd("INFO").arg("stats").query(&mut server.connection()).unwrap();
-    info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap().trim().parse().unwrap()
+    let info: String = redis::cmd("INFO")
+        .arg("stats")
+        .query(&mut server.connection())
+        .unwrap();
+    info.lines()
+        .find_map(|line| line.strip_prefix("total_net_output_bytes:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// Runs `work` while another client GETs; answers how long its GETs took.
@@ -96,7 +111,10 @@ fn waits(server: &RedisServer, work: impl FnOnce()) -> Vec<Duration> {
             let mut waits = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 let asked = Instant::now();
-                redis::cmd("GET").arg("small").query::<String>(&mut connection).unwrap();
+                redis::cmd("GET")
+                    .arg("small")
+                    .query::<String>(&mut connection)
+                    .unwrap();
                 waits.push(asked.elapsed());
                 std::thread::sleep(Duration::from_micros(300));
             }
@@ -114,15 +132,30 @@ fn at(mut times: Vec<Duration>, share: f64) -> f64 {
 }
 
 fn main() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let server = RedisServer::start_with(&["--port", &port.to_string(), "--bind", "127.0.0.1"]);
     let mut connection = server.connection();
     for (key, users) in bitmaps() {
-        redis::cmd("SET").arg(key.text(&Prefix::default())).arg(bytes(&users)).exec(&mut connection).unwrap();
+        redis::cmd("SET")
+            .arg(key.text(&Prefix::default()))
+            .arg(bytes(&users))
+            .exec(&mut connection)
+            .unwrap();
     }
-    redis::cmd("SET").arg("small").arg("x").exec(&mut connection).unwrap();
+    redis::cmd("SET")
+        .arg("small")
+        .arg("x")
+        .exec(&mut connection)
+        .unwrap();
     let idle = waits(&server, || std::thread::sleep(Duration::from_secs(2)));
-    println!("another client's GET, server idle: p99 {:.2} ms", at(idle, 0.99));
+    println!(
+        "another client's GET, server idle: p99 {:.2} ms",
+        at(idle, 0.99)
+    );
     println!(
         "{:16} {:8} {:16} {:>9} {:>9} {:>9}  BITOPs",
         "link", "way", "question", "median ms", "MB sent", "GET p99"
@@ -131,11 +164,18 @@ fn main() {
     let links = [
         ("Unix socket", server.url()),
         ("TCP, loopback", format!("redis://127.0.0.1:{port}")),
-        ("1 Gbit/s, 1 ms", format!("redis://127.1:{}", far_from(port))),
+        (
+            "1 Gbit/s, 1 ms",
+            format!("redis://127.1:{}", far_from(port)),
+        ),
     ];
     for (link, url) in links {
         for redis_eval in [RedisEval::Server, RedisEval::Fetch, RedisEval::Auto] {
-            let options = Options { redis_eval, timeout: Duration::from_secs(30), ..Options::default() };
+            let options = Options {
+                redis_eval,
+                timeout: Duration::from_secs(30),
+                ..Options::default()
+            };
             let tracker = Tracker::new(store::open(&url, &options).unwrap());
             for cohort in ["signup", "active"] {
                 let query = query(cohort);

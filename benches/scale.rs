@@ -1,11 +1,17 @@
-//! How cost grows: `cargo bench --bench scale [MILLIONS…]`, 1, 10 and 100 million users unless told otherwise.
+//! How cost grows: `cargo bench --bench scale [MILLIONS…]`, 1, 10 and 100 million users unless told
+//! otherwise.
 //!
-//! A day of `active` is 5.7 % of all users at random, 31 days of it, and 0.1 % sign up a day with the newest ids. For each
-//! size the embedded store is filled and written, opened anew, and asked the 31 × 13 table twice over: cold and warm. Then
-//! the same table is asked of a store that holds more events, of which it asks nothing. From what was measured a model is
-//! printed for a thousand million users and 500 events; README says what it means.
+//! A day of `active` is 5.7 % of all users at random, 31 days of it, and 0.1 % sign up a day with
+//! the newest ids. For each size the embedded store is filled and written, opened anew, and asked
+//! the 31 × 13 table twice over: cold and warm. Then the same table is asked of a store that holds
+//! more events, of which it asks nothing. From what was measured a model is printed for a thousand
+//! million users and 500 events; README says what it means.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +29,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 const DAYS: i64 = 31;
 const TILE: f64 = 65_536.0;
-/// The memory the store may take for its cache: what a table of that size needs, and half as much again.
+/// The memory the store may take for its cache: what a table of that size needs, and half as much
+/// again.
 const CACHE: u64 = 1 << 30;
 
 fn now() -> DateTime<Utc> {
@@ -31,14 +38,21 @@ fn now() -> DateTime<Utc> {
 }
 
 fn key(event: &str, back: i64) -> Key {
-    let day = Period::containing(Grain::Day, now()).unwrap().shift(-back).unwrap();
+    let day = Period::containing(Grain::Day, now())
+        .unwrap()
+        .shift(-back)
+        .unwrap();
     Key::new(EventName::new(event).unwrap(), day).unwrap()
 }
 
-/// Each user with this chance, ascending: the gaps between those who are there are drawn instead of all users.
+/// Each user with this chance, ascending: the gaps between those who are there are drawn instead of
+/// all users.
 fn some(seed: u64, users: u64, chance: f64) -> Vec<u32> {
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
-    let (mut found, mut at) = (Vec::with_capacity((users as f64 * chance * 1.01) as usize), -1.0_f64);
+    let (mut found, mut at) = (
+        Vec::with_capacity((users as f64 * chance * 1.01) as usize),
+        -1.0_f64,
+    );
     loop {
         let uniform = (f64::from(dice.next_u32()) + 1.0) / 4_294_967_297.0;
         at += 1.0 + (uniform.ln() / (1.0 - chance).ln()).floor();
@@ -53,24 +67,39 @@ fn fill(store: &EmbeddedStore, users: u64, other_events: u32) {
     for back in 0..DAYS {
         let active = some(back.unsigned_abs(), users, 0.057);
         let newest = users - back.unsigned_abs() * (users / 1000);
-        let signup: Vec<u32> = (newest - users / 1000..newest).map(|user| user as u32).collect();
-        store.add(&[(&key("active", back), &active), (&key("signup", back), &signup)]).unwrap();
+        let signup: Vec<u32> = (newest - users / 1000..newest)
+            .map(|user| user as u32)
+            .collect();
+        store
+            .add(&[
+                (&key("active", back), &active),
+                (&key("signup", back), &signup),
+            ])
+            .unwrap();
         for event in 0..other_events {
             let users = some(u64::from(event) << 8 | back.unsigned_abs(), users, 0.002);
-            store.add(&[(&key(&format!("other-{event}"), back), &users)]).unwrap();
+            store
+                .add(&[(&key(&format!("other-{event}"), back), &users)])
+                .unwrap();
         }
     }
     store.checkpoint().unwrap();
 }
 
 fn bytes_of(directory: &Path) -> u64 {
-    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
 }
 
 /// What the process takes now, in bytes.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
 }
 
@@ -83,7 +112,11 @@ fn ask(tracker: &Tracker, cohort: &str) -> Duration {
     let query = Query {
         rows: Some(31),
         cols: Some(13),
-        ..Query::new(cohort.parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+        ..Query::new(
+            cohort.parse().unwrap(),
+            "active".parse().unwrap(),
+            Grain::Day,
+        )
     };
     let began = Instant::now();
     let table = tracker.retention(&query, now()).unwrap();
@@ -104,7 +137,10 @@ struct Measured {
 fn measure(millions: u64, other_events: u32) -> Measured {
     let users = millions * 1_000_000;
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { cache_bytes: CACHE, ..Options::default() };
+    let options = Options {
+        cache_bytes: CACHE,
+        ..Options::default()
+    };
     let began = Instant::now();
     let store = EmbeddedStore::open(directory.path(), &options).unwrap();
     fill(&store, users, other_events);
@@ -112,7 +148,9 @@ fn measure(millions: u64, other_events: u32) -> Measured {
     let fill = began.elapsed().as_secs_f64();
     let before = resident();
     let began = Instant::now();
-    let tracker = Tracker::new(Arc::new(EmbeddedStore::open(directory.path(), &options).unwrap()));
+    let tracker = Tracker::new(Arc::new(
+        EmbeddedStore::open(directory.path(), &options).unwrap(),
+    ));
     ask(&tracker, "active");
     let cold = began.elapsed().as_secs_f64() * 1000.0;
     ask(&tracker, "active");
@@ -120,12 +158,27 @@ fn measure(millions: u64, other_events: u32) -> Measured {
     ask(&tracker, "signup");
     let signup = median((0..9).map(|_| ask(&tracker, "signup")).collect());
     let resident = (resident() - before).max(0.0);
-    Measured { users: users as f64, bytes: bytes_of(directory.path()) as f64, fill, cold, warm, signup, resident }
+    Measured {
+        users: users as f64,
+        bytes: bytes_of(directory.path()) as f64,
+        fill,
+        cold,
+        warm,
+        signup,
+        resident,
+    }
 }
 
 fn main() {
-    let asked: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
-    let sizes = if asked.is_empty() { vec![1, 10, 100] } else { asked };
+    let asked: Vec<u64> = std::env::args()
+        .skip(1)
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    let sizes = if asked.is_empty() {
+        vec![1, 10, 100]
+    } else {
+        asked
+    };
     println!(
         "     users | store on disk |  filled | cold, from open | active → active | sign-up → active | memory beyond an empty process"
     );
@@ -161,10 +214,12 @@ fn main() {
     );
     for (users, events) in [(1e8, 50.0), (1e9, 500.0)] {
         let tiles = (users / TILE).ceil();
-        // A year of days, 53 weeks and 12 months of each event; one event in ten is as common as `active`.
+        // A year of days, 53 weeks and 12 months of each event; one event in ten is as common as
+        // `active`.
         let periods = 365.0 + 53.0 + 12.0;
         let (common, rare) = (events / 10.0, events * 9.0 / 10.0);
-        // A rare one has a fiftieth of the users, as lists of two bytes each, until a tile has 512 of them.
+        // A rare one has a fiftieth of the users, as lists of two bytes each, until a tile has 512
+        // of them.
         let rare_tile = (0.057_f64 / 50.0 * TILE * 2.0).min(8192.0);
         let bytes = periods * tiles * (common * 8192.0 + rare * rare_tile);
         let page = tiles * 325.0 * per_tile / 1e6;

@@ -1,15 +1,18 @@
 //! Calendar periods in UTC: hours, days, ISO weeks, months and years.
 //!
-//! A [`Period`] is one calendar unit of a [`Grain`], the half-open interval `[start, end)`. It is stored as a
-//! running number of its grain, so shifting and comparing are integer arithmetic and cannot land on a date that
-//! does not exist. Supported years are [`MIN_YEAR`]..=[`MAX_YEAR`], the range bitmapist's `datetime` has.
+//! A [`Period`] is one calendar unit of a [`Grain`], the half-open interval `[start, end)`. It is
+//! stored as a running number of its grain, so shifting and comparing are integer arithmetic and
+//! cannot land on a date that does not exist. Supported years are [`MIN_YEAR`]..=[`MAX_YEAR`], the
+//! range bitmapist's `datetime` has.
 //!
 //! This module is pure: it reads no clock.
 
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike, Utc,
+};
 
 /// The first supported year.
 pub const MIN_YEAR: i32 = 1;
@@ -33,7 +36,13 @@ pub enum Grain {
 
 impl Grain {
     /// All grains, shortest first.
-    pub const ALL: [Grain; 5] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year];
+    pub const ALL: [Grain; 5] = [
+        Grain::Hour,
+        Grain::Day,
+        Grain::Week,
+        Grain::Month,
+        Grain::Year,
+    ];
 
     /// The singular word: `day`.
     pub const fn as_str(self) -> &'static str {
@@ -68,7 +77,10 @@ impl FromStr for Grain {
     type Err = CalendarError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Grain::ALL.into_iter().find(|g| g.as_str() == text).ok_or_else(|| CalendarError::Grain(text.to_owned()))
+        Grain::ALL
+            .into_iter()
+            .find(|g| g.as_str() == text)
+            .ok_or_else(|| CalendarError::Grain(text.to_owned()))
     }
 }
 
@@ -153,7 +165,9 @@ impl Period {
     /// The hour of a date; `None` when the hour is not 0–23 or the date does not exist.
     pub fn hour(year: i32, month: u32, day: u32, hour: u32) -> Option<Self> {
         let date = NaiveDate::from_ymd_opt(year, month, day)?;
-        (hour < 24).then(|| Self::checked(Grain::Hour, days_since_epoch(date) * 24 + i64::from(hour)).ok())?
+        (hour < 24).then(|| {
+            Self::checked(Grain::Hour, days_since_epoch(date) * 24 + i64::from(hour)).ok()
+        })?
     }
 
     /// The given day; `None` when there is no such date.
@@ -182,9 +196,16 @@ impl Period {
         match grain {
             Grain::Hour => (FIRST_DAY * 24, LAST_DAY * 24 + 23),
             Grain::Day => (FIRST_DAY, LAST_DAY),
-            // The first week of year 1 begins on 1 January 0001, so a start in range is a period in range.
-            Grain::Week => ((FIRST_DAY - EPOCH_MONDAY) / 7, (LAST_DAY - EPOCH_MONDAY) / 7),
-            Grain::Month => (months_since_epoch(MIN_YEAR, 1), months_since_epoch(MAX_YEAR, 12)),
+            // The first week of year 1 begins on 1 January 0001, so a start in range is a period in
+            // range.
+            Grain::Week => (
+                (FIRST_DAY - EPOCH_MONDAY) / 7,
+                (LAST_DAY - EPOCH_MONDAY) / 7,
+            ),
+            Grain::Month => (
+                months_since_epoch(MIN_YEAR, 1),
+                months_since_epoch(MAX_YEAR, 12),
+            ),
             Grain::Year => (i64::from(MIN_YEAR), i64::from(MAX_YEAR)),
         }
     }
@@ -192,7 +213,10 @@ impl Period {
     fn checked(grain: Grain, number: i64) -> Result<Self, CalendarError> {
         let (first, last) = Self::numbers(grain);
         match i32::try_from(number) {
-            Ok(short) if (first..=last).contains(&number) => Ok(Period { grain, number: short }),
+            Ok(short) if (first..=last).contains(&number) => Ok(Period {
+                grain,
+                number: short,
+            }),
             _ => Err(CalendarError::OutOfRange),
         }
     }
@@ -214,7 +238,12 @@ impl Period {
 
     /// The first moment *after* the period: periods are half-open, `[start, end)`.
     pub fn end(self) -> DateTime<Utc> {
-        start_of(Period { number: self.number + 1, ..self }).unwrap_or(NaiveDateTime::MAX).and_utc()
+        start_of(Period {
+            number: self.number + 1,
+            ..self
+        })
+        .unwrap_or(NaiveDateTime::MAX)
+        .and_utc()
     }
 
     /// The period `by` units later (earlier when negative).
@@ -222,7 +251,9 @@ impl Period {
     /// # Errors
     /// [`CalendarError::OutOfRange`] when that would leave the supported years.
     pub fn shift(self, by: i64) -> Result<Self, CalendarError> {
-        let number = i64::from(self.number).checked_add(by).ok_or(CalendarError::OutOfRange)?;
+        let number = i64::from(self.number)
+            .checked_add(by)
+            .ok_or(CalendarError::OutOfRange)?;
         Self::checked(self.grain, number)
     }
 
@@ -242,8 +273,8 @@ impl Period {
         self.shift(-1)
     }
 
-    /// How many periods lie from `earlier` to `self`: 0 for the same period, negative when `self` comes first.
-    /// `None` when the grains differ.
+    /// How many periods lie from `earlier` to `self`: 0 for the same period, negative when `self`
+    /// comes first. `None` when the grains differ.
     pub fn since(self, earlier: Period) -> Option<i64> {
         (self.grain == earlier.grain).then(|| i64::from(self.number) - i64::from(earlier.number))
     }
@@ -258,7 +289,8 @@ impl Period {
         Self::containing(grain, self.start()).unwrap_or(self)
     }
 
-    /// The periods of `grain` that begin inside this one, in order: the 12 months of a year, the 24 hours of a day.
+    /// The periods of `grain` that begin inside this one, in order: the 12 months of a year, the 24
+    /// hours of a day.
     pub fn split(self, grain: Grain) -> impl Iterator<Item = Period> {
         let end = self.end();
         let mut next = Self::containing(grain, self.start()).ok();
@@ -277,7 +309,8 @@ impl Period {
         (0..i64::from(count)).map_while(move |by| self.shift(by).ok())
     }
 
-    /// The label people read: `Mon 23 Nov 2026`, `23 – 29 Nov 2026 (W48)`, `Nov 2026`, `2026`, `23 Nov 14:00`.
+    /// The label people read: `Mon 23 Nov 2026`, `23 – 29 Nov 2026 (W48)`, `Nov 2026`, `2026`, `23
+    /// Nov 14:00`.
     ///
     /// ```
     /// # use cohortist::calendar::Period;
@@ -302,7 +335,12 @@ impl Period {
                 } else {
                     "%-d"
                 };
-                format!("{} – {} (W{})", first.format(from), last.format("%-d %b %Y"), first.iso_week().week())
+                format!(
+                    "{} – {} (W{})",
+                    first.format(from),
+                    last.format("%-d %b %Y"),
+                    first.iso_week().week()
+                )
             }
         }
     }
@@ -319,7 +357,8 @@ impl Period {
     }
 }
 
-/// ISO text, zero-padded: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11`, `2026`. `parse` reads it back.
+/// ISO text, zero-padded: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11`, `2026`. `parse`
+/// reads it back.
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = self.start();
@@ -348,7 +387,11 @@ impl FromStr for Period {
             None => (text, None),
         };
         let mut parts = date.split('-');
-        let year = parts.next().and_then(|t| digits(t, 4)).and_then(|y| i32::try_from(y).ok()).ok_or_else(bad)?;
+        let year = parts
+            .next()
+            .and_then(|t| digits(t, 4))
+            .and_then(|y| i32::try_from(y).ok())
+            .ok_or_else(bad)?;
         let (second, third) = (parts.next(), parts.next());
         if parts.next().is_some() {
             return Err(bad());
@@ -408,15 +451,27 @@ pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
         DateTime::from_timestamp(seconds, 0).ok_or(CalendarError::OutOfRange)?
     } else if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
         moment.to_utc()
-    } else if let Some(naive) = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
-        .into_iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text.trim_end_matches(" UTC"), format).ok())
+    } else if let Some(naive) = [
+        "%Y-%m-%d %H:%M:%S%.f",
+        "%Y-%m-%dT%H:%M:%S%.f",
+        "%Y-%m-%d %H:%M",
+        "%Y-%m-%dT%H:%M",
+    ]
+    .into_iter()
+    .find_map(|format| NaiveDateTime::parse_from_str(text.trim_end_matches(" UTC"), format).ok())
     {
         naive.and_utc()
     } else {
-        parse_date(text).map_err(|_| bad())?.and_time(NaiveTime::MIN).and_utc()
+        parse_date(text)
+            .map_err(|_| bad())?
+            .and_time(NaiveTime::MIN)
+            .and_utc()
     };
-    if (MIN_YEAR..=MAX_YEAR).contains(&moment.year()) { Ok(moment) } else { Err(CalendarError::OutOfRange) }
+    if (MIN_YEAR..=MAX_YEAR).contains(&moment.year()) {
+        Ok(moment)
+    } else {
+        Err(CalendarError::OutOfRange)
+    }
 }
 
 /// Reads `1795435200` and `1795435200.25`, rounded down.
@@ -450,10 +505,18 @@ fn months_since_epoch(year: i32, month: u32) -> i64 {
 }
 
 fn start_of(period: Period) -> Option<NaiveDateTime> {
-    let midnight = |days: i64| Some(epoch().checked_add_signed(TimeDelta::try_days(days)?)?.and_time(NaiveTime::MIN));
+    let midnight = |days: i64| {
+        Some(
+            epoch()
+                .checked_add_signed(TimeDelta::try_days(days)?)?
+                .and_time(NaiveTime::MIN),
+        )
+    };
     let number = i64::from(period.number);
     match period.grain {
-        Grain::Hour => epoch().and_time(NaiveTime::MIN).checked_add_signed(TimeDelta::try_hours(number)?),
+        Grain::Hour => epoch()
+            .and_time(NaiveTime::MIN)
+            .checked_add_signed(TimeDelta::try_hours(number)?),
         Grain::Day => midnight(number),
         Grain::Week => midnight(number.checked_mul(7)?.checked_add(EPOCH_MONDAY)?),
         Grain::Month => {
@@ -461,6 +524,8 @@ fn start_of(period: Period) -> Option<NaiveDateTime> {
             let month = u32::try_from(number.rem_euclid(12) + 1).ok()?;
             Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_time(NaiveTime::MIN))
         }
-        Grain::Year => Some(NaiveDate::from_ymd_opt(i32::try_from(number).ok()?, 1, 1)?.and_time(NaiveTime::MIN)),
+        Grain::Year => Some(
+            NaiveDate::from_ymd_opt(i32::try_from(number).ok()?, 1, 1)?.and_time(NaiveTime::MIN),
+        ),
     }
 }

@@ -1,10 +1,11 @@
-//! A made-up product to look at: a notes-and-tasks app with some thousand users. Pure, and the same for the same
+//! A made-up product to look at: a notes-and-tasks app with some thousand users. Pure, and the same
+//! for the same
 //! [`Demo`].
 //!
-//! Sign-ups grow and follow the week. Each user has a plan, a platform and a country, and a stickiness of their own.
-//! The chance to be active on a later day falls as a power of the days since sign-up, slower on paid plans; it is
-//! lower at weekends and on Android, and the product improves, so newer cohorts come back a little more. The last day
-//! ends at `now`.
+//! Sign-ups grow and follow the week. Each user has a plan, a platform and a country, and a
+//! stickiness of their own. The chance to be active on a later day falls as a power of the days
+//! since sign-up, slower on paid plans; it is lower at weekends and on Android, and the product
+//! improves, so newer cohorts come back a little more. The last day ends at `now`.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use rand::{RngExt, SeedableRng};
@@ -57,14 +58,38 @@ struct Plan {
 }
 
 const PLANS: [Weighted<Plan>; 3] = [
-    (Plan { name: "plan:free", fading: 0.58, pull: 1.0 }, 0.78),
-    (Plan { name: "plan:pro", fading: 0.36, pull: 1.3 }, 0.16),
-    (Plan { name: "plan:team", fading: 0.28, pull: 1.4 }, 0.06),
+    (
+        Plan {
+            name: "plan:free",
+            fading: 0.58,
+            pull: 1.0,
+        },
+        0.78,
+    ),
+    (
+        Plan {
+            name: "plan:pro",
+            fading: 0.36,
+            pull: 1.3,
+        },
+        0.16,
+    ),
+    (
+        Plan {
+            name: "plan:team",
+            fading: 0.28,
+            pull: 1.4,
+        },
+        0.06,
+    ),
 ];
 
 /// Platforms and what they do to the chance of coming back.
-const PLATFORMS: [Weighted<(&str, f64)>; 3] =
-    [(("platform:web", 1.0), 0.48), (("platform:ios", 1.12), 0.29), (("platform:android", 0.84), 0.23)];
+const PLATFORMS: [Weighted<(&str, f64)>; 3] = [
+    (("platform:web", 1.0), 0.48),
+    (("platform:ios", 1.12), 0.29),
+    (("platform:android", 0.84), 0.23),
+];
 
 const COUNTRIES: [Weighted<&str>; 8] = [
     ("country:US", 0.31),
@@ -99,13 +124,14 @@ const UPGRADE: &str = "upgrade:clicked";
 /// Who is active on the day of signing up, nearly all.
 const ACTIVE_AT_FIRST: f64 = 0.93;
 
-/// The chance to be active on the day after signing up: free plan, web, a weekday, average stickiness.
+/// The chance to be active on the day after signing up: free plan, web, a weekday, average
+/// stickiness.
 const NEXT_DAY: f64 = 0.33;
 
 /// Relative activity by hour of the day, UTC.
 const HOURS: [f64; 24] = [
-    2.0, 1.5, 1.0, 1.0, 1.0, 1.5, 3.0, 5.0, 7.0, 8.0, 8.0, 7.5, 7.0, 8.0, 8.5, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.0, 4.0,
-    3.0,
+    2.0, 1.5, 1.0, 1.0, 1.0, 1.5, 3.0, 5.0, 7.0, 8.0, 8.0, 7.5, 7.0, 8.0, 8.5, 8.5, 8.0, 7.5, 7.0,
+    6.5, 6.0, 5.0, 4.0, 3.0,
 ];
 
 /// The last days, for which hours are recorded.
@@ -125,15 +151,25 @@ fn signup_weight(day: Weekday) -> f64 {
 }
 
 fn activity_weight(day: Weekday) -> f64 {
-    if matches!(day, Weekday::Sat | Weekday::Sun) { 0.72 } else { 1.0 }
+    if matches!(day, Weekday::Sat | Weekday::Sun) {
+        0.72
+    } else {
+        1.0
+    }
 }
 
 impl Demo {
     /// The names of all events it makes.
     pub fn event_names() -> impl Iterator<Item = &'static str> {
-        let traits = PLANS.iter().map(|(plan, _)| plan.name).chain(PLATFORMS.iter().map(|((name, _), _)| *name));
+        let traits = PLANS
+            .iter()
+            .map(|(plan, _)| plan.name)
+            .chain(PLATFORMS.iter().map(|((name, _), _)| *name));
         let traits = traits.chain(COUNTRIES.iter().map(|(name, _)| *name));
-        ["signup", "active"].into_iter().chain(FEATURES.iter().map(|(name, _)| *name)).chain(traits)
+        ["signup", "active"]
+            .into_iter()
+            .chain(FEATURES.iter().map(|(name, _)| *name))
+            .chain(traits)
     }
 
     /// The users in the order of their ids.
@@ -141,26 +177,45 @@ impl Demo {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let signups = self.signups(&mut rng);
         let fading = PLANS.map(|(plan, _)| {
-            (0..=self.days).map(|day| plan.pull * NEXT_DAY * f64::from(day.max(1)).powf(-plan.fading)).collect()
+            (0..=self.days)
+                .map(|day| plan.pull * NEXT_DAY * f64::from(day.max(1)).powf(-plan.fading))
+                .collect()
         });
-        let mut people = People { demo: *self, first_day: self.first_day(), fading, rng };
-        (1..).zip(signups).map(move |(id, at)| people.person(id, at))
+        let mut people = People {
+            demo: *self,
+            first_day: self.first_day(),
+            fading,
+            rng,
+        };
+        (1..)
+            .zip(signups)
+            .map(move |(id, at)| people.person(id, at))
     }
 
     fn first_day(&self) -> NaiveDate {
         let today = self.now.date_naive();
-        today.checked_sub_days(Days::new(u64::from(self.days.saturating_sub(1)))).unwrap_or(today)
+        today
+            .checked_sub_days(Days::new(u64::from(self.days.saturating_sub(1))))
+            .unwrap_or(today)
     }
 
     /// The moments of all sign-ups, in order.
     fn signups(&self, rng: &mut ChaCha8Rng) -> Vec<DateTime<Utc>> {
-        let dates: Vec<NaiveDate> = self.first_day().iter_days().take(self.days as usize).collect();
+        let dates: Vec<NaiveDate> = self
+            .first_day()
+            .iter_days()
+            .take(self.days as usize)
+            .collect();
         let today = self.now.date_naive();
         let mut weights: Vec<f64> = Vec::with_capacity(dates.len());
         for (day, date) in (0_u32..).zip(&dates) {
             let growth = 1.0 + 1.6 * f64::from(day) / f64::from(self.days);
             let luck = 0.92 + 0.16 * rng.random::<f64>();
-            let so_far = if *date == today { elapsed_share(self.now) } else { 1.0 };
+            let so_far = if *date == today {
+                elapsed_share(self.now)
+            } else {
+                1.0
+            };
             weights.push(growth * luck * signup_weight(date.weekday()) * so_far);
         }
         let total: f64 = weights.iter().sum();
@@ -238,40 +293,77 @@ impl People {
         let plan = place(rng, &PLANS);
         let (platform, platform_pull) = PLATFORMS[place(rng, &PLATFORMS)].0;
         let country = COUNTRIES[place(rng, &COUNTRIES)].0;
-        let mut person = Person { id, traits: [PLANS[plan].0.name, platform, country], deeds: Vec::with_capacity(16) };
+        let mut person = Person {
+            id,
+            traits: [PLANS[plan].0.name, platform, country],
+            deeds: Vec::with_capacity(16),
+        };
         let today = self.demo.now.date_naive();
         let joined = signup.date_naive();
-        let hourly_from = today.checked_sub_days(Days::new(HOURLY_DAYS - 1)).unwrap_or(today);
-        person.deeds.push(Deed { event: "signup", at: signup, hourly: joined >= hourly_from });
+        let hourly_from = today
+            .checked_sub_days(Days::new(HOURLY_DAYS - 1))
+            .unwrap_or(today);
+        person.deeds.push(Deed {
+            event: "signup",
+            at: signup,
+            hourly: joined >= hourly_from,
+        });
         // About log-normal, mean 1: some live in the app, many hardly remember it.
         let normal = (0..4).map(|_| rng.random::<f64>()).sum::<f64>() * 1.73 - 3.46;
         let stickiness = (0.55 * normal - 0.15).exp();
-        let age = u32::try_from(joined.signed_duration_since(self.first_day).num_days()).unwrap_or(0);
+        let age =
+            u32::try_from(joined.signed_duration_since(self.first_day).num_days()).unwrap_or(0);
         let improving = 0.86 + 0.30 * f64::from(age) / f64::from(self.demo.days);
-        for (since, date) in joined.iter_days().take_while(|date| *date <= today).enumerate() {
+        for (since, date) in joined
+            .iter_days()
+            .take_while(|date| *date <= today)
+            .enumerate()
+        {
             let chance = match since {
                 0 => ACTIVE_AT_FIRST,
                 _ => {
                     let fading = self.fading[plan].get(since).copied().unwrap_or(0.0);
-                    (fading * platform_pull * stickiness * improving * activity_weight(date.weekday())).min(0.96)
+                    (fading
+                        * platform_pull
+                        * stickiness
+                        * improving
+                        * activity_weight(date.weekday()))
+                    .min(0.96)
                 }
             };
             if self.rng.random::<f64>() < chance {
-                self.day(&mut person, date, (since == 0).then_some(signup), date >= hourly_from, plan == 0);
+                self.day(
+                    &mut person,
+                    date,
+                    (since == 0).then_some(signup),
+                    date >= hourly_from,
+                    plan == 0,
+                );
             }
         }
         person
     }
 
     /// One active day: when the app was opened, and what was done there.
-    fn day(&mut self, person: &mut Person, date: NaiveDate, signup: Option<DateTime<Utc>>, hourly: bool, free: bool) {
+    fn day(
+        &mut self,
+        person: &mut Person,
+        date: NaiveDate,
+        signup: Option<DateTime<Utc>>,
+        hourly: bool,
+        free: bool,
+    ) {
         let rng = &mut self.rng;
         let now = self.demo.now;
         let first = signup.unwrap_or_else(|| moment(rng, date));
         if first > now {
             return;
         }
-        let active = |at| Deed { event: "active", at, hourly };
+        let active = |at| Deed {
+            event: "active",
+            at,
+            hourly,
+        };
         person.deeds.push(active(first));
         if hourly {
             // Coming back within the day: only hours tell.
@@ -286,7 +378,11 @@ impl People {
         }
         for (event, chance) in FEATURES {
             if rng.random::<f64>() < chance && (free || event != UPGRADE) {
-                person.deeds.push(Deed { event, at: first, hourly: false });
+                person.deeds.push(Deed {
+                    event,
+                    at: first,
+                    hourly: false,
+                });
             }
         }
     }
@@ -299,31 +395,59 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn demo() -> Demo {
-        Demo { users: 4_000, days: 60, seed: 1, now: parse_moment("2026-11-23T14:05:00Z").unwrap() }
+        Demo {
+            users: 4_000,
+            days: 60,
+            seed: 1,
+            now: parse_moment("2026-11-23T14:05:00Z").unwrap(),
+        }
     }
 
     fn days_of(person: &Person, event: &str) -> BTreeSet<NaiveDate> {
-        person.deeds.iter().filter(|d| d.event == event).map(|d| d.at.date_naive()).collect()
+        person
+            .deeds
+            .iter()
+            .filter(|d| d.event == event)
+            .map(|d| d.at.date_naive())
+            .collect()
     }
 
     #[test]
     fn the_same_for_the_same_seed_and_now() {
         let people: Vec<Person> = demo().people().collect();
         assert_eq!(people, demo().people().collect::<Vec<_>>());
-        assert_ne!(people, Demo { seed: 2, ..demo() }.people().collect::<Vec<_>>());
+        assert_ne!(
+            people,
+            Demo { seed: 2, ..demo() }.people().collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn ids_follow_the_order_of_signing_up_and_nothing_lies_ahead() {
         let people: Vec<Person> = demo().people().collect();
-        assert_eq!(people.iter().map(|p| p.id).collect::<Vec<_>>(), (1..=4_000).collect::<Vec<_>>());
+        assert_eq!(
+            people.iter().map(|p| p.id).collect::<Vec<_>>(),
+            (1..=4_000).collect::<Vec<_>>()
+        );
         let signups: Vec<_> = people.iter().map(|p| p.deeds[0].at).collect();
         assert!(signups.is_sorted());
         assert_eq!(signups[0].date_naive().to_string(), "2026-09-25");
-        assert!(people.iter().all(|p| p.deeds.iter().all(|d| d.at <= demo().now && d.at >= p.deeds[0].at)));
+        assert!(people.iter().all(|p| {
+            p.deeds
+                .iter()
+                .all(|d| d.at <= demo().now && d.at >= p.deeds[0].at)
+        }));
         let known: BTreeSet<&str> = Demo::event_names().collect();
-        assert!(people.iter().all(|p| p.deeds.iter().all(|d| known.contains(d.event))));
-        assert!(people.iter().all(|p| p.traits.iter().all(|t| known.contains(t))));
+        assert!(
+            people
+                .iter()
+                .all(|p| p.deeds.iter().all(|d| known.contains(d.event)))
+        );
+        assert!(
+            people
+                .iter()
+                .all(|p| p.traits.iter().all(|t| known.contains(t)))
+        );
     }
 
     #[test]
@@ -340,8 +464,15 @@ mod tests {
             });
             came.count() as f64 / grown.len() as f64
         };
-        let (next, week, month) = (back("plan:free", 1), back("plan:free", 7), back("plan:free", 30));
-        assert!(next > week && week > month && month > 0.0, "{next} {week} {month}");
+        let (next, week, month) = (
+            back("plan:free", 1),
+            back("plan:free", 7),
+            back("plan:free", 30),
+        );
+        assert!(
+            next > week && week > month && month > 0.0,
+            "{next} {week} {month}"
+        );
         assert!((0.2..0.5).contains(&next), "{next}");
         assert!(back("plan:team", 30) > 1.5 * month);
     }
@@ -349,9 +480,25 @@ mod tests {
     #[test]
     fn small_and_odd_sizes_work() {
         for (users, days) in [(1, 1), (1, 400), (50, 1), (3, 2)] {
-            assert_eq!(Demo { users, days, ..demo() }.people().count(), users as usize);
+            assert_eq!(
+                Demo {
+                    users,
+                    days,
+                    ..demo()
+                }
+                .people()
+                .count(),
+                users as usize
+            );
         }
-        let midnight = Demo { now: parse_moment("2026-11-23").unwrap(), ..demo() };
-        assert!(midnight.people().all(|p| p.deeds.iter().all(|d| d.at <= midnight.now)));
+        let midnight = Demo {
+            now: parse_moment("2026-11-23").unwrap(),
+            ..demo()
+        };
+        assert!(
+            midnight
+                .people()
+                .all(|p| p.deeds.iter().all(|d| d.at <= midnight.now))
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Cohort retention from bitmaps of users: a library, a command line and a dashboard that read and write bitmapist's
-//! own Redis data, or an embedded store that needs no server.
+//! Cohort retention from bitmaps of users: a library, a command line and a dashboard that read and
+//! write bitmapist's own Redis data, or an embedded store that needs no server.
 //!
 //! [`Tracker`] is the front door: mark what users did, ask who did it, and get retention tables.
 //!
@@ -46,8 +46,9 @@
 //! | [`telemetry`] | counters and durations for `/metrics` | |
 //! | [`clock`] | the one place that reads the clock | |
 //!
-//! A new report is a file in `reports` that makes a [`sets::Plan`] and reads its counts; it runs on every store. A new
-//! store implements [`store::Store`] and runs every report; `tests/it/store_contract.rs` tells whether it does so rightly.
+//! A new report is a file in `reports` that makes a [`sets::Plan`] and reads its counts; it runs on
+//! every store. A new store implements [`store::Store`] and runs every report;
+//! `tests/it/store_contract.rs` tells whether it does so rightly.
 
 pub mod bitmap;
 pub mod calendar;
@@ -66,7 +67,9 @@ pub mod telemetry;
 mod tracker;
 pub mod web;
 
-pub use tracker::{Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written};
+pub use tracker::{
+    Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,
+};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-//! Ports to listen on. They are bound before any store is opened or created, so that a port that is taken changes nothing.
+//! Ports to listen on. They are bound before any store is opened or created, so that a port that is
+//! taken changes nothing.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
@@ -29,13 +30,15 @@ impl Port {
         }
     }
 
-    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a free one. There is at
-    /// least one listener.
+    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a
+    /// free one. There is at least one listener.
     ///
     /// # Errors
     /// When none of them can be listened on, with what to do.
     pub(crate) fn bind(self, listen: &str) -> io::Result<Vec<TcpListener>> {
-        let addresses = listen.to_socket_addrs().map_err(|error| self.failed(listen, &error))?;
+        let addresses = listen
+            .to_socket_addrs()
+            .map_err(|error| self.failed(listen, &error))?;
         let (mut bound, mut failure) = (Vec::new(), None);
         for address in addresses {
             match TcpListener::bind(address) {
@@ -45,7 +48,9 @@ impl Port {
         }
         match failure {
             Some(error) if bound.is_empty() => Err(self.failed(listen, &error)),
-            None if bound.is_empty() => Err(self.failed(listen, &io::ErrorKind::AddrNotAvailable.into())),
+            None if bound.is_empty() => {
+                Err(self.failed(listen, &io::ErrorKind::AddrNotAvailable.into()))
+            }
             _ => Ok(bound),
         }
     }
@@ -60,7 +65,9 @@ impl Port {
                 )
             }
             io::ErrorKind::PermissionDenied => {
-                format!("not allowed. Ports below 1024 need privileges; take a higher one with {option}")
+                format!(
+                    "not allowed. Ports below 1024 need privileges; take a higher one with {option}"
+                )
             }
             io::ErrorKind::AddrNotAvailable => format!(
                 "this machine has no such address. Give {option} 127.0.0.1:{usual} for itself, 0.0.0.0:{usual} for all of its addresses"

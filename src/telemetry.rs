@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets of every histogram, in seconds.
-pub const SECONDS: [f64; 17] =
-    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+pub const SECONDS: [f64; 17] = [
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+];
 
 /// The same bounds in nanoseconds.
 const NANOS: [u64; SECONDS.len()] = [
@@ -54,7 +56,8 @@ impl Counter {
 /// How long things took: a histogram with the bounds of [`SECONDS`].
 #[derive(Debug, Default)]
 pub struct Durations {
-    /// How many took at most each bound and more than the one before; the last is for those beyond all bounds.
+    /// How many took at most each bound and more than the one before; the last is for those beyond
+    /// all bounds.
     counts: [AtomicU64; NANOS.len() + 1],
     nanos: AtomicU64,
 }
@@ -73,7 +76,10 @@ pub struct Histogram {
 impl Durations {
     /// Nothing has been measured yet.
     pub const fn new() -> Self {
-        Durations { counts: [const { AtomicU64::new(0) }; NANOS.len() + 1], nanos: AtomicU64::new(0) }
+        Durations {
+            counts: [const { AtomicU64::new(0) }; NANOS.len() + 1],
+            nanos: AtomicU64::new(0),
+        }
     }
 
     /// Adds one thing that took so long.
@@ -88,7 +94,8 @@ impl Durations {
         if let Some(bucket) = self.counts.get(bucket) {
             bucket.fetch_add(count, Ordering::Relaxed);
         }
-        self.nanos.fetch_add(nanos.saturating_mul(count), Ordering::Relaxed);
+        self.nanos
+            .fetch_add(nanos.saturating_mul(count), Ordering::Relaxed);
     }
 
     /// What was measured so far.
@@ -101,7 +108,11 @@ impl Durations {
         }
         count += self.counts[NANOS.len()].load(Ordering::Relaxed);
         let sum = Duration::from_nanos(self.nanos.load(Ordering::Relaxed));
-        Histogram { at_most, count, sum }
+        Histogram {
+            at_most,
+            count,
+            sum,
+        }
     }
 }
 
@@ -112,16 +123,20 @@ pub struct Resp {
     pub opened: Counter,
     /// Those of them that ended.
     pub closed: Counter,
-    /// How long each command took until its reply was ready. Commands that are carried out together, such as the SETBITs of
-    /// a pipeline, take as long as all of them.
+    /// How long each command took until its reply was ready. Commands that are carried out
+    /// together, such as the SETBITs of a pipeline, take as long as all of them.
     pub commands: Durations,
     /// Passwords that were wrong.
     pub auth_failures: Counter,
 }
 
 /// All listeners for Redis clients of this process together.
-pub static RESP: Resp =
-    Resp { opened: Counter::new(), closed: Counter::new(), commands: Durations::new(), auth_failures: Counter::new() };
+pub static RESP: Resp = Resp {
+    opened: Counter::new(),
+    closed: Counter::new(),
+    commands: Durations::new(),
+    auth_failures: Counter::new(),
+};
 
 /// Requests to `POST /api/v1/marks` whose token was wrong.
 pub static TOKEN_FAILURES: Counter = Counter::new();
@@ -143,8 +158,22 @@ mod tests {
         durations.observe(Duration::from_secs(60));
         durations.observe(Duration::from_secs(3600));
         let seen = durations.histogram();
-        assert_eq!((seen.at_most[0], seen.at_most[at(0.0005)], seen.at_most[at(0.001)]), (1, 1, 2));
-        assert_eq!((seen.at_most[at(0.0025)], seen.at_most[at(30.0)], seen.at_most[at(60.0)]), (1002, 1002, 1003));
+        assert_eq!(
+            (
+                seen.at_most[0],
+                seen.at_most[at(0.0005)],
+                seen.at_most[at(0.001)]
+            ),
+            (1, 1, 2)
+        );
+        assert_eq!(
+            (
+                seen.at_most[at(0.0025)],
+                seen.at_most[at(30.0)],
+                seen.at_most[at(60.0)]
+            ),
+            (1002, 1002, 1003)
+        );
         assert_eq!(seen.count, 1004);
         assert_eq!(seen.sum, Duration::from_nanos(3_661_001_001_000));
     }

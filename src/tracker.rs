@@ -119,16 +119,22 @@ impl Tracker {
         }
     }
 
-    /// The same tracker with saved segments: names that [`retention`](Self::retention) takes for their expression.
+    /// The same tracker with saved segments: names that [`retention`](Self::retention) takes for
+    /// their expression.
     pub fn with_segments(mut self, segments: Segments) -> Self {
         self.segments = Arc::new(segments);
         self
     }
 
-    /// The same tracker in front of another store, such as one that [remembers](crate::store::Remembered) what this one
-    /// counted.
+    /// The same tracker in front of another store, such as one that
+    /// [remembers](crate::store::Remembered) what this one counted.
     pub fn on(self, store: Arc<dyn Store>) -> Self {
-        Tracker { store, list: Arc::default(), covered: Arc::default(), ..self }
+        Tracker {
+            store,
+            list: Arc::default(),
+            covered: Arc::default(),
+            ..self
+        }
     }
 
     /// The saved segments; none unless [`with_segments`](Self::with_segments) gave any.
@@ -149,7 +155,10 @@ impl Tracker {
 
     /// A batch of marks, written together by [`Batch::commit`].
     pub fn batch(&self) -> Batch<'_> {
-        Batch { tracker: self, marks: Vec::new() }
+        Batch {
+            tracker: self,
+            marks: Vec::new(),
+        }
     }
 
     /// Marks that `user` did `event` at `at`.
@@ -162,7 +171,8 @@ impl Tracker {
         batch.commit()
     }
 
-    /// Takes back that `user` did `event` at `at`: clears the bits of that hour (if asked), day, week and month.
+    /// Takes back that `user` did `event` at `at`: clears the bits of that hour (if asked), day,
+    /// week and month.
     ///
     /// # Errors
     /// When nothing was changed.
@@ -196,7 +206,8 @@ impl Tracker {
         Ok(self.counts([set])?.first().copied().unwrap_or(0))
     }
 
-    /// The counts of many sets, answered together, as they are now also where the store remembers counts.
+    /// The counts of many sets, answered together, as they are now also where the store remembers
+    /// counts.
     ///
     /// # Errors
     /// When the sets are [too large](StoreError::TooLarge) together, or the store could not say.
@@ -230,7 +241,12 @@ impl Tracker {
     /// When the store could not say.
     pub fn contains(&self, set: &Set, user: UserId) -> Result<bool> {
         if let Set::Key(key) = set {
-            return Ok(self.store.contains(std::slice::from_ref(key), user)?.first().copied().unwrap_or(false));
+            return Ok(self
+                .store
+                .contains(std::slice::from_ref(key), user)?
+                .first()
+                .copied()
+                .unwrap_or(false));
         }
         let found = match user.checked_sub(1) {
             None => self.store.members(set, None, 1)?,
@@ -239,7 +255,8 @@ impl Tracker {
         Ok(found.first() == Some(&user))
     }
 
-    /// The users of the set in ascending order, fetched piece by piece: never all of them in memory.
+    /// The users of the set in ascending order, fetched piece by piece: never all of them in
+    /// memory.
     pub fn members(&self, set: &Set) -> Members {
         Members {
             store: Arc::clone(&self.store),
@@ -250,15 +267,18 @@ impl Tracker {
         }
     }
 
-    /// The names of all events that begin with `starting_with`, sorted. Read from the store at most every few seconds,
-    /// so a new event may take that long to appear.
+    /// The names of all events that begin with `starting_with`, sorted. Read from the store at most
+    /// every few seconds, so a new event may take that long to appear.
     ///
     /// # Errors
     /// When they could not all be listed.
     pub fn events(&self, starting_with: &str) -> Result<Vec<EventName>> {
         let list = self.listing(LIST_FRESH_FOR)?;
         let names = list.events().map(|known| &known.event);
-        Ok(names.filter(|name| name.as_str().starts_with(starting_with)).cloned().collect())
+        Ok(names
+            .filter(|name| name.as_str().starts_with(starting_with))
+            .cloned()
+            .collect())
     }
 
     /// Those of the names that have no bitmap at all, each once, in order. An event that is news to
@@ -266,9 +286,15 @@ impl Tracker {
     ///
     /// # Errors
     /// When the store could not say.
-    pub fn never_recorded<'a>(&self, names: impl IntoIterator<Item = &'a EventName>) -> Result<Vec<&'a EventName>> {
+    pub fn never_recorded<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a EventName>,
+    ) -> Result<Vec<&'a EventName>> {
         let mut seen = HashSet::new();
-        let mut unknown: Vec<&EventName> = names.into_iter().filter(|name| seen.insert(*name)).collect();
+        let mut unknown: Vec<&EventName> = names
+            .into_iter()
+            .filter(|name| seen.insert(*name))
+            .collect();
         for fresh_for in [LIST_FRESH_FOR, UNKNOWN_FRESH_FOR] {
             if !unknown.is_empty() {
                 let list = self.listing(fresh_for)?;
@@ -283,20 +309,27 @@ impl Tracker {
     /// # Errors
     /// When the store could not say.
     pub fn is_undated(&self, event: &EventName) -> Result<bool> {
-        Ok(self.listing(LIST_FRESH_FOR)?.event(event).is_some_and(|known| known.last.is_none()))
+        Ok(self
+            .listing(LIST_FRESH_FOR)?
+            .event(event)
+            .is_some_and(|known| known.last.is_none()))
     }
 
-    /// The last date an event was recorded on, by its bitmaps; `None` when it never was, or only without dates.
+    /// The last date an event was recorded on, by its bitmaps; `None` when it never was, or only
+    /// without dates.
     ///
     /// # Errors
     /// When the store could not say.
     pub fn last_recorded(&self, event: &EventName) -> Result<Option<NaiveDate>> {
-        Ok(self.listing(LIST_FRESH_FOR)?.event(event).and_then(|known| known.last))
+        Ok(self
+            .listing(LIST_FRESH_FOR)?
+            .event(event)
+            .and_then(|known| known.last))
     }
 
-    /// Every bitmap there is, by event. Read from the store at most every few seconds, unless the store can tell that
-    /// nothing came or went: then it is as of now, at no cost. A new bitmap may take that long to appear, but for the
-    /// first ones of all, which appear at once.
+    /// Every bitmap there is, by event. Read from the store at most every few seconds, unless the
+    /// store can tell that nothing came or went: then it is as of now, at no cost. A new bitmap may
+    /// take that long to appear, but for the first ones of all, which appear at once.
     ///
     /// # Errors
     /// When they could not all be listed.
@@ -304,42 +337,68 @@ impl Tracker {
         self.listing(LIST_FRESH_FOR)
     }
 
-    /// The bitmaps of one event. When there are none to the knowledge of [`catalogue`](Self::catalogue), they are looked
-    /// for in a list that is a second old at most.
+    /// The bitmaps of one event. When there are none to the knowledge of
+    /// [`catalogue`](Self::catalogue), they are looked for in a list that is a second old at most.
     ///
     /// # Errors
     /// When they could not all be listed.
     pub fn keys_of(&self, event: &EventName) -> Result<Vec<Key>> {
         let known = self.listing(LIST_FRESH_FOR)?.of(event).to_vec();
-        if known.is_empty() { Ok(self.listing(UNKNOWN_FRESH_FOR)?.of(event).to_vec()) } else { Ok(known) }
+        if known.is_empty() {
+            Ok(self.listing(UNKNOWN_FRESH_FOR)?.of(event).to_vec())
+        } else {
+            Ok(known)
+        }
     }
 
-    /// All keys, read at most `fresh_for` ago. Whoever asks while the store is being read gets what comes of it, also
-    /// when that is an error: a store that hangs holds up all of them once, and not one after the other.
+    /// All keys, read at most `fresh_for` ago. Whoever asks while the store is being read gets what
+    /// comes of it, also when that is an error: a store that hangs holds up all of them once, and
+    /// not one after the other.
     fn listing(&self, fresh_for: Duration) -> Result<Arc<Catalogue>> {
         let asked = Instant::now();
         let mut last = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         // Before they are listed: what comes in meanwhile makes it another one.
         let version = self.store.keys_version();
         match &*last {
-            Some(Listing { began, keys: Ok(keys), version: then, .. })
-                if (version.is_some() && version == *then)
-                    || *began >= asked
-                    || (!keys.is_empty() && asked.duration_since(*began) < fresh_for) =>
+            Some(Listing {
+                began,
+                keys: Ok(keys),
+                version: then,
+                ..
+            }) if (version.is_some() && version == *then)
+                || *began >= asked
+                || (!keys.is_empty() && asked.duration_since(*began) < fresh_for) =>
             {
                 return Ok(Arc::clone(keys));
             }
-            Some(Listing { ended, keys: Err(error), .. }) if *ended >= asked => return Err(error.clone().into()),
+            Some(Listing {
+                ended,
+                keys: Err(error),
+                ..
+            }) if *ended >= asked => return Err(error.clone().into()),
             _ => {}
         }
         let began = Instant::now();
-        let keys = self.store.keys("").map(|keys| Arc::new(Catalogue::new(keys)));
+        let keys = self
+            .store
+            .keys("")
+            .map(|keys| Arc::new(Catalogue::new(keys)));
         // Where nothing came or went it stays the same list, by which others know that.
         let keys = match (&*last, keys) {
-            (Some(Listing { keys: Ok(before), .. }), Ok(keys)) if *before == keys => Ok(Arc::clone(before)),
+            (
+                Some(Listing {
+                    keys: Ok(before), ..
+                }),
+                Ok(keys),
+            ) if *before == keys => Ok(Arc::clone(before)),
             (_, keys) => keys,
         };
-        *last = Some(Listing { began, ended: Instant::now(), version, keys: keys.clone() });
+        *last = Some(Listing {
+            began,
+            ended: Instant::now(),
+            version,
+            keys: keys.clone(),
+        });
         Ok(keys?)
     }
 
@@ -361,8 +420,8 @@ impl Tracker {
         self.delete_keys(&keys)
     }
 
-    /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and nothing else in the
-    /// store; returns how many bitmaps there were.
+    /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and
+    /// nothing else in the store; returns how many bitmaps there were.
     ///
     /// # Errors
     /// When some may still be there.
@@ -390,8 +449,8 @@ impl Tracker {
         Ok(keys)
     }
 
-    /// The same, for deleting them without anybody looking on: refused when even the newest bitmap is so old that it could
-    /// go, because then the clock may well be wrong.
+    /// The same, for deleting them without anybody looking on: refused when even the newest bitmap
+    /// is so old that it could go, because then the clock may well be wrong.
     ///
     /// # Errors
     /// [`Error::NewestIsOver`], or when the store cannot be read.
@@ -412,7 +471,11 @@ impl Tracker {
     /// As there, or when some may not have been deleted.
     pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
         let keys = self.due(keeping, now)?;
-        if keys.is_empty() { Ok(0) } else { self.delete_keys(&keys) }
+        if keys.is_empty() {
+            Ok(0)
+        } else {
+            self.delete_keys(&keys)
+        }
     }
 
     /// Deletes several bitmaps; returns how many there were.
@@ -429,8 +492,9 @@ impl Tracker {
         *self.list.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Saves the members of `set`, as they are now, as the undated bitmap of a new event: the segment `name@ever` from
-    /// then on. Refused, by [`Saved::Taken`], when the event has any bitmap at all, dated or not; and, by
+    /// Saves the members of `set`, as they are now, as the undated bitmap of a new event: the
+    /// segment `name@ever` from then on. Refused, by [`Saved::Taken`], when the event has any
+    /// bitmap at all, dated or not; and, by
     /// [`Saved::Nobody`], when there is nobody to save.
     ///
     /// ```
@@ -451,7 +515,12 @@ impl Tracker {
     /// # Errors
     /// When it was not saved, as [`Store::save`] has it.
     pub fn save_ever(&self, set: &Set, name: &EventName) -> Result<Saved> {
-        if self.store.keys(name.as_str())?.iter().any(|key| key.event() == name) {
+        if self
+            .store
+            .keys(name.as_str())?
+            .iter()
+            .any(|key| key.event() == name)
+        {
             return Ok(Saved::Taken);
         }
         let saved = self.store.save(set, &Key::ever(name.clone()));
@@ -468,17 +537,23 @@ impl Tracker {
         Ok(self.store.sweep()?)
     }
 
-    /// What one user did in a store with this [coverage](Self::coverage): which events on the running day, in its week and
-    /// month, and ever, and on which days. Where the data ends before now these are the periods in which it ends. Asks only
-    /// the bitmaps there are: at most two batches, and a [`catalogue`](Self::catalogue). Days before the calendar are
-    /// looked for in the first and the last month whose bitmap holds the user.
+    /// What one user did in a store with this [coverage](Self::coverage): which events on the
+    /// running day, in its week and month, and ever, and on which days. Where the data ends before
+    /// now these are the periods in which it ends. Asks only the bitmaps there are: at most two
+    /// batches, and a [`catalogue`](Self::catalogue). Days before the calendar are looked for in
+    /// the first and the last month whose bitmap holds the user.
     ///
     /// # Errors
     /// When the store could not say.
     pub fn history(&self, user: UserId, coverage: &Coverage) -> Result<History> {
         let holding = |keys: &[Key]| -> Result<Vec<Key>> {
             let held = self.store.contains(keys, user)?;
-            Ok(keys.iter().zip(held).filter(|(_, held)| *held).map(|(key, _)| key.clone()).collect())
+            Ok(keys
+                .iter()
+                .zip(held)
+                .filter(|(_, held)| *held)
+                .map(|(key, _)| key.clone())
+                .collect())
         };
         let keys = self.catalogue()?;
         let question = user::Question::new(&keys, coverage)?;
@@ -518,7 +593,12 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// When the moment is outside the supported years.
-    pub fn mark(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<&mut Self> {
+    pub fn mark(
+        &mut self,
+        event: &EventName,
+        user: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<&mut Self> {
         self.mark_to(event, user, at, self.tracker.extent)
     }
 
@@ -526,7 +606,13 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// When the moment is outside the supported years.
-    pub fn mark_to(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>, extent: Extent) -> Result<&mut Self> {
+    pub fn mark_to(
+        &mut self,
+        event: &EventName,
+        user: UserId,
+        at: DateTime<Utc>,
+        extent: Extent,
+    ) -> Result<&mut Self> {
         self.put(event, user, at, extent, true)
     }
 
@@ -534,7 +620,12 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// When the moment is outside the supported years.
-    pub fn unmark(&mut self, event: &EventName, user: UserId, at: DateTime<Utc>) -> Result<&mut Self> {
+    pub fn unmark(
+        &mut self,
+        event: &EventName,
+        user: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<&mut Self> {
         self.unmark_to(event, user, at, self.tracker.extent)
     }
 
@@ -554,13 +645,21 @@ impl Batch<'_> {
 
     /// Adds `user` to the undated bitmap of `event`.
     pub fn mark_ever(&mut self, event: &EventName, user: UserId) -> &mut Self {
-        self.marks.push(Mark { key: Key::ever(event.clone()), user, value: true });
+        self.marks.push(Mark {
+            key: Key::ever(event.clone()),
+            user,
+            value: true,
+        });
         self
     }
 
     /// Takes `user` out of the undated bitmap of `event`.
     pub fn unmark_ever(&mut self, event: &EventName, user: UserId) -> &mut Self {
-        self.marks.push(Mark { key: Key::ever(event.clone()), user, value: false });
+        self.marks.push(Mark {
+            key: Key::ever(event.clone()),
+            user,
+            value: false,
+        });
         self
     }
 
@@ -573,7 +672,8 @@ impl Batch<'_> {
         value: bool,
     ) -> Result<&mut Self> {
         let keys = self.tracker.marked(event, at, extent)?;
-        self.marks.extend(keys.into_iter().map(|key| Mark { key, user, value }));
+        self.marks
+            .extend(keys.into_iter().map(|key| Mark { key, user, value }));
         Ok(self)
     }
 
@@ -587,12 +687,13 @@ impl Batch<'_> {
         self.marks.is_empty()
     }
 
-    /// Writes the batch and empties it. On an error nothing was written and the batch is kept, to try again; only with
+    /// Writes the batch and empties it. On an error nothing was written and the batch is kept, to
+    /// try again; only with
     /// [`StoreError::Unsynced`] it was written, and is emptied.
     ///
     /// # Errors
-    /// When nothing was written. With [`StoreError::Unsynced`] all of it was, and a power cut may lose it: an embedded store
-    /// that syncs each batch could not force it to disk.
+    /// When nothing was written. With [`StoreError::Unsynced`] all of it was, and a power cut may
+    /// lose it: an embedded store that syncs each batch could not force it to disk.
     pub fn commit(&mut self) -> Result<()> {
         if self.marks.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! 10 M users: 570 000 random ones are active each day, and 10 000 sign up, with ids in order of sign-up.
+//! 10 M users: 570 000 random ones are active each day, and 10 000 sign up, with ids in order of
+//! sign-up.
 
 use chrono::{DateTime, Utc};
 use cohortist::calendar::{Grain, Period, parse_moment};
@@ -30,7 +31,10 @@ pub fn bitmaps() -> impl Iterator<Item = (Key, Vec<u32>)> {
         let newest = USERS - u32::try_from(back).unwrap() * SIGNUPS;
         [
             (Key::new(active.clone(), day).unwrap(), users),
-            (Key::new(signup.clone(), day).unwrap(), (newest - SIGNUPS..newest).collect()),
+            (
+                Key::new(signup.clone(), day).unwrap(),
+                (newest - SIGNUPS..newest).collect(),
+            ),
         ]
     })
 }
@@ -38,12 +42,18 @@ pub fn bitmaps() -> impl Iterator<Item = (Key, Vec<u32>)> {
 /// Who came back of a cohort: 31 × 13.
 pub fn query(cohort: &str) -> Query {
     let segment = |name: &str| name.parse::<Segment>().unwrap();
-    Query { rows: Some(31), cols: Some(13), ..Query::new(segment(cohort), segment("active"), Grain::Day) }
+    Query {
+        rows: Some(31),
+        cols: Some(13),
+        ..Query::new(segment(cohort), segment("active"), Grain::Day)
+    }
 }
 
 /// A bitmap as Redis has it.
 pub fn bytes(users: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0_u8; (users.last().unwrap() / 8 + 1) as usize];
-    users.iter().for_each(|user| bytes[(user / 8) as usize] |= 0x80 >> (user % 8));
+    users
+        .iter()
+        .for_each(|user| bytes[(user / 8) as usize] |= 0x80 >> (user % 8));
     bytes
 }

@@ -76,19 +76,30 @@ impl FromStr for Operation {
 
     /// In any case, as Redis takes it.
     fn from_str(text: &str) -> Result<Self, ()> {
-        Operation::ALL.into_iter().find(|operation| operation.name().eq_ignore_ascii_case(text)).ok_or(())
+        Operation::ALL
+            .into_iter()
+            .find(|operation| operation.name().eq_ignore_ascii_case(text))
+            .ok_or(())
     }
 }
 
 /// A bitmap's byte length and its tiles, by number; none of them empty.
 pub type Combined = (u64, Vec<(u16, Arc<Tile>)>);
 
-/// The result of an operation on the leaves 0 … `leaves` − 1 of `source`, as long as the longest of them.
+/// The result of an operation on the leaves 0 … `leaves` − 1 of `source`, as long as the longest of
+/// them.
 ///
 /// # Errors
 /// When a tile cannot be read.
-pub fn combine<S: Source>(operation: Operation, leaves: usize, source: &S) -> Result<Combined, S::Error> {
-    let len = (0..leaves).map(|leaf| source.byte_len(leaf)).max().unwrap_or(0);
+pub fn combine<S: Source>(
+    operation: Operation,
+    leaves: usize,
+    source: &S,
+) -> Result<Combined, S::Error> {
+    let len = (0..leaves)
+        .map(|leaf| source.byte_len(leaf))
+        .max()
+        .unwrap_or(0);
     let mut tiles = Vec::new();
     if operation == Operation::Not {
         // Most of a sparse bitmap's complement is the same full tile.
@@ -112,7 +123,10 @@ pub fn combine<S: Source>(operation: Operation, leaves: usize, source: &S) -> Re
     let mut numbers: Vec<u16> = match operation {
         // Nobody is in the result who is not in the first.
         Operation::And | Operation::Diff | Operation::AndOr => source.tiles(0).to_vec(),
-        _ => (0..leaves).flat_map(|leaf| source.tiles(leaf)).copied().collect(),
+        _ => (0..leaves)
+            .flat_map(|leaf| source.tiles(leaf))
+            .copied()
+            .collect(),
     };
     numbers.sort_unstable();
     numbers.dedup();

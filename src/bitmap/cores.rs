@@ -3,7 +3,10 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-static CORES: Cores = Cores { running: AtomicUsize::new(0), all: OnceLock::new() };
+static CORES: Cores = Cores {
+    running: AtomicUsize::new(0),
+    all: OnceLock::new(),
+};
 
 /// How many evaluations run that more than one thread is worth it for.
 struct Cores {
@@ -19,8 +22,8 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// As many threads as are worth it, of an equal part of the cores: one alone has all of them, and many at once a
-    /// thread each, as more would only get in each other's way.
+    /// As many threads as are worth it, of an equal part of the cores: one alone has all of them,
+    /// and many at once a thread each, as more would only get in each other's way.
     pub fn of_all(worth: usize) -> Self {
         CORES.share(worth)
     }
@@ -33,12 +36,22 @@ impl Share {
 impl Cores {
     fn share(&'static self, worth: usize) -> Share {
         if worth <= 1 {
-            return Share { cores: self, threads: 1, counted: false };
+            return Share {
+                cores: self,
+                threads: 1,
+                counted: false,
+            };
         }
         // Asked once: it takes the system a while.
-        let all = *self.all.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let all = *self
+            .all
+            .get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
-        Share { cores: self, threads: worth.min((all / running).max(1)), counted: true }
+        Share {
+            cores: self,
+            threads: worth.min((all / running).max(1)),
+            counted: true,
+        }
     }
 }
 
@@ -56,12 +69,18 @@ mod tests {
 
     #[test]
     fn evaluations_at_the_same_time_share_the_cores() {
-        let cores: &'static Cores = Box::leak(Box::new(Cores { running: AtomicUsize::new(0), all: OnceLock::from(8) }));
+        let cores: &'static Cores = Box::leak(Box::new(Cores {
+            running: AtomicUsize::new(0),
+            all: OnceLock::from(8),
+        }));
         let first = cores.share(100);
         let small = cores.share(1);
         let second = cores.share(100);
         let third = cores.share(2);
-        assert_eq!([first, small, second, third].map(|share| share.threads()), [8, 1, 4, 2]);
+        assert_eq!(
+            [first, small, second, third].map(|share| share.threads()),
+            [8, 1, 4, 2]
+        );
         assert_eq!(cores.running.load(Ordering::Relaxed), 0);
         let many: Vec<Share> = (0..20).map(|_| cores.share(100)).collect();
         assert_eq!(many.last().map(Share::threads), Some(1), "never none");

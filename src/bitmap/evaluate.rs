@@ -1,5 +1,5 @@
-//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root needs. What is held at once
-//! is settled by the compiled [`Program`].
+//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root
+//! needs. What is held at once is settled by the compiled [`Program`].
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -56,12 +56,17 @@ pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
     count_within(plan, source, EVERYWHERE)
 }
 
-/// For each root of the plan how many of its users are in some of the tiles. A key whose [users](Source::users) are known
-/// is not looked into: its count is that number, whatever the tiles.
+/// For each root of the plan how many of its users are in some of the tiles. A key whose
+/// [users](Source::users) are known is not looked into: its count is that number, whatever the
+/// tiles.
 ///
 /// # Errors
 /// The first error of the source.
-pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u16>) -> Result<Vec<u64>, S::Error> {
+pub fn count_within<S: Source>(
+    plan: &Plan,
+    source: &S,
+    within: RangeInclusive<u16>,
+) -> Result<Vec<u64>, S::Error> {
     let mut counts = vec![0; plan.nodes().len()];
     let mut asked = vec![false; plan.nodes().len()];
     let mut roots = plan.roots().to_vec();
@@ -74,24 +79,35 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
             };
         !known
     });
-    let answer = |counts: &[u64]| plan.roots().iter().map(|root| counts[root.index()]).collect();
+    let answer = |counts: &[u64]| {
+        plan.roots()
+            .iter()
+            .map(|root| counts[root.index()])
+            .collect()
+    };
     if roots.is_empty() {
         return Ok(answer(&counts));
     }
     let program = Program::count(plan, &roots);
     let lens = byte_lens(plan, source);
     let tiles = places(plan, source, &lens, &within, &roots);
-    let share = Share::of_all(tiles.len().saturating_mul(program.operations()) / WORTH_A_THREAD + 1);
+    let share =
+        Share::of_all(tiles.len().saturating_mul(program.operations()) / WORTH_A_THREAD + 1);
     let threads = share.threads();
-    // Threads take the next few tiles when they are done with those before: one that starts late, or is interrupted,
-    // has fewer of them.
+    // Threads take the next few tiles when they are done with those before: one that starts late,
+    // or is interrupted, has fewer of them.
     let piece = (tiles.len() / (8 * threads)).max(1);
     let next = AtomicUsize::new(0);
     let part = || {
         let mut machine = Machine::new(plan, source, &lens, &program);
         let mut counts = vec![0; roots.len()];
-        while let Some(tiles) = tiles.chunks(piece).nth(next.fetch_add(1, Ordering::Relaxed)) {
-            tiles.iter().try_for_each(|tile| machine.run(*tile, &mut counts))?;
+        while let Some(tiles) = tiles
+            .chunks(piece)
+            .nth(next.fetch_add(1, Ordering::Relaxed))
+        {
+            tiles
+                .iter()
+                .try_for_each(|tile| machine.run(*tile, &mut counts))?;
         }
         Ok(counts)
     };
@@ -101,7 +117,10 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
         std::thread::scope(|scope| {
             let workers: Vec<_> = (1..threads).map(|_| scope.spawn(part)).collect();
             let own = part();
-            let others = workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let others = workers.into_iter().map(|w| {
+                w.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
             std::iter::once(own).chain(others).collect()
         })
     };
@@ -113,7 +132,8 @@ pub fn count_within<S: Source>(plan: &Plan, source: &S, within: RangeInclusive<u
     Ok(answer(&counts))
 }
 
-/// Gives the non-empty tiles of a node that lie within a range to `each`, ascending, until it answers `false`.
+/// Gives the non-empty tiles of a node that lie within a range to `each`, ascending, until it
+/// answers `false`.
 ///
 /// # Errors
 /// The first error of the source.
@@ -139,8 +159,8 @@ pub fn collect<S: Source>(
     Ok(())
 }
 
-/// The most tiles that one thread holds at once while it counts a plan, of whatever bitmaps: at most 8 KiB each. At most one
-/// thread a processor does so.
+/// The most tiles that one thread holds at once while it counts a plan, of whatever bitmaps: at
+/// most 8 KiB each. At most one thread a processor does so.
 ///
 /// ```
 /// use cohortist::bitmap::tiles_held;
@@ -164,7 +184,12 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     for (i, node) in plan.nodes().iter().enumerate() {
         let len = match node {
             Node::Key(_) => source.byte_len(i),
-            _ => node.operands().iter().map(|id| lens[id.index()]).max().unwrap_or(0),
+            _ => node
+                .operands()
+                .iter()
+                .map(|id| lens[id.index()])
+                .max()
+                .unwrap_or(0),
         };
         lens.push(len);
     }
@@ -188,9 +213,13 @@ fn places<S: Source>(
                 tiles @ [first, .., last] if usize::from(last - first) + 1 == tiles.len() => {
                     used[usize::from(first / 64)..=usize::from(last / 64)].fill(true);
                 }
-                tiles => tiles.iter().for_each(|tile| used[usize::from(tile / 64)] = true),
+                tiles => tiles
+                    .iter()
+                    .for_each(|tile| used[usize::from(tile / 64)] = true),
             },
-            Node::Not(a) if lens[a.index()] > 0 => used[..=usize::from(end(lens[a.index()]) / 64)].fill(true),
+            Node::Not(a) if lens[a.index()] > 0 => {
+                used[..=usize::from(end(lens[a.index()]) / 64)].fill(true)
+            }
             _ => {}
         }
     }
@@ -199,8 +228,12 @@ fn places<S: Source>(
     let (first, last) = (*within.start(), *within.end());
     for group in (first / 64..=last / 64).filter(|group| used[usize::from(*group)]) {
         presence.go_to(group, plan, source, lens);
-        let any = roots.iter().fold(0, |any, root| any | presence.words[root.index()]);
-        let numbers = (0..64).filter(|bit| any & (1 << bit) != 0).map(|bit| group * 64 + bit);
+        let any = roots
+            .iter()
+            .fold(0, |any, root| any | presence.words[root.index()]);
+        let numbers = (0..64)
+            .filter(|bit| any & (1 << bit) != 0)
+            .map(|bit| group * 64 + bit);
         found.extend(numbers.filter(|number| within.contains(number)));
     }
     found
@@ -214,7 +247,8 @@ fn end(len: u64) -> u16 {
     u16::try_from(len.div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX)
 }
 
-/// For each node in which of 64 tiles it can hold anybody: where its operands can, joined as the node joins them.
+/// For each node in which of 64 tiles it can hold anybody: where its operands can, joined as the
+/// node joins them.
 struct Presence {
     group: Option<u16>,
     words: Vec<u64>,
@@ -222,7 +256,10 @@ struct Presence {
 
 impl Presence {
     fn new(plan: &Plan) -> Self {
-        Presence { group: None, words: vec![0; plan.nodes().len()] }
+        Presence {
+            group: None,
+            words: vec![0; plan.nodes().len()],
+        }
     }
 
     /// Goes on to the 64 tiles from 64 × `group` on.
@@ -249,10 +286,14 @@ impl Presence {
 fn within(tiles: &[u16], group: u16) -> u64 {
     match tiles {
         [] => 0,
-        [first, .., last] if usize::from(last - first) + 1 == tiles.len() => run(*first, *last, group),
+        [first, .., last] if usize::from(last - first) + 1 == tiles.len() => {
+            run(*first, *last, group)
+        }
         _ => {
             let start = tiles.partition_point(|tile| tile / 64 < group);
-            let own = tiles[start..].iter().take_while(|tile| **tile / 64 == group);
+            let own = tiles[start..]
+                .iter()
+                .take_while(|tile| **tile / 64 == group);
             own.fold(0, |word, tile| word | 1 << (tile % 64))
         }
     }
@@ -308,7 +349,8 @@ impl<'a, S: Source> Machine<'a, S> {
     fn run(&mut self, number: u16, counts: &mut [u64]) -> Result<(), S::Error> {
         self.source.go_on()?;
         self.number = number;
-        self.presence.go_to(number / 64, self.plan, self.source, self.lens);
+        self.presence
+            .go_to(number / 64, self.plan, self.source, self.lens);
         let program = self.program;
         let mut steps = program.steps.iter();
         while let Some(step) = steps.next() {
@@ -352,7 +394,11 @@ impl<'a, S: Source> Machine<'a, S> {
         match (step.op, operands) {
             (Op::Leaf, _) => {
                 let there = self.presence.words[step.node as usize] & 1 << (self.number % 64) != 0;
-                self.slots[out] = if there { Slot::Unread(step.node) } else { Slot::Empty };
+                self.slots[out] = if there {
+                    Slot::Unread(step.node)
+                } else {
+                    Slot::Empty
+                };
             }
             (Op::Set, [operand]) => {
                 self.load(operand.slot)?;
@@ -387,16 +433,18 @@ impl<'a, S: Source> Machine<'a, S> {
                 self.slots[out] = Slot::Empty;
                 if self.load(a.slot)? {
                     self.slots[out] = match self.load(b.slot)? {
-                        true => {
-                            self.tile(a.slot).zip(self.tile(b.slot)).map_or(Slot::Empty, |(a, b)| filled(a.diff(b)))
-                        }
+                        true => self
+                            .tile(a.slot)
+                            .zip(self.tile(b.slot))
+                            .map_or(Slot::Empty, |(a, b)| filled(a.diff(b))),
                         false => self.hand_over(*a),
                     };
                 }
             }
             (Op::Not, [a]) => {
                 self.load(a.slot)?;
-                let bytes = self.lens[step.node as usize].saturating_sub(u64::from(self.number) * TILE_BYTES);
+                let bytes = self.lens[step.node as usize]
+                    .saturating_sub(u64::from(self.number) * TILE_BYTES);
                 let nobody = Tile::default();
                 self.slots[out] = match bytes {
                     0 => Slot::Empty,
@@ -409,12 +457,17 @@ impl<'a, S: Source> Machine<'a, S> {
         Ok(())
     }
 
-    /// Reads what is in a slot, if it is a key's and was not read yet; says whether anybody is in it.
+    /// Reads what is in a slot, if it is a key's and was not read yet; says whether anybody is in
+    /// it.
     fn load(&mut self, slot: u32) -> Result<bool, S::Error> {
         let slot = &mut self.slots[slot as usize];
         if let Slot::Unread(leaf) = *slot {
             let tile = self.source.tile(leaf as usize, self.number)?;
-            *slot = if tile.is_empty() { Slot::Empty } else { Slot::Tile(tile) };
+            *slot = if tile.is_empty() {
+                Slot::Empty
+            } else {
+                Slot::Tile(tile)
+            };
         }
         Ok(matches!(slot, Slot::Tile(_)))
     }
@@ -422,7 +475,10 @@ impl<'a, S: Source> Machine<'a, S> {
     /// Reads all of these, giving up at the first that is empty; says whether none is.
     fn all(&mut self, operands: &[Operand]) -> Result<bool, S::Error> {
         // What is known to be empty costs nothing to ask.
-        if operands.iter().any(|operand| matches!(self.slots[operand.slot as usize], Slot::Empty)) {
+        if operands
+            .iter()
+            .any(|operand| matches!(self.slots[operand.slot as usize], Slot::Empty))
+        {
             return Ok(false);
         }
         for operand in operands {
@@ -443,7 +499,11 @@ impl<'a, S: Source> Machine<'a, S> {
     /// What is in an operand, for a result to begin with: itself, where nobody reads it afterwards.
     fn hand_over(&mut self, operand: Operand) -> Slot {
         let slot = &mut self.slots[operand.slot as usize];
-        if operand.last { std::mem::replace(slot, Slot::Empty) } else { slot.clone() }
+        if operand.last {
+            std::mem::replace(slot, Slot::Empty)
+        } else {
+            slot.clone()
+        }
     }
 
     /// Joins an operand with users into a slot.
@@ -453,7 +513,11 @@ impl<'a, S: Source> Machine<'a, S> {
                 if let Some(other) = self.tile(operand.slot) {
                     join(Arc::make_mut(&mut tile), other);
                 }
-                self.slots[out] = if tile.is_empty() { Slot::Empty } else { Slot::Tile(tile) };
+                self.slots[out] = if tile.is_empty() {
+                    Slot::Empty
+                } else {
+                    Slot::Tile(tile)
+                };
             }
             _ => self.slots[out] = self.hand_over(operand),
         }
@@ -473,9 +537,14 @@ impl<'a, S: Source> Machine<'a, S> {
         {
             self.slots[out] = self.hand_over(first);
         }
-        let Slot::Tile(mut tile) = std::mem::replace(&mut self.slots[out], Slot::Empty) else { return Ok(()) };
+        let Slot::Tile(mut tile) = std::mem::replace(&mut self.slots[out], Slot::Empty) else {
+            return Ok(());
+        };
         if !there.is_empty() {
-            let others: SmallVec<[&Tile; 32]> = there.iter().filter_map(|operand| self.tile(operand.slot)).collect();
+            let others: SmallVec<[&Tile; 32]> = there
+                .iter()
+                .filter_map(|operand| self.tile(operand.slot))
+                .collect();
             Arc::make_mut(&mut tile).take_in_all(&others);
         }
         self.slots[out] = Slot::Tile(tile);
@@ -483,10 +552,16 @@ impl<'a, S: Source> Machine<'a, S> {
     }
 
     /// Counts the pairs of a batch.
-    fn batch(&mut self, batch: &Batch, operands: &[Operand], counts: &mut [u64]) -> Result<(), S::Error> {
+    fn batch(
+        &mut self,
+        batch: &Batch,
+        operands: &[Operand],
+        counts: &mut [u64],
+    ) -> Result<(), S::Error> {
         let slot_of = |at: usize| operands[at].slot as usize;
-        let set_of =
-            |holds: &dyn Fn(usize) -> bool| (0..operands.len()).fold(0, |set, at| set | u64::from(holds(at)) << at);
+        let set_of = |holds: &dyn Fn(usize) -> bool| {
+            (0..operands.len()).fold(0, |set, at| set | u64::from(holds(at)) << at)
+        };
         let mut there = set_of(&|at| !matches!(self.slots[slot_of(at)], Slot::Empty));
         // A tile is read when another one that it is counted with may have users.
         let mut unread = set_of(&|at| matches!(self.slots[slot_of(at)], Slot::Unread(_)));
@@ -507,13 +582,20 @@ impl<'a, S: Source> Machine<'a, S> {
         }
         there &= !unread;
         let mut lists = std::mem::take(&mut self.lists);
-        let tiles: SmallVec<[Option<&Tile>; BATCH]> = operands.iter().map(|operand| self.tile(operand.slot)).collect();
+        let tiles: SmallVec<[Option<&Tile>; BATCH]> = operands
+            .iter()
+            .map(|operand| self.tile(operand.slot))
+            .collect();
         let dense = set_of(&|at| matches!(tiles[at], Some(Tile::Dense(_))));
         let mut pairs = Pairs::default();
         // Pairs of lists are left to the end.
-        let with_words = |row: &&Row| dense & (1 << row.operand | row.columns) != 0 && row.columns & there != 0;
+        let with_words =
+            |row: &&Row| dense & (1 << row.operand | row.columns) != 0 && row.columns & there != 0;
         for row in batch.rows.iter().filter(with_words) {
-            let others = row.pairs.iter().map(|(at, root)| (tiles[*at as usize], *root));
+            let others = row
+                .pairs
+                .iter()
+                .map(|(at, root)| (tiles[*at as usize], *root));
             match tiles[row.operand as usize] {
                 Some(Tile::Dense(own)) => {
                     if row.columns & dense != row.columns & there {
@@ -554,7 +636,9 @@ impl<'a, S: Source> Machine<'a, S> {
     fn product(&mut self, first: Operand, rest: &[Operand]) -> Slot {
         let mut product = self.hand_over(first);
         for operand in rest {
-            let (Slot::Tile(tile), Some(other)) = (&product, self.tile(operand.slot)) else { return Slot::Empty };
+            let (Slot::Tile(tile), Some(other)) = (&product, self.tile(operand.slot)) else {
+                return Slot::Empty;
+            };
             product = filled(tile.and(other));
         }
         product
@@ -565,9 +649,14 @@ impl<'a, S: Source> Machine<'a, S> {
         if !self.all(operands)? {
             return Ok(0);
         }
-        let [first, middle @ .., last] = operands else { return Ok(0) };
+        let [first, middle @ .., last] = operands else {
+            return Ok(0);
+        };
         if middle.is_empty() {
-            return Ok(self.tile(first.slot).zip(self.tile(last.slot)).map_or(0, |(a, b)| a.and_count(b)));
+            return Ok(self
+                .tile(first.slot)
+                .zip(self.tile(last.slot))
+                .map_or(0, |(a, b)| a.and_count(b)));
         }
         let product = self.product(*first, middle);
         Ok(match (&product, self.tile(last.slot)) {
@@ -579,7 +668,11 @@ impl<'a, S: Source> Machine<'a, S> {
 
 /// A tile that was made, if anybody is in it.
 fn filled(tile: Tile) -> Slot {
-    if tile.is_empty() { Slot::Empty } else { Slot::Tile(Arc::new(tile)) }
+    if tile.is_empty() {
+        Slot::Empty
+    } else {
+        Slot::Tile(Arc::new(tile))
+    }
 }
 
 #[cfg(test)]
@@ -602,19 +695,29 @@ mod tests {
 
     impl Held {
         fn of(plan: &Plan, bitmaps: &[(Set, BTreeSet<UserId>)]) -> Self {
-            let mut held = Held { numbers: Vec::new(), tiles: Vec::new() };
+            let mut held = Held {
+                numbers: Vec::new(),
+                tiles: Vec::new(),
+            };
             for node in plan.nodes() {
                 let users: Vec<UserId> = match node {
                     Node::Key(key) => {
-                        let own = bitmaps.iter().find(|(set, _)| *set == Set::Key(key.clone()));
-                        own.map(|(_, users)| users.iter().copied().collect()).unwrap_or_default()
+                        let own = bitmaps
+                            .iter()
+                            .find(|(set, _)| *set == Set::Key(key.clone()));
+                        own.map(|(_, users)| users.iter().copied().collect())
+                            .unwrap_or_default()
                     }
                     _ => Vec::new(),
                 };
                 let tiles = users.chunk_by(|a, b| split(*a).0 == split(*b).0);
-                held.numbers.push(tiles.clone().map(|users| split(users[0]).0).collect());
-                held.tiles
-                    .push(tiles.map(|users| Arc::new(users.iter().map(|user| split(*user).1).collect())).collect());
+                held.numbers
+                    .push(tiles.clone().map(|users| split(users[0]).0).collect());
+                held.tiles.push(
+                    tiles
+                        .map(|users| Arc::new(users.iter().map(|user| split(*user).1).collect()))
+                        .collect(),
+                );
             }
             held
         }
@@ -625,7 +728,8 @@ mod tests {
 
         fn byte_len(&self, leaf: usize) -> u64 {
             let last = self.numbers[leaf].last().zip(self.tiles[leaf].last());
-            last.and_then(|(number, tile)| Some(u64::from(user(*number, tile.last()?)) / 8 + 1)).unwrap_or(0)
+            last.and_then(|(number, tile)| Some(u64::from(user(*number, tile.last()?)) / 8 + 1))
+                .unwrap_or(0)
         }
 
         fn users(&self, _: usize) -> Option<u64> {
@@ -649,7 +753,9 @@ mod tests {
         let many = (any::<u64>(), 2..60_u32).prop_map(|(seed, apart)| {
             let mut state = seed;
             let mut next = move || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 u32::try_from(state >> 33).unwrap_or(0)
             };
             let mut at = 0;
@@ -659,7 +765,8 @@ mod tests {
             })
             .collect()
         });
-        let row = (0..3_u32 << 16, 0..6000_u32).prop_map(|(from, len)| (from..(from + len).min(3 << 16)).collect());
+        let row = (0..3_u32 << 16, 0..6000_u32)
+            .prop_map(|(from, len)| (from..(from + len).min(3 << 16)).collect());
         prop_oneof![3 => few, 1 => many, 1 => row]
     }
 

@@ -1,17 +1,21 @@
 //! The inner loops over dense tiles, compiled for several instruction sets and chosen at run time.
 //!
-//! Most loops are plain Rust that the compiler vectorizes for each instruction set. Counting the bits that two bitmaps
-//! share is what a table of cohorts spends its time on, so it is written by hand:
+//! Most loops are plain Rust that the compiler vectorizes for each instruction set. Counting the
+//! bits that two bitmaps share is what a table of cohorts spends its time on, so it is written by
+//! hand:
 //!
-//! * With AVX-512 VPOPCNTDQ a cache line costs AND, VPOPCNTQ and ADD. [`and_counts`] counts one row against up to eight
-//!   columns at once, strip by strip, so that the strips of all tiles stay in the L1 cache.
-//! * With AVX-512 or AVX2 alone, 16 vectors at a time are added up by carry-save adders, and only every sixteenth vector
-//!   is looked up nibble by nibble: the Harley–Seal method in W. Muła, N. Kurz and D. Lemire, *Faster Population Counts
-//!   Using AVX2 Instructions* (The Computer Journal 61, 2018).
+//! * With AVX-512 VPOPCNTDQ a cache line costs AND, VPOPCNTQ and ADD. [`and_counts`] counts one row
+//!   against up to eight columns at once, strip by strip, so that the strips of all tiles stay in
+//!   the L1 cache.
+//! * With AVX-512 or AVX2 alone, 16 vectors at a time are added up by carry-save adders, and only
+//!   every sixteenth vector is looked up nibble by nibble: the Harley–Seal method in W. Muła, N.
+//!   Kurz and D. Lemire, *Faster Population Counts Using AVX2 Instructions* (The Computer Journal
+//!   61, 2018).
 //!
 //! `docs/decisions/kernel.md` has the measurements behind these choices.
 
-// Functions with target features are called after a run-time check, and vectors are loaded through pointers.
+// Functions with target features are called after a run-time check, and vectors are loaded through
+// pointers.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -20,8 +24,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// The 64-bit words of a dense tile.
 pub const WORDS: usize = 1024;
 
-/// A dense tile's bits. User `n` of the tile is bit `63 − n % 64` of word `n / 64`: read as big-endian bytes, that is
-/// the order Redis keeps bits in. They begin with a cache line, as a load that lies across two of them costs as much as two.
+/// A dense tile's bits. User `n` of the tile is bit `63 − n % 64` of word `n / 64`: read as
+/// big-endian bytes, that is the order Redis keeps bits in. They begin with a cache line, as a load
+/// that lies across two of them costs as much as two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(align(64))]
 pub struct Words(pub [u64; WORDS]);
@@ -85,10 +90,15 @@ impl Instructions {
         ];
         #[cfg(not(target_arch = "x86_64"))]
         let levels = [(Plain, true)];
-        levels.into_iter().take_while(|(_, there)| *there).map(|(level, _)| Instructions(level)).collect()
+        levels
+            .into_iter()
+            .take_while(|(_, there)| *there)
+            .map(|(level, _)| Instructions(level))
+            .collect()
     }
 
-    /// Has all evaluations use this instruction set from now on: for measurements, as the best one is used anyway.
+    /// Has all evaluations use this instruction set from now on: for measurements, as the best one
+    /// is used anyway.
     pub fn choose(self) {
         CHOSEN.store(self.0 as u8, Ordering::Relaxed);
     }
@@ -106,9 +116,12 @@ impl Instructions {
             #[cfg(target_arch = "x86_64")]
             5 => Instructions(Vpopcnt),
             _ => {
-                let best = Instructions::available().pop().unwrap_or(Instructions(Plain));
+                let best = Instructions::available()
+                    .pop()
+                    .unwrap_or(Instructions(Plain));
                 // Not what was chosen meanwhile.
-                let _ = CHOSEN.compare_exchange(0, best.0 as u8, Ordering::Relaxed, Ordering::Relaxed);
+                let _ =
+                    CHOSEN.compare_exchange(0, best.0 as u8, Ordering::Relaxed, Ordering::Relaxed);
                 best
             }
         }
@@ -164,14 +177,22 @@ impl Instructions {
 
     /// See [`and_counts`].
     fn and_counts(self, rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
-        assert_eq!(rows.iter().map(|row| row.columns).sum::<usize>(), columns.len(), "each column belongs to a row");
+        assert_eq!(
+            rows.iter().map(|row| row.columns).sum::<usize>(),
+            columns.len(),
+            "each column belongs to a row"
+        );
         assert_eq!(columns.len(), counts.len(), "a count for each column");
-        assert!(rows.iter().all(|row| row.range.end <= WORDS), "ranges within a tile");
+        assert!(
+            rows.iter().all(|row| row.range.end <= WORDS),
+            "ranges within a tile"
+        );
         match self.0 {
             // SAFETY: the processor has these instructions, as `self` exists.
             #[cfg(target_arch = "x86_64")]
             Vpopcnt => unsafe { x86::vpopcnt::and_counts(rows, columns, tiles, counts) },
-            // What these take for a cache line leaves enough time to fetch the next one from the L2 cache.
+            // What these take for a cache line leaves enough time to fetch the next one from the L2
+            // cache.
             _ => {
                 let mut pairs = columns.iter().zip(counts);
                 for row in rows {
@@ -200,8 +221,9 @@ pub fn and_count(a: &[u64], b: &[u64]) -> u32 {
     Instructions::chosen().and_count(a, b)
 }
 
-/// Adds to `counts` how many bits each of `columns` shares with its row. The first columns are those of the first row, and
-/// so on; there is a count for each column. `tiles` is how many tiles they are, each counted once.
+/// Adds to `counts` how many bits each of `columns` shares with its row. The first columns are
+/// those of the first row, and so on; there is a count for each column. `tiles` is how many tiles
+/// they are, each counted once.
 ///
 /// # Panics
 /// When the numbers of columns differ, or a range ends beyond the tile.
@@ -214,7 +236,8 @@ pub fn count(a: &[u64]) -> u32 {
     and_count(a, a)
 }
 
-/// Compiles functions for every instruction set. `name` uses the best one, `Instructions::name` a given one.
+/// Compiles functions for every instruction set. `name` uses the best one, `Instructions::name` a
+/// given one.
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
         $(
@@ -275,7 +298,8 @@ macro_rules! kernels {
     };
 }
 
-/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Several slices are of the same length.
+/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Several slices are
+/// of the same length.
 macro_rules! sum {
     ($words:expr) => {{
         let mut total = 0u64;
@@ -347,9 +371,10 @@ mod x86 {
         super::plain::and_count(a, b)
     }
 
-    /// `and_count` by the Harley–Seal method, and `or_all`, for vectors of `$lanes` words. The module around it has what
-    /// such vectors need: `zero`, `load`, `store`, `and`, `or`, `add` (of bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each
-    /// byte), `double` (each byte) and `total` (of all bytes).
+    /// `and_count` by the Harley–Seal method, and `or_all`, for vectors of `$lanes` words. The
+    /// module around it has what such vectors need: `zero`, `load`, `store`, `and`, `or`, `add` (of
+    /// bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each byte), `double`
+    /// (each byte) and `total` (of all bytes).
     macro_rules! harley_seal {
         ($features:literal, $lanes:literal) => {
             /// Adds two vectors to sums of bits; answers what is carried.
@@ -401,7 +426,8 @@ mod x86 {
                 for (blocks, others) in blocks.chunks(31).zip(others.chunks(31)) {
                     let mut bytes = zero();
                     for (block, other) in blocks.iter().zip(others) {
-                        let (block, other) = (block.as_chunks::<$lanes>().0, other.as_chunks::<$lanes>().0);
+                        let (block, other) =
+                            (block.as_chunks::<$lanes>().0, other.as_chunks::<$lanes>().0);
                         let both = |at: usize| and(load(&block[at]), load(&other[at]));
                         let mut four = |at: usize| {
                             let two = carry_save(&mut ones, both(at), both(at + 1));
@@ -486,7 +512,10 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx2")]
         fn carry(a: Vector, b: Vector, c: Vector) -> Vector {
-            _mm256_or_si256(_mm256_and_si256(b, c), _mm256_and_si256(_mm256_xor_si256(b, c), a))
+            _mm256_or_si256(
+                _mm256_and_si256(b, c),
+                _mm256_and_si256(_mm256_xor_si256(b, c), a),
+            )
         }
 
         #[inline]
@@ -498,18 +527,26 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx2")]
         fn counts(bytes: Vector) -> Vector {
-            let of_nibble = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+            let of_nibble = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+            ));
             let nibble = _mm256_set1_epi8(15);
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
             let low = _mm256_and_si256(bytes, nibble);
-            _mm256_add_epi8(_mm256_shuffle_epi8(of_nibble, high), _mm256_shuffle_epi8(of_nibble, low))
+            _mm256_add_epi8(
+                _mm256_shuffle_epi8(of_nibble, high),
+                _mm256_shuffle_epi8(of_nibble, low),
+            )
         }
 
         #[inline]
         #[target_feature(enable = "avx2")]
         fn total(bytes: Vector) -> u32 {
             let sums = _mm256_sad_epu8(bytes, zero());
-            let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let sums = _mm_add_epi32(
+                _mm256_castsi256_si128(sums),
+                _mm256_extracti128_si256::<1>(sums),
+            );
             _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))).cast_unsigned()
         }
     }
@@ -582,11 +619,16 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx512bw")]
         fn counts(bytes: Vector) -> Vector {
-            let of_nibble = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+            let of_nibble = _mm512_broadcast_i32x4(_mm_setr_epi8(
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+            ));
             let nibble = _mm512_set1_epi8(15);
             let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
             let low = _mm512_and_si512(bytes, nibble);
-            _mm512_add_epi8(_mm512_shuffle_epi8(of_nibble, high), _mm512_shuffle_epi8(of_nibble, low))
+            _mm512_add_epi8(
+                _mm512_shuffle_epi8(of_nibble, high),
+                _mm512_shuffle_epi8(of_nibble, low),
+            )
         }
 
         #[inline]
@@ -603,18 +645,30 @@ mod x86 {
         use super::avx512::load;
         use crate::bitmap::kernel::{Row, WORDS, Words, plain};
 
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
+        )]
         pub(in super::super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
             plain::and_count(a, b)
         }
 
-        /// How many bytes of all tiles together are to be in the L1 cache at once. It has 32 KiB or more.
+        /// How many bytes of all tiles together are to be in the L1 cache at once. It has 32 KiB or
+        /// more.
         const STRIPS: usize = 32 << 10;
 
         /// [`and_counts`](crate::bitmap::kernel::and_counts), strip by strip.
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
-        pub(in super::super) fn and_counts(rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
-            let strip = (STRIPS / 8 / tiles.max(1)).next_multiple_of(64).clamp(64, WORDS);
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
+        )]
+        pub(in super::super) fn and_counts(
+            rows: &[Row<'_>],
+            columns: &[&Words],
+            tiles: usize,
+            counts: &mut [u64],
+        ) {
+            let strip = (STRIPS / 8 / tiles.max(1))
+                .next_multiple_of(64)
+                .clamp(64, WORDS);
             for start in (0..WORDS).step_by(strip) {
                 let mut at = 0;
                 for row in rows {
@@ -646,10 +700,18 @@ mod x86 {
             }
         }
 
-        /// Adds to `counts` how many bits each of up to eight columns shares with a row, of some of their words.
+        /// Adds to `counts` how many bits each of up to eight columns shares with a row, of some of
+        /// their words.
         #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt")]
-        fn strip_of<const N: usize>(row: &Words, columns: &[&Words; N], words: Range<usize>, counts: &mut [u64; N]) {
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
+        )]
+        fn strip_of<const N: usize>(
+            row: &Words,
+            columns: &[&Words; N],
+            words: Range<usize>,
+            counts: &mut [u64; N],
+        ) {
             let row = &row.0[words.clone()];
             let columns: [&[u64]; N] = columns.map(|column| &column.0[words.clone()]);
             let (vectors, rest) = row.as_chunks::<8>();
@@ -657,9 +719,13 @@ mod x86 {
             for (at, vector) in vectors.iter().enumerate() {
                 let vector = load(vector);
                 for (sum, column) in sums.iter_mut().zip(&columns) {
-                    // SAFETY: every column has as many words as the row, so it has this vector, too.
+                    // SAFETY: every column has as many words as the row, so it has this vector,
+                    // too.
                     let other = unsafe { _mm512_loadu_si512(column.as_ptr().add(8 * at).cast()) };
-                    *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(_mm512_and_si512(vector, other)));
+                    *sum = _mm512_add_epi64(
+                        *sum,
+                        _mm512_popcnt_epi64(_mm512_and_si512(vector, other)),
+                    );
                 }
             }
             for (count, sum) in counts.iter_mut().zip(totals(sums)) {
@@ -678,13 +744,19 @@ mod x86 {
         fn totals(sums: [__m512i; 8]) -> [u64; 8] {
             let [a, b, c, d, e, f, g, h] = sums;
             // In each half of half of a vector one number of `a` and one of `b`.
-            let pairs = |a, b| _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let pairs =
+                |a, b| _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
             let halves = |a, b| {
-                let (even, odd) =
-                    (_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+                let (even, odd) = (
+                    _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b),
+                    _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b),
+                );
                 _mm512_add_epi64(even, odd)
             };
-            let all = halves(halves(pairs(a, b), pairs(c, d)), halves(pairs(e, f), pairs(g, h)));
+            let all = halves(
+                halves(pairs(a, b), pairs(c, d)),
+                halves(pairs(e, f), pairs(g, h)),
+            );
             let mut totals = [0; 8];
             // SAFETY: the numbers are as many bytes as the vector, and need not be aligned.
             unsafe { _mm512_storeu_si512(totals.as_mut_ptr().cast(), all) };
@@ -791,7 +863,9 @@ mod tests {
         let mut state = seed;
         let mut words = Words::default();
         for word in &mut words.0 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             *word = match seed % 8 {
                 0 => 0,
                 1 => u64::MAX,
@@ -804,22 +878,38 @@ mod tests {
     #[test]
     fn a_full_tile_is_counted_in_full() {
         let full = Words([u64::MAX; WORDS]);
-        let row = || Row { words: &full, range: 0..WORDS, columns: 3 };
+        let row = || Row {
+            words: &full,
+            range: 0..WORDS,
+            columns: 3,
+        };
         for instructions in Instructions::available() {
-            assert_eq!(instructions.and_count(&full.0, &full.0), 65_536, "{}", instructions.name());
+            assert_eq!(
+                instructions.and_count(&full.0, &full.0),
+                65_536,
+                "{}",
+                instructions.name()
+            );
             let mut counts = [0; 6];
             instructions.and_counts(&[row(), row()], &[&full; 6], 1, &mut counts);
             assert_eq!(counts, [65_536; 6], "{}", instructions.name());
         }
         let many = vec![u64::MAX; 100_000];
         for instructions in Instructions::available() {
-            assert_eq!(instructions.and_count(&many, &many), 6_400_000, "{}", instructions.name());
+            assert_eq!(
+                instructions.and_count(&many, &many),
+                6_400_000,
+                "{}",
+                instructions.name()
+            );
         }
     }
 
     #[test]
     fn what_is_chosen_is_used() {
-        let [first, .., last] = &Instructions::available()[..] else { return };
+        let [first, .., last] = &Instructions::available()[..] else {
+            return;
+        };
         first.choose();
         assert_eq!(Instructions::chosen(), *first);
         last.choose();

@@ -1,4 +1,5 @@
-//! Bits in memory: tiles of 65 536 users, their operations, and the evaluation of a plan over them. All pure.
+//! Bits in memory: tiles of 65 536 users, their operations, and the evaluation of a plan over them.
+//! All pure.
 
 mod combine;
 mod cores;

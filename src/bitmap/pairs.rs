@@ -1,8 +1,9 @@
 //! Many intersections of two tiles with the same number, counted in one pass.
 //!
-//! Pairs of dense tiles are counted strip by strip ([`kernel::and_counts`]). Pairs of sorted lists are counted all at
-//! once: for each place it is noted which lists have it, so that each list is walked once, however many it is counted
-//! with. That takes time for each user in a list and for each user in both of a pair, and no time for a pair itself.
+//! Pairs of dense tiles are counted strip by strip ([`kernel::and_counts`]). Pairs of sorted lists
+//! are counted all at once: for each place it is noted which lists have it, so that each list is
+//! walked once, however many it is counted with. That takes time for each user in a list and for
+//! each user in both of a pair, and no time for a pair itself.
 
 use smallvec::SmallVec;
 
@@ -27,7 +28,12 @@ pub(super) struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     /// Adds pairs of a dense tile with others, each with the root that is counted.
-    pub fn row(&mut self, own: &'a Dense, others: impl Iterator<Item = (&'a Dense, u32)>, counts: &mut [u64]) {
+    pub fn row(
+        &mut self,
+        own: &'a Dense,
+        others: impl Iterator<Item = (&'a Dense, u32)>,
+        counts: &mut [u64],
+    ) {
         let before = self.columns.len();
         let whole = own.shared(own).len();
         let mut start = WORDS;
@@ -46,7 +52,11 @@ impl<'a> Pairs<'a> {
         }
         let columns = self.columns.len() - before;
         if columns > 0 {
-            self.rows.push(kernel::Row { words: own.words(), range: start..end, columns });
+            self.rows.push(kernel::Row {
+                words: own.words(),
+                range: start..end,
+                columns,
+            });
         }
     }
 
@@ -62,7 +72,9 @@ impl<'a> Pairs<'a> {
 
 /// How many users are in a sorted list and in words.
 pub(super) fn mixed(list: &[u16], words: &Dense) -> u64 {
-    list.iter().map(|place| u64::from(words.contains(*place))).sum()
+    list.iter()
+        .map(|place| u64::from(words.contains(*place)))
+        .sum()
 }
 
 /// Counts of pairs of sorted lists, and memory that is used again for the next ones.
@@ -75,8 +87,8 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Counts those of `tiles` that are lists, each with those before it that are in its set in `before`; what was counted
-    /// before is forgotten.
+    /// Counts those of `tiles` that are lists, each with those before it that are in its set in
+    /// `before`; what was counted before is forgotten.
     pub fn count(&mut self, tiles: &[Option<&Tile>], before: &[u64]) {
         let mut lists: SmallVec<[(usize, &[u16], u64); BATCH]> = SmallVec::new();
         let mut there = 0;
@@ -95,7 +107,9 @@ impl Lists {
         self.both.resize(BATCH * tiles.len(), 0);
         if pairs < FEW {
             for (number, list, before) in &lists {
-                for (other_number, other, _) in lists.iter().filter(|(other, ..)| before & 1 << other != 0) {
+                for (other_number, other, _) in
+                    lists.iter().filter(|(other, ..)| before & 1 << other != 0)
+                {
                     self.both[BATCH * number + other_number] += in_both(list, other);
                 }
             }
@@ -103,13 +117,19 @@ impl Lists {
         }
         self.holders.resize(PART, 0);
         // A constant number of them makes bounds checks superfluous.
-        let Some(holders) = self.holders.first_chunk_mut::<PART>() else { return };
+        let Some(holders) = self.holders.first_chunk_mut::<PART>() else {
+            return;
+        };
         for end in (1..=4).map(|part| part * PART) {
             let mut walked: SmallVec<[&[u16]; BATCH]> = SmallVec::new();
             for (number, list, before) in &mut lists {
                 let both = &mut self.both[BATCH * *number..][..BATCH];
                 let mut walk = 0;
-                for place in list.iter().map(|place| usize::from(*place)).take_while(|place| *place < end) {
+                for place in list
+                    .iter()
+                    .map(|place| usize::from(*place))
+                    .take_while(|place| *place < end)
+                {
                     let holders = &mut holders[place % PART];
                     let mut shared = *holders & *before;
                     while shared != 0 {
@@ -133,7 +153,11 @@ impl Lists {
 
     /// How many users are in both of two lists, by number; 0 for what was not counted.
     pub fn counted(&self, a: u32, b: u32) -> u64 {
-        self.both.get(BATCH * a.max(b) as usize + a.min(b) as usize).copied().unwrap_or(0).into()
+        self.both
+            .get(BATCH * a.max(b) as usize + a.min(b) as usize)
+            .copied()
+            .unwrap_or(0)
+            .into()
     }
 }
 
@@ -156,7 +180,8 @@ mod tests {
             proptest::collection::vec(any::<u16>(), 0..40).prop_map(Tile::from_iter),
             proptest::collection::vec(0..200_u16, 0..100).prop_map(Tile::from_iter),
             proptest::collection::vec(any::<u16>(), 400..700).prop_map(Tile::from_iter),
-            (any::<u16>(), 0..3000_u16).prop_map(|(from, len)| (from..from.saturating_add(len)).collect()),
+            (any::<u16>(), 0..3000_u16)
+                .prop_map(|(from, len)| (from..from.saturating_add(len)).collect()),
         ]
     }
 

@@ -1,15 +1,17 @@
 //! A plan as the steps that count its roots, in an order in which few tiles are held at once.
 //!
-//! A plan is compiled once and then carried out for each tile column. A step puts its result into a *slot*. Which results
-//! share a slot is settled here, by when each is used for the last time, so the number of slots bounds the tiles that are
-//! held at once, whatever the bitmaps hold:
+//! A plan is compiled once and then carried out for each tile column. A step puts its result into a
+//! *slot*. Which results share a slot is settled here, by when each is used for the last time, so
+//! the number of slots bounds the tiles that are held at once, whatever the bitmaps hold:
 //!
 //! * operands are computed when they are first needed and dropped after their last use;
-//! * a union grows in the slot of an operand that nobody needs afterwards, and takes in an intersection of two without that
-//!   ever being written down: a row of *on or after* cells is one running union;
-//! * what only one large union still needs goes into it at once: the people of all cohorts are gathered cohort by cohort;
-//! * intersections of two that are only counted are put off until they make a [`Batch`], which is counted in one pass. A
-//!   batch holds the tiles of at most [`BATCH`] operands.
+//! * a union grows in the slot of an operand that nobody needs afterwards, and takes in an
+//!   intersection of two without that ever being written down: a row of *on or after* cells is one
+//!   running union;
+//! * what only one large union still needs goes into it at once: the people of all cohorts are
+//!   gathered cohort by cohort;
+//! * intersections of two that are only counted are put off until they make a [`Batch`], which is
+//!   counted in one pass. A batch holds the tiles of at most [`BATCH`] operands.
 //!
 //! The steps are at most as many as the nodes that the roots need and their operands together.
 
@@ -70,7 +72,8 @@ pub(super) const NONE: u32 = u32::MAX;
 /// The most operands of a batch, so that a set of them is a word of bits.
 pub(super) const BATCH: usize = 64;
 
-/// Intersections of two operands, which are only counted. Operands are numbered by their place in the batch's step.
+/// Intersections of two operands, which are only counted. Operands are numbered by their place in
+/// the batch's step.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub rows: Vec<Row>,
@@ -97,14 +100,22 @@ impl Batch {
             Some(row) if row.operand == a => b,
             Some(row) if row.operand == b => a,
             // Which operand the first two pairs share is known when the second comes.
-            Some(Row { operand, pairs, columns }) if pairs.len() == 1 && (pairs[0].0 == a || pairs[0].0 == b) => {
+            Some(Row {
+                operand,
+                pairs,
+                columns,
+            }) if pairs.len() == 1 && (pairs[0].0 == a || pairs[0].0 == b) => {
                 let shared = std::mem::replace(&mut pairs[0].0, *operand);
                 *columns = 1 << *operand;
                 *operand = shared;
                 if shared == a { b } else { a }
             }
             _ => {
-                self.rows.push(Row { operand: a, columns: 0, pairs: Vec::new() });
+                self.rows.push(Row {
+                    operand: a,
+                    columns: 0,
+                    pairs: Vec::new(),
+                });
                 b
             }
         };
@@ -140,7 +151,11 @@ impl Program {
 
     /// How many operations there are for each tile number.
     pub fn operations(&self) -> usize {
-        let pairs = self.batches.iter().flat_map(|batch| &batch.rows).map(|row| row.pairs.len());
+        let pairs = self
+            .batches
+            .iter()
+            .flat_map(|batch| &batch.rows)
+            .map(|row| row.pairs.len());
         self.steps.len() + pairs.sum::<usize>()
     }
 
@@ -160,7 +175,8 @@ struct Compiler<'a> {
     free: Vec<u32>,
     /// Those that are free after the next step.
     freed: Vec<u32>,
-    /// Intersections of two that are counted with the next batch, and how many operands they have together.
+    /// Intersections of two that are counted with the next batch, and how many operands they have
+    /// together.
     pending: Vec<usize>,
     pending_operands: usize,
     program: Program,
@@ -190,7 +206,14 @@ fn number(count: usize) -> u32 {
 impl<'a> Compiler<'a> {
     fn new(plan: &'a Plan, roots: &[NodeId], kept: Option<NodeId>) -> Self {
         let plan = plan.nodes();
-        let unknown = State { uses: 0, readers: 0, root: NONE, slot: NONE, done: false, pending: NONE };
+        let unknown = State {
+            uses: 0,
+            readers: 0,
+            root: NONE,
+            slot: NONE,
+            done: false,
+            pending: NONE,
+        };
         let mut nodes = vec![unknown; plan.len()];
         for (place, root) in roots.iter().enumerate() {
             nodes[root.index()].root = number(place);
@@ -233,7 +256,8 @@ impl<'a> Compiler<'a> {
         self.program
     }
 
-    /// Goes on with a node from an operand on; answers what has to be done before, if it is not done itself.
+    /// Goes on with a node from an operand on; answers what has to be done before, if it is not
+    /// done itself.
     fn go_on(&mut self, place: usize, at: &mut usize) -> Option<usize> {
         if self.nodes[place].done {
             return None;
@@ -268,16 +292,25 @@ impl<'a> Compiler<'a> {
         None
     }
 
-    /// The same for a union or a symmetric difference: first come the operands that are written down, then the others.
+    /// The same for a union or a symmetric difference: first come the operands that are written
+    /// down, then the others.
     fn grow(&mut self, place: usize, at: &mut usize) -> Option<usize> {
         let node = &self.plan[place];
         let ids = node.operands();
         while *at < 2 * ids.len() {
             let operand = ids[*at % ids.len()].index();
-            let unwritten = if matches!(node, Node::Or(_)) { self.unwritten(operand) } else { None };
+            let unwritten = if matches!(node, Node::Or(_)) {
+                self.unwritten(operand)
+            } else {
+                None
+            };
             match unwritten {
                 Some(both) if *at >= ids.len() => {
-                    if let Some(first) = both.iter().map(|id| id.index()).find(|both| !self.nodes[*both].done) {
+                    if let Some(first) = both
+                        .iter()
+                        .map(|id| id.index())
+                        .find(|both| !self.nodes[*both].done)
+                    {
                         return Some(first);
                     }
                     self.put_in_both(place, operand, both);
@@ -301,7 +334,11 @@ impl<'a> Compiler<'a> {
 
     /// Leaves the intersection of two computed operands, which is only counted, to the next batch.
     fn put_off(&mut self, place: usize, pair: &[NodeId; 2]) {
-        let new = |state: &Self| pair.iter().filter(|id| state.nodes[id.index()].pending == NONE).count();
+        let new = |state: &Self| {
+            pair.iter()
+                .filter(|id| state.nodes[id.index()].pending == NONE)
+                .count()
+        };
         if self.pending_operands + new(self) > BATCH {
             self.flush();
         }
@@ -323,7 +360,10 @@ impl<'a> Compiler<'a> {
             return;
         }
         let plan = self.plan;
-        let mut batch = Batch { rows: Vec::new(), before: vec![0; self.pending_operands] };
+        let mut batch = Batch {
+            rows: Vec::new(),
+            before: vec![0; self.pending_operands],
+        };
         let mut operands = vec![0; self.pending_operands];
         for place in &pending {
             let mut pair = [0; 2];
@@ -340,7 +380,10 @@ impl<'a> Compiler<'a> {
         for operand in operands {
             let state = &mut self.nodes[operand];
             state.pending = NONE;
-            let operand = Operand { slot: state.slot, last: state.uses == 0 };
+            let operand = Operand {
+                slot: state.slot,
+                last: state.uses == 0,
+            };
             if operand.last {
                 self.freed.push(operand.slot);
             }
@@ -350,7 +393,13 @@ impl<'a> Compiler<'a> {
         let operands = (from, number(self.program.operands.len()));
         let node = number(self.program.batches.len());
         self.program.batches.push(batch);
-        self.program.steps.push(Step { op: Op::Batch, out: NONE, node, root: NONE, operands });
+        self.program.steps.push(Step {
+            op: Op::Batch,
+            out: NONE,
+            node,
+            root: NONE,
+            operands,
+        });
         self.free.append(&mut self.freed);
         for place in pending {
             self.gather(place);
@@ -365,9 +414,12 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    /// The operands of the intersection that an operand of a union is, when the union is all it is for.
+    /// The operands of the intersection that an operand of a union is, when the union is all it is
+    /// for.
     fn unwritten(&self, place: usize) -> Option<&'a [NodeId; 2]> {
-        let State { uses, root, done, .. } = self.nodes[place];
+        let State {
+            uses, root, done, ..
+        } = self.nodes[place];
         match &self.plan[place] {
             Node::And(ids) if uses == 1 && root == NONE && !done => ids[..].try_into().ok(),
             _ => None,
@@ -381,7 +433,10 @@ impl<'a> Compiler<'a> {
             let state = &mut self.nodes[operand];
             state.uses -= 1;
             state.readers -= reader;
-            let operand = Operand { slot: state.slot, last: state.uses == 0 };
+            let operand = Operand {
+                slot: state.slot,
+                last: state.uses == 0,
+            };
             if operand.last {
                 self.freed.push(operand.slot);
             }
@@ -393,9 +448,19 @@ impl<'a> Compiler<'a> {
     /// Adds a step whose result is in the node's slot and whose operands begin there.
     fn push(&mut self, op: Op, place: usize, from: u32) {
         let State { slot, root, .. } = self.nodes[place];
-        let root = if matches!(op, Op::AndCount | Op::Count) { root } else { NONE };
+        let root = if matches!(op, Op::AndCount | Op::Count) {
+            root
+        } else {
+            NONE
+        };
         let operands = (from, number(self.program.operands.len()));
-        self.program.steps.push(Step { op, out: slot, node: number(place), root, operands });
+        self.program.steps.push(Step {
+            op,
+            out: slot,
+            node: number(place),
+            root,
+            operands,
+        });
         self.free.append(&mut self.freed);
     }
 
@@ -403,7 +468,11 @@ impl<'a> Compiler<'a> {
     fn put_in(&mut self, place: usize, operand: usize) {
         let State { uses, slot, .. } = self.nodes[operand];
         if self.nodes[place].slot != NONE {
-            let op = if matches!(self.plan[place], Node::Xor(_)) { Op::Xor } else { Op::Or };
+            let op = if matches!(self.plan[place], Node::Xor(_)) {
+                Op::Xor
+            } else {
+                Op::Or
+            };
             let from = self.read(place, [operand]);
             self.push(op, place, from);
         } else if uses == 1 && !matches!(self.plan[operand], Node::Key(_)) {
@@ -420,7 +489,11 @@ impl<'a> Compiler<'a> {
     /// Puts an intersection that is not written down into a union.
     fn put_in_both(&mut self, place: usize, and: usize, both: &[NodeId; 2]) {
         let from = self.read(and, both.iter().map(|id| id.index()));
-        let op = if self.nodes[place].slot == NONE { Op::And } else { Op::OrAnd };
+        let op = if self.nodes[place].slot == NONE {
+            Op::And
+        } else {
+            Op::OrAnd
+        };
         if op == Op::And {
             self.nodes[place].slot = self.slot();
         }
@@ -432,12 +505,16 @@ impl<'a> Compiler<'a> {
 
     /// A node is computed.
     fn done(&mut self, place: usize) {
-        let State { root, slot, uses, .. } = self.nodes[place];
+        let State {
+            root, slot, uses, ..
+        } = self.nodes[place];
         self.nodes[place].done = true;
         if root != NONE && slot != NONE {
             match self.program.steps.last_mut() {
                 // A leaf is not read before somebody needs it.
-                Some(step) if step.out == slot && step.root == NONE && step.op != Op::Leaf => step.root = root,
+                Some(step) if step.out == slot && step.root == NONE && step.op != Op::Leaf => {
+                    step.root = root
+                }
                 _ => self.push(Op::Count, place, number(self.program.operands.len())),
             }
         }
@@ -450,8 +527,16 @@ impl<'a> Compiler<'a> {
     /// Of the operands of a node those that only one large union still needs go into it.
     fn gather(&mut self, place: usize) {
         for operand in self.plan[place].operands().iter().map(|id| id.index()) {
-            let State { uses, readers: reader, done, .. } = self.nodes[operand];
-            if uses == 1 && done && matches!(&self.plan[reader], Node::Or(ids) if ids.len() >= LARGE) {
+            let State {
+                uses,
+                readers: reader,
+                done,
+                ..
+            } = self.nodes[operand];
+            if uses == 1
+                && done
+                && matches!(&self.plan[reader], Node::Or(ids) if ids.len() >= LARGE)
+            {
                 self.put_in(reader, operand);
             }
         }

@@ -8,8 +8,9 @@ use crate::sets::UserId;
 /// The bytes a tile covers in a Redis bitmap: 65 536 bits.
 pub const TILE_BYTES: u64 = 8192;
 
-/// The most users a tile holds as a sorted list. Measured, not guessed: on 10 M users AND+popcount over 8 KiB of words
-/// takes a tenth of the time of walking two lists of some 3 700, so the border lies where a list is 1 KiB.
+/// The most users a tile holds as a sorted list. Measured, not guessed: on 10 M users AND+popcount
+/// over 8 KiB of words takes a tenth of the time of walking two lists of some 3 700, so the border
+/// lies where a list is 1 KiB.
 const SPARSE_MAX: usize = 512;
 
 /// The tile of a user, and the place in it.
@@ -36,8 +37,9 @@ pub enum Tile {
 #[derive(Debug, Clone)]
 pub struct Dense {
     count: u32,
-    /// The first and the last word that may have bits. Ids are mostly given out one after the other, so those who signed up
-    /// on one day are in few words of a tile: the others need not be looked at.
+    /// The first and the last word that may have bits. Ids are mostly given out one after the
+    /// other, so those who signed up on one day are in few words of a tile: the others need not be
+    /// looked at.
     span: (u16, u16),
     words: Box<Words>,
 }
@@ -72,7 +74,11 @@ impl Dense {
 
     /// Of the words that `fill` puts in.
     fn filled(fill: impl FnOnce(&mut [u64; WORDS])) -> Self {
-        let mut dense = Dense { count: 0, span: (0, 0), words: Box::default() };
+        let mut dense = Dense {
+            count: 0,
+            span: (0, 0),
+            words: Box::default(),
+        };
         dense.fill(fill);
         dense
     }
@@ -81,7 +87,10 @@ impl Dense {
         let words = &mut self.words.0;
         fill(words);
         let at = |word: Option<usize>| word.map_or(0, number_of);
-        let (first, last) = (words.iter().position(|word| *word != 0), words.iter().rposition(|word| *word != 0));
+        let (first, last) = (
+            words.iter().position(|word| *word != 0),
+            words.iter().rposition(|word| *word != 0),
+        );
         (self.count, self.span) = (kernel::count(words), (at(first), at(last)));
     }
 
@@ -94,15 +103,21 @@ impl Dense {
         })
     }
 
-    /// From the first to the last word in which both may have bits; when there is none, it ends before it begins.
+    /// From the first to the last word in which both may have bits; when there is none, it ends
+    /// before it begins.
     fn common(&self, other: &Dense) -> (u16, u16) {
         (self.span.0.max(other.span.0), self.span.1.min(other.span.1))
     }
 
-    /// The words in which both may have bits. They begin and end with a cache line, as half lines cost as much as whole ones.
+    /// The words in which both may have bits. They begin and end with a cache line, as half lines
+    /// cost as much as whole ones.
     pub(super) fn shared(&self, other: &Dense) -> Range<usize> {
         let (from, to) = self.common(other);
-        if from > to { 0..0 } else { usize::from(from) & !7..(usize::from(to) | 7) + 1 }
+        if from > to {
+            0..0
+        } else {
+            usize::from(from) & !7..(usize::from(to) | 7) + 1
+        }
     }
 
     /// How many users are in both.
@@ -145,13 +160,18 @@ impl Dense {
             &self.words.0[shared.clone()],
             &other.words.0[shared.clone()],
         );
-        Dense { count, span: self.common(other), words }
+        Dense {
+            count,
+            span: self.common(other),
+            words,
+        }
     }
 
     /// The users in this one and not in the other.
     fn diff(&self, other: &Dense) -> Dense {
         let (shared, mut result) = (self.shared(other), self.clone());
-        result.count -= kernel::diff_assign(&mut result.words.0[shared.clone()], &other.words.0[shared]);
+        result.count -=
+            kernel::diff_assign(&mut result.words.0[shared.clone()], &other.words.0[shared]);
         result
     }
 
@@ -159,7 +179,11 @@ impl Dense {
     fn xor(&self, other: &Dense) -> Dense {
         let mut words = self.words.clone();
         let count = kernel::xor_assign(&mut words.0, &other.words.0);
-        Dense { count, span: self.either(other), words }
+        Dense {
+            count,
+            span: self.either(other),
+            words,
+        }
     }
 }
 
@@ -243,15 +267,19 @@ impl Tile {
         }
     }
 
-    /// Puts users of this tile in, who are in ascending order; says how many of them were not in it.
+    /// Puts users of this tile in, who are in ascending order; says how many of them were not in
+    /// it.
     pub fn add(&mut self, users: &[UserId]) -> u64 {
         let before = self.len();
         if let Tile::Sparse(places) = self {
             let mut merged = Vec::with_capacity(places.len() + users.len());
             let users: Vec<u16> = users.iter().map(|user| split(*user).1).collect();
             merge(places, &users, |place, _, _| merged.push(place));
-            *self =
-                if merged.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&merged)) } else { Tile::Sparse(merged) };
+            *self = if merged.len() > SPARSE_MAX {
+                Tile::Dense(Dense::from_places(&merged))
+            } else {
+                Tile::Sparse(merged)
+            };
         } else if let Tile::Dense(dense) = self {
             dense.fill(|words| {
                 for user in users {
@@ -277,7 +305,11 @@ impl Tile {
                 };
                 users.iter().filter(is_missing).copied().collect()
             }
-            Tile::Dense(dense) => users.iter().filter(|user| !dense.contains(split(**user).1)).copied().collect(),
+            Tile::Dense(dense) => users
+                .iter()
+                .filter(|user| !dense.contains(split(**user).1))
+                .copied()
+                .collect(),
         }
     }
 
@@ -285,7 +317,10 @@ impl Tile {
     pub fn runs(&self) -> u64 {
         match self {
             Tile::Sparse(places) => {
-                let breaks = places.windows(2).filter(|pair| pair[1] - pair[0] > 1).count();
+                let breaks = places
+                    .windows(2)
+                    .filter(|pair| pair[1] - pair[0] > 1)
+                    .count();
                 (breaks + usize::from(!places.is_empty())) as u64
             }
             Tile::Dense(dense) => {
@@ -301,7 +336,8 @@ impl Tile {
         }
     }
 
-    /// The places of its users that are `from` or beyond, ascending, given to `each` until it answers `false`.
+    /// The places of its users that are `from` or beyond, ascending, given to `each` until it
+    /// answers `false`.
     pub fn visit(&self, from: u16, mut each: impl FnMut(u16) -> bool) {
         match self {
             Tile::Sparse(places) => {
@@ -338,7 +374,13 @@ impl Tile {
             Tile::Dense(dense) => {
                 let (first, last) = (usize::from(from / 64), usize::from(to / 64));
                 let (head, tail) = (u64::MAX >> (from % 64), u64::MAX << (63 - to % 64));
-                let words = dense.words.0.iter().enumerate().skip(first).take(last - first + 1);
+                let words = dense
+                    .words
+                    .0
+                    .iter()
+                    .enumerate()
+                    .skip(first)
+                    .take(last - first + 1);
                 let masked = words.map(|(at, word)| {
                     let head = if at == first { head } else { u64::MAX };
                     word & head & if at == last { tail } else { u64::MAX }
@@ -362,12 +404,19 @@ impl Tile {
             Tile::Sparse(places) => {
                 let start = places.partition_point(|p| *p < from);
                 // The list counts up by one from `from` as long as nothing is free.
-                let run = (from..=u16::MAX).zip(&places[start..]).take_while(|(place, taken)| place == *taken).count();
+                let run = (from..=u16::MAX)
+                    .zip(&places[start..])
+                    .take_while(|(place, taken)| place == *taken)
+                    .count();
                 u16::try_from(usize::from(from) + run).ok()
             }
             Tile::Dense(dense) => {
                 let mut keep = u64::MAX >> (from % 64);
-                for (base, word) in (0..=u16::MAX).step_by(64).zip(&dense.words.0).skip(usize::from(from / 64)) {
+                for (base, word) in (0..=u16::MAX)
+                    .step_by(64)
+                    .zip(&dense.words.0)
+                    .skip(usize::from(from / 64))
+                {
                     let free = !word & keep;
                     keep = u64::MAX;
                     if free != 0 {
@@ -415,14 +464,20 @@ impl Tile {
         match self {
             Tile::Sparse(places) => places.last().copied(),
             Tile::Dense(dense) => {
-                let found = (0..=u16::MAX).step_by(64).zip(&dense.words.0).rfind(|(_, word)| **word != 0);
+                let found = (0..=u16::MAX)
+                    .step_by(64)
+                    .zip(&dense.words.0)
+                    .rfind(|(_, word)| **word != 0);
                 // A word that is not 0 has fewer than 64 zeros behind its last bit.
-                found.and_then(|(base, word)| Some(base + 63 - u16::try_from(word.trailing_zeros()).ok()?))
+                found.and_then(|(base, word)| {
+                    Some(base + 63 - u16::try_from(word.trailing_zeros()).ok()?)
+                })
             }
         }
     }
 
-    /// The same users in as little memory as may be: an intersection of dense tiles may have few users left.
+    /// The same users in as little memory as may be: an intersection of dense tiles may have few
+    /// users left.
     pub fn compact(&self) -> Tile {
         match self {
             Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => Tile::Sparse(self.places()),
@@ -443,7 +498,8 @@ impl Tile {
     pub fn and_count(&self, other: &Tile) -> u64 {
         match (self, other) {
             (Tile::Dense(a), Tile::Dense(b)) => a.and_count(b),
-            (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
+            (Tile::Sparse(places), Tile::Dense(dense))
+            | (Tile::Dense(dense), Tile::Sparse(places)) => {
                 places.iter().map(|p| u64::from(dense.contains(*p))).sum()
             }
             (Tile::Sparse(a), Tile::Sparse(b)) => {
@@ -457,9 +513,14 @@ impl Tile {
     /// The users in both.
     pub fn and(&self, other: &Tile) -> Tile {
         match (self, other) {
-            (Tile::Sparse(places), Tile::Dense(dense)) | (Tile::Dense(dense), Tile::Sparse(places)) => {
-                Tile::Sparse(places.iter().copied().filter(|p| dense.contains(*p)).collect())
-            }
+            (Tile::Sparse(places), Tile::Dense(dense))
+            | (Tile::Dense(dense), Tile::Sparse(places)) => Tile::Sparse(
+                places
+                    .iter()
+                    .copied()
+                    .filter(|p| dense.contains(*p))
+                    .collect(),
+            ),
             (Tile::Dense(a), Tile::Dense(b)) if a.shared(b).is_empty() => Tile::default(),
             (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.and(b)),
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a && in_b),
@@ -493,7 +554,9 @@ impl Tile {
 
     /// Puts the users of several others in. They are counted once, in the end.
     pub fn take_in_all(&mut self, others: &[&Tile]) {
-        let users = others.iter().fold(self.len(), |users, other| users + other.len());
+        let users = others
+            .iter()
+            .fold(self.len(), |users, other| users + other.len());
         if others.len() < 2 || users <= SPARSE_MAX as u64 {
             others.iter().for_each(|other| self.take_in(other));
             return;
@@ -508,7 +571,10 @@ impl Tile {
             match other {
                 Tile::Dense(other) => {
                     words.push(other.words());
-                    (from, to) = (from.min(usize::from(other.span.0)), to.max(usize::from(other.span.1)));
+                    (from, to) = (
+                        from.min(usize::from(other.span.0)),
+                        to.max(usize::from(other.span.1)),
+                    );
                 }
                 Tile::Sparse(places) => {
                     for place in places {
@@ -531,16 +597,21 @@ impl Tile {
         match (&mut *self, a, b) {
             (Tile::Dense(dense), Tile::Dense(a), Tile::Dense(b)) => dense.take_in_both(a, b),
             (_, Tile::Dense(_), Tile::Dense(_)) => self.take_in(&a.and(b)),
-            (Tile::Dense(_), Tile::Sparse(few), other) | (Tile::Dense(_), other, Tile::Sparse(few)) => {
+            (Tile::Dense(_), Tile::Sparse(few), other)
+            | (Tile::Dense(_), other, Tile::Sparse(few)) => {
                 for place in few.iter().filter(|place| other.contains(**place)) {
                     self.set(*place, true);
                 }
             }
-            (Tile::Sparse(own), Tile::Sparse(few), other) | (Tile::Sparse(own), other, Tile::Sparse(few)) => {
+            (Tile::Sparse(own), Tile::Sparse(few), other)
+            | (Tile::Sparse(own), other, Tile::Sparse(few)) => {
                 // Mostly there are few new ones, or none.
                 let (mut own, mut other) = (Walk::of(own), Walk::in_tile(other));
-                let new: Vec<u16> =
-                    few.iter().copied().filter(|place| !own.finds(*place) && other.finds(*place)).collect();
+                let new: Vec<u16> = few
+                    .iter()
+                    .copied()
+                    .filter(|place| !own.finds(*place) && other.finds(*place))
+                    .collect();
                 if !new.is_empty() {
                     self.take_in(&Tile::Sparse(new));
                 }
@@ -553,7 +624,8 @@ impl Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a != in_b),
             (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.xor(b)),
-            (Tile::Sparse(places), dense @ Tile::Dense(_)) | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
+            (Tile::Sparse(places), dense @ Tile::Dense(_))
+            | (dense @ Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = dense.clone();
                 for place in places {
                     result.set(*place, !dense.contains(*place));
@@ -566,7 +638,9 @@ impl Tile {
     /// The users in this one and not in the other.
     pub fn diff(&self, other: &Tile) -> Tile {
         match (self, other) {
-            (Tile::Sparse(a), b) => Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect()),
+            (Tile::Sparse(a), b) => {
+                Tile::Sparse(a.iter().copied().filter(|p| !b.contains(*p)).collect())
+            }
             (Tile::Dense(a), Tile::Dense(b)) => Tile::Dense(a.diff(b)),
             (Tile::Dense(_), Tile::Sparse(places)) => {
                 let mut result = self.clone();
@@ -584,13 +658,16 @@ impl Tile {
         let all = Dense::filled(|words| {
             for (start, word) in (0..).step_by(64).zip(words) {
                 let left = bits.saturating_sub(start).min(64);
-                *word = u64::MAX.checked_shl(64 - u32::try_from(left).unwrap_or(64)).unwrap_or(0);
+                *word = u64::MAX
+                    .checked_shl(64 - u32::try_from(left).unwrap_or(64))
+                    .unwrap_or(0);
             }
         });
         Tile::Dense(all).diff(self)
     }
 
-    /// As stored: 8192 bytes are words in Redis' bit order; fewer are ascending little-endian 16-bit places.
+    /// As stored: 8192 bytes are words in Redis' bit order; fewer are ascending little-endian
+    /// 16-bit places.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Tile::Sparse(places) => places.iter().flat_map(|p| p.to_le_bytes()).collect(),
@@ -620,7 +697,11 @@ impl FromIterator<u16> for Tile {
         let mut places: Vec<u16> = places.into_iter().collect();
         places.sort_unstable();
         places.dedup();
-        if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
+        if places.len() > SPARSE_MAX {
+            Tile::Dense(Dense::from_places(&places))
+        } else {
+            Tile::Sparse(places)
+        }
     }
 }
 
@@ -662,7 +743,11 @@ fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {
             places.push(place);
         }
     });
-    if places.len() > SPARSE_MAX { Tile::Dense(Dense::from_places(&places)) } else { Tile::Sparse(places) }
+    if places.len() > SPARSE_MAX {
+        Tile::Dense(Dense::from_places(&places))
+    } else {
+        Tile::Sparse(places)
+    }
 }
 
 /// Walks two ascending lists; `each` hears every place once, with the lists it is in.

@@ -48,13 +48,19 @@ pub struct Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
-        Config { file: args.file, restore: false }
+        Config {
+            file: args.file,
+            restore: false,
+        }
     }
 }
 
 impl From<RestoreArgs> for Config {
     fn from(args: RestoreArgs) -> Self {
-        Config { file: args.file, restore: true }
+        Config {
+            file: args.file,
+            restore: true,
+        }
     }
 }
 
@@ -75,13 +81,21 @@ impl Config {
         }
         match store.open_to_read() {
             Ok(tracker) => {
-                let Some(keyspace) = tracker.store().keyspace() else { return Ok(()) };
+                let Some(keyspace) = tracker.store().keyspace() else {
+                    return Ok(());
+                };
                 let bitmaps = keyspace.back_up(file)?;
                 say!("wrote {} to {}", many(bitmaps, "bitmap"), file.display());
             }
             Err(error) if is_locked(&error) => {
-                ask_owner(path, file, || store.open_to_read().is_err_and(|error| is_locked(&error)))?;
-                say!("wrote {}, by the process that has {} open", file.display(), store.shown());
+                ask_owner(path, file, || {
+                    store.open_to_read().is_err_and(|error| is_locked(&error))
+                })?;
+                say!(
+                    "wrote {}, by the process that has {} open",
+                    file.display(),
+                    store.shown()
+                );
             }
             Err(error) => return Err(error),
         }

@@ -27,8 +27,14 @@ pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
     let checked = store.check()?;
     let mut out = Out::new();
     for file in &checked.files {
-        let bytes = file.bytes.map_or("missing".to_owned(), |bytes| HumanBytes(bytes).to_string());
-        let state = if file.damages.is_empty() { "intact" } else { "DAMAGED" };
+        let bytes = file
+            .bytes
+            .map_or("missing".to_owned(), |bytes| HumanBytes(bytes).to_string());
+        let state = if file.damages.is_empty() {
+            "intact"
+        } else {
+            "DAMAGED"
+        };
         out.line(format_args!("{:<16} {bytes:>12}  {state}", file.name))?;
     }
     if let Some(bitmaps) = checked.bitmaps {

@@ -23,9 +23,16 @@ pub struct Args {}
 pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
     store.require_path("compacted")?;
     let tracker = store.open_to_read()?;
-    let Some(keyspace) = tracker.store().keyspace() else { return Ok(()) };
+    let Some(keyspace) = tracker.store().keyspace() else {
+        return Ok(());
+    };
     if let Some((before, after)) = keyspace.compact()? {
-        say!("compacted {}: {} before, {} now", store.shown(), HumanBytes(before), HumanBytes(after));
+        say!(
+            "compacted {}: {} before, {} now",
+            store.shown(),
+            HumanBytes(before),
+            HumanBytes(after)
+        );
     }
     Ok(())
 }

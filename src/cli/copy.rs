@@ -80,18 +80,28 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn new(args: Args, file: &File, options: &Options, ids: Option<Ids>) -> Result<Self, Usage> {
+    pub fn new(
+        args: Args,
+        file: &File,
+        options: &Options,
+        ids: Option<Ids>,
+    ) -> Result<Self, Usage> {
         let one = |text: &str, options: &Options| {
             Ok::<_, Usage>(Stores::new(Some(text.to_owned()), None, file, options, ids)?.default)
         };
         let from = one(&args.from, options)?;
-        let same_prefix = Options { prefix: Prefix::new(from.prefix()), ..options.clone() };
+        let same_prefix = Options {
+            prefix: Prefix::new(from.prefix()),
+            ..options.clone()
+        };
         let mut to = one(&args.to, &same_prefix)?;
         if let Some(prefix) = &args.to_prefix {
             to = to.with_prefix(Prefix::new(prefix));
         }
         if from.is_same_place(&to) {
-            return Err(Usage("FROM and TO are the same store: there is nothing to copy".to_owned()));
+            return Err(Usage(
+                "FROM and TO are the same store: there is nothing to copy".to_owned(),
+            ));
         }
         if args.overwrite && !args.all_keys {
             return Err(Usage(
@@ -111,7 +121,9 @@ impl Config {
                 to.prefix()
             )));
         }
-        let all = args.all_keys.then_some(all::Settings { overwrite: args.overwrite });
+        let all = args.all_keys.then_some(all::Settings {
+            overwrite: args.overwrite,
+        });
         Ok(Config { from, to, all })
     }
 
@@ -123,7 +135,11 @@ impl Config {
         let from = self.from.open_to_read()?;
         let keys = from.store().keys("")?;
         if keys.is_empty() {
-            bail!("{} holds no events that begin with `{}`: nothing was copied", self.from.shown(), self.from.prefix());
+            bail!(
+                "{} holds no events that begin with `{}`: nothing was copied",
+                self.from.shown(),
+                self.from.prefix()
+            );
         }
         let to = self.to.open()?;
         let shown = self.to.shown();
@@ -133,11 +149,19 @@ impl Config {
         let mut left = unlike(&from, &to, &keys)?;
         let whole = keys.len() - left.len();
         if whole > 0 {
-            say!("{} of {} there already", thousands(whole as u64), many(keys.len() as u64, "bitmap"));
+            say!(
+                "{} of {} there already",
+                thousands(whole as u64),
+                many(keys.len() as u64, "bitmap")
+            );
         }
         for _ in 0..PASSES {
             // One that holds more than its original is not mended by copying.
-            let less: Vec<Unlike> = left.iter().filter(|unlike| unlike.copy < unlike.original).cloned().collect();
+            let less: Vec<Unlike> = left
+                .iter()
+                .filter(|unlike| unlike.copy < unlike.original)
+                .cloned()
+                .collect();
             if less.is_empty() {
                 break;
             }
@@ -175,12 +199,21 @@ impl Config {
 
     fn verified(&self, left: &[Unlike]) -> anyhow::Result<()> {
         let named = |found: &[&Unlike]| {
-            let names: Vec<String> =
-                found.iter().take(NAMED).map(|u| format!("{} ({} of {})", u.key, u.copy, u.original)).collect();
-            let more = if found.len() > NAMED { format!(" and {} more", found.len() - NAMED) } else { String::new() };
+            let names: Vec<String> = found
+                .iter()
+                .take(NAMED)
+                .map(|u| format!("{} ({} of {})", u.key, u.copy, u.original))
+                .collect();
+            let more = if found.len() > NAMED {
+                format!(" and {} more", found.len() - NAMED)
+            } else {
+                String::new()
+            };
             format!("{}{more}", names.join(", "))
         };
-        let (more, less): (Vec<&Unlike>, Vec<&Unlike>) = left.iter().partition(|unlike| unlike.copy > unlike.original);
+        let (more, less): (Vec<&Unlike>, Vec<&Unlike>) = left
+            .iter()
+            .partition(|unlike| unlike.copy > unlike.original);
         if !more.is_empty() {
             bail!(
                 "{} in {} hold users that {} does not have, so the copy is not equal: {}. They were there before, or were \
@@ -219,11 +252,13 @@ fn unlike(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Unli
         let copies = to.counts(&sets)?;
         let originals = from.counts(&sets)?;
         let counts = some.iter().zip(originals.into_iter().zip(copies));
-        found.extend(counts.filter(|(_, (original, copy))| original != copy).map(|(key, (original, copy))| Unlike {
-            key: key.clone(),
-            original,
-            copy,
-        }));
+        found.extend(counts.filter(|(_, (original, copy))| original != copy).map(
+            |(key, (original, copy))| Unlike {
+                key: key.clone(),
+                original,
+                copy,
+            },
+        ));
     }
     Ok(found)
 }
@@ -232,7 +267,11 @@ fn unlike(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Unli
 fn copy(from: &Tracker, to: &Tracker, key: &Key, bar: &ProgressBar) -> anyhow::Result<u64> {
     let (mut marks, mut users) = (Vec::with_capacity(AT_ONCE), 0);
     for user in from.members(&Set::Key(key.clone())) {
-        marks.push(Mark { key: key.clone(), user: user?, value: true });
+        marks.push(Mark {
+            key: key.clone(),
+            user: user?,
+            value: true,
+        });
         if marks.len() == AT_ONCE {
             users += flush(to, &mut marks, bar)?;
         }
@@ -254,7 +293,9 @@ fn bar(bits: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(bits), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} bits, {per_sec}, {eta} left");
+        let style = ProgressStyle::with_template(
+            "{bar:30} {human_pos}/{human_len} bits, {per_sec}, {eta} left",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(200));
     }

@@ -40,12 +40,16 @@ pub(super) fn set(text: &str, saved: &Segments) -> Result<Set, Usage> {
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        let sets = args.sets.into_iter().map(|text| set(&text, saved).map(|set| (text, set)));
+        let sets = args
+            .sets
+            .into_iter()
+            .map(|text| set(&text, saved).map(|set| (text, set)));
         let sets: Vec<(String, Set)> = sets.collect::<Result<_, _>>()?;
         // Each may be short enough, and all together too long.
         let mut plan = Plan::new();
         for (_, set) in &sets {
-            plan.count_set(set).map_err(|error| Usage(error.to_string()))?;
+            plan.count_set(set)
+                .map_err(|error| Usage(error.to_string()))?;
         }
         Ok(Config { sets })
     }
@@ -62,9 +66,19 @@ impl Config {
         }
         out.finish()?;
         // A 0 may be a slip in a name: said, so that it does not pass for an answer.
-        let empty = counts.iter().zip(&self.sets).filter(|(count, _)| **count == 0);
-        let names: Vec<&EventName> = empty.flat_map(|(_, (_, set))| set.keys()).map(|key| key.event()).collect();
+        let empty = counts
+            .iter()
+            .zip(&self.sets)
+            .filter(|(count, _)| **count == 0);
+        let names: Vec<&EventName> = empty
+            .flat_map(|(_, (_, set))| set.keys())
+            .map(|key| key.event())
+            .collect();
         names::note_never_recorded(&tracker, names)?;
-        names::note_unrecorded(&tracker, clock, self.sets.iter().map(|(text, _)| text.as_str()).zip(counts))
+        names::note_unrecorded(
+            &tracker,
+            clock,
+            self.sets.iter().map(|(text, _)| text.as_str()).zip(counts),
+        )
     }
 }

@@ -67,19 +67,30 @@ impl TryFrom<Args> for Config {
             (Some(event), None, false) => Ok(What::Event(event)),
             (Some(event), Some("ever"), false) => Ok(What::One(Key::ever(event))),
             (Some(event), Some(period), false) => {
-                let period: Period = period.parse().map_err(|error| Usage(format!("--period: {error}")))?;
+                let period: Period = period
+                    .parse()
+                    .map_err(|error| Usage(format!("--period: {error}")))?;
                 Key::new(event, period).map(What::One).map_err(|error| {
-                    Usage(format!("--period {period}: {error}. Delete those: {period}-01, {period}-02, …"))
+                    Usage(format!(
+                        "--period {period}: {error}. Delete those: {period}-01, {period}-02, …"
+                    ))
                 })
             }
-            (None, None, true) => Ok(What::All { confirmed: args.yes }),
+            (None, None, true) => Ok(What::All {
+                confirmed: args.yes,
+            }),
             (Some(_), _, true) => Err(Usage("name an event or say --all, not both".to_owned())),
-            (None, Some(_), _) => Err(Usage("--period needs an event: cohortist delete EVENT --period P".to_owned())),
-            (None, None, false) => {
-                Err(Usage("what shall be deleted? Name an event, or say --all --yes for every one".to_owned()))
-            }
+            (None, Some(_), _) => Err(Usage(
+                "--period needs an event: cohortist delete EVENT --period P".to_owned(),
+            )),
+            (None, None, false) => Err(Usage(
+                "what shall be deleted? Name an event, or say --all --yes for every one".to_owned(),
+            )),
         };
-        Ok(Config { what: what?, dry_run: args.dry_run })
+        Ok(Config {
+            what: what?,
+            dry_run: args.dry_run,
+        })
     }
 }
 
@@ -99,7 +110,10 @@ impl Config {
             }
             What::All { confirmed: true } => {
                 let deleted = bitmaps(written(store.open_to_read()?.delete_all())?);
-                say!("deleted {deleted}: every event under the prefix `{}`", store.prefix());
+                say!(
+                    "deleted {deleted}: every event under the prefix `{}`",
+                    store.prefix()
+                );
                 Ok(())
             }
             What::Event(event) => {
@@ -110,7 +124,12 @@ impl Config {
             What::One(key) => {
                 let tracker = store.open_to_read()?;
                 let deleted = written(tracker.delete(&key))?;
-                said(&tracker, key.event(), deleted.map(u64::from), " in that period")
+                said(
+                    &tracker,
+                    key.event(),
+                    deleted.map(u64::from),
+                    " in that period",
+                )
             }
         }
     }
@@ -133,21 +152,39 @@ impl What {
                 What::One(one) => key.plain() == *one,
             })
             .collect();
-        let bytes = tracker.store().sizes(&keys)?.into_iter().sum::<Option<u64>>();
-        say!("{} would be deleted, {}; nothing was deleted", many(keys.len() as u64, "bitmap"), room(bytes));
+        let bytes = tracker
+            .store()
+            .sizes(&keys)?
+            .into_iter()
+            .sum::<Option<u64>>();
+        say!(
+            "{} would be deleted, {}; nothing was deleted",
+            many(keys.len() as u64, "bitmap"),
+            room(bytes)
+        );
         Ok(())
     }
 }
 
-/// How many bitmaps were deleted; `None` where the store could not say, because the disk failed when they were gone.
+/// How many bitmaps were deleted; `None` where the store could not say, because the disk failed
+/// when they were gone.
 pub(super) fn bitmaps(deleted: Option<u64>) -> String {
     deleted.map_or_else(|| "bitmaps".to_owned(), |deleted| many(deleted, "bitmap"))
 }
 
-fn said(tracker: &Tracker, event: &EventName, deleted: Option<u64>, when: &str) -> anyhow::Result<()> {
+fn said(
+    tracker: &Tracker,
+    event: &EventName,
+    deleted: Option<u64>,
+    when: &str,
+) -> anyhow::Result<()> {
     if deleted == Some(0) {
         let known = tracker.events("")?;
-        let hint = if known.contains(event) { String::new() } else { names::hint(event, &known) };
+        let hint = if known.contains(event) {
+            String::new()
+        } else {
+            names::hint(event, &known)
+        };
         bail!("nothing to delete: there is no bitmap of `{event}`{when}{hint}");
     }
     say!("deleted {} of `{event}`", bitmaps(deleted));

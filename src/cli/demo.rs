@@ -37,7 +37,8 @@ as it is; any other is refused. The same --seed and --now make the same data.";
 /// The store when none is named.
 pub const DEFAULT_STORE: &str = "./cohortist-demo.db";
 
-/// The undated bitmap that tells a demo's store. It holds user 0 once filling began, and user 1 when it was done.
+/// The undated bitmap that tells a demo's store. It holds user 0 once filling began, and user 1
+/// when it was done.
 const MARKER: &str = "demo:data";
 const BEGUN: u32 = 0;
 const DONE: u32 = 1;
@@ -87,7 +88,14 @@ pub struct Config {
 impl Config {
     pub fn new(args: Args, file: File, memory: u64) -> Result<Self, Usage> {
         let listen = Some(serve::address(args.listen)?).filter(|_| !args.no_serve);
-        Ok(Config { users: args.users, days: args.days, seed: args.seed, listen, file, memory })
+        Ok(Config {
+            users: args.users,
+            days: args.days,
+            seed: args.seed,
+            listen,
+            file,
+            memory,
+        })
     }
 }
 
@@ -101,7 +109,12 @@ enum Found {
 
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
-        let demo = Demo { users: self.users, days: self.days, seed: self.seed, now: clock.now() };
+        let demo = Demo {
+            users: self.users,
+            days: self.days,
+            seed: self.seed,
+            now: clock.now(),
+        };
         let marker = EventName::new(MARKER)?;
         // A port that is taken is found before the store is filled.
         let listening = self.listen.as_deref().map(Listening::bind).transpose()?;
@@ -125,7 +138,11 @@ impl Config {
             }
             Found::Demo => reuse(&tracker, &demo, store)?,
             Found::Other(names) => {
-                let some: Vec<String> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
+                let some: Vec<String> = names
+                    .iter()
+                    .take(3)
+                    .map(|name| format!("`{name}`"))
+                    .collect();
                 bail!(
                     "{shown} already holds {} that no demo made ({}{}). Name an empty store with --store, or look at this one with `cohortist --store {shown} serve`",
                     many(names.len() as u64, "event"),
@@ -137,18 +154,34 @@ impl Config {
         let hint = format!("cohortist --store {shown} retention signup active --by week");
         match listening {
             Some(listening) => {
-                // A store of its own belongs to one process at a time, and one in memory to this one alone.
+                // A store of its own belongs to one process at a time, and one in memory to this
+                // one alone.
                 match tracker.describe()?.kind.as_str() {
                     _ if shown == "memory:" => {}
                     "Embedded" => say!("try, after Ctrl-C: {hint}"),
                     _ => say!("try: {hint}"),
                 }
-                let how = Remembering { bytes: memory.shares.counts, ..Remembering::default() };
+                let how = Remembering {
+                    bytes: memory.shares.counts,
+                    ..Remembering::default()
+                };
                 let tracker = serve::remembering(tracker, how, clock);
-                let stores = vec![NamedStore { name: "demo".to_owned(), tracker, read_only: self.file.read_only }];
+                let stores = vec![NamedStore {
+                    name: "demo".to_owned(),
+                    tracker,
+                    read_only: self.file.read_only,
+                }];
                 let connections = Descriptors::raise().divide(0).1;
-                let room = Room { kept: KeptPages::new(memory.shares.pages), memory, connections };
-                serve::serve(listening, serve::dashboard(stores, &self.file, room, clock), || {})
+                let room = Room {
+                    kept: KeptPages::new(memory.shares.pages),
+                    memory,
+                    connections,
+                };
+                serve::serve(
+                    listening,
+                    serve::dashboard(stores, &self.file, room, clock),
+                    || {},
+                )
             }
             None => {
                 say!("try: {hint}");
@@ -163,11 +196,17 @@ fn look(tracker: &Tracker, marker: &EventName) -> anyhow::Result<Found> {
     if names.is_empty() {
         return Ok(Found::Nothing);
     }
-    let marks = tracker.store().contains(&[Key::ever(marker.clone())], BEGUN)?;
+    let marks = tracker
+        .store()
+        .contains(&[Key::ever(marker.clone())], BEGUN)?;
     if marks != [true] {
         return Ok(Found::Other(names));
     }
-    Ok(if tracker.contains(&Set::ever(marker), DONE)? { Found::Demo } else { Found::HalfADemo })
+    Ok(if tracker.contains(&Set::ever(marker), DONE)? {
+        Found::Demo
+    } else {
+        Found::HalfADemo
+    })
 }
 
 fn reuse(tracker: &Tracker, demo: &Demo, store: &StoreConfig) -> anyhow::Result<()> {
@@ -185,8 +224,9 @@ fn reuse(tracker: &Tracker, demo: &Demo, store: &StoreConfig) -> anyhow::Result<
 
 fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    let names: HashMap<&str, EventName> =
-        Demo::event_names().map(|name| Ok((name, EventName::new(name)?))).collect::<anyhow::Result<_>>()?;
+    let names: HashMap<&str, EventName> = Demo::event_names()
+        .map(|name| Ok((name, EventName::new(name)?)))
+        .collect::<anyhow::Result<_>>()?;
     tracker.mark_ever(marker, BEGUN)?;
     let bar = bar(demo.users.into());
     let mut batch = tracker.batch();
@@ -196,8 +236,18 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
             batch.mark_ever(name, person.id);
         }
         for deed in &person.deeds {
-            let Some(name) = names.get(deed.event) else { continue };
-            batch.mark_to(name, person.id, deed.at, Extent { hourly: deed.hourly, ever: false })?;
+            let Some(name) = names.get(deed.event) else {
+                continue;
+            };
+            batch.mark_to(
+                name,
+                person.id,
+                deed.at,
+                Extent {
+                    hourly: deed.hourly,
+                    ever: false,
+                },
+            )?;
         }
         marks += person.deeds.len() as u64;
         if batch.len() >= AT_ONCE {
@@ -224,5 +274,7 @@ fn bar(users: u64) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::stderr());
     }
     let template = "{wide_bar} {human_pos} of {human_len} users, {eta} to go";
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }

@@ -17,7 +17,13 @@ EXAMPLES
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Only names that begin with this
-    #[arg(long, value_name = "TEXT", env = "COHORTIST_STARTING_WITH", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "COHORTIST_STARTING_WITH",
+        default_value = "",
+        hide_default_value = true
+    )]
     starting_with: String,
 }
 
@@ -28,7 +34,9 @@ pub struct Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
-        Config { starting_with: args.starting_with }
+        Config {
+            starting_with: args.starting_with,
+        }
     }
 }
 
@@ -49,7 +57,10 @@ impl Config {
             }
         }
         names::note_strays(&tracker, store.prefix());
-        if let Some(end) = tracker.coverage(clock.now(), clock.is_given())?.data_ends(Grain::Day) {
+        if let Some(end) = tracker
+            .coverage(clock.now(), clock.is_given())?
+            .data_ends(Grain::Day)
+        {
             say!("note: {}", words::ends(end));
         }
         Ok(())

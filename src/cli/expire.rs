@@ -54,7 +54,8 @@ pub struct Args {
     #[arg(long)]
     yes: bool,
 
-    /// Delete even when the newest bitmap is old enough to go; without it, that is taken for a wrong clock
+    /// Delete even when the newest bitmap is old enough to go; without it, that is taken for a
+    /// wrong clock
     #[arg(long)]
     even_the_newest: bool,
 }
@@ -63,7 +64,10 @@ pub struct Args {
 pub(super) fn span(text: &str) -> Result<TimeDelta, String> {
     let told = || "write a span of at least an hour, such as 36h, 30d, 2w or 1y".to_owned();
     let span: Duration = humantime::parse_duration(text).map_err(|_| told())?;
-    TimeDelta::from_std(span).ok().filter(|span| *span >= TimeDelta::hours(1)).ok_or_else(told)
+    TimeDelta::from_std(span)
+        .ok()
+        .filter(|span| *span >= TimeDelta::hours(1))
+        .ok_or_else(told)
 }
 
 /// For how long a configuration keeps what.
@@ -84,14 +88,27 @@ pub struct Config {
 }
 
 impl Config {
-    /// The flags say how long, or else the configuration; never some of it by one and some by the other, as whoever names
-    /// the hours alone means nothing else to go.
+    /// The flags say how long, or else the configuration; never some of it by one and some by the
+    /// other, as whoever names the hours alone means nothing else to go.
     pub fn new(args: Args, store: &Named) -> Result<Self, Usage> {
-        let flags = Keeping { hours: args.hours, days: args.days, weeks: args.weeks, months: args.months };
-        let Expiry { keeping: configured, words } = &store.expire;
+        let flags = Keeping {
+            hours: args.hours,
+            days: args.days,
+            weeks: args.weeks,
+            months: args.months,
+        };
+        let Expiry {
+            keeping: configured,
+            words,
+        } = &store.expire;
         let (yes, even_the_newest) = (args.yes, args.even_the_newest);
         if !flags.is_for_good() {
-            return Ok(Config { keeping: flags, configured: None, yes, even_the_newest });
+            return Ok(Config {
+                keeping: flags,
+                configured: None,
+                yes,
+                even_the_newest,
+            });
         }
         if configured.is_for_good() {
             return Err(Usage(
@@ -105,7 +122,12 @@ impl Config {
                 store.called()
             )));
         }
-        Ok(Config { keeping: *configured, configured: Some(words.clone()), yes, even_the_newest })
+        Ok(Config {
+            keeping: *configured,
+            configured: Some(words.clone()),
+            yes,
+            even_the_newest,
+        })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
@@ -116,11 +138,19 @@ impl Config {
         }
         if self.yes {
             let keys = match tracker.due(&self.keeping, now) {
-                Err(Error::NewestIsOver { .. }) if self.even_the_newest => tracker.over(&self.keeping, now)?,
-                Err(error @ Error::NewestIsOver { .. }) => bail!("{error}. If it is, add --even-the-newest"),
+                Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
+                    tracker.over(&self.keeping, now)?
+                }
+                Err(error @ Error::NewestIsOver { .. }) => {
+                    bail!("{error}. If it is, add --even-the-newest")
+                }
                 keys => keys?,
             };
-            let deleted = if keys.is_empty() { Some(0) } else { written(tracker.delete_keys(&keys))? };
+            let deleted = if keys.is_empty() {
+                Some(0)
+            } else {
+                written(tracker.delete_keys(&keys))?
+            };
             say!("deleted {}", delete::bitmaps(deleted));
             return Ok(());
         }
@@ -145,7 +175,10 @@ impl Config {
         match count {
             0 => say!("nothing has been kept that long"),
             count => {
-                say!("{} would go; nothing was deleted: add --yes to do it", many(count as u64, "bitmap"));
+                say!(
+                    "{} would go; nothing was deleted: add --yes to do it",
+                    many(count as u64, "bitmap")
+                );
                 if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.keeping, now) {
                     say!("warning: {error}. If it is, --yes also needs --even-the-newest");
                 }
@@ -157,7 +190,9 @@ impl Config {
 
 /// How much room bitmaps take.
 pub(super) fn room(bytes: Option<u64>) -> String {
-    bytes.map_or("of unknown size".to_owned(), |bytes| format!("about {}", HumanBytes(bytes)))
+    bytes.map_or("of unknown size".to_owned(), |bytes| {
+        format!("about {}", HumanBytes(bytes))
+    })
 }
 
 pub(super) fn plural(grain: Grain) -> &'static str {

@@ -46,7 +46,9 @@ pub struct Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
-        Config { format: args.format }
+        Config {
+            format: args.format,
+        }
     }
 }
 
@@ -71,10 +73,20 @@ impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         store.require_path("described")?;
         let tracker = store.open_to_read()?;
-        let Some(keyspace) = tracker.store().keyspace() else { return Ok(()) };
+        let Some(keyspace) = tracker.store().keyspace() else {
+            return Ok(());
+        };
         let prefix = tracker.describe()?.prefix;
-        let texts = keyspace.look(|look| Ok(look.keys()?.iter().map(str::to_owned).collect::<Vec<String>>()))?;
-        let Some(contents) = Contents::read(&keyspace, &prefix, &texts)? else { return Ok(()) };
+        let texts = keyspace.look(|look| {
+            Ok(look
+                .keys()?
+                .iter()
+                .map(str::to_owned)
+                .collect::<Vec<String>>())
+        })?;
+        let Some(contents) = Contents::read(&keyspace, &prefix, &texts)? else {
+            return Ok(());
+        };
         let mut out = Out::new();
         match self.format {
             Format::Text => contents.print(&mut out)?,
@@ -112,27 +124,43 @@ impl Contents {
                 && matches!(period.grain(), Grain::Hour | Grain::Day)
             {
                 let day = period.within(Grain::Day);
-                days = Some(days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
+                days =
+                    Some(days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
             }
         }
-        let Some(usage) = keyspace.usage(&mut place)? else { return Ok(None) };
+        let Some(usage) = keyspace.usage(&mut place)? else {
+            return Ok(None);
+        };
         let group = |at: usize| Group {
             bitmaps: bitmaps.get(at).copied().unwrap_or(0),
             bytes: usage.bytes.get(at).copied().unwrap_or(0),
         };
-        let mut events: Vec<(String, Group)> =
-            names.iter().enumerate().map(|(at, name)| (name.clone(), group(at + 1))).collect();
+        let mut events: Vec<(String, Group)> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (name.clone(), group(at + 1)))
+            .collect();
         events.sort_by(|a, b| a.0.cmp(&b.0));
         let others = group(0);
-        Ok(Some(Contents { usage, events, others, days }))
+        Ok(Some(Contents {
+            usage,
+            events,
+            others,
+            days,
+        }))
     }
 
     fn bitmaps(&self) -> u64 {
-        self.events.iter().map(|(_, group)| group.bitmaps).sum::<u64>() + self.others.bitmaps
+        self.events
+            .iter()
+            .map(|(_, group)| group.bitmaps)
+            .sum::<u64>()
+            + self.others.bitmaps
     }
 
     fn checkpoint(&self) -> Option<String> {
-        let at = DateTime::<Utc>::from_timestamp_millis(i64::try_from(self.usage.checkpoint_at?).ok()?)?;
+        let at =
+            DateTime::<Utc>::from_timestamp_millis(i64::try_from(self.usage.checkpoint_at?).ok()?)?;
         Some(at.to_rfc3339_opts(SecondsFormat::Secs, true))
     }
 
@@ -140,8 +168,21 @@ impl Contents {
         let usage = &self.usage;
         let mut line = |name: &str, value: String| out.line(format_args!("{name:<16} {value}"));
         line("format", usage.format.to_string())?;
-        line("table", format!("{} in {}", HumanBytes(usage.table_bytes), many(usage.segments, "segment")))?;
-        line("free", format!("about {}, given back by `cohortist compact`", HumanBytes(usage.free_bytes)))?;
+        line(
+            "table",
+            format!(
+                "{} in {}",
+                HumanBytes(usage.table_bytes),
+                many(usage.segments, "segment")
+            ),
+        )?;
+        line(
+            "free",
+            format!(
+                "about {}, given back by `cohortist compact`",
+                HumanBytes(usage.free_bytes)
+            ),
+        )?;
         let logged = many(usage.logged, "change");
         line(
             "log",
@@ -151,7 +192,10 @@ impl Contents {
                 many(usage.logs, "file")
             ),
         )?;
-        line("last checkpoint", self.checkpoint().unwrap_or_else(|| "none".to_owned()))?;
+        line(
+            "last checkpoint",
+            self.checkpoint().unwrap_or_else(|| "none".to_owned()),
+        )?;
         line("bitmaps", thousands(self.bitmaps()))?;
         if let Some((first, last)) = self.days {
             line("first day", first.to_string())?;

@@ -1,10 +1,11 @@
 //! What goes to stderr: the log and the messages of commands, as text or as one JSON object a line.
 //!
-//! A server hands its lines to a thread that writes them, and drops what does not fit into the queue: a reader of the log
-//! that is slow or has stopped holds up no request.
+//! A server hands its lines to a thread that writes them, and drops what does not fit into the
+//! queue: a reader of the log that is slow or has stopped holds up no request.
 //!
-//! A fault that repeats, such as a disk that is full while thousands of marks arrive, is logged once in ten seconds, with
-//! how often it occurred. The log says so; metrics count every one of them.
+//! A fault that repeats, such as a disk that is full while thousands of marks arrive, is logged
+//! once in ten seconds, with how often it occurred. The log says so; metrics count every one of
+//! them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -60,7 +61,11 @@ fn is_json() -> bool {
 
 /// Writes a message to stderr.
 pub fn say(level: Level, message: fmt::Arguments<'_>) {
-    let mut line = if is_json() { json(level, "cohortist", &message.to_string(), &[]) } else { message.to_string() };
+    let mut line = if is_json() {
+        json(level, "cohortist", &message.to_string(), &[])
+    } else {
+        message.to_string()
+    };
     line.push('\n');
     write(line.into_bytes());
 }
@@ -86,7 +91,8 @@ enum Queued {
     End(SyncSender<()>),
 }
 
-/// Writes a line, in one piece so that lines of several threads do not mix. That nobody reads it is no error.
+/// Writes a line, in one piece so that lines of several threads do not mix. That nobody reads it is
+/// no error.
 fn write(line: Vec<u8>) {
     match QUEUE.get() {
         None => drop(std::io::stderr().write_all(&line)),
@@ -114,8 +120,14 @@ fn write_queued(queue: &Receiver<Queued>) {
         }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let message = format!("{dropped} lines of the log were dropped, as they were not read fast enough");
-            let line = if is_json() { json(Level::WARN, "cohortist", &message, &[]) } else { message };
+            let message = format!(
+                "{dropped} lines of the log were dropped, as they were not read fast enough"
+            );
+            let line = if is_json() {
+                json(Level::WARN, "cohortist", &message, &[])
+            } else {
+                message
+            };
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
@@ -142,7 +154,9 @@ impl Write for Line {
 /// Starts the thread that writes what a server logs.
 pub fn write_apart() {
     let (queue, lines) = sync_channel(QUEUED);
-    let spawned = std::thread::Builder::new().name("cohortist-log".into()).spawn(move || write_queued(&lines));
+    let spawned = std::thread::Builder::new()
+        .name("cohortist-log".into())
+        .spawn(move || write_queued(&lines));
     if spawned.is_ok() {
         let _ = QUEUE.set(queue);
     }
@@ -150,7 +164,9 @@ pub fn write_apart() {
 
 /// Starts the log: at `level`, or as `COHORTIST_LOG` has it.
 pub fn start(level: &str) {
-    let asked = std::env::var("COHORTIST_LOG").ok().filter(|text| !text.is_empty());
+    let asked = std::env::var("COHORTIST_LOG")
+        .ok()
+        .filter(|text| !text.is_empty());
     let filter = asked.and_then(|text| match EnvFilter::try_new(&text) {
         Ok(filter) => Some(filter),
         Err(_) => {
@@ -162,18 +178,38 @@ pub fn start(level: &str) {
     let ansi = output::colour(&std::io::stderr());
     let lines = format::layer().with_writer(|| Line).with_ansi(ansi);
     let text = (!is_json()).then_some(lines);
-    let json = is_json().then(|| format::layer().with_writer(|| Line).with_ansi(false).event_format(Json));
+    let json = is_json().then(|| {
+        format::layer()
+            .with_writer(|| Line)
+            .with_ansi(false)
+            .event_format(Json)
+    });
     // Fails only when a logger was set before, as a test may have done.
-    let _ = tracing_subscriber::registry().with(text).with(json).with(Throttle).with(filter).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(text)
+        .with(json)
+        .with(Throttle)
+        .with(filter)
+        .try_init();
 }
 
 /// A line of the log as one JSON object.
 fn json(level: Level, target: &str, message: &str, fields: &[(&str, Value)]) -> String {
-    let time = Clock::System.now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let time = Clock::System
+        .now()
+        .to_rfc3339_opts(SecondsFormat::Millis, true);
     let level = level.as_str().to_lowercase();
-    let head = [("time", &*time), ("level", &*level), ("target", target), ("message", message)];
+    let head = [
+        ("time", &*time),
+        ("level", &*level),
+        ("target", target),
+        ("message", message),
+    ];
     let head = head.map(|(name, text)| (name, Value::from(text)));
-    let members = head.iter().chain(fields).map(|(name, value)| format!("{}:{value}", Value::from(*name)));
+    let members = head
+        .iter()
+        .chain(fields)
+        .map(|(name, value)| format!("{}:{value}", Value::from(*name)));
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
@@ -228,9 +264,23 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let Parts { message, fields } = Parts::of(event);
-        writeln!(writer, "{}", json(*event.metadata().level(), event.metadata().target(), &message, &fields))
+        writeln!(
+            writer,
+            "{}",
+            json(
+                *event.metadata().level(),
+                event.metadata().target(),
+                &message,
+                &fields
+            )
+        )
     }
 }
 
@@ -265,14 +315,25 @@ impl Lately {
         }
         // Faults that are all different are not held back, and not remembered either.
         if self.faults.len() < FAULTS {
-            self.faults.insert(key, Fault { level, message: message.to_owned(), logged: now, repeats: 0 });
+            self.faults.insert(
+                key,
+                Fault {
+                    level,
+                    message: message.to_owned(),
+                    logged: now,
+                    repeats: 0,
+                },
+            );
         }
         true
     }
 
     /// Forgets the faults that were logged so long ago that they may be again.
     fn over(&mut self, now: Instant) -> Vec<Fault> {
-        self.faults.extract_if(|_, fault| now.duration_since(fault.logged) >= ONCE_IN).map(|(_, fault)| fault).collect()
+        self.faults
+            .extract_if(|_, fault| now.duration_since(fault.logged) >= ONCE_IN)
+            .map(|(_, fault)| fault)
+            .collect()
     }
 }
 
@@ -300,7 +361,9 @@ impl<S: Subscriber> Layer<S> for Throttle {
             let over = lately.over(now);
             let admitted = lately.admits(hasher.finish(), *metadata.level(), &message, now);
             if !admitted && !lately.waiting {
-                let spawned = std::thread::Builder::new().name("cohortist-faults".into()).spawn(tell_in_time);
+                let spawned = std::thread::Builder::new()
+                    .name("cohortist-faults".into())
+                    .spawn(tell_in_time);
                 lately.waiting = spawned.is_ok();
             }
             (over, admitted)
@@ -315,10 +378,17 @@ const REPEATED: &str = "cohortist::repeated";
 
 /// Logs how often a fault was repeated.
 fn tell(fault: &Fault) {
-    let Fault { level, message, repeats, .. } = fault;
+    let Fault {
+        level,
+        message,
+        repeats,
+        ..
+    } = fault;
     match *level {
         _ if *repeats == 0 => {}
-        Level::ERROR => tracing::error!(target: REPEATED, repeats, "repeated {repeats} times: {message}"),
+        Level::ERROR => {
+            tracing::error!(target: REPEATED, repeats, "repeated {repeats} times: {message}")
+        }
         _ => tracing::warn!(target: REPEATED, repeats, "repeated {repeats} times: {message}"),
     }
 }
@@ -341,7 +411,8 @@ fn tell_in_time() {
     }
 }
 
-/// Tells of all repeats that were held back, and waits until everything is written: for the end of the program.
+/// Tells of all repeats that were held back, and waits until everything is written: for the end of
+/// the program.
 pub fn finish() {
     let faults = lately().take().unwrap_or_default().faults;
     faults.values().for_each(tell);
@@ -368,13 +439,28 @@ mod tests {
         assert!(lately.admits(2, Level::WARN, "another", start));
         for n in 1..=120 {
             let now = start + ONCE_IN / 121 * n;
-            assert_eq!((lately.admits(1, Level::ERROR, "disk full", now), lately.over(now).len()), (false, 0));
+            assert_eq!(
+                (
+                    lately.admits(1, Level::ERROR, "disk full", now),
+                    lately.over(now).len()
+                ),
+                (false, 0)
+            );
         }
         let end = start + ONCE_IN;
         let mut over = lately.over(end);
         over.sort_by_key(|fault| fault.repeats);
-        let told: Vec<_> = over.iter().map(|fault| (fault.level, &*fault.message, fault.repeats)).collect();
-        assert_eq!(told, [(Level::WARN, "another", 0), (Level::ERROR, "disk full", 120)]);
+        let told: Vec<_> = over
+            .iter()
+            .map(|fault| (fault.level, &*fault.message, fault.repeats))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Level::WARN, "another", 0),
+                (Level::ERROR, "disk full", 120)
+            ]
+        );
         assert!(lately.admits(1, Level::ERROR, "disk full", end));
     }
 
@@ -389,7 +475,11 @@ mod tests {
 
     #[test]
     fn a_line_is_one_object_whatever_it_says() {
-        let fields = [("n", Value::from(3)), ("ms", Value::from(0.5)), ("a \"b\"", Value::from("c\nd"))];
+        let fields = [
+            ("n", Value::from(3)),
+            ("ms", Value::from(0.5)),
+            ("a \"b\"", Value::from("c\nd")),
+        ];
         let line = json(Level::WARN, "cohortist::x", "say \"hi\"\n\u{1}é", &fields);
         assert!(!line.contains('\n'));
         let read: Value = serde_json::from_str(&line).unwrap();

@@ -92,8 +92,20 @@ impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
-        let Args { event, users, at, hourly, ever } = args;
-        Ok(Config { event: names::event(&event)?, users, at, extent: Extent { hourly, ever }, value: true })
+        let Args {
+            event,
+            users,
+            at,
+            hourly,
+            ever,
+        } = args;
+        Ok(Config {
+            event: names::event(&event)?,
+            users,
+            at,
+            extent: Extent { hourly, ever },
+            value: true,
+        })
     }
 }
 
@@ -101,8 +113,20 @@ impl TryFrom<UnmarkArgs> for Config {
     type Error = Usage;
 
     fn try_from(args: UnmarkArgs) -> Result<Self, Usage> {
-        let UnmarkArgs { event, users, at, hourly, ever } = args;
-        Ok(Config { event: names::event(&event)?, users, at, extent: Extent { hourly, ever }, value: false })
+        let UnmarkArgs {
+            event,
+            users,
+            at,
+            hourly,
+            ever,
+        } = args;
+        Ok(Config {
+            event: names::event(&event)?,
+            users,
+            at,
+            extent: Extent { hourly, ever },
+            value: false,
+        })
     }
 }
 
@@ -115,10 +139,12 @@ impl Config {
         });
         match slip {
             None => store.open(),
-            Some(slip) => store.open_to_read().map_err(|error| match error.downcast_ref() {
-                Some(StoreError::Missing(_)) => Usage(slip.to_string()).into(),
-                _ => error,
-            }),
+            Some(slip) => store
+                .open_to_read()
+                .map_err(|error| match error.downcast_ref() {
+                    Some(StoreError::Missing(_)) => Usage(slip.to_string()).into(),
+                    _ => error,
+                }),
         }
     }
 
@@ -137,7 +163,12 @@ impl Config {
                 batch.mark_to(&self.event, user, at, self.extent)?;
             }
         } else {
-            for (user, name) in tracker.users(&called).map_err(refused)?.into_iter().zip(&called) {
+            for (user, name) in tracker
+                .users(&called)
+                .map_err(refused)?
+                .into_iter()
+                .zip(&called)
+            {
                 match user {
                     Some(user) => {
                         batch.unmark_to(&self.event, user, at, self.extent)?;
@@ -152,7 +183,11 @@ impl Config {
         written(batch.commit())?;
         let done = if self.value { "marked" } else { "unmarked" };
         let users = many(known, "user");
-        say!("{done} `{}` for {users} at {} UTC", self.event, at.format("%Y-%m-%d %H:%M:%S"));
+        say!(
+            "{done} `{}` for {users} at {} UTC",
+            self.event,
+            at.format("%Y-%m-%d %H:%M:%S")
+        );
         Ok(())
     }
 }

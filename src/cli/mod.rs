@@ -1,4 +1,5 @@
-//! The command line: flags → `Config` → one command. Results go to stdout, everything else to stderr.
+//! The command line: flags → `Config` → one command. Results go to stdout, everything else to
+//! stderr.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage. A closed pipe is no error.
 
@@ -42,7 +43,8 @@ use crate::store::budget::{self, Shares};
 use crate::store::{Durability, Options, RedisEval};
 use crate::tracker::Ids;
 
-const ABOUT: &str = "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
+const ABOUT: &str =
+    "Who comes back? Cohort retention from bitmaps, in the terminal and in the browser.";
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -61,16 +63,19 @@ All times are UTC. TIME is 2026-11-23, '2026-11-23 14:00', 2026-11-23T14:00:00Z 
 #[derive(Debug, Parser)]
 #[command(name = "cohortist", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110)]
 struct Args {
-    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS), redis+unix:///…,
-    /// redis-cluster://host:port,host:port, or the name of a store in the configuration file
+    /// Where the data is: a path [default: ./cohortist.db], memory:, redis://…, rediss://… (TLS),
+    /// redis+unix:///…, redis-cluster://host:port,host:port, or the name of a store in the
+    /// configuration file
     #[arg(long, global = true, env = "COHORTIST_STORE", help_heading = EVERYWHERE)]
     store: Option<String>,
 
-    /// Titles, labels, saved segments and named stores [default: ./cohortist.toml, where there is one]
+    /// Titles, labels, saved segments and named stores [default: ./cohortist.toml, where there is
+    /// one]
     #[arg(long, global = true, env = "COHORTIST_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
     config: Option<PathBuf>,
 
-    /// Open a damaged store at a path with what is left of it, and record what is lost. Not an environment variable
+    /// Open a damaged store at a path with what is left of it, and record what is lost. Not an
+    /// environment variable
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     accept_loss: bool,
 
@@ -78,8 +83,8 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_PREFIX", help_heading = EVERYWHERE)]
     prefix: Option<String>,
 
-    /// What users are called by: numbers, or map for texts such as e-mails and UUIDs, each of which gets a number [default:
-    /// as the store began; a new one with numbers]
+    /// What users are called by: numbers, or map for texts such as e-mails and UUIDs, each of which
+    /// gets a number [default: as the store began; a new one with numbers]
     #[arg(long, global = true, env = "COHORTIST_IDS", value_name = "HOW", help_heading = EVERYWHERE)]
     ids: Option<IdsArg>,
 
@@ -87,12 +92,13 @@ struct Args {
     #[arg(long, global = true, env = "COHORTIST_NOW", value_name = "TIME", value_parser = parse_moment, help_heading = EVERYWHERE)]
     now: Option<DateTime<Utc>>,
 
-    /// When a path store forces marks to disk: each second (a power cut may lose the last one), or always
+    /// When a path store forces marks to disk: each second (a power cut may lose the last one), or
+    /// always
     #[arg(long, global = true, env = "COHORTIST_SYNC", default_value = "second", help_heading = EVERYWHERE)]
     sync: Sync,
 
-    /// Memory of the whole process, in MiB: cached bitmaps, marks not written yet, questions, what clients send, counts
-    /// and pages [default: 1024]
+    /// Memory of the whole process, in MiB: cached bitmaps, marks not written yet, questions, what
+    /// clients send, counts and pages [default: 1024]
     #[arg(long, global = true, env = "COHORTIST_MEMORY_MB", value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(budget::SMALLEST_MB..=1 << 24), help_heading = EVERYWHERE)]
     memory_mb: Option<u64>,
@@ -107,8 +113,8 @@ struct Args {
           value_parser = seconds, help_heading = EVERYWHERE)]
     redis_timeout: Duration,
 
-    /// Who works out what is in Redis: the server, into temporary keys, or this program, of what it fetches; auto takes
-    /// what is cheaper, and fetches from a server that takes no writes
+    /// Who works out what is in Redis: the server, into temporary keys, or this program, of what it
+    /// fetches; auto takes what is cheaper, and fetches from a server that takes no writes
     #[arg(long, global = true, env = "COHORTIST_REDIS_EVAL", value_name = "WHO", default_value = "auto",
           help_heading = EVERYWHERE)]
     redis_eval: EvalArg,
@@ -230,7 +236,9 @@ impl TryFrom<Args> for Config {
             },
             cache_bytes: match args.command {
                 // They look at each bitmap once.
-                CommandArgs::Expire(_) | CommandArgs::Delete(_) => shares.cache.min(READ_ONCE_BYTES),
+                CommandArgs::Expire(_) | CommandArgs::Delete(_) => {
+                    shares.cache.min(READ_ONCE_BYTES)
+                }
                 _ => shares.cache,
             },
             checkpoint_bytes: shares.checkpoint(1),
@@ -239,18 +247,32 @@ impl TryFrom<Args> for Config {
             accept_loss: args.accept_loss,
             ..Options::default()
         };
-        let own_default = matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
+        let own_default =
+            matches!(args.command, CommandArgs::Demo(_)).then_some(demo::DEFAULT_STORE);
         let ids = args.ids.map(Ids::from);
-        let source = serve::Source { config: args.config, store: args.store, options, ids };
-        let stores = store::Stores::new(source.store.clone(), own_default, &file, &source.options, ids)?;
+        let source = serve::Source {
+            config: args.config,
+            store: args.store,
+            options,
+            ids,
+        };
+        let stores = store::Stores::new(
+            source.store.clone(),
+            own_default,
+            &file,
+            &source.options,
+            ids,
+        )?;
         let saved = &file.segments;
         Ok(Config {
             clock,
             command: match args.command {
-                CommandArgs::Serve(args) => {
-                    Command::Serve(Box::new(serve::Config::new(args, file, stores.all, source, memory)?))
+                CommandArgs::Serve(args) => Command::Serve(Box::new(serve::Config::new(
+                    args, file, stores.all, source, memory,
+                )?)),
+                CommandArgs::Demo(args) => {
+                    Command::Demo(Box::new(demo::Config::new(args, file, memory)?))
                 }
-                CommandArgs::Demo(args) => Command::Demo(Box::new(demo::Config::new(args, file, memory)?)),
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
@@ -258,14 +280,18 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
-                CommandArgs::Copy(args) => Command::Copy(copy::Config::new(args, &file, &source.options, ids)?),
+                CommandArgs::Copy(args) => {
+                    Command::Copy(copy::Config::new(args, &file, &source.options, ids)?)
+                }
                 CommandArgs::Backup(args) => Command::Backup(args.into()),
                 CommandArgs::Restore(args) => Command::Backup(args.into()),
                 CommandArgs::Check(check::Args {}) => Command::Check,
                 CommandArgs::Info(args) => Command::Info(args.into()),
                 CommandArgs::Compact(compact::Args {}) => Command::Compact,
                 CommandArgs::Delete(args) => Command::Delete(args.try_into()?),
-                CommandArgs::Expire(args) => Command::Expire(expire::Config::new(args, &stores.all[0])?),
+                CommandArgs::Expire(args) => {
+                    Command::Expire(expire::Config::new(args, &stores.all[0])?)
+                }
             },
             store: stores.default,
         })
@@ -280,10 +306,15 @@ fn memory(memory_mb: Option<u64>, cache_mb: Option<u64>) -> u64 {
         } else {
             format!("it now means --memory-mb {mb}, the memory of the whole process; use that")
         };
-        let warning = format_args!("warning: --cache-mb (COHORTIST_CACHE_MB) is deprecated: {instead}");
+        let warning =
+            format_args!("warning: --cache-mb (COHORTIST_CACHE_MB) is deprecated: {instead}");
         logs::say(tracing::Level::WARN, warning);
     }
-    memory_mb.or(cache_mb).unwrap_or(budget::DEFAULT_MB).max(budget::SMALLEST_MB) << 20
+    memory_mb
+        .or(cache_mb)
+        .unwrap_or(budget::DEFAULT_MB)
+        .max(budget::SMALLEST_MB)
+        << 20
 }
 
 impl Command {
@@ -329,15 +360,24 @@ impl Command {
     }
 }
 
-/// The tree of commands. The help names the environment variables and not what is in them: one may be a password.
+/// The tree of commands. The help names the environment variables and not what is in them: one may
+/// be a password.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| {
         // An empty variable is how compose files and CI say "not set".
-        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        let empty = arg
+            .get_env()
+            .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
         let arg = arg.hide_env_values(true);
-        if empty { arg.env(None::<&'static str>) } else { arg }
+        if empty {
+            arg.env(None::<&'static str>)
+        } else {
+            arg
+        }
     };
-    Args::command().mut_args(hidden).mut_subcommands(|command| command.mut_args(hidden))
+    Args::command()
+        .mut_args(hidden)
+        .mut_subcommands(|command| command.mut_args(hidden))
 }
 
 /// Runs the program with the arguments and environment of this process.
@@ -346,11 +386,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Args::from_arg_matches(&matches));
+    let parsed = command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Args::from_arg_matches(&matches));
     let args = match parsed {
         Ok(args) => args,
         Err(error) => {
-            // Help and version go to stdout and are a success; if nobody reads them any more, so be it.
+            // Help and version go to stdout and are a success; if nobody reads them any more, so be
+            // it.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -364,7 +407,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         logs::write_apart();
     }
     logs::start(config.command.log_level());
-    let Config { store, clock, command } = config;
+    let Config {
+        store,
+        clock,
+        command,
+    } = config;
     let result = command.run(&store, clock);
     let code = output::exit(result, &|text| store.without_password(&text));
     logs::finish();
@@ -373,7 +420,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|s| (0.01..=600.0).contains(s));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds between 0.01 and 600, such as 2.5".to_owned())
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "write seconds between 0.01 and 600, such as 2.5".to_owned())
 }
 
 #[cfg(test)]
@@ -385,13 +434,17 @@ mod tests {
         command().debug_assert();
     }
 
-    /// What decides what is deleted or overwritten stands on the command line, where it is seen. `--allow-flush` has its
-    /// variable: it deletes nothing, and a server's permissions are part of its configuration.
+    /// What decides what is deleted or overwritten stands on the command line, where it is seen.
+    /// `--allow-flush` has its variable: it deletes nothing, and a server's permissions are part of
+    /// its configuration.
     const ON_THE_COMMAND_LINE_ALONE: [(&str, &[&str]); 4] = [
         ("cohortist", &["accept-loss"]),
         ("copy", &["overwrite"]),
         ("delete", &["period", "all", "yes", "dry-run"]),
-        ("expire", &["hours", "days", "weeks", "months", "yes", "even-the-newest"]),
+        (
+            "expire",
+            &["hours", "days", "weeks", "months", "yes", "even-the-newest"],
+        ),
     ];
 
     #[test]
@@ -400,7 +453,10 @@ mod tests {
         let mut without: Vec<(&str, Vec<&str>)> = Vec::new();
         for command in root.get_subcommands().chain([&root]) {
             let mut alone = Vec::new();
-            for arg in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+            for arg in command
+                .get_arguments()
+                .filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
+            {
                 let Some(long) = arg.get_long() else { continue };
                 let twin = format!("COHORTIST_{}", long.to_uppercase().replace('-', "_"));
                 match arg.get_env() {
@@ -413,15 +469,23 @@ mod tests {
             }
         }
         without.sort_unstable();
-        let expected = ON_THE_COMMAND_LINE_ALONE.map(|(command, options)| (command, options.to_vec()));
+        let expected =
+            ON_THE_COMMAND_LINE_ALONE.map(|(command, options)| (command, options.to_vec()));
         assert_eq!(without, expected);
     }
 
     #[test]
     fn every_command_teaches_by_example() {
         for command in Args::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.starts_with("EXAMPLES\n"), "{} has no examples", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.starts_with("EXAMPLES\n"),
+                "{} has no examples",
+                command.get_name()
+            );
         }
     }
 }

@@ -25,12 +25,18 @@ pub fn note_never_recorded<'a>(
         if known.is_empty() && note_other_prefix(tracker)? {
             return Ok(());
         }
-        unknown.iter().for_each(|name| say!("note: nothing was ever recorded for `{name}`{}", hint(name, &known)));
+        unknown.iter().for_each(|name| {
+            say!(
+                "note: nothing was ever recorded for `{name}`{}",
+                hint(name, &known)
+            )
+        });
     }
     Ok(())
 }
 
-/// Says on stderr under which other prefix there are events, when there are none under this one; returns whether it did.
+/// Says on stderr under which other prefix there are events, when there are none under this one;
+/// returns whether it did.
 pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
     let others = tracker.store().other_prefixes()?;
     let prefix = tracker.describe()?.prefix;
@@ -43,7 +49,10 @@ pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
 pub fn note_strays(tracker: &Tracker, prefix: &str) {
     let strays = tracker.store().strays();
     if strays.count > 0 {
-        say!("note: {}", words::strays(prefix, strays.count, &strays.example));
+        say!(
+            "note: {}",
+            words::strays(prefix, strays.count, &strays.example)
+        );
     }
 }
 
@@ -51,7 +60,9 @@ pub fn note_strays(tracker: &Tracker, prefix: &str) {
 pub fn note_later(tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
     if clock.is_given() {
         let later = tracker.catalogue()?.holding_later(clock.now());
-        words::includes_later(&later, clock.now()).iter().for_each(|later| say!("note: {later}"));
+        words::includes_later(&later, clock.now())
+            .iter()
+            .for_each(|later| say!("note: {later}"));
     }
     Ok(())
 }
@@ -66,7 +77,8 @@ pub fn note_unrecorded<'a>(
         .into_iter()
         // What was read as a set before has periods.
         .map(|(text, count)| (text, count, set_periods(text).unwrap_or_default()))
-        // People in one period were recorded. Listing all keys to find out more can take long in a big Redis.
+        // People in one period were recorded. Listing all keys to find out more can take long in a
+        // big Redis.
         .filter(|(_, count, periods)| match periods.len() {
             0 => false,
             1 => *count == 0,
@@ -98,8 +110,8 @@ pub fn note_unknown(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<
     note_never_recorded(tracker, segments.iter().flat_map(|segment| segment.names()))
 }
 
-/// Says on stderr which names are only recorded without dates, where a dated bitmap was asked for: `plan:pro` for
-/// `plan:pro@ever` is easily written, and gives a table full of zeros.
+/// Says on stderr which names are only recorded without dates, where a dated bitmap was asked for:
+/// `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
 pub fn note_undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
     let mut dated: Vec<&EventName> = Vec::new();
     for segment in segments {
@@ -111,7 +123,10 @@ pub fn note_undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<
     }
     for name in dated {
         if tracker.is_undated(name)? {
-            say!("note: `{name}` is only recorded without dates: write {}", Segment::Ever(name.clone()));
+            say!(
+                "note: `{name}` is only recorded without dates: write {}",
+                Segment::Ever(name.clone())
+            );
         }
     }
     Ok(())
@@ -119,8 +134,11 @@ pub fn note_undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<
 
 /// `; did you mean …?`, or what else to do.
 pub fn hint(name: &EventName, known: &[EventName]) -> String {
-    let similar: Vec<String> =
-        name.similar(known).into_iter().map(|name| format!("`{}`", Segment::event(name))).collect();
+    let similar: Vec<String> = name
+        .similar(known)
+        .into_iter()
+        .map(|name| format!("`{}`", Segment::event(name)))
+        .collect();
     if known.is_empty() {
         "; this store has no events yet".to_owned()
     } else if similar.is_empty() {
@@ -136,12 +154,17 @@ mod tests {
 
     #[test]
     fn slips_get_a_hint() {
-        let known: Vec<EventName> =
-            ["active", "signup", "song:played", "a|b"].iter().map(|name| EventName::new(name).unwrap()).collect();
+        let known: Vec<EventName> = ["active", "signup", "song:played", "a|b"]
+            .iter()
+            .map(|name| EventName::new(name).unwrap())
+            .collect();
         let hint = |name: &str, known: &[EventName]| hint(&EventName::new(name).unwrap(), known);
         assert_eq!(hint("singup", &known), "; did you mean `signup`?");
         assert_eq!(hint("Active", &known), "; did you mean `active`?");
-        assert_eq!(hint("zzz", &known), "; `cohortist events` lists what there is");
+        assert_eq!(
+            hint("zzz", &known),
+            "; `cohortist events` lists what there is"
+        );
         assert_eq!(hint("zzz", &[]), "; this store has no events yet");
     }
 }

@@ -9,7 +9,8 @@ use tracing::Level;
 use crate::cli::logs;
 use crate::tracker::Written;
 
-/// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when nobody reads it.
+/// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when
+/// nobody reads it.
 macro_rules! say {
     ($($part:tt)*) => {
         $crate::cli::logs::say(tracing::Level::INFO, format_args!($($part)*))
@@ -25,13 +26,21 @@ pub struct Usage(pub String);
 impl Usage {
     /// An error in expression text, with a mark below the column it is about.
     pub fn in_text(what: &str, text: &str, error: &crate::sets::SyntaxError) -> Self {
-        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let shown: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         if shown.chars().count() > 90 {
             return Usage(format!("{what}: {error}"));
         }
-        let mut message =
-            format!("{what}: {error}\n\n    {shown}\n    {}^", " ".repeat(error.column.saturating_sub(1)));
-        if !text.contains('"') && text.trim().contains(char::is_whitespace) && error.message.contains("found `") {
+        let mut message = format!(
+            "{what}: {error}\n\n    {shown}\n    {}^",
+            " ".repeat(error.column.saturating_sub(1))
+        );
+        if !text.contains('"')
+            && text.trim().contains(char::is_whitespace)
+            && error.message.contains("found `")
+        {
             message += "\n\nA name that holds spaces or & | ^ ! ( ) @ goes in quotes of its own: '\"like this\"'";
         }
         Usage(message)
@@ -67,11 +76,13 @@ impl Out {
 /// Whether a stream is a terminal that wants colour: <https://no-color.org>.
 pub fn colour(stream: &impl IsTerminal) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    stream.is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// What the store answered to a change. A warning says when the change was made and a power cut may lose it; then there is
-/// no answer.
+/// What the store answered to a change. A warning says when the change was made and a power cut may
+/// lose it; then there is no answer.
 pub fn written<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<Option<T>> {
     let Written { answer, warning } = Written::of(result)?;
     if let Some(warning) = warning {
@@ -82,9 +93,13 @@ pub fn written<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<O
 
 /// Prints an error, cleaned by `clean`, and says how to exit.
 pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     let closed_pipe = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
     if error.chain().any(closed_pipe) {
         return ExitCode::SUCCESS;
@@ -92,6 +107,13 @@ pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> Exi
     if error.is::<Said>() {
         return ExitCode::FAILURE;
     }
-    logs::say(Level::ERROR, format_args!("error: {}", clean(format!("{error:#}"))));
-    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    logs::say(
+        Level::ERROR,
+        format_args!("error: {}", clean(format!("{error:#}"))),
+    );
+    if error.is::<Usage>() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
 }

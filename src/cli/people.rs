@@ -17,7 +17,8 @@ EXAMPLES
   cohortist people 'active@2026-10 & !active@2026-11'         who was lost
   cohortist people active@2026-11 | head                      the ten smallest ids";
 
-/// List the users in a set, one id a line, in ascending order; text ids in that of when they were first met
+/// List the users in a set, one id a line, in ascending order; text ids in that of when they were
+/// first met
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -33,7 +34,10 @@ pub struct Config {
 
 impl Config {
     pub fn new(args: Args, saved: &Segments) -> Result<Self, Usage> {
-        Ok(Config { set: count::set(&args.set, saved)?, text: args.set })
+        Ok(Config {
+            set: count::set(&args.set, saved)?,
+            text: args.set,
+        })
     }
 
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
@@ -41,16 +45,25 @@ impl Config {
         let mut out = Out::new();
         let (mut members, mut count) = (tracker.members(&self.set), 0);
         loop {
-            let users = members.by_ref().take(AT_ONCE).collect::<crate::Result<Vec<UserId>>>()?;
+            let users = members
+                .by_ref()
+                .take(AT_ONCE)
+                .collect::<crate::Result<Vec<UserId>>>()?;
             count += u64::try_from(users.len()).unwrap_or(u64::MAX);
-            tracker.called(&users)?.iter().try_for_each(|name| out.line(name))?;
+            tracker
+                .called(&users)?
+                .iter()
+                .try_for_each(|name| out.line(name))?;
             if users.len() < AT_ONCE {
                 break;
             }
         }
         out.finish()?;
         if count == 0 {
-            names::note_never_recorded(&tracker, self.set.keys().into_iter().map(|key| key.event()))?;
+            names::note_never_recorded(
+                &tracker,
+                self.set.keys().into_iter().map(|key| key.event()),
+            )?;
         }
         names::note_unrecorded(&tracker, clock, [(self.text.as_str(), count)])
     }

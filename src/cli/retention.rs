@@ -44,15 +44,31 @@ pub struct Args {
     returning: String,
 
     /// The length of a period: hour, day, week, month or year
-    #[arg(long, value_name = "GRAIN", env = "COHORTIST_BY", default_value = "day")]
+    #[arg(
+        long,
+        value_name = "GRAIN",
+        env = "COHORTIST_BY",
+        default_value = "day"
+    )]
     by: Grain,
 
     /// How many cohorts, 1 to 400 [default: hours 24, days 14, weeks 12, months 12, years 5]
-    #[arg(long, value_name = "N", env = "COHORTIST_ROWS", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "COHORTIST_ROWS",
+        allow_negative_numbers = true
+    )]
     rows: Option<u32>,
 
-    /// How many columns, 1 to 400, column 0 included [default: 24 hours, 14 days, 12 weeks, 12 months or 5 years]
-    #[arg(long, value_name = "N", env = "COHORTIST_COLS", allow_negative_numbers = true)]
+    /// How many columns, 1 to 400, column 0 included [default: 24 hours, 14 days, 12 weeks, 12
+    /// months or 5 years]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "COHORTIST_COLS",
+        allow_negative_numbers = true
+    )]
     cols: Option<u32>,
 
     /// The first cohort is the period that holds this date, such as 2026-11-23
@@ -68,14 +84,20 @@ pub struct Args {
     measure: Measure,
 
     /// What a cell shows: percent or count
-    #[arg(long = "as", value_name = "SHOW", env = "COHORTIST_AS", default_value = "percent")]
+    #[arg(
+        long = "as",
+        value_name = "SHOW",
+        env = "COHORTIST_AS",
+        default_value = "percent"
+    )]
     show: Show,
 
     /// Every user counts the same in the average row (weighted), or every cohort does (simple)
     #[arg(long, env = "COHORTIST_AVERAGE", default_value = "weighted")]
     average: Averaging,
 
-    /// For the terminal, a spreadsheet (a cohort a line), programs (a cell a line; everything in one object), or the curve
+    /// For the terminal, a spreadsheet (a cohort a line), programs (a cell a line; everything in
+    /// one object), or the curve
     #[arg(long, env = "COHORTIST_FORMAT", default_value = "table")]
     format: Format,
 
@@ -105,7 +127,10 @@ impl TryFrom<Args> for Config {
     type Error = Usage;
 
     fn try_from(args: Args) -> Result<Self, Usage> {
-        let segment = |what, text: &str| text.parse::<Segment>().map_err(|error| Usage::in_text(what, text, &error));
+        let segment = |what, text: &str| {
+            text.parse::<Segment>()
+                .map_err(|error| Usage::in_text(what, text, &error))
+        };
         if args.rows.is_some() && args.from.is_some() && args.to.is_some() {
             say!("note: --rows is not used: --from and --to already say which cohorts");
         }
@@ -116,9 +141,18 @@ impl TryFrom<Args> for Config {
             to: args.to,
             measure: args.measure,
             averaging: args.average,
-            ..Query::new(segment("COHORT", &args.cohort)?, segment("RETURNING", &args.returning)?, args.by)
+            ..Query::new(
+                segment("COHORT", &args.cohort)?,
+                segment("RETURNING", &args.returning)?,
+                args.by,
+            )
         };
-        Ok(Config { query, show: args.show, format: args.format, width: args.width })
+        Ok(Config {
+            query,
+            show: args.show,
+            format: args.format,
+            width: args.width,
+        })
     }
 }
 
@@ -128,7 +162,12 @@ impl Config {
         // Asked before the store is opened, so that a slip does not create one.
         self.query.at(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
-        let answer = tracker.answer(&self.query, (now, clock.is_given()), Freshness::Checked, |_| ());
+        let answer = tracker.answer(
+            &self.query,
+            (now, clock.is_given()),
+            Freshness::Checked,
+            |_| (),
+        );
         let answer = answer.map_err(|error| match error {
             Error::Query(error) => usage(error).into(),
             other => anyhow::Error::from(other),
@@ -139,7 +178,11 @@ impl Config {
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
         let nobody = table.numbers().all(|number| number.retained == 0);
-        if nobody || !segments.iter().all(|segment| matches!(segment, Segment::Event(_))) {
+        if nobody
+            || !segments
+                .iter()
+                .all(|segment| matches!(segment, Segment::Event(_)))
+        {
             names::note_unknown(&tracker, &segments)?;
         }
         if matches!(self.format, Format::Table) {
@@ -148,17 +191,26 @@ impl Config {
         if nobody {
             names::note_undated(&tracker, &segments)?;
             let (grain, rows) = (table.query.grain, table.rows.len());
-            if let (true, Segment::Event(name)) = (table.is_empty() && table.is_recorded(), &table.query.cohort)
+            if let (true, Segment::Event(name)) =
+                (table.is_empty() && table.is_recorded(), &table.query.cohort)
                 && let Some(span) = Span::of(answer.keys.of(name), now)
-                && let Some(from) = i64::try_from(rows).ok().and_then(|n| span.last.within(grain).shift(1 - n).ok())
+                && let Some(from) = i64::try_from(rows)
+                    .ok()
+                    .and_then(|n| span.last.within(grain).shift(1 - n).ok())
             {
                 let (from, last) = (from.start().date_naive(), span.last.start().date_naive());
-                say!("note: `{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}");
+                say!(
+                    "note: `{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}"
+                );
             }
         }
-        if let (false, Some((first, last))) =
-            (table.is_recorded(), answer.coverage.first(self.query.grain).zip(answer.coverage.last(self.query.grain)))
-        {
+        if let (false, Some((first, last))) = (
+            table.is_recorded(),
+            answer
+                .coverage
+                .first(self.query.grain)
+                .zip(answer.coverage.last(self.query.grain)),
+        ) {
             say!(
                 "note: the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
             );
@@ -170,7 +222,10 @@ impl Config {
         match self.format {
             Format::Table => {
                 let stdout = std::io::stdout();
-                let terminal = stdout.is_terminal().then(terminal_size::terminal_size).flatten();
+                let terminal = stdout
+                    .is_terminal()
+                    .then(terminal_size::terminal_size)
+                    .flatten();
                 let width = self.width.or(terminal.map(|(width, _)| width.0.into()));
                 text::table(table, self.show, width, colour(&stdout))
             }

@@ -21,7 +21,8 @@ use crate::store::budget::{Budget, Shares};
 use crate::store::{Remembered, Remembering, private};
 use crate::tracker::Tracker;
 use crate::web::{
-    self, Admission, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network, Proxies, SLOW, TITLE,
+    self, Admission, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network,
+    Proxies, SLOW, TITLE,
 };
 pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
@@ -72,7 +73,8 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN", env = "COHORTIST_WRITE_TOKEN", value_parser = token)]
     write_token: Option<String>,
 
-    /// Also listen for Redis clients there, so that bitmapist marks and asks here instead of in Redis
+    /// Also listen for Redis clients there, so that bitmapist marks and asks here instead of in
+    /// Redis
     #[arg(long, value_name = "ADDRESS", env = "COHORTIST_RESP")]
     resp: Option<String>,
 
@@ -89,8 +91,8 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_ALLOW_FLUSH", value_parser = FalseyValueParser::new())]
     allow_flush: bool,
 
-    /// How much of --memory-mb remembered counts may take, in MiB, and an eighth of it pages; 0 to count and write
-    /// everything each time [default: a sixteenth of it]
+    /// How much of --memory-mb remembered counts may take, in MiB, and an eighth of it pages; 0 to
+    /// count and write everything each time [default: a sixteenth of it]
     #[arg(long, value_name = "MIB", env = "COHORTIST_REMEMBER_MB", value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
     remember_mb: Option<u64>,
 
@@ -103,7 +105,12 @@ pub struct Args {
     check_after: Duration,
 
     /// Warn of answers that take longer, with their address, in milliseconds; 0 for none
-    #[arg(long, value_name = "MS", env = "COHORTIST_SLOW_MS", default_value_t = 1000)]
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "COHORTIST_SLOW_MS",
+        default_value_t = 1000
+    )]
     slow_ms: u64,
 
     /// Only check flags and configuration file, then exit; no store is opened
@@ -134,17 +141,31 @@ pub(super) fn address(listen: String) -> Result<String, Usage> {
 }
 
 fn address_of(flag: &str, listen: String, default: &str) -> Result<String, Usage> {
-    let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let port = listen
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .map(|(_, port)| port.parse::<u16>());
     if matches!(port, Some(Ok(_))) {
         return Ok(listen);
     }
-    let port = listen.trim_start_matches(':').parse::<u16>().map_or(default.to_owned(), |port| port.to_string());
-    Err(Usage(format!("{flag}: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all")))
+    let port = listen
+        .trim_start_matches(':')
+        .parse::<u16>()
+        .map_or(default.to_owned(), |port| port.to_string());
+    Err(Usage(format!(
+        "{flag}: `{listen}` is not an address: write 127.0.0.1:{port}, or 0.0.0.0:{port} for all"
+    )))
 }
 
 impl Config {
     /// `memory` is what the process may take, in bytes.
-    pub fn new(args: Args, file: File, stores: Vec<Named>, source: Source, memory: u64) -> Result<Self, Usage> {
+    pub fn new(
+        args: Args,
+        file: File,
+        stores: Vec<Named>,
+        source: Source,
+        memory: u64,
+    ) -> Result<Self, Usage> {
         let most = Shares::most_counts(memory) >> 20;
         if let Some(mb) = args.remember_mb.filter(|mb| *mb > most) {
             return Err(Usage(format!(
@@ -152,7 +173,10 @@ impl Config {
             )));
         }
         let memory = Memory::new(Shares::of(memory, args.remember_mb.map(|mb| mb << 20)));
-        let embedded = stores.iter().filter(|named| named.store.path().is_some()).count() as u64;
+        let embedded = stores
+            .iter()
+            .filter(|named| named.store.path().is_some())
+            .count() as u64;
         let mut stores = stores;
         for named in &mut stores {
             named.store = named.store.clone().with_memory(&memory.shares, embedded);
@@ -160,7 +184,9 @@ impl Config {
         let (read_only, check, write_token) = (args.read_only, args.check, args.write_token);
         let resp = match args.resp.filter(|listen| !listen.is_empty()) {
             None if args.resp_password.is_some() || args.allow_flush => {
-                return Err(Usage("--resp-password and --allow-flush go with --resp ADDRESS".to_owned()));
+                return Err(Usage(
+                    "--resp-password and --allow-flush go with --resp ADDRESS".to_owned(),
+                ));
             }
             None => None,
             Some(listen) => Some(resp::Settings {
@@ -174,7 +200,9 @@ impl Config {
         if let (Some(resp), Some(first)) = (&resp, stores.first()) {
             if first.store.is_redis() {
                 let shown = first.store.shown();
-                return Err(Usage(format!("--resp: {shown} is a Redis already; clients can use it directly")));
+                return Err(Usage(format!(
+                    "--resp: {shown} is a Redis already; clients can use it directly"
+                )));
             }
             if first.read_only || read_only {
                 return Err(Usage(format!(
@@ -195,7 +223,10 @@ impl Config {
             check_after: args.check_after.min(args.remember_for),
         };
         let remembering = Some(how).filter(|how| how.bytes > 0 && !how.keep.is_zero());
-        let (hosts, proxies) = (args.hosts.into_iter().collect(), args.trusted_proxies.into_iter().collect());
+        let (hosts, proxies) = (
+            args.hosts.into_iter().collect(),
+            args.trusted_proxies.into_iter().collect(),
+        );
         let (listen, slow) = (address(args.listen)?, Duration::from_millis(args.slow_ms));
         Ok(Config {
             listen,
@@ -221,14 +252,24 @@ impl Config {
         let hangups = Hangups::listen()?;
         if !self.file.name.is_empty() {
             say!("configuration: {}: {}", self.file.name, self.file.summary());
-            let (named, shown) = (self.file.stores.iter().map(|s| &s.name), self.stores.iter().map(|s| &s.name));
+            let (named, shown) = (
+                self.file.stores.iter().map(|s| &s.name),
+                self.stores.iter().map(|s| &s.name),
+            );
             if named.len() > 0 && !named.eq(shown) {
-                say!("note: --store is given, so only {} is shown", self.stores[0].store.shown());
+                say!(
+                    "note: --store is given, so only {} is shown",
+                    self.stores[0].store.shown()
+                );
             }
         }
         // A port that is taken is found before any store is opened or made.
         let listening = Listening::bind(&self.listen)?;
-        let for_clients = self.resp.as_ref().map(|resp| resp::Listening::bind(&resp.listen)).transpose()?;
+        let for_clients = self
+            .resp
+            .as_ref()
+            .map(|resp| resp::Listening::bind(&resp.listen))
+            .transpose()?;
         let descriptors = Descriptors::raise();
         let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
         let (clients, connections) = descriptors.divide(clients);
@@ -236,29 +277,57 @@ impl Config {
         let (mut stores, mut jobs, several) = (Vec::new(), Vec::new(), self.stores.len() > 1);
         for named in self.stores.iter().cloned() {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
-            if let Some((path, mode)) = named.store.path().and_then(|path| Some((path, private::open_to_all(path)?))) {
+            if let Some((path, mode)) = named
+                .store
+                .path()
+                .and_then(|path| Some((path, private::open_to_all(path)?)))
+            {
                 let path = path.display();
                 say!(
                     "note: every user of this machine can reach the files of {path} (mode {mode:o}): chmod -R go= {path}"
                 );
             }
             let tracker = named.store.open().map_err(|error| named.blame(error))?;
-            named.store.say_where(if several { &named.name } else { "" }, &tracker)?;
-            // That a store is away is no reason not to start; that its users are called otherwise is.
+            named
+                .store
+                .say_where(if several { &named.name } else { "" }, &tracker)?;
+            // That a store is away is no reason not to start; that its users are called otherwise
+            // is.
             if named.store.ids().is_some()
                 && let Err(error @ crate::Error::Ids(_)) = tracker.ids()
             {
                 return Err(named.blame(error.into()));
             }
-            let Named { name, store, read_only, expire, .. } = named;
-            let tracker = self.remembering.into_iter().fold(tracker, |tracker, how| remembering(tracker, how, clock));
+            let Named {
+                name,
+                store,
+                read_only,
+                expire,
+                ..
+            } = named;
+            let tracker = self
+                .remembering
+                .into_iter()
+                .fold(tracker, |tracker, how| remembering(tracker, how, clock));
             if goes {
-                jobs.push(Job { name: name.clone(), tracker: tracker.clone(), expiry: expire });
+                jobs.push(Job {
+                    name: name.clone(),
+                    tracker: tracker.clone(),
+                    expiry: expire,
+                });
             }
             log_strays(tracker.clone(), store.prefix().to_owned());
-            stores.push(NamedStore { name, tracker, read_only: read_only || self.read_only });
+            stores.push(NamedStore {
+                name,
+                tracker,
+                read_only: read_only || self.read_only,
+            });
         }
-        let nightly = if jobs.is_empty() { None } else { Some(Nightly::start(jobs, self.file.expire_at, clock)?) };
+        let nightly = if jobs.is_empty() {
+            None
+        } else {
+            Some(Nightly::start(jobs, self.file.expire_at, clock)?)
+        };
         let begin = nightly.as_ref().map(Nightly::beginning);
         let _listener = match (self.resp.zip(for_clients), stores.first()) {
             (Some((settings, listening)), Some(first)) => {
@@ -268,7 +337,10 @@ impl Config {
                         "note: {clients} Redis clients at most and not {wanted}, as {descriptors}; raise that with ulimit -n"
                     );
                 }
-                let settings = resp::Settings { connections: clients, ..settings };
+                let settings = resp::Settings {
+                    connections: clients,
+                    ..settings
+                };
                 Some(listen_for_clients(listening, settings, &first.tracker)?)
             }
             _ => None,
@@ -278,8 +350,15 @@ impl Config {
             begin.into_iter().for_each(|begin| begin());
             let _ = serving.send(());
         };
-        let kept = self.remembering.map(|_| KeptPages::new(self.memory.shares.pages)).unwrap_or_default();
-        let room = Room { kept, memory: self.memory, connections };
+        let kept = self
+            .remembering
+            .map(|_| KeptPages::new(self.memory.shares.pages))
+            .unwrap_or_default();
+        let room = Room {
+            kept,
+            memory: self.memory,
+            connections,
+        };
         let dashboard = Dashboard {
             write_token: self.write_token,
             slow: self.slow,
@@ -305,11 +384,17 @@ impl Config {
     /// Says for each store what will be deleted of it by itself, or why nothing will.
     fn tell_of_nights(&self, clock: Clock) {
         for named in &self.stores {
-            let (name, words, at) = (named.called(), &named.expire.words, self.file.expire_at.format("%H:%M"));
+            let (name, words, at) = (
+                named.called(),
+                &named.expire.words,
+                self.file.expire_at.format("%H:%M"),
+            );
             match what_goes(named, self.read_only, clock) {
                 Goes::Nothing => {}
                 Goes::ReadOnly => say!("expire: nothing of {name} goes, as it is read-only"),
-                Goes::Frozen => say!("expire: nothing of {name} goes, as --now says what time it is"),
+                Goes::Frozen => {
+                    say!("expire: nothing of {name} goes, as --now says what time it is")
+                }
                 Goes::Nightly => {
                     say!(
                         "expire: bitmaps of {name} are kept for {words}; what is over goes now and every night at {at} UTC"
@@ -322,18 +407,33 @@ impl Config {
     /// What would be served, for a look before the real start.
     fn told(self) -> anyhow::Result<()> {
         let mut out = Out::new();
-        let name = if self.file.name.is_empty() { "no configuration file" } else { &self.file.name };
+        let name = if self.file.name.is_empty() {
+            "no configuration file"
+        } else {
+            &self.file.name
+        };
         out.line(format_args!("{name}: {}", self.file.summary()))?;
         for store in &self.stores {
-            let read_only = if store.read_only || self.read_only { ", read-only" } else { "" };
+            let read_only = if store.read_only || self.read_only {
+                ", read-only"
+            } else {
+                ""
+            };
             let kept = match what_goes(store, self.read_only, Clock::System) {
                 Goes::Nightly => {
                     let at = self.file.expire_at.format("%H:%M");
-                    format!(", kept for {} and deleted at start and at {at} UTC", store.expire.words)
+                    format!(
+                        ", kept for {} and deleted at start and at {at} UTC",
+                        store.expire.words
+                    )
                 }
                 _ => String::new(),
             };
-            out.line(format_args!("{}: {}{read_only}{kept}", store.name, store.store.shown()))?;
+            out.line(format_args!(
+                "{}: {}{read_only}{kept}",
+                store.name,
+                store.store.shown()
+            ))?;
         }
         out.line("all is well; no store was opened")?;
         Ok(out.finish()?)
@@ -349,7 +449,10 @@ pub(super) struct Memory {
 
 impl Memory {
     pub fn new(shares: Shares) -> Self {
-        Memory { shares, clients: Budget::new(shares.clients) }
+        Memory {
+            shares,
+            clients: Budget::new(shares.clients),
+        }
     }
 }
 
@@ -361,7 +464,8 @@ pub(super) struct Room {
     pub connections: usize,
 }
 
-/// Logs which keys under the prefix are no event's. Listing all keys may take long, and nothing waits for it.
+/// Logs which keys under the prefix are no event's. Listing all keys may take long, and nothing
+/// waits for it.
 fn log_strays(tracker: Tracker, prefix: String) {
     std::thread::spawn(move || {
         // A store that is away says so elsewhere.
@@ -405,7 +509,10 @@ fn what_goes(named: &Named, read_only: bool, clock: Clock) -> Goes {
 fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn listen_for_clients(
@@ -416,7 +523,11 @@ fn listen_for_clients(
     let Some(keyspace) = tracker.store().keyspace() else {
         anyhow::bail!("--resp needs an embedded store");
     };
-    let login = if settings.password.is_some() { ":PASSWORD@" } else { "" };
+    let login = if settings.password.is_some() {
+        ":PASSWORD@"
+    } else {
+        ""
+    };
     let listener = resp::Listener::start_on(listening, settings, keyspace.clone())?;
     let url = format!("redis://{}", listener.address());
     say!("Redis clients are served at {url}");
@@ -425,8 +536,17 @@ fn listen_for_clients(
 }
 
 /// A dashboard of stores, as a configuration file would have it.
-pub(super) fn dashboard(stores: Vec<NamedStore>, file: &File, room: Room, clock: Clock) -> Dashboard {
-    let Room { kept, memory, connections } = room;
+pub(super) fn dashboard(
+    stores: Vec<NamedStore>,
+    file: &File,
+    room: Room,
+    clock: Clock,
+) -> Dashboard {
+    let Room {
+        kept,
+        memory,
+        connections,
+    } = room;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Dashboard {
         title: file.title.clone().unwrap_or(TITLE.to_owned()),
@@ -472,7 +592,13 @@ fn announce(addresses: &[SocketAddr], read_only: bool) {
         say!("cohortist is listening on http://{address}");
     }
     if addresses.iter().any(|address| !address.ip().is_loopback()) {
-        let also = if read_only { "" } else { ", and save segments (--read-only turns that off)" };
-        say!("note: anyone who can reach this address can see everything{also}; cohortist asks for no password");
+        let also = if read_only {
+            ""
+        } else {
+            ", and save segments (--read-only turns that off)"
+        };
+        say!(
+            "note: anyone who can reach this address can see everything{also}; cohortist asks for no password"
+        );
     }
 }

@@ -34,7 +34,12 @@ pub struct StoreConfig {
 impl StoreConfig {
     pub fn new(text: String, options: Options) -> Result<Self, Usage> {
         Place::parse(&text).map_err(|error| Usage(error.to_string()))?;
-        Ok(StoreConfig { text, options, segments: Segments::default(), ids: None })
+        Ok(StoreConfig {
+            text,
+            options,
+            segments: Segments::default(),
+            ids: None,
+        })
     }
 
     /// The same with saved segments.
@@ -68,25 +73,37 @@ impl StoreConfig {
     /// Whether both are the same keys of the same store, as far as their texts tell.
     pub fn is_same_place(&self, other: &StoreConfig) -> bool {
         let place = |config: &StoreConfig| match config.path() {
-            Some(path) => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
+            Some(path) => std::fs::canonicalize(path)
+                .unwrap_or_else(|_| path.to_owned())
+                .display()
+                .to_string(),
             None => config.text.clone(),
         };
         // A path store belongs to one process, and is opened once.
         place(self) == place(other) && (self.path().is_some() || self.prefix() == other.prefix())
     }
 
-    /// Whether both are written alike, so that the one can stand for the other without being opened.
+    /// Whether both are written alike, so that the one can stand for the other without being
+    /// opened.
     pub fn is_same_text(&self, other: &StoreConfig) -> bool {
         self.text == other.text && self.prefix() == other.prefix()
     }
 
     /// Says on stderr where the store is that was opened to write, and whether it was made.
     pub fn say_where(&self, name: &str, tracker: &Tracker) -> anyhow::Result<()> {
-        let name = if name.is_empty() { "store".to_owned() } else { format!("store {name}") };
+        let name = if name.is_empty() {
+            "store".to_owned()
+        } else {
+            format!("store {name}")
+        };
         match Place::parse(&self.text) {
             Ok(Place::Directory(_)) => {
                 let info = tracker.describe()?;
-                say!("{name}: {}, {}", info.location, if info.created { "created" } else { "opened" });
+                say!(
+                    "{name}: {}, {}",
+                    info.location,
+                    if info.created { "created" } else { "opened" }
+                );
             }
             Ok(Place::Memory) => say!("{name}: in memory, gone when this process ends"),
             _ => say!("{name}: {}, prefix {}", self.shown(), self.prefix()),
@@ -96,16 +113,23 @@ impl StoreConfig {
 
     /// The store's name, fit to be printed.
     pub fn shown(&self) -> String {
-        if self.path().is_some() { self.text.clone() } else { store::redacted(&self.text) }
+        if self.path().is_some() {
+            self.text.clone()
+        } else {
+            store::redacted(&self.text)
+        }
     }
 
     pub fn prefix(&self) -> &str {
         self.options.prefix.as_str()
     }
 
-    /// A text that no other store has, fit to be kept; a path as it is from anywhere, when it is there.
+    /// A text that no other store has, fit to be kept; a path as it is from anywhere, when it is
+    /// there.
     pub fn identity(&self) -> String {
-        let path = self.path().map(|path| path.canonicalize().unwrap_or(path.to_owned()));
+        let path = self
+            .path()
+            .map(|path| path.canonicalize().unwrap_or(path.to_owned()));
         path.map_or_else(|| self.shown(), |path| path.display().to_string())
     }
 
@@ -130,9 +154,13 @@ impl StoreConfig {
         self.open_with(&self.options)
     }
 
-    /// Opens it to ask something: none is made where there is none, as a slip in a path would make it.
+    /// Opens it to ask something: none is made where there is none, as a slip in a path would make
+    /// it.
     pub fn open_to_read(&self) -> anyhow::Result<Tracker> {
-        self.open_with(&Options { create: false, ..self.options.clone() })
+        self.open_with(&Options {
+            create: false,
+            ..self.options.clone()
+        })
     }
 
     /// Its path; an error that says what is `done` to stores at a path alone.
@@ -151,7 +179,9 @@ impl StoreConfig {
         let until = Instant::now() + WAIT_FOR_OTHERS;
         loop {
             match embedded::check(path) {
-                Err(StoreError::Locked(_)) if Instant::now() < until => std::thread::sleep(WAIT_FOR_OTHERS / 40),
+                Err(StoreError::Locked(_)) if Instant::now() < until => {
+                    std::thread::sleep(WAIT_FOR_OTHERS / 40)
+                }
                 result => return Ok(result?),
             }
         }
@@ -163,20 +193,28 @@ impl StoreConfig {
     }
 
     fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
-        let tracker = Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
+        let tracker =
+            Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
         let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
         if self.path().is_some() {
-            tracker.describe()?.notes.iter().for_each(|note| say!("note: {note}"));
+            tracker
+                .describe()?
+                .notes
+                .iter()
+                .for_each(|note| say!("note: {note}"));
         }
         Ok(tracker)
     }
 
-    /// One process owns a path store. Another command is done in no time, so it is worth waiting for a little.
+    /// One process owns a path store. Another command is done in no time, so it is worth waiting
+    /// for a little.
     fn wait_and_open(&self, options: &Options) -> store::Result<Arc<dyn Store>> {
         let until = Instant::now() + WAIT_FOR_OTHERS;
         loop {
             match store::open(&self.text, options) {
-                Err(StoreError::Locked(_)) if Instant::now() < until => std::thread::sleep(WAIT_FOR_OTHERS / 40),
+                Err(StoreError::Locked(_)) if Instant::now() < until => {
+                    std::thread::sleep(WAIT_FOR_OTHERS / 40)
+                }
                 result => return result,
             }
         }
@@ -191,12 +229,20 @@ impl StoreConfig {
 impl Named {
     /// How messages call it: by its name in the configuration, or where it has none by its place.
     pub fn called(&self) -> String {
-        if self.configured { self.name.clone() } else { self.store.shown() }
+        if self.configured {
+            self.name.clone()
+        } else {
+            self.store.shown()
+        }
     }
 
     /// An error that says which of several stores it is about. Errors name the place already.
     pub fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        if self.configured { error.context(format!("store {}", self.name)) } else { error }
+        if self.configured {
+            error.context(format!("store {}", self.name))
+        } else {
+            error
+        }
     }
 }
 
@@ -221,12 +267,12 @@ pub struct Named {
 }
 
 impl Stores {
-    /// `--store` may name one of the file's stores; any other text stands for itself, and the file's stores are then
-    /// left alone. Without it the file's are meant, or else the default path. `own_default` is that of a command that
-    /// leaves the file's stores alone.
+    /// `--store` may name one of the file's stores; any other text stands for itself, and the
+    /// file's stores are then left alone. Without it the file's are meant, or else the default
+    /// path. `own_default` is that of a command that leaves the file's stores alone.
     ///
-    /// A file that names stores speaks of those when it says how long bitmaps are kept: nothing is deleted of another that
-    /// happened to be served in the same directory.
+    /// A file that names stores speaks of those when it says how long bitmaps are kept: nothing is
+    /// deleted of another that happened to be served in the same directory.
     pub fn new(
         given: Option<String>,
         own_default: Option<&str>,
@@ -234,18 +280,43 @@ impl Stores {
         options: &Options,
         ids: Option<Ids>,
     ) -> Result<Self, Usage> {
-        let one = |name: Option<&str>, text: String, options: Options, read_only: bool, expire: &Expiry| {
-            let store = StoreConfig::new(text, options)?.with_segments(file.segments.clone()).with_ids(ids);
+        let one = |name: Option<&str>,
+                   text: String,
+                   options: Options,
+                   read_only: bool,
+                   expire: &Expiry| {
+            let store = StoreConfig::new(text, options)?
+                .with_segments(file.segments.clone())
+                .with_ids(ids);
             let configured = name.is_some();
-            Ok(Named { name: name.unwrap_or(UNNAMED).to_owned(), configured, store, read_only, expire: expire.clone() })
+            Ok(Named {
+                name: name.unwrap_or(UNNAMED).to_owned(),
+                configured,
+                store,
+                read_only,
+                expire: expire.clone(),
+            })
         };
         let of_file = |entry: &Entry| {
             let prefix = entry.prefix.clone().unwrap_or(options.prefix.clone());
-            let options = Options { prefix, ..options.clone() };
-            one(Some(&entry.name), entry.store.clone(), options, entry.read_only, &entry.expire)
+            let options = Options {
+                prefix,
+                ..options.clone()
+            };
+            one(
+                Some(&entry.name),
+                entry.store.clone(),
+                options,
+                entry.read_only,
+                &entry.expire,
+            )
         };
         let other = |text: String| {
-            let expire = if file.stores.is_empty() { file.expire.clone() } else { Expiry::default() };
+            let expire = if file.stores.is_empty() {
+                file.expire.clone()
+            } else {
+                Expiry::default()
+            };
             one(None, text, options.clone(), file.read_only, &expire)
         };
         let all: Vec<Named> = match (given, own_default) {
@@ -255,9 +326,16 @@ impl Stores {
             },
             (None, Some(text)) => vec![other(text.to_owned())?],
             (None, None) if file.stores.is_empty() => vec![other(DEFAULT_STORE.to_owned())?],
-            (None, None) => file.stores.iter().map(of_file).collect::<Result<_, Usage>>()?,
+            (None, None) => file
+                .stores
+                .iter()
+                .map(of_file)
+                .collect::<Result<_, Usage>>()?,
         };
-        Ok(Stores { default: all[0].store.clone(), all })
+        Ok(Stores {
+            default: all[0].store.clone(),
+            all,
+        })
     }
 }
 
@@ -271,22 +349,42 @@ mod tests {
             ("redis://localhost/0", "redis://localhost/0"),
             ("redis://:hunter2@localhost", "redis://…@localhost"),
             ("rediss://me:p@ss/w:rd@host:1/0", "rediss://…@host:1/0"),
-            ("redis+unix:///run/r.sock?db=1&pass=hunter2", "redis+unix:///run/r.sock?…"),
+            (
+                "redis+unix:///run/r.sock?db=1&pass=hunter2",
+                "redis+unix:///run/r.sock?…",
+            ),
             ("./an@odd?path.db", "./an@odd?path.db"),
         ] {
-            let config = StoreConfig::new(text.into(), Options::default()).ok().unwrap();
+            let config = StoreConfig::new(text.into(), Options::default())
+                .ok()
+                .unwrap();
             assert_eq!(config.shown(), shown);
-            assert_eq!(config.without_password(&format!("bad: {text}.")), format!("bad: {shown}."));
+            assert_eq!(
+                config.without_password(&format!("bad: {text}.")),
+                format!("bad: {shown}.")
+            );
         }
     }
 
     #[test]
     fn other_addresses_are_refused_with_the_list() {
-        for text in
-            ["http://:hunter2@localhost", "redis:localhost", "localhost:6379", "memory:x", "memory", "postgres://x", ""]
-        {
-            let error = StoreConfig::new(text.into(), Options::default()).err().unwrap().to_string();
-            assert!(error.contains("redis://host:6379/0") && !error.contains("hunter2"), "{error}");
+        for text in [
+            "http://:hunter2@localhost",
+            "redis:localhost",
+            "localhost:6379",
+            "memory:x",
+            "memory",
+            "postgres://x",
+            "",
+        ] {
+            let error = StoreConfig::new(text.into(), Options::default())
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(
+                error.contains("redis://host:6379/0") && !error.contains("hunter2"),
+                "{error}"
+            );
         }
         assert!(StoreConfig::new("C:\\data\\x.db".into(), Options::default()).is_ok());
     }

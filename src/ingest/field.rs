@@ -3,7 +3,8 @@
 use crate::calendar::{CalendarError, parse_moment};
 use crate::sets::whole_number;
 
-/// Unix milliseconds of 1973 and Unix seconds of the year 5138: a whole number from here on counts milliseconds.
+/// Unix milliseconds of 1973 and Unix seconds of the year 5138: a whole number from here on counts
+/// milliseconds.
 const MILLISECONDS: i64 = 100_000_000_000;
 
 /// Whether a whole number may stand for milliseconds where seconds are expected.
@@ -35,27 +36,34 @@ pub(super) fn moment(field: &[u8], unix: Unix) -> Result<i64, String> {
     })
 }
 
-/// Unix seconds of a number that is surely a time of 1973 to 5138, or later when it counts milliseconds. `None` says
-/// nothing but "ask [`moment`]": a number of eight digits may be a date.
+/// Unix seconds of a number that is surely a time of 1973 to 5138, or later when it counts
+/// milliseconds. `None` says nothing but "ask [`moment`]": a number of eight digits may be a date.
 pub(super) fn unix_moment(number: i64, unix: Unix) -> Option<i64> {
     /// The last second of the year 9999.
     const LAST: i64 = 253_402_300_799;
     match unix {
         _ if (100_000_000..MILLISECONDS).contains(&number) => Some(number),
-        Unix::Either if number >= MILLISECONDS => Some(number / 1000).filter(|seconds| *seconds <= LAST),
+        Unix::Either if number >= MILLISECONDS => {
+            Some(number / 1000).filter(|seconds| *seconds <= LAST)
+        }
         _ => None,
     }
 }
 
-/// The forms that nearly every file has, at a tenth of the price: `2026-11-23`, and `2026-11-23[T ]14:00:00` with or
-/// without a fraction, and `Z` or (behind a `T`) `+00:00`. `None` says nothing but "ask `parse_moment`".
+/// The forms that nearly every file has, at a tenth of the price: `2026-11-23`, and `2026-11-23[T
+/// ]14:00:00` with or without a fraction, and `Z` or (behind a `T`) `+00:00`. `None` says nothing
+/// but "ask `parse_moment`".
 fn common_moment(field: &[u8]) -> Option<i64> {
     let (date, time) = field.split_first_chunk()?;
-    let [a, b, c, d, b'-', e, f, b'-', g, h] = *date else { return None };
+    let [a, b, c, d, b'-', e, f, b'-', g, h] = *date else {
+        return None;
+    };
     let days = days(two(a, b)? * 100 + two(c, d)?, two(e, f)?, two(g, h)?)?;
     let seconds = match time.split_first_chunk() {
         None if time.is_empty() => 0,
-        Some(([separator @ (b'T' | b' '), a, b, b':', c, d, b':', e, f], rest)) if ends_well(rest, *separator) => {
+        Some(([separator @ (b'T' | b' '), a, b, b':', c, d, b':', e, f], rest))
+            if ends_well(rest, *separator) =>
+        {
             let (hours, minutes, seconds) = (two(*a, *b)?, two(*c, *d)?, two(*e, *f)?);
             if hours > 23 || minutes > 59 || seconds > 59 {
                 return None;
@@ -125,7 +133,11 @@ pub(super) fn utf8(field: &[u8]) -> Result<&str, String> {
 pub(super) fn excerpt(field: &[u8]) -> String {
     let text = String::from_utf8_lossy(field);
     let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-    if text.chars().nth(40).is_some() { format!("{short}…") } else { short }
+    if text.chars().nth(40).is_some() {
+        format!("{short}…")
+    } else {
+        short
+    }
 }
 
 #[cfg(test)]
@@ -167,17 +179,31 @@ mod tests {
     #[test]
     fn every_date_is_the_calendars() {
         let first = parse_moment("0001-01-01").unwrap();
-        // Eleven days further each time comes by every day of the year, and by the last one of 9999.
+        // Eleven days further each time comes by every day of the year, and by the last one of
+        // 9999.
         for day in (0..3_652_059).rev().step_by(11) {
             let at = first + chrono::Days::new(day);
             let text = at.format("%Y-%m-%d").to_string();
-            assert_eq!(common_moment(text.as_bytes()), Some(at.timestamp()), "{text}");
+            assert_eq!(
+                common_moment(text.as_bytes()),
+                Some(at.timestamp()),
+                "{text}"
+            );
         }
-        for (year, month, day) in [(2026, 2, 29), (1900, 2, 29), (2000, 2, 30), (2026, 0, 1), (2026, 13, 1), (0, 1, 1)]
-        {
+        for (year, month, day) in [
+            (2026, 2, 29),
+            (1900, 2, 29),
+            (2000, 2, 30),
+            (2026, 0, 1),
+            (2026, 13, 1),
+            (0, 1, 1),
+        ] {
             assert_eq!(days(year, month, day), None, "{year} {month} {day}");
         }
-        assert_eq!((days(2026, 4, 31), days(2026, 4, 0), days(2000, 2, 29)), (None, None, Some(11_016)));
+        assert_eq!(
+            (days(2026, 4, 31), days(2026, 4, 0), days(2000, 2, 29)),
+            (None, None, Some(11_016))
+        );
     }
 
     #[test]

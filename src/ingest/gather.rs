@@ -13,8 +13,8 @@ const HOUR: i64 = 3_600;
 
 /// The rows of many lines, grouped by event and day, or by event and hour if hours are marked.
 ///
-/// A row marks a day, a week and a month, and there are many rows of the same users. They are combined before they are
-/// written, so that each bit is written once.
+/// A row marks a day, a week and a month, and there are many rows of the same users. They are
+/// combined before they are written, so that each bit is written once.
 #[derive(Debug)]
 pub struct Gather {
     hourly: bool,
@@ -33,9 +33,17 @@ type Slot = (u32, i64);
 const UNDATED: i64 = i64::MAX;
 
 impl Gather {
-    /// Creates a value without rows. `hourly` and `ever` select bitmaps to mark in addition to those of day, week and month.
+    /// Creates a value without rows. `hourly` and `ever` select bitmaps to mark in addition to
+    /// those of day, week and month.
     pub fn new(hourly: bool, ever: bool) -> Self {
-        Gather { hourly, ever, places: FxHashMap::default(), users: Vec::new(), last: None, rows: 0 }
+        Gather {
+            hourly,
+            ever,
+            places: FxHashMap::default(),
+            users: Vec::new(),
+            last: None,
+            rows: 0,
+        }
     }
 
     /// Adds a row, and the undated events that its user belongs to according to the row.
@@ -72,29 +80,45 @@ impl Gather {
         self.rows
     }
 
-    /// Returns approximately how many bitmaps will be touched. This and the number of rows determine the memory use.
+    /// Returns approximately how many bitmaps will be touched. This and the number of rows
+    /// determine the memory use.
     pub fn bitmaps(&self) -> usize {
         self.places.len()
     }
 
-    /// Returns everything that was added, and starts again. This is fast: sorting is left to the caller that writes the
-    /// result.
+    /// Returns everything that was added, and starts again. This is fast: sorting is left to the
+    /// caller that writes the result.
     pub fn drain(&mut self, names: &Names) -> Gathered {
         (self.last, self.rows) = (None, 0);
         let mut users = std::mem::take(&mut self.users);
         let mut slots: Vec<(Slot, Vec<UserId>)> = self
             .places
             .drain()
-            .map(|(slot, place)| (slot, users.get_mut(place).map(std::mem::take).unwrap_or_default()))
+            .map(|(slot, place)| {
+                (
+                    slot,
+                    users.get_mut(place).map(std::mem::take).unwrap_or_default(),
+                )
+            })
             .collect();
         slots.sort_unstable_by_key(|(slot, _)| *slot);
-        let events = slots.chunk_by(|a, b| a.0.0 == b.0.0).filter_map(|slots| slots.first());
-        let events = events.filter_map(|((event, _), _)| Some((*event, names.get(*event)?.clone()))).collect();
-        Gathered { hourly: self.hourly, ever: self.ever, events, slots }
+        let events = slots
+            .chunk_by(|a, b| a.0.0 == b.0.0)
+            .filter_map(|slots| slots.first());
+        let events = events
+            .filter_map(|((event, _), _)| Some((*event, names.get(*event)?.clone())))
+            .collect();
+        Gathered {
+            hourly: self.hourly,
+            ever: self.ever,
+            events,
+            slots,
+        }
     }
 }
 
-/// The result of gathering many rows: for each event and unit of time, the users in order of arrival.
+/// The result of gathering many rows: for each event and unit of time, the users in order of
+/// arrival.
 #[derive(Debug)]
 pub struct Gathered {
     hourly: bool,
@@ -106,26 +130,31 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Replaces each user, which was an index until now, with the number at that index: 0 with the first, 1 with the second,
-    /// and so on.
+    /// Replaces each user, which was an index until now, with the number at that index: 0 with the
+    /// first, 1 with the second, and so on.
     ///
     /// # Panics
     /// Panics if there are fewer numbers.
     pub fn translate(&mut self, numbers: &[UserId]) {
-        self.slots.iter_mut().flat_map(|(_, users)| users).for_each(|user| *user = numbers[*user as usize]);
+        self.slots
+            .iter_mut()
+            .flat_map(|(_, users)| users)
+            .for_each(|user| *user = numbers[*user as usize]);
     }
 
     /// Returns all bits that the rows set, in order.
     ///
     /// # Errors
-    /// Returns an error if a moment is outside the supported years. No [`Row`] of [`Records`](crate::ingest::Records) has
-    /// such a moment.
+    /// Returns an error if a moment is outside the supported years. No [`Row`] of
+    /// [`Records`](crate::ingest::Records) has such a moment.
     pub fn bits(mut self) -> Result<Bits, CalendarError> {
         let mut bits = Bits::default();
         let mut order = Order::default();
         let mut of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
         for (number, event) in &self.events {
-            let Some(slots) = of_events.find(|slots| slots.first().is_some_and(|(slot, _)| slot.0 == *number)) else {
+            let Some(slots) =
+                of_events.find(|slots| slots.first().is_some_and(|(slot, _)| slot.0 == *number))
+            else {
                 continue;
             };
             let grains = [Grain::Day, Grain::Week, Grain::Month];
@@ -231,8 +260,8 @@ struct Order {
     words: Vec<u64>,
 }
 
-/// The maximum number of words, of 64 users each, per user to sort. Up to this number, setting bits is faster than
-/// comparing.
+/// The maximum number of words, of 64 users each, per user to sort. Up to this number, setting bits
+/// is faster than comparing.
 const WORDS_A_USER: usize = 4;
 
 impl Order {
@@ -240,7 +269,9 @@ impl Order {
         if users.is_sorted_by(|a, b| a < b) {
             return;
         }
-        let (Some(least), Some(most)) = (users.iter().min(), users.iter().max()) else { return };
+        let (Some(least), Some(most)) = (users.iter().min(), users.iter().max()) else {
+            return;
+        };
         let (first, last) = (*least / 64, *most / 64);
         let words = (last - first) as usize + 1;
         if words > users.len().saturating_mul(WORDS_A_USER) {

@@ -24,17 +24,20 @@ pub enum Scalar<'a> {
     Other,
 }
 
-/// What to look for: names of the object's own fields and of fields of objects in it, and where to put what is found.
+/// What to look for: names of the object's own fields and of fields of objects in it, and where to
+/// put what is found.
 #[derive(Debug, Default)]
 pub struct Wanted {
     names: Vec<(String, usize)>,
     inside: Vec<(String, Wanted)>,
-    /// Whether a field is wanted itself and also for what is in it, of which one reading finds only one.
+    /// Whether a field is wanted itself and also for what is in it, of which one reading finds only
+    /// one.
     both: bool,
 }
 
 impl Wanted {
-    /// These fields. Each gets a place among what is found, and equal ones the same: the places are returned, in order.
+    /// These fields. Each gets a place among what is found, and equal ones the same: the places are
+    /// returned, in order.
     pub fn of<'a>(fields: impl IntoIterator<Item = &'a Field>) -> (Self, Vec<usize>) {
         let (mut wanted, mut paths) = (Wanted::default(), Vec::new());
         let places = fields.into_iter().map(|field| {
@@ -46,12 +49,17 @@ impl Wanted {
             })
         });
         let places = places.collect();
-        wanted.both = wanted.names.iter().any(|(name, _)| wanted.inside.iter().any(|(parent, _)| parent == name));
+        wanted.both = wanted
+            .names
+            .iter()
+            .any(|(name, _)| wanted.inside.iter().any(|(parent, _)| parent == name));
         (wanted, places)
     }
 
     fn add(&mut self, name: &str, child: Option<&str>, place: usize) {
-        let Some(child) = child else { return self.names.push((name.to_owned(), place)) };
+        let Some(child) = child else {
+            return self.names.push((name.to_owned(), place));
+        };
         if !self.inside.iter().any(|(parent, _)| parent == name) {
             self.inside.push((name.to_owned(), Wanted::default()));
         }
@@ -60,14 +68,20 @@ impl Wanted {
         }
     }
 
-    /// Reads one object and what stands at so many places; `None` says nothing but "ask a slower way".
+    /// Reads one object and what stands at so many places; `None` says nothing but "ask a slower
+    /// way".
     pub fn pick<'a>(&self, line: &'a [u8], places: usize) -> Option<Vec<Scalar<'a>>> {
         if self.both {
             return None;
         }
         let mut found = vec![Scalar::Missing; places];
         let mut reader = serde_json::Deserializer::from_slice(line);
-        let whole = Pick { wanted: self, found: &mut found }.deserialize(&mut reader).ok()?;
+        let whole = Pick {
+            wanted: self,
+            found: &mut found,
+        }
+        .deserialize(&mut reader)
+        .ok()?;
         (whole && reader.end().is_ok()).then_some(found)
     }
 }
@@ -112,10 +126,12 @@ impl<'w> Visitor<'_> for Name<'w> {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Match<'w>, E> {
         let inside = || self.0.inside.iter().find(|(parent, _)| parent == name);
-        Ok(match self.0.names.iter().find(|(wanted, _)| wanted == name) {
-            Some((_, place)) => Match::Place(*place),
-            None => inside().map_or(Match::Nothing, |(_, wanted)| Match::Inside(wanted)),
-        })
+        Ok(
+            match self.0.names.iter().find(|(wanted, _)| wanted == name) {
+                Some((_, place)) => Match::Place(*place),
+                None => inside().map_or(Match::Nothing, |(_, wanted)| Match::Inside(wanted)),
+            },
+        )
     }
 }
 
@@ -151,7 +167,10 @@ impl<'de> Visitor<'de> for Pick<'_, '_, 'de> {
                             *slot = Scalar::Missing;
                         }
                     }
-                    map.next_value_seed(Pick { wanted, found: &mut *self.found })?;
+                    map.next_value_seed(Pick {
+                        wanted,
+                        found: &mut *self.found,
+                    })?;
                 }
                 Match::Nothing => {
                     map.next_value::<IgnoredAny>()?;

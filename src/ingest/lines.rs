@@ -1,4 +1,5 @@
-//! Lines of a reader, each where it lies in the block that was read, and the fields of those that are CSV.
+//! Lines of a reader, each where it lies in the block that was read, and the fields of those that
+//! are CSV.
 
 use std::io::{self, Read};
 
@@ -9,7 +10,8 @@ use crate::ingest::records::Position;
 /// How much is read at once, at least.
 const BLOCK: usize = 1 << 18;
 
-/// The longest line or record that is read. A quote left open, or a file that is no text, must not fill the memory.
+/// The longest line or record that is read. A quote left open, or a file that is no text, must not
+/// fill the memory.
 pub const LONGEST: usize = 16 << 20;
 
 /// The bytes of a reader, block by block.
@@ -46,7 +48,14 @@ impl<R: Read> Lines<R> {
     /// The lines of `start` and of the reader behind it; `at` is where they begin.
     pub fn new(start: Vec<u8>, reader: R, at: Position) -> Self {
         let to = start.len();
-        Lines { reader, block: start, from: 0, to, ended: false, at }
+        Lines {
+            reader,
+            block: start,
+            from: 0,
+            to,
+            ended: false,
+            at,
+        }
     }
 
     /// Behind what was given out.
@@ -63,10 +72,12 @@ impl<R: Read> Lines<R> {
         })
     }
 
-    /// The fields of the next record that is not blank, and the line it begins in, counted from 1. `None` at the end.
+    /// The fields of the next record that is not blank, and the line it begins in, counted from 1.
+    /// `None` at the end.
     ///
-    /// A record ends at the first line feed that is not in quotes, or with the file; a carriage return before it belongs
-    /// to the last field. Of a record without quotes only the first `most` fields are looked for.
+    /// A record ends at the first line feed that is not in quotes, or with the file; a carriage
+    /// return before it belongs to the last field. Of a record without quotes only the first `most`
+    /// fields are looked for.
     pub fn record<'a>(
         &'a mut self,
         delimiter: u8,
@@ -77,13 +88,20 @@ impl<R: Read> Lines<R> {
             let first = self.at.line + 1;
             match self.end(|bytes| memchr2(b'\n', b'"', bytes))? {
                 End::At(0, false) => return Ok(None),
-                End::At(len, feed) if is_blank(self.rest().get(..len).unwrap_or_default(), delimiter) => {
+                End::At(len, feed)
+                    if is_blank(self.rest().get(..len).unwrap_or_default(), delimiter) =>
+                {
                     self.take(len, feed);
                 }
                 End::At(len, feed) => {
                     let line = self.take(len, feed);
                     fields.cut(line, delimiter, most);
-                    let record = Record { data: line, ends: &fields.ends, plain: true, runs_on: false };
+                    let record = Record {
+                        data: line,
+                        ends: &fields.ends,
+                        plain: true,
+                        runs_on: false,
+                    };
                     return Ok(Some((Found::Whole(record), first)));
                 }
                 End::Quote => {
@@ -103,7 +121,12 @@ impl<R: Read> Lines<R> {
                     self.skip(fields.at, fields.lines);
                     if !fields.text.iter().all(u8::is_ascii_whitespace) {
                         let runs_on = fields.lines > 1 || fields.part == Part::Quoted;
-                        let record = Record { data: &fields.text, ends: &fields.ends, plain: false, runs_on };
+                        let record = Record {
+                            data: &fields.text,
+                            ends: &fields.ends,
+                            plain: false,
+                            runs_on,
+                        };
                         return Ok(Some((Found::Whole(record), first)));
                     }
                 }
@@ -165,7 +188,8 @@ impl<R: Read> Lines<R> {
         self.at.line += lines;
     }
 
-    /// Reads more behind what is there; `false` at the end. Waits for the reader only once, as a pipe may be slow.
+    /// Reads more behind what is there; `false` at the end. Waits for the reader only once, as a
+    /// pipe may be slow.
     fn more(&mut self) -> io::Result<bool> {
         if self.ended {
             return Ok(false);
@@ -179,7 +203,10 @@ impl<R: Read> Lines<R> {
             self.block.resize((self.to * 2).max(BLOCK), 0);
         }
         let read = loop {
-            match self.reader.read(self.block.get_mut(self.to..).unwrap_or_default()) {
+            match self
+                .reader
+                .read(self.block.get_mut(self.to..).unwrap_or_default())
+            {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
@@ -191,10 +218,12 @@ impl<R: Read> Lines<R> {
 }
 
 fn is_blank(line: &[u8], delimiter: u8) -> bool {
-    line.iter().all(|byte| byte.is_ascii_whitespace() || *byte == delimiter)
+    line.iter()
+        .all(|byte| byte.is_ascii_whitespace() || *byte == delimiter)
 }
 
-/// Room for the fields of a record, used again for each; of one with quotes also how far it was taken apart.
+/// Room for the fields of a record, used again for each; of one with quotes also how far it was
+/// taken apart.
 #[derive(Debug, Default)]
 pub struct Fields {
     /// The fields of a record with quotes, one behind the other.
@@ -232,7 +261,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// How many fields there are, those beyond the wanted ones of a record without quotes left aside.
+    /// How many fields there are, those beyond the wanted ones of a record without quotes left
+    /// aside.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -269,17 +299,20 @@ impl Fields {
         (self.at, self.lines, self.part) = (0, 1, Part::Begin);
     }
 
-    /// Goes on taking the record at the beginning of `bytes` apart; `false` when its end is not among them and more may come.
+    /// Goes on taking the record at the beginning of `bytes` apart; `false` when its end is not
+    /// among them and more may come.
     ///
-    /// Quotes mean something only where a field begins with one. In them two quotes are one; what stands between the
-    /// closing one and the delimiter belongs to the field.
+    /// Quotes mean something only where a field begins with one. In them two quotes are one; what
+    /// stands between the closing one and the delimiter belongs to the field.
     fn unquote(&mut self, bytes: &[u8], delimiter: u8, all: bool) -> bool {
         loop {
             let rest = bytes.get(self.at..).unwrap_or_default();
             let next = rest.first().copied();
             match self.part {
                 Part::Begin | Part::Behind if next.is_none() && !all => return false,
-                Part::Begin if next == Some(b'"') => (self.at, self.part) = (self.at + 1, Part::Quoted),
+                Part::Begin if next == Some(b'"') => {
+                    (self.at, self.part) = (self.at + 1, Part::Quoted)
+                }
                 Part::Behind if next == Some(b'"') => {
                     self.text.push(b'"');
                     (self.at, self.part) = (self.at + 1, Part::Quoted);
@@ -347,11 +380,19 @@ mod tests {
     fn records(text: &[u8], piece: usize, most: usize) -> Vec<(Vec<Vec<u8>>, u64)> {
         let mut lines = Lines::new(Vec::new(), Trickle(text, piece), Position::default());
         let (mut fields, mut found) = (Fields::default(), Vec::new());
-        while let Some((Found::Whole(record), line)) = lines.record(b',', most, &mut fields).unwrap() {
+        while let Some((Found::Whole(record), line)) =
+            lines.record(b',', most, &mut fields).unwrap()
+        {
             found.push((record.iter().map(<[u8]>::to_vec).collect(), line));
         }
         let feeds = feeds(text) + u64::from(!text.is_empty() && !text.ends_with(b"\n"));
-        assert_eq!(lines.position(), Position { byte: text.len() as u64, line: feeds });
+        assert_eq!(
+            lines.position(),
+            Position {
+                byte: text.len() as u64,
+                line: feeds
+            }
+        );
         found
     }
 
@@ -398,14 +439,20 @@ mod tests {
 
     #[test]
     fn a_record_knows_its_first_line() {
-        let lines: Vec<u64> = records(b"a\n\n \n\"b\nc\"\nd\n,,\n\"e\n", 3, 9).iter().map(|(_, line)| *line).collect();
+        let lines: Vec<u64> = records(b"a\n\n \n\"b\nc\"\nd\n,,\n\"e\n", 3, 9)
+            .iter()
+            .map(|(_, line)| *line)
+            .collect();
         assert_eq!(lines, [1, 4, 6, 8]);
     }
 
     #[test]
     fn what_is_too_long_costs_itself_and_no_other_line() {
         let long = "x".repeat(LONGEST + 1);
-        for (text, quoted) in [(format!("a\n{long}\nb\nc"), false), (format!("a\n\"\nb\nc\n{long}"), true)] {
+        for (text, quoted) in [
+            (format!("a\n{long}\nb\nc"), false),
+            (format!("a\n\"\nb\nc\n{long}"), true),
+        ] {
             let mut lines = Lines::new(Vec::new(), text.as_bytes(), Position::default());
             let mut fields = Fields::default();
             let mut next = || {
@@ -416,12 +463,20 @@ mod tests {
                     Found::LongRecord => (b"a long record".to_vec(), line),
                 }
             };
-            let bad: &[u8] = if quoted { b"a long record" } else { b"a long line" };
+            let bad: &[u8] = if quoted {
+                b"a long record"
+            } else {
+                b"a long line"
+            };
             let expected: [&[u8]; 4] = [b"a", bad, b"b", b"c"];
             for (line, expected) in (1..).zip(expected) {
                 assert!(next() == (expected.to_vec(), line), "line {line}");
             }
-            assert!(lines.block.len() <= 2 * LONGEST + BLOCK + 2, "{}", lines.block.len());
+            assert!(
+                lines.block.len() <= 2 * LONGEST + BLOCK + 2,
+                "{}",
+                lines.block.len()
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Lines of a file → marks. Streaming and pure: it sees a reader, no file and no store.
 //!
 //! [`Records`] recognises what is written how ([`Layout`]) and reads line by line; a bad line is a value among the
-//! others, with its number and the reason, so that the caller decides what to do. [`Gather`] brings the rows of many lines
-//! together, and [`Gathered`] puts them in order, each bit of each bitmap once, which is how stores take them fastest.
+//! others, with its number and the reason, so that the caller decides what to do. [`Gather`] brings
+//! the rows of many lines together, and [`Gathered`] puts them in order, each bit of each bitmap
+//! once, which is how stores take them fastest.
 //!
 //! ```
 //! use cohortist::ingest::{Gather, Names, Records, Wishes};

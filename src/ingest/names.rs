@@ -45,40 +45,63 @@ pub struct Property {
     pub name: String,
     /// Rows whose value was beyond the maximum number of values.
     pub beyond: u64,
-    /// Rows whose value cannot become an event name: it is too long, contains control characters, or is a list or an object.
+    /// Rows whose value cannot become an event name: it is too long, contains control characters,
+    /// or is a list or an object.
     pub unusable: u64,
     known: FxHashMap<Box<[u8]>, u32>,
 }
 
 impl Names {
-    /// Creates a value without events. `most` is the maximum number of different values of each property that become events.
+    /// Creates a value without events. `most` is the maximum number of different values of each
+    /// property that become events.
     ///
     /// # Errors
     /// Returns an error if an event name cannot start with the name of a property.
     pub fn new(properties: &[String], most: usize) -> Result<Self, EventNameError> {
         let properties = properties.iter().map(|name| {
             EventName::new(&format!("{name}:x"))?;
-            Ok(Property { name: name.clone(), beyond: 0, unusable: 0, known: FxHashMap::default() })
+            Ok(Property {
+                name: name.clone(),
+                beyond: 0,
+                unusable: 0,
+                known: FxHashMap::default(),
+            })
         });
         let properties = properties.collect::<Result<_, EventNameError>>()?;
-        Ok(Names { list: Vec::new(), known: FxHashMap::default(), properties, most, called: None })
+        Ok(Names {
+            list: Vec::new(),
+            known: FxHashMap::default(),
+            properties,
+            most,
+            called: None,
+        })
     }
 
-    /// Reads users as string ids from now on. The user of a row is then an index into the string ids of the rows that belong together.
+    /// Reads users as string ids from now on. The user of a row is then an index into the string
+    /// ids of the rows that belong together.
     ///
     /// `remembered` is the maximum memory for the string ids of earlier rows, in bytes.
     pub fn call_users_by_texts(&mut self, remembered: usize) {
-        self.called = Some(Called { remembered, ..Called::default() });
+        self.called = Some(Called {
+            remembered,
+            ..Called::default()
+        });
     }
 
     /// Returns the total length of the string ids of the latest rows, in bytes.
     pub fn text_bytes(&self) -> usize {
-        self.called.as_ref().map_or(0, |called| called.latest.bytes())
+        self.called
+            .as_ref()
+            .map_or(0, |called| called.latest.bytes())
     }
 
     /// Returns the string ids of users since the last call, or `None` if users are numbers.
     pub(crate) fn take_texts(&mut self) -> Option<RowTexts> {
-        let Called { remembered, latest, texts } = self.called.as_mut()?;
+        let Called {
+            remembered,
+            latest,
+            texts,
+        } = self.called.as_mut()?;
         if texts.memory() > *remembered {
             *texts = Texts::default();
         }
@@ -95,7 +118,8 @@ impl Names {
             None => user_number(field).map_err(|error| error.to_string()),
             Some(called) => {
                 let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
-                let row = UserId::try_from(called.latest.len()).map_err(|_| "too many users at once".to_owned())?;
+                let row = UserId::try_from(called.latest.len())
+                    .map_err(|_| "too many users at once".to_owned())?;
                 called.latest.push(text);
                 Ok(row)
             }
@@ -112,17 +136,25 @@ impl Names {
         &self.properties
     }
 
-    /// Returns the values of each property that became events, so that a later import can resume with them.
+    /// Returns the values of each property that became events, so that a later import can resume
+    /// with them.
     pub fn values(&self) -> Vec<(String, Vec<String>)> {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let values = |property: &Property| property.known.keys().map(|value| text(value)).collect();
-        self.properties.iter().map(|property| (property.name.clone(), values(property))).collect()
+        self.properties
+            .iter()
+            .map(|property| (property.name.clone(), values(property)))
+            .collect()
     }
 
     /// Adds values that became events earlier, so that no other values take their place.
     pub fn remember(&mut self, values: &[(String, Vec<String>)]) {
         for (name, values) in values {
-            if let Some(place) = self.properties.iter().position(|property| property.name == *name) {
+            if let Some(place) = self
+                .properties
+                .iter()
+                .position(|property| property.name == *name)
+            {
                 for value in values {
                     self.property(place, value.as_bytes());
                 }
@@ -140,15 +172,20 @@ impl Names {
         Ok(number)
     }
 
-    /// Returns the event of a property's value, or `None` if there is no event to mark. Cases worth reporting are counted.
+    /// Returns the event of a property's value, or `None` if there is no event to mark. Cases worth
+    /// reporting are counted.
     pub(super) fn property(&mut self, place: usize, value: &[u8]) -> Option<u32> {
         let value = value.trim_ascii();
-        let property = self.properties.get_mut(place).filter(|_| !value.is_empty())?;
+        let property = self
+            .properties
+            .get_mut(place)
+            .filter(|_| !value.is_empty())?;
         if let Some(number) = property.known.get(value) {
             return Some(*number);
         }
-        let name =
-            std::str::from_utf8(value).ok().and_then(|text| EventName::new(&format!("{}:{text}", property.name)).ok());
+        let name = std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| EventName::new(&format!("{}:{text}", property.name)).ok());
         let Some(name) = name else {
             property.unusable += 1;
             return None;

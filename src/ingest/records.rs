@@ -87,8 +87,8 @@ enum Source<R> {
 /// The most of a file that is looked at to tell what it is.
 const HEAD: usize = 1 << 20;
 
-/// The beginning of a file up to the end of its first line that is not blank. A pipe gives its bytes in pieces of any
-/// size, so one read tells nothing.
+/// The beginning of a file up to the end of its first line that is not blank. A pipe gives its
+/// bytes in pieces of any size, so one read tells nothing.
 fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while head.len() < HEAD {
@@ -103,24 +103,47 @@ fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 impl<R: BufRead> Records<R> {
-    /// Begins to read, and tells what is written where. `format` is what the file's name says; without one the first byte
-    /// tells.
+    /// Begins to read, and tells what is written where. `format` is what the file's name says;
+    /// without one the first byte tells.
     ///
     /// # Errors
     /// When it cannot be read, is something else altogether, or a CSV lacks a column.
-    pub fn open(mut reader: R, format: Option<Format>, wishes: &Wishes, names: &mut Names) -> Result<Self, Problem> {
+    pub fn open(
+        mut reader: R,
+        format: Option<Format>,
+        wishes: &Wishes,
+        names: &mut Names,
+    ) -> Result<Self, Problem> {
         let head = head(&mut reader).map_err(Problem::Read)?;
         let start = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&head).to_vec();
-        let base = Position { byte: (head.len() - start.len()) as u64, line: 0 };
+        let base = Position {
+            byte: (head.len() - start.len()) as u64,
+            line: 0,
+        };
         let fixed = fixed(wishes, names);
-        let records = |source, layout| Ok(Records { source, layout, fixed, properties: Vec::new() });
-        let Some(first) = start.iter().find(|byte| !byte.is_ascii_whitespace()).copied() else {
+        let records = |source, layout| {
+            Ok(Records {
+                source,
+                layout,
+                fixed,
+                properties: Vec::new(),
+            })
+        };
+        let Some(first) = start
+            .iter()
+            .find(|byte| !byte.is_ascii_whitespace())
+            .copied()
+        else {
             return records(Source::End(base), Layout::of_object(None, wishes));
         };
         if let Some(reason) = something_else(&start) {
             return Err(Problem::File(reason.to_owned()));
         }
-        let format = format.unwrap_or(if matches!(first, b'{' | b'[') { Format::Ndjson } else { Format::Csv });
+        let format = format.unwrap_or(if matches!(first, b'{' | b'[') {
+            Format::Ndjson
+        } else {
+            Format::Csv
+        });
         match format {
             Format::Ndjson if first == b'[' => Err(Problem::File(
                 "this is one JSON array; write one object a line instead, such as with `jq -c '.[]'`".to_owned(),
@@ -147,7 +170,13 @@ impl<R: BufRead> Records<R> {
     }
 
     /// Reads on where [`position`](Self::position) was, in a file of that layout.
-    pub fn resume(reader: R, layout: &Layout, wishes: &Wishes, at: Position, names: &mut Names) -> Self {
+    pub fn resume(
+        reader: R,
+        layout: &Layout,
+        wishes: &Wishes,
+        at: Position,
+        names: &mut Names,
+    ) -> Self {
         let source = match layout.format {
             Format::Csv => Source::Csv {
                 lines: Lines::new(Vec::new(), reader, at),
@@ -156,7 +185,12 @@ impl<R: BufRead> Records<R> {
             },
             Format::Ndjson => Source::ndjson(Vec::new(), reader, layout, at),
         };
-        Records { source, layout: layout.clone(), fixed: fixed(wishes, names), properties: Vec::new() }
+        Records {
+            source,
+            layout: layout.clone(),
+            fixed: fixed(wishes, names),
+            properties: Vec::new(),
+        }
     }
 
     /// What is written where.
@@ -180,20 +214,38 @@ impl<R: BufRead> Records<R> {
     /// The next row or bad line; `None` at the end. Nothing comes behind a [`Problem::Read`].
     pub fn next(&mut self, names: &mut Names) -> Option<Result<Row, Problem>> {
         self.properties.clear();
-        let Records { source, layout, fixed, properties } = self;
+        let Records {
+            source,
+            layout,
+            fixed,
+            properties,
+        } = self;
         let failure = match source {
             Source::End(_) => return None,
-            Source::Csv { lines, fields, most } => match lines.record(layout.delimiter, *most, fields) {
+            Source::Csv {
+                lines,
+                fields,
+                most,
+            } => match lines.record(layout.delimiter, *most, fields) {
                 Ok(None) => return None,
                 Ok(Some((Found::Whole(record), line))) => {
                     let runs_on = record.runs_on;
                     let row = from_record(&record, layout, *fixed, names, properties);
-                    return Some(row.map_err(|reason| misread(line, lines.position().line, runs_on, reason)));
+                    return Some(
+                        row.map_err(|reason| misread(line, lines.position().line, runs_on, reason)),
+                    );
                 }
                 Ok(Some((long, line))) => {
                     let quote = matches!(long, Found::LongRecord);
-                    let quote = if quote { ", read on from the next line: is a quote left open?" } else { "" };
-                    return Some(Err(Problem::Line { line, reason: format!("the record {}{quote}", too_long()) }));
+                    let quote = if quote {
+                        ", read on from the next line: is a quote left open?"
+                    } else {
+                        ""
+                    };
+                    return Some(Err(Problem::Line {
+                        line,
+                        reason: format!("the record {}{quote}", too_long()),
+                    }));
                 }
                 Err(error) => error,
             },
@@ -207,10 +259,16 @@ impl<R: BufRead> Records<R> {
                             Some(row) => Ok(row),
                             None => from_object(line, layout, *fixed, names, properties),
                         };
-                        return Some(row.map_err(|reason| Problem::Line { line: number, reason }));
+                        return Some(row.map_err(|reason| Problem::Line {
+                            line: number,
+                            reason,
+                        }));
                     }
                     Ok(Some(_)) => {
-                        return Some(Err(Problem::Line { line: number, reason: format!("the line {}", too_long()) }));
+                        return Some(Err(Problem::Line {
+                            line: number,
+                            reason: format!("the line {}", too_long()),
+                        }));
                     }
                     Err(error) => break error,
                 }
@@ -231,7 +289,10 @@ fn fixed(wishes: &Wishes, names: &mut Names) -> Option<u32> {
 
 impl<R: BufRead> Source<R> {
     fn ndjson(start: Vec<u8>, reader: R, layout: &Layout, at: Position) -> Self {
-        Source::Ndjson { lines: Lines::new(start, reader, at), picker: Picker::new(layout) }
+        Source::Ndjson {
+            lines: Lines::new(start, reader, at),
+            picker: Picker::new(layout),
+        }
     }
 }
 
@@ -240,13 +301,31 @@ fn something_else(start: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &str); 7] = [
         (b"\xFF\xFE", "this is UTF-16; save it as UTF-8"),
         (b"\xFE\xFF", "this is UTF-16; save it as UTF-8"),
-        (b"\x1F\x8B", "this is compressed twice (gzip): unpack it once"),
-        (b"\x28\xB5\x2F\xFD", "this is compressed twice (zstd): unpack it once"),
-        (b"PK\x03\x04", "this is a ZIP archive: unpack it and import the files in it"),
-        (b"BZh", "this is compressed (bzip2): unpack it first, such as with `bzcat FILE | cohortist import -`"),
-        (b"\xFD7zXZ", "this is compressed (xz): unpack it first, such as with `xzcat FILE | cohortist import -`"),
+        (
+            b"\x1F\x8B",
+            "this is compressed twice (gzip): unpack it once",
+        ),
+        (
+            b"\x28\xB5\x2F\xFD",
+            "this is compressed twice (zstd): unpack it once",
+        ),
+        (
+            b"PK\x03\x04",
+            "this is a ZIP archive: unpack it and import the files in it",
+        ),
+        (
+            b"BZh",
+            "this is compressed (bzip2): unpack it first, such as with `bzcat FILE | cohortist import -`",
+        ),
+        (
+            b"\xFD7zXZ",
+            "this is compressed (xz): unpack it first, such as with `xzcat FILE | cohortist import -`",
+        ),
     ];
-    kinds.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, reason)| *reason)
+    kinds
+        .iter()
+        .find(|(magic, _)| start.starts_with(magic))
+        .map(|(_, reason)| *reason)
 }
 
 fn too_long() -> String {
@@ -268,9 +347,13 @@ fn from_record(
     properties: &mut Vec<u32>,
 ) -> Result<Row, String> {
     let field = |place: usize, name: &str| {
-        record
-            .get(place)
-            .ok_or_else(|| format!("the line has {} fields, and `{name}` would be number {}", record.len(), place + 1))
+        record.get(place).ok_or_else(|| {
+            format!(
+                "the line has {} fields, and `{name}` would be number {}",
+                record.len(),
+                place + 1
+            )
+        })
     };
     let user = names.user(field(layout.user.place, &layout.user.name)?)?;
     let at = moment(field(layout.time.place, &layout.time.name)?, layout.unix)?;
@@ -283,8 +366,14 @@ fn from_record(
         (None, None) => return Err("there is no event".to_owned()),
     };
     for (property, columns) in layout.properties.iter().enumerate() {
-        let values = columns.iter().filter_map(|column| record.get(column.place)).map(<[u8]>::trim_ascii);
-        let value = values.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
+        let values = columns
+            .iter()
+            .filter_map(|column| record.get(column.place))
+            .map(<[u8]>::trim_ascii);
+        let value = values
+            .into_iter()
+            .find(|value| !value.is_empty())
+            .unwrap_or_default();
         properties.extend(names.property(property, value));
     }
     Ok(Row { event, user, at })
@@ -302,14 +391,27 @@ struct Picker {
 
 impl Picker {
     fn new(layout: &Layout) -> Self {
-        let fields = [&layout.user, &layout.time].into_iter().chain(&layout.event);
+        let fields = [&layout.user, &layout.time]
+            .into_iter()
+            .chain(&layout.event);
         let (wanted, places) = Wanted::of(fields.chain(layout.properties.iter().flatten()));
         let mut each = places.iter().copied();
         let mut next = || each.next().unwrap_or(0);
         let (user, time) = (next(), next());
         let event = layout.event.as_ref().map(|_| next());
-        let properties = layout.properties.iter().map(|fields| fields.iter().map(|_| next()).collect()).collect();
-        Picker { places: places.iter().max().map_or(0, |most| most + 1), wanted, user, time, event, properties }
+        let properties = layout
+            .properties
+            .iter()
+            .map(|fields| fields.iter().map(|_| next()).collect())
+            .collect();
+        Picker {
+            places: places.iter().max().map_or(0, |most| most + 1),
+            wanted,
+            user,
+            time,
+            event,
+            properties,
+        }
     }
 
     fn read(
@@ -341,16 +443,24 @@ impl Picker {
             values.find(|value| !matches!(value, Scalar::Missing | Scalar::Null))
         };
         // How such a number is written only the slower way knows.
-        if self.properties.iter().any(|places| first(places) == Some(&Scalar::Number)) {
+        if self
+            .properties
+            .iter()
+            .any(|places| first(places) == Some(&Scalar::Number))
+        {
             return None;
         }
         for (property, places) in self.properties.iter().enumerate() {
             match first(places) {
-                Some(Scalar::Text(text)) => properties.extend(names.property(property, text.as_bytes())),
+                Some(Scalar::Text(text)) => {
+                    properties.extend(names.property(property, text.as_bytes()))
+                }
                 Some(Scalar::Whole(number)) => {
                     properties.extend(names.property(property, number.to_string().as_bytes()));
                 }
-                Some(Scalar::Bool(value)) => properties.extend(names.property(property, value.to_string().as_bytes())),
+                Some(Scalar::Bool(value)) => {
+                    properties.extend(names.property(property, value.to_string().as_bytes()))
+                }
                 Some(_) => names.unusable(property),
                 None => {}
             }
@@ -378,10 +488,22 @@ fn from_object(
     let text = |field: &Field, flag: &str| match json::field(&object, field) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(other) => Err(format!("`{}` is {}, not a text or number", field.name, kind(other))),
+        Some(other) => Err(format!(
+            "`{}` is {}, not a text or number",
+            field.name,
+            kind(other)
+        )),
         None => {
-            let found: Vec<String> = object.keys().take(20).map(|key| format!("`{}`", key.escape_debug())).collect();
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            let found: Vec<String> = object
+                .keys()
+                .take(20)
+                .map(|key| format!("`{}`", key.escape_debug()))
+                .collect();
+            let found = if found.is_empty() {
+                "none".to_owned()
+            } else {
+                found.join(", ")
+            };
             Err(format!(
                 "there is no field `{}` (there are: {found}); say which with {flag}",
                 excerpt(field.name.as_bytes())
@@ -389,18 +511,29 @@ fn from_object(
         }
     };
     let user = names.user(text(&layout.user, "--user-column NAME")?.as_bytes())?;
-    let at = moment(text(&layout.time, "--time-column NAME")?.as_bytes(), layout.unix)?;
+    let at = moment(
+        text(&layout.time, "--time-column NAME")?.as_bytes(),
+        layout.unix,
+    )?;
     let event = match (fixed, &layout.event) {
         (Some(event), _) => event,
-        (None, Some(field)) => names.event(text(field, "--event-column NAME or --event NAME")?.as_bytes())?,
+        (None, Some(field)) => {
+            names.event(text(field, "--event-column NAME or --event NAME")?.as_bytes())?
+        }
         (None, None) => return Err("there is no event".to_owned()),
     };
     for (property, fields) in layout.properties.iter().enumerate() {
-        let mut values = fields.iter().filter_map(|field| json::field(&object, field));
+        let mut values = fields
+            .iter()
+            .filter_map(|field| json::field(&object, field));
         match values.find(|value| !value.is_null()) {
-            Some(Value::String(text)) => properties.extend(names.property(property, text.as_bytes())),
+            Some(Value::String(text)) => {
+                properties.extend(names.property(property, text.as_bytes()))
+            }
             Some(Value::Array(_) | Value::Object(_)) => names.unusable(property),
-            Some(value) => properties.extend(names.property(property, value.to_string().as_bytes())),
+            Some(value) => {
+                properties.extend(names.property(property, value.to_string().as_bytes()))
+            }
             None => {}
         }
     }
@@ -435,7 +568,11 @@ mod tests {
             found.push(match row {
                 Ok(Row { event, user, at }) => {
                     let at = chrono::DateTime::from_timestamp(at, 0).unwrap();
-                    format!("{} {user} {}", names.get(event).unwrap(), at.format("%Y-%m-%dT%H:%M:%S"))
+                    format!(
+                        "{} {user} {}",
+                        names.get(event).unwrap(),
+                        at.format("%Y-%m-%dT%H:%M:%S")
+                    )
                 }
                 Err(Problem::Line { line, reason }) => format!("line {line}: {reason}"),
                 Err(problem) => format!("{problem:?}"),
@@ -459,8 +596,14 @@ mod tests {
 
     #[test]
     fn semicolons_and_tabs_are_seen() {
-        assert_eq!(read(b"user;event;timestamp\n1;a;2026-11-23\n"), ["a 1 2026-11-23T00:00:00"]);
-        assert_eq!(read(b"user\tevent\ttimestamp\n1\ta,b\t2026-11-23\n"), ["a,b 1 2026-11-23T00:00:00"]);
+        assert_eq!(
+            read(b"user;event;timestamp\n1;a;2026-11-23\n"),
+            ["a 1 2026-11-23T00:00:00"]
+        );
+        assert_eq!(
+            read(b"user\tevent\ttimestamp\n1\ta,b\t2026-11-23\n"),
+            ["a,b 1 2026-11-23T00:00:00"]
+        );
     }
 
     #[test]

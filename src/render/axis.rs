@@ -16,16 +16,26 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// An axis for shares (0–1), in percent: 0/25/50/75/100, or fitted in round steps when none is above a half.
+    /// An axis for shares (0–1), in percent: 0/25/50/75/100, or fitted in round steps when none is
+    /// above a half.
     pub fn percent(greatest: f64) -> Self {
-        let greatest = if greatest.is_finite() { greatest * 100.0 } else { 0.0 };
+        let greatest = if greatest.is_finite() {
+            greatest * 100.0
+        } else {
+            0.0
+        };
         if greatest <= 0.0 || greatest > 50.0 {
-            return Axis { top: 100.0, ticks: vec![0.0, 25.0, 50.0, 75.0, 100.0], decimals: 0 };
+            return Axis {
+                top: 100.0,
+                ticks: vec![0.0, 25.0, 50.0, 75.0, 100.0],
+                decimals: 0,
+            };
         }
         Self::fitted(greatest, 0.1)
     }
 
-    /// The same without a jump from a half to the whole, where the ups and downs are what is looked at: 0/20/40/60.
+    /// The same without a jump from a half to the whole, where the ups and downs are what is looked
+    /// at: 0/20/40/60.
     pub fn percent_fitted(greatest: f64) -> Self {
         match greatest * 100.0 {
             percent if percent > 50.0 && percent <= 80.0 => Self::fitted(percent, 20.0),
@@ -47,13 +57,20 @@ impl Axis {
             }
             step *= factor;
         }
-        let steps = (1..=5u8).find(|n| step * f64::from(*n) >= greatest).unwrap_or(5);
+        let steps = (1..=5u8)
+            .find(|n| step * f64::from(*n) >= greatest)
+            .unwrap_or(5);
         let decimals = usize::from(step < 1.0);
-        Axis { top: step * f64::from(steps), ticks: (0..=steps).map(|n| step * f64::from(n)).collect(), decimals }
+        Axis {
+            top: step * f64::from(steps),
+            ticks: (0..=steps).map(|n| step * f64::from(n)).collect(),
+            decimals,
+        }
     }
 }
 
-/// Every how many periods an axis of `cols` columns is labelled: at most 15 labels, in units people count in.
+/// Every how many periods an axis of `cols` columns is labelled: at most 15 labels, in units people
+/// count in.
 pub fn column_step(grain: Grain, cols: usize) -> usize {
     let steps: &[usize] = match grain {
         Grain::Hour => &[1, 2, 3, 6, 12, 24, 48, 72],
@@ -62,19 +79,29 @@ pub fn column_step(grain: Grain, cols: usize) -> usize {
         Grain::Month => &[1, 2, 3, 6, 12, 24, 36],
         Grain::Year => &[1, 2, 5, 10, 20, 50],
     };
-    steps.iter().copied().find(|step| cols.saturating_sub(1) / step < 15).unwrap_or(cols.max(1))
+    steps
+        .iter()
+        .copied()
+        .find(|step| cols.saturating_sub(1) / step < 15)
+        .unwrap_or(cols.max(1))
 }
 
-/// Which of some adjoining periods, oldest first, are labelled on an axis, and how: those whose place in the calendar is
-/// round, and no more than there is room for. `narrow` is for an axis of half a page.
+/// Which of some adjoining periods, oldest first, are labelled on an axis, and how: those whose
+/// place in the calendar is round, and no more than there is room for. `narrow` is for an axis of
+/// half a page.
 pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
     let labelled = (0..periods.len()).filter(|i| is_labelled(periods, *i, narrow));
     // The first one says the year that those behind it leave out.
     let words = |(place, i): (usize, usize)| match periods[i].grain() {
-        Grain::Month if place > 0 && periods[i].start().month() > 1 => periods[i].start().format("%b").to_string(),
+        Grain::Month if place > 0 && periods[i].start().month() > 1 => {
+            periods[i].start().format("%b").to_string()
+        }
         _ => periods[i].short_label(),
     };
-    labelled.enumerate().map(|(place, i)| (i, words((place, i)))).collect()
+    labelled
+        .enumerate()
+        .map(|(place, i)| (i, words((place, i))))
+        .collect()
 }
 
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
@@ -91,12 +118,21 @@ fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
     let back = n - 1 - i;
     match periods[i].grain() {
         Grain::Day if n > 14 => {
-            start.weekday().number_from_monday() == 1 && (back / 7).is_multiple_of(n.div_ceil(7 * 7))
+            start.weekday().number_from_monday() == 1
+                && (back / 7).is_multiple_of(n.div_ceil(7 * 7))
         }
-        Grain::Month if n <= 24 => start.month0().is_multiple_of(if narrow && n > 14 { 6 } else { 2 }),
+        Grain::Month if n <= 24 => {
+            start
+                .month0()
+                .is_multiple_of(if narrow && n > 14 { 6 } else { 2 })
+        }
         Grain::Month => {
-            let years = [1, 2, 5, 10].into_iter().find(|years| n / (12 * years) < 12).unwrap_or(20);
-            start.month0() == 0 && usize::try_from(start.year()).is_ok_and(|year| year.is_multiple_of(years))
+            let years = [1, 2, 5, 10]
+                .into_iter()
+                .find(|years| n / (12 * years) < 12)
+                .unwrap_or(20);
+            start.month0() == 0
+                && usize::try_from(start.year()).is_ok_and(|year| year.is_multiple_of(years))
         }
         _ => back.is_multiple_of(n.div_ceil(if narrow { 3 } else { 7 })),
     }
@@ -113,10 +149,14 @@ mod tests {
         for grain in Grain::ALL {
             let current = Period::containing(grain, now).unwrap();
             for n in 1..=400 {
-                let periods: Vec<Period> = current.shift(1 - i64::from(n)).unwrap().range(n).collect();
+                let periods: Vec<Period> =
+                    current.shift(1 - i64::from(n)).unwrap().range(n).collect();
                 for narrow in [false, true] {
                     let labels = period_labels(&periods, narrow);
-                    assert!((1..=13).contains(&labels.len()), "{labels:?} for {n} {grain}s");
+                    assert!(
+                        (1..=13).contains(&labels.len()),
+                        "{labels:?} for {n} {grain}s"
+                    );
                 }
             }
         }
@@ -126,10 +166,17 @@ mod tests {
     fn months_say_their_year_once() {
         let labels = |from: &str, n: u32, narrow: bool| {
             let periods: Vec<Period> = from.parse::<Period>().unwrap().range(n).collect();
-            period_labels(&periods, narrow).into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(", ")
+            period_labels(&periods, narrow)
+                .into_iter()
+                .map(|(_, words)| words)
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         assert_eq!(labels("2026-07", 5, true), "Jul 2026, Aug, Sep, Oct, Nov");
-        assert_eq!(labels("2025-12", 12, true), "Jan 2026, Mar, May, Jul, Sep, Nov");
+        assert_eq!(
+            labels("2025-12", 12, true),
+            "Jan 2026, Mar, May, Jul, Sep, Nov"
+        );
         assert_eq!(labels("2025-10", 3, false), "Oct 2025, Nov, Dec");
         assert_eq!(labels("2025-11", 24, true), "Jan 2026, Jul, Jan 2027, Jul");
     }

@@ -1,4 +1,5 @@
-//! The colours of the heat grid: one hue, 101 steps, a light and a dark theme, and text that can be read on each.
+//! The colours of the heat grid: one hue, 101 steps, a light and a dark theme, and text that can be
+//! read on each.
 //!
 //! [`css`] writes them as classes `.h0` … `.h100`, because the pages' Content-Security-Policy allows no inline style.
 
@@ -27,14 +28,22 @@ impl Rgb {
             let sum = u32::from(a) * (whole - part) + u32::from(b) * part + whole / 2;
             u8::try_from(sum / whole).unwrap_or(u8::MAX)
         };
-        Rgb(channel(self.0, other.0), channel(self.1, other.1), channel(self.2, other.2))
+        Rgb(
+            channel(self.0, other.0),
+            channel(self.1, other.1),
+            channel(self.2, other.2),
+        )
     }
 
     /// Relative luminance by WCAG 2.2, 0–1.
     pub fn luminance(self) -> f64 {
         let linear = |channel: u8| {
             let c = f64::from(channel) / 255.0;
-            if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+            if c <= 0.04045 {
+                c / 12.92
+            } else {
+                ((c + 0.055) / 1.055).powf(2.4)
+            }
         };
         0.2126 * linear(self.0) + 0.7152 * linear(self.1) + 0.0722 * linear(self.2)
     }
@@ -119,8 +128,9 @@ impl Theme {
         }
     }
 
-    /// Percent and colour, from 0 to 100: away from the card, so that a low rate never shines. Where the ink changes
-    /// they take one longer step, over the grounds on which neither ink can be read.
+    /// Percent and colour, from 0 to 100: away from the card, so that a low rate never shines.
+    /// Where the ink changes they take one longer step, over the grounds on which neither ink can
+    /// be read.
     const fn stops(self) -> [(u8, Rgb); 8] {
         match self {
             Theme::Light => [
@@ -162,16 +172,34 @@ impl Theme {
     pub fn shade(self, step: u8) -> Shade {
         let ground = self.ground(step.min(LAST_STEP));
         let inks = [Rgb::NIGHT, Rgb::WHITE];
-        let text = inks.into_iter().find(|ink| ink.contrast(ground) >= MIN_CONTRAST).unwrap_or(Rgb::WHITE);
-        // Stripes lead away from the text, so hatching gains contrast; only on a ground already next to white or
-        // black, where such stripes could not be seen, do they lead a little towards it.
+        let text = inks
+            .into_iter()
+            .find(|ink| ink.contrast(ground) >= MIN_CONTRAST)
+            .unwrap_or(Rgb::WHITE);
+        // Stripes lead away from the text, so hatching gains contrast; only on a ground already
+        // next to white or black, where such stripes could not be seen, do they lead a little
+        // towards it.
         let (away, back) = if text.luminance() < ground.luminance() {
-            (ground.towards(Rgb::WHITE, 45, 100), ground.towards(Theme::Light.accent(), 11, 100))
+            (
+                ground.towards(Rgb::WHITE, 45, 100),
+                ground.towards(Theme::Light.accent(), 11, 100),
+            )
         } else {
-            (ground.towards(Rgb::BLACK, 40, 100), ground.towards(Theme::Dark.accent(), 16, 100))
+            (
+                ground.towards(Rgb::BLACK, 40, 100),
+                ground.towards(Theme::Dark.accent(), 16, 100),
+            )
         };
-        let stripe = if away.contrast(ground) >= 1.2 { away } else { back };
-        Shade { ground, stripe, text }
+        let stripe = if away.contrast(ground) >= 1.2 {
+            away
+        } else {
+            back
+        };
+        Shade {
+            ground,
+            stripe,
+            text,
+        }
     }
 }
 
@@ -195,12 +223,27 @@ pub fn css() -> String {
 
 fn theme_css(css: &mut String, theme: Theme) {
     for step in 0..=LAST_STEP {
-        let Shade { ground, stripe, text } = theme.shade(step);
+        let Shade {
+            ground,
+            stripe,
+            text,
+        } = theme.shade(step);
         // Writing into a String cannot fail.
-        let _ = writeln!(css, ".h{step}{{background-color:{ground};color:{text};--stripe:{stripe}}}");
+        let _ = writeln!(
+            css,
+            ".h{step}{{background-color:{ground};color:{text};--stripe:{stripe}}}"
+        );
     }
-    let stops: Vec<String> = theme.stops().iter().map(|(at, colour)| format!("{colour} {at}%")).collect();
-    let _ = writeln!(css, ".scale{{background:linear-gradient(90deg,{})}}", stops.join(","));
+    let stops: Vec<String> = theme
+        .stops()
+        .iter()
+        .map(|(at, colour)| format!("{colour} {at}%"))
+        .collect();
+    let _ = writeln!(
+        css,
+        ".scale{{background:linear-gradient(90deg,{})}}",
+        stops.join(",")
+    );
 }
 
 #[cfg(test)]
@@ -211,10 +254,23 @@ mod tests {
     fn text_is_readable_on_every_step_and_on_its_stripes() {
         for theme in [Theme::Light, Theme::Dark] {
             for step in 0..=LAST_STEP {
-                let Shade { ground, stripe, text } = theme.shade(step);
-                assert!(text.contrast(ground) >= MIN_CONTRAST, "{theme:?} {step}: {text} on {ground}");
-                assert!(text.contrast(stripe) >= MIN_CONTRAST, "{theme:?} {step}: {text} on stripe {stripe}");
-                assert!(stripe.contrast(ground) >= 1.15, "{theme:?} {step}: stripe {stripe} hides on {ground}");
+                let Shade {
+                    ground,
+                    stripe,
+                    text,
+                } = theme.shade(step);
+                assert!(
+                    text.contrast(ground) >= MIN_CONTRAST,
+                    "{theme:?} {step}: {text} on {ground}"
+                );
+                assert!(
+                    text.contrast(stripe) >= MIN_CONTRAST,
+                    "{theme:?} {step}: {text} on stripe {stripe}"
+                );
+                assert!(
+                    stripe.contrast(ground) >= 1.15,
+                    "{theme:?} {step}: stripe {stripe} hides on {ground}"
+                );
             }
             assert!(theme.ink().contrast(theme.card()) >= MIN_CONTRAST);
             assert!(theme.mute().contrast(theme.card()) >= MIN_CONTRAST);
@@ -226,10 +282,17 @@ mod tests {
     fn the_ink_changes_once_along_the_ramp() {
         for theme in [Theme::Light, Theme::Dark] {
             let texts: Vec<Rgb> = (0..=LAST_STEP).map(|step| theme.shade(step).text).collect();
-            assert_eq!(texts.windows(2).filter(|pair| pair[0] != pair[1]).count(), 1, "{theme:?}: {texts:?}");
+            assert_eq!(
+                texts.windows(2).filter(|pair| pair[0] != pair[1]).count(),
+                1,
+                "{theme:?}: {texts:?}"
+            );
             // No more of an edge than a few steps make.
             for step in 1..=LAST_STEP {
-                let edge = theme.shade(step).ground.contrast(theme.shade(step - 1).ground);
+                let edge = theme
+                    .shade(step)
+                    .ground
+                    .contrast(theme.shade(step - 1).ground);
                 assert!(edge < 1.15, "{theme:?} {step}: {edge}");
             }
         }
@@ -256,10 +319,17 @@ mod tests {
     fn the_stylesheet_uses_the_same_colours() {
         let css = include_str!("../../static/app.css");
         for theme in [Theme::Light, Theme::Dark] {
-            let named =
-                [("card", theme.card()), ("ink", theme.ink()), ("mute", theme.mute()), ("accent", theme.accent())];
+            let named = [
+                ("card", theme.card()),
+                ("ink", theme.ink()),
+                ("mute", theme.mute()),
+                ("accent", theme.accent()),
+            ];
             for (name, colour) in named {
-                assert!(css.contains(&format!("--{name}:{colour}")), "{theme:?} --{name}:{colour}");
+                assert!(
+                    css.contains(&format!("--{name}:{colour}")),
+                    "{theme:?} --{name}:{colour}"
+                );
             }
         }
     }

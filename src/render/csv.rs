@@ -1,4 +1,5 @@
-//! Comma-separated values: a wide table to look at, a tidy one to compute with. Quoted by RFC 4180, lines end in `\n`.
+//! Comma-separated values: a wide table to look at, a tidy one to compute with. Quoted by RFC 4180,
+//! lines end in `\n`.
 
 use std::borrow::Cow;
 
@@ -7,19 +8,27 @@ use crate::render::{Show, words};
 use crate::reports::activity::Activity;
 use crate::reports::retention::{Cell, Number, State, Table};
 
-/// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in percent with two
-/// decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all), counts as integers. What is future or
-/// not recorded is blank, as is an empty cohort. A number that is partly recorded stands there as it is: only the tidy file
-/// says which of them are lower bounds.
+/// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in
+/// percent with two decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all),
+/// counts as integers. What is future or not recorded is blank, as is an empty cohort. A number
+/// that is partly recorded stands there as it is: only the tidy file says which of them are lower
+/// bounds.
 pub fn wide(table: &Table, show: Show) -> String {
     written(|csv| {
         let cols = table.averages.len();
-        csv.write_record(["cohort".into(), "size".into()].into_iter().chain((0..cols).map(|k| k.to_string())))?;
+        csv.write_record(
+            ["cohort".into(), "size".into()]
+                .into_iter()
+                .chain((0..cols).map(|k| k.to_string())),
+        )?;
         for row in &table.rows {
             csv.write_field(&*guard(&row.period.label()))?;
             csv.write_field(blank(row.size))?;
             for cell in &row.cells {
-                csv.write_field(cell.number().map_or_else(String::new, |number| shown(&number, show)))?;
+                csv.write_field(
+                    cell.number()
+                        .map_or_else(String::new, |number| shown(&number, show)),
+                )?;
             }
             csv.write_record(None::<&[u8]>)?;
         }
@@ -39,9 +48,10 @@ fn shown(number: &Number, show: Show) -> String {
     }
 }
 
-/// What programs read: a row for each cell that is not future. Dates are ISO 8601, ends exclusive (for hours, date
-/// and time: `2026-11-23T14:00:00Z`); the rate is unrounded, 0–1; the state is `complete`, `in_progress`, `partly_recorded`
-/// (the number is a lower bound) or `not_recorded` (there is no number, nor a size where the cohort is not recorded).
+/// What programs read: a row for each cell that is not future. Dates are ISO 8601, ends exclusive
+/// (for hours, date and time: `2026-11-23T14:00:00Z`); the rate is unrounded, 0–1; the state is
+/// `complete`, `in_progress`, `partly_recorded` (the number is a lower bound) or `not_recorded`
+/// (there is no number, nor a size where the cohort is not recorded).
 pub fn tidy(table: &Table) -> String {
     written(|csv| {
         csv.write_record([
@@ -81,13 +91,23 @@ pub fn tidy(table: &Table) -> String {
     })
 }
 
-/// How many people, period by period, from the first recorded one on, oldest first: ISO dates, ends exclusive; the state
-/// is `complete`, `in_progress` or `not_recorded`, and then there is no number. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
+/// How many people, period by period, from the first recorded one on, oldest first: ISO dates, ends
+/// exclusive; the state is `complete`, `in_progress` or `not_recorded`, and then there is no
+/// number. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
 /// a tenth more), and blank where there is none.
 pub fn activity(activity: &Activity) -> String {
     written(|csv| {
-        csv.write_record(["period_start", "period_end", "people", "state", "change", "mean_day", "stickiness"])?;
-        let blank = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+        csv.write_record([
+            "period_start",
+            "period_end",
+            "people",
+            "state",
+            "change",
+            "mean_day",
+            "stickiness",
+        ])?;
+        let blank =
+            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         for point in activity.recorded() {
             let (start, end) = bounds(point.period);
             let mean = point.daily.map(|daily| daily.mean);
@@ -96,7 +116,11 @@ pub fn activity(activity: &Activity) -> String {
             csv.write_record([
                 &*start,
                 &*end,
-                &if point.state == State::NotRecorded { String::new() } else { point.people.to_string() },
+                &if point.state == State::NotRecorded {
+                    String::new()
+                } else {
+                    point.people.to_string()
+                },
                 point.state.as_str(),
                 change,
                 mean,
@@ -109,16 +133,25 @@ pub fn activity(activity: &Activity) -> String {
 
 /// Start and end of a period as ISO dates, or as date-times where dates would not tell hours apart.
 pub(super) fn bounds(period: Period) -> (String, String) {
-    let format = if period.grain() == Grain::Hour { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%d" };
-    (period.start().format(format).to_string(), period.end().format(format).to_string())
+    let format = if period.grain() == Grain::Hour {
+        "%Y-%m-%dT%H:%M:%SZ"
+    } else {
+        "%Y-%m-%d"
+    };
+    (
+        period.start().format(format).to_string(),
+        period.end().format(format).to_string(),
+    )
 }
 
-/// A text field that no spreadsheet evaluates. What may be a formula gets a leading `'`; every other value stays as it is.
+/// A text field that no spreadsheet evaluates. What may be a formula gets a leading `'`; every
+/// other value stays as it is.
 ///
-/// Spreadsheets take a value for a formula when it begins with `=`, `+`, `-` or `@` (or one of them in full width), or with a
-/// TAB, CR or LF that they drop. Three kinds of such values can call nothing and refer to nothing, and are let through:
-/// numbers with a sign (`-7`, `+0.5`), telephone numbers (`+49 (170) 123-45.67`: a plus sign, then digits, blanks, hyphens,
-/// dots and parentheses), and handles (`@ann`, `@ann@example.org`: letters, digits, `_`, `-`, `.` and `@`).
+/// Spreadsheets take a value for a formula when it begins with `=`, `+`, `-` or `@` (or one of them
+/// in full width), or with a TAB, CR or LF that they drop. Three kinds of such values can call
+/// nothing and refer to nothing, and are let through: numbers with a sign (`-7`, `+0.5`), telephone
+/// numbers (`+49 (170) 123-45.67`: a plus sign, then digits, blanks, hyphens, dots and
+/// parentheses), and handles (`@ann`, `@ann@example.org`: letters, digits, `_`, `-`, `.` and `@`).
 ///
 /// ```
 /// use cohortist::render::csv::guard;
@@ -128,7 +161,11 @@ pub(super) fn bounds(period: Period) -> (String, String) {
 /// assert_eq!(guard("active"), "active");
 /// ```
 pub fn guard(text: &str) -> Cow<'_, str> {
-    if may_be_formula(text) { format!("'{text}").into() } else { text.into() }
+    if may_be_formula(text) {
+        format!("'{text}").into()
+    } else {
+        text.into()
+    }
 }
 
 fn may_be_formula(text: &str) -> bool {
@@ -172,7 +209,8 @@ pub fn people(before: &str, ids: &[String]) -> String {
     let mut text = before.to_owned();
     for id in ids {
         let id = guard(id);
-        // Where lists are separated by semicolons or TABs, spreadsheets cut there too, and would evaluate what follows.
+        // Where lists are separated by semicolons or TABs, spreadsheets cut there too, and would
+        // evaluate what follows.
         if id.contains([',', ';', '\t', '"', '\r', '\n']) {
             text.push('"');
             text.push_str(&id.replace('"', "\"\""));
@@ -190,7 +228,10 @@ fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> 
     let mut csv = csv::Writer::from_writer(Vec::new());
     let done = write(&mut csv);
     debug_assert!(done.is_ok(), "{done:?}");
-    csv.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    csv.into_inner()
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -233,9 +274,19 @@ mod tests {
 
     #[test]
     fn what_is_not_recorded_is_no_number() {
-        let (from, to) = (chrono::NaiveDate::from_ymd_opt(2026, 11, 21), chrono::NaiveDate::from_ymd_opt(2026, 11, 24));
+        let (from, to) = (
+            chrono::NaiveDate::from_ymd_opt(2026, 11, 21),
+            chrono::NaiveDate::from_ymd_opt(2026, 11, 24),
+        );
         let measure = crate::reports::retention::Measure::OnOrAfter;
-        let query = Query { cols: Some(3), rows: None, from, to, measure, ..sample::table().query };
+        let query = Query {
+            cols: Some(3),
+            rows: None,
+            from,
+            to,
+            measure,
+            ..sample::table().query
+        };
         let table = sample::ended(query, "2026-11-28T09:00:00Z");
         insta::assert_snapshot!(wide(&table, Show::Count), @r"
         cohort,size,0,1,2
@@ -260,10 +311,18 @@ mod tests {
 
     #[test]
     fn tidy_hours_have_times() {
-        let query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Hour);
+        let query = Query::new(
+            "signup".parse().unwrap(),
+            "active".parse().unwrap(),
+            Grain::Hour,
+        );
         let text = tidy(&sample::with(query));
         let first = text.lines().nth(1).unwrap();
-        assert!(first.starts_with("2026-11-23T00:00:00Z,2026-11-23T01:00:00Z,3,0,2026-11-23T00:00:00Z,"), "{first}");
+        assert!(
+            first
+                .starts_with("2026-11-23T00:00:00Z,2026-11-23T01:00:00Z,3,0,2026-11-23T00:00:00Z,"),
+            "{first}"
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub struct TableJson {
     pub query: QueryJson,
     /// As of when: RFC 3339, UTC.
     pub now: String,
-    /// When the store's data ends, as ISO text, such as `2026-11-26`; `null` in a store that still receives marks.
+    /// When the store's data ends, as ISO text, such as `2026-11-26`; `null` in a store that still
+    /// receives marks.
     pub data_ends: Option<String>,
     /// The zone that periods begin and end in: always `UTC`.
     pub zone: &'static str,
@@ -66,7 +67,8 @@ pub struct RowJson {
     pub end: String,
     /// How many users; `null` when the cohort is not recorded.
     pub size: Option<u64>,
-    /// Whether the size can still change, or is not known: `complete`, `in_progress` or `not_recorded`.
+    /// Whether the size can still change, or is not known: `complete`, `in_progress` or
+    /// `not_recorded`.
     pub state: &'static str,
     /// Its cells. Future ones, and all those of an empty cohort, are left out: go by `index`.
     pub cells: Vec<CellJson>,
@@ -87,10 +89,11 @@ pub struct CellJson {
     pub retained: Option<u64>,
     /// `retained` by the cohort's size: 0–1, unrounded; `null` when that is not recorded.
     pub rate: Option<f64>,
-    /// Wilson's 95 % interval of the rate, both ends 0–1; `null` when the rate is not recorded, or partly.
+    /// Wilson's 95 % interval of the rate, both ends 0–1; `null` when the rate is not recorded, or
+    /// partly.
     pub interval: Option<(f64, f64)>,
-    /// `complete`; `in_progress` when the number can still change; `partly_recorded` when it is a lower bound;
-    /// `not_recorded` when there is none.
+    /// `complete`; `in_progress` when the number can still change; `partly_recorded` when it is a
+    /// lower bound; `not_recorded` when there is none.
     pub state: &'static str,
 }
 
@@ -136,7 +139,12 @@ impl From<&Table> for TableJson {
             data_ends: table.data_ends.map(|period| period.to_string()),
             zone: "UTC",
             rows: table.rows.iter().map(RowJson::from).collect(),
-            average: table.averages.iter().enumerate().map(|(k, a)| a.map(|a| AverageJson::new(k, &a))).collect(),
+            average: table
+                .averages
+                .iter()
+                .enumerate()
+                .map(|(k, a)| a.map(|a| AverageJson::new(k, &a)))
+                .collect(),
             entries: table.entries,
             people: table.people,
             complete_entries: table.complete_entries,
@@ -156,7 +164,9 @@ impl From<&Row> for RowJson {
             end,
             size: row.size,
             state: row.state.as_str(),
-            cells: cells.filter_map(|(k, cell)| CellJson::new(k, cell)).collect(),
+            cells: cells
+                .filter_map(|(k, cell)| CellJson::new(k, cell))
+                .collect(),
         }
     }
 }
@@ -208,7 +218,11 @@ mod tests {
             rows: Some(1),
             cols: Some(2),
             to: chrono::NaiveDate::from_ymd_opt(2026, 11, 21),
-            ..Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+            ..Query::new(
+                "signup".parse().unwrap(),
+                "active".parse().unwrap(),
+                Grain::Day,
+            )
         };
         let json = table(&sample::with(query));
         insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);

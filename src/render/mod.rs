@@ -1,4 +1,5 @@
-//! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same numbers.
+//! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
+//! numbers.
 
 pub mod axis;
 pub mod chart;
@@ -77,7 +78,11 @@ pub fn thousands(number: u64) -> String {
 /// assert_eq!((many(1, "file"), many(2_357, "user")), ("1 file".into(), "2,357 users".into()));
 /// ```
 pub fn many(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+    format!(
+        "{} {noun}{}",
+        thousands(number),
+        if number == 1 { "" } else { "s" }
+    )
 }
 
 /// The question of a table in words: `signup → active, daily cohorts, counted on the day`.
@@ -88,33 +93,60 @@ pub fn title(table: &Table) -> String {
 /// The same for a query whose two sides have names for people.
 pub fn title_of(query: &Query, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
     let (grain, counted) = (query.grain, words::counted(query.measure, query.grain));
-    format!("{cohort} → {returning}, {} cohorts, counted {counted} the {grain}", grain.adjective())
+    format!(
+        "{cohort} → {returning}, {} cohorts, counted {counted} the {grain}",
+        grain.adjective()
+    )
 }
 
-/// A file name for a table: `retention_signup_active_day_2026-11-10`, the date being the first cohort's, with what else
-/// makes it another question.
+/// A file name for a table: `retention_signup_active_day_2026-11-10`, the date being the first
+/// cohort's, with what else makes it another question.
 pub fn file_name(table: &Table) -> FileName {
     let query = &table.query;
     let first = table.rows.first().map_or(table.current, |row| row.period);
-    let later = if query.measure == Measure::OnOrAfter { "_on_or_after" } else { "" };
+    let later = if query.measure == Measure::OnOrAfter {
+        "_on_or_after"
+    } else {
+        ""
+    };
     FileName::new(|name| {
-        format!("retention_{}_{}_{}{later}_{first}", name(&query.cohort), name(&query.returning), query.grain)
+        format!(
+            "retention_{}_{}_{}{later}_{first}",
+            name(&query.cohort),
+            name(&query.returning),
+            query.grain
+        )
     })
 }
 
 /// A file name for an activity: `active_by_day_2026-10-25`, the date being the first period's.
 pub fn activity_name(activity: &Activity) -> FileName {
-    let first = activity.recorded().first().map_or_else(String::new, |point| format!("_{}", point.period));
+    let first = activity
+        .recorded()
+        .first()
+        .map_or_else(String::new, |point| format!("_{}", point.period));
     FileName::new(|name| format!("{}_by_{}{first}", name(&activity.segment), activity.grain))
 }
 
 /// A file name for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
 pub fn people_name(query: &Query, crowd: &Crowd, who: Who) -> FileName {
-    let column = crowd.back.as_ref().map_or_else(String::new, |back| format!("_{}", back.column));
-    let later = if query.measure == Measure::OnOrAfter { "_on_or_after" } else { "" };
+    let column = crowd
+        .back
+        .as_ref()
+        .map_or_else(String::new, |back| format!("_{}", back.column));
+    let later = if query.measure == Measure::OnOrAfter {
+        "_on_or_after"
+    } else {
+        ""
+    };
     FileName::new(|name| {
         let (cohort, returning) = (name(&query.cohort), name(&query.returning));
-        format!("people_{cohort}_{returning}_{}{later}_{}{column}_{}", query.grain, crowd.period, who.as_str())
+        format!(
+            "people_{cohort}_{returning}_{}{later}_{}{column}_{}",
+            query.grain,
+            crowd.period,
+            who.as_str()
+        )
     })
 }
 
@@ -123,7 +155,8 @@ pub fn set_name(set: &str) -> FileName {
     FileName::new(|name| format!("people_{}", name(&set)))
 }
 
-/// The name of a file, harmless on every system. Two segments that are written differently have different names.
+/// The name of a file, harmless on every system. Two segments that are written differently have
+/// different names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {
     /// Of ASCII letters, digits, `-`, `_` and `.` alone, and at most about 140 of them.
@@ -144,16 +177,24 @@ impl FileName {
     /// With an ending: `csv`.
     #[must_use]
     pub fn ending(self, ending: &str) -> Self {
-        FileName { ascii: format!("{}.{ending}", self.ascii), full: format!("{}.{ending}", self.full) }
+        FileName {
+            ascii: format!("{}.{ending}", self.ascii),
+            full: format!("{}.{ending}", self.full),
+        }
     }
 }
 
 /// The most bytes that a segment takes in a file name, of ASCII alone and of all letters.
 const MOST_BYTES: (usize, usize) = (36, 80);
 
-/// A segment as a part of a file name. What is lost of it is told by a few digits made of the whole.
+/// A segment as a part of a file name. What is lost of it is told by a few digits made of the
+/// whole.
 fn harmless(text: &str, all_letters: bool) -> String {
-    let most = if all_letters { MOST_BYTES.1 } else { MOST_BYTES.0 };
+    let most = if all_letters {
+        MOST_BYTES.1
+    } else {
+        MOST_BYTES.0
+    };
     let (mut name, mut lost) = (String::new(), false);
     for c in text.chars() {
         let sign = match c {
@@ -181,7 +222,11 @@ fn harmless(text: &str, all_letters: bool) -> String {
     }
     let name = name.trim_matches('-');
     let name = if name.is_empty() { "segment" } else { name };
-    if lost { format!("{name}-{:04x}", crc32fast::hash(text.as_bytes()) & 0xffff) } else { name.to_owned() }
+    if lost {
+        format!("{name}-{:04x}", crc32fast::hash(text.as_bytes()) & 0xffff)
+    } else {
+        name.to_owned()
+    }
 }
 
 /// Whether a character shows, and turns none of its neighbours round.
@@ -202,16 +247,25 @@ mod tests {
     fn shows_are_read_and_printed() {
         assert_eq!("count".parse::<Show>(), Ok(Show::Count));
         assert_eq!(Show::Percent.as_str().parse::<Show>(), Ok(Show::Percent));
-        assert_eq!("rate".parse::<Show>().unwrap_err().to_string(), "`rate` is none of percent, count");
+        assert_eq!(
+            "rate".parse::<Show>().unwrap_err().to_string(),
+            "`rate` is none of percent, count"
+        );
     }
 
     #[test]
     fn titles_say_grain_and_measure() {
         let mut table = sample::table();
-        assert_eq!(title(&table), "signup → active, daily cohorts, counted on the day");
+        assert_eq!(
+            title(&table),
+            "signup → active, daily cohorts, counted on the day"
+        );
         table.query.measure = Measure::OnOrAfter;
         table.query.grain = Grain::Week;
-        assert_eq!(title(&table), "signup → active, weekly cohorts, counted on or after the week");
+        assert_eq!(
+            title(&table),
+            "signup → active, weekly cohorts, counted on or after the week"
+        );
     }
 
     #[test]
@@ -219,18 +273,31 @@ mod tests {
         let mut table = sample::table();
         let both = |name: FileName| (name.ascii, name.full);
         let same = |name: &str| (name.to_owned(), name.to_owned());
-        assert_eq!(both(file_name(&table)), same("retention_signup_active_day_2026-11-20"));
+        assert_eq!(
+            both(file_name(&table)),
+            same("retention_signup_active_day_2026-11-20")
+        );
         table.query.cohort = "\"../../etc/passwd\" & \"a|b\"".parse().unwrap();
         table.query.returning = format!("\"{}\"", "日本".repeat(30)).parse().unwrap();
         let name = file_name(&table);
-        assert_eq!(name.ascii, "retention_etc-passwd-and-a-or-b-7c40_segment-5cec_day_2026-11-20");
+        assert_eq!(
+            name.ascii,
+            "retention_etc-passwd-and-a-or-b-7c40_segment-5cec_day_2026-11-20"
+        );
         let letters = "日本".repeat(13);
-        assert_eq!(name.full, format!("retention_etc-passwd-and-a-or-b-7c40_{letters}-5cec_day_2026-11-20"));
+        assert_eq!(
+            name.full,
+            format!("retention_etc-passwd-and-a-or-b-7c40_{letters}-5cec_day_2026-11-20")
+        );
         table.query.cohort = "x".repeat(200).parse().unwrap();
         assert!(file_name(&table).ascii.len() < 140);
         for (text, ascii, full) in [
             ("song:played", "song-played", "song-played"),
-            ("active & (web | ios)", "active-and-web-or-ios-0000", "active-and-web-or-ios-0000"),
+            (
+                "active & (web | ios)",
+                "active-and-web-or-ios-0000",
+                "active-and-web-or-ios-0000",
+            ),
             ("müde", "m-de-0000", "müde"),
             ("🎉", "segment-0000", "🎉"),
             ("👩‍👩‍👧‍👦", "segment-0000", "👩‍👩‍👧‍👦"),
@@ -239,7 +306,9 @@ mod tests {
             let told = |all| {
                 let name = harmless(text, all);
                 match name.rsplit_once('-') {
-                    Some((rest, tail)) if tail.len() == 4 && tail.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                    Some((rest, tail))
+                        if tail.len() == 4 && tail.bytes().all(|b| b.is_ascii_hexdigit()) =>
+                    {
                         format!("{rest}-0000")
                     }
                     _ => name,
@@ -247,7 +316,10 @@ mod tests {
             };
             assert_eq!((told(false).as_str(), told(true).as_str()), (ascii, full));
         }
-        assert_ne!(harmless("a & (b | c)", false), harmless("(a & b) | c", false));
+        assert_ne!(
+            harmless("a & (b | c)", false),
+            harmless("(a & b) | c", false)
+        );
         assert_ne!(harmless("ü", false), harmless("ö", false));
     }
 }

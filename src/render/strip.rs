@@ -1,7 +1,7 @@
 //! What somebody did, day by day, as strips under one axis of months: a strip an event.
 //!
-//! Strips and axis take whatever width they are given; what is told of days is in their drawings' own units, a day
-//! each, and nothing of it is text, which would be stretched.
+//! Strips and axis take whatever width they are given; what is told of days is in their drawings'
+//! own units, a day each, and nothing of it is text, which would be stretched.
 
 use std::fmt::Write as _;
 
@@ -25,8 +25,13 @@ pub struct Axis {
 impl Axis {
     /// The days from `since` to `until`; eight weeks at least.
     pub fn new(since: NaiveDate, until: NaiveDate) -> Self {
-        let least = until.checked_sub_days(Days::new(LEAST_DAYS - 1)).unwrap_or(since);
-        Axis { since: since.min(least), until }
+        let least = until
+            .checked_sub_days(Days::new(LEAST_DAYS - 1))
+            .unwrap_or(since);
+        Axis {
+            since: since.min(least),
+            until,
+        }
     }
 
     /// How many days there are.
@@ -39,25 +44,37 @@ impl Axis {
         u64::try_from((date.min(self.until) - self.since).num_days()).unwrap_or(0)
     }
 
-    /// The first days of months, from the second month on, or the first where it is there from its first day on.
+    /// The first days of months, from the second month on, or the first where it is there from its
+    /// first day on.
     fn months(self) -> impl Iterator<Item = NaiveDate> {
         let first = self.since.with_day(1).unwrap_or(self.since);
         let months = (0..).map_while(move |n| first.checked_add_months(Months::new(n)));
-        months.skip_while(move |month| *month < self.since).take_while(move |month| *month <= self.until)
+        months
+            .skip_while(move |month| *month < self.since)
+            .take_while(move |month| *month <= self.until)
     }
 
-    /// The names of the months, for above the strips. Where they are many, every second one carries a class, so that a
-    /// narrow page can leave it out.
+    /// The names of the months, for above the strips. Where they are many, every second one carries
+    /// a class, so that a narrow page can leave it out.
     #[allow(clippy::cast_precision_loss)] // A few hundred days.
     pub fn svg(self) -> String {
-        let mut out = String::from(r#"<svg class="months" width="100%" height="16" aria-hidden="true">"#);
+        let mut out =
+            String::from(r#"<svg class="months" width="100%" height="16" aria-hidden="true">"#);
         let total = self.len();
         // At the right end there is no room for a name.
         let fits = |month: &NaiveDate| (total - self.place(*month)) * 30 >= total;
         let months: Vec<NaiveDate> = self.months().filter(fits).collect();
         for (i, month) in months.iter().enumerate() {
-            let class = if months.len() > 6 && (months.len() - i).is_multiple_of(2) { r#" class="odd""# } else { "" };
-            let name = if month.month() == 1 { month.format("%Y") } else { month.format("%b") };
+            let class = if months.len() > 6 && (months.len() - i).is_multiple_of(2) {
+                r#" class="odd""#
+            } else {
+                ""
+            };
+            let name = if month.month() == 1 {
+                month.format("%Y")
+            } else {
+                month.format("%b")
+            };
             let x = self.place(*month) as f64 * 100.0 / total as f64;
             // Writing to a string cannot fail.
             let _ = write!(out, r#"<text x="{x:.2}%" y="12"{class}>{name}</text>"#);
@@ -66,8 +83,10 @@ impl Axis {
         out
     }
 
-    /// The strip of some `days`, which ascend: the rest is pale, and before `from` there is only a line, as nobody can
-    /// be missed there; likewise in stretches without data, which ascend and whose ends are both included. Parts carry classes, no colours. `label` says the same in words.
+    /// The strip of some `days`, which ascend: the rest is pale, and before `from` there is only a
+    /// line, as nobody can be missed there; likewise in stretches without data, which ascend and
+    /// whose ends are both included. Parts carry classes, no colours. `label` says the same in
+    /// words.
     pub fn strip(
         self,
         from: NaiveDate,
@@ -80,7 +99,11 @@ impl Axis {
         let mut out = format!(
             r#"<svg class="days" viewBox="0 0 {total} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">"#
         );
-        let mut at = if from > self.until { total } else { self.place(from) };
+        let mut at = if from > self.until {
+            total
+        } else {
+            self.place(from)
+        };
         let (mut lines, mut pale) = (String::new(), String::new());
         let stretch = |path: &mut String, from: u64, to: u64| {
             if from < to {
@@ -88,7 +111,10 @@ impl Axis {
             }
         };
         stretch(&mut lines, 0, at);
-        for (first, last) in unrecorded.iter().filter(|(first, last)| *last >= self.since && *first <= self.until) {
+        for (first, last) in unrecorded
+            .iter()
+            .filter(|(first, last)| *last >= self.since && *first <= self.until)
+        {
             let (begin, end) = (self.place(*first).max(at), self.place(*last) + 1);
             stretch(&mut pale, at, begin);
             stretch(&mut lines, begin, end);
@@ -100,14 +126,30 @@ impl Axis {
         }
         // Dashes are a day long, so that days are told apart without a mark for each.
         if !pale.is_empty() {
-            let _ = write!(out, r#"<path class="off" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14" d="{pale}"/>"#);
+            let _ = write!(
+                out,
+                r#"<path class="off" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14" d="{pale}"/>"#
+            );
         }
-        let _ = write!(out, r#"<g class="on" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14">"#);
-        let shown = days.iter().copied().filter(|day| (self.since..=self.until).contains(day)).collect::<Vec<_>>();
+        let _ = write!(
+            out,
+            r#"<g class="on" stroke-width="{HEIGHT}" stroke-dasharray=".86 .14">"#
+        );
+        let shown = days
+            .iter()
+            .copied()
+            .filter(|day| (self.since..=self.until).contains(day))
+            .collect::<Vec<_>>();
         for run in shown.chunk_by(|a, b| a.succ_opt() == Some(*b)) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
             let day = |day: &NaiveDate| day.format("%a %-d %b %Y").to_string();
-            let title = if run.len() == 1 { day(first) } else { format!("{} – {}", day(first), day(last)) };
+            let title = if run.len() == 1 {
+                day(first)
+            } else {
+                format!("{} – {}", day(first), day(last))
+            };
             let _ = write!(
                 out,
                 r#"<path d="M{} {middle}h{}"><title>{title}</title></path>"#,
@@ -128,10 +170,18 @@ pub fn words(days: &[NaiveDate]) -> Vec<(String, String)> {
         let runs: Vec<String> = runs
             .filter_map(|run| {
                 let (first, last) = (run.first()?.day(), run.last()?.day());
-                Some(if first == last { first.to_string() } else { format!("{first}–{last}") })
+                Some(if first == last {
+                    first.to_string()
+                } else {
+                    format!("{first}–{last}")
+                })
             })
             .collect();
-        lines.extend(month.first().map(|day| (day.format("%b %Y").to_string(), runs.join(", "))));
+        lines.extend(
+            month
+                .first()
+                .map(|day| (day.format("%b %Y").to_string(), runs.join(", "))),
+        );
     }
     lines
 }
@@ -146,7 +196,15 @@ mod tests {
 
     #[test]
     fn days_are_told_as_runs() {
-        let days = ["2026-10-30", "2026-10-31", "2026-11-01", "2026-11-03", "2026-11-04", "2026-11-23"].map(date);
+        let days = [
+            "2026-10-30",
+            "2026-10-31",
+            "2026-11-01",
+            "2026-11-03",
+            "2026-11-04",
+            "2026-11-23",
+        ]
+        .map(date);
         let lines = words(&days);
         assert_eq!(lines[0], ("Oct 2026".to_owned(), "30–31".to_owned()));
         assert_eq!(lines[1], ("Nov 2026".to_owned(), "1, 3–4, 23".to_owned()));
@@ -165,8 +223,14 @@ mod tests {
         let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
         let svg = |from: &str| axis.strip(date(from), &[], &[], "");
         let (early, first, late) = (svg("2020-01-01"), svg("2026-09-01"), svg("2026-12-01"));
-        assert!(early == first && !early.contains("before") && early.contains("M0 5H84"), "{early}");
-        assert!(!late.contains("off") && late.contains(r#"class="before" d="M0 5H84""#), "{late}");
+        assert!(
+            early == first && !early.contains("before") && early.contains("M0 5H84"),
+            "{early}"
+        );
+        assert!(
+            !late.contains("off") && late.contains(r#"class="before" d="M0 5H84""#),
+            "{late}"
+        );
     }
 
     #[test]
@@ -178,16 +242,31 @@ mod tests {
             ("2026-09-11", "2026-09-20"),
             ("2026-11-20", "2026-12-31"),
         ];
-        let svg = axis.strip(date("2026-09-02"), &gaps.map(|(a, b)| (date(a), date(b))), &[], "");
-        assert!(svg.contains(r#"class="before" d="M0 5H1M1 5H3M10 5H20M80 5H84""#), "{svg}");
-        assert!(svg.contains(r#"stroke-dasharray=".86 .14" d="M3 5H10M20 5H80""#), "{svg}");
+        let svg = axis.strip(
+            date("2026-09-02"),
+            &gaps.map(|(a, b)| (date(a), date(b))),
+            &[],
+            "",
+        );
+        assert!(
+            svg.contains(r#"class="before" d="M0 5H1M1 5H3M10 5H20M80 5H84""#),
+            "{svg}"
+        );
+        assert!(
+            svg.contains(r#"stroke-dasharray=".86 .14" d="M3 5H10M20 5H80""#),
+            "{svg}"
+        );
     }
 
     #[test]
     fn months_are_named_where_they_begin() {
         insta::assert_snapshot!(Axis::new(date("2026-09-01"), date("2026-11-23")).svg(), @r#"<svg class="months" width="100%" height="16" aria-hidden="true"><text x="0.00%" y="12">Sep</text><text x="35.71%" y="12">Oct</text><text x="72.62%" y="12">Nov</text></svg>"#);
         let long = Axis::new(date("2025-11-24"), date("2026-11-23")).svg();
-        assert!(long.contains(">Dec</text>") && long.contains(">2026</text>") && long.matches("<text").count() == 12);
+        assert!(
+            long.contains(">Dec</text>")
+                && long.contains(">2026</text>")
+                && long.matches("<text").count() == 12
+        );
         // A month that began just now has no room, and eight weeks are the least.
         let short = Axis::new(date("2026-11-01"), date("2026-11-01"));
         assert_eq!((short.len(), short.svg().matches("<text").count()), (56, 1));

@@ -26,14 +26,20 @@ impl From<&str> for Field {
     }
 }
 
-/// The table in plain text, lines of at most `width` characters where one is given: columns that do not fit are left
-/// out from the right, and a line says so. Running cells carry a `*`, future ones are blank, what is not recorded is a `–`,
-/// and a number that is partly recorded has a `≥` before it. With `colour`, cells
-/// get a heat from 256-colour escapes.
+/// The table in plain text, lines of at most `width` characters where one is given: columns that do
+/// not fit are left out from the right, and a line says so. Running cells carry a `*`, future ones
+/// are blank, what is not recorded is a `–`, and a number that is partly recorded has a `≥` before
+/// it. With `colour`, cells get a heat from 256-colour escapes.
 pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> String {
     let grid = grid(table, show);
-    let widths: Vec<usize> =
-        (0..grid[0].len()).map(|k| grid.iter().map(|line| chars(&line[k].text)).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..grid[0].len())
+        .map(|k| {
+            grid.iter()
+                .map(|line| chars(&line[k].text))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let fits = columns_that_fit(&widths, width);
     let mut out = format!("{}\n\n", title(table));
     for line in &grid {
@@ -43,7 +49,9 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
             match (k, field.heat.filter(|_| colour)) {
                 (0, _) => text += &format!("{}{blanks}", field.text),
                 // The colour spans the whole field, so that the grid has no ragged edge.
-                (_, Some(heat)) => text += &format!(" {}", painted(&format!(" {blanks}{}", field.text), heat)),
+                (_, Some(heat)) => {
+                    text += &format!(" {}", painted(&format!(" {blanks}{}", field.text), heat))
+                }
                 _ => text += &format!("{}{blanks}{}", " ".repeat(GAP), field.text),
             }
         }
@@ -60,7 +68,9 @@ fn chars(text: &str) -> usize {
 
 /// How many fields of a line fit: at least cohort, people and one column.
 fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
-    let Some(width) = width else { return widths.len() };
+    let Some(width) = width else {
+        return widths.len();
+    };
     let mut used = 0;
     let fit = widths.iter().enumerate().take_while(|(k, wide)| {
         used += **wide + if *k == 0 { 0 } else { GAP };
@@ -72,15 +82,27 @@ fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
 fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     let hottest = hottest(table);
     let head = ["Cohort".into(), "People".into()].into_iter();
-    let mut grid: Vec<Vec<Field>> =
-        vec![head.chain((0..table.averages.len()).map(|k| format!("{k} ").into())).collect()];
+    let mut grid: Vec<Vec<Field>> = vec![
+        head.chain((0..table.averages.len()).map(|k| format!("{k} ").into()))
+            .collect(),
+    ];
     for row in &table.rows {
-        let star = if row.state == State::InProgress { "*" } else { " " };
+        let star = if row.state == State::InProgress {
+            "*"
+        } else {
+            " "
+        };
         let part = if table.is_partial(row) { " †" } else { "" };
         let size = row.size.map_or_else(|| NO_DATA.to_owned(), thousands);
-        let mut line: Vec<Field> = vec![format!("{}{part}", row.period.label()).into(), format!("{size}{star}").into()];
+        let mut line: Vec<Field> = vec![
+            format!("{}{part}", row.period.label()).into(),
+            format!("{size}{star}").into(),
+        ];
         line.extend(row.cells.iter().map(|cell| match cell {
-            Cell::Number(number) => Field { text: shown(number, show), heat: Some(number.rate() / hottest) },
+            Cell::Number(number) => Field {
+                text: shown(number, show),
+                heat: Some(number.rate() / hottest),
+            },
             Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
             Cell::Blank => "".into(),
         }));
@@ -90,12 +112,23 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         Averaging::Weighted => "Weighted average",
         Averaging::Simple => "Simple average",
     };
-    let (mut rates, mut cohorts): (Vec<Field>, Vec<Field>) =
-        (vec![name.into(), "".into()], vec!["  of how many cohorts".into(), "".into()]);
+    let (mut rates, mut cohorts): (Vec<Field>, Vec<Field>) = (
+        vec![name.into(), "".into()],
+        vec!["  of how many cohorts".into(), "".into()],
+    );
     for average in &table.averages {
-        // The average is a rate also among counts: an average count would mix cohorts of different size.
-        rates.push(average.map_or_else(String::new, |a| format!("{} ", words::percent(a.rate))).into());
-        cohorts.push(average.map_or_else(String::new, |a| format!("{} ", a.cohorts)).into());
+        // The average is a rate also among counts: an average count would mix cohorts of different
+        // size.
+        rates.push(
+            average
+                .map_or_else(String::new, |a| format!("{} ", words::percent(a.rate)))
+                .into(),
+        );
+        cohorts.push(
+            average
+                .map_or_else(String::new, |a| format!("{} ", a.cohorts))
+                .into(),
+        );
     }
     grid.extend([rates, cohorts]);
     grid
@@ -105,26 +138,55 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
 const NO_DATA: &str = "–";
 
 fn shown(number: &Number, show: Show) -> String {
-    let star = if number.state == State::InProgress { "*" } else { " " };
+    let star = if number.state == State::InProgress {
+        "*"
+    } else {
+        " "
+    };
     let text = match show {
         Show::Percent => words::percent(number.rate()),
         Show::Count => thousands(number.retained),
     };
-    if number.state == State::PartlyRecorded { format!("{} ", words::at_least(&text)) } else { format!("{text}{star}") }
+    if number.state == State::PartlyRecorded {
+        format!("{} ", words::at_least(&text))
+    } else {
+        format!("{text}{star}")
+    }
 }
 
-/// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would leave them pale.
+/// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would
+/// leave them pale.
 fn hottest(table: &Table) -> f64 {
-    let cells = || table.rows.iter().flat_map(|row| row.cells.iter().enumerate());
+    let cells = || {
+        table
+            .rows
+            .iter()
+            .flat_map(|row| row.cells.iter().enumerate())
+    };
     let most = |first: usize| {
-        cells().filter(|(k, _)| *k >= first).filter_map(|(_, cell)| Some(cell.number()?.rate())).fold(0.0, f64::max)
+        cells()
+            .filter(|(k, _)| *k >= first)
+            .filter_map(|(_, cell)| Some(cell.number()?.rate()))
+            .fold(0.0, f64::max)
     };
     let later = most(1);
-    if later > 0.0 { later } else { most(0).max(f64::MIN_POSITIVE) }
+    if later > 0.0 {
+        later
+    } else {
+        most(0).max(f64::MIN_POSITIVE)
+    }
 }
 
-/// Background and text of the heat, coolest first: one hue that grows brighter, readable at every step.
-const RAMP: [(u8, u8); 6] = [(23, 231), (24, 231), (31, 16), (38, 16), (45, 16), (123, 16)];
+/// Background and text of the heat, coolest first: one hue that grows brighter, readable at every
+/// step.
+const RAMP: [(u8, u8); 6] = [
+    (23, 231),
+    (24, 231),
+    (31, 16),
+    (38, 16),
+    (45, 16),
+    (123, 16),
+];
 
 fn painted(text: &str, heat: f64) -> String {
     if heat <= 0.0 {
@@ -142,7 +204,10 @@ fn notes(table: &Table, left_out: usize) -> String {
         let what = if left_out == 1 {
             format!("Column {first} does")
         } else {
-            format!("Columns {first} to {} ({left_out} of them) do", table.averages.len() - 1)
+            format!(
+                "Columns {first} to {} ({left_out} of them) do",
+                table.averages.len() - 1
+            )
         };
         let _ = writeln!(
             out,
@@ -170,19 +235,28 @@ fn notes(table: &Table, left_out: usize) -> String {
     } else if !table.is_empty() {
         let _ = writeln!(out, "{}, each in one cohort.", many(table.people, "user"));
     }
-    let running = if table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress) {
-        "* still in progress, left out of the average · "
-    } else {
-        ""
-    };
+    let running =
+        if table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress) {
+            "* still in progress, left out of the average · "
+        } else {
+            ""
+        };
     words::recorded(table).iter().for_each(|said| {
         let _ = writeln!(out, "{said}");
     });
     let (missing, partial) = table.has_gaps();
     let missing = if missing { "– no data · " } else { "" };
-    let partial = if partial { "≥ at least: partly recorded, left out of the average · " } else { "" };
+    let partial = if partial {
+        "≥ at least: partly recorded, left out of the average · "
+    } else {
+        ""
+    };
     let ends = words::data_ends(table).map_or_else(String::new, |ends| format!(" · {ends}"));
-    let _ = writeln!(out, "{running}{partial}{missing}UTC · as of {}{ends}", table.now.format("%Y-%m-%d %H:%M"));
+    let _ = writeln!(
+        out,
+        "{running}{partial}{missing}UTC · as of {}{ends}",
+        table.now.format("%Y-%m-%d %H:%M")
+    );
     out
 }
 
@@ -217,7 +291,11 @@ mod tests {
             rows: Some(3),
             cols: Some(3),
             averaging: Averaging::Simple,
-            ..Query::new("active".parse().unwrap(), "active".parse().unwrap(), Grain::Day)
+            ..Query::new(
+                "active".parse().unwrap(),
+                "active".parse().unwrap(),
+                Grain::Day,
+            )
         };
         insta::assert_snapshot!(table(&sample::with(query), Show::Count, None, false), @r"
         active → active, daily cohorts, counted on the day
@@ -252,7 +330,10 @@ mod tests {
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
         let narrowest = table(&sample::table(), Show::Percent, Some(1), false);
-        assert!(narrowest.contains("Columns 1 to 3 (3 of them) do not fit"), "{narrowest}");
+        assert!(
+            narrowest.contains("Columns 1 to 3 (3 of them) do not fit"),
+            "{narrowest}"
+        );
     }
 
     #[test]
@@ -260,7 +341,11 @@ mod tests {
         let query = Query {
             rows: Some(2),
             cols: Some(2),
-            ..Query::new("nope".parse().unwrap(), "active".parse().unwrap(), Grain::Month)
+            ..Query::new(
+                "nope".parse().unwrap(),
+                "active".parse().unwrap(),
+                Grain::Month,
+            )
         };
         insta::assert_snapshot!(table(&sample::with(query), Show::Percent, None, false), @r"
         nope → active, monthly cohorts, counted in the month
@@ -302,7 +387,10 @@ mod tests {
         active is first recorded on 20 Nov 2026: before that it counts nobody.
         * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
         ");
-        let weekly = Query { rows: Some(5), ..ask("early", "active", Grain::Week) };
+        let weekly = Query {
+            rows: Some(5),
+            ..ask("early", "active", Grain::Week)
+        };
         insta::assert_snapshot!(text(weekly), @r"
         early → active, weekly cohorts, counted in the week
 
@@ -320,8 +408,10 @@ mod tests {
         active is first recorded on 20 Nov 2026: before that it counts nobody.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
-        let long_ago =
-            Query { to: chrono::NaiveDate::from_ymd_opt(2020, 5, 5), ..ask("signup", "active", Grain::Year) };
+        let long_ago = Query {
+            to: chrono::NaiveDate::from_ymd_opt(2020, 5, 5),
+            ..ask("signup", "active", Grain::Year)
+        };
         insta::assert_snapshot!(text(long_ago), @r"
         signup → active, yearly cohorts, counted in the year
 
@@ -340,9 +430,20 @@ mod tests {
 
     #[test]
     fn where_the_data_ends_the_table_says_so() {
-        let query = Query { cols: Some(3), rows: Some(3), ..sample::table().query };
+        let query = Query {
+            cols: Some(3),
+            rows: Some(3),
+            ..sample::table().query
+        };
         let to = chrono::NaiveDate::from_ymd_opt(2026, 11, 24);
-        let ended = |query| table(&sample::ended(query, "2026-11-28T09:00:00Z"), Show::Percent, None, false);
+        let ended = |query| {
+            table(
+                &sample::ended(query, "2026-11-28T09:00:00Z"),
+                Show::Percent,
+                None,
+                false,
+            )
+        };
         insta::assert_snapshot!(ended(query.clone()), @r"
         signup → active, daily cohorts, counted on the day
 
@@ -356,7 +457,11 @@ mod tests {
         5 users, each in one cohort.
         * still in progress, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
         ");
-        let later = Query { to, measure: crate::reports::retention::Measure::OnOrAfter, ..query };
+        let later = Query {
+            to,
+            measure: crate::reports::retention::Measure::OnOrAfter,
+            ..query
+        };
         insta::assert_snapshot!(ended(later), @r"
         signup → active, daily cohorts, counted on or after the day
 

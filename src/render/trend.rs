@@ -1,11 +1,14 @@
-//! An [`Activity`] as bars, and the little bars beside an event's name. SVG, themed by its classes as
+//! An [`Activity`] as bars, and the little bars beside an event's name. SVG, themed by its classes
+//! as
 //! [`chart`](crate::render::chart) is.
 
 use std::fmt::Write as _;
 
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, period_labels};
-use crate::render::chart::{Bar, CURVE, Canvas, SIZES, Twin, bar_layers, escaped, opening, short_count};
+use crate::render::chart::{
+    Bar, CURVE, Canvas, SIZES, Twin, bar_layers, escaped, opening, short_count,
+};
 use crate::render::{thousands, words};
 use crate::reports::activity::{Activity, Point};
 use crate::reports::retention::State;
@@ -21,32 +24,75 @@ pub fn people_small(activity: &Activity) -> String {
 }
 
 fn people_on(activity: &Activity, canvas: &Canvas, (id, class): (&str, &str)) -> String {
-    let height = |point: &Point| Some(u32::try_from(point.people).map_or(f64::from(u32::MAX), f64::from));
+    let height =
+        |point: &Point| Some(u32::try_from(point.people).map_or(f64::from(u32::MAX), f64::from));
     let desc = match activity.greatest() {
-        Some(point) => format!("The most were {} {}.", words::people(point.people), words::when(point.period)),
+        Some(point) => format!(
+            "The most were {} {}.",
+            words::people(point.people),
+            words::when(point.period)
+        ),
         None => "Nobody in any period.".to_owned(),
     };
-    let greatest = activity.points.iter().filter_map(height).fold(0.0, f64::max);
+    let greatest = activity
+        .points
+        .iter()
+        .filter_map(height)
+        .fold(0.0, f64::max);
     let axis = Axis::count(greatest);
-    let chart = Chart { id, class, title: "People", desc, canvas, axis };
+    let chart = Chart {
+        id,
+        class,
+        title: "People",
+        desc,
+        canvas,
+        axis,
+    };
     let said = |point: &Point| match point.state {
         State::NotRecorded => "not recorded".to_owned(),
         _ => words::people(point.people),
     };
-    chart.draw(activity.grain, activity.recorded(), height, said, short_count)
+    chart.draw(
+        activity.grain,
+        activity.recorded(),
+        height,
+        said,
+        short_count,
+    )
 }
 
-/// The stickiness of each week or month, from the first one that has any on: mean people a day ÷ people in the period.
+/// The stickiness of each week or month, from the first one that has any on: mean people a day ÷
+/// people in the period.
 pub fn stickiness(activity: &Activity) -> String {
-    let last = activity.points.iter().rev().filter(|p| p.state == State::Complete).find_map(|p| {
-        let rate = p.stickiness()?;
-        Some(format!("It was {} {}.", words::percent(rate), words::when(p.period)))
-    });
+    let last = activity
+        .points
+        .iter()
+        .rev()
+        .filter(|p| p.state == State::Complete)
+        .find_map(|p| {
+            let rate = p.stickiness()?;
+            Some(format!(
+                "It was {} {}.",
+                words::percent(rate),
+                words::when(p.period)
+            ))
+        });
     let desc = last.unwrap_or_else(|| "No period is complete yet.".to_owned());
-    let greatest = activity.points.iter().filter_map(Point::stickiness).fold(0.0, f64::max);
+    let greatest = activity
+        .points
+        .iter()
+        .filter_map(Point::stickiness)
+        .fold(0.0, f64::max);
     let axis = Axis::percent(greatest);
     let decimals = axis.decimals;
-    let chart = Chart { id: "sticky", class: "chart sizes", title: "Stickiness", desc, canvas: &SIZES, axis };
+    let chart = Chart {
+        id: "sticky",
+        class: "chart sizes",
+        title: "Stickiness",
+        desc,
+        canvas: &SIZES,
+        axis,
+    };
     let said = |point: &Point| match point.stickiness() {
         Some(rate) => words::percent(rate),
         None if point.state == State::NotRecorded => "not recorded".to_owned(),
@@ -64,7 +110,10 @@ pub fn stickiness(activity: &Activity) -> String {
 /// The points from the first one on that has any stickiness; at least the last one.
 fn sticky_points(activity: &Activity) -> &[Point] {
     let points = activity.recorded();
-    let first = points.iter().position(|p| p.stickiness().is_some()).unwrap_or(points.len().saturating_sub(1));
+    let first = points
+        .iter()
+        .position(|p| p.stickiness().is_some())
+        .unwrap_or(points.len().saturating_sub(1));
     points.get(first..).unwrap_or_default()
 }
 
@@ -76,15 +125,34 @@ pub fn stickiness_twin(activity: &Activity) -> Twin {
             State::NotRecorded => "not recorded",
             _ => "in progress",
         };
-        let sticky = point.stickiness().map_or_else(|| "none".to_owned(), words::percent);
-        let none = if point.state == State::InProgress { "no complete day yet" } else { "not recorded whole" };
+        let sticky = point
+            .stickiness()
+            .map_or_else(|| "none".to_owned(), words::percent);
+        let none = if point.state == State::InProgress {
+            "no complete day yet"
+        } else {
+            "not recorded whole"
+        };
         let mean = point.daily.map_or_else(|| none.to_owned(), words::mean);
-        let people = if point.state == State::NotRecorded { "none".to_owned() } else { thousands(point.people) };
+        let people = if point.state == State::NotRecorded {
+            "none".to_owned()
+        } else {
+            thousands(point.people)
+        };
         vec![point.period.label(), mean, people, sticky, state.to_owned()]
     });
     Twin {
-        caption: format!("Stickiness by {}: mean people a day ÷ people in the {}", activity.grain, activity.grain),
-        heads: vec!["Period", "Mean people a day", "People", "Stickiness", "State"],
+        caption: format!(
+            "Stickiness by {}: mean people a day ÷ people in the {}",
+            activity.grain, activity.grain
+        ),
+        heads: vec![
+            "Period",
+            "Mean people a day",
+            "People",
+            "Stickiness",
+            "State",
+        ],
         rows: rows.collect(),
     }
 }
@@ -107,26 +175,56 @@ impl Chart<'_> {
         said: impl Fn(&Point) -> String,
         tick: impl Fn(f64, f64) -> String,
     ) -> String {
-        let bar =
-            |point: &Point| Bar { period: point.period, state: point.state, height: height(point).unwrap_or(0.0) };
+        let bar = |point: &Point| Bar {
+            period: point.period,
+            state: point.state,
+            height: height(point).unwrap_or(0.0),
+        };
         let bars: Vec<Bar> = points.iter().map(bar).collect();
         let few = self.canvas.width <= SIZES.width;
-        let labelled = period_labels(&points.iter().map(|point| point.period).collect::<Vec<_>>(), few);
+        let labelled = period_labels(
+            &points.iter().map(|point| point.period).collect::<Vec<_>>(),
+            few,
+        );
         let below = match grain {
             Grain::Week => "weeks by their Monday, UTC".to_owned(),
             grain => format!("{grain}s, UTC"),
         };
         let (canvas, top) = (self.canvas, self.axis.top);
-        let mut out = opening(self.id, self.class, (canvas.width, canvas.height), self.title, &self.desc);
-        out.push_str(&bar_layers(canvas, &self.axis, &bars, |t| tick(t, top), &labelled, &below));
+        let mut out = opening(
+            self.id,
+            self.class,
+            (canvas.width, canvas.height),
+            self.title,
+            &self.desc,
+        );
+        out.push_str(&bar_layers(
+            canvas,
+            &self.axis,
+            &bars,
+            |t| tick(t, top),
+            &labelled,
+            &below,
+        ));
         // What a pointer over a column reads.
         out.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">");
-        let (left, width) = (f64::from(canvas.left), f64::from(canvas.right - canvas.left));
+        let (left, width) = (
+            f64::from(canvas.left),
+            f64::from(canvas.right - canvas.left),
+        );
         let column = width / f64::from(u32::try_from(points.len().max(1)).unwrap_or(u32::MAX));
         let mut x = left;
         for point in points {
-            let so_far = if point.state == State::InProgress { ", so far" } else { "" };
-            let words = escaped(&format!("{}: {}{so_far}", point.period.label(), said(point)));
+            let so_far = if point.state == State::InProgress {
+                ", so far"
+            } else {
+                ""
+            };
+            let words = escaped(&format!(
+                "{}: {}{so_far}",
+                point.period.label(),
+                said(point)
+            ));
             let (y, height) = (canvas.top, canvas.bottom - canvas.top);
             let _ = write!(
                 out,
@@ -142,8 +240,9 @@ impl Chart<'_> {
 /// The height of the little bars, in their own units.
 const SPARK_HEIGHT: u64 = 24;
 
-/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is running: `last` says which
-/// day that is. Days that are not recorded have none. As wide as there are days, 4 units each.
+/// One little bar a day, as high as it may be beside the greatest, the last one pale as it is
+/// running: `last` says which day that is. Days that are not recorded have none. As wide as there
+/// are days, 4 units each.
 pub fn spark(days: &[Option<u64>], last: &str) -> String {
     let greatest = days.iter().flatten().copied().max().unwrap_or(0).max(1);
     let mut paths = [String::new(), String::new()];
@@ -155,7 +254,13 @@ pub fn spark(days: &[Option<u64>], last: &str) -> String {
             let _ = write!(path, "M{} {SPARK_HEIGHT}v-{height}", i * 4 + 2);
         }
     }
-    let [past, running] = paths.map(|path| if path.is_empty() { "M0 0".to_owned() } else { path });
+    let [past, running] = paths.map(|path| {
+        if path.is_empty() {
+            "M0 0".to_owned()
+        } else {
+            path
+        }
+    });
     let (low, high) = match days.split_last() {
         Some((_, past)) => {
             let known = || past.iter().flatten().copied();
@@ -185,20 +290,43 @@ mod tests {
         let first = current.shift(1 - i64::from(n)).unwrap();
         let points = first.range(n).enumerate().map(|(i, period)| {
             let people = u64::try_from(i * 13 % 90).unwrap();
-            let state = if period < current { State::Complete } else { State::InProgress };
+            let state = if period < current {
+                State::Complete
+            } else {
+                State::InProgress
+            };
             let daily = Some(Daily { mean: 0.2, days: 7 });
-            Point { period, state, people, change: None, daily }
+            Point {
+                period,
+                state,
+                people,
+                change: None,
+                daily,
+            }
         });
-        let span = Some(Span { first, last: current });
+        let span = Some(Span {
+            first,
+            last: current,
+        });
         let segment = "\"<b>\"".parse().unwrap();
-        Activity { segment, grain, now, data_ends: None, span, points: points.collect() }
+        Activity {
+            segment,
+            grain,
+            now,
+            data_ends: None,
+            span,
+            points: points.collect(),
+        }
     }
 
     #[test]
     fn sparks_are_small_and_today_is_pale() {
         let days = [Some(0), Some(1), Some(1_000), Some(500)];
         insta::assert_snapshot!(spark(&days, "today"), @r#"<svg class="spark" viewBox="0 0 16 24" role="img" aria-label="0 to 1,000 people a day before today"><path d="M6 24v-1M10 24v-24"/><path class="running" d="M14 24v-12"/></svg>"#);
-        assert!(!spark(&[], "today").contains("NaN") && spark(&[Some(0); 2], "today").contains("0 to 0 people"));
+        assert!(
+            !spark(&[], "today").contains("NaN")
+                && spark(&[Some(0); 2], "today").contains("0 to 0 people")
+        );
     }
 
     #[test]
@@ -209,24 +337,56 @@ mod tests {
             last: activity.now.date_naive().to_string().parse().unwrap(),
         });
         activity.points[9].daily = None;
-        let columns = |svg: &str| svg.split("<g class=\"hits\"").nth(1).unwrap().matches("<rect").count();
+        let columns = |svg: &str| {
+            svg.split("<g class=\"hits\"")
+                .nth(1)
+                .unwrap()
+                .matches("<rect")
+                .count()
+        };
         assert_eq!(
-            [people(&activity), people_small(&activity), stickiness(&activity)].map(|svg| columns(&svg)),
+            [
+                people(&activity),
+                people_small(&activity),
+                stickiness(&activity)
+            ]
+            .map(|svg| columns(&svg)),
             [3, 3, 2]
         );
-        assert!(people(&activity).contains(">Sep 2026</text>") && !people(&activity).contains("Aug"));
-        activity.points.iter_mut().for_each(|point| point.daily = None);
+        assert!(
+            people(&activity).contains(">Sep 2026</text>") && !people(&activity).contains("Aug")
+        );
+        activity
+            .points
+            .iter_mut()
+            .for_each(|point| point.daily = None);
         assert_eq!(columns(&stickiness(&activity)), 1);
     }
 
     #[test]
     fn any_activity_makes_charts() {
-        for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
+        for grain in [
+            Grain::Hour,
+            Grain::Day,
+            Grain::Week,
+            Grain::Month,
+            Grain::Year,
+        ] {
             for n in [1, 4, 12, 26, 30, 90, 400] {
                 let activity = activity(grain, n);
-                for svg in [people(&activity), people_small(&activity), stickiness(&activity)] {
-                    assert!(!svg.contains("NaN") && !svg.contains("style=") && !svg.contains("<b>"), "{svg}");
-                    assert!(svg.contains("bars running") || activity.points.last().unwrap().people == 0, "{svg}");
+                for svg in [
+                    people(&activity),
+                    people_small(&activity),
+                    stickiness(&activity),
+                ] {
+                    assert!(
+                        !svg.contains("NaN") && !svg.contains("style=") && !svg.contains("<b>"),
+                        "{svg}"
+                    );
+                    assert!(
+                        svg.contains("bars running") || activity.points.last().unwrap().people == 0,
+                        "{svg}"
+                    );
                     assert_eq!(svg.matches("<rect x=").count() > 400, n == 400);
                 }
             }

@@ -10,8 +10,8 @@ use crate::reports::people::{Back, Crowd, Who};
 use crate::reports::retention::{Measure, Number, Query, State, Table};
 use crate::sets::{Labels, Segment};
 
-/// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to none or all says so:
-/// with one decimal 1 of 40,000 is `<0.1`, and 39,999 of them are `>99.9`.
+/// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to
+/// none or all says so: with one decimal 1 of 40,000 is `<0.1`, and 39,999 of them are `>99.9`.
 pub fn share(rate: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", rate * 100.0);
     let rounds_to = |whole: f64| text.parse::<f64>().is_ok_and(|shown| shown == whole);
@@ -33,10 +33,13 @@ pub fn percent(rate: f64) -> String {
 /// A share (0–1) as an end of a scale: `100%`, `4.2%`.
 pub fn percent_of_scale(rate: f64) -> String {
     let text = percent(rate);
-    text.strip_suffix(".0%").map(|whole| format!("{whole}%")).unwrap_or(text)
+    text.strip_suffix(".0%")
+        .map(|whole| format!("{whole}%"))
+        .unwrap_or(text)
 }
 
-/// A share (0–1) in whole percents, where there is room for no more: `27%`; `<1%` is more than nothing, `>99%` not all.
+/// A share (0–1) in whole percents, where there is room for no more: `27%`; `<1%` is more than
+/// nothing, `>99%` not all.
 pub fn whole_percent(rate: f64) -> String {
     format!("{}%", share(rate, 0))
 }
@@ -69,12 +72,20 @@ pub fn about(number: u64) -> String {
 
 /// `1 cohort entry`, `17,669 cohort entries`.
 pub fn entries(count: u64) -> String {
-    format!("{} cohort {}", thousands(count), if count == 1 { "entry" } else { "entries" })
+    format!(
+        "{} cohort {}",
+        thousands(count),
+        if count == 1 { "entry" } else { "entries" }
+    )
 }
 
 /// `person` or `people`.
 pub fn people(count: u64) -> String {
-    format!("{} {}", thousands(count), if count == 1 { "person" } else { "people" })
+    format!(
+        "{} {}",
+        thousands(count),
+        if count == 1 { "person" } else { "people" }
+    )
 }
 
 /// Mean people a day, as precise as it helps: `12.4`, `1,054`.
@@ -90,7 +101,11 @@ pub fn mean(daily: Daily) -> String {
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        Some(_) => text
+            .chars()
+            .take(most.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
     }
 }
 
@@ -115,17 +130,23 @@ pub fn spoken(period: Period) -> String {
     }
 }
 
-/// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov 2026`.
+/// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov
+/// 2026`.
 pub fn when(period: Period) -> String {
     counted_in(Measure::On, period)
 }
 
 /// The same, or `on or after Tue 24 Nov 2026`.
 pub fn counted_in(measure: Measure, period: Period) -> String {
-    format!("{}{}", before_label(measure, period.grain()), period.label())
+    format!(
+        "{}{}",
+        before_label(measure, period.grain()),
+        period.label()
+    )
 }
 
-/// What stands before a period's label where that is when somebody came back: `on `, `on or after the week `.
+/// What stands before a period's label where that is when somebody came back: `on `, `on or after
+/// the week `.
 pub fn before_label(measure: Measure, grain: Grain) -> String {
     let what = match grain {
         Grain::Hour => "the hour from ",
@@ -135,7 +156,8 @@ pub fn before_label(measure: Measure, grain: Grain) -> String {
     format!("{} {what}", counted(measure, grain))
 }
 
-/// A period's label, its year set apart where narrow places can leave it out: before it, it, and behind it.
+/// A period's label, its year set apart where narrow places can leave it out: before it, it, and
+/// behind it.
 pub fn without_year(period: Period) -> [String; 3] {
     let label = period.label();
     let (rest, behind) = match (period.grain(), label.rfind(" (")) {
@@ -151,7 +173,11 @@ pub fn without_year(period: Period) -> [String; 3] {
 
 /// `on` a day, `in` an hour, week, month or year.
 pub const fn preposition(grain: Grain) -> &'static str {
-    if matches!(grain, Grain::Day) { "on" } else { "in" }
+    if matches!(grain, Grain::Day) {
+        "on"
+    } else {
+        "in"
+    }
 }
 
 /// When coming back counts, before a period: `on`, `in`, or `on or after`.
@@ -164,7 +190,11 @@ pub const fn counted(measure: Measure, grain: Grain) -> &'static str {
 
 /// When a column is: `on day 7`, `in week 1`; counted on or after: `on days 7–13`.
 pub fn column(table: &Table, k: usize) -> String {
-    format!("{} {}", preposition(table.query.grain), column_name(table, k))
+    format!(
+        "{} {}",
+        preposition(table.query.grain),
+        column_name(table, k)
+    )
 }
 
 /// What a column is called: `day 7`, `week 1`; counted on or after: `days 7–13`.
@@ -178,7 +208,8 @@ pub fn column_name(table: &Table, k: usize) -> String {
     }
 }
 
-/// A number that is a lower bound: `≥12.3%`. What only rounds to all or none is put as the bound it is.
+/// A number that is a lower bound: `≥12.3%`. What only rounds to all or none is put as the bound it
+/// is.
 pub fn at_least(number: &str) -> String {
     match (number.strip_prefix('>'), number.strip_prefix('<')) {
         (Some(nearly_all), _) => format!("≥{nearly_all}"),
@@ -187,7 +218,8 @@ pub fn at_least(number: &str) -> String {
     }
 }
 
-/// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24 Nov 2026, complete`.
+/// The whole sentence of a cell: `372 of 1,358 people, 27.4% (95% 25.1–29.8), came back on Tue 24
+/// Nov 2026, complete`.
 pub fn cell(table: &Table, number: &Number) -> String {
     let state = match number.state {
         State::InProgress => "still in progress",
@@ -208,22 +240,40 @@ pub fn cell(table: &Table, number: &Number) -> String {
 }
 
 /// The sentence of a cell whose number is a lower bound, with its parts in braces.
-pub const PARTIAL_SENTENCE: &str = "at least {n} of {people}, {share}, came back {when}, partly recorded";
+pub const PARTIAL_SENTENCE: &str =
+    "at least {n} of {people}, {share}, came back {when}, partly recorded";
 
-/// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people}, {share} (95%
-/// {interval}), came back {when}, {state}`.
-pub const CELL_SENTENCE: &str = "{n} of {people}, {share} (95% {interval}), came back {when}, {state}";
+/// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people},
+/// {share} (95% {interval}), came back {when}, {state}`.
+pub const CELL_SENTENCE: &str =
+    "{n} of {people}, {share} (95% {interval}), came back {when}, {state}";
 
-/// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came back to active on Tue
-/// 17 Nov 2026`. `count` is how many, `size` how many the cohort has.
-pub fn crowd(query: &Query, labels: &Labels, crowd: &Crowd, who: Who, size: u64, count: u64) -> String {
+/// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came
+/// back to active on Tue 17 Nov 2026`. `count` is how many, `size` how many the cohort has.
+pub fn crowd(
+    query: &Query,
+    labels: &Labels,
+    crowd: &Crowd,
+    who: Who,
+    size: u64,
+    count: u64,
+) -> String {
     let did = format!("did {} {}", query.cohort.called(labels), when(crowd.period));
     let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
         return format!("{} {did}", people(size));
     };
-    let came = if who == Who::Returned { "came back" } else { "did not come back" };
+    let came = if who == Who::Returned {
+        "came back"
+    } else {
+        "did not come back"
+    };
     let returning = query.returning.called(labels);
-    format!("{} of the {} who {did} {came} to {returning} {}", thousands(count), people(size), during(back))
+    format!(
+        "{} of the {} who {did} {came} to {returning} {}",
+        thousands(count),
+        people(size),
+        during(back)
+    )
 }
 
 /// When coming back counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
@@ -236,7 +286,8 @@ fn during(back: &Back) -> String {
     }
 }
 
-/// The days, weeks … that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`. `None` without cohorts.
+/// The days, weeks … that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
+/// `None` without cohorts.
 pub fn range(table: &Table) -> Option<String> {
     let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
     let one = first == last;
@@ -244,12 +295,19 @@ pub fn range(table: &Table) -> Option<String> {
         _ if one => first.label(),
         Grain::Hour => {
             let (from, to) = (first.start(), last.start());
-            let day = if from.date_naive() == to.date_naive() { "%H:%M" } else { "%-d %b %Y, %H:%M" };
+            let day = if from.date_naive() == to.date_naive() {
+                "%H:%M"
+            } else {
+                "%-d %b %Y, %H:%M"
+            };
             format!("{} – {}", from.format("%-d %b %Y, %H:%M"), to.format(day))
         }
         Grain::Month | Grain::Year => format!("{} – {}", first.label(), last.label()),
         Grain::Day | Grain::Week => {
-            let (from, to) = (first.start().date_naive(), (last.end() - TimeDelta::days(1)).date_naive());
+            let (from, to) = (
+                first.start().date_naive(),
+                (last.end() - TimeDelta::days(1)).date_naive(),
+            );
             let format = match (from.year() == to.year(), from.month() == to.month()) {
                 (true, true) => "%-d",
                 (true, false) => "%-d %b",
@@ -278,8 +336,8 @@ pub fn ends(period: Period) -> String {
     format!("data ends {}", date(period))
 }
 
-/// Where the data lies that these periods are not in, for the end of a sentence: `: data ends 26 Nov 2026`. Empty where
-/// they lie between its ends.
+/// Where the data lies that these periods are not in, for the end of a sentence: `: data ends 26
+/// Nov 2026`. Empty where they lie between its ends.
 pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
     let grain = periods.first().map_or(Grain::Day, |period| period.grain());
     let after = |last: Period| periods.iter().any(|period| period.start() >= last.end());
@@ -294,8 +352,9 @@ pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
     }
 }
 
-/// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55 begin with `trackist_`:
-/// use --prefix trackist_`. `None` when none were found. Numbers are lower bounds unless all keys were looked at.
+/// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55
+/// begin with `trackist_`: use --prefix trackist_`. `None` when none were found. Numbers are lower
+/// bounds unless all keys were looked at.
 pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> Option<String> {
     let (best, _) = found.first()?;
     let least = if complete { "" } else { "at least " };
@@ -304,14 +363,21 @@ pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> 
         prefix => format!("{least}{} begin with `{prefix}`", thousands(*keys)),
     };
     let told: Vec<String> = found.iter().take(3).map(told).collect();
-    Some(format!("no keys begin with `{prefix}`; {}: use --prefix {}", told.join(", "), quoted(best)))
+    Some(format!(
+        "no keys begin with `{prefix}`; {}: use --prefix {}",
+        told.join(", "),
+        quoted(best)
+    ))
 }
 
-/// What is left out of a list of events: `12 keys begin with `trackist_` but are no events, such as `trackist_x`…`.
+/// What is left out of a list of events: `12 keys begin with `trackist_` but are no events, such as
+/// `trackist_x`…`.
 pub fn strays(prefix: &str, count: u64, example: &str) -> String {
     let example = shortened(&example.escape_debug().to_string(), 120);
     match count {
-        1 => format!("1 key begins with `{prefix}` but is not an event's, and is not read: `{example}`"),
+        1 => format!(
+            "1 key begins with `{prefix}` but is not an event's, and is not read: `{example}`"
+        ),
         _ => format!(
             "{} keys begin with `{prefix}` but are not events', and are not read, such as `{example}`",
             thousands(count)
@@ -329,8 +395,8 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// That bitmaps of the periods that hold `now`, of these grains, include later marks: `includes marks made later on 12 Nov
-/// 2026, in that week and in that month`. `None` where none does.
+/// That bitmaps of the periods that hold `now`, of these grains, include later marks: `includes
+/// marks made later on 12 Nov 2026, in that week and in that month`. `None` where none does.
 pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
     let day = now.format("%-d %b %Y");
     let places: Vec<String> = grains
@@ -342,7 +408,11 @@ pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
         })
         .collect();
     let (last, before) = places.split_last()?;
-    let before = if before.is_empty() { String::new() } else { format!("{} and ", before.join(", ")) };
+    let before = if before.is_empty() {
+        String::new()
+    } else {
+        format!("{} and ", before.join(", "))
+    };
     Some(format!("includes marks made later {before}{last}"))
 }
 
@@ -354,20 +424,41 @@ pub fn count_or_dash(count: Option<u64>) -> String {
 /// What stands in place of a number that is not recorded.
 pub const NOT_RECORDED: &str = "–";
 
-/// Since when the events of a table are recorded, where that is within it: a sentence each. The cohort it is about has a `†`.
+/// Since when the events of a table are recorded, where that is within it: a sentence each. The
+/// cohort it is about has a `†`.
 pub fn recorded(table: &Table) -> Vec<String> {
     let (query, recorded) = (&table.query, &table.recorded);
-    let Some(first) = table.rows.first().map(|row| row.period.start()) else { return Vec::new() };
+    let Some(first) = table.rows.first().map(|row| row.period.start()) else {
+        return Vec::new();
+    };
     let mut said = Vec::new();
     // Before that there is no data of anything.
-    let begins = table.begins.map_or(first, |begins| begins.start().max(first));
-    if let Some(begins) = table.begins.filter(|begins| table.is_recorded() && first < begins.start()) {
+    let begins = table
+        .begins
+        .map_or(first, |begins| begins.start().max(first));
+    if let Some(begins) = table
+        .begins
+        .filter(|begins| table.is_recorded() && first < begins.start())
+    {
         said.push(format!("The store has data from {} on.", date(begins)));
     }
-    let is_first = |name: &str, since| format!("{} is first recorded {}", shortened(name, 60), on_date(since));
+    let is_first = |name: &str, since| {
+        format!(
+            "{} is first recorded {}",
+            shortened(name, 60),
+            on_date(since)
+        )
+    };
     let mut told = None;
-    if let Some(since) = recorded.cohort.filter(|_| table.rows.iter().any(|row| table.is_partial(row))) {
-        said.push(format!("† {}: this {} holds those days only.", is_first(&table.cohort(), since), query.grain));
+    if let Some(since) = recorded
+        .cohort
+        .filter(|_| table.rows.iter().any(|row| table.is_partial(row)))
+    {
+        said.push(format!(
+            "† {}: this {} holds those days only.",
+            is_first(&table.cohort(), since),
+            query.grain
+        ));
         if let Segment::Event(name) = &query.cohort {
             told = Some(name);
         }
@@ -375,7 +466,10 @@ pub fn recorded(table: &Table) -> Vec<String> {
     if !table.is_recorded() {
         return said;
     }
-    let later = recorded.events.iter().filter(|(event, since)| since.start() > begins && told != Some(event));
+    let later = recorded
+        .events
+        .iter()
+        .filter(|(event, since)| since.start() > begins && told != Some(event));
     said.extend(later.map(|(event, since)| {
         let begun = is_first(&Segment::event(event).called(&table.labels), *since);
         format!("{begun}: before that it counts nobody.")
@@ -398,44 +492,75 @@ mod tests {
         assert_eq!(parts("2026-11-23"), "Mon 23 Nov| 2026|");
         assert_eq!(parts("2026-W48"), "23 – 29 Nov| 2026| (W48)");
         assert_eq!(parts("2026-W01"), "29 Dec 2025 – 4 Jan| 2026| (W1)");
-        assert_eq!((parts("2026-11"), parts("2026")), ("Nov 2026||".into(), "2026||".into()));
+        assert_eq!(
+            (parts("2026-11"), parts("2026")),
+            ("Nov 2026||".into(), "2026||".into())
+        );
     }
 
     #[test]
     fn a_shell_reads_one_word() {
         let quoted = ["/tmp/a.db", "/tmp/my store.db", "it's", "", "$HOME"].map(quoted);
-        assert_eq!(quoted, ["/tmp/a.db", "'/tmp/my store.db'", r"'it'\''s'", "''", "'$HOME'"]);
+        assert_eq!(
+            quoted,
+            [
+                "/tmp/a.db",
+                "'/tmp/my store.db'",
+                r"'it'\''s'",
+                "''",
+                "'$HOME'"
+            ]
+        );
     }
 
     #[test]
     fn another_prefix_is_named() {
         let found = [("trackist_".to_owned(), 1_055), (String::new(), 3)];
         let told = other_prefixes("bitmapist_", &found, true);
-        let expected =
-            "no keys begin with `bitmapist_`; 1,055 begin with `trackist_`, 3 have no prefix: use --prefix trackist_";
+        let expected = "no keys begin with `bitmapist_`; 1,055 begin with `trackist_`, 3 have no prefix: use --prefix trackist_";
         assert_eq!(told.as_deref(), Some(expected));
         assert!(
-            other_prefixes("x", &found[1..], false).unwrap().ends_with("at least 3 have no prefix: use --prefix ''")
+            other_prefixes("x", &found[1..], false)
+                .unwrap()
+                .ends_with("at least 3 have no prefix: use --prefix ''")
         );
         assert_eq!(other_prefixes("x", &[], true), None);
     }
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([0.0, 0.273_9, 1.0].map(percent), ["0.0%", "27.4%", "100.0%"]);
+        assert_eq!(
+            [0.0, 0.273_9, 1.0].map(percent),
+            ["0.0%", "27.4%", "100.0%"]
+        );
         let (one, all_but_one) = (1.0 / 40_000.0, 39_999.0 / 40_000.0);
-        assert_eq!([one, 0.000_5, 0.999_4, all_but_one].map(percent), ["<0.1%", "0.1%", "99.9%", ">99.9%"]);
-        assert_eq!([0.0, one, all_but_one, 1.0].map(|rate| share(rate, 2)), ["0.00", "<0.01", ">99.99", "100.00"]);
+        assert_eq!(
+            [one, 0.000_5, 0.999_4, all_but_one].map(percent),
+            ["<0.1%", "0.1%", "99.9%", ">99.9%"]
+        );
+        assert_eq!(
+            [0.0, one, all_but_one, 1.0].map(|rate| share(rate, 2)),
+            ["0.00", "<0.01", ">99.99", "100.00"]
+        );
         assert_eq!(interval((0.0, one)), "0.0–<0.1");
         assert_eq!(interval((all_but_one, 1.0)), ">99.9–100.0");
-        assert_eq!([0.0, 0.032, -0.12, -1.0, 9.5].map(change), ["±0%", "+3.2%", "−12%", "−100%", "+950%"]);
+        assert_eq!(
+            [0.0, 0.032, -0.12, -1.0, 9.5].map(change),
+            ["±0%", "+3.2%", "−12%", "−100%", "+950%"]
+        );
         let whole = [0.0, 0.004, 0.273_9, 0.994, 0.996, 1.0].map(whole_percent);
         assert_eq!(whole, ["0%", "<1%", "27%", "99%", ">99%", "100%"]);
-        assert_eq!((people(1), entries(1_234)), ("1 person".into(), "1,234 cohort entries".into()));
+        assert_eq!(
+            (people(1), entries(1_234)),
+            ("1 person".into(), "1,234 cohort entries".into())
+        );
         assert_eq!(
             curly("`(`: expected `&` or `a b` (`c`), found the `end`"),
             "“(”: expected “&” or “a b” (“c”), found the “end”"
         );
-        assert_eq!((shortened("señal", 5), shortened("señales", 5)), ("señal".into(), "seña…".into()));
+        assert_eq!(
+            (shortened("señal", 5), shortened("señales", 5)),
+            ("señal".into(), "seña…".into())
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! What the dated bitmaps of a store cover: since when each grain is recorded, and where the data ends.
+//! What the dated bitmaps of a store cover: since when each grain is recorded, and where the data
+//! ends.
 //!
-//! A period without a bitmap holds nobody. Whether that is a true zero or only a missing record depends on the rest of the
-//! store: [`Coverage::state`] decides it, for every report, page, file and command.
+//! A period without a bitmap holds nobody. Whether that is a true zero or only a missing record
+//! depends on the rest of the store: [`Coverage::state`] decides it, for every report, page, file
+//! and command.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,7 +83,8 @@ struct Known {
 /// The newest data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
-    /// The finest period with the newest mark that is not later than *now*; `None` where nothing is recorded.
+    /// The finest period with the newest mark that is not later than *now*; `None` where nothing is
+    /// recorded.
     newest: Option<Period>,
     /// Whether the store still receives marks.
     is_live: bool,
@@ -92,11 +95,11 @@ struct End {
 struct Recorded {
     /// The period that holds *now*.
     current: Period,
-    /// The first period with a bitmap of this grain, and the last one that is recorded: the running one in a live store.
-    /// `None` when nothing is recorded.
+    /// The first period with a bitmap of this grain, and the last one that is recorded: the running
+    /// one in a live store. `None` when nothing is recorded.
     extent: Option<(Period, Period)>,
-    /// Stretches of periods, both ends included, that are covered by coarser bitmaps only: theirs were deleted, or never
-    /// written. In order, and neither overlapping nor adjacent.
+    /// Stretches of periods, both ends included, that are covered by coarser bitmaps only: theirs
+    /// were deleted, or never written. In order, and neither overlapping nor adjacent.
     gaps: Vec<(Period, Period)>,
 }
 
@@ -114,15 +117,32 @@ impl Coverage {
             let current = Period::containing(grain, now)?;
             grains.insert(
                 grain,
-                Recorded { current, extent: Some((Period::earliest(grain), current)), gaps: Vec::new() },
+                Recorded {
+                    current,
+                    extent: Some((Period::earliest(grain), current)),
+                    gaps: Vec::new(),
+                },
             );
         }
-        let end = |grain| Ok(End { newest: Some(Period::containing(grain, now)?), is_live: true });
-        Ok(Coverage { now, known: Arc::new(Known { grains, days: end(Grain::Day)?, hours: end(Grain::Hour)? }) })
+        let end = |grain| {
+            Ok(End {
+                newest: Some(Period::containing(grain, now)?),
+                is_live: true,
+            })
+        };
+        Ok(Coverage {
+            now,
+            known: Arc::new(Known {
+                grains,
+                days: end(Grain::Day)?,
+                hours: end(Grain::Hour)?,
+            }),
+        })
     }
 
-    /// The coverage of these bitmaps, which are all bitmaps of the store and none of which is empty. `now_given` says that
-    /// `now` was chosen, so that bitmaps of later periods show that the store went on.
+    /// The coverage of these bitmaps, which are all bitmaps of the store and none of which is
+    /// empty. `now_given` says that `now` was chosen, so that bitmaps of later periods show that
+    /// the store went on.
     ///
     /// # Errors
     /// When `now` is outside the supported years.
@@ -135,15 +155,18 @@ impl Coverage {
             When::In(period) => Some(period),
             When::Ever => None,
         });
-        Self::of_periods(&periods.collect(), now, now_given, |_| Ok::<_, Infallible>(true)).map_err(|error| match error
-        {
+        Self::of_periods(&periods.collect(), now, now_given, |_| {
+            Ok::<_, Infallible>(true)
+        })
+        .map_err(|error| match error {
             Failed::Calendar(error) => error,
             Failed::Other(never) => match never {},
         })
     }
 
-    /// The same, of the periods that have a bitmap of any event. `holds` tells whether a bitmap of the period holds anybody:
-    /// an empty bitmap is no mark. It is asked for few periods: where the data begins, and where it ends.
+    /// The same, of the periods that have a bitmap of any event. `holds` tells whether a bitmap of
+    /// the period holds anybody: an empty bitmap is no mark. It is asked for few periods: where the
+    /// data begins, and where it ends.
     ///
     /// # Errors
     /// When `now` is outside the supported years; the first error of `holds`.
@@ -167,7 +190,11 @@ impl Coverage {
         for grain in Grain::ALL {
             let current = Period::containing(grain, now)?;
             // Years are unions of months.
-            let kept = by_grain.get(if grain == Grain::Year { &Grain::Month } else { &grain });
+            let kept = by_grain.get(if grain == Grain::Year {
+                &Grain::Month
+            } else {
+                &grain
+            });
             let mut first = None;
             for period in kept.into_iter().flatten() {
                 if holds(*period)? {
@@ -179,23 +206,44 @@ impl Coverage {
                 End { newest: None, .. } => None,
                 End { is_live: true, .. } => Some(current),
                 // A month holds several days: the data may go on to its end.
-                End { newest: Some(newest), .. } => {
-                    Some(Period::containing(grain, (newest.end() - TimeDelta::microseconds(1)).min(now))?)
-                }
+                End {
+                    newest: Some(newest),
+                    ..
+                } => Some(Period::containing(
+                    grain,
+                    (newest.end() - TimeDelta::microseconds(1)).min(now),
+                )?),
             };
             let gaps = match (grain, kept) {
                 (Grain::Year, _) | (_, None) => Vec::new(),
                 (_, Some(kept)) => gaps(grain, kept, &by_grain),
             };
             let extent = first.zip(last).filter(|(first, last)| first <= last);
-            grains.insert(grain, Recorded { current, extent, gaps });
+            grains.insert(
+                grain,
+                Recorded {
+                    current,
+                    extent,
+                    gaps,
+                },
+            );
         }
-        Ok(Coverage { now, known: Arc::new(Known { grains, days, hours }) })
+        Ok(Coverage {
+            now,
+            known: Arc::new(Known {
+                grains,
+                days,
+                hours,
+            }),
+        })
     }
 
     /// The same coverage at another moment of the same hour.
     pub(crate) fn moved_to(&self, now: DateTime<Utc>) -> Self {
-        Coverage { now, known: Arc::clone(&self.known) }
+        Coverage {
+            now,
+            known: Arc::clone(&self.known),
+        }
     }
 
     /// Whether both say the same of every period.
@@ -219,28 +267,34 @@ impl Coverage {
     }
 
     fn end(&self, grain: Grain) -> End {
-        if grain == Grain::Hour { self.known.hours } else { self.known.days }
+        if grain == Grain::Hour {
+            self.known.hours
+        } else {
+            self.known.days
+        }
     }
 
-    /// Whether the store still receives marks, as far as this grain shows. A store without any is live.
+    /// Whether the store still receives marks, as far as this grain shows. A store without any is
+    /// live.
     pub fn is_live(&self, grain: Grain) -> bool {
         self.end(grain).is_live
     }
 
-    /// When the data ends, where that is before *now*: the period of the newest mark, a day where days are kept. `None` in a
-    /// live store.
+    /// When the data ends, where that is before *now*: the period of the newest mark, a day where
+    /// days are kept. `None` in a live store.
     pub fn data_ends(&self, grain: Grain) -> Option<Period> {
         let End { newest, is_live } = self.end(grain);
         newest.filter(|_| !is_live)
     }
 
-    /// The last recorded period of a grain when the data ends before *now*; `None` in a live store, and where nothing is
-    /// recorded.
+    /// The last recorded period of a grain when the data ends before *now*; `None` in a live store,
+    /// and where nothing is recorded.
     pub fn ends(&self, grain: Grain) -> Option<Period> {
         self.last(grain).filter(|_| !self.is_live(grain))
     }
 
-    /// The last recorded period of a grain: the running one in a live store. `None` where nothing is recorded.
+    /// The last recorded period of a grain: the running one in a live store. `None` where nothing
+    /// is recorded.
     pub fn last(&self, grain: Grain) -> Option<Period> {
         self.grain(grain).extent.map(|(_, last)| last)
     }
@@ -252,7 +306,10 @@ impl Coverage {
 
     /// Whether a period is recorded. Periods that have not begun are not.
     pub fn is_recorded(&self, period: Period) -> bool {
-        !matches!(self.state(period, period), State::Future | State::NotRecorded)
+        !matches!(
+            self.state(period, period),
+            State::Future | State::NotRecorded
+        )
     }
 
     /// The state of a figure about one period.
@@ -260,18 +317,27 @@ impl Coverage {
         self.state(period, period)
     }
 
-    /// The state of a figure about all periods from `from` to `until`, both included and of one grain. The first that
-    /// applies holds: future, not recorded, partly recorded, in progress, complete.
+    /// The state of a figure about all periods from `from` to `until`, both included and of one
+    /// grain. The first that applies holds: future, not recorded, partly recorded, in progress,
+    /// complete.
     pub fn state(&self, from: Period, until: Period) -> State {
-        let Recorded { current, extent, gaps } = self.grain(from.grain());
+        let Recorded {
+            current,
+            extent,
+            gaps,
+        } = self.grain(from.grain());
         if from > *current {
             return State::Future;
         }
-        let Some((first, last)) = *extent else { return State::NotRecorded };
+        let Some((first, last)) = *extent else {
+            return State::NotRecorded;
+        };
         let begun = until.min(*current);
         let (inner, outer) = (from.max(first), begun.min(last));
         // The first gap that does not end before the periods do begin.
-        let gap = gaps.get(gaps.partition_point(|gap| gap.1 < inner)).filter(|gap| gap.0 <= outer);
+        let gap = gaps
+            .get(gaps.partition_point(|gap| gap.1 < inner))
+            .filter(|gap| gap.0 <= outer);
         if inner > outer || gap.is_some_and(|gap| gap.0 <= inner && outer <= gap.1) {
             State::NotRecorded
         } else if (inner, outer) != (from, begun) || gap.is_some() {
@@ -303,23 +369,40 @@ impl End {
         (now, now_given): (DateTime<Utc>, bool),
         holds: &mut impl FnMut(Period) -> Result<bool, Failed<E>>,
     ) -> Result<End, Failed<E>> {
-        let kept: Vec<&BTreeSet<Period>> = grains.iter().filter_map(|grain| by_grain.get(grain)).collect();
+        let kept: Vec<&BTreeSet<Period>> = grains
+            .iter()
+            .filter_map(|grain| by_grain.get(grain))
+            .collect();
         // Those that have begun, by grain, the newest last.
         let mut begun: Vec<Vec<Period>> = Vec::with_capacity(kept.len());
         for kept in &kept {
             let Some(any) = kept.first() else { continue };
-            begun.push(kept.range(..=Period::containing(any.grain(), now)?).copied().collect());
+            begun.push(
+                kept.range(..=Period::containing(any.grain(), now)?)
+                    .copied()
+                    .collect(),
+            );
         }
         // Whether a finer bitmap within a period begins after *now*.
         let has_later = |period: Period| {
             kept.iter().any(|finer| {
-                let is_finer = finer.first().is_some_and(|any| any.grain() < period.grain());
-                is_finer && finer.iter().rev().take_while(|f| f.start() > now).any(|f| f.start() < period.end())
+                let is_finer = finer
+                    .first()
+                    .is_some_and(|any| any.grain() < period.grain());
+                is_finer
+                    && finer
+                        .iter()
+                        .rev()
+                        .take_while(|f| f.start() > now)
+                        .any(|f| f.start() < period.end())
             })
         };
         let newest = loop {
             let by_age = |period: &Period| (period.start(), Reverse(period.end()));
-            let next = begun.iter_mut().filter(|begun| !begun.is_empty()).max_by_key(|begun| begun.last().map(by_age));
+            let next = begun
+                .iter_mut()
+                .filter(|begun| !begun.is_empty())
+                .max_by_key(|begun| begun.last().map(by_age));
             match next.and_then(Vec::pop) {
                 None => break None,
                 // It holds a mark of a day to come, and perhaps no other.
@@ -331,7 +414,10 @@ impl End {
         let yesterday = Period::containing(Grain::Day, now)?.previous()?.start();
         let mut is_live = newest.is_none_or(|newest| newest.end() > yesterday);
         if !is_live && now_given {
-            for period in kept.iter().flat_map(|kept| kept.iter().rev().take_while(|period| period.start() > now)) {
+            for period in kept
+                .iter()
+                .flat_map(|kept| kept.iter().rev().take_while(|period| period.start() > now))
+            {
                 is_live = is_live || holds(*period)?;
             }
         }
@@ -340,9 +426,19 @@ impl End {
 }
 
 /// The periods within the first and the last one that only coarser bitmaps cover.
-fn gaps(grain: Grain, kept: &BTreeSet<Period>, by_grain: &BTreeMap<Grain, BTreeSet<Period>>) -> Vec<(Period, Period)> {
-    let coarser = KEPT.iter().filter(|other| **other > grain).filter_map(|other| by_grain.get(other)).flatten();
-    let Some(first) = kept.first() else { return Vec::new() };
+fn gaps(
+    grain: Grain,
+    kept: &BTreeSet<Period>,
+    by_grain: &BTreeMap<Grain, BTreeSet<Period>>,
+) -> Vec<(Period, Period)> {
+    let coarser = KEPT
+        .iter()
+        .filter(|other| **other > grain)
+        .filter_map(|other| by_grain.get(other))
+        .flatten();
+    let Some(first) = kept.first() else {
+        return Vec::new();
+    };
     let mut gaps: Vec<(Period, Period)> = coarser
         .filter(|period| first.end() <= period.start())
         .filter(|period| {
@@ -358,7 +454,10 @@ fn gaps(grain: Grain, kept: &BTreeSet<Period>, by_grain: &BTreeMap<Grain, BTreeS
     gaps.sort_unstable();
     let mut merged: Vec<(Period, Period)> = Vec::with_capacity(gaps.len());
     for gap in gaps {
-        match merged.last_mut().filter(|last| gap.0.since(last.1).is_some_and(|apart| apart <= 1)) {
+        match merged
+            .last_mut()
+            .filter(|last| gap.0.since(last.1).is_some_and(|apart| apart <= 1))
+        {
             Some(last) => last.1 = last.1.max(gap.1),
             None => merged.push(gap),
         }

@@ -1,4 +1,5 @@
-//! From when to when a segment can hold anybody, and what is known of each event in it: why a table is empty.
+//! From when to when a segment can hold anybody, and what is known of each event in it: why a table
+//! is empty.
 
 use std::collections::HashSet;
 
@@ -22,12 +23,17 @@ pub enum Found {
     OnlyDated(Span),
 }
 
-/// Each name of a segment as it stands there, once, with what is known of it. Saved segments are to be written out before.
+/// Each name of a segment as it stands there, once, with what is known of it. Saved segments are to
+/// be written out before.
 pub fn leaves(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Vec<(Segment, Found)> {
     let (mut leaves, mut seen) = (Vec::new(), HashSet::new());
     segment.visit(&mut |name, ever| {
         if seen.insert((name, ever)) {
-            let leaf = if ever { Segment::Ever(name.clone()) } else { Segment::event(name) };
+            let leaf = if ever {
+                Segment::Ever(name.clone())
+            } else {
+                Segment::event(name)
+            };
             leaves.push((leaf, found(name, ever, all, now)));
         }
     });
@@ -73,7 +79,11 @@ impl Dates {
     /// assert_eq!((dates("old & new"), dates("old & !new")), (Dates::Never, dates("old")));
     /// ```
     pub fn of(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Dates {
-        let each = |list: &[Segment]| list.iter().map(|part| Dates::of(part, all, now)).collect::<Vec<_>>();
+        let each = |list: &[Segment]| {
+            list.iter()
+                .map(|part| Dates::of(part, all, now))
+                .collect::<Vec<_>>()
+        };
         match segment {
             Segment::Event(name) => match found(name, false, all, now) {
                 Found::Dated(span) => {
@@ -86,7 +96,9 @@ impl Dates {
             Segment::Ever(_) => Dates::Always,
             Segment::Diff(from, _) => Dates::of(from, all, now),
             Segment::And(list) => each(list).into_iter().fold(Dates::Always, Dates::both),
-            Segment::Or(list) | Segment::Xor(list) => each(list).into_iter().fold(Dates::Never, Dates::either),
+            Segment::Or(list) | Segment::Xor(list) => {
+                each(list).into_iter().fold(Dates::Never, Dates::either)
+            }
         }
     }
 
@@ -96,7 +108,9 @@ impl Dates {
         match (self, other) {
             (Dates::Never, _) | (_, Dates::Never) => Dates::Never,
             (Dates::Always, dates) | (dates, Dates::Always) => dates,
-            (Dates::Between(a, b), Dates::Between(c, d)) if a.max(c) <= b.min(d) => Dates::Between(a.max(c), b.min(d)),
+            (Dates::Between(a, b), Dates::Between(c, d)) if a.max(c) <= b.min(d) => {
+                Dates::Between(a.max(c), b.min(d))
+            }
             _ => Dates::Never,
         }
     }
@@ -120,8 +134,14 @@ mod tests {
     fn each_name_is_found_as_it_is_asked_for() {
         let name = |text: &str| EventName::new(text).unwrap();
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
-        let mut keys: Vec<Key> = Key::of_mark(&name("a"), parse_moment("2026-07-28").unwrap(), true).unwrap().collect();
-        keys.extend([Key::ever(name("pro")), Key::new(name("m"), "2026-11".parse().unwrap()).unwrap()]);
+        let mut keys: Vec<Key> =
+            Key::of_mark(&name("a"), parse_moment("2026-07-28").unwrap(), true)
+                .unwrap()
+                .collect();
+        keys.extend([
+            Key::ever(name("pro")),
+            Key::new(name("m"), "2026-11".parse().unwrap()).unwrap(),
+        ]);
         let all = Catalogue::new(keys);
         let said = |text: &str| {
             let leaves = leaves(&text.parse().unwrap(), &all, now);
@@ -132,15 +152,32 @@ mod tests {
             });
             said.collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(said("a & a | m"), "a 2026-07-28 2026-07-28, m 2026-11 2026-11");
+        assert_eq!(
+            said("a & a | m"),
+            "a 2026-07-28 2026-07-28, m 2026-11 2026-11"
+        );
         assert_eq!(said("pro & !pro@ever"), "pro OnlyUndated, pro@ever Undated");
-        assert_eq!(said("a@ever ^ x ^ x@ever"), "a@ever dated 2026-07-28, x Never, x@ever Never");
+        assert_eq!(
+            said("a@ever ^ x ^ x@ever"),
+            "a@ever dated 2026-07-28, x Never, x@ever Never"
+        );
         let dates = |text: &str| Dates::of(&text.parse().unwrap(), &all, now);
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        assert_eq!(dates("m"), Dates::Between(day("2026-11-01"), day("2026-11-23")));
         assert_eq!(
-            (dates("a & pro@ever"), dates("a & pro"), dates("x | pro@ever")),
-            (Dates::Between(day("2026-07-28"), day("2026-07-28")), Dates::Never, Dates::Always)
+            dates("m"),
+            Dates::Between(day("2026-11-01"), day("2026-11-23"))
+        );
+        assert_eq!(
+            (
+                dates("a & pro@ever"),
+                dates("a & pro"),
+                dates("x | pro@ever")
+            ),
+            (
+                Dates::Between(day("2026-07-28"), day("2026-07-28")),
+                Dates::Never,
+                Dates::Always
+            )
         );
     }
 }

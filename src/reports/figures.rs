@@ -7,12 +7,14 @@ use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The averages that stand above the table: of column 1, of a later one (day 7, week 4, month 3 …), and where the table
-    /// reaches that far of a much later one (day 30, week 12, month 12 …). In place of a column without complete cohorts
-    /// stands the last one before it that has some; without any there is no average.
+    /// The averages that stand above the table: of column 1, of a later one (day 7, week 4, month 3
+    /// …), and where the table reaches that far of a much later one (day 30, week 12, month 12 …).
+    /// In place of a column without complete cohorts stands the last one before it that has some;
+    /// without any there is no average.
     pub returns: Vec<Return>,
-    /// Column 1 in newer cohorts against older ones. Not by hour, where it would be day against night; by day only
-    /// between as many of each weekday, which takes ten cohorts; otherwise from three cohorts on either side.
+    /// Column 1 in newer cohorts against older ones. Not by hour, where it would be day against
+    /// night; by day only between as many of each weekday, which takes ten cohorts; otherwise from
+    /// three cohorts on either side.
     pub change: Option<Change>,
     /// The sizes of the complete cohorts that hold anybody.
     pub size: Option<Sizes>,
@@ -60,8 +62,8 @@ pub struct Change {
     pub older: f64,
     /// Average of the newer ones, 0–1.
     pub newer: f64,
-    /// Half the width of the 95 % interval of the difference, 0–1; only where the averages are weighted and the
-    /// cohorts share nobody.
+    /// Half the width of the 95 % interval of the difference, 0–1; only where the averages are
+    /// weighted and the cohorts share nobody.
     pub margin: Option<f64>,
     /// How many older cohorts.
     pub older_cohorts: usize,
@@ -77,7 +79,8 @@ impl Change {
 
     /// Whether the difference may well be chance: its 95 % interval holds 0.
     pub fn may_be_chance(&self) -> bool {
-        self.margin.is_some_and(|margin| (self.newer - self.older).abs() <= margin)
+        self.margin
+            .is_some_and(|margin| (self.newer - self.older).abs() <= margin)
     }
 }
 
@@ -88,24 +91,48 @@ impl Figures {
         let cols = table.averages.len();
         let [later, last] = later_columns(table.query.grain);
         let asked = [(1, 1), (2, later), (later + 1, last)];
-        let returns =
-            asked.into_iter().filter(|(_, column)| *column < last || *column < cols).map(|(first, column)| {
-                let found = (first..=column).rev().find(|column| average(*column).is_some()).unwrap_or(column);
-                Return { column: found, average: average(found) }
+        let returns = asked
+            .into_iter()
+            .filter(|(_, column)| *column < last || *column < cols)
+            .map(|(first, column)| {
+                let found = (first..=column)
+                    .rev()
+                    .find(|column| average(*column).is_some())
+                    .unwrap_or(column);
+                Return {
+                    column: found,
+                    average: average(found),
+                }
             });
-        let sizes: Vec<u64> = table.rows.iter().filter(|row| row.state == State::Complete).map(Row::people).collect();
+        let sizes: Vec<u64> = table
+            .rows
+            .iter()
+            .filter(|row| row.state == State::Complete)
+            .map(Row::people)
+            .collect();
         let sizes: Vec<u64> = sizes.into_iter().filter(|size| *size > 0).collect();
         Figures {
             returns: returns.collect(),
             change: change(table, 1),
-            size: sizes.iter().min().copied().zip(sizes.iter().max().copied()).and_then(|(least, most)| {
-                Some(Sizes { median: median(sizes.clone())?, least, most, cohorts: sizes.len() })
-            }),
+            size: sizes
+                .iter()
+                .min()
+                .copied()
+                .zip(sizes.iter().max().copied())
+                .and_then(|(least, most)| {
+                    Some(Sizes {
+                        median: median(sizes.clone())?,
+                        least,
+                        most,
+                        cohorts: sizes.len(),
+                    })
+                }),
         }
     }
 }
 
-/// The later columns that figures look at: days 7 and 30, weeks 4 and 12, months 3 and 12, years 2 and 5, hours 12 and 24.
+/// The later columns that figures look at: days 7 and 30, weeks 4 and 12, months 3 and 12, years 2
+/// and 5, hours 12 and 24.
 pub const fn later_columns(grain: Grain) -> [usize; 2] {
     match grain {
         Grain::Hour => [12, 24],
@@ -130,16 +157,31 @@ fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<N
         let (older, newer) = cells.split_at(cells.len() / 2);
         return Some((Against::Before, older.to_vec(), newer.to_vec()));
     }
-    // Weekdays differ more from one another than most changes do, and each has its place in an unbroken row of days.
-    let unbroken = table.rows.iter().rev().map(complete).skip_while(Option::is_none).map_while(|cell| cell);
+    // Weekdays differ more from one another than most changes do, and each has its place in an
+    // unbroken row of days.
+    let unbroken = table
+        .rows
+        .iter()
+        .rev()
+        .map(complete)
+        .skip_while(Option::is_none)
+        .map_while(|cell| cell);
     let mut days: Vec<Number> = unbroken.collect();
     days.reverse();
     match days.len() {
         0..=WEEK => None,
-        n if n < 2 * WEEK => Some((Against::WeekBefore, days.get(..n - WEEK)?.to_vec(), days.get(WEEK..)?.to_vec())),
+        n if n < 2 * WEEK => Some((
+            Against::WeekBefore,
+            days.get(..n - WEEK)?.to_vec(),
+            days.get(WEEK..)?.to_vec(),
+        )),
         n => {
             let half = n / 2 / WEEK * WEEK;
-            Some((Against::Before, days.get(n - 2 * half..n - half)?.to_vec(), days.get(n - half..)?.to_vec()))
+            Some((
+                Against::Before,
+                days.get(n - 2 * half..n - half)?.to_vec(),
+                days.get(n - half..)?.to_vec(),
+            ))
         }
     }
 }
@@ -151,16 +193,27 @@ fn change(table: &Table, column: usize) -> Option<Change> {
         return None;
     }
     let weighted = table.query.averaging == Averaging::Weighted;
-    let sums = |half: &[Number]| (half.iter().map(|c| c.retained).sum(), half.iter().map(|c| c.size).sum());
+    let sums = |half: &[Number]| {
+        (
+            half.iter().map(|c| c.retained).sum(),
+            half.iter().map(|c| c.size).sum(),
+        )
+    };
     let average = |half: &[Number]| {
         let (retained, size) = sums(half);
-        if weighted { rate(retained, size) } else { mean(half.iter().map(Number::rate)) }
+        if weighted {
+            rate(retained, size)
+        } else {
+            mean(half.iter().map(Number::rate))
+        }
     };
     let error = |half: &[Number]| {
         let (retained, size) = sums(half);
         standard_error(retained, size)
     };
-    let margin = error(older).zip(error(newer)).map(|(a, b)| Z_95 * a.hypot(b));
+    let margin = error(older)
+        .zip(error(newer))
+        .map(|(a, b)| Z_95 * a.hypot(b));
     Some(Change {
         column,
         against,
@@ -178,25 +231,39 @@ mod tests {
     use crate::calendar::parse_moment;
     use crate::reports::retention::{Cell, Query};
 
-    /// A table of two columns up to a running period, with as many people retained in column 1 of each complete cohort
-    /// out of 100; `None` for a cohort without anybody.
+    /// A table of two columns up to a running period, with as many people retained in column 1 of
+    /// each complete cohort out of 100; `None` for a cohort without anybody.
     fn table(grain: Grain, retained: &[Option<u64>]) -> Table {
         let query = Query {
             rows: u32::try_from(retained.len() + 2).ok(),
             cols: Some(2),
             ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain)
         };
-        let question = query.at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
+        let question = query
+            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
+            .unwrap();
         let mut table = question.table(&vec![0; question.plan().roots().len()]);
         for (row, retained) in table.rows.iter_mut().zip(retained) {
             if let Some(retained) = *retained {
                 row.size = Some(100);
-                let cell = |period| Cell::Number(Number { period, state: State::Complete, retained, size: 100 });
+                let cell = |period| {
+                    Cell::Number(Number {
+                        period,
+                        state: State::Complete,
+                        retained,
+                        size: 100,
+                    })
+                };
                 row.cells = vec![cell(row.period), cell(row.period.next().unwrap())];
             }
         }
         let people: u64 = table.rows.iter().map(Row::people).sum();
-        (table.entries, table.people, table.complete_entries, table.complete_people) = (people, people, people, people);
+        (
+            table.entries,
+            table.people,
+            table.complete_entries,
+            table.complete_people,
+        ) = (people, people, people, people);
         table
     }
 
@@ -222,7 +289,11 @@ mod tests {
             assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
         }
         for (n, half) in [(14, 7), (20, 7), (27, 7), (28, 14), (30, 14), (90, 42)] {
-            let expected = (Against::Before, numbers(n - 2 * half..n - half), numbers(n - half..n));
+            let expected = (
+                Against::Before,
+                numbers(n - 2 * half..n - half),
+                numbers(n - half..n),
+            );
             assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
         }
         // A day without anybody breaks the row of weekdays; the newest stretch counts.
@@ -238,31 +309,60 @@ mod tests {
     fn the_columns_follow_the_table() {
         let columns = |grain, cols: usize, complete: &[usize]| {
             let mut table = table(grain, &days(5));
-            let average = Some(Average { rate: 0.5, cohorts: 1, retained: 1, size: 2, interval: None });
-            table.averages = (0..cols).map(|k| average.filter(|_| complete.contains(&k))).collect();
-            Figures::of(&table).returns.into_iter().map(|r| (r.column, r.average.is_some())).collect::<Vec<_>>()
+            let average = Some(Average {
+                rate: 0.5,
+                cohorts: 1,
+                retained: 1,
+                size: 2,
+                interval: None,
+            });
+            table.averages = (0..cols)
+                .map(|k| average.filter(|_| complete.contains(&k)))
+                .collect();
+            Figures::of(&table)
+                .returns
+                .into_iter()
+                .map(|r| (r.column, r.average.is_some()))
+                .collect::<Vec<_>>()
         };
         let all: Vec<usize> = (0..40).collect();
         assert_eq!(columns(Grain::Day, 14, &all), [(1, true), (7, true)]);
         assert_eq!(columns(Grain::Day, 30, &all), [(1, true), (7, true)]);
-        assert_eq!(columns(Grain::Day, 31, &all), [(1, true), (7, true), (30, true)]);
-        assert_eq!(columns(Grain::Day, 31, &[0, 1, 5, 12]), [(1, true), (5, true), (12, true)]);
-        assert_eq!(columns(Grain::Day, 31, &[]), [(1, false), (7, false), (30, false)]);
+        assert_eq!(
+            columns(Grain::Day, 31, &all),
+            [(1, true), (7, true), (30, true)]
+        );
+        assert_eq!(
+            columns(Grain::Day, 31, &[0, 1, 5, 12]),
+            [(1, true), (5, true), (12, true)]
+        );
+        assert_eq!(
+            columns(Grain::Day, 31, &[]),
+            [(1, false), (7, false), (30, false)]
+        );
         assert_eq!(columns(Grain::Week, 12, &[1]), [(1, true), (4, false)]);
-        assert_eq!(columns(Grain::Month, 13, &all), [(1, true), (3, true), (12, true)]);
+        assert_eq!(
+            columns(Grain::Month, 13, &all),
+            [(1, true), (3, true), (12, true)]
+        );
     }
 
     #[test]
     fn other_grains_are_halved() {
         assert_eq!(halves(Grain::Week, &days(5)), None);
-        assert_eq!(halves(Grain::Week, &days(7)), Some((Against::Before, vec![0, 1, 2], vec![3, 4, 5, 6])));
+        assert_eq!(
+            halves(Grain::Week, &days(7)),
+            Some((Against::Before, vec![0, 1, 2], vec![3, 4, 5, 6]))
+        );
         assert_eq!(halves(Grain::Hour, &days(20)), None);
     }
 
     #[test]
     fn a_weekly_rhythm_alone_is_no_change() {
         // Weekends come back far less.
-        let weekly: Vec<Option<u64>> = (0..12).map(|day| Some(if day % 7 < 5 { 60 } else { 20 })).collect();
+        let weekly: Vec<Option<u64>> = (0..12)
+            .map(|day| Some(if day % 7 < 5 { 60 } else { 20 }))
+            .collect();
         let change = change(&table(Grain::Day, &weekly), 1).unwrap();
         assert_eq!((change.points(), change.may_be_chance()), (0.0, true));
         assert_eq!((change.older_cohorts, change.newer_cohorts), (5, 5));
@@ -270,13 +370,22 @@ mod tests {
 
     #[test]
     fn the_margin_is_that_of_the_cohorts_compared() {
-        let halves: Vec<Option<u64>> = (0..14).map(|day| Some(if day < 7 { 40 } else { 50 })).collect();
+        let halves: Vec<Option<u64>> = (0..14)
+            .map(|day| Some(if day < 7 { 40 } else { 50 }))
+            .collect();
         let found = change(&table(Grain::Day, &halves), 1).unwrap();
         let margin = found.margin.unwrap();
-        assert_eq!((format!("{:.1}", found.points()), format!("{margin:.4}")), ("10.0".into(), "0.0519".into()));
+        assert_eq!(
+            (format!("{:.1}", found.points()), format!("{margin:.4}")),
+            ("10.0".into(), "0.0519".into())
+        );
         assert!(!found.may_be_chance());
         let mut shared = table(Grain::Day, &halves);
         shared.complete_people -= 1;
-        assert_eq!(change(&shared, 1).unwrap().margin, None, "whoever is in two cohorts is no second witness");
+        assert_eq!(
+            change(&shared, 1).unwrap().margin,
+            None,
+            "whoever is in two cohorts is no second witness"
+        );
     }
 }

@@ -7,7 +7,8 @@ use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use crate::calendar::{Grain, Period};
 use crate::sets::{Key, When};
 
-/// For each kind of bitmap how long it is kept after its period ended; for good when `None`. Undated bitmaps are for good.
+/// For each kind of bitmap how long it is kept after its period ended; for good when `None`.
+/// Undated bitmaps are for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keeping {
     /// Of hours.
@@ -26,16 +27,28 @@ impl Keeping {
         *self == Keeping::default()
     }
 
-    /// The period of the newest bitmap that is not of the future, if one of the limits would delete even bitmaps as new as
-    /// that: nothing was marked for so long, or the clock is wrong. Then nothing is to be deleted unasked.
+    /// The period of the newest bitmap that is not of the future, if one of the limits would delete
+    /// even bitmaps as new as that: nothing was marked for so long, or the clock is wrong. Then
+    /// nothing is to be deleted unasked.
     pub fn newest_if_over(&self, keys: &[Key], now: DateTime<Utc>) -> Option<Period> {
-        let periods = keys.iter().filter_map(|key| if let When::In(period) = key.when() { Some(period) } else { None });
+        let periods = keys.iter().filter_map(|key| {
+            if let When::In(period) = key.when() {
+                Some(period)
+            } else {
+                None
+            }
+        });
         // The day of the last mark and not its month, which ends later.
-        let newest =
-            periods.filter(|period| period.start() <= now).max_by_key(|period| (period.start(), period.grain()))?;
+        let newest = periods
+            .filter(|period| period.start() <= now)
+            .max_by_key(|period| (period.start(), period.grain()))?;
         let since = now.signed_duration_since(newest.end());
         let limits = [self.hours, self.days, self.weeks, self.months];
-        limits.into_iter().flatten().any(|kept| since >= kept).then_some(newest)
+        limits
+            .into_iter()
+            .flatten()
+            .any(|kept| since >= kept)
+            .then_some(newest)
     }
 
     /// Whether a bitmap has been kept long enough.
@@ -52,7 +65,9 @@ impl Keeping {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_over(&self, key: &Key, now: DateTime<Utc>) -> bool {
-        let When::In(period) = key.when() else { return false };
+        let When::In(period) = key.when() else {
+            return false;
+        };
         let kept = match period.grain() {
             Grain::Hour => self.hours,
             Grain::Day => self.days,
@@ -83,12 +98,23 @@ pub struct Over {
 pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Over> {
     let mut kinds: BTreeMap<Grain, Over> = BTreeMap::new();
     for (key, bytes) in keys {
-        let When::In(period) = key.when() else { continue };
+        let When::In(period) = key.when() else {
+            continue;
+        };
         let grain = period.grain();
-        let none = Over { grain, count: 0, bytes: Some(0), first: period, last: period };
+        let none = Over {
+            grain,
+            count: 0,
+            bytes: Some(0),
+            first: period,
+            last: period,
+        };
         let over = kinds.entry(grain).or_insert(none);
         over.count += 1;
-        over.bytes = over.bytes.zip(bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
+        over.bytes = over
+            .bytes
+            .zip(bytes)
+            .map(|(sum, bytes)| sum.saturating_add(bytes));
         over.first = over.first.min(period);
         over.last = over.last.max(period);
     }
@@ -110,5 +136,9 @@ pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Ov
 pub fn next_night(at: NaiveTime, now: DateTime<Utc>) -> DateTime<Utc> {
     let today = now.date_naive().and_time(at).and_utc();
     // At the end of all time there is no tomorrow, and no need of one.
-    if today > now { today } else { today.checked_add_days(Days::new(1)).unwrap_or(today) }
+    if today > now {
+        today
+    } else {
+        today.checked_add_days(Days::new(1)).unwrap_or(today)
+    }
 }

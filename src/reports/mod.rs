@@ -1,4 +1,5 @@
-//! Reports: a question becomes a [`Plan`](crate::sets::Plan) of counts, and the counts become a table. All pure.
+//! Reports: a question becomes a [`Plan`](crate::sets::Plan) of counts, and the counts become a
+//! table. All pure.
 
 /// A choice of a few, each with its word in addresses and on the command line.
 macro_rules! choice {

@@ -1,4 +1,5 @@
-//! Who stands behind a number of a retention table: the cohort, those of it who came back, and those who did not.
+//! Who stands behind a number of a retention table: the cohort, those of it who came back, and
+//! those who did not.
 
 use std::str::FromStr;
 
@@ -37,7 +38,10 @@ impl FromStr for Who {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = Who::ALL.into_iter().find(|who| who.as_str() == text);
-        known.ok_or_else(|| QueryError::Word { given: text.to_owned(), known: &["returned", "lost", "cohort"] })
+        known.ok_or_else(|| QueryError::Word {
+            given: text.to_owned(),
+            known: &["returned", "lost", "cohort"],
+        })
     }
 }
 
@@ -99,7 +103,12 @@ impl CrowdError {
     pub const fn is_column(&self) -> bool {
         matches!(
             self,
-            CrowdError::Column { .. } | CrowdError::NotBegun { .. } | CrowdError::NotRecorded { is_column: true, .. }
+            CrowdError::Column { .. }
+                | CrowdError::NotBegun { .. }
+                | CrowdError::NotRecorded {
+                    is_column: true,
+                    ..
+                }
         )
     }
 }
@@ -111,9 +120,10 @@ fn extent_words(extent: Option<(Period, Period)>) -> String {
     }
 }
 
-/// The state of the count of a set that is tied to these periods, in a store with this coverage; `None` without any, as
-/// for undated bitmaps. The first that applies holds: future, not recorded, partly recorded, in progress, complete. People
-/// in a set none of whose periods is recorded come from undated bitmaps: then the count is partly recorded.
+/// The state of the count of a set that is tied to these periods, in a store with this coverage;
+/// `None` without any, as for undated bitmaps. The first that applies holds: future, not recorded,
+/// partly recorded, in progress, complete. People in a set none of whose periods is recorded come
+/// from undated bitmaps: then the count is partly recorded.
 ///
 /// ```
 /// use cohortist::calendar::parse_moment;
@@ -134,7 +144,10 @@ fn extent_words(extent: Option<(Period, Period)>) -> String {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn state_of(count: u64, periods: &[Period], coverage: &Coverage) -> Option<State> {
-    let states: Vec<State> = periods.iter().map(|period| coverage.state_of(*period)).collect();
+    let states: Vec<State> = periods
+        .iter()
+        .map(|period| coverage.state_of(*period))
+        .collect();
     let any = |wanted: State| states.contains(&wanted);
     let begun = || states.iter().filter(|state| **state != State::Future);
     Some(match () {
@@ -174,8 +187,9 @@ pub struct Back {
 }
 
 impl Crowd {
-    /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The counts of these sets are
-    /// the numbers of the [table](crate::reports::retention::Table) of the same query.
+    /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The
+    /// counts of these sets are the numbers of the [table](crate::reports::retention::Table) of the
+    /// same query.
     ///
     /// ```
     /// use cohortist::calendar::{Grain, parse_moment};
@@ -191,19 +205,35 @@ impl Crowd {
     /// ```
     ///
     /// # Errors
-    /// When the table has no such cohort or cell, it has not begun, there is no data of it, or its segments are too long.
-    pub fn at(query: &Query, period: Period, column: Option<u32>, coverage: &Coverage) -> Result<Self, CrowdError> {
+    /// When the table has no such cohort or cell, it has not begun, there is no data of it, or its
+    /// segments are too long.
+    pub fn at(
+        query: &Query,
+        period: Period,
+        column: Option<u32>,
+        coverage: &Coverage,
+    ) -> Result<Self, CrowdError> {
         let current = coverage.current(query.grain);
         if period.grain() != query.grain {
-            return Err(CrowdError::Grain { given: period, wanted: query.grain });
+            return Err(CrowdError::Grain {
+                given: period,
+                wanted: query.grain,
+            });
         }
         if period > current {
-            return Err(CrowdError::Future { given: period, current });
+            return Err(CrowdError::Future {
+                given: period,
+                current,
+            });
         }
         let recorded = |given: Period, state: State, is_column: bool| match state {
             State::NotRecorded => {
                 let extent = coverage.first(query.grain).zip(coverage.last(query.grain));
-                Err(CrowdError::NotRecorded { given, extent, is_column })
+                Err(CrowdError::NotRecorded {
+                    given,
+                    extent,
+                    is_column,
+                })
             }
             state => Ok(state),
         };
@@ -211,22 +241,49 @@ impl Crowd {
         let cohort = query.cohort.at(period);
         let back = column.map(|column| {
             if column >= query.cols() {
-                return Err(CrowdError::Column { column, cols: query.cols() });
+                return Err(CrowdError::Column {
+                    column,
+                    cols: query.cols(),
+                });
             }
             let windows = query.windows(period, coverage);
-            let not_begun = CrowdError::NotBegun { column, cohort: period };
-            let window = usize::try_from(column).ok().and_then(|k| windows.get(k)).copied().ok_or(not_begun)?;
+            let not_begun = CrowdError::NotBegun {
+                column,
+                cohort: period,
+            };
+            let window = usize::try_from(column)
+                .ok()
+                .and_then(|k| windows.get(k))
+                .copied()
+                .ok_or(not_begun)?;
             recorded(window.from, window.state, true)?;
             let (mut periods, mut terms) = (Vec::new(), Terms::default());
-            for window in windows.iter().filter(|w| (window.from..=window.until).contains(&w.from)) {
+            for window in windows
+                .iter()
+                .filter(|w| (window.from..=window.until).contains(&w.from))
+            {
                 let set = query.returning.at(window.from);
                 terms.count(set.terms())?;
                 periods.push(set);
             }
-            let did = if periods.len() == 1 { periods.remove(0) } else { Set::Or(periods) };
-            Ok(Back { column, window, returned: cohort.clone() & did.clone(), lost: cohort.clone() - did })
+            let did = if periods.len() == 1 {
+                periods.remove(0)
+            } else {
+                Set::Or(periods)
+            };
+            Ok(Back {
+                column,
+                window,
+                returned: cohort.clone() & did.clone(),
+                lost: cohort.clone() - did,
+            })
         });
-        Ok(Crowd { period, state, cohort, back: back.transpose()? })
+        Ok(Crowd {
+            period,
+            state,
+            cohort,
+            back: back.transpose()?,
+        })
     }
 
     /// The set of some of them. `None` for those who came back or not when no column was named.

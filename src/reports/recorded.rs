@@ -1,4 +1,5 @@
-//! Since when the events of a table are recorded: before that it counts zeros, which a reader is told.
+//! Since when the events of a table are recorded: before that it counts zeros, which a reader is
+//! told.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,8 +12,8 @@ use crate::sets::{Catalogue, EventName, Segment};
 /// Since when the events of a retention table are recorded. Periods are days, where days are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Before it the starting segment holds nobody. `None` when that is not known, and for undated segments, which have no
-    /// beginning.
+    /// Before it the starting segment holds nobody. `None` when that is not known, and for undated
+    /// segments, which have no beginning.
     pub cohort: Option<Period>,
     /// Each event that is asked for by dates and has any, with its first period.
     pub events: Vec<(EventName, Period)>,
@@ -55,23 +56,39 @@ pub(super) fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a
 }
 
 fn beginning(segment: &Segment, first: &First) -> Beginning {
-    let all = |list: &[Segment]| list.iter().map(|part| beginning(part, first)).collect::<Vec<_>>();
+    let all = |list: &[Segment]| {
+        list.iter()
+            .map(|part| beginning(part, first))
+            .collect::<Vec<_>>()
+    };
     match segment {
-        Segment::Event(name) => first.get(name).map_or(Beginning::Never, |period| Beginning::From(*period)),
+        Segment::Event(name) => first
+            .get(name)
+            .map_or(Beginning::Never, |period| Beginning::From(*period)),
         Segment::Ever(_) => Beginning::Always,
         Segment::Diff(from, _) => beginning(from, first),
         // All of them have to be there …
-        Segment::And(list) => all(list).into_iter().fold(Beginning::Always, |a, b| match (a, b) {
-            (Beginning::Never, _) | (_, Beginning::Never) => Beginning::Never,
-            (Beginning::Always, other) | (other, Beginning::Always) => other,
-            (Beginning::From(a), Beginning::From(b)) => Beginning::From(if a.start() < b.start() { b } else { a }),
-        }),
+        Segment::And(list) => all(list)
+            .into_iter()
+            .fold(Beginning::Always, |a, b| match (a, b) {
+                (Beginning::Never, _) | (_, Beginning::Never) => Beginning::Never,
+                (Beginning::Always, other) | (other, Beginning::Always) => other,
+                (Beginning::From(a), Beginning::From(b)) => {
+                    Beginning::From(if a.start() < b.start() { b } else { a })
+                }
+            }),
         // … or any.
-        Segment::Or(list) | Segment::Xor(list) => all(list).into_iter().fold(Beginning::Never, |a, b| match (a, b) {
-            (Beginning::Always, _) | (_, Beginning::Always) => Beginning::Always,
-            (Beginning::Never, other) | (other, Beginning::Never) => other,
-            (Beginning::From(a), Beginning::From(b)) => Beginning::From(if b.start() < a.start() { b } else { a }),
-        }),
+        Segment::Or(list) | Segment::Xor(list) => {
+            all(list)
+                .into_iter()
+                .fold(Beginning::Never, |a, b| match (a, b) {
+                    (Beginning::Always, _) | (_, Beginning::Always) => Beginning::Always,
+                    (Beginning::Never, other) | (other, Beginning::Never) => other,
+                    (Beginning::From(a), Beginning::From(b)) => {
+                        Beginning::From(if b.start() < a.start() { b } else { a })
+                    }
+                })
+        }
     }
 }
 
@@ -83,25 +100,46 @@ mod tests {
 
     /// `cohort / events`
     fn of(cohort: &str, returning: &str) -> String {
-        let keys = [("a", "2026-07-27"), ("a", "2026-09-01"), ("b", "2026-08-02"), ("c", "2026-08-30")];
+        let keys = [
+            ("a", "2026-07-27"),
+            ("a", "2026-09-01"),
+            ("b", "2026-08-02"),
+            ("c", "2026-08-30"),
+        ];
         let keys = keys.into_iter().flat_map(|(event, day)| {
-            Key::of_mark(&EventName::new(event).unwrap(), parse_moment(day).unwrap(), false)
-                .unwrap()
-                .collect::<Vec<_>>()
+            Key::of_mark(
+                &EventName::new(event).unwrap(),
+                parse_moment(day).unwrap(),
+                false,
+            )
+            .unwrap()
+            .collect::<Vec<_>>()
         });
         let sides: [Segment; 2] = [cohort.parse().unwrap(), returning.parse().unwrap()];
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
         let recorded = Recorded::of([&sides[0], &sides[1]], &Catalogue::new(keys.collect()), now);
-        let events: Vec<String> = recorded.events.iter().map(|(event, since)| format!("{event} {since}")).collect();
-        let cohort = recorded.cohort.map_or_else(|| "-".to_owned(), |period| period.to_string());
+        let events: Vec<String> = recorded
+            .events
+            .iter()
+            .map(|(event, since)| format!("{event} {since}"))
+            .collect();
+        let cohort = recorded
+            .cohort
+            .map_or_else(|| "-".to_owned(), |period| period.to_string());
         format!("{cohort} / {}", events.join(", "))
     }
 
     #[test]
     fn a_segment_begins_when_it_can_hold_somebody() {
         assert_eq!(of("a", "b"), "2026-07-27 / a 2026-07-27, b 2026-08-02");
-        assert_eq!(of("a & c", "b & pro@ever"), "2026-08-30 / a 2026-07-27, c 2026-08-30, b 2026-08-02");
-        assert_eq!(of("a | c", "never"), "2026-07-27 / a 2026-07-27, c 2026-08-30");
+        assert_eq!(
+            of("a & c", "b & pro@ever"),
+            "2026-08-30 / a 2026-07-27, c 2026-08-30, b 2026-08-02"
+        );
+        assert_eq!(
+            of("a | c", "never"),
+            "2026-07-27 / a 2026-07-27, c 2026-08-30"
+        );
         assert_eq!(of("a & !c", "a"), "2026-07-27 / a 2026-07-27, c 2026-08-30");
         assert_eq!(of("pro@ever", "pro@ever | b"), "- / b 2026-08-02");
         assert_eq!(of("never & a", "never"), "- / a 2026-07-27");

@@ -27,8 +27,8 @@ choice! {
         /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.
         #[default]
         On = "on",
-        /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k) ∪ … ∪ B(c+cols−1))|.
-        /// A union, never a sum, so it cannot rise along a row.
+        /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k)
+        /// ∪ … ∪ B(c+cols−1))|. A union, never a sum, so it cannot rise along a row.
         OnOrAfter = "on_or_after",
     }
 }
@@ -53,14 +53,15 @@ pub struct Query {
     pub returning: Segment,
     /// The length of a period.
     pub grain: Grain,
-    /// How many cohorts, 1–400; a default for the grain when `None`. Not used when both `from` and `to` are given.
+    /// How many cohorts, 1–400; a default for the grain when `None`. Not used when both `from` and
+    /// `to` are given.
     pub rows: Option<u32>,
     /// How many columns, 1–400, column 0 included; a default for the grain when `None`.
     pub cols: Option<u32>,
     /// The period that holds this date is the first cohort.
     pub from: Option<NaiveDate>,
-    /// The period that holds this date is the last cohort, for hours the last hour of the date; a date in the future
-    /// means the running period.
+    /// The period that holds this date is the last cohort, for hours the last hour of the date; a
+    /// date in the future means the running period.
     pub to: Option<NaiveDate>,
     /// What a cell counts.
     pub measure: Measure,
@@ -145,9 +146,13 @@ impl QueryError {
     /// The query parameter the error is about, where it is about one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            QueryError::Rows(_) | QueryError::Cells { .. } | QueryError::TooLarge(_) => Some("rows"),
+            QueryError::Rows(_) | QueryError::Cells { .. } | QueryError::TooLarge(_) => {
+                Some("rows")
+            }
             QueryError::Cols(_) => Some("cols"),
-            QueryError::Between { .. } | QueryError::Order { .. } | QueryError::Future { .. } => Some("from"),
+            QueryError::Between { .. } | QueryError::Order { .. } | QueryError::Future { .. } => {
+                Some("from")
+            }
             QueryError::Date { field, .. } => Some(field),
             QueryError::Word { .. } | QueryError::Calendar(_) => None,
         }
@@ -189,7 +194,10 @@ impl Query {
     pub fn size(&self) -> Option<(u32, u32)> {
         let rows = match (self.from, self.to) {
             (Some(from), Some(to)) => {
-                let (first, last) = (Period::of_date(self.grain, from).ok()?, Period::of_date(self.grain, to).ok()?);
+                let (first, last) = (
+                    Period::of_date(self.grain, from).ok()?,
+                    Period::of_date(self.grain, to).ok()?,
+                );
                 u32::try_from(last.since(first)? + 1).ok()?
             }
             _ => self.rows.unwrap_or(default_size(self.grain)),
@@ -201,7 +209,9 @@ impl Query {
     pub fn windows(&self, cohort: Period, coverage: &Coverage) -> Vec<Window> {
         let cols = i64::from(self.cols());
         let current = coverage.current(self.grain);
-        let begun: Vec<Period> = (0..cols).map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current)).collect();
+        let begun: Vec<Period> = (0..cols)
+            .map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current))
+            .collect();
         let last = begun.last().copied();
         // "On or after" is over when the whole row is: until then each of its cells may still rise.
         let end_of_row = cohort.shift(cols - 1).ok().or(last);
@@ -211,8 +221,17 @@ impl Query {
                 Measure::On => (from, from),
                 Measure::OnOrAfter => (last.unwrap_or(from), end_of_row.unwrap_or(from)),
             };
-            let state = if is_recorded { coverage.state(from, end) } else { State::NotRecorded };
-            Window { from, until, state, is_recorded: coverage.is_recorded(from) }
+            let state = if is_recorded {
+                coverage.state(from, end)
+            } else {
+                State::NotRecorded
+            };
+            Window {
+                from,
+                until,
+                state,
+                is_recorded: coverage.is_recorded(from),
+            }
         };
         begun.into_iter().map(window).collect()
     }
@@ -222,10 +241,15 @@ impl Query {
     /// # Errors
     /// When they are too long.
     pub fn expanded(&self, saved: &Segments) -> Result<Query, TooLarge> {
-        Ok(Query { cohort: saved.expand(&self.cohort)?, returning: saved.expand(&self.returning)?, ..self.clone() })
+        Ok(Query {
+            cohort: saved.expand(&self.cohort)?,
+            returning: saved.expand(&self.returning)?,
+            ..self.clone()
+        })
     }
 
-    /// The question as of `now` in a store that has recorded everything until then: enough to check a query.
+    /// The question as of `now` in a store that has recorded everything until then: enough to check
+    /// a query.
     ///
     /// # Errors
     /// When a limit is passed or the dates make no sense.
@@ -236,7 +260,8 @@ impl Query {
     /// The question for a store with this coverage: its cohorts, and the plan that counts them.
     ///
     /// # Errors
-    /// When a limit is passed, the segments are too long for so many periods, or the dates make no sense.
+    /// When a limit is passed, the segments are too long for so many periods, or the dates make no
+    /// sense.
     pub fn question(&self, coverage: &Coverage) -> Result<Question, QueryError> {
         let current = coverage.current(self.grain);
         let cols = self.cols();
@@ -251,7 +276,10 @@ impl Query {
         let first_on = |date| Period::of_date(self.grain, date).map_err(dated("from"));
         // The last hour of a day; for all other grains the period that holds it.
         let last_on = |date: NaiveDate| {
-            let end = Period::of_date(Grain::Day, date).map_err(dated("to"))?.end() - TimeDelta::microseconds(1);
+            let end = Period::of_date(Grain::Day, date)
+                .map_err(dated("to"))?
+                .end()
+                - TimeDelta::microseconds(1);
             Period::containing(self.grain, end).map_err(dated("to"))
         };
         if let (Some(from), Some(to)) = (self.from, self.to)
@@ -263,7 +291,11 @@ impl Query {
             (Some(from), to) => {
                 let first = first_on(from)?;
                 if first > current {
-                    return Err(QueryError::Future { from, grain: self.grain, current });
+                    return Err(QueryError::Future {
+                        from,
+                        grain: self.grain,
+                        current,
+                    });
                 }
                 let last = match to {
                     Some(to) => last_on(to)?,
@@ -284,25 +316,40 @@ impl Query {
             Ok(rows) if rows <= MAX_ROWS => rows,
             _ => {
                 let (from, to) = (first.start().date_naive(), last.start().date_naive());
-                return Err(QueryError::Between { from, to, count, grain: self.grain });
+                return Err(QueryError::Between {
+                    from,
+                    to,
+                    count,
+                    grain: self.grain,
+                });
             }
         };
         if rows * cols > MAX_CELLS {
             return Err(QueryError::Cells { rows, cols });
         }
-        Ok(Question::new(self.clone(), coverage, first.range(rows).collect())?)
+        Ok(Question::new(
+            self.clone(),
+            coverage,
+            first.range(rows).collect(),
+        )?)
     }
 
-    /// The last cohort where no date is given. The data ends with it; for *on or after* its whole window is over, unless
-    /// the table would then begin before the data does.
+    /// The last cohort where no date is given. The data ends with it; for *on or after* its whole
+    /// window is over, unless the table would then begin before the data does.
     fn newest_cohort(&self, rows: u32, coverage: &Coverage) -> Result<Period, CalendarError> {
-        let newest = coverage.last(self.grain).unwrap_or(coverage.current(self.grain));
+        let newest = coverage
+            .last(self.grain)
+            .unwrap_or(coverage.current(self.grain));
         if self.measure == Measure::On {
             return Ok(newest);
         }
         let whole = newest.shift(-i64::from(self.cols()))?;
-        let begins = coverage.first(self.grain).and_then(|first| first.shift(i64::from(rows) - 1).ok());
-        Ok(begins.map_or(whole, |from_the_first_on| whole.max(from_the_first_on.min(newest))))
+        let begins = coverage
+            .first(self.grain)
+            .and_then(|first| first.shift(i64::from(rows) - 1).ok());
+        Ok(begins.map_or(whole, |from_the_first_on| {
+            whole.max(from_the_first_on.min(newest))
+        }))
     }
 }
 
@@ -316,7 +363,8 @@ pub struct Question {
     cohorts: Vec<Asked>,
     distinct: usize,
     distinct_complete: usize,
-    /// Counts of the periods that are not recorded: the first and the last, the last being excluded.
+    /// Counts of the periods that are not recorded: the first and the last, the last being
+    /// excluded.
     unlisted: std::ops::Range<usize>,
     plan: Plan,
 }
@@ -334,21 +382,36 @@ struct Asked {
 
 impl Question {
     fn new(query: Query, coverage: &Coverage, periods: Vec<Period>) -> Result<Self, TooLarge> {
-        // Cells, and beside them two sets for each period: more where a side is made of several events.
+        // Cells, and beside them two sets for each period: more where a side is made of several
+        // events.
         let columns = query.cols() as usize;
         let mut plan = Plan::with_capacity(periods.len() * (columns + 3) + columns);
         let mut cohorts = Vec::with_capacity(periods.len());
         let (mut complete, mut rest) = (Vec::new(), Vec::new());
         let mut unrecorded = BTreeSet::new();
-        // Each period is come back to by many cohorts: its set is built once. By how many periods it is after the first.
+        // Each period is come back to by many cohorts: its set is built once. By how many periods
+        // it is after the first.
         let mut returning: Vec<Option<NodeId>> = vec![None; periods.len() + columns];
         for (row, period) in periods.into_iter().enumerate() {
             let windows = query.windows(period, coverage);
-            unrecorded.extend(windows.iter().filter(|window| !window.is_recorded).map(|window| window.from));
+            unrecorded.extend(
+                windows
+                    .iter()
+                    .filter(|window| !window.is_recorded)
+                    .map(|window| window.from),
+            );
             let state = coverage.state_of(period);
             if state == State::NotRecorded {
-                let cells = windows.iter().map(|window| (window.from, window.state, None)).collect();
-                cohorts.push(Asked { period, state, size: None, cells });
+                let cells = windows
+                    .iter()
+                    .map(|window| (window.from, window.state, None))
+                    .collect();
+                cohorts.push(Asked {
+                    period,
+                    state,
+                    size: None,
+                    cells,
+                });
                 continue;
             }
             let who = plan.add(&query.cohort.at(period))?;
@@ -380,7 +443,12 @@ impl Question {
             } else {
                 rest.push(who)
             }
-            cohorts.push(Asked { period, state, size, cells });
+            cohorts.push(Asked {
+                period,
+                state,
+                size,
+                cells,
+            });
         }
         let complete = plan.or(complete);
         rest.push(complete);
@@ -391,14 +459,29 @@ impl Question {
         let begin = plan.roots().len();
         let names = dated([&sides[0], &sides[1]]);
         for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
-            plan.count_set(&Set::Or(names.iter().map(|name| Set::event_in(name, period)).collect()))?;
+            plan.count_set(&Set::Or(
+                names
+                    .iter()
+                    .map(|name| Set::event_in(name, period))
+                    .collect(),
+            ))?;
         }
         let unlisted = begin..plan.roots().len();
         let coverage = coverage.clone();
-        Ok(Question { query, sides, coverage, cohorts, distinct, distinct_complete, unlisted, plan })
+        Ok(Question {
+            query,
+            sides,
+            coverage,
+            cohorts,
+            distinct,
+            distinct_complete,
+            unlisted,
+            plan,
+        })
     }
 
-    /// The same question whose table tells another wording of the same query: one that names saved segments.
+    /// The same question whose table tells another wording of the same query: one that names saved
+    /// segments.
     pub fn asked_as(mut self, query: Query) -> Question {
         self.query = query;
         self
@@ -419,9 +502,12 @@ impl Question {
         &self.plan
     }
 
-    /// Whether somebody was counted in a period that is not recorded: then the coverage is older than the counts.
+    /// Whether somebody was counted in a period that is not recorded: then the coverage is older
+    /// than the counts.
     pub fn contradicts_coverage(&self, counts: &[u64]) -> bool {
-        counts.get(self.unlisted.clone()).is_some_and(|counts| counts.iter().any(|count| *count > 0))
+        counts
+            .get(self.unlisted.clone())
+            .is_some_and(|counts| counts.iter().any(|count| *count > 0))
     }
 
     /// The table, from the counts of [`plan`](Self::plan) in order.
@@ -440,13 +526,23 @@ impl Question {
                         *cell = match (size, root) {
                             (Some(size), Some(root)) => {
                                 let retained = clamps.at_most(at(*root), size);
-                                Cell::Number(Number { period: *period, state: *state, retained, size })
+                                Cell::Number(Number {
+                                    period: *period,
+                                    state: *state,
+                                    retained,
+                                    size,
+                                })
                             }
                             _ => Cell::NotRecorded(*period),
                         };
                     }
                 }
-                Row { period: asked.period, state: asked.state, size, cells }
+                Row {
+                    period: asked.period,
+                    state: asked.state,
+                    size,
+                    cells,
+                }
             })
             .collect();
         let in_averages = |row: &&Row| row.numbers().any(|number| number.state == State::Complete);
@@ -454,7 +550,9 @@ impl Question {
         let complete_entries: u64 = rows.iter().filter(in_averages).map(Row::people).sum();
         let complete_people = clamps.at_most(at(self.distinct_complete), complete_entries);
         let disjoint = complete_people == complete_entries;
-        let averages = (0..cols).map(|k| Average::of(&rows, k, self.query.averaging, disjoint)).collect();
+        let averages = (0..cols)
+            .map(|k| Average::of(&rows, k, self.query.averaging, disjoint))
+            .collect();
         let people = clamps.at_most(at(self.distinct), entries);
         clamps.report(&self.query);
         let grain = self.query.grain;
@@ -479,8 +577,9 @@ impl Question {
 /// How many counts contradicted another count of the same answer, in this process.
 static CLAMPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many counts contradicted another count of the same answer since the process started: more people came back than are
-/// in the cohort, or there were more people than entries. Each was reduced to what is possible, and logged.
+/// How many counts contradicted another count of the same answer since the process started: more
+/// people came back than are in the cohort, or there were more people than entries. Each was
+/// reduced to what is possible, and logged.
 pub fn clamped_counts() -> u64 {
     CLAMPED.load(Ordering::Relaxed)
 }
@@ -511,9 +610,14 @@ impl Clamps {
     }
 }
 
-/// For each window the union of the nodes of its periods, given one node for each `from` that is recorded. Windows of more
-/// than one period end together, so each is its own first period and the window behind it.
-fn suffix_unions(plan: &mut Plan, windows: &[Window], nodes: Vec<Option<NodeId>>) -> Vec<Option<NodeId>> {
+/// For each window the union of the nodes of its periods, given one node for each `from` that is
+/// recorded. Windows of more than one period end together, so each is its own first period and the
+/// window behind it.
+fn suffix_unions(
+    plan: &mut Plan,
+    windows: &[Window],
+    nodes: Vec<Option<NodeId>>,
+) -> Vec<Option<NodeId>> {
     let mut unions = nodes;
     for k in (0..unions.len().saturating_sub(1)).rev() {
         if windows[k].until > windows[k].from {
@@ -526,12 +630,14 @@ fn suffix_unions(plan: &mut Plan, windows: &[Window], nodes: Vec<Option<NodeId>>
     unions
 }
 
-/// The periods in which coming back counts for one cell, both ends included, and what is known of them.
+/// The periods in which coming back counts for one cell, both ends included, and what is known of
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The period of the cell.
     pub from: Period,
-    /// The last period that counts and has begun: `from` again, or for *on or after* that of the last column.
+    /// The last period that counts and has begun: `from` again, or for *on or after* that of the
+    /// last column.
     pub until: Period,
     /// The state of the cell.
     pub state: State,

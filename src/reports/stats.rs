@@ -9,10 +9,12 @@ pub fn rate(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Wilson's 95 % score interval for the share behind `part` of `whole`, both ends 0–1; `None` of nothing.
+/// Wilson's 95 % score interval for the share behind `part` of `whole`, both ends 0–1; `None` of
+/// nothing.
 ///
-/// Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927),
-/// without continuity correction. Unlike the textbook interval it never leaves 0–1 and works at 0 % and 100 %.
+/// Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+/// JASA 22 (1927), without continuity correction. Unlike the textbook interval it never leaves 0–1
+/// and works at 0 % and 100 %.
 ///
 /// ```
 /// use cohortist::reports::stats::wilson;
@@ -28,8 +30,16 @@ pub fn wilson(part: u64, whole: u64) -> Option<(f64, f64)> {
     let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    let low = if part == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if part == whole { 1.0 } else { (centre + half).min(1.0) };
+    let low = if part == 0 {
+        0.0
+    } else {
+        (centre - half).max(0.0)
+    };
+    let high = if part == whole {
+        1.0
+    } else {
+        (centre + half).min(1.0)
+    };
     Some((low, high))
 }
 

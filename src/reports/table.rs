@@ -1,4 +1,5 @@
-//! The table that answers a retention question: what is not recorded has no number in it, by its types.
+//! The table that answers a retention question: what is not recorded has no number in it, by its
+//! types.
 
 use chrono::{DateTime, Utc};
 
@@ -31,7 +32,8 @@ impl Cell {
 
     /// Its number, if that is final.
     pub fn complete(&self) -> Option<Number> {
-        self.number().filter(|number| number.state == State::Complete)
+        self.number()
+            .filter(|number| number.state == State::Complete)
     }
 }
 
@@ -102,19 +104,34 @@ pub struct Average {
 
 impl Average {
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn of(rows: &[Row], column: usize, averaging: Averaging, disjoint: bool) -> Option<Average> {
-        let cells: Vec<Number> = rows.iter().filter_map(|row| row.cells[column].complete()).collect();
+    pub(super) fn of(
+        rows: &[Row],
+        column: usize,
+        averaging: Averaging,
+        disjoint: bool,
+    ) -> Option<Average> {
+        let cells: Vec<Number> = rows
+            .iter()
+            .filter_map(|row| row.cells[column].complete())
+            .collect();
         let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
-        let (retained, size) = (cells.iter().map(|c| c.retained).sum(), cells.iter().map(|c| c.size).sum());
+        let (retained, size) = (
+            cells.iter().map(|c| c.retained).sum(),
+            cells.iter().map(|c| c.size).sum(),
+        );
         Some(Average {
             rate: match averaging {
                 Averaging::Weighted => rate(retained, size)?,
-                Averaging::Simple => cells.iter().map(Number::rate).sum::<f64>() / f64::from(cohorts),
+                Averaging::Simple => {
+                    cells.iter().map(Number::rate).sum::<f64>() / f64::from(cohorts)
+                }
             },
             cohorts,
             retained,
             size,
-            interval: (disjoint && averaging == Averaging::Weighted).then(|| wilson(retained, size)).flatten(),
+            interval: (disjoint && averaging == Averaging::Weighted)
+                .then(|| wilson(retained, size))
+                .flatten(),
         })
     }
 }
@@ -130,7 +147,8 @@ pub struct Table {
     pub current: Period,
     /// The first period that the store records; `None` where it records none of this grain.
     pub begins: Option<Period>,
-    /// When the store's data ends, where that is before `now`: the day of the newest mark, where days are kept.
+    /// When the store's data ends, where that is before `now`: the day of the newest mark, where
+    /// days are kept.
     pub data_ends: Option<Period>,
     /// The cohorts, oldest first. Cohorts of the future are left out.
     pub rows: Vec<Row>,
@@ -140,13 +158,16 @@ pub struct Table {
     pub entries: u64,
     /// The distinct people behind `entries`.
     pub people: u64,
-    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands on.
+    /// The sizes of the cohorts that have a complete cell, added up: what the average row stands
+    /// on.
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
-    /// Since when its events are recorded; nothing is known of that until [`recorded_since`](Table::recorded_since).
+    /// Since when its events are recorded; nothing is known of that until
+    /// [`recorded_since`](Table::recorded_since).
     pub recorded: Recorded,
-    /// What its events are called where it speaks to people; by their names until [`called`](Table::called).
+    /// What its events are called where it speaks to people; by their names until
+    /// [`called`](Table::called).
     pub labels: Labels,
 }
 
@@ -156,7 +177,9 @@ impl Table {
         let mut names = self.query.cohort.names();
         names.extend(self.query.returning.names());
         names.extend(self.recorded.events.iter().map(|(name, _)| name));
-        let known = names.into_iter().filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
+        let known = names
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
         self.labels = known.collect();
         self
     }
@@ -176,18 +199,26 @@ impl Table {
         self.rows.iter().flat_map(Row::numbers)
     }
 
-    /// The same table, knowing since when its events are recorded. What somebody was counted before is not believed: a
-    /// list of bitmaps may be older than the counts.
+    /// The same table, knowing since when its events are recorded. What somebody was counted before
+    /// is not believed: a list of bitmaps may be older than the counts.
     pub fn recorded_since(mut self, recorded: Recorded) -> Self {
-        let nobody_before =
-            |first: &Period| self.rows.iter().all(|row| row.people() == 0 || !row.period.is_before(*first));
-        self.recorded = Recorded { cohort: recorded.cohort.filter(nobody_before), ..recorded };
+        let nobody_before = |first: &Period| {
+            self.rows
+                .iter()
+                .all(|row| row.people() == 0 || !row.period.is_before(*first))
+        };
+        self.recorded = Recorded {
+            cohort: recorded.cohort.filter(nobody_before),
+            ..recorded
+        };
         self
     }
 
-    /// Whether records of the starting segment begin within the cohort's period, so that it holds a part of it only.
+    /// Whether records of the starting segment begin within the cohort's period, so that it holds a
+    /// part of it only.
     pub fn is_partial(&self, row: &Row) -> bool {
-        let within = |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
+        let within =
+            |first: Period| row.period.start() < first.start() && first.start() < row.period.end();
         row.size.is_some() && self.recorded.cohort.is_some_and(within)
     }
 
@@ -200,7 +231,11 @@ impl Table {
     pub fn has_gaps(&self) -> (bool, bool) {
         let cells = || self.rows.iter().flat_map(|row| &row.cells);
         let missing = cells().any(|cell| matches!(cell, Cell::NotRecorded(_)));
-        (missing, self.numbers().any(|number| number.state == State::PartlyRecorded))
+        (
+            missing,
+            self.numbers()
+                .any(|number| number.state == State::PartlyRecorded),
+        )
     }
 
     /// Whether no cohort holds anybody.
@@ -208,14 +243,15 @@ impl Table {
         self.entries == 0
     }
 
-    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted average means
-    /// something.
+    /// Whether the cohorts behind the averages share nobody, so that an interval of the weighted
+    /// average means something.
     pub fn is_disjoint(&self) -> bool {
         self.complete_people == self.complete_entries
     }
 
     /// Whether any number shown can still change.
     pub fn has_running(&self) -> bool {
-        self.numbers().any(|number| number.state == State::InProgress)
+        self.numbers()
+            .any(|number| number.state == State::InProgress)
     }
 }

@@ -31,7 +31,12 @@ pub struct Span {
 impl Span {
     fn of(coverage: &Coverage) -> Result<Self, CalendarError> {
         let Running { day, week, month } = Running::of(coverage);
-        Ok(Span { today: day, week, month, since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())? })
+        Ok(Span {
+            today: day,
+            week,
+            month,
+            since: Period::containing(Grain::Day, week.shift(1 - WEEKS)?.start())?,
+        })
     }
 
     /// Whether a bitmap of an event is looked into at first, given the months it has bitmaps of.
@@ -58,7 +63,8 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// The question, given all keys there are and what they cover. Hours are left out: their days say the same.
+    /// The question, given all keys there are and what they cover. Hours are left out: their days
+    /// say the same.
     ///
     /// # Errors
     /// Outside the supported years.
@@ -67,11 +73,23 @@ impl<'a> Question<'a> {
         let mut keys = Vec::new();
         for known in all.events() {
             let of_event = all.of_known(known);
-            let months: HashSet<Period> =
-                of_event.iter().filter_map(|key| month_of(key).filter(|month| *month <= span.month)).collect();
-            keys.extend(of_event.iter().filter(|key| span.asks(key.when(), &months)).cloned());
+            let months: HashSet<Period> = of_event
+                .iter()
+                .filter_map(|key| month_of(key).filter(|month| *month <= span.month))
+                .collect();
+            keys.extend(
+                of_event
+                    .iter()
+                    .filter(|key| span.asks(key.when(), &months))
+                    .cloned(),
+            );
         }
-        Ok(Question { span, all, keys, coverage: coverage.clone() })
+        Ok(Question {
+            span,
+            all,
+            keys,
+            coverage: coverage.clone(),
+        })
     }
 
     /// The bitmaps to look into.
@@ -79,8 +97,8 @@ impl<'a> Question<'a> {
         &self.keys
     }
 
-    /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days of each event's
-    /// first month, and of its last where no later day is known.
+    /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days
+    /// of each event's first month, and of its last where no later day is known.
     pub fn then(&self, found: &[Key]) -> Vec<Key> {
         let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
         for key in found {
@@ -108,14 +126,35 @@ impl<'a> Question<'a> {
     pub fn history(&self, user: UserId, found: Vec<Key>) -> History {
         let mut by_event: BTreeMap<EventName, Vec<When>> = BTreeMap::new();
         for key in found {
-            by_event.entry(key.event().clone()).or_default().push(key.when());
+            by_event
+                .entry(key.event().clone())
+                .or_default()
+                .push(key.when());
         }
-        let mut events: Vec<Seen> = by_event.into_iter().map(|(event, whens)| self.seen(event, &whens)).collect();
-        events
-            .sort_by_key(|seen| (std::cmp::Reverse(seen.last.map(Period::start)), std::cmp::Reverse(seen.days.len())));
+        let mut events: Vec<Seen> = by_event
+            .into_iter()
+            .map(|(event, whens)| self.seen(event, &whens))
+            .collect();
+        events.sort_by_key(|seen| {
+            (
+                std::cmp::Reverse(seen.last.map(Period::start)),
+                std::cmp::Reverse(seen.days.len()),
+            )
+        });
         let known = self.all.events().len();
-        let properties = self.all.events().filter(|known| known.last.is_none()).count();
-        History { user, span: self.span, coverage: self.coverage.clone(), events, known, properties }
+        let properties = self
+            .all
+            .events()
+            .filter(|known| known.last.is_none())
+            .count();
+        History {
+            user,
+            span: self.span,
+            coverage: self.coverage.clone(),
+            events,
+            known,
+            properties,
+        }
     }
 
     fn seen(&self, event: EventName, whens: &[When]) -> Seen {
@@ -133,16 +172,21 @@ impl<'a> Question<'a> {
         };
         let (days, months) = (of(Grain::Day), of(Grain::Month));
         // A month says more than the days when it lies outside them.
-        let pick =
-            |day: Option<&Period>, month: Option<&Period>, outside: fn(&Period, &Period) -> bool| match (day, month) {
-                (Some(day), Some(month)) if outside(month, &day.within(Grain::Month)) => Some(*month),
-                (Some(day), _) => Some(*day),
-                (None, month) => month.copied(),
-            };
+        let pick = |day: Option<&Period>,
+                    month: Option<&Period>,
+                    outside: fn(&Period, &Period) -> bool| match (day, month) {
+            (Some(day), Some(month)) if outside(month, &day.within(Grain::Month)) => Some(*month),
+            (Some(day), _) => Some(*day),
+            (None, month) => month.copied(),
+        };
         let calendar = days.iter().filter(|day| **day >= span.since);
         Seen {
-            property: self.all.event(&event).is_some_and(|known| known.last.is_none()),
-            recorded: activity::Span::of(self.all.of(&event), self.coverage.now()).map(|span| span.first),
+            property: self
+                .all
+                .event(&event)
+                .is_some_and(|known| known.last.is_none()),
+            recorded: activity::Span::of(self.all.of(&event), self.coverage.now())
+                .map(|span| span.first),
             event,
             today: days.contains(&span.today),
             week: whens.contains(&When::In(span.week)),
@@ -184,7 +228,8 @@ pub struct Seen {
     pub last: Option<Period>,
     /// The days of the calendar, ascending.
     pub days: Vec<NaiveDate>,
-    /// When anybody was first recorded in the event; `None` without dates. Before it nobody's absence says anything.
+    /// When anybody was first recorded in the event; `None` without dates. Before it nobody's
+    /// absence says anything.
     pub recorded: Option<Period>,
 }
 

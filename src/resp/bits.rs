@@ -13,7 +13,9 @@ fn offset(bytes: &[u8]) -> Result<UserId, Reply> {
 
 /// Key, offset and value of a SETBIT.
 pub(super) fn mark<'b>(arguments: &[&'b [u8]]) -> Result<(&'b str, UserId, bool), Reply> {
-    let &[_, name, user, value] = arguments else { return Err(Reply::error("syntax error")) };
+    let &[_, name, user, value] = arguments else {
+        return Err(Reply::error("syntax error"));
+    };
     let user = offset(user)?;
     let value = match value {
         b"0" => false,
@@ -25,18 +27,30 @@ pub(super) fn mark<'b>(arguments: &[&'b [u8]]) -> Result<(&'b str, UserId, bool)
 
 pub(super) fn set_bit(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let (name, user, value) = mark(arguments)?;
-    let before = data.space()?.set_bits(vec![name.to_owned()], vec![(u32::from(value), user)])?;
+    let before = data
+        .space()?
+        .set_bits(vec![name.to_owned()], vec![(u32::from(value), user)])?;
     Ok(Reply::Number(i64::from(before.first() == Some(&true))))
 }
 
 pub(super) fn get_bit(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let user = offset(arguments[2])?;
-    Ok(Reply::Number(i64::from(data.look()?.bit(key(arguments[1])?, user)?)))
+    Ok(Reply::Number(i64::from(
+        data.look()?.bit(key(arguments[1])?, user)?,
+    )))
 }
 
-/// Where a range begins and ends in a text of `total` units, both included. Counted from the end when negative.
+/// Where a range begins and ends in a text of `total` units, both included. Counted from the end
+/// when negative.
 pub(super) fn range(start: i64, end: i64, total: i64) -> Option<(i64, i64)> {
-    let at = |place: i64| (if place < 0 { total.saturating_add(place) } else { place }).max(0);
+    let at = |place: i64| {
+        (if place < 0 {
+            total.saturating_add(place)
+        } else {
+            place
+        })
+        .max(0)
+    };
     let (start, end) = (at(start), at(end).min(total - 1));
     (start <= end).then_some((start, end))
 }
@@ -47,7 +61,10 @@ fn bits((start, end): (i64, i64), of_bits: bool) -> (UserId, UserId) {
     if of_bits {
         (place(start), place(end))
     } else {
-        (place(start * 8), place(end.saturating_mul(8).saturating_add(7)))
+        (
+            place(start * 8),
+            place(end.saturating_mul(8).saturating_add(7)),
+        )
     }
 }
 
@@ -106,25 +123,38 @@ pub(super) fn bit_pos(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
         _ => return Err(syntax()),
     };
     let total = if of_bits { len * 8 } else { len };
-    let Some(wanted) = range(start, end.unwrap_or(total - 1), total) else { return Ok(Reply::Number(-1)) };
+    let Some(wanted) = range(start, end.unwrap_or(total - 1), total) else {
+        return Ok(Reply::Number(-1));
+    };
     let (first, last) = bits(wanted, of_bits);
-    Ok(Reply::Number(match look.position(name, value, first, last)? {
-        Some(found) => i64::from(found),
-        // All ones to the end, and the first zero is behind it: unless the end was given.
-        None if !value && end.is_none() => len * 8,
-        None => -1,
-    }))
+    Ok(Reply::Number(
+        match look.position(name, value, first, last)? {
+            Some(found) => i64::from(found),
+            // All ones to the end, and the first zero is behind it: unless the end was given.
+            None if !value && end.is_none() => len * 8,
+            None => -1,
+        },
+    ))
 }
 
 pub(super) fn bit_op(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let operation: Operation =
-        std::str::from_utf8(arguments[1]).ok().and_then(|name| name.parse().ok()).ok_or_else(syntax)?;
+    let operation: Operation = std::str::from_utf8(arguments[1])
+        .ok()
+        .and_then(|name| name.parse().ok())
+        .ok_or_else(syntax)?;
     let sources = keys_of(&arguments[3..])?;
     if operation == Operation::Not && sources.len() != 1 {
         return Err(Reply::error("BITOP NOT must be called with a single source key.").into());
     }
     if sources.len() < operation.fewest() {
-        return Err(Reply::error(format!("BITOP {operation} must be called with at least two source keys.")).into());
+        return Err(Reply::error(format!(
+            "BITOP {operation} must be called with at least two source keys."
+        ))
+        .into());
     }
-    Ok(Reply::count(data.space()?.combine(operation, key(arguments[2])?, &sources)?))
+    Ok(Reply::count(data.space()?.combine(
+        operation,
+        key(arguments[2])?,
+        &sources,
+    )?))
 }

@@ -1,4 +1,5 @@
-//! A client: who it is, and every command it may send, carried out on what it is given of the store.
+//! A client: who it is, and every command it may send, carried out on what it is given of the
+//! store.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -40,7 +41,15 @@ pub(super) enum Needs {
 impl<'a> Client<'a> {
     pub fn new(shared: &'a Shared, number: u64) -> Self {
         let known = shared.settings.password.is_none();
-        Client { shared, number, protocol: Protocol::Two, known, name: Vec::new(), peer: None, penalty: Duration::ZERO }
+        Client {
+            shared,
+            number,
+            protocol: Protocol::Two,
+            known,
+            name: Vec::new(),
+            peer: None,
+            penalty: Duration::ZERO,
+        }
     }
 
     /// What [`carry_out`](Self::carry_out) needs for a command.
@@ -54,7 +63,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Carries out any command but those of transactions and QUIT. A mistake of the client is a reply like others.
+    /// Carries out any command but those of transactions and QUIT. A mistake of the client is a
+    /// reply like others.
     ///
     /// # Errors
     /// When the store fails.
@@ -100,7 +110,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Notes that a password was wrong. The session delays the reply, after it has released all locks.
+    /// Notes that a password was wrong. The session delays the reply, after it has released all
+    /// locks.
     fn wrong_password(&mut self) -> Reply {
         self.penalty += self.shared.failures.failed(self.peer, Instant::now());
         Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned())
@@ -169,7 +180,10 @@ impl<'a> Client<'a> {
         Reply::Map(vec![
             ("server", Reply::bulk("cohortist")),
             ("version", Reply::bulk(env!("CARGO_PKG_VERSION"))),
-            ("proto", Reply::Number(if protocol == Protocol::Three { 3 } else { 2 })),
+            (
+                "proto",
+                Reply::Number(if protocol == Protocol::Three { 3 } else { 2 }),
+            ),
             ("id", Reply::count(self.number)),
             ("mode", Reply::bulk("standalone")),
             ("role", Reply::bulk("master")),
@@ -187,13 +201,21 @@ impl<'a> Client<'a> {
                     command::VERSION,
                     env!("CARGO_PKG_VERSION"),
                     std::process::id(),
-                    self.shared.settings.listen.rsplit_once(':').map_or("0", |(_, port)| port),
+                    self.shared
+                        .settings
+                        .listen
+                        .rsplit_once(':')
+                        .map_or("0", |(_, port)| port),
                     self.shared.started.elapsed().as_secs(),
                 ),
             ),
             (
                 "Clients",
-                format!("connected_clients:{}\r\nmaxclients:{}\r\n", self.shared.open.lock().len(), self.shared.most),
+                format!(
+                    "connected_clients:{}\r\nmaxclients:{}\r\n",
+                    self.shared.open.lock().len(),
+                    self.shared.most
+                ),
             ),
             (
                 "Stats",
@@ -214,12 +236,18 @@ impl<'a> Client<'a> {
         let asked = arguments.get(1..).unwrap_or_default();
         let wanted = |name: &str| {
             let general = |asked: &&[u8]| {
-                [&b"all"[..], b"default", b"everything"].contains(&asked.to_ascii_lowercase().as_slice())
+                [&b"all"[..], b"default", b"everything"]
+                    .contains(&asked.to_ascii_lowercase().as_slice())
             };
-            asked.is_empty() || asked.iter().any(|asked| asked.eq_ignore_ascii_case(name.as_bytes()) || general(asked))
+            asked.is_empty()
+                || asked
+                    .iter()
+                    .any(|asked| asked.eq_ignore_ascii_case(name.as_bytes()) || general(asked))
         };
         let chosen = sections.iter().filter(|(name, _)| wanted(name));
-        let texts: Vec<String> = chosen.map(|(name, lines)| format!("# {name}\r\n{lines}")).collect();
+        let texts: Vec<String> = chosen
+            .map(|(name, lines)| format!("# {name}\r\n{lines}"))
+            .collect();
         Ok(Reply::Text(texts.join("\r\n")))
     }
 }

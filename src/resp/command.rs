@@ -1,5 +1,5 @@
-//! The commands: what they are called, what they take, and what they do to bitmaps. Words and order of checks are those
-//! of Redis 7.0, so that a client cannot tell the difference.
+//! The commands: what they are called, what they take, and what they do to bitmaps. Words and order
+//! of checks are those of Redis 7.0, so that a client cannot tell the difference.
 
 use std::sync::Arc;
 
@@ -50,7 +50,8 @@ pub(super) struct Spec {
     pub kind: Kind,
     /// Whether it can be used without the password.
     pub before_password: bool,
-    /// The first and the last key among its arguments and the step from one to the next; 0 for none.
+    /// The first and the last key among its arguments and the step from one to the next; 0 for
+    /// none.
     keys: (i32, i32, i32),
     pub run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
 }
@@ -67,14 +68,20 @@ impl Spec {
         let place = |place: i32| usize::try_from(place).ok();
         // A last key of -1 is the last argument.
         let end = place(last).map_or(arguments.len(), |last| (last + 1).min(arguments.len()));
-        let named = place(first).and_then(|first| arguments.get(first..end)).unwrap_or_default();
+        let named = place(first)
+            .and_then(|first| arguments.get(first..end))
+            .unwrap_or_default();
         let step = place(step).filter(|step| *step > 0).unwrap_or(1);
-        named.iter().step_by(step).filter_map(|bytes| key(bytes).ok()).collect()
+        named
+            .iter()
+            .step_by(step)
+            .filter_map(|bytes| key(bytes).ok())
+            .collect()
     }
 }
 
-/// All that a command can reach of the store. It has no access to the store itself: asking it again while its lock is
-/// held, as between MULTI and EXEC, would wait for ever.
+/// All that a command can reach of the store. It has no access to the store itself: asking it again
+/// while its lock is held, as between MULTI and EXEC, would wait for ever.
 pub(super) enum Data<'a, 'b> {
     Nothing,
     Look(Look<'a>),
@@ -117,7 +124,9 @@ impl<'a> Data<'a, '_> {
         match self {
             Data::Space(space) => Ok(space),
             // Every command that changes something is of a kind that gets a space.
-            Data::Nothing | Data::Look(_) => Err(Reply::error("this command changes no bitmaps").into()),
+            Data::Nothing | Data::Look(_) => {
+                Err(Reply::error("this command changes no bitmaps").into())
+            }
         }
     }
 }
@@ -130,7 +139,14 @@ const fn spec(
     run: fn(&[&[u8]], &mut Data<'_, '_>) -> Answer,
 ) -> Spec {
     let before_password = matches!(kind, Kind::Auth | Kind::Hello | Kind::Quit);
-    Spec { name, arity, kind, before_password, keys, run }
+    Spec {
+        name,
+        arity,
+        kind,
+        before_password,
+        keys,
+        run,
+    }
 }
 
 const NONE: (i32, i32, i32) = (0, 0, 0);
@@ -145,23 +161,41 @@ static COMMANDS: &[Spec] = &[
     spec("get", 2, Kind::Look, ONE, get),
     spec("getrange", 4, Kind::Look, ONE, get_range),
     spec("set", -3, Kind::Change, ONE, set),
-    spec("strlen", 2, Kind::Look, ONE, |a, data| Ok(Reply::count(data.look()?.len(key(a[1])?)?))),
+    spec("strlen", 2, Kind::Look, ONE, |a, data| {
+        Ok(Reply::count(data.look()?.len(key(a[1])?)?))
+    }),
     spec("exists", -2, Kind::Look, (1, -1, 1), exists),
     spec("del", -2, Kind::Change, (1, -1, 1), delete),
     spec("unlink", -2, Kind::Change, (1, -1, 1), delete),
     spec("type", 2, Kind::Look, ONE, |a, data| {
-        Ok(Reply::Simple(if data.look()?.exists(key(a[1])?)? { "string" } else { "none" }))
+        Ok(Reply::Simple(if data.look()?.exists(key(a[1])?)? {
+            "string"
+        } else {
+            "none"
+        }))
     }),
     spec("keys", 2, Kind::Look, NONE, keys),
     spec("scan", -2, Kind::Look, NONE, scan),
-    spec("dbsize", 1, Kind::Look, NONE, |_, data| Ok(Reply::count(data.look()?.keys()?.len() as u64))),
-    spec("expire", -3, Kind::Change, ONE, |a, data| expire(a, data, 1000)),
-    spec("pexpire", -3, Kind::Change, ONE, |a, data| expire(a, data, 1)),
-    spec("ttl", 2, Kind::Look, ONE, |a, data| time_left(a, data, 1000)),
+    spec("dbsize", 1, Kind::Look, NONE, |_, data| {
+        Ok(Reply::count(data.look()?.keys()?.len() as u64))
+    }),
+    spec("expire", -3, Kind::Change, ONE, |a, data| {
+        expire(a, data, 1000)
+    }),
+    spec("pexpire", -3, Kind::Change, ONE, |a, data| {
+        expire(a, data, 1)
+    }),
+    spec("ttl", 2, Kind::Look, ONE, |a, data| {
+        time_left(a, data, 1000)
+    }),
     spec("pttl", 2, Kind::Look, ONE, |a, data| time_left(a, data, 1)),
     spec("persist", 2, Kind::Change, ONE, persist),
-    spec("rename", 3, Kind::Change, (1, 2, 1), |a, data| rename(a, data, false)),
-    spec("renamenx", 3, Kind::Change, (1, 2, 1), |a, data| rename(a, data, true)),
+    spec("rename", 3, Kind::Change, (1, 2, 1), |a, data| {
+        rename(a, data, false)
+    }),
+    spec("renamenx", 3, Kind::Change, (1, 2, 1), |a, data| {
+        rename(a, data, true)
+    }),
     spec("flushdb", -1, Kind::Flush, NONE, flush),
     spec("ping", -1, Kind::Plain, NONE, ping),
     spec("echo", 2, Kind::Plain, NONE, |a, _| Ok(Reply::bulk(a[1]))),
@@ -183,14 +217,18 @@ fn nothing(_: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
 }
 
 pub(super) fn named(name: &[u8]) -> Option<&'static Spec> {
-    COMMANDS.iter().find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
+    COMMANDS
+        .iter()
+        .find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
 }
 
 /// Finds a command and checks that there are as many arguments as it takes.
 pub(super) fn find(arguments: &[&[u8]]) -> Result<&'static Spec, Reply> {
     let name = arguments.first().copied().unwrap_or_default();
     let Some(spec) = named(name) else {
-        let shown = |bytes: &[u8], most: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned();
+        let shown = |bytes: &[u8], most: usize| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+        };
         let mut rest = String::new();
         for argument in &arguments[1..] {
             if rest.len() >= 128 {
@@ -199,22 +237,35 @@ pub(super) fn find(arguments: &[&[u8]]) -> Result<&'static Spec, Reply> {
             rest += &format!("'{}' ", shown(argument, 128 - rest.len()));
         }
         let name = shown(name, 128);
-        return Err(Reply::error(format!("unknown command '{name}', with args beginning with: {rest}")));
+        return Err(Reply::error(format!(
+            "unknown command '{name}', with args beginning with: {rest}"
+        )));
     };
     if !takes(spec.arity, arguments.len()) {
-        return Err(Reply::error(format!("wrong number of arguments for '{}' command", spec.name)));
+        return Err(Reply::error(format!(
+            "wrong number of arguments for '{}' command",
+            spec.name
+        )));
     }
-    // A part of a command that is not there is no command: this is known before anything is carried out.
+    // A part of a command that is not there is no command: this is known before anything is carried
+    // out.
     let parts = PARTS.iter().find(|(command, _)| *command == spec.name);
     if let (Some((command, parts)), Some(part)) = (parts, arguments.get(1)) {
         let part = String::from_utf8_lossy(part);
-        let Some((part, arity)) = parts.iter().find(|(name, _)| name.eq_ignore_ascii_case(&part)) else {
+        let Some((part, arity)) = parts
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(&part))
+        else {
             let part: String = part.chars().take(128).collect();
             let help = command.to_uppercase();
-            return Err(Reply::error(format!("unknown subcommand '{part}'. Try {help} HELP.")));
+            return Err(Reply::error(format!(
+                "unknown subcommand '{part}'. Try {help} HELP."
+            )));
         };
         if !takes(*arity, arguments.len()) {
-            return Err(Reply::error(format!("wrong number of arguments for '{command}|{part}' command")));
+            return Err(Reply::error(format!(
+                "wrong number of arguments for '{command}|{part}' command"
+            )));
         }
     }
     Ok(spec)
@@ -223,13 +274,23 @@ pub(super) fn find(arguments: &[&[u8]]) -> Result<&'static Spec, Reply> {
 /// The parts of commands that have some, and how many arguments each takes, as in [`Spec`].
 type Part = (&'static str, i32);
 const PARTS: [(&str, &[Part]); 2] = [
-    ("client", &[("id", 2), ("getname", 2), ("setname", 3), ("setinfo", 4)]),
-    ("command", &[("count", 2), ("list", -2), ("docs", -2), ("info", -2)]),
+    (
+        "client",
+        &[("id", 2), ("getname", 2), ("setname", 3), ("setinfo", 4)],
+    ),
+    (
+        "command",
+        &[("count", 2), ("list", -2), ("docs", -2), ("info", -2)],
+    ),
 ];
 
 fn takes(arity: i32, given: usize) -> bool {
     let given = i32::try_from(given).unwrap_or(i32::MAX);
-    if arity < 0 { given >= -arity } else { given == arity }
+    if arity < 0 {
+        given >= -arity
+    } else {
+        given == arity
+    }
 }
 
 pub(super) fn syntax() -> Fail {
@@ -248,7 +309,10 @@ pub(super) fn key(bytes: &[u8]) -> Result<&str, Reply> {
 }
 
 pub(super) fn keys_of(arguments: &[&[u8]]) -> Result<Vec<String>, Reply> {
-    arguments.iter().map(|bytes| key(bytes).map(str::to_owned)).collect()
+    arguments
+        .iter()
+        .map(|bytes| key(bytes).map(str::to_owned))
+        .collect()
 }
 
 pub(super) fn signed(len: u64) -> i64 {
@@ -273,8 +337,11 @@ fn get(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
 fn get_range(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let (start, end) = (integer(arguments[2])?, integer(arguments[3])?);
     let (look, name) = (data.look()?, key(arguments[1])?);
-    let wanted = range(start, end, signed(look.len(name)?)).filter(|_| !(start < 0 && end < 0 && start > end));
-    let Some((first, last)) = wanted else { return Ok(Reply::bulk("")) };
+    let wanted = range(start, end, signed(look.len(name)?))
+        .filter(|_| !(start < 0 && end < 0 && start > end));
+    let Some((first, last)) = wanted else {
+        return Ok(Reply::bulk(""));
+    };
     let (first, last) = (first.unsigned_abs(), last.unsigned_abs());
     Ok(Reply::Bitmap(look.part(name, first, last)?, first, last))
 }
@@ -321,12 +388,21 @@ fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
             let milliseconds = span.checked_mul(if unit.starts_with(b"EX") { 1000 } else { 1 });
             let milliseconds = milliseconds.filter(|_| span > 0).ok_or_else(invalid)?;
             let base = if unit.ends_with(b"AT") { 0 } else { now() };
-            Some(milliseconds.checked_add(base).ok_or_else(invalid)?.unsigned_abs())
+            Some(
+                milliseconds
+                    .checked_add(base)
+                    .ok_or_else(invalid)?
+                    .unsigned_abs(),
+            )
         }
     };
     let name = key(arguments[1])?;
     let space = data.space()?;
-    let old = if answer_old { Some(whole(space.look(), name)?) } else { None };
+    let old = if answer_old {
+        Some(whole(space.look(), name)?)
+    } else {
+        None
+    };
     let there = space.look().exists(name)?;
     if (only_new && there) || (only_old && !there) {
         return Ok(old.unwrap_or(Reply::Nothing));
@@ -334,8 +410,14 @@ fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let before = space.look().until(name);
     let value = arguments[2];
     let tile_bytes = usize::try_from(TILE_BYTES).unwrap_or(8192);
-    let tiles = (0..).zip(value.chunks(tile_bytes)).map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))));
-    space.put(name, value.len() as u64, tiles.filter(|(_, tile)| !tile.is_empty()).collect())?;
+    let tiles = (0..)
+        .zip(value.chunks(tile_bytes))
+        .map(|(number, bytes)| (number, Arc::new(Tile::of_bytes(bytes))));
+    space.put(
+        name,
+        value.len() as u64,
+        tiles.filter(|(_, tile)| !tile.is_empty()).collect(),
+    )?;
     match (until, keep) {
         (Some(until), _) => drop(space.set_until(name, Some(until))?),
         (None, true) => drop(space.set_until(name, before)?),
@@ -359,7 +441,9 @@ fn delete(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
 }
 
 fn listed<'t>(texts: impl IntoIterator<Item = &'t str>, pattern: Option<&[u8]>) -> Reply {
-    let fitting = texts.into_iter().filter(|text| pattern.is_none_or(|pattern| glob::fits(pattern, text.as_bytes())));
+    let fitting = texts
+        .into_iter()
+        .filter(|text| pattern.is_none_or(|pattern| glob::fits(pattern, text.as_bytes())));
     Reply::Array(fitting.map(Reply::bulk).collect())
 }
 
@@ -368,7 +452,9 @@ fn keys(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
 }
 
 fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
-    let cursor = std::str::from_utf8(arguments[1]).ok().and_then(|text| text.parse().ok());
+    let cursor = std::str::from_utf8(arguments[1])
+        .ok()
+        .and_then(|text| text.parse().ok());
     let cursor: u64 = cursor.ok_or_else(|| Reply::error("invalid cursor"))?;
     let (mut pattern, mut count, mut strings) = (None, 10, true);
     let mut options = &arguments[2..];
@@ -391,9 +477,14 @@ fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
         return Err(syntax());
     }
     let look = data.look()?;
-    let (next, found) = look.keys()?.walk(cursor, usize::try_from(count).unwrap_or(usize::MAX));
+    let (next, found) = look
+        .keys()?
+        .walk(cursor, usize::try_from(count).unwrap_or(usize::MAX));
     let found = if strings { found } else { Vec::new() };
-    Ok(Reply::Array(vec![Reply::bulk(next.to_string()), listed(found, pattern)]))
+    Ok(Reply::Array(vec![
+        Reply::bulk(next.to_string()),
+        listed(found, pattern),
+    ]))
 }
 
 fn now() -> i64 {
@@ -415,15 +506,25 @@ fn expire(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
         }
     }
     if nx && (xx || gt || lt) {
-        return Err(Reply::error("NX and XX, GT or LT options at the same time are not compatible").into());
+        return Err(Reply::error(
+            "NX and XX, GT or LT options at the same time are not compatible",
+        )
+        .into());
     }
     if gt && lt {
         return Err(Reply::error("GT and LT options at the same time are not compatible").into());
     }
     let name = if unit == 1 { "pexpire" } else { "expire" };
-    let invalid = || Fail::from(Reply::error(format!("invalid expire time in '{name}' command")));
+    let invalid = || {
+        Fail::from(Reply::error(format!(
+            "invalid expire time in '{name}' command"
+        )))
+    };
     let span = integer(arguments[2])?;
-    let until = span.checked_mul(unit).and_then(|span| span.checked_add(now())).ok_or_else(invalid)?;
+    let until = span
+        .checked_mul(unit)
+        .and_then(|span| span.checked_add(now()))
+        .ok_or_else(invalid)?;
     let name = key(arguments[1])?;
     let space = data.space()?;
     if !space.look().exists(name)? {
@@ -474,7 +575,11 @@ fn rename(arguments: &[&[u8]], data: &mut Data<'_, '_>, only_new: bool) -> Answe
         return Ok(Reply::Number(0));
     }
     space.rename(from, to)?;
-    Ok(if only_new { Reply::Number(1) } else { Reply::OK })
+    Ok(if only_new {
+        Reply::Number(1)
+    } else {
+        Reply::OK
+    })
 }
 
 fn flush(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
@@ -507,7 +612,11 @@ fn select(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
 
 fn command(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
     let told = |spec: &Spec| {
-        let flag = if matches!(spec.kind, Kind::Mark | Kind::Change | Kind::Flush) { "write" } else { "readonly" };
+        let flag = if matches!(spec.kind, Kind::Mark | Kind::Change | Kind::Flush) {
+            "write"
+        } else {
+            "readonly"
+        };
         let (first, last, step) = spec.keys;
         let mut entry = vec![
             Reply::bulk(spec.name),
@@ -521,15 +630,22 @@ fn command(arguments: &[&[u8]], _: &mut Data<'_, '_>) -> Answer {
         entry.extend((0..4).map(|_| Reply::Array(Vec::new())));
         Reply::Array(entry)
     };
-    let Some(part) = arguments.get(1) else { return Ok(Reply::Array(COMMANDS.iter().map(told).collect())) };
+    let Some(part) = arguments.get(1) else {
+        return Ok(Reply::Array(COMMANDS.iter().map(told).collect()));
+    };
     match &*part.to_ascii_uppercase() {
         b"COUNT" => Ok(Reply::count(COMMANDS.len() as u64)),
-        b"LIST" => Ok(Reply::Array(COMMANDS.iter().map(|spec| Reply::bulk(spec.name)).collect())),
+        b"LIST" => Ok(Reply::Array(
+            COMMANDS.iter().map(|spec| Reply::bulk(spec.name)).collect(),
+        )),
         b"DOCS" => Ok(Reply::Map(Vec::new())),
         b"INFO" if arguments.len() == 2 => Ok(Reply::Array(COMMANDS.iter().map(told).collect())),
-        b"INFO" => {
-            Ok(Reply::Array(arguments[2..].iter().map(|name| named(name).map_or(Reply::Nothing, told)).collect()))
-        }
+        b"INFO" => Ok(Reply::Array(
+            arguments[2..]
+                .iter()
+                .map(|name| named(name).map_or(Reply::Nothing, told))
+                .collect(),
+        )),
         _ => Err(unknown_part("COMMAND", part)),
     }
 }
@@ -556,10 +672,15 @@ pub(super) fn client(arguments: &[&[u8]]) -> Result<Outcome, Reply> {
         ("setname", [name]) if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) => {
             Ok(Outcome::Named(name.to_vec()))
         }
-        ("setname", [_]) => Err(Reply::error("Client names cannot contain spaces, newlines or special characters.")),
+        ("setname", [_]) => Err(Reply::error(
+            "Client names cannot contain spaces, newlines or special characters.",
+        )),
         ("setinfo", [option, _]) => match option.to_ascii_uppercase().as_slice() {
             b"LIB-NAME" | b"LIB-VER" => Ok(Outcome::Nothing),
-            _ => Err(Reply::error(format!("Unrecognized option '{}'", String::from_utf8_lossy(option)))),
+            _ => Err(Reply::error(format!(
+                "Unrecognized option '{}'",
+                String::from_utf8_lossy(option)
+            ))),
         },
         // `find` lets no other part in, and no other number of arguments.
         _ => Ok(Outcome::Nothing),

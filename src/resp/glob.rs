@@ -1,7 +1,8 @@
 //! The patterns of KEYS and SCAN. Pure.
 
-/// Whether a text fits a pattern as Redis reads it: `*`, `?`, `[abc]`, `[^a-z]`, and `\` in front of what stands for
-/// itself. Works on bytes, takes time in proportion to the product of the lengths, and never calls itself.
+/// Whether a text fits a pattern as Redis reads it: `*`, `?`, `[abc]`, `[^a-z]`, and `\` in front
+/// of what stands for itself. Works on bytes, takes time in proportion to the product of the
+/// lengths, and never calls itself.
 pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when the last star has to take one more.
@@ -45,8 +46,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     }
 }
 
-/// A class behind its bracket: how long it is, and whether the byte is in it. One that is not closed ends with the
-/// pattern.
+/// A class behind its bracket: how long it is, and whether the byte is in it. One that is not
+/// closed ends with the pattern.
 fn class(pattern: &[u8], byte: u8) -> (usize, bool) {
     let negated = pattern.first() == Some(&b'^');
     let mut at = usize::from(negated);
@@ -96,13 +97,23 @@ mod tests {
             ("**a**", "bab", true),
             ("a*b*c", "aXbYbZ", false),
         ] {
-            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(
+                fits(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 
     #[test]
     fn no_pattern_takes_for_ever() {
-        assert!(!fits("a*".repeat(200).as_bytes(), "a".repeat(199).as_bytes()));
-        assert!(!fits(format!("{}b", "*a".repeat(100)).as_bytes(), "a".repeat(10_000).as_bytes()));
+        assert!(!fits(
+            "a*".repeat(200).as_bytes(),
+            "a".repeat(199).as_bytes()
+        ));
+        assert!(!fits(
+            format!("{}b", "*a".repeat(100)).as_bytes(),
+            "a".repeat(10_000).as_bytes()
+        ));
     }
 }

@@ -1,13 +1,14 @@
-//! A listener that speaks Redis' protocol over an embedded store, so that bitmapist's clients, unchanged, use it where
-//! they used Redis or bitmapist-server.
+//! A listener that speaks Redis' protocol over an embedded store, so that bitmapist's clients,
+//! unchanged, use it where they used Redis or bitmapist-server.
 //!
 //! ```text
 //! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (password, INFO) ─▶ command (arguments → Look or Space) ─▶ reply
 //! ```
 //!
-//! Each connection has a thread; the store is synchronous. SETBITs that arrive together, as in a pipeline or between MULTI
-//! and EXEC, are one frame of the log and one visit to each bitmap. Replies hold pieces of bitmaps and not their bytes:
-//! GET of a key whose only bit is the last of 2³² writes 512 MB and holds one tile.
+//! Each connection has a thread; the store is synchronous. SETBITs that arrive together, as in a
+//! pipeline or between MULTI and EXEC, are one frame of the log and one visit to each bitmap.
+//! Replies hold pieces of bitmaps and not their bytes: GET of a key whose only bit is the last of
+//! 2³² writes 512 MB and holds one tile.
 
 mod bits;
 mod client;
@@ -42,7 +43,8 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long commands under way may take to end when the listener stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a client takes of the memory while it sends nothing large: a piece of what it sent and one of its replies.
+/// What a client takes of the memory while it sends nothing large: a piece of what it sent and one
+/// of its replies.
 const CLIENT: u64 = 64 << 10;
 
 /// How often clients that were turned away are logged.
@@ -59,8 +61,9 @@ pub struct Settings {
     pub allow_flush: bool,
     /// How many clients there may be at once.
     pub connections: usize,
-    /// What all clients together may have sent that is not carried out yet. Half of it is for requests of more than a few
-    /// kilobytes, so that no number of idle clients leaves them without.
+    /// What all clients together may have sent that is not carried out yet. Half of it is for
+    /// requests of more than a few kilobytes, so that no number of idle clients leaves them
+    /// without.
     pub memory: Budget,
 }
 
@@ -75,7 +78,8 @@ impl Settings {
 /// How many clients there may be at once when nobody says otherwise.
 pub const CONNECTIONS: usize = 1000;
 
-/// What all connections share, but for the store: commands must not reach it past what they are given.
+/// What all connections share, but for the store: commands must not reach it past what they are
+/// given.
 struct Shared {
     settings: Settings,
     stopping: AtomicBool,
@@ -95,7 +99,10 @@ struct Shared {
 impl Shared {
     /// Logs that a client of another protocol was turned away: once for each peer.
     fn turned_away(&self, peer: Option<IpAddr>) {
-        let Some(peer) = peer.filter(|peer| self.foreigners.count(*peer, Instant::now()) == 1) else { return };
+        let Some(peer) = peer.filter(|peer| self.foreigners.count(*peer, Instant::now()) == 1)
+        else {
+            return;
+        };
         tracing::warn!(
             client = %peer,
             "closed a connection that sent HTTP or TLS to the port for Redis clients: perhaps a web page that tries to write"
@@ -103,8 +110,8 @@ impl Shared {
     }
 }
 
-/// The connections there are, by number. A stream is shared with its session and not cloned: each client takes one
-/// descriptor.
+/// The connections there are, by number. A stream is shared with its session and not cloned: each
+/// client takes one descriptor.
 #[derive(Default)]
 struct Open {
     streams: Mutex<HashMap<u64, Arc<TcpStream>>>,
@@ -135,7 +142,11 @@ impl Listening {
     /// When it cannot be listened on, with what to do.
     pub fn bind(listen: &str) -> io::Result<Self> {
         let listeners = Port::Resp.bind(listen)?;
-        listeners.into_iter().next().map(Listening).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+        listeners
+            .into_iter()
+            .next()
+            .map(Listening)
+            .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 }
 
@@ -153,7 +164,11 @@ impl Listener {
     ///
     /// # Errors
     /// When there is no thread for it.
-    pub fn start_on(Listening(listener): Listening, settings: Settings, keyspace: Keyspace) -> io::Result<Self> {
+    pub fn start_on(
+        Listening(listener): Listening,
+        settings: Settings,
+        keyspace: Keyspace,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             most: settings.fitting(),
@@ -170,7 +185,11 @@ impl Listener {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared, &keyspace)
         })?;
-        Ok(Listener { shared, address, thread: Some(thread) })
+        Ok(Listener {
+            shared,
+            address,
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -186,7 +205,11 @@ impl Drop for Listener {
         // Wakes the thread that waits for the next connection.
         let mut address = self.address;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0; 16].into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                [0; 16].into()
+            });
         }
         let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
         if let Some(thread) = self.thread.take() {
@@ -194,8 +217,14 @@ impl Drop for Listener {
         }
         let open = self.shared.open.lock();
         // Nothing more is read; what was read is answered.
-        open.values().for_each(|stream| drop(stream.shutdown(std::net::Shutdown::Read)));
-        drop(self.shared.open.closed.wait_timeout_while(open, GRACE, |open| !open.is_empty()));
+        open.values()
+            .for_each(|stream| drop(stream.shutdown(std::net::Shutdown::Read)));
+        drop(
+            self.shared
+                .open
+                .closed
+                .wait_timeout_while(open, GRACE, |open| !open.is_empty()),
+        );
     }
 }
 
@@ -232,8 +261,14 @@ impl Refusals {
     fn count(&mut self, reason: &str) {
         self.since += 1;
         if self.logged.is_none_or(|at| at.elapsed() >= LOGGED_EACH) {
-            tracing::warn!(clients = self.since, "Redis clients were turned away: {reason}");
-            *self = Refusals { since: 0, logged: Some(Instant::now()) };
+            tracing::warn!(
+                clients = self.since,
+                "Redis clients were turned away: {reason}"
+            );
+            *self = Refusals {
+                since: 0,
+                logged: Some(Instant::now()),
+            };
         }
     }
 }
@@ -241,9 +276,12 @@ impl Refusals {
 /// Gives a connection a thread of its own, or says why there is none for it.
 fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result<(), String> {
     let number = shared.numbered.fetch_add(1, Ordering::Relaxed) + 1;
-    let ready = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE_WITHIN)));
-    let ready =
-        ready.and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)));
+    let ready = stream
+        .set_nodelay(true)
+        .and_then(|()| stream.set_write_timeout(Some(WRITE_WITHIN)));
+    let ready = ready.and_then(|()| {
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+    });
     // One that has gone already is no news.
     if ready.is_err() {
         return Ok(());
@@ -252,7 +290,11 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result
     let memory = {
         let mut open = shared.open.lock();
         let most = shared.most;
-        let memory = if open.len() < most { shared.settings.memory.reserve(CLIENT) } else { None };
+        let memory = if open.len() < most {
+            shared.settings.memory.reserve(CLIENT)
+        } else {
+            None
+        };
         let Some(memory) = memory else {
             drop(open);
             // Redis' own words, by which clients know what it is.
@@ -264,18 +306,24 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result
         open.insert(number, Arc::clone(&stream));
         memory
     };
-    let spawned = std::thread::Builder::new().name(format!("resp-{number}")).spawn({
-        let (shared, keyspace) = (Arc::clone(shared), keyspace.clone());
-        move || {
-            // Goes last, however the session ends: whoever waits for it then has the store for itself.
-            let _leaving = Leaving { open: Arc::clone(&shared.open), number };
-            RESP.opened.add(1);
-            let (shared, keyspace) = (shared, keyspace);
-            // A client that went away is no news.
-            let _ = session::Session::new(&shared, &keyspace, number, memory).run(&stream);
-            drop(stream);
-        }
-    });
+    let spawned = std::thread::Builder::new()
+        .name(format!("resp-{number}"))
+        .spawn({
+            let (shared, keyspace) = (Arc::clone(shared), keyspace.clone());
+            move || {
+                // Goes last, however the session ends: whoever waits for it then has the store for
+                // itself.
+                let _leaving = Leaving {
+                    open: Arc::clone(&shared.open),
+                    number,
+                };
+                RESP.opened.add(1);
+                let (shared, keyspace) = (shared, keyspace);
+                // A client that went away is no news.
+                let _ = session::Session::new(&shared, &keyspace, number, memory).run(&stream);
+                drop(stream);
+            }
+        });
     spawned.map(drop).map_err(|error| {
         shared.open.lock().remove(&number);
         format!("there is no thread for another one: {error}")

@@ -26,7 +26,8 @@ pub enum Reply {
     Bulk(Vec<u8>),
     /// A text for people.
     Text(String),
-    /// The bytes of a bitmap from the first to the last given, both included, written without being held together.
+    /// The bytes of a bitmap from the first to the last given, both included, written without being
+    /// held together.
     Bitmap(Snapshot, u64, u64),
     /// There is no such key.
     Nothing,
@@ -69,7 +70,9 @@ impl Reply {
                 out.write_all(bytes)?;
                 out.write_all(b"\r\n")
             }
-            Reply::Text(text) if protocol == Protocol::Three => write!(out, "={}\r\ntxt:{text}\r\n", text.len() + 4),
+            Reply::Text(text) if protocol == Protocol::Three => {
+                write!(out, "={}\r\ntxt:{text}\r\n", text.len() + 4)
+            }
             Reply::Text(text) => write!(out, "${}\r\n{text}\r\n", text.len()),
             Reply::Bitmap(bitmap, first, last) => {
                 write!(out, "${}\r\n", (last + 1).saturating_sub(*first))?;
@@ -80,10 +83,16 @@ impl Reply {
             Reply::Nothing => out.write_all(b"$-1\r\n"),
             Reply::Array(replies) => {
                 write!(out, "*{}\r\n", replies.len())?;
-                replies.iter().try_for_each(|reply| reply.write(protocol, out))
+                replies
+                    .iter()
+                    .try_for_each(|reply| reply.write(protocol, out))
             }
             Reply::Map(pairs) => {
-                let (sign, len) = if protocol == Protocol::Three { ('%', pairs.len()) } else { ('*', pairs.len() * 2) };
+                let (sign, len) = if protocol == Protocol::Three {
+                    ('%', pairs.len())
+                } else {
+                    ('*', pairs.len() * 2)
+                };
                 write!(out, "{sign}{len}\r\n")?;
                 pairs.iter().try_for_each(|(name, reply)| {
                     write!(out, "${}\r\n{name}\r\n", name.len())?;

@@ -1,8 +1,9 @@
 //! What clients send: arrays of bulk strings, or lines as somebody types them into telnet. Pure.
 //!
-//! The kept parsers of the protocol (`redis-protocol`, the `redis` crate's own) read replies: any frame nested in any
-//! other, each bulk string copied. A server reads one shape only, must refuse what is too large before it has arrived,
-//! and answers errors in Redis' own words, so that clients recognise them.
+//! The kept parsers of the protocol (`redis-protocol`, the `redis` crate's own) read replies: any
+//! frame nested in any other, each bulk string copied. A server reads one shape only, must refuse
+//! what is too large before it has arrived, and answers errors in Redis' own words, so that clients
+//! recognise them.
 
 use std::ops::Range;
 
@@ -22,10 +23,16 @@ pub struct Limits {
 }
 
 /// For whoever has given the password, or needs none.
-pub const KNOWN: Limits = Limits { arguments: 1 << 20, argument: 128 << 20 };
+pub const KNOWN: Limits = Limits {
+    arguments: 1 << 20,
+    argument: 128 << 20,
+};
 
 /// For whoever has still to give it, as in Redis.
-pub const UNKNOWN: Limits = Limits { arguments: 10, argument: 16 << 10 };
+pub const UNKNOWN: Limits = Limits {
+    arguments: 10,
+    argument: 16 << 10,
+};
 
 /// What was found at the beginning of some bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,8 +48,8 @@ pub enum Found {
     Incomplete(usize),
     /// Nothing that can be gone on from: these are the words to close the connection with.
     Malformed(String),
-    /// The beginning of another protocol. What follows it is not to be looked at: of an HTTP request, a web page that the
-    /// browser of this machine shows writes the rest.
+    /// The beginning of another protocol. What follows it is not to be looked at: of an HTTP
+    /// request, a web page that the browser of this machine shows writes the rest.
     Foreign,
 }
 
@@ -78,7 +85,8 @@ pub fn read(bytes: &[u8], limits: Limits) -> Found {
     match bytes.first() {
         None => Found::Incomplete(1),
         Some(b'*') => array(bytes, limits),
-        // No typed line begins with such a byte. A TLS handshake does, and an attacker may choose whole lines inside it.
+        // No typed line begins with such a byte. A TLS handshake does, and an attacker may choose
+        // whole lines inside it.
         Some(byte) if byte.is_ascii_control() && !is_blank(byte) => Found::Foreign,
         Some(_) => typed(bytes),
     }
@@ -107,8 +115,13 @@ fn head(bytes: &[u8], sign: usize) -> Head<'_> {
 /// A number as Redis reads it: no sign but a minus, no leading zero, no blanks.
 pub fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain = digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
-    let number = if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None };
+    let plain =
+        digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
+    let number = if plain {
+        std::str::from_utf8(text).ok()?.parse().ok()
+    } else {
+        None
+    };
     number.filter(|number| *number != 0 || text == b"0")
 }
 
@@ -134,8 +147,9 @@ fn array(bytes: &[u8], limits: Limits) -> Found {
     // What was announced is not believed before it is there.
     let mut arguments = Vec::with_capacity(count.min(64));
     for place in 0..count {
-        // Every argument takes six bytes at the least. Where there are many to come those are waited for, lest the ones
-        // that are there be looked through again for each byte; where there are few, nonsense is told at once.
+        // Every argument takes six bytes at the least. Where there are many to come those are
+        // waited for, lest the ones that are there be looked through again for each byte; where
+        // there are few, nonsense is told at once.
         let least = |arguments: usize| if arguments > FEW { 6 * arguments } else { 0 };
         let more = Found::Incomplete((bytes.len() + 1).max(at + least(count - place)));
         match bytes.get(at) {
@@ -180,7 +194,10 @@ fn typed(bytes: &[u8]) -> Found {
         return Found::Foreign;
     }
     match words(line) {
-        Some(words) => Found::Request { arguments: words.into_iter().map(Argument::Typed).collect(), len: end + 1 },
+        Some(words) => Found::Request {
+            arguments: words.into_iter().map(Argument::Typed).collect(),
+            len: end + 1,
+        },
         None => malformed("unbalanced quotes in request"),
     }
 }
@@ -189,20 +206,33 @@ fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// Methods of HTTP that are no commands. `GET` is one, and is known by the version at the end of its line.
-const METHODS: [&[u8]; 9] = [b"POST", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PRI"];
+/// Methods of HTTP that are no commands. `GET` is one, and is known by the version at the end of
+/// its line.
+const METHODS: [&[u8]; 9] = [
+    b"POST", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PRI",
+];
 
-/// Whether the first word of a request is one of HTTP and not of Redis: a method, or the name of a header.
+/// Whether the first word of a request is one of HTTP and not of Redis: a method, or the name of a
+/// header.
 pub fn is_of_http(command: &[u8]) -> bool {
-    command.ends_with(b":") || METHODS.iter().any(|method| method.eq_ignore_ascii_case(command))
+    command.ends_with(b":")
+        || METHODS
+            .iter()
+            .any(|method| method.eq_ignore_ascii_case(command))
 }
 
-/// Whether a typed line is one of HTTP: a request, a status or a header. Any command may stand in the place of the method,
-/// as scripts choose that themselves, so a line that ends in a version is a request whatever it begins with.
+/// Whether a typed line is one of HTTP: a request, a status or a header. Any command may stand in
+/// the place of the method, as scripts choose that themselves, so a line that ends in a version is
+/// a request whatever it begins with.
 fn is_http(line: &[u8]) -> bool {
     let mut words = line.split(is_blank).filter(|word| !word.is_empty());
-    let is_version = |word: &[u8]| word.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"));
-    let Some(first) = words.next() else { return false };
+    let is_version = |word: &[u8]| {
+        word.get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+    };
+    let Some(first) = words.next() else {
+        return false;
+    };
     is_of_http(first) || is_version(first) || words.next_back().is_some_and(is_version)
 }
 
@@ -282,9 +312,13 @@ mod tests {
 
     fn told(bytes: &[u8]) -> (Vec<String>, usize) {
         match read(bytes, KNOWN) {
-            Found::Request { arguments, len } => {
-                (arguments.iter().map(|a| String::from_utf8_lossy(a.of(bytes)).into_owned()).collect(), len)
-            }
+            Found::Request { arguments, len } => (
+                arguments
+                    .iter()
+                    .map(|a| String::from_utf8_lossy(a.of(bytes)).into_owned())
+                    .collect(),
+                len,
+            ),
             other => panic!("{other:?}"),
         }
     }
@@ -292,7 +326,10 @@ mod tests {
     #[test]
     fn requests_are_read_one_after_the_other() {
         let bytes = b"*3\r\n$6\r\nSETBIT\r\n$0\r\n\r\n$2\r\n\r\n\r\n*0\r\nPING\r\n";
-        assert_eq!(told(bytes), (vec!["SETBIT".into(), String::new(), "\r\n".into()], 30));
+        assert_eq!(
+            told(bytes),
+            (vec!["SETBIT".into(), String::new(), "\r\n".into()], 30)
+        );
         assert_eq!(told(&bytes[30..]), (vec![], 4));
         assert_eq!(told(&bytes[34..]), (vec!["PING".into()], 6));
     }
@@ -302,7 +339,9 @@ mod tests {
         let bytes = b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n";
         for cut in 0..bytes.len() {
             match read(&bytes[..cut], KNOWN) {
-                Found::Incomplete(needed) => assert!(needed > cut && needed <= bytes.len(), "{cut}: {needed}"),
+                Found::Incomplete(needed) => {
+                    assert!(needed > cut && needed <= bytes.len(), "{cut}: {needed}")
+                }
                 other => panic!("{cut}: {other:?}"),
             }
         }
@@ -310,14 +349,24 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_so_however_it_arrives() {
-        for (start, words) in [("*", "too big mbulk count string"), ("*1\r\n$", "too big bulk count string")] {
+        for (start, words) in [
+            ("*", "too big mbulk count string"),
+            ("*1\r\n$", "too big bulk count string"),
+        ] {
             let long = format!("{start}{}\r\n", "1".repeat(LINE + 3));
             let (first, rest) = (start.len() + LINE, long.len());
             for cut in (0..first).step_by(997).chain([first - 1]) {
-                assert!(matches!(read(&long.as_bytes()[..cut], KNOWN), Found::Incomplete(_)), "{cut}");
+                assert!(
+                    matches!(read(&long.as_bytes()[..cut], KNOWN), Found::Incomplete(_)),
+                    "{cut}"
+                );
             }
             for cut in first..=rest {
-                assert_eq!(read(&long.as_bytes()[..cut], KNOWN), malformed(words), "{cut}");
+                assert_eq!(
+                    read(&long.as_bytes()[..cut], KNOWN),
+                    malformed(words),
+                    "{cut}"
+                );
             }
         }
     }
@@ -362,7 +411,11 @@ mod tests {
             "\0\0\0\u{85}",
             "\x7f",
         ] {
-            assert_eq!(read(format!("{line}\r\nSETBIT k 1 1\r\n").as_bytes(), KNOWN), Found::Foreign, "{line:?}");
+            assert_eq!(
+                read(format!("{line}\r\nSETBIT k 1 1\r\n").as_bytes(), KNOWN),
+                Found::Foreign,
+                "{line:?}"
+            );
         }
         // Not only when the line is whole.
         assert_eq!(read(b"\x16\x03", KNOWN), Found::Foreign);
@@ -371,23 +424,37 @@ mod tests {
             ("get /", &["get", "/"]),
             ("GET HTTP", &["GET", "HTTP"]),
             ("ECHO http://x", &["ECHO", "http://x"]),
-            ("SETBIT trackist_a:b_2026-1 1 1", &["SETBIT", "trackist_a:b_2026-1", "1", "1"]),
+            (
+                "SETBIT trackist_a:b_2026-1 1 1",
+                &["SETBIT", "trackist_a:b_2026-1", "1", "1"],
+            ),
             ("PING host:", &["PING", "host:"]),
         ] {
             assert_eq!(told(format!("{line}\r\n").as_bytes()).0, words, "{line}");
         }
         let get = b"*2\r\n$3\r\nGET\r\n$10\r\n/ HTTP/1.1\r\n";
-        assert_eq!(told(get).0, ["GET", "/ HTTP/1.1"], "what is not typed is no line");
+        assert_eq!(
+            told(get).0,
+            ["GET", "/ HTTP/1.1"],
+            "what is not typed is no line"
+        );
     }
 
     #[test]
     fn what_is_typed_may_be_quoted() {
         let typed = |line: &str| told(format!("{line}\n").as_bytes()).0;
-        assert_eq!(typed(r#"SET "a b\x41\n\q" 'it\'s' x"#), ["SET", "a bA\nq", "it's", "x"]);
+        assert_eq!(
+            typed(r#"SET "a b\x41\n\q" 'it\'s' x"#),
+            ["SET", "a bA\nq", "it's", "x"]
+        );
         assert_eq!(typed("  "), Vec::<String>::new());
         for wrong in ["\"a", "'a", "\"a\"b"] {
             let line = format!("{wrong}\n");
-            assert_eq!(read(line.as_bytes(), KNOWN), malformed("unbalanced quotes in request"), "{wrong}");
+            assert_eq!(
+                read(line.as_bytes(), KNOWN),
+                malformed("unbalanced quotes in request"),
+                "{wrong}"
+            );
         }
     }
 
@@ -402,8 +469,17 @@ mod tests {
         ] {
             assert_eq!(read(bytes.as_bytes(), KNOWN), malformed(words), "{bytes}");
         }
-        assert_eq!(read(b"*11\r\n", UNKNOWN), malformed("unauthenticated multibulk length"));
-        assert_eq!(read(b"*1\r\n$16385\r\n", UNKNOWN), malformed("unauthenticated bulk length"));
-        assert_eq!(read(&[b'a'; LINE + 1], KNOWN), malformed("too big inline request"));
+        assert_eq!(
+            read(b"*11\r\n", UNKNOWN),
+            malformed("unauthenticated multibulk length")
+        );
+        assert_eq!(
+            read(b"*1\r\n$16385\r\n", UNKNOWN),
+            malformed("unauthenticated bulk length")
+        );
+        assert_eq!(
+            read(&[b'a'; LINE + 1], KNOWN),
+            malformed("too big inline request")
+        );
     }
 }

@@ -28,11 +28,12 @@ const REPLIES: usize = 16 << 10;
 /// How much may be queued between MULTI and EXEC before it is taken out of the memory for requests.
 const SMALL_QUEUE: usize = 16 << 10;
 
-/// How long a large request waits for memory that others use: its client is not read from meanwhile, which costs it
-/// nothing. Not for ever, as two that each wait for the other could be.
+/// How long a large request waits for memory that others use: its client is not read from
+/// meanwhile, which costs it nothing. Not for ever, as two that each wait for the other could be.
 const MEMORY_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a client may pause in the middle of a large request, which holds memory that others wait for.
+/// How long a client may pause in the middle of a large request, which holds memory that others
+/// wait for.
 const REST_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a connection may hold back between MULTI and EXEC, in bytes.
@@ -85,8 +86,20 @@ impl<'b> Marks<'b> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(shared: &'a Shared, keyspace: &'a Keyspace, number: u64, memory: Reservation) -> Self {
-        Session { shared, keyspace, client: Client::new(shared, number), queue: None, leaving: false, memory }
+    pub fn new(
+        shared: &'a Shared,
+        keyspace: &'a Keyspace,
+        number: u64,
+        memory: Reservation,
+    ) -> Self {
+        Session {
+            shared,
+            keyspace,
+            client: Client::new(shared, number),
+            queue: None,
+            leaving: false,
+            memory,
+        }
     }
 
     /// Answers requests until the client goes, or has to.
@@ -108,7 +121,8 @@ impl<'a> Session<'a> {
             let missing = needed.saturating_sub(before);
             let more = missing.clamp(CHUNK, LARGE_CHUNK);
             if needed > CHUNK {
-                // How long one argument is, is known at once. Of many the rest is found piece by piece, and copied seldom.
+                // How long one argument is, is known at once. Of many the rest is found piece by
+                // piece, and copied seldom.
                 if missing > before {
                     buffer.reserve_exact(missing)
                 } else {
@@ -122,7 +136,12 @@ impl<'a> Session<'a> {
             match read {
                 Ok(0) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
                     let words = format!(
                         "nothing more of a request of {needed} bytes came for {} seconds, and it holds memory",
                         REST_WITHIN.as_secs()
@@ -156,7 +175,13 @@ impl<'a> Session<'a> {
 
     /// How much memory the connection takes with so much of a request, and what is queued.
     fn held(&self, request: usize) -> u64 {
-        let large = |bytes: usize, small: usize| if bytes > small { bytes.next_multiple_of(CHUNK) as u64 } else { 0 };
+        let large = |bytes: usize, small: usize| {
+            if bytes > small {
+                bytes.next_multiple_of(CHUNK) as u64
+            } else {
+                0
+            }
+        };
         let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes);
         CLIENT + large(request, CHUNK) + large(queued, SMALL_QUEUE)
     }
@@ -170,7 +195,8 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Answers the requests in a buffer; says how much of it they took and how much the next one needs.
+    /// Answers the requests in a buffer; says how much of it they took and how much the next one
+    /// needs.
     fn pipeline(&mut self, buffer: &[u8], out: &mut impl Write) -> io::Result<(usize, usize)> {
         let mut at = 0;
         let mut marks = Marks::default();
@@ -185,7 +211,8 @@ impl<'a> Session<'a> {
                 Found::Malformed(words) => {
                     self.commit(&mut marks, out)?;
                     self.leaving = true;
-                    Reply::error(format!("Protocol error: {words}")).write(self.client.protocol, out)?;
+                    Reply::error(format!("Protocol error: {words}"))
+                        .write(self.client.protocol, out)?;
                 }
                 Found::Foreign => self.turn_away(),
                 Found::Request { arguments, len } => {
@@ -209,17 +236,28 @@ impl<'a> Session<'a> {
     ) -> io::Result<()> {
         self.shared.commands.fetch_add(1, Ordering::Relaxed);
         // Marks wait for others as long as the buffer lives; what was typed does not.
-        let lasting: Option<Vec<&'b [u8]>> = arguments.iter().map(|argument| argument.lasting(bytes)).collect();
+        let lasting: Option<Vec<&'b [u8]>> = arguments
+            .iter()
+            .map(|argument| argument.lasting(bytes))
+            .collect();
         let typed: Vec<&[u8]>;
         let given: &[&[u8]] = match &lasting {
             Some(lasting) => lasting,
             None => {
-                typed = arguments.iter().map(|argument| argument.of(bytes)).collect();
+                typed = arguments
+                    .iter()
+                    .map(|argument| argument.of(bytes))
+                    .collect();
                 &typed
             }
         };
         let spec = command::find(given);
-        if let (Ok(Spec { kind: Kind::Mark, .. }), Some(lasting)) = (&spec, &lasting)
+        if let (
+            Ok(Spec {
+                kind: Kind::Mark, ..
+            }),
+            Some(lasting),
+        ) = (&spec, &lasting)
             && self.client.known
             && self.queue.is_none()
             && marks.take(lasting).is_ok()
@@ -229,7 +267,11 @@ impl<'a> Session<'a> {
         self.commit(marks, out)?;
         let started = Instant::now();
         let reply = match spec {
-            Err(_) if given.first().is_some_and(|command| request::is_of_http(command)) => {
+            Err(_)
+                if given
+                    .first()
+                    .is_some_and(|command| request::is_of_http(command)) =>
+            {
                 self.turn_away();
                 return Ok(());
             }
@@ -237,9 +279,10 @@ impl<'a> Session<'a> {
                 if let Some(queue) = &mut self.queue {
                     queue.spoilt = true;
                 }
-                // What is typed and no command may be the first line of any protocol, and others may have chosen the next ones.
-                self.leaving |=
-                    matches!(arguments.first(), Some(Argument::Typed(_))) && command::named(given[0]).is_none();
+                // What is typed and no command may be the first line of any protocol, and others
+                // may have chosen the next ones.
+                self.leaving |= matches!(arguments.first(), Some(Argument::Typed(_)))
+                    && command::named(given[0]).is_none();
                 reply
             }
             Ok(spec) => self.answer(spec, given),
@@ -250,7 +293,8 @@ impl<'a> Session<'a> {
         reply.write(self.client.protocol, out)
     }
 
-    /// Closes the connection of a client of another protocol, before anything more of what it sent is read.
+    /// Closes the connection of a client of another protocol, before anything more of what it sent
+    /// is read.
     fn turn_away(&mut self) {
         self.leaving = true;
         self.shared.turned_away(self.client.peer);
@@ -263,18 +307,26 @@ impl<'a> Session<'a> {
         }
         let Marks { places, keys, bits } = std::mem::take(marks);
         let started = Instant::now();
-        let replies: Vec<Result<bool, StoreError>> = match self.keyspace.set_bits(keys, bits.clone()) {
-            Ok(before) => before.into_iter().map(Ok).collect(),
-            // The disk refused all of them, or took all of them.
-            Err(error @ (StoreError::Write { .. } | StoreError::Unsynced { .. })) => vec![Err(error); bits.len()],
-            Err(_) => {
-                let mut names = vec![""; places.len()];
-                places.into_iter().for_each(|(name, place)| names[place as usize] = name);
-                let marks = bits.iter().map(|(place, user)| (names[*place as usize / 2], *user, place % 2 == 1));
-                self.keyspace.set_each(marks)
-            }
-        };
-        RESP.commands.observe_each(started.elapsed(), replies.len() as u64);
+        let replies: Vec<Result<bool, StoreError>> =
+            match self.keyspace.set_bits(keys, bits.clone()) {
+                Ok(before) => before.into_iter().map(Ok).collect(),
+                // The disk refused all of them, or took all of them.
+                Err(error @ (StoreError::Write { .. } | StoreError::Unsynced { .. })) => {
+                    vec![Err(error); bits.len()]
+                }
+                Err(_) => {
+                    let mut names = vec![""; places.len()];
+                    places
+                        .into_iter()
+                        .for_each(|(name, place)| names[place as usize] = name);
+                    let marks = bits
+                        .iter()
+                        .map(|(place, user)| (names[*place as usize / 2], *user, place % 2 == 1));
+                    self.keyspace.set_each(marks)
+                }
+            };
+        RESP.commands
+            .observe_each(started.elapsed(), replies.len() as u64);
         replies.iter().try_for_each(|reply| match reply {
             Ok(before) => out.write_all(if *before { b":1\r\n" } else { b":0\r\n" }),
             Err(error) => failed(error).write(self.client.protocol, out),
@@ -286,7 +338,9 @@ impl<'a> Session<'a> {
             return Reply::Error("NOAUTH Authentication required.".to_owned());
         }
         match spec.kind {
-            Kind::Multi if self.queue.is_some() => return Reply::error("MULTI calls can not be nested"),
+            Kind::Multi if self.queue.is_some() => {
+                return Reply::error("MULTI calls can not be nested");
+            }
             Kind::Multi => {
                 self.queue = Some(Queue::default());
                 return Reply::OK;
@@ -302,37 +356,66 @@ impl<'a> Session<'a> {
         }
         if let Some(queue) = &mut self.queue {
             let before = queue.bytes;
-            queue.bytes += arguments.iter().map(|argument| argument.len() + 32).sum::<usize>();
+            queue.bytes += arguments
+                .iter()
+                .map(|argument| argument.len() + 32)
+                .sum::<usize>();
             let queued = queue.bytes;
-            // What is held for the request that is being read stays; nobody waits with a transaction half sent.
-            let more = if queued > SMALL_QUEUE { (queued - before).next_multiple_of(64) as u64 } else { 0 };
+            // What is held for the request that is being read stays; nobody waits with a
+            // transaction half sent.
+            let more = if queued > SMALL_QUEUE {
+                (queued - before).next_multiple_of(64) as u64
+            } else {
+                0
+            };
             if queued > QUEUE || !self.memory.grow(self.memory.bytes() + more, Duration::ZERO) {
-                let words =
-                    if queued > QUEUE { "the transaction is too large".to_owned() } else { self.too_large(queued) };
+                let words = if queued > QUEUE {
+                    "the transaction is too large".to_owned()
+                } else {
+                    self.too_large(queued)
+                };
                 // Kept open, so that what follows is not carried out one by one.
-                self.queue = Some(Queue { spoilt: true, ..Queue::default() });
+                self.queue = Some(Queue {
+                    spoilt: true,
+                    ..Queue::default()
+                });
                 return Reply::error(words);
             }
-            queue.commands.push((spec, arguments.iter().map(|argument| argument.to_vec()).collect()));
+            queue.commands.push((
+                spec,
+                arguments.iter().map(|argument| argument.to_vec()).collect(),
+            ));
             return Reply::Simple("QUEUED");
         }
         let replies = self.carry_out(&[(spec, arguments)]);
-        replies.map_or_else(|error| failed(&error), |mut replies| replies.pop().unwrap_or(Reply::Nothing))
+        replies.map_or_else(
+            |error| failed(&error),
+            |mut replies| replies.pop().unwrap_or(Reply::Nothing),
+        )
     }
 
-    /// Carries out commands with nobody's between them. They get what they need of the store, and nothing else can be
-    /// asked of it meanwhile.
-    fn carry_out<'c>(&mut self, commands: &[(&Spec, impl AsRef<[&'c [u8]]>)]) -> Result<Vec<Reply>, StoreError> {
+    /// Carries out commands with nobody's between them. They get what they need of the store, and
+    /// nothing else can be asked of it meanwhile.
+    fn carry_out<'c>(
+        &mut self,
+        commands: &[(&Spec, impl AsRef<[&'c [u8]]>)],
+    ) -> Result<Vec<Reply>, StoreError> {
         let client = &mut self.client;
         let needs = commands.iter().map(|(spec, _)| client.needs(spec)).max();
         let mut run = |data: &mut Data<'_, '_>| -> Result<Vec<Reply>, StoreError> {
-            commands.iter().map(|(spec, arguments)| client.carry_out(spec, arguments.as_ref(), data)).collect()
+            commands
+                .iter()
+                .map(|(spec, arguments)| client.carry_out(spec, arguments.as_ref(), data))
+                .collect()
         };
         match needs.unwrap_or(Needs::Nothing) {
             Needs::Nothing => run(&mut Data::Nothing),
             Needs::Keys => {
-                let keys = commands.iter().flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
-                self.keyspace.look_at(keys, |look| run(&mut Data::Look(look)))
+                let keys = commands
+                    .iter()
+                    .flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
+                self.keyspace
+                    .look_at(keys, |look| run(&mut Data::Look(look)))
             }
             Needs::Look => self.keyspace.look(|look| run(&mut Data::Look(look))),
             Needs::Space => self.keyspace.change(|space| run(&mut Data::Space(space))),
@@ -340,22 +423,37 @@ impl<'a> Session<'a> {
     }
 
     fn exec(&mut self) -> Reply {
-        let Some(queue) = self.queue.take() else { return Reply::error("EXEC without MULTI") };
+        let Some(queue) = self.queue.take() else {
+            return Reply::error("EXEC without MULTI");
+        };
         if queue.spoilt {
-            return Reply::Error("EXECABORT Transaction discarded because of previous errors.".to_owned());
+            return Reply::Error(
+                "EXECABORT Transaction discarded because of previous errors.".to_owned(),
+            );
         }
-        let commands: Vec<(&Spec, Vec<&[u8]>)> =
-            queue.commands.iter().map(|(spec, owned)| (*spec, owned.iter().map(Vec::as_slice).collect())).collect();
+        let commands: Vec<(&Spec, Vec<&[u8]>)> = queue
+            .commands
+            .iter()
+            .map(|(spec, owned)| (*spec, owned.iter().map(Vec::as_slice).collect()))
+            .collect();
         // Marks alone, as bitmapist sends them.
         let mut marks = Marks::default();
-        if commands.iter().all(|(spec, arguments)| matches!(spec.kind, Kind::Mark) && marks.take(arguments).is_ok()) {
+        if commands.iter().all(|(spec, arguments)| {
+            matches!(spec.kind, Kind::Mark) && marks.take(arguments).is_ok()
+        }) {
             let before = self.keyspace.set_bits(marks.keys, marks.bits);
             return match before {
-                Ok(before) => Reply::Array(before.into_iter().map(|bit| Reply::Number(i64::from(bit))).collect()),
+                Ok(before) => Reply::Array(
+                    before
+                        .into_iter()
+                        .map(|bit| Reply::Number(i64::from(bit)))
+                        .collect(),
+                ),
                 Err(error) => failed(&error),
             };
         }
-        self.carry_out(&commands).map_or_else(|error| failed(&error), Reply::Array)
+        self.carry_out(&commands)
+            .map_or_else(|error| failed(&error), Reply::Array)
     }
 }
 

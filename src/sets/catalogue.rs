@@ -31,8 +31,9 @@ pub struct Catalogue {
 pub struct Known {
     /// Its name.
     pub event: EventName,
-    /// The first day of the last period it has a bitmap of; `None` when it is only known without dates. Where days are
-    /// kept that is the last day: the week and the month of a mark begin no later.
+    /// The first day of the last period it has a bitmap of; `None` when it is only known without
+    /// dates. Where days are kept that is the last day: the week and the month of a mark begin no
+    /// later.
     pub last: Option<NaiveDate>,
     keys: Range<usize>,
 }
@@ -51,17 +52,28 @@ impl Catalogue {
                 }
                 When::Ever => None,
             };
-            match events.last_mut().filter(|known| known.event == *key.event()) {
+            match events
+                .last_mut()
+                .filter(|known| known.event == *key.event())
+            {
                 Some(known) => {
                     known.last = known.last.max(date);
                     known.keys.end = at + 1;
                     // One text for all keys of an event, of which there may be thousands.
                     *key = key.renamed(&known.event);
                 }
-                None => events.push(Known { event: key.event().clone(), last: date, keys: at..at + 1 }),
+                None => events.push(Known {
+                    event: key.event().clone(),
+                    last: date,
+                    keys: at..at + 1,
+                }),
             }
         }
-        Catalogue { keys, events, periods: periods.into_iter().collect() }
+        Catalogue {
+            keys,
+            events,
+            periods: periods.into_iter().collect(),
+        }
     }
 
     /// Every key, event by event.
@@ -76,7 +88,10 @@ impl Catalogue {
 
     /// One of the events.
     pub fn event(&self, name: &EventName) -> Option<&Known> {
-        self.events.binary_search_by_key(&name, |known| &known.event).ok().map(|at| &self.events[at])
+        self.events
+            .binary_search_by_key(&name, |known| &known.event)
+            .ok()
+            .map(|at| &self.events[at])
     }
 
     /// The keys of an event; none when it is not known.
@@ -99,20 +114,36 @@ impl Catalogue {
         self.events.iter().filter_map(move |known| {
             let keys = self.of_known(known);
             // The keys of one event are in the order of their periods.
-            keys.binary_search_by_key(&When::In(period), Key::when).ok().and_then(|at| keys.get(at))
+            keys.binary_search_by_key(&When::In(period), Key::when)
+                .ok()
+                .and_then(|at| keys.get(at))
         })
     }
 
-    /// The grains whose bitmap of the period that holds `now` also holds marks made after `now`: days, weeks and months are
-    /// kept whole and cannot be cut. The store must hold later marks; those of a week or month must lie within it.
+    /// The grains whose bitmap of the period that holds `now` also holds marks made after `now`:
+    /// days, weeks and months are kept whole and cannot be cut. The store must hold later marks;
+    /// those of a week or month must lie within it.
     pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
-        let later = |until: DateTime<Utc>| self.periods.iter().any(|p| now <= p.start() && p.start() < until);
+        let later = |until: DateTime<Utc>| {
+            self.periods
+                .iter()
+                .any(|p| now <= p.start() && p.start() < until)
+        };
         let holds = |grain: &Grain| {
-            let Ok(running) = Period::containing(*grain, now) else { return false };
-            let until = if *grain == Grain::Day { DateTime::<Utc>::MAX_UTC } else { running.end() };
+            let Ok(running) = Period::containing(*grain, now) else {
+                return false;
+            };
+            let until = if *grain == Grain::Day {
+                DateTime::<Utc>::MAX_UTC
+            } else {
+                running.end()
+            };
             self.periods.contains(&running) && later(until)
         };
-        [Grain::Day, Grain::Week, Grain::Month].into_iter().filter(holds).collect()
+        [Grain::Day, Grain::Week, Grain::Month]
+            .into_iter()
+            .filter(holds)
+            .collect()
     }
 
     /// Whether there is no bitmap at all.
@@ -130,16 +161,36 @@ mod tests {
     fn whole_periods_hold_later_marks() {
         let marked = |days: &[&str]| {
             let event = EventName::new("a").unwrap();
-            let keys = days.iter().flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), false).unwrap());
+            let keys = days
+                .iter()
+                .flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), false).unwrap());
             Catalogue::new(keys.collect::<BTreeSet<Key>>().into_iter().collect())
         };
-        let later = |days: &[&str], now: &str| marked(days).holding_later(parse_moment(now).unwrap());
+        let later =
+            |days: &[&str], now: &str| marked(days).holding_later(parse_moment(now).unwrap());
         let all = [Grain::Day, Grain::Week, Grain::Month];
-        assert_eq!(later(&["2026-11-12"], "2026-11-12"), all, "all marks of a day are later than its first moment");
-        assert_eq!(later(&["2026-11-12"], "2026-11-12T14:00:00Z"), [], "nothing tells that any is");
-        assert_eq!(later(&["2026-11-12", "2026-11-13"], "2026-11-12T14:00:00Z"), all);
-        assert_eq!(later(&["2026-11-12", "2026-11-16"], "2026-11-12T14:00:00Z"), [Grain::Day, Grain::Month]);
-        assert_eq!(later(&["2026-11-11", "2026-11-13"], "2026-11-12"), [Grain::Week, Grain::Month]);
+        assert_eq!(
+            later(&["2026-11-12"], "2026-11-12"),
+            all,
+            "all marks of a day are later than its first moment"
+        );
+        assert_eq!(
+            later(&["2026-11-12"], "2026-11-12T14:00:00Z"),
+            [],
+            "nothing tells that any is"
+        );
+        assert_eq!(
+            later(&["2026-11-12", "2026-11-13"], "2026-11-12T14:00:00Z"),
+            all
+        );
+        assert_eq!(
+            later(&["2026-11-12", "2026-11-16"], "2026-11-12T14:00:00Z"),
+            [Grain::Day, Grain::Month]
+        );
+        assert_eq!(
+            later(&["2026-11-11", "2026-11-13"], "2026-11-12"),
+            [Grain::Week, Grain::Month]
+        );
         assert_eq!(later(&["2026-11-11"], "2026-11-12"), []);
     }
 }

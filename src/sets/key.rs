@@ -8,7 +8,8 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 
 use crate::calendar::{Grain, Period};
 
-/// What the part of a key behind the prefix begins with when the key is temporary and not an event's.
+/// What the part of a key behind the prefix begins with when the key is temporary and not an
+/// event's.
 pub const SCRATCH: &str = "bitop_";
 
 /// The longest event name, in bytes.
@@ -33,7 +34,9 @@ pub enum EventNameError {
         start: String,
     },
     /// A control character such as a tab or line break.
-    #[error("an event name must not hold control characters; `{shown}` holds {control} at character {at}")]
+    #[error(
+        "an event name must not hold control characters; `{shown}` holds {control} at character {at}"
+    )]
     Control {
         /// The name with the character escaped.
         shown: String,
@@ -43,7 +46,9 @@ pub enum EventNameError {
         at: usize,
     },
     /// Begins as temporary keys do.
-    #[error("an event name must not begin with `{SCRATCH}`: such keys are temporary and get deleted")]
+    #[error(
+        "an event name must not begin with `{SCRATCH}`: such keys are temporary and get deleted"
+    )]
     Scratch,
 }
 
@@ -58,7 +63,10 @@ impl EventName {
         }
         if name.len() > MAX_NAME_BYTES {
             let start = name.chars().take(20).flat_map(char::escape_debug).collect();
-            return Err(EventNameError::TooLong { bytes: name.len(), start });
+            return Err(EventNameError::TooLong {
+                bytes: name.len(),
+                start,
+            });
         }
         if let Some((at, control)) = name.chars().enumerate().find(|(_, c)| c.is_control()) {
             return Err(EventNameError::Control {
@@ -78,7 +86,8 @@ impl EventName {
         &self.0
     }
 
-    /// Up to three of the `known` names that look like this one, likest first: what was perhaps meant.
+    /// Up to three of the `known` names that look like this one, likest first: what was perhaps
+    /// meant.
     ///
     /// ```
     /// use cohortist::sets::EventName;
@@ -89,7 +98,8 @@ impl EventName {
     pub fn similar<'a>(&self, known: &'a [EventName]) -> Vec<&'a EventName> {
         let wanted = self.0.to_lowercase();
         let score = |name: &EventName| strsim::jaro_winkler(&wanted, &name.0.to_lowercase());
-        let mut scored: Vec<(f64, &EventName)> = known.iter().map(|name| (score(name), name)).collect();
+        let mut scored: Vec<(f64, &EventName)> =
+            known.iter().map(|name| (score(name), name)).collect();
         scored.retain(|(score, _)| *score > 0.82);
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored.into_iter().take(3).map(|(_, name)| name).collect()
@@ -125,7 +135,8 @@ impl AsRef<str> for EventName {
 /// Which bitmap of an event: that of a period, or the undated one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum When {
-    /// The bitmap of an hour, day, week or month. Years have none: they are the union of their months.
+    /// The bitmap of an hour, day, week or month. Years have none: they are the union of their
+    /// months.
     In(Period),
     /// The undated bitmap, bitmapist's "unique".
     Ever,
@@ -136,8 +147,9 @@ pub enum When {
 pub struct Key {
     event: EventName,
     when: When,
-    /// Whether the numbers behind the year have two digits, as other ports of bitmapist write them: `2014-02-03` and not
-    /// `2014-2-3`. Only where that changes the text, so that a text has one key and a key one text.
+    /// Whether the numbers behind the year have two digits, as other ports of bitmapist write them:
+    /// `2014-02-03` and not `2014-2-3`. Only where that changes the text, so that a text has one
+    /// key and a key one text.
     padded: bool,
 }
 
@@ -155,16 +167,25 @@ impl Key {
         if period.grain() == Grain::Year {
             Err(KeyError)
         } else {
-            Ok(Key { event, when: When::In(period), padded: false })
+            Ok(Key {
+                event,
+                when: When::In(period),
+                padded: false,
+            })
         }
     }
 
     /// The undated bitmap of `event`.
     pub fn ever(event: EventName) -> Self {
-        Key { event, when: When::Ever, padded: false }
+        Key {
+            event,
+            when: When::Ever,
+            padded: false,
+        }
     }
 
-    /// The bitmaps that a mark of `event` at `moment` sets: month, week and day, and hour when asked.
+    /// The bitmaps that a mark of `event` at `moment` sets: month, week and day, and hour when
+    /// asked.
     ///
     /// # Errors
     /// [`CalendarError::OutOfRange`](crate::calendar::CalendarError::OutOfRange) outside the supported years.
@@ -177,7 +198,11 @@ impl Key {
         let mut keys = Vec::with_capacity(4);
         for grain in &grains[..if hourly { 4 } else { 3 }] {
             let when = When::In(Period::containing(*grain, moment)?);
-            keys.push(Key { event: event.clone(), when, padded: false });
+            keys.push(Key {
+                event: event.clone(),
+                when,
+                padded: false,
+            });
         }
         Ok(keys.into_iter())
     }
@@ -189,7 +214,10 @@ impl Key {
 
     /// The bitmap of another event of the same time.
     pub(crate) fn renamed(&self, event: &EventName) -> Self {
-        Key { event: event.clone(), ..self.clone() }
+        Key {
+            event: event.clone(),
+            ..self.clone()
+        }
     }
 
     /// Whether its numbers are padded with zeros.
@@ -207,7 +235,9 @@ impl Key {
     /// assert_eq!(read("active_W2014-10").padded(), None);
     /// ```
     pub fn padded(&self) -> Option<Key> {
-        let When::In(period) = self.when else { return None };
+        let When::In(period) = self.when else {
+            return None;
+        };
         let start = period.start();
         let has_short = match period.grain() {
             Grain::Week => start.iso_week().week() < 10,
@@ -217,13 +247,19 @@ impl Key {
                     || (grain == Grain::Hour && start.hour() < 10)
             }
         };
-        (has_short && !self.padded).then(|| Key { padded: true, ..self.clone() })
+        (has_short && !self.padded).then(|| Key {
+            padded: true,
+            ..self.clone()
+        })
     }
 
     /// The key of the same bitmap as bitmapist writes it.
     #[must_use]
     pub fn plain(&self) -> Key {
-        Key { padded: false, ..self.clone() }
+        Key {
+            padded: false,
+            ..self.clone()
+        }
     }
 
     /// The period, or ever.
@@ -231,13 +267,14 @@ impl Key {
         self.when
     }
 
-    /// The key's text under a prefix, exactly as bitmapist writes it, or the port that the key was read from.
+    /// The key's text under a prefix, exactly as bitmapist writes it, or the port that the key was
+    /// read from.
     pub fn text(&self, prefix: &Prefix) -> String {
         self.behind(prefix.as_str())
     }
 
-    /// The text behind another. A plan has hundreds of keys: made piece by piece it costs a fifth of what it costs through
-    /// a formatter.
+    /// The text behind another. A plan has hundreds of keys: made piece by piece it costs a fifth
+    /// of what it costs through a formatter.
     fn behind(&self, prefix: &str) -> String {
         let event = self.event.as_str();
         let mut text = String::with_capacity(prefix.len() + event.len() + "_9999-12-31-23".len());
@@ -247,7 +284,9 @@ impl Key {
     }
 
     fn push_stamp(&self, text: &mut String) {
-        let When::In(period) = self.when else { return text.push('u') };
+        let When::In(period) = self.when else {
+            return text.push('u');
+        };
         let start = period.start();
         let mut digits = itoa::Buffer::new();
         // The year is never padded, not even that of 9-10-9.
@@ -258,7 +297,11 @@ impl Key {
             text.push_str(digits.format(start.year()));
         }
         let mut part = |number: u32| {
-            text.push_str(if self.padded && number < 10 { "-0" } else { "-" });
+            text.push_str(if self.padded && number < 10 {
+                "-0"
+            } else {
+                "-"
+            });
             text.push_str(digits.format(number));
         };
         // `Key::new` rejects years.
@@ -277,9 +320,10 @@ impl Key {
         }
     }
 
-    /// Reads a key's text under a prefix. Parsed from the right, as event names may hold underscores and look like
-    /// dates. Numbers are not padded, or all of those behind the year are. `None` for other prefixes, temporary keys, and
-    /// whatever neither bitmapist nor its ports would have written.
+    /// Reads a key's text under a prefix. Parsed from the right, as event names may hold
+    /// underscores and look like dates. Numbers are not padded, or all of those behind the year
+    /// are. `None` for other prefixes, temporary keys, and whatever neither bitmapist nor its ports
+    /// would have written.
     pub fn parse(prefix: &Prefix, text: &str) -> Option<Key> {
         text.strip_prefix(prefix.as_str())?.parse_bare()
     }
@@ -309,7 +353,9 @@ impl ParseBare for str {
         };
         let (year, rest) = text.split_once('-')?;
         let year = i32::try_from(canonical(year)?).ok()?;
-        let read = |number: fn(&str) -> Option<u32>| rest.split('-').map(number).collect::<Option<Vec<u32>>>();
+        let read = |number: fn(&str) -> Option<u32>| {
+            rest.split('-').map(number).collect::<Option<Vec<u32>>>()
+        };
         let (numbers, padded) = match read(canonical) {
             Some(numbers) => (numbers, false),
             None => (read(two_digits)?, true),
@@ -321,7 +367,11 @@ impl ParseBare for str {
             (false, &[month, day, hour]) => Period::hour(year, month, day, hour),
             _ => None,
         }?;
-        Some(Key { event, when: When::In(period), padded })
+        Some(Key {
+            event,
+            when: When::In(period),
+            padded,
+        })
     }
 }
 
@@ -336,7 +386,8 @@ fn two_digits(text: &str) -> Option<u32> {
     (text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// What every key of one set of events begins with; bitmapist's own is `trackist_`, bitmapist4's `bitmapist_`.
+/// What every key of one set of events begins with; bitmapist's own is `trackist_`, bitmapist4's
+/// `bitmapist_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(Arc<str>);
 

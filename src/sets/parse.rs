@@ -18,43 +18,65 @@ pub struct SyntaxError {
 
 impl SyntaxError {
     pub(super) fn new(column: usize, message: impl Into<String>) -> Self {
-        SyntaxError { column, message: message.into() }
+        SyntaxError {
+            column,
+            message: message.into(),
+        }
     }
 }
 
 /// An expression as written, before it is known whether it is a segment or a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expr {
-    Name { name: EventName, column: usize },
-    At { inner: Box<Expr>, when: When, column: usize },
+    Name {
+        name: EventName,
+        column: usize,
+    },
+    At {
+        inner: Box<Expr>,
+        when: When,
+        column: usize,
+    },
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Xor(Vec<Expr>),
     Diff(Box<Expr>, Box<Expr>),
 }
 
-/// How deep parentheses may nest: far beyond what people write, far below what would overflow a stack.
+/// How deep parentheses may nest: far beyond what people write, far below what would overflow a
+/// stack.
 const MAX_DEPTH: usize = 64;
 
-/// The most characters an expression may have, blanks left aside: those are set anew when it is printed, and what is
-/// printed has to be read back.
+/// The most characters an expression may have, blanks left aside: those are set anew when it is
+/// printed, and what is printed has to be read back.
 const MAX_CHARS: usize = 10_000;
 
-/// How many differences may stand one in the other; what more of them take away is put together and taken away at once.
-/// Otherwise the tree of a long row of `& !` were as deep as the row is long, and whoever walks it overflowed the stack.
+/// How many differences may stand one in the other; what more of them take away is put together and
+/// taken away at once. Otherwise the tree of a long row of `& !` were as deep as the row is long,
+/// and whoever walks it overflowed the stack.
 const MAX_CHAIN: usize = 8;
 
-/// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 & premium@ever`.
+/// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 &
+/// premium@ever`.
 ///
 /// # Errors
-/// The column and what was expected there; also for a name that no period is given for, and for the name with which the
-/// set gets more than [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
+/// The column and what was expected there; also for a name that no period is given for, and for the
+/// name with which the set gets more than [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
 pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
     tie(&parse(text)?, None, saved, &mut Terms::default())
 }
 
-fn tie(expr: &Expr, when: Option<When>, saved: &Segments, terms: &mut Terms) -> Result<Set, SyntaxError> {
-    let mut all = |list: &[Expr]| list.iter().map(|e| tie(e, when, saved, terms)).collect::<Result<Vec<_>, _>>();
+fn tie(
+    expr: &Expr,
+    when: Option<When>,
+    saved: &Segments,
+    terms: &mut Terms,
+) -> Result<Set, SyntaxError> {
+    let mut all = |list: &[Expr]| {
+        list.iter()
+            .map(|e| tie(e, when, saved, terms))
+            .collect::<Result<Vec<_>, _>>()
+    };
     Ok(match expr {
         Expr::Name { name, column } => {
             let Some(when) = when else {
@@ -68,7 +90,9 @@ fn tie(expr: &Expr, when: Option<When>, saved: &Segments, terms: &mut Terms) -> 
                 When::In(period) => segment.at(period),
                 When::Ever => segment.ever(),
             };
-            terms.count(set.terms()).map_err(|error| SyntaxError::new(*column, error.to_string()))?;
+            terms
+                .count(set.terms())
+                .map_err(|error| SyntaxError::new(*column, error.to_string()))?;
             set
         }
         Expr::At { inner, when, .. } => tie(inner, Some(*when), saved, terms)?,
@@ -79,8 +103,8 @@ fn tie(expr: &Expr, when: Option<When>, saved: &Segments, terms: &mut Terms) -> 
     })
 }
 
-/// The periods that a set's text ties its names to, as they are written, each once: that of `active@2026` is the year, where
-/// the set has its months.
+/// The periods that a set's text ties its names to, as they are written, each once: that of
+/// `active@2026` is the year, where the set has its months.
 ///
 /// ```
 /// use cohortist::sets::set_periods;
@@ -99,7 +123,9 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
                 _ => {}
             },
             Expr::At { inner, when, .. } => walk(inner, Some(*when), found),
-            Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => list.iter().for_each(|e| walk(e, when, found)),
+            Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
+                list.iter().for_each(|e| walk(e, when, found))
+            }
             Expr::Diff(a, b) => {
                 walk(a, when, found);
                 walk(b, when, found);
@@ -111,8 +137,8 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
     Ok(found)
 }
 
-/// The text of a segment or a set for people: its events by their labels, everything else as it is written. A text that
-/// cannot be read stays as it is.
+/// The text of a segment or a set for people: its events by their labels, everything else as it is
+/// written. A text that cannot be read stays as it is.
 ///
 /// ```
 /// use cohortist::sets::{EventName, Labels, labelled};
@@ -121,13 +147,17 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
 /// # Ok::<(), cohortist::sets::EventNameError>(())
 /// ```
 pub fn labelled(text: &str, labels: &Labels) -> String {
-    let (Ok(found), false) = (tokens(text), labels.is_empty()) else { return text.to_owned() };
+    let (Ok(found), false) = (tokens(text), labels.is_empty()) else {
+        return text.to_owned();
+    };
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut is_period = false;
     let mut written = 0;
     for (i, (column, token)) in found.iter().enumerate() {
-        let next = found.get(i + 1).map_or(chars.len(), |(column, _)| column - 1);
+        let next = found
+            .get(i + 1)
+            .map_or(chars.len(), |(column, _)| column - 1);
         let label = match token {
             Token::Word(name) | Token::Quoted(name) if !is_period => {
                 EventName::new(name).ok().and_then(|name| labels.get(&name))
@@ -163,7 +193,10 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
     let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
     while let Some(&(column, c)) = chars.peek() {
         if column - blanks > MAX_CHARS {
-            return Err(SyntaxError::new(column, format!("an expression may have at most {MAX_CHARS} characters")));
+            return Err(SyntaxError::new(
+                column,
+                format!("an expression may have at most {MAX_CHARS} characters"),
+            ));
         }
         if c.is_whitespace() {
             blanks += 1;
@@ -176,10 +209,20 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
                     Some((_, '"')) => break,
                     Some((at, '\\')) => match chars.next() {
                         Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
-                        _ => return Err(SyntaxError::new(at, "expected `\\\"` or `\\\\` inside quotes")),
+                        _ => {
+                            return Err(SyntaxError::new(
+                                at,
+                                "expected `\\\"` or `\\\\` inside quotes",
+                            ));
+                        }
                     },
                     Some((_, other)) => name.push(other),
-                    None => return Err(SyntaxError::new(column, "this quote is never closed: expected another `\"`")),
+                    None => {
+                        return Err(SyntaxError::new(
+                            column,
+                            "this quote is never closed: expected another `\"`",
+                        ));
+                    }
                 }
             }
             found.push((column, Token::Quoted(name)));
@@ -199,7 +242,12 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
 
 pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
     let end = text.chars().count() + 1;
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, end, depth: 0 };
+    let mut parser = Parser {
+        tokens: tokens(text)?,
+        at: 0,
+        end,
+        depth: 0,
+    };
     let expr = parser.union()?;
     match parser.peek() {
         None => Ok(expr),
@@ -228,7 +276,9 @@ impl Parser {
     }
 
     fn column(&self) -> usize {
-        self.tokens.get(self.at).map_or(self.end, |(column, _)| *column)
+        self.tokens
+            .get(self.at)
+            .map_or(self.end, |(column, _)| *column)
     }
 
     fn take(&mut self, symbol: char) -> bool {
@@ -246,7 +296,13 @@ impl Parser {
             None => "the end".to_owned(),
             Some(Token::Symbol(c)) => format!("`{c}`"),
             Some(Token::Word(word) | Token::Quoted(word)) => {
-                format!("`{}`", word.chars().take(30).flat_map(char::escape_debug).collect::<String>())
+                format!(
+                    "`{}`",
+                    word.chars()
+                        .take(30)
+                        .flat_map(char::escape_debug)
+                        .collect::<String>()
+                )
             }
         };
         self.error(format!("expected {what}, found {found}"))
@@ -282,11 +338,14 @@ impl Parser {
         let (without, with): (Vec<_>, Vec<_>) = operands.into_iter().partition(|o| o.negated);
         if with.is_empty() {
             let first = &without[0];
-            let message = "`!` has nothing to subtract from: write `a & !b`, people in a and not in b";
+            let message =
+                "`!` has nothing to subtract from: write `a & !b`, people in a and not in b";
             return Err(SyntaxError::new(first.column, message));
         }
         let mut kept = one_or(with.into_iter().map(|o| o.expr).collect(), Expr::And);
-        let Some(at) = without.first().map(|first| first.column) else { return Ok(kept) };
+        let Some(at) = without.first().map(|first| first.column) else {
+            return Ok(kept);
+        };
         let mut without: Vec<Expr> = without.into_iter().map(|o| o.expr).collect();
         if chain(&kept) + without.len() > MAX_CHAIN {
             // It prints with parentheses, which have to be allowed.
@@ -301,14 +360,19 @@ impl Parser {
             });
             without = vec![Expr::Or(flat.collect())];
         }
-        Ok(without.into_iter().fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
+        Ok(without
+            .into_iter()
+            .fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
     }
 
     fn within_depth(&self, depth: usize, column: usize) -> Result<(), SyntaxError> {
         if depth <= MAX_DEPTH {
             return Ok(());
         }
-        Err(SyntaxError::new(column, format!("parentheses nest deeper than {MAX_DEPTH}")))
+        Err(SyntaxError::new(
+            column,
+            format!("parentheses nest deeper than {MAX_DEPTH}"),
+        ))
     }
 
     fn operand(&mut self) -> Result<Operand, SyntaxError> {
@@ -317,7 +381,11 @@ impl Parser {
         while self.take('!') {
             negated = !negated;
         }
-        Ok(Operand { negated, column, expr: self.atom()? })
+        Ok(Operand {
+            negated,
+            column,
+            expr: self.atom()?,
+        })
     }
 
     fn atom(&mut self) -> Result<Expr, SyntaxError> {
@@ -328,7 +396,9 @@ impl Parser {
             let inner = self.union()?;
             if !self.take(')') {
                 return Err(match self.peek() {
-                    None => self.error(format!("a `)` is missing: the `(` at column {column} is never closed")),
+                    None => self.error(format!(
+                        "a `)` is missing: the `(` at column {column} is never closed"
+                    )),
                     Some(_) => self.expected("`&`, `|`, `^` or `)`"),
                 });
             }
@@ -347,13 +417,22 @@ impl Parser {
             let column = self.column();
             let when = match self.peek() {
                 Some(Token::Word(word)) if word == "ever" => When::Ever,
-                Some(Token::Word(word)) => {
-                    When::In(word.parse::<Period>().map_err(|e| SyntaxError::new(column, format!("{e}, or `ever`")))?)
+                Some(Token::Word(word)) => When::In(
+                    word.parse::<Period>()
+                        .map_err(|e| SyntaxError::new(column, format!("{e}, or `ever`")))?,
+                ),
+                _ => {
+                    return Err(
+                        self.expected("a period such as 2026-11-23, 2026-W48, 2026-11 or `ever`")
+                    );
                 }
-                _ => return Err(self.expected("a period such as 2026-11-23, 2026-W48, 2026-11 or `ever`")),
             };
             self.at += 1;
-            expr = Expr::At { inner: Box::new(expr), when, column: at };
+            expr = Expr::At {
+                inner: Box::new(expr),
+                when,
+                column: at,
+            };
         }
         Ok(expr)
     }
@@ -369,5 +448,9 @@ fn chain(mut expr: &Expr) -> usize {
 }
 
 fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
-    if list.len() == 1 { list.remove(0) } else { make(list) }
+    if list.len() == 1 {
+        list.remove(0)
+    } else {
+        make(list)
+    }
 }

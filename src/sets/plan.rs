@@ -53,12 +53,14 @@ impl Node {
     }
 }
 
-/// What a node of a plan costs beside its tiles, in operations on tiles: it is planned, looked for among remembered counts
-/// and found in the store. An operation on a tile takes some 0.25 µs, all of that some 5 µs.
+/// What a node of a plan costs beside its tiles, in operations on tiles: it is planned, looked for
+/// among remembered counts and found in the store. An operation on a tile takes some 0.25 µs, all
+/// of that some 5 µs.
 pub const NODE_WORK: u64 = 20;
 
-/// The most terms that the sets of a question may have together: event names and operators, each counted in every period
-/// that it is looked up in. Planning a term takes about 1 µs, so planning any question takes about 0.1 s at most.
+/// The most terms that the sets of a question may have together: event names and operators, each
+/// counted in every period that it is looked up in. Planning a term takes about 1 µs, so planning
+/// any question takes about 0.1 s at most.
 pub const MAX_TERMS: usize = 100_000;
 
 /// A question whose sets have more than [`MAX_TERMS`] terms.
@@ -77,8 +79,12 @@ pub struct TooLarge {
 /// A number with thousands separators.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
     groups.join(",")
 }
 
@@ -97,12 +103,18 @@ impl Terms {
     pub(crate) fn count(&mut self, terms: usize) -> Result<(), TooLarge> {
         self.total = self.total.saturating_add(terms);
         self.longest = self.longest.max(terms);
-        if self.total <= MAX_TERMS { Ok(()) } else { Err(TooLarge { longest: self.longest }) }
+        if self.total <= MAX_TERMS {
+            Ok(())
+        } else {
+            Err(TooLarge {
+                longest: self.longest,
+            })
+        }
     }
 }
 
-/// A graph of unions, intersections and differences over keys, in which equal sub-expressions are one node, and the
-/// list of nodes to count.
+/// A graph of unions, intersections and differences over keys, in which equal sub-expressions are
+/// one node, and the list of nodes to count.
 ///
 /// ```
 /// use cohortist::sets::{EventName, Plan, Set};
@@ -115,8 +127,8 @@ impl Terms {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A plan takes sets of at most [`MAX_TERMS`] terms. What is added node by node is not counted: its caller knows how much
-/// that can be.
+/// A plan takes sets of at most [`MAX_TERMS`] terms. What is added node by node is not counted: its
+/// caller knows how much that can be.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     nodes: Vec<Node>,
@@ -135,9 +147,18 @@ impl Plan {
 
     /// A plan that counts nothing, with room for so many nodes.
     pub fn with_capacity(nodes: usize) -> Self {
-        let (ids, hasher) = (HashTable::with_capacity(nodes), DefaultHashBuilder::default());
+        let (ids, hasher) = (
+            HashTable::with_capacity(nodes),
+            DefaultHashBuilder::default(),
+        );
         let roots = Vec::with_capacity(nodes);
-        Plan { nodes: Vec::with_capacity(nodes), ids, hasher, roots, terms: Terms::default() }
+        Plan {
+            nodes: Vec::with_capacity(nodes),
+            ids,
+            hasher,
+            roots,
+            terms: Terms::default(),
+        }
     }
 
     /// The steps, operands before users.
@@ -188,7 +209,8 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// When the sets of the plan have more than [`MAX_TERMS`] terms with this one. Then nothing of it was added.
+    /// When the sets of the plan have more than [`MAX_TERMS`] terms with this one. Then nothing of
+    /// it was added.
     pub fn add(&mut self, set: &Set) -> Result<NodeId, TooLarge> {
         self.terms.count(set.terms())?;
         Ok(self.put(set))
@@ -237,11 +259,19 @@ impl Plan {
         roots.iter().for_each(|root| needed[*root] = true);
         for place in (0..self.nodes.len()).rev() {
             if needed[place] {
-                self.nodes[place].operands().iter().for_each(|id| needed[id.index()] = true);
+                self.nodes[place]
+                    .operands()
+                    .iter()
+                    .for_each(|id| needed[id.index()] = true);
             }
         }
         let (mut part, mut ids) = (Plan::new(), vec![NodeId(0); self.nodes.len()]);
-        for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| needed[*place]) {
+        for (place, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| needed[*place])
+        {
             let of = |old: &[NodeId]| old.iter().map(|id| ids[id.index()]).collect::<Operands>();
             ids[place] = part.intern(match node {
                 Node::Empty | Node::Key(_) => node.clone(),
@@ -258,9 +288,9 @@ impl Plan {
 
     /// About how much work it is to count the roots. `tiles` says how many tiles a key has.
     ///
-    /// A node that joins others costs one operation on a tile for each tile and each operand beyond the first. An
-    /// intersection has no more tiles than its smallest operand, a union as many as its greatest. Beside that every node
-    /// costs [`NODE_WORK`], whatever the bitmaps hold.
+    /// A node that joins others costs one operation on a tile for each tile and each operand beyond
+    /// the first. An intersection has no more tiles than its smallest operand, a union as many as
+    /// its greatest. Beside that every node costs [`NODE_WORK`], whatever the bitmaps hold.
     ///
     /// ```
     /// use cohortist::sets::{EventName, NODE_WORK, Plan, Set};
@@ -354,10 +384,12 @@ impl Plan {
     }
 
     fn intern(&mut self, node: Node) -> NodeId {
-        // A plan is made of `MAX_TERMS`, the cells of a table and the bitmaps there are; four billion nodes would not fit in
-        // memory.
+        // A plan is made of `MAX_TERMS`, the cells of a table and the bitmaps there are; four
+        // billion nodes would not fit in memory.
         let next = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let Plan { nodes, ids, hasher, .. } = self;
+        let Plan {
+            nodes, ids, hasher, ..
+        } = self;
         let hash = hasher.hash_one(&node);
         let equal = |known: &NodeId| nodes[known.index()] == node;
         match ids.entry(hash, equal, |known| hasher.hash_one(&nodes[known.index()])) {

@@ -8,7 +8,8 @@ use crate::calendar::Period;
 use crate::sets::parse::{Expr, is_special, labelled, parse};
 use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
 
-/// An expression over event names: `active & (web | ios)`, `signup & premium@ever`, `active & !ios`.
+/// An expression over event names: `active & (web | ios)`, `signup & premium@ever`, `active &
+/// !ios`.
 ///
 /// ```
 /// use cohortist::sets::Segment;
@@ -78,10 +79,15 @@ impl Segment {
     pub fn and_all(self, others: impl IntoIterator<Item = Segment>) -> Segment {
         let mut list = vec![self];
         list.extend(others);
-        if list.len() == 1 { list.remove(0) } else { Segment::And(list) }
+        if list.len() == 1 {
+            list.remove(0)
+        } else {
+            Segment::And(list)
+        }
     }
 
-    /// The segment for people: its events by their labels. Not for [`parse`](str::parse) to read back.
+    /// The segment for people: its events by their labels. Not for [`parse`](str::parse) to read
+    /// back.
     ///
     /// ```
     /// use cohortist::sets::{EventName, Labels, Segment};
@@ -93,7 +99,10 @@ impl Segment {
     /// ```
     pub fn called(&self, labels: &Labels) -> String {
         match self {
-            Segment::Event(name) => labels.get(name).cloned().unwrap_or_else(|| self.to_string()),
+            Segment::Event(name) => labels
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| self.to_string()),
             _ => labelled(&self.to_string(), labels),
         }
     }
@@ -114,7 +123,9 @@ impl Segment {
         match self {
             Segment::Event(name) => seen(name, false),
             Segment::Ever(name) => seen(name, true),
-            Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => list.iter().for_each(|s| s.visit(seen)),
+            Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
+                list.iter().for_each(|s| s.visit(seen))
+            }
             Segment::Diff(a, b) => {
                 a.visit(seen);
                 b.visit(seen);
@@ -123,10 +134,18 @@ impl Segment {
     }
 
     fn from_expr(expr: &Expr) -> Result<Segment, SyntaxError> {
-        let all = |list: &[Expr]| list.iter().map(Segment::from_expr).collect::<Result<Vec<_>, _>>();
+        let all = |list: &[Expr]| {
+            list.iter()
+                .map(Segment::from_expr)
+                .collect::<Result<Vec<_>, _>>()
+        };
         Ok(match expr {
             Expr::Name { name, .. } => Segment::Event(name.clone()),
-            Expr::At { inner, when, column } => match (&**inner, when) {
+            Expr::At {
+                inner,
+                when,
+                column,
+            } => match (&**inner, when) {
                 (Expr::Name { name, .. }, When::Ever) => Segment::Ever(name.clone()),
                 (_, When::Ever) => {
                     let message = "`@ever` follows a single event name: write `a@ever | b@ever`";
@@ -140,7 +159,10 @@ impl Segment {
             Expr::And(list) => Segment::And(all(list)?),
             Expr::Or(list) => Segment::Or(all(list)?),
             Expr::Xor(list) => Segment::Xor(all(list)?),
-            Expr::Diff(a, b) => Segment::Diff(Box::new(Segment::from_expr(a)?), Box::new(Segment::from_expr(b)?)),
+            Expr::Diff(a, b) => Segment::Diff(
+                Box::new(Segment::from_expr(a)?),
+                Box::new(Segment::from_expr(b)?),
+            ),
         })
     }
 }
@@ -169,7 +191,11 @@ pub type Labels = BTreeMap<EventName, String>;
 /// A label as a part of an expression: where it could be taken for more of it, it stands in quotes.
 pub(super) fn operand(label: &str) -> String {
     let unclear = label.contains(|c: char| is_special(c) && !c.is_whitespace());
-    if unclear { format!("“{label}”") } else { label.to_owned() }
+    if unclear {
+        format!("“{label}”")
+    } else {
+        label.to_owned()
+    }
 }
 
 struct Name<'a>(&'a EventName);
@@ -190,7 +216,11 @@ impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let above = level(self);
         let operand = |f: &mut fmt::Formatter<'_>, s: &Segment| {
-            if level(s) <= above { write!(f, "({s})") } else { write!(f, "{s}") }
+            if level(s) <= above {
+                write!(f, "({s})")
+            } else {
+                write!(f, "{s}")
+            }
         };
         let (list, symbol) = match self {
             Segment::Event(name) => return write!(f, "{}", Name(name)),
@@ -262,8 +292,13 @@ impl Segments {
     ///
     /// # Errors
     /// When one is made of itself, over however many steps, or of more than some 10,000 events.
-    pub fn new(named: impl IntoIterator<Item = (EventName, Segment)>) -> Result<Self, SegmentError> {
-        let mut segments = Segments { named: named.into_iter().collect(), sizes: BTreeMap::new() };
+    pub fn new(
+        named: impl IntoIterator<Item = (EventName, Segment)>,
+    ) -> Result<Self, SegmentError> {
+        let mut segments = Segments {
+            named: named.into_iter().collect(),
+            sizes: BTreeMap::new(),
+        };
         let mut sizes = BTreeMap::new();
         for name in segments.named.keys() {
             segments.measure(name, &mut Vec::new(), &mut sizes)?;
@@ -279,7 +314,9 @@ impl Segments {
         inside: &mut Vec<EventName>,
         known: &mut BTreeMap<EventName, usize>,
     ) -> Result<usize, SegmentError> {
-        let Some(meaning) = self.named.get(name) else { return Ok(1) };
+        let Some(meaning) = self.named.get(name) else {
+            return Ok(1);
+        };
         if let Some(size) = known.get(name) {
             return Ok(*size);
         }
@@ -331,7 +368,9 @@ impl Segments {
             Segment::And(list) => Segment::And(all(list)),
             Segment::Or(list) => Segment::Or(all(list)),
             Segment::Xor(list) => Segment::Xor(all(list)),
-            Segment::Diff(a, b) => Segment::Diff(Box::new(self.write_out(a)), Box::new(self.write_out(b))),
+            Segment::Diff(a, b) => {
+                Segment::Diff(Box::new(self.write_out(a)), Box::new(self.write_out(b)))
+            }
         }
     }
 

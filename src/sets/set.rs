@@ -29,10 +29,11 @@ pub enum Set {
     Or(Vec<Set>),
     /// Users in an odd number of these.
     Xor(Vec<Set>),
-    /// Users in the first and not in the second. Unlike `BITOP AND a (NOT b)` it keeps users beyond the end of `b`.
+    /// Users in the first and not in the second. Unlike `BITOP AND a (NOT b)` it keeps users beyond
+    /// the end of `b`.
     Diff(Box<Set>, Box<Set>),
-    /// The complement up to the byte length of the operand's bitmap, exactly as Redis' `BITOP NOT`. It exists for
-    /// parity with bitmapist's `BitOpNot`; for "and not" use [`Set::Diff`].
+    /// The complement up to the byte length of the operand's bitmap, exactly as Redis' `BITOP NOT`.
+    /// It exists for parity with bitmapist's `BitOpNot`; for "and not" use [`Set::Diff`].
     Not(Box<Set>),
 }
 
@@ -41,7 +42,12 @@ impl Set {
     pub fn event_in(event: &EventName, period: Period) -> Set {
         match Key::new(event.clone(), period) {
             Ok(key) => Set::Key(key),
-            Err(_) => Set::Or(period.split(Grain::Month).map(|month| Set::event_in(event, month)).collect()),
+            Err(_) => Set::Or(
+                period
+                    .split(Grain::Month)
+                    .map(|month| Set::event_in(event, month))
+                    .collect(),
+            ),
         }
     }
 
@@ -74,7 +80,9 @@ impl Set {
         match self {
             Set::Empty => Vec::new(),
             Set::Key(key) => vec![key],
-            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => sets.iter().flat_map(Set::keys).collect(),
+            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => {
+                sets.iter().flat_map(Set::keys).collect()
+            }
             Set::Diff(a, b) => [a.keys(), b.keys()].concat(),
             Set::Not(set) => set.keys(),
         }

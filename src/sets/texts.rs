@@ -3,9 +3,11 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
-/// Distinct strings, each with its index in order of insertion: 0 for the first, 1 for the second, and so on.
+/// Distinct strings, each with its index in order of insertion: 0 for the first, 1 for the second,
+/// and so on.
 ///
-/// All strings are stored in one buffer, so each takes its own bytes and about 20 more, and no allocation.
+/// All strings are stored in one buffer, so each takes its own bytes and about 20 more, and no
+/// allocation.
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
     list: TextList,
@@ -62,7 +64,8 @@ impl TextList {
 /// How many strings are looked up at the same time.
 const AT_ONCE: usize = 32;
 
-/// The index of a string, with half of its hash, so that a growing table does not need to read the strings.
+/// The index of a string, with half of its hash, so that a growing table does not need to read the
+/// strings.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     hash: u32,
@@ -109,13 +112,18 @@ impl Texts {
     pub fn from(&self, place: usize) -> TextList {
         let TextList { text, ends } = &self.list;
         let start = place.checked_sub(1).map_or(0, |before| ends[before]);
-        TextList { text: text[start..].to_owned(), ends: ends[place..].iter().map(|end| end - start).collect() }
+        TextList {
+            text: text[start..].to_owned(),
+            ends: ends[place..].iter().map(|end| end - start).collect(),
+        }
     }
 
     /// Returns the index of a string, if it is present.
     pub fn place(&self, text: &str) -> Option<u32> {
         let slot = self.slot(text);
-        self.places.find(slot.hash(), |found| self.is_at(*found, slot, text)).map(|found| found.place)
+        self.places
+            .find(slot.hash(), |found| self.is_at(*found, slot, text))
+            .map(|found| found.place)
     }
 
     /// Returns the index of a string, which is appended if it is not present.
@@ -124,18 +132,24 @@ impl Texts {
     /// Panics if there are 2³² strings already.
     pub fn insert(&mut self, text: &str) -> u32 {
         let slot = self.slot(text);
-        if let Some(found) = self.places.find(slot.hash(), |found| self.is_at(*found, slot, text)) {
+        if let Some(found) = self
+            .places
+            .find(slot.hash(), |found| self.is_at(*found, slot, text))
+        {
             return found.place;
         }
         self.list.push(text);
-        self.places.insert_unique(slot.hash(), slot, |slot| slot.hash());
+        self.places
+            .insert_unique(slot.hash(), slot, |slot| slot.hash());
         slot.place
     }
 
-    /// Returns the indexes of strings, in the order given. Strings that are not present are appended.
+    /// Returns the indexes of strings, in the order given. Strings that are not present are
+    /// appended.
     ///
-    /// If there are many strings, they are spread over memory, and most of the time is spent waiting for memory. Here a
-    /// processor waits for several strings at once: first for their slots, then for the strings.
+    /// If there are many strings, they are spread over memory, and most of the time is spent
+    /// waiting for memory. Here a processor waits for several strings at once: first for their
+    /// slots, then for the strings.
     ///
     /// # Panics
     /// Panics if there would be more than 2³² strings.
@@ -146,17 +160,27 @@ impl Texts {
         let mut found: Vec<Option<Slot>> = Vec::with_capacity(AT_ONCE);
         while texts.peek().is_some() {
             few.clear();
-            few.extend(texts.by_ref().take(AT_ONCE).map(|text| (text, self.slot(text))));
-            found.clear();
-            found.extend(
-                few.iter().map(|(_, slot)| self.places.find(slot.hash(), |found| found.hash == slot.hash).copied()),
+            few.extend(
+                texts
+                    .by_ref()
+                    .take(AT_ONCE)
+                    .map(|text| (text, self.slot(text))),
             );
+            found.clear();
+            found.extend(few.iter().map(|(_, slot)| {
+                self.places
+                    .find(slot.hash(), |found| found.hash == slot.hash)
+                    .copied()
+            }));
             // Only to load them into the cache.
-            let first_bytes =
-                found.iter().flatten().filter_map(|slot| self.get(slot.place as usize).as_bytes().first());
+            let first_bytes = found
+                .iter()
+                .flatten()
+                .filter_map(|slot| self.get(slot.place as usize).as_bytes().first());
             std::hint::black_box(first_bytes.fold(0, |all, byte| all ^ byte));
             for ((text, slot), found) in few.iter().zip(&found) {
-                // Another string may have the same half of a hash, and the same string may just have been inserted.
+                // Another string may have the same half of a hash, and the same string may just
+                // have been inserted.
                 places.push(match found {
                     Some(found) if self.is_at(*found, *slot, text) => found.place,
                     _ => self.insert(text),
@@ -170,7 +194,10 @@ impl Texts {
     fn slot(&self, text: &str) -> Slot {
         let [a, b, c, d, ..] = self.hasher.hash_one(text).to_be_bytes();
         let place = u32::try_from(self.len()).expect("there are fewer than 4 billion texts");
-        Slot { hash: u32::from_be_bytes([a, b, c, d]), place }
+        Slot {
+            hash: u32::from_be_bytes([a, b, c, d]),
+            place,
+        }
     }
 
     fn is_at(&self, found: Slot, slot: Slot, text: &str) -> bool {

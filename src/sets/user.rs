@@ -47,9 +47,15 @@ pub fn user_number(text: &[u8]) -> Result<UserId, UserIdError> {
     match whole_number(digits).and_then(|number| UserId::try_from(number).ok()) {
         Some(user) => Ok(user),
         None => {
-            let text = digits.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+            let text = digits
+                .iter()
+                .any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
             let shown = shown(&String::from_utf8_lossy(digits));
-            Err(if text { UserIdError::Text(shown) } else { UserIdError::NoNumber(shown) })
+            Err(if text {
+                UserIdError::Text(shown)
+            } else {
+                UserIdError::NoNumber(shown)
+            })
         }
     }
 }
@@ -60,13 +66,17 @@ pub fn whole_number(digits: &[u8]) -> Option<u64> {
     match digits.len() {
         0 => None,
         // Nineteen digits are less than 2⁶⁴ whatever they are.
-        1..=19 => digits.iter().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
-        _ => digits.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?)),
+        1..=19 => digits
+            .iter()
+            .try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
+        _ => digits.iter().try_fold(0_u64, |number, byte| {
+            number.checked_mul(10)?.checked_add(digit(byte)?)
+        }),
     }
 }
 
-/// Reads a user id that is a text: 1 to [`MAX_TEXT_ID`] bytes without control characters; blanks around it do not count.
-/// `123` is a text like any other.
+/// Reads a user id that is a text: 1 to [`MAX_TEXT_ID`] bytes without control characters; blanks
+/// around it do not count. `123` is a text like any other.
 ///
 /// ```
 /// use cohortist::sets::user_text;
@@ -91,5 +101,9 @@ pub fn user_text(text: &str) -> Result<&str, UserIdError> {
 /// A text as it may be printed: short, and without control characters.
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-    if text.chars().nth(40).is_some() { format!("{short}…") } else { short }
+    if text.chars().nth(40).is_some() {
+        format!("{short}…")
+    } else {
+        short
+    }
 }

@@ -1,5 +1,5 @@
-//! One budget of memory for the whole process: how it is divided, and how the parts whose size only clients know keep to
-//! theirs.
+//! One budget of memory for the whole process: how it is divided, and how the parts whose size only
+//! clients know keep to theirs.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +20,13 @@ pub const PLAN: u64 = 20 * MIB;
 pub struct Shares {
     /// The embedded stores' caches of bitmaps.
     pub cache: u64,
-    /// Marks that are not in a store's file yet: those that are gathered, and those that a checkpoint is writing.
+    /// Marks that are not in a store's file yet: those that are gathered, and those that a
+    /// checkpoint is writing.
     pub marks: u64,
     /// Questions being answered.
     pub questions: u64,
-    /// What clients have sent and is not carried out yet: requests of Redis clients and bodies over HTTP.
+    /// What clients have sent and is not carried out yet: requests of Redis clients and bodies over
+    /// HTTP.
     pub clients: u64,
     /// Remembered counts.
     pub counts: u64,
@@ -33,7 +35,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Divides a budget, in bytes. `counts` is what remembered counts are to take, a sixteenth when `None`.
+    /// Divides a budget, in bytes. `counts` is what remembered counts are to take, a sixteenth when
+    /// `None`.
     ///
     /// | share | part | of 1024 MiB |
     /// |---|---|---|
@@ -55,10 +58,21 @@ impl Shares {
     pub fn of(budget: u64, counts: Option<u64>) -> Self {
         let marks = (budget / 4).min(128 * MIB);
         let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 32);
-        let counts = counts.unwrap_or(budget / 16).min(Shares::most_counts(budget));
+        let counts = counts
+            .unwrap_or(budget / 16)
+            .min(Shares::most_counts(budget));
         let pages = counts / 8;
-        let cache = budget.saturating_sub(marks + questions + clients + own + counts + pages).max(budget / 16);
-        Shares { cache, marks, questions, clients, counts, pages }
+        let cache = budget
+            .saturating_sub(marks + questions + clients + own + counts + pages)
+            .max(budget / 16);
+        Shares {
+            cache,
+            marks,
+            questions,
+            clients,
+            counts,
+            pages,
+        }
     }
 
     /// The most that remembered counts may have of a budget.
@@ -66,8 +80,8 @@ impl Shares {
         budget / 4
     }
 
-    /// After how many bytes of marks a checkpoint begins, of each of so many embedded stores: as much again may come in
-    /// while it is written.
+    /// After how many bytes of marks a checkpoint begins, of each of so many embedded stores: as
+    /// much again may come in while it is written.
     pub fn checkpoint(&self, stores: u64) -> u64 {
         self.marks / 2 / stores.max(1)
     }
@@ -79,7 +93,9 @@ impl Shares {
 
     /// How many questions may be answered at once.
     pub fn at_once(&self, cores: usize) -> usize {
-        usize::try_from(self.questions / PLAN).unwrap_or(usize::MAX).clamp(1, cores.max(1))
+        usize::try_from(self.questions / PLAN)
+            .unwrap_or(usize::MAX)
+            .clamp(1, cores.max(1))
     }
 }
 
@@ -103,7 +119,11 @@ impl Pool {
 impl Budget {
     /// A pool of so many bytes.
     pub fn new(size: u64) -> Self {
-        Budget(Arc::new(Pool { size, used: Mutex::new(0), freed: Condvar::new() }))
+        Budget(Arc::new(Pool {
+            size,
+            used: Mutex::new(0),
+            freed: Condvar::new(),
+        }))
     }
 
     /// How many bytes there are in all.
@@ -118,8 +138,13 @@ impl Budget {
 
     /// Takes so many bytes, if they are there.
     pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
-        reservation.grow(bytes, Duration::ZERO).then_some(reservation)
+        let mut reservation = Reservation {
+            budget: self.clone(),
+            bytes: 0,
+        };
+        reservation
+            .grow(bytes, Duration::ZERO)
+            .then_some(reservation)
     }
 }
 
@@ -136,8 +161,9 @@ impl Reservation {
         self.bytes
     }
 
-    /// Makes it hold at least so many bytes, waiting for others to give some back for no longer than `patience`. Says
-    /// whether it does; otherwise it is as before. Nobody waits for more than there is in all.
+    /// Makes it hold at least so many bytes, waiting for others to give some back for no longer
+    /// than `patience`. Says whether it does; otherwise it is as before. Nobody waits for more than
+    /// there is in all.
     #[must_use]
     pub fn grow(&mut self, bytes: u64, patience: Duration) -> bool {
         let more = bytes.saturating_sub(self.bytes);
@@ -156,7 +182,11 @@ impl Reservation {
             if left.is_zero() {
                 return false;
             }
-            used = pool.freed.wait_timeout(used, left).unwrap_or_else(PoisonError::into_inner).0;
+            used = pool
+                .freed
+                .wait_timeout(used, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         *used += more;
         self.bytes += more;
@@ -205,7 +235,10 @@ mod tests {
         assert!(budget.reserve(41).is_none() && budget.reserve(101).is_none());
         let second = budget.reserve(40).unwrap();
         assert_eq!(budget.used(), 100);
-        assert!(!first.grow(61, Duration::ZERO), "what does not fit changes nothing");
+        assert!(
+            !first.grow(61, Duration::ZERO),
+            "what does not fit changes nothing"
+        );
         assert_eq!((first.bytes(), budget.used()), (60, 100));
         drop(second);
         assert!(first.grow(61, Duration::ZERO) && first.grow(10, Duration::ZERO));
@@ -224,7 +257,10 @@ mod tests {
             let budget = budget.clone();
             move || {
                 let mut own = budget.reserve(0).unwrap();
-                assert!(!own.grow(101, Duration::from_secs(600)), "more than there is in all is not waited for");
+                assert!(
+                    !own.grow(101, Duration::from_secs(600)),
+                    "more than there is in all is not waited for"
+                );
                 own.grow(80, Duration::from_secs(600))
             }
         });
@@ -236,6 +272,14 @@ mod tests {
     #[test]
     fn questions_are_bounded_by_memory_and_by_cores() {
         let at_once = |mb: u64, cores| Shares::of(mb << 20, None).at_once(cores);
-        assert_eq!([at_once(1024, 2), at_once(1024, 64), at_once(64, 8), at_once(16, 8)], [2, 6, 1, 1]);
+        assert_eq!(
+            [
+                at_once(1024, 2),
+                at_once(1024, 64),
+                at_once(64, 8),
+                at_once(16, 8)
+            ],
+            [2, 6, 1, 1]
+        );
     }
 }

@@ -8,9 +8,10 @@ use crate::store::{Result, StoreError};
 
 /// A token that stops the questions of one request. All clones are the same token.
 ///
-/// The token travels with the thread: whatever asks a [`Store`](crate::store::Store) inside [`during`](Cancel::during)
-/// fails with [`StoreError::Cancelled`] soon after [`cancel`](Cancel::cancel). Stores check it between steps that take a
-/// few milliseconds at most: the embedded store after each 65 536 users, Redis between round trips. Writes do not check it,
+/// The token travels with the thread: whatever asks a [`Store`](crate::store::Store) inside
+/// [`during`](Cancel::during) fails with [`StoreError::Cancelled`] soon after
+/// [`cancel`](Cancel::cancel). Stores check it between steps that take a few milliseconds at most:
+/// the embedded store after each 65 536 users, Redis between round trips. Writes do not check it,
 /// so a change is made or not made as if there were no token.
 ///
 /// ```
@@ -38,7 +39,8 @@ impl Cancel {
         Cancel::default()
     }
 
-    /// The token of the work this thread is doing; outside [`during`](Cancel::during) one that nobody cancels.
+    /// The token of the work this thread is doing; outside [`during`](Cancel::during) one that
+    /// nobody cancels.
     pub fn current() -> Self {
         CURRENT.with_borrow(|current| current.clone().unwrap_or_default())
     }
@@ -58,10 +60,15 @@ impl Cancel {
     /// # Errors
     /// [`StoreError::Cancelled`].
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(StoreError::Cancelled) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(StoreError::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Does work on this thread under this token. A thread that the work starts has its own current token: pass it
+    /// Does work on this thread under this token. A thread that the work starts has its own current
+    /// token: pass it
     /// [`current`](Cancel::current).
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         /// Also after a panic the thread has its token from before.
@@ -103,7 +110,9 @@ mod tests {
         outer.during(|| {
             assert!(Cancel::current().is_cancelled());
             inner.during(|| assert!(!Cancel::current().is_cancelled()));
-            let panicked = std::panic::catch_unwind(|| inner.during(|| std::panic::resume_unwind(Box::new(()))));
+            let panicked = std::panic::catch_unwind(|| {
+                inner.during(|| std::panic::resume_unwind(Box::new(())))
+            });
             assert!(panicked.is_err() && Cancel::current().is_cancelled());
         });
         assert!(!Cancel::current().is_cancelled());

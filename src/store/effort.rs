@@ -1,10 +1,10 @@
 //! How much work one question may be on this thread.
 //!
-//! A server must know what a question costs before it starts, and only the store can tell: it knows how long its bitmaps
-//! are, and which counts are remembered. So whoever answers requests runs them [`within`] a limit, and a store that is
-//! asked for more returns [`StoreError::Costly`] instead of an answer, having done nothing. The request then waits for its
-//! turn without a thread, and runs again within a higher limit. Threads without a limit, as those of commands, are never
-//! refused.
+//! A server must know what a question costs before it starts, and only the store can tell: it knows
+//! how long its bitmaps are, and which counts are remembered. So whoever answers requests runs them
+//! [`within`] a limit, and a store that is asked for more returns [`StoreError::Costly`] instead of
+//! an answer, having done nothing. The request then waits for its turn without a thread, and runs
+//! again within a higher limit. Threads without a limit, as those of commands, are never refused.
 
 use std::cell::Cell;
 
@@ -26,12 +26,13 @@ pub enum Class {
 }
 
 impl Class {
-    /// The most operations on tiles, at some 0.25 µs each on one core once the bitmaps are in memory.
+    /// The most operations on tiles, at some 0.25 µs each on one core once the bitmaps are in
+    /// memory.
     ///
     /// [`Light`](Class::Light) ends at 2.5 ms, where a second thread begins to pay: waiting for a turn would cost more
-    /// than it saves. [`Ordinary`](Class::Ordinary) ends at 0.25 s: the 31 × 13 table of 10 million users takes 13 ms, of
-    /// 100 million 130 ms, and one of 141 × 141 cohorts of 10 million 0.75 s. Read from disk for the first time each
-    /// takes about ten times as long.
+    /// than it saves. [`Ordinary`](Class::Ordinary) ends at 0.25 s: the 31 × 13 table of 10 million
+    /// users takes 13 ms, of 100 million 130 ms, and one of 141 × 141 cohorts of 10 million 0.75 s.
+    /// Read from disk for the first time each takes about ten times as long.
     pub const fn limit(self) -> u64 {
         match self {
             Class::Light => 10_000,
@@ -43,7 +44,10 @@ impl Class {
     /// The smallest class that allows so much work.
     pub fn of(work: u64) -> Self {
         let classes = [Class::Light, Class::Ordinary];
-        classes.into_iter().find(|class| work <= class.limit()).unwrap_or(Class::Heavy)
+        classes
+            .into_iter()
+            .find(|class| work <= class.limit())
+            .unwrap_or(Class::Heavy)
     }
 }
 
@@ -71,7 +75,11 @@ impl Cost {
             longest = longest.max(tiles);
             tiles
         });
-        Cost { work, sets: plan.roots().len(), ids: longest.saturating_mul(TILE_IDS) }
+        Cost {
+            work,
+            sets: plan.roots().len(),
+            ids: longest.saturating_mul(TILE_IDS),
+        }
     }
 
     /// The cost of going through one set.
@@ -99,12 +107,14 @@ impl Drop for Before {
     }
 }
 
-/// How big a question may be on this thread. Questions of different classes must not wait for each other's results.
+/// How big a question may be on this thread. Questions of different classes must not wait for each
+/// other's results.
 pub fn class() -> Class {
     CLASS.get()
 }
 
-/// Refuses a question that is bigger than this thread may take on. Where anything goes nothing is estimated.
+/// Refuses a question that is bigger than this thread may take on. Where anything goes nothing is
+/// estimated.
 ///
 /// # Errors
 /// [`StoreError::Costly`], or what came in the way of the estimate.
@@ -113,11 +123,15 @@ pub fn check(cost: impl FnOnce() -> Result<Cost>) -> Result<()> {
         return Ok(());
     }
     let cost = cost()?;
-    if cost.work > class().limit() { Err(StoreError::Costly(cost)) } else { Ok(()) }
+    if cost.work > class().limit() {
+        Err(StoreError::Costly(cost))
+    } else {
+        Ok(())
+    }
 }
 
-/// Refuses a plan whose nodes alone, whatever the bitmaps hold, make it heavy: to be asked before anything is done for
-/// each of them.
+/// Refuses a plan whose nodes alone, whatever the bitmaps hold, make it heavy: to be asked before
+/// anything is done for each of them.
 ///
 /// # Errors
 /// [`StoreError::Costly`].
@@ -126,7 +140,13 @@ pub fn check_nodes(plan: &Plan) -> Result<()> {
     if work <= Class::Ordinary.limit() {
         return Ok(());
     }
-    check(|| Ok(Cost { work, sets: plan.roots().len(), ids: 0 }))
+    check(|| {
+        Ok(Cost {
+            work,
+            sets: plan.roots().len(),
+            ids: 0,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -135,21 +155,42 @@ mod tests {
 
     #[test]
     fn a_limit_holds_for_its_work_alone() {
-        let cost = |work| move || Ok(Cost { work, sets: 1, ids: 0 });
+        let cost = |work| {
+            move || {
+                Ok(Cost {
+                    work,
+                    sets: 1,
+                    ids: 0,
+                })
+            }
+        };
         let (light, ordinary) = (Class::Light.limit(), Class::Ordinary.limit());
-        assert!(check(cost(u64::MAX)).is_ok(), "without a limit nothing is refused");
+        assert!(
+            check(cost(u64::MAX)).is_ok(),
+            "without a limit nothing is refused"
+        );
         within(Class::Light, || {
             assert!(check(cost(light)).is_ok());
-            assert!(matches!(check(cost(light + 1)), Err(StoreError::Costly(cost)) if cost.work == light + 1));
+            assert!(
+                matches!(check(cost(light + 1)), Err(StoreError::Costly(cost)) if cost.work == light + 1)
+            );
             within(Class::Ordinary, || assert!(check(cost(ordinary)).is_ok()));
             assert!(check(cost(light + 1)).is_err());
         });
         assert_eq!(class(), Class::Heavy);
-        let _ = std::panic::catch_unwind(|| within(Class::Light, || std::panic::resume_unwind(Box::new(()))));
+        let _ = std::panic::catch_unwind(|| {
+            within(Class::Light, || std::panic::resume_unwind(Box::new(())))
+        });
         assert_eq!(class(), Class::Heavy, "a panic leaves no limit behind");
         assert_eq!(
             [0, light, light + 1, ordinary, ordinary + 1].map(Class::of),
-            [Class::Light, Class::Light, Class::Ordinary, Class::Ordinary, Class::Heavy]
+            [
+                Class::Light,
+                Class::Light,
+                Class::Ordinary,
+                Class::Ordinary,
+                Class::Heavy
+            ]
         );
     }
 }

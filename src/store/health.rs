@@ -7,8 +7,9 @@ use crate::telemetry::Histogram;
 /// The state of a store, gathered without waiting for readers or writers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// `Ok` unless the last write, sync or checkpoint failed and none has succeeded since; then the reason and what to
-    /// do. A store that fails retries on its own, so this recovers without a restart and without new marks.
+    /// `Ok` unless the last write, sync or checkpoint failed and none has succeeded since; then the
+    /// reason and what to do. A store that fails retries on its own, so this recovers without a
+    /// restart and without new marks.
     pub writable: Result<(), String>,
     /// Writes refused since the store was opened because it could not be written.
     pub write_errors: u64,
@@ -45,6 +46,10 @@ pub struct Progress {
 impl Default for Health {
     /// A store about which nothing bad is known.
     fn default() -> Self {
-        Health { writable: Ok(()), write_errors: 0, files: None }
+        Health {
+            writable: Ok(()),
+            write_errors: 0,
+            files: None,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Where bitmaps of users live. A [`Store`] answers a whole [`Plan`] at once, in its own best way, and knows nothing
-//! of cohorts.
+//! Where bitmaps of users live. A [`Store`] answers a whole [`Plan`] at once, in its own best way,
+//! and knows nothing of cohorts.
 
 use std::fmt;
 use std::io;
@@ -42,17 +42,21 @@ pub struct Mark {
     pub value: bool,
 }
 
-/// Bitmaps of users, somewhere. Every method is one batch: implementations decide how many trips it takes.
+/// Bitmaps of users, somewhere. Every method is one batch: implementations decide how many trips it
+/// takes.
 pub trait Store: Send + Sync {
-    /// Sets and clears bits, in order, all of them or none. When it returns `Ok` they are as durable as the store
-    /// promises. Clearing a bit of a missing bitmap creates it, as Redis' SETBIT does.
+    /// Sets and clears bits, in order, all of them or none. When it returns `Ok` they are as
+    /// durable as the store promises. Clearing a bit of a missing bitmap creates it, as Redis'
+    /// SETBIT does.
     ///
     /// # Errors
-    /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power cut.
+    /// When nothing was written; with [`StoreError::Unsynced`] it was, and may be lost in a power
+    /// cut.
     fn apply(&self, marks: &[Mark]) -> Result<()>;
 
-    /// Puts users into bitmaps: all of them or none, and as durable, as with [`apply`](Self::apply). Quickest where each
-    /// bitmap comes once, with its users in ascending order, each once.
+    /// Puts users into bitmaps: all of them or none, and as durable, as with
+    /// [`apply`](Self::apply). Quickest where each bitmap comes once, with its users in ascending
+    /// order, each once.
     ///
     /// # Errors
     /// As of [`apply`](Self::apply).
@@ -66,17 +70,21 @@ pub trait Store: Send + Sync {
     /// When any of them could not be counted: never a smaller number instead.
     fn count(&self, plan: &Plan) -> Result<Vec<u64>>;
 
-    /// As [`count`](Self::count), with how old the answer is. Stores that remember counts say how they take `freshness`.
+    /// As [`count`](Self::count), with how old the answer is. Stores that remember counts say how
+    /// they take `freshness`.
     ///
     /// # Errors
     /// As there.
     fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
         let _ = freshness;
-        Ok(Counted { counts: self.count(plan)?, age: Duration::ZERO })
+        Ok(Counted {
+            counts: self.count(plan)?,
+            age: Duration::ZERO,
+        })
     }
 
-    /// What it would cost to count a plan, found out at a small part of that cost. Stores check it themselves before they
-    /// take on a question, see [`effort`].
+    /// What it would cost to count a plan, found out at a small part of that cost. Stores check it
+    /// themselves before they take on a question, see [`effort`].
     ///
     /// # Errors
     /// When the store could not say.
@@ -97,8 +105,9 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// Has `told` called for each bitmap that changes, through whichever handle, with the text of its key without prefix.
-    /// The call and the change are one step to those that count: no count sees one without the other, and each call of
+    /// Has `told` called for each bitmap that changes, through whichever handle, with the text of
+    /// its key without prefix. The call and the change are one step to those that count: no count
+    /// sees one without the other, and each call of
     /// [`count`](Self::count) and [`look`](Self::look) is of one moment. `told` must not call the store. Returns whether the
     /// store does this; one that cannot know of all changes drops `told`.
     fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
@@ -118,27 +127,27 @@ pub trait Store: Send + Sync {
     /// When a bitmap could not be read.
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>>;
 
-    /// The keys of all events whose name begins with `starting_with`, in no particular order. Temporary keys and keys
-    /// that are nobody's events are left out.
+    /// The keys of all events whose name begins with `starting_with`, in no particular order.
+    /// Temporary keys and keys that are nobody's events are left out.
     ///
     /// # Errors
     /// When they could not all be listed.
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>>;
 
-    /// A number that is another one after keys were made or deleted, so that a listing can be known to be as good as
-    /// new. `None` where only listing them again would tell.
+    /// A number that is another one after keys were made or deleted, so that a listing can be known
+    /// to be as good as new. `None` where only listing them again would tell.
     fn keys_version(&self) -> Option<u64> {
         None
     }
 
-    /// The keys under the prefix that are no event's, as the last listing of all [`keys`](Self::keys) found them. None where a
-    /// store cannot tell.
+    /// The keys under the prefix that are no event's, as the last listing of all
+    /// [`keys`](Self::keys) found them. None where a store cannot tell.
     fn strays(&self) -> Strays {
         Strays::default()
     }
 
-    /// Under which other prefixes there are events, from a look at a bounded number of keys: for when there are none under
-    /// this one. None where a store cannot tell.
+    /// Under which other prefixes there are events, from a look at a bounded number of keys: for
+    /// when there are none under this one. None where a store cannot tell.
     ///
     /// # Errors
     /// When no keys could be looked at.
@@ -146,7 +155,8 @@ pub trait Store: Send + Sync {
         Ok(OtherPrefixes::default())
     }
 
-    /// For each key about how many bytes its bitmap takes where it is kept; `None` where nobody can tell.
+    /// For each key about how many bytes its bitmap takes where it is kept; `None` where nobody can
+    /// tell.
     ///
     /// # Errors
     /// When the bitmaps could not be looked at.
@@ -160,36 +170,42 @@ pub trait Store: Send + Sync {
     /// When some may not have been deleted.
     fn delete(&self, keys: &[Key]) -> Result<u64>;
 
-    /// Makes the bitmap `key`, which must not exist yet, hold exactly the members of `set`: all of them, or there is no
-    /// such bitmap. Nothing is ever overwritten, whoever else saves or marks at the same time. How long the bitmap is
-    /// beyond its greatest member, which only a complement could tell, is the store's affair.
+    /// Makes the bitmap `key`, which must not exist yet, hold exactly the members of `set`: all of
+    /// them, or there is no such bitmap. Nothing is ever overwritten, whoever else saves or marks
+    /// at the same time. How long the bitmap is beyond its greatest member, which only a complement
+    /// could tell, is the store's affair.
     ///
     /// # Errors
-    /// When it was not saved; when the answer of a server got lost on the way it may have been, and then whole. With
+    /// When it was not saved; when the answer of a server got lost on the way it may have been, and
+    /// then whole. With
     /// [`StoreError::Unsynced`] it was saved, and may be lost in a power cut.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved>;
 
     /// The texts that its users are called by, if they are.
     fn text_ids(&self) -> &dyn TextIds;
 
-    /// The store as a space of named bitmaps, whatever their names mean; `None` where another server keeps them.
+    /// The store as a space of named bitmaps, whatever their names mean; `None` where another
+    /// server keeps them.
     fn keyspace(&self) -> Option<embedded::Keyspace> {
         None
     }
 
-    /// Deletes temporary keys that an interrupted request may have left; returns how many there were.
+    /// Deletes temporary keys that an interrupted request may have left; returns how many there
+    /// were.
     ///
     /// # Errors
     /// When some may not have been deleted.
     fn sweep(&self) -> Result<u64>;
 
-    /// How much of what was written survives a power cut. What is written when a batch is acknowledged includes that batch.
-    /// A store that another server keeps answers the default: nobody here can tell.
+    /// How much of what was written survives a power cut. What is written when a batch is
+    /// acknowledged includes that batch. A store that another server keeps answers the default:
+    /// nobody here can tell.
     fn progress(&self) -> Progress {
         Progress::default()
     }
 
-    /// Makes everything acknowledged so far survive a power cut, as far as this process has it in hand.
+    /// Makes everything acknowledged so far survive a power cut, as far as this process has it in
+    /// hand.
     ///
     /// # Errors
     /// When the disk could not be made to keep it.
@@ -197,7 +213,8 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
-    /// Whether the store can be written, and what its files cost. A store that another server keeps answers the default.
+    /// Whether the store can be written, and what its files cost. A store that another server keeps
+    /// answers the default.
     fn health(&self) -> Health {
         Health::default()
     }
@@ -229,8 +246,8 @@ pub enum Freshness {
 pub struct Counted {
     /// One for each root of the plan, in order.
     pub counts: Vec<u64>,
-    /// How long ago the bitmaps were looked at that they are of, the first of them: what others marked since then may be
-    /// missing.
+    /// How long ago the bitmaps were looked at that they are of, the first of them: what others
+    /// marked since then may be missing.
     pub age: Duration,
 }
 
@@ -239,14 +256,17 @@ pub struct Counted {
 pub struct Seen {
     /// How many users it has.
     pub users: u64,
-    /// Another number after each change that the store was told of, also one that leaves as many users as before. Where
-    /// nobody tells it is 0.
+    /// Another number after each change that the store was told of, also one that leaves as many
+    /// users as before. Where nobody tells it is 0.
     pub state: u64,
 }
 
 /// What is seen by counting alone.
 fn seen(counts: Vec<u64>) -> Vec<Seen> {
-    counts.into_iter().map(|users| Seen { users, state: 0 }).collect()
+    counts
+        .into_iter()
+        .map(|users| Seen { users, state: 0 })
+        .collect()
 }
 
 /// The plan that counts bitmaps, each as it is.
@@ -260,9 +280,13 @@ fn bitmaps(keys: &[Key]) -> Plan {
 
 /// The marks that runs of users are.
 fn marks(runs: &[(&Key, &[UserId])]) -> Vec<Mark> {
-    let marks = runs
-        .iter()
-        .flat_map(|(key, users)| users.iter().map(|user| Mark { key: (*key).clone(), user: *user, value: true }));
+    let marks = runs.iter().flat_map(|(key, users)| {
+        users.iter().map(|user| Mark {
+            key: (*key).clone(),
+            user: *user,
+            value: true,
+        })
+    });
     marks.collect()
 }
 
@@ -272,8 +296,8 @@ fn marks(runs: &[(&Key, &[UserId])]) -> Vec<Mark> {
 pub enum Saved {
     /// The bitmap was made, and holds so many users: at least one.
     People(u64),
-    /// Nobody is in the set, and nothing was made: an event that nobody did would stand in every list, take its name, and
-    /// answer every question with 0.
+    /// Nobody is in the set, and nothing was made: an event that nobody did would stand in every
+    /// list, take its name, and answer every question with 0.
     Nobody,
     /// There is something of that name already. It was left as it is.
     Taken,
@@ -331,7 +355,9 @@ pub enum StoreError {
         reason: String,
     },
     /// There is no store at the path, and none was to be made.
-    #[error("there is no store at {0}: fill one with `cohortist import`, `mark` or `demo`, or name yours with --store")]
+    #[error(
+        "there is no store at {0}: fill one with `cohortist import`, `mark` or `demo`, or name yours with --store"
+    )]
     Missing(String),
     /// Another process has the embedded store open.
     #[error("{0}")]
@@ -352,7 +378,8 @@ pub enum StoreError {
         /// The system's words.
         reason: String,
     },
-    /// The batch was recorded, but the disk could not be made to keep it (`sync=always`): a power cut may lose it.
+    /// The batch was recorded, but the disk could not be made to keep it (`sync=always`): a power
+    /// cut may lose it.
     #[error("recorded, but not safe from a power cut: {path}: {reason}")]
     Unsynced {
         /// The directory.
@@ -360,7 +387,8 @@ pub enum StoreError {
         /// The system's words.
         reason: String,
     },
-    /// The question is bigger than what may be started on this thread, and was not started. See [`effort`].
+    /// The question is bigger than what may be started on this thread, and was not started. See
+    /// [`effort`].
     #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
     Costly(Cost),
     /// The sets of a question are too large to plan.
@@ -392,12 +420,18 @@ pub enum StoreError {
 impl StoreError {
     /// What is wrong with a file of an embedded store.
     pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Self {
-        StoreError::Damaged { path: path.display().to_string(), reason: reason.to_string() }
+        StoreError::Damaged {
+            path: path.display().to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     /// Why a file of an embedded store cannot be written.
     pub(crate) fn write(path: &Path, error: &io::Error) -> Self {
-        StoreError::Write { path: path.display().to_string(), reason: error.to_string() }
+        StoreError::Write {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -411,17 +445,20 @@ pub struct Options {
     pub prefix: Prefix,
     /// Whether an embedded store is made where there is none.
     pub create: bool,
-    /// Whether an embedded store that is damaged is opened with what is left of it. What is lost is recorded in the store.
+    /// Whether an embedded store that is damaged is opened with what is left of it. What is lost is
+    /// recorded in the store.
     pub accept_loss: bool,
     /// When the embedded store's log is forced to disk.
     pub durability: Durability,
-    /// The embedded store writes a checkpoint when more than this has changed, in bytes of memory or of log.
+    /// The embedded store writes a checkpoint when more than this has changed, in bytes of memory
+    /// or of log.
     pub checkpoint_bytes: u64,
     /// The most memory the embedded store's cache of bitmaps may take, in bytes.
     pub cache_bytes: u64,
     /// How long Redis may take to accept a connection or to answer one pipeline.
     pub timeout: Duration,
-    /// How many connections to Redis may be open at once, beside one that is told which bitmaps have changed.
+    /// How many connections to Redis may be open at once, beside one that is told which bitmaps
+    /// have changed.
     pub connections: u32,
     /// Who counts what is in Redis.
     pub redis_eval: RedisEval,
@@ -443,19 +480,21 @@ impl Default for Options {
     }
 }
 
-/// Who works out unions, intersections and so on of bitmaps in Redis. All ways come to the same numbers.
+/// Who works out unions, intersections and so on of bitmaps in Redis. All ways come to the same
+/// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisEval {
     /// For each question whichever is cheaper; this process where the server takes no writes.
     Auto,
     /// The server, into temporary keys.
     Server,
-    /// This process, of the parts of bitmaps that it needs and fetches; nothing is written for a question.
+    /// This process, of the parts of bitmaps that it needs and fetches; nothing is written for a
+    /// question.
     Fetch,
 }
 
-/// When marks in the embedded store's log are forced to disk. Either way they survive the end of the process, however
-/// sudden; this is about the machine losing power.
+/// When marks in the embedded store's log are forced to disk. Either way they survive the end of
+/// the process, however sudden; this is about the machine losing power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// Once a second: a power cut may lose the last second.
@@ -470,12 +509,12 @@ impl fmt::Debug for dyn Store {
     }
 }
 
-/// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…`, `redis+unix:///…` or
-/// `redis-cluster://…`.
+/// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…`,
+/// `redis+unix:///…` or `redis-cluster://…`.
 ///
 /// # Errors
-/// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is no error here: each
-/// request tries anew.
+/// When the text is none of these, or the embedded store cannot be opened. A Redis that is away is
+/// no error here: each request tries anew.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(text)? {
         Place::Memory => Arc::new(embedded::EmbeddedStore::in_memory(options)),
@@ -500,18 +539,27 @@ pub enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Tells the kind. Slips are refused: `redis:localhost`, `http://…`, `localhost:6379`, `memory`; a path of such a name
-    /// is written `./memory`.
+    /// Tells the kind. Slips are refused: `redis:localhost`, `http://…`, `localhost:6379`,
+    /// `memory`; a path of such a name is written `./memory`.
     ///
     /// # Errors
     /// [`StoreError::Url`], without any password, when the text names no store.
     pub fn parse(text: &'a str) -> Result<Self> {
         const SCHEMES: [&str; 6] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"];
-        const OF_CLUSTERS: [&str; 4] = ["redis-cluster", "rediss-cluster", "valkey-cluster", "valkeys-cluster"];
+        const OF_CLUSTERS: [&str; 4] = [
+            "redis-cluster",
+            "rediss-cluster",
+            "valkey-cluster",
+            "valkeys-cluster",
+        ];
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Place::Memory),
-            Some((scheme, rest)) if SCHEMES.contains(&scheme) && rest.starts_with("//") => Ok(Place::Redis),
-            Some((scheme, rest)) if OF_CLUSTERS.contains(&scheme) && rest.starts_with("//") => Ok(Place::Cluster),
+            Some((scheme, rest)) if SCHEMES.contains(&scheme) && rest.starts_with("//") => {
+                Ok(Place::Redis)
+            }
+            Some((scheme, rest)) if OF_CLUSTERS.contains(&scheme) && rest.starts_with("//") => {
+                Ok(Place::Cluster)
+            }
             Some((scheme, rest))
                 if rest.starts_with("//")
                     || scheme == "memory"
@@ -519,13 +567,17 @@ impl<'a> Place<'a> {
             {
                 Err(StoreError::Url(redacted(text)))
             }
-            _ if text.is_empty() || text == "memory" || is_host_and_port(text) => Err(StoreError::Url(redacted(text))),
+            _ if text.is_empty() || text == "memory" || is_host_and_port(text) => {
+                Err(StoreError::Url(redacted(text)))
+            }
             _ => Ok(Place::Directory(Path::new(text))),
         }
     }
 }
 
 fn is_host_and_port(text: &str) -> bool {
-    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(['/', '\\']));
+    let parts = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty() && !host.contains(['/', '\\']));
     parts.is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -17,7 +17,12 @@ pub fn options() -> OpenOptions {
 /// # Errors
 /// As there.
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
-    options().write(true).create(true).truncate(true).open(path)?.write_all(content.as_ref())
+    options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?
+        .write_all(content.as_ref())
 }
 
 /// Copies a file so that only its owner may read the copy, and forces it to disk.
@@ -37,7 +42,10 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<u64> {
 /// # Errors
 /// As there.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(parent)?;
     }
     let mut builder = std::fs::DirBuilder::new();
@@ -53,7 +61,10 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 pub fn open_to_all(directory: &Path) -> Option<u32> {
     #[cfg(unix)]
     {
-        let metadata = directory.metadata().ok().filter(std::fs::Metadata::is_dir)?;
+        let metadata = directory
+            .metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_dir)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
         (mode & 0o007 != 0).then_some(mode)
     }

@@ -1,36 +1,42 @@
 //! Cached counts: a store in front of a store.
 //!
-//! A table asks for the same hundreds of counts each time it is viewed, and hardly any of them has changed. Each is computed
-//! once and cached under the **contents** of the bitmaps it was counted over, so that a count is never used for other
-//! contents.
+//! A table asks for the same hundreds of counts each time it is viewed, and hardly any of them has
+//! changed. Each is computed once and cached under the **contents** of the bitmaps it was counted
+//! over, so that a count is never used for other contents.
 //!
 //! # The invariant
-//! Every number of one answer is counted over the same contents, one for each bitmap of the plan. So |a & b| never exceeds
+//! Every number of one answer is counted over the same contents, one for each bitmap of the plan.
+//! So |a & b| never exceeds
 //! |a|, and a batch that others commit at once is in all numbers of an answer or in none.
 //!
 //! [`Remembered`] gets there in three steps. It fixes the contents of all bitmaps of the plan together (the *base*). It takes
-//! what is cached for these contents and has the store count the rest in one call. Afterwards it checks which bitmaps
-//! changed meanwhile. The answer stands in either of two cases:
+//! what is cached for these contents and has the store count the rest in one call. Afterwards it
+//! checks which bitmaps changed meanwhile. The answer stands in either of two cases:
 //!
-//! * no bitmap under a number that was just counted changed while it was counted: everything is of the base;
-//! * some did, but every number over them comes from the same call of [`Store::count`], which is of one moment, and no
-//!   bitmap under the other numbers changed up to then: everything is of that moment.
+//! * no bitmap under a number that was just counted changed while it was counted: everything is of
+//!   the base;
+//! * some did, but every number over them comes from the same call of [`Store::count`], which is of
+//!   one moment, and no bitmap under the other numbers changed up to then: everything is of that
+//!   moment.
 //!
-//! Otherwise it starts again, and after [`ATTEMPTS`] has the store count the whole plan in one call. Only what was counted
-//! over contents that did not change is cached.
+//! Otherwise it starts again, and after [`ATTEMPTS`] has the store count the whole plan in one
+//! call. Only what was counted over contents that did not change is cached.
 //!
 //! # How contents are known
-//! A store that reports each change ([`Store::on_change`]: the embedded one) gives every bitmap a **stamp**: a version,
-//! never given twice, that goes away with each change. Contents are the same as long as the version is.
+//! A store that reports each change ([`Store::on_change`]: the embedded one) gives every bitmap a
+//! **stamp**: a version, never given twice, that goes away with each change. Contents are the same
+//! as long as the version is.
 //!
-//! Other stores (Redis, where bitmapist marks beside us) are asked: [`Store::look`] tells how many users a bitmap has, and a
-//! state that differs after each change where the server tracks changes. The base is one look at all bitmaps of the plan,
-//! the check is another one. Whole answers are cached for [`Remembering::check_after`], a minute, and dropped when a mark
-//! through this process changes one of their bitmaps. A change that leaves the number of users as it was, one marked and
-//! one unmarked by others, is invisible where the server does not track; there a count is used for no longer than
+//! Other stores (Redis, where bitmapist marks beside us) are asked: [`Store::look`] tells how many
+//! users a bitmap has, and a state that differs after each change where the server tracks changes.
+//! The base is one look at all bitmaps of the plan, the check is another one. Whole answers are
+//! cached for [`Remembering::check_after`], a minute, and dropped when a mark through this process
+//! changes one of their bitmaps. A change that leaves the number of users as it was, one marked and
+//! one unmarked by others, is invisible where the server does not track; there a count is used for
+//! no longer than
 //! [`Remembering::keep`], a day, or a minute while one of its periods is still running, which is bitmapist4's rule. Redis
-//! counts a large plan in several transactions; when marks arrive in each of the attempts, the last one is of several
-//! moments there, with the sizes of bitmaps last.
+//! counts a large plan in several transactions; when marks arrive in each of the attempts, the last
+//! one is of several moments there, with the sizes of bitmaps last.
 //!
 //! Concurrent requests for the same counts wait for one computation. Errors are not cached.
 
@@ -49,8 +55,8 @@ use crate::sets::{Key, Node, Plan, Set, UserId, When};
 use crate::store::effort::{self, Cost};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cancel, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Result, Saved, Seen, Store, StoreError,
-    StoreInfo, Strays, TextIds,
+    Cancel, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Result, Saved, Seen, Store,
+    StoreError, StoreInfo, Strays, TextIds,
 };
 
 /// How often an answer is begun before the whole plan is counted in one call.
@@ -63,14 +69,18 @@ pub struct Remembering {
     pub bytes: u64,
     /// How long a count is kept whose periods have all ended.
     pub keep: Duration,
-    /// How long it is believed that nobody else has changed a bitmap, and how long a count is kept of which a period is
-    /// still running.
+    /// How long it is believed that nobody else has changed a bitmap, and how long a count is kept
+    /// of which a period is still running.
     pub check_after: Duration,
 }
 
 impl Default for Remembering {
     fn default() -> Self {
-        Remembering { bytes: 64 << 20, keep: Duration::from_secs(86_400), check_after: Duration::from_secs(60) }
+        Remembering {
+            bytes: 64 << 20,
+            keep: Duration::from_secs(86_400),
+            check_after: Duration::from_secs(60),
+        }
     }
 }
 
@@ -85,8 +95,8 @@ pub struct Recall {
     pub checked: u64,
 }
 
-/// What a remembered count is known by: 128 bits of two keyed hashes, which nobody can make collide on purpose, and which
-/// do so by chance once in 10²⁰ times with a billion of them.
+/// What a remembered count is known by: 128 bits of two keyed hashes, which nobody can make collide
+/// on purpose, and which do so by chance once in 10²⁰ times with a billion of them.
 type Id = u128;
 
 /// How often a request that waits for another one's count looks whether it was cancelled.
@@ -153,14 +163,15 @@ struct Memory {
     hashers: [RandomState; 2],
     versions: AtomicU64,
     stamps: Cache<Id, Stamp>,
-    /// One of these is held by whoever makes, fills or drops a stamp, so that each of that is one step.
+    /// One of these is held by whoever makes, fills or drops a stamp, so that each of that is one
+    /// step.
     alone: [Mutex<()>; 16],
     /// Counts, and until when they are used.
     counts: Cache<Id, (u64, Instant)>,
     /// Whole answers, of stores that do not report changes.
     answers: Cache<Id, Answer, Weights>,
-    /// Answers and counts that are being computed, by the class of who computes: nobody waits for a bigger question than
-    /// his own.
+    /// Answers and counts that are being computed, by the class of who computes: nobody waits for a
+    /// bigger question than his own.
     questions: [Flights<Answer>; 3],
     flights: [Flights<Computed>; 3],
     recall: [AtomicU64; 3],
@@ -190,33 +201,43 @@ impl Memory {
         self.alone.get(place).map(lock)
     }
 
-    /// The stamp of a bitmap; a new one where there is none. It is there for [`changed`](Self::changed) to find before
-    /// anybody knows of it.
+    /// The stamp of a bitmap; a new one where there is none. It is there for
+    /// [`changed`](Self::changed) to find before anybody knows of it.
     fn stamp(&self, id: Id) -> Stamp {
         if let Some(stamp) = self.stamps.get(&id) {
             return stamp;
         }
         let _alone = self.alone(id);
         self.stamps.get(&id).unwrap_or_else(|| {
-            let stamp = Stamp { version: self.version(), taken: None };
+            let stamp = Stamp {
+                version: self.version(),
+                taken: None,
+            };
             self.stamps.insert(id, stamp);
             stamp
         })
     }
 
-    /// What a bitmap holds, unless it has changed since it had this version. Comparing and setting is one step: no change
-    /// comes between them.
+    /// What a bitmap holds, unless it has changed since it had this version. Comparing and setting
+    /// is one step: no change comes between them.
     fn note(&self, id: Id, version: u64, seen: Seen, at: Instant) {
         let _alone = self.alone(id);
         if self.is_unchanged(id, version) {
-            self.stamps.insert(id, Stamp { version, taken: Some((seen, at)) });
+            self.stamps.insert(
+                id,
+                Stamp {
+                    version,
+                    taken: Some((seen, at)),
+                },
+            );
         }
     }
 
     /// A bitmap has changed: its stamp goes, and the next one has another version.
     fn changed(&self, key: &str) {
         let id = self.id(("key", key));
-        // What was never asked for has no stamp. One that is made from now on is looked at after this change.
+        // What was never asked for has no stamp. One that is made from now on is looked at after
+        // this change.
         if self.stamps.peek(&id).is_some() {
             let _alone = self.alone(id);
             self.stamps.remove(&id);
@@ -225,7 +246,9 @@ impl Memory {
 
     /// Whether a bitmap still is what it was. Not when its stamp was evicted: nobody can tell then.
     fn is_unchanged(&self, id: Id, version: u64) -> bool {
-        self.stamps.peek(&id).is_some_and(|stamp| stamp.version == version)
+        self.stamps
+            .peek(&id)
+            .is_some_and(|stamp| stamp.version == version)
     }
 
     fn recalled(&self, what: usize, count: usize) {
@@ -251,7 +274,9 @@ fn needed_for(plan: &Plan, nodes: &[usize]) -> Vec<bool> {
     nodes.iter().for_each(|node| needed[*node] = true);
     for (place, node) in plan.nodes().iter().enumerate().rev() {
         if needed[place] {
-            node.operands().iter().for_each(|id| needed[id.index()] = true);
+            node.operands()
+                .iter()
+                .for_each(|id| needed[id.index()] = true);
         }
     }
     needed
@@ -260,7 +285,9 @@ fn needed_for(plan: &Plan, nodes: &[usize]) -> Vec<bool> {
 impl Remembered {
     /// Remembers what `store` counts. `clock` says which periods have ended.
     pub fn new(store: Arc<dyn Store>, how: Remembering, clock: Clock) -> Self {
-        let items = usize::try_from(how.bytes / ENTRY).unwrap_or(usize::MAX).max(16);
+        let items = usize::try_from(how.bytes / ENTRY)
+            .unwrap_or(usize::MAX)
+            .max(16);
         let memory = Arc::new(Memory {
             hashers: [RandomState::new(), RandomState::new()],
             versions: AtomicU64::new(0),
@@ -279,7 +306,13 @@ impl Remembered {
                 memory.changed(key);
             }
         }));
-        Remembered { memory, store, clock, how, reports }
+        Remembered {
+            memory,
+            store,
+            clock,
+            how,
+            reports,
+        }
     }
 
     /// The bitmaps of a plan, with their stamps.
@@ -288,7 +321,13 @@ impl Remembered {
             let Node::Key(key) = what else { return None };
             let id = self.memory.id(("key", &*key.to_string()));
             let Stamp { version, taken } = self.memory.stamp(id);
-            Some(Leaf { node, id, key, version, taken })
+            Some(Leaf {
+                node,
+                id,
+                key,
+                version,
+                taken,
+            })
         });
         leaves.collect()
     }
@@ -296,16 +335,18 @@ impl Remembered {
     /// What the answer to a plan over bitmaps of these versions is remembered by.
     fn question(&self, plan: &Plan, leaves: &[Leaf<'_>]) -> Id {
         let versions: Vec<u64> = leaves.iter().map(|leaf| leaf.version).collect();
-        self.memory.id(("answer", plan.nodes(), plan.roots(), versions))
+        self.memory
+            .id(("answer", plan.nodes(), plan.roots(), versions))
     }
 
-    /// Whether what a stamp says is believed without looking again. Keys that expire are found out by looking.
+    /// Whether what a stamp says is believed without looking again. Keys that expire are found out
+    /// by looking.
     fn is_fresh(&self, at: Instant) -> bool {
         at.elapsed() < self.how.check_after
     }
 
-    /// The contents of all bitmaps at one moment; `None` when some change while they are looked at. Where the store does
-    /// not report changes, or `again`, all of them are looked at.
+    /// The contents of all bitmaps at one moment; `None` when some change while they are looked at.
+    /// Where the store does not report changes, or `again`, all of them are looked at.
     fn base(&self, plan: &Plan, leaves: &[Leaf<'_>], again: bool) -> Result<Option<Base>> {
         let mut base: Base = vec![None; plan.nodes().len()];
         let mut wanted = Vec::new();
@@ -327,7 +368,10 @@ impl Remembered {
             }
         }
         // The stamps were read one after the other.
-        let is_one_moment = !self.reports || leaves.iter().all(|leaf| self.memory.is_unchanged(leaf.id, leaf.version));
+        let is_one_moment = !self.reports
+            || leaves
+                .iter()
+                .all(|leaf| self.memory.is_unchanged(leaf.id, leaf.version));
         Ok(is_one_moment.then_some(base))
     }
 
@@ -338,7 +382,13 @@ impl Remembered {
     }
 
     /// For each node of a plan whether it is a bitmap, one of `among`, that is not what it was.
-    fn changed(&self, plan: &Plan, leaves: &[Leaf<'_>], base: &Base, among: &[bool]) -> Result<Vec<bool>> {
+    fn changed(
+        &self,
+        plan: &Plan,
+        leaves: &[Leaf<'_>],
+        base: &Base,
+        among: &[bool],
+    ) -> Result<Vec<bool>> {
         let mut changed = vec![false; plan.nodes().len()];
         let among: Vec<&Leaf<'_>> = leaves.iter().filter(|leaf| among[leaf.node]).collect();
         for leaf in &among {
@@ -352,7 +402,8 @@ impl Remembered {
         Ok(changed)
     }
 
-    /// For each node of a plan what its count is remembered by, and whether all of its periods have ended.
+    /// For each node of a plan what its count is remembered by, and whether all of its periods have
+    /// ended.
     fn ids(&self, plan: &Plan, base: &Base) -> Vec<(Id, bool)> {
         let (memory, now) = (&*self.memory, self.clock.now());
         let mut ids: Vec<(Id, bool)> = Vec::with_capacity(plan.nodes().len());
@@ -377,13 +428,26 @@ impl Remembered {
                 // The order in which a plan happens to name them says nothing.
                 parts.sort_unstable();
             }
-            ids.push((if parts.is_empty() { kind } else { memory.id((kind, parts)) }, ended));
+            ids.push((
+                if parts.is_empty() {
+                    kind
+                } else {
+                    memory.id((kind, parts))
+                },
+                ended,
+            ));
         }
         ids
     }
 
     /// For each node what is cached of these contents, and the roots that nothing is cached of.
-    fn cached(&self, plan: &Plan, base: &Base, ids: &[(Id, bool)], anew: bool) -> (Vec<Option<u64>>, Vec<usize>) {
+    fn cached(
+        &self,
+        plan: &Plan,
+        base: &Base,
+        ids: &[(Id, bool)],
+        anew: bool,
+    ) -> (Vec<Option<u64>>, Vec<usize>) {
         let now = Instant::now();
         let (mut found, mut missing) = (vec![None; plan.nodes().len()], Vec::new());
         let mut asked = vec![false; plan.nodes().len()];
@@ -395,7 +459,12 @@ impl Remembered {
             found[root] = match base[root] {
                 Some((.., seen)) => Some(seen.users),
                 None if anew => None,
-                None => self.memory.counts.get(&id).filter(|(_, until)| now < *until).map(|(count, _)| count),
+                None => self
+                    .memory
+                    .counts
+                    .get(&id)
+                    .filter(|(_, until)| now < *until)
+                    .map(|(count, _)| count),
             };
             if found[root].is_none() {
                 missing.push(root);
@@ -412,9 +481,13 @@ impl Remembered {
                 self.memory.recalled(0, counted.counts.len());
                 return Ok(counted);
             }
-            let question = Want { id: self.question(plan, &leaves), is_light: false };
+            let question = Want {
+                id: self.question(plan, &leaves),
+                is_light: false,
+            };
             let work = |_: &[usize]| Ok(vec![self.work_out(plan, freshness)?]);
-            let mut answers = self.memory.questions[effort::class() as usize].once(&[question], true, work)?;
+            let mut answers =
+                self.memory.questions[effort::class() as usize].once(&[question], true, work)?;
             if let Some((answer, _)) = answers.pop() {
                 return Ok(self.counted(&answer));
             }
@@ -424,30 +497,52 @@ impl Remembered {
 
     fn counted(&self, answer: &Answer) -> Counted {
         // What is told of each change is as of now.
-        let age = if self.reports { Duration::ZERO } else { answer.at.elapsed() };
-        Counted { counts: answer.counts.to_vec(), age }
+        let age = if self.reports {
+            Duration::ZERO
+        } else {
+            answer.at.elapsed()
+        };
+        Counted {
+            counts: answer.counts.to_vec(),
+            age,
+        }
     }
 
     /// The answer, if it takes nothing but the cache.
     fn at_once(&self, plan: &Plan, leaves: &[Leaf<'_>]) -> Option<Counted> {
         if !self.reports {
             let answer = self.memory.answers.get(&self.question(plan, leaves))?;
-            return (answer.at.elapsed() < self.how.check_after.min(self.how.keep)).then(|| self.counted(&answer));
+            return (answer.at.elapsed() < self.how.check_after.min(self.how.keep))
+                .then(|| self.counted(&answer));
         }
-        if leaves.iter().any(|leaf| leaf.taken.is_none_or(|(_, at)| !self.is_fresh(at))) {
+        if leaves
+            .iter()
+            .any(|leaf| leaf.taken.is_none_or(|(_, at)| !self.is_fresh(at)))
+        {
             return None;
         }
         let base = self.base(plan, leaves, false).ok()??;
         let (found, missing) = self.cached(plan, &base, &self.ids(plan, &base), false);
-        let counts: Option<Vec<u64>> = plan.roots().iter().map(|root| found[root.index()]).collect();
-        counts.filter(|_| missing.is_empty()).map(|counts| Counted { counts, age: Duration::ZERO })
+        let counts: Option<Vec<u64>> = plan
+            .roots()
+            .iter()
+            .map(|root| found[root.index()])
+            .collect();
+        counts.filter(|_| missing.is_empty()).map(|counts| Counted {
+            counts,
+            age: Duration::ZERO,
+        })
     }
 
     fn work_out(&self, plan: &Plan, freshness: Freshness) -> Result<Answer> {
         for attempt in 0..ATTEMPTS {
             let (leaves, at) = (self.leaves(plan), Instant::now());
-            let Some(base) = self.base(plan, &leaves, freshness != Freshness::Remembered)? else { continue };
-            if let Some(counts) = self.attempt(plan, &leaves, &base, freshness == Freshness::Anew, attempt)? {
+            let Some(base) = self.base(plan, &leaves, freshness != Freshness::Remembered)? else {
+                continue;
+            };
+            if let Some(counts) =
+                self.attempt(plan, &leaves, &base, freshness == Freshness::Anew, attempt)?
+            {
                 return Ok(self.answered(plan, &leaves, counts, at));
             }
         }
@@ -458,14 +553,20 @@ impl Remembered {
     }
 
     fn answered(&self, plan: &Plan, leaves: &[Leaf<'_>], counts: Vec<u64>, at: Instant) -> Answer {
-        let answer = Answer { counts: counts.into(), at };
+        let answer = Answer {
+            counts: counts.into(),
+            at,
+        };
         if !self.reports {
-            self.memory.answers.insert(self.question(plan, leaves), answer.clone());
+            self.memory
+                .answers
+                .insert(self.question(plan, leaves), answer.clone());
         }
         answer
     }
 
-    /// The counts over the contents in `base`, or of one later moment; `None` when neither is certain.
+    /// The counts over the contents in `base`, or of one later moment; `None` when neither is
+    /// certain.
     fn attempt(
         &self,
         plan: &Plan,
@@ -479,29 +580,48 @@ impl Remembered {
         if !missing.is_empty() {
             effort::check(|| self.store.cost(&plan.part(&missing)))?;
         }
-        self.memory.recalled(0, plan.roots().iter().filter(|root| found[root.index()].is_some()).count());
+        self.memory.recalled(
+            0,
+            plan.roots()
+                .iter()
+                .filter(|root| found[root.index()].is_some())
+                .count(),
+        );
         let mut origins = vec![Origin::Cache; plan.nodes().len()];
         // The first time, a store that does not report changes may well stay as it is.
         let of_one_call = self.reports || attempt > 0;
         let mut nodes: Vec<(usize, bool)> = missing.iter().map(|node| (*node, false)).collect();
         if of_one_call {
             let beneath = needed_for(plan, &missing);
-            let bitmaps = leaves.iter().map(|leaf| leaf.node).filter(|node| beneath[*node] && found[*node].is_some());
+            let bitmaps = leaves
+                .iter()
+                .map(|leaf| leaf.node)
+                .filter(|node| beneath[*node] && found[*node].is_some());
             nodes.extend(bitmaps.map(|node| (node, true)));
         }
-        let wants: Vec<Want> =
-            nodes.iter().map(|(node, is_light)| Want { id: ids[*node].0, is_light: *is_light }).collect();
+        let wants: Vec<Want> = nodes
+            .iter()
+            .map(|(node, is_light)| Want {
+                id: ids[*node].0,
+                is_light: *is_light,
+            })
+            .collect();
         let shared = attempt == 0 && !anew;
         let all = vec![true; plan.nodes().len()];
         let seen = RefCell::new(None);
-        let computed = self.memory.flights[effort::class() as usize].once(&wants, shared, |own| {
-            let own: Vec<usize> = own.iter().map(|place| nodes[*place].0).collect();
-            // Later attempts may rest on what did not change since the base.
-            let among = if attempt > 0 { all.clone() } else { needed_for(plan, &own) };
-            let (computed, changed) = self.compute(plan, leaves, base, &ids, &own, &among)?;
-            seen.replace(Some(changed));
-            Ok(computed)
-        })?;
+        let computed =
+            self.memory.flights[effort::class() as usize].once(&wants, shared, |own| {
+                let own: Vec<usize> = own.iter().map(|place| nodes[*place].0).collect();
+                // Later attempts may rest on what did not change since the base.
+                let among = if attempt > 0 {
+                    all.clone()
+                } else {
+                    needed_for(plan, &own)
+                };
+                let (computed, changed) = self.compute(plan, leaves, base, &ids, &own, &among)?;
+                seen.replace(Some(changed));
+                Ok(computed)
+            })?;
         let mut is_of_base = true;
         for ((node, _), (computed, call)) in nodes.iter().zip(&computed) {
             found[*node] = Some(computed.count);
@@ -509,20 +629,28 @@ impl Remembered {
             is_of_base &= computed.is_of_base;
         }
         if !is_of_base {
-            // Where changes are reported asking costs nothing; elsewhere a later attempt has looked at all bitmaps.
+            // Where changes are reported asking costs nothing; elsewhere a later attempt has looked
+            // at all bitmaps.
             let changed = match seen.take() {
                 Some(changed) if !self.reports => changed,
                 _ => self.changed(plan, leaves, base, &all)?,
             };
             let over_changed = made_from(plan, &changed);
             let roots = plan.roots().iter().map(|root| root.index());
-            let mut calls = roots.filter(|root| over_changed[*root]).map(|root| origins[root]);
+            let mut calls = roots
+                .filter(|root| over_changed[*root])
+                .map(|root| origins[root]);
             let first = calls.next();
-            if !of_one_call || first == Some(Origin::Cache) || calls.any(|call| Some(call) != first) {
+            if !of_one_call || first == Some(Origin::Cache) || calls.any(|call| Some(call) != first)
+            {
                 return Ok(None);
             }
         }
-        Ok(plan.roots().iter().map(|root| found[root.index()]).collect())
+        Ok(plan
+            .roots()
+            .iter()
+            .map(|root| found[root.index()])
+            .collect())
     }
 
     /// Has the store count nodes, and caches what did not change meanwhile.
@@ -536,7 +664,10 @@ impl Remembered {
         among: &[bool],
     ) -> Result<(Vec<Computed>, Vec<bool>)> {
         let memory = &*self.memory;
-        memory.recalled(1, nodes.iter().filter(|node| base[**node].is_none()).count());
+        memory.recalled(
+            1,
+            nodes.iter().filter(|node| base[**node].is_none()).count(),
+        );
         let counts = complete(self.store.count(&plan.part(nodes))?, nodes.len())?;
         let changed = self.changed(plan, leaves, base, among)?;
         let (over_changed, now) = (made_from(plan, &changed), Instant::now());
@@ -544,7 +675,12 @@ impl Remembered {
             let is_of_base = !over_changed[*node];
             if is_of_base && base[*node].is_none() {
                 let (id, ended) = ids[*node];
-                let until = now + if ended { self.how.keep } else { self.how.check_after.min(self.how.keep) };
+                let until = now
+                    + if ended {
+                        self.how.keep
+                    } else {
+                        self.how.check_after.min(self.how.keep)
+                    };
                 memory.counts.insert(id, (count, until));
             }
             Computed { count, is_of_base }
@@ -554,7 +690,8 @@ impl Remembered {
 
     fn told<'k, T>(&self, keys: impl IntoIterator<Item = &'k Key>, result: Result<T>) -> Result<T> {
         // Also after an error, which may hide that some of it was done.
-        keys.into_iter().for_each(|key| self.memory.changed(&key.to_string()));
+        keys.into_iter()
+            .for_each(|key| self.memory.changed(&key.to_string()));
         result
     }
 }
@@ -585,8 +722,13 @@ impl Store for Remembered {
     }
 
     fn recall(&self) -> Option<Recall> {
-        let [remembered, computed, checked] = [0, 1, 2].map(|what| self.memory.recall[what].load(Ordering::Relaxed));
-        Some(Recall { remembered, computed, checked })
+        let [remembered, computed, checked] =
+            [0, 1, 2].map(|what| self.memory.recall[what].load(Ordering::Relaxed));
+        Some(Recall {
+            remembered,
+            computed,
+            checked,
+        })
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
@@ -672,7 +814,8 @@ struct Flight<T> {
 #[derive(Clone, Copy)]
 struct Want {
     id: Id,
-    /// It costs next to nothing: computed along with whatever else is, so that it is of the same moment.
+    /// It costs next to nothing: computed along with whatever else is, so that it is of the same
+    /// moment.
     is_light: bool,
 }
 
@@ -683,12 +826,16 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T: Clone> Flight<T> {
-    /// What was computed for an id; `None` when whoever computed it did not finish, so that somebody else has to.
+    /// What was computed for an id; `None` when whoever computed it did not finish, so that
+    /// somebody else has to.
     fn wait(&self, id: Id, cancel: &Cancel) -> Result<Option<T>> {
         let mut outcome = lock(&self.outcome);
         while outcome.is_none() {
             cancel.check()?;
-            (outcome, _) = self.landed.wait_timeout(outcome, LOOK_UP).unwrap_or_else(PoisonError::into_inner);
+            (outcome, _) = self
+                .landed
+                .wait_timeout(outcome, LOOK_UP)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         match &*outcome {
             Some(Ok(found)) => Ok(found.get(&id).cloned()),
@@ -711,21 +858,25 @@ impl<T> Drop for Landing<'_, T> {
     fn drop(&mut self) {
         let mut flying = lock(&self.flights.0);
         for id in &self.own {
-            if flying.get(id).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            if flying
+                .get(id)
+                .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
+            {
                 flying.remove(id);
             }
         }
         drop(flying);
         // After a panic there is no outcome: one of those that wait takes over.
-        *lock(&self.flight.outcome) = Some(self.outcome.take().unwrap_or_else(|| Ok(HashMap::new())));
+        *lock(&self.flight.outcome) =
+            Some(self.outcome.take().unwrap_or_else(|| Ok(HashMap::new())));
         self.flight.landed.notify_all();
     }
 }
 
 impl<T: Clone> Flights<T> {
-    /// Each thing that is wanted, with the number of the call it comes from. `compute` gets the places of those that are
-    /// not being computed just now. What others are computing is waited for; when one of them is cancelled or panics, one
-    /// of those that wait takes over.
+    /// Each thing that is wanted, with the number of the call it comes from. `compute` gets the
+    /// places of those that are not being computed just now. What others are computing is waited
+    /// for; when one of them is cancelled or panics, one of those that wait takes over.
     fn once(
         &self,
         wants: &[Want],
@@ -750,13 +901,21 @@ impl<T: Clone> Flights<T> {
         shared: bool,
         compute: &impl Fn(&[usize]) -> Result<Vec<T>>,
     ) -> Result<Vec<usize>> {
-        let flight = Arc::new(Flight { outcome: Mutex::new(None), landed: Condvar::new() });
+        let flight = Arc::new(Flight {
+            outcome: Mutex::new(None),
+            landed: Condvar::new(),
+        });
         let (mut own, mut others) = (Vec::new(), Vec::new());
         {
             let mut flying = lock(&self.0);
-            let joined: Vec<_> =
-                wanted.iter().map(|place| flying.get(&wants[*place].id).filter(|_| shared).cloned()).collect();
-            let has_work = joined.iter().zip(wanted).any(|(other, place)| other.is_none() && !wants[*place].is_light);
+            let joined: Vec<_> = wanted
+                .iter()
+                .map(|place| flying.get(&wants[*place].id).filter(|_| shared).cloned())
+                .collect();
+            let has_work = joined
+                .iter()
+                .zip(wanted)
+                .any(|(other, place)| other.is_none() && !wants[*place].is_light);
             for (place, other) in wanted.iter().copied().zip(joined) {
                 match other.filter(|_| !(has_work && wants[place].is_light)) {
                     Some(other) => others.push((place, other)),
@@ -770,9 +929,18 @@ impl<T: Clone> Flights<T> {
         if !own.is_empty() {
             let own_ids: Vec<Id> = own.iter().map(|place| wants[*place].id).collect();
             calls.push(Arc::clone(&flight));
-            let mut landing = Landing { flights: self, flight, own: own_ids.clone(), outcome: None };
+            let mut landing = Landing {
+                flights: self,
+                flight,
+                own: own_ids.clone(),
+                outcome: None,
+            };
             let computed = compute(&own);
-            landing.outcome = Some(computed.clone().map(|computed| own_ids.into_iter().zip(computed).collect()));
+            landing.outcome = Some(
+                computed
+                    .clone()
+                    .map(|computed| own_ids.into_iter().zip(computed).collect()),
+            );
             drop(landing);
             for (place, computed) in own.iter().zip(complete(computed?, own.len())?) {
                 found[*place] = Some((computed, calls.len() - 1));
@@ -783,10 +951,13 @@ impl<T: Clone> Flights<T> {
         for (place, other) in others {
             match other.wait(wants[place].id, &cancel)? {
                 Some(computed) => {
-                    let call = calls.iter().position(|call| Arc::ptr_eq(call, &other)).unwrap_or_else(|| {
-                        calls.push(other);
-                        calls.len() - 1
-                    });
+                    let call = calls
+                        .iter()
+                        .position(|call| Arc::ptr_eq(call, &other))
+                        .unwrap_or_else(|| {
+                            calls.push(other);
+                            calls.len() - 1
+                        });
                     found[place] = Some((computed, call));
                 }
                 None => left.push(place),
@@ -803,7 +974,10 @@ fn complete<T>(answers: Vec<T>, asked: usize) -> Result<Vec<T>> {
     }
     Err(StoreError::Damaged {
         path: "cached counts".to_owned(),
-        reason: format!("the store gave {} answers to {asked} questions", answers.len()),
+        reason: format!(
+            "the store gave {} answers to {asked} questions",
+            answers.len()
+        ),
     })
 }
 

@@ -1,9 +1,10 @@
-//! Bitmaps whose keys other ports of bitmapist pad with zeros: `active_2014-02-03` and `active_W2014-07` beside
-//! `active_2014-2-3` and `active_W2014-7`.
+//! Bitmaps whose keys other ports of bitmapist pad with zeros: `active_2014-02-03` and
+//! `active_W2014-07` beside `active_2014-2-3` and `active_W2014-7`.
 //!
-//! Both spellings of a period are one bitmap here: listed once, by the key without zeros, and read as the union. Marks go to
-//! the key without zeros; taking one back clears both, and deleting deletes both. Which padded keys there are is known
-//! from the last listing of all keys. Stores without any pay one look at an empty set for each request.
+//! Both spellings of a period are one bitmap here: listed once, by the key without zeros, and read
+//! as the union. Marks go to the key without zeros; taking one back clears both, and deleting
+//! deletes both. Which padded keys there are is known from the last listing of all keys. Stores
+//! without any pay one look at an empty set for each request.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::sets::{Key, Node, NodeId, Plan, Prefix, Set, UserId};
 use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cost, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Recall, Result, Saved, Seen, Store, StoreError,
-    StoreInfo, Strays, TextIds, bitmaps,
+    Cost, Counted, Freshness, Health, Mark, OtherPrefixes, Progress, Recall, Result, Saved, Seen,
+    Store, StoreError, StoreInfo, Strays, TextIds, bitmaps,
 };
 
 /// A store that reads both spellings of another one's keys.
@@ -26,7 +27,10 @@ pub struct Spelled {
 impl Spelled {
     /// In front of another store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Spelled { store, padded: Mutex::default() }
+        Spelled {
+            store,
+            padded: Mutex::default(),
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Arc<HashSet<Key>>>> {
@@ -55,20 +59,38 @@ impl Spelled {
         if padded.is_empty() {
             return Ok(None);
         }
-        let both = |key: &Key| [key.clone()].into_iter().chain(key.padded().filter(|other| padded.contains(other)));
+        let both = |key: &Key| {
+            [key.clone()]
+                .into_iter()
+                .chain(key.padded().filter(|other| padded.contains(other)))
+        };
         Ok(Some(keys.iter().flat_map(both).collect()))
     }
 
     /// The plan over both spellings, with the same roots; `None` where it is the same plan.
     fn plan(&self, plan: &Plan) -> Result<Option<Plan>> {
-        let keys = plan.nodes().iter().filter_map(|node| if let Node::Key(key) = node { Some(key) } else { None });
+        let keys = plan.nodes().iter().filter_map(|node| {
+            if let Node::Key(key) = node {
+                Some(key)
+            } else {
+                None
+            }
+        });
         let padded = self.padded(keys)?;
         if padded.is_empty() {
             return Ok(None);
         }
-        let (mut other, mut ids) = (Plan::with_capacity(plan.nodes().len()), Vec::<NodeId>::new());
+        let (mut other, mut ids) = (
+            Plan::with_capacity(plan.nodes().len()),
+            Vec::<NodeId>::new(),
+        );
         for node in plan.nodes() {
-            let of = |operands: &[NodeId]| operands.iter().map(|id| ids[id.index()]).collect::<Vec<_>>();
+            let of = |operands: &[NodeId]| {
+                operands
+                    .iter()
+                    .map(|id| ids[id.index()])
+                    .collect::<Vec<_>>()
+            };
             let id = match node {
                 Node::Empty => other.empty(),
                 Node::Key(key) => {
@@ -123,14 +145,20 @@ fn respelled(set: &Set, padded: &HashSet<Key>) -> Set {
         Set::And(sets) => Set::And(all(sets)),
         Set::Or(sets) => Set::Or(all(sets)),
         Set::Xor(sets) => Set::Xor(all(sets)),
-        Set::Diff(a, b) => Set::Diff(Box::new(respelled(a, padded)), Box::new(respelled(b, padded))),
+        Set::Diff(a, b) => Set::Diff(
+            Box::new(respelled(a, padded)),
+            Box::new(respelled(b, padded)),
+        ),
         Set::Not(set) => Set::Not(Box::new(respelled(set, padded))),
     }
 }
 
 impl Store for Spelled {
     fn apply(&self, marks: &[Mark]) -> Result<()> {
-        let cleared = marks.iter().filter(|mark| !mark.value).map(|mark| &mark.key);
+        let cleared = marks
+            .iter()
+            .filter(|mark| !mark.value)
+            .map(|mark| &mark.key);
         let padded = self.padded(cleared)?;
         if marks.iter().any(|mark| mark.key.is_padded()) {
             // Whoever writes such a key by its own spelling makes it known.
@@ -142,8 +170,14 @@ impl Store for Spelled {
         let mut both = Vec::with_capacity(marks.len());
         for mark in marks {
             both.push(mark.clone());
-            let other = mark.key.padded().filter(|other| !mark.value && padded.contains(other));
-            both.extend(other.map(|key| Mark { key, ..mark.clone() }));
+            let other = mark
+                .key
+                .padded()
+                .filter(|other| !mark.value && padded.contains(other));
+            both.extend(other.map(|key| Mark {
+                key,
+                ..mark.clone()
+            }));
         }
         self.store.apply(&both)
     }
@@ -159,7 +193,8 @@ impl Store for Spelled {
 
     fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
         let other = self.plan(plan)?;
-        self.store.counted(other.as_ref().unwrap_or(plan), freshness)
+        self.store
+            .counted(other.as_ref().unwrap_or(plan), freshness)
     }
 
     fn cost(&self, plan: &Plan) -> Result<Cost> {
@@ -168,15 +203,22 @@ impl Store for Spelled {
     }
 
     fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
-        let Some(both) = self.both(keys)? else { return self.store.look(keys) };
+        let Some(both) = self.both(keys)? else {
+            return self.store.look(keys);
+        };
         // Versions first: what changes meanwhile is looked at again later.
         let mut seen = both.iter().zip(self.store.look(&both)?).peekable();
         let users = self.count(&bitmaps(keys))?;
         let mut merged = Vec::with_capacity(keys.len());
         for users in users {
             let Some((_, plain)) = seen.next() else { break };
-            let other = seen.next_if(|(key, _)| key.is_padded()).map_or(0, |(_, other)| other.state);
-            merged.push(Seen { users, state: plain.state.wrapping_mul(31).wrapping_add(other) });
+            let other = seen
+                .next_if(|(key, _)| key.is_padded())
+                .map_or(0, |(_, other)| other.state);
+            merged.push(Seen {
+                users,
+                state: plain.state.wrapping_mul(31).wrapping_add(other),
+            });
         }
         Ok(merged)
     }
@@ -187,19 +229,24 @@ impl Store for Spelled {
 
     fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
         let bare = Prefix::new("");
-        self.store.on_change(Box::new(move |text| match Key::parse(&bare, text).filter(Key::is_padded) {
-            Some(key) => told(&key.plain().to_string()),
-            None => told(text),
+        self.store.on_change(Box::new(move |text| {
+            match Key::parse(&bare, text).filter(Key::is_padded) {
+                Some(key) => told(&key.plain().to_string()),
+                None => told(text),
+            }
         }))
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let other = self.set(set)?;
-        self.store.members(other.as_ref().unwrap_or(set), after, limit)
+        self.store
+            .members(other.as_ref().unwrap_or(set), after, limit)
     }
 
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
-        let Some(both) = self.both(keys)? else { return self.store.contains(keys, user) };
+        let Some(both) = self.both(keys)? else {
+            return self.store.contains(keys, user);
+        };
         let mut merged: Vec<bool> = Vec::with_capacity(keys.len());
         for (key, holds) in both.iter().zip(self.store.contains(&both, user)?) {
             match merged.last_mut().filter(|_| key.is_padded()) {
@@ -220,7 +267,12 @@ impl Store for Spelled {
         if is_plain {
             return Ok(keys);
         }
-        Ok(keys.iter().map(Key::plain).collect::<BTreeSet<Key>>().into_iter().collect())
+        Ok(keys
+            .iter()
+            .map(Key::plain)
+            .collect::<BTreeSet<Key>>()
+            .into_iter()
+            .collect())
     }
 
     fn keys_version(&self) -> Option<u64> {
@@ -236,7 +288,9 @@ impl Store for Spelled {
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let Some(both) = self.both(keys)? else { return self.store.sizes(keys) };
+        let Some(both) = self.both(keys)? else {
+            return self.store.sizes(keys);
+        };
         let mut merged: Vec<Option<u64>> = Vec::with_capacity(keys.len());
         for (key, size) in both.iter().zip(self.store.sizes(&both)?) {
             match merged.last_mut().filter(|_| key.is_padded()) {

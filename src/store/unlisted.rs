@@ -1,4 +1,5 @@
-//! Keys that a listing of events leaves out: what they are, and under which prefix there are events instead.
+//! Keys that a listing of events leaves out: what they are, and under which prefix there are events
+//! instead.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,11 +22,15 @@ pub(super) struct LeftOut(Mutex<Strays>);
 
 impl LeftOut {
     pub(super) fn get(&self) -> Strays {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    /// The keys of events among texts that begin with the prefix and `starting_with`. `plain` turns a text into what a single
-    /// server calls the key; `None` for a text that the store does not read.
+    /// The keys of events among texts that begin with the prefix and `starting_with`. `plain` turns
+    /// a text into what a single server calls the key; `None` for a text that the store does not
+    /// read.
     pub(super) fn parse<'a>(
         &self,
         prefix: &Prefix,
@@ -34,7 +39,9 @@ impl LeftOut {
         plain: impl Fn(&'a str) -> Option<Cow<'a, str>>,
     ) -> Vec<Key> {
         let mut listing = Listing::new(prefix, starting_with);
-        texts.into_iter().for_each(|text| listing.take(text, plain(text).as_deref()));
+        texts
+            .into_iter()
+            .for_each(|text| listing.take(text, plain(text).as_deref()));
         self.keep(listing)
     }
 
@@ -47,8 +54,8 @@ impl LeftOut {
     }
 }
 
-/// The keys of events, collected from texts that begin with the prefix and a part of the name. A text may begin so with more
-/// than its name: `song_u` is a key of `song`.
+/// The keys of events, collected from texts that begin with the prefix and a part of the name. A
+/// text may begin so with more than its name: `song_u` is a key of `song`.
 #[derive(Debug)]
 pub(super) struct Listing<'a> {
     prefix: &'a Prefix,
@@ -59,7 +66,12 @@ pub(super) struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     pub(super) fn new(prefix: &'a Prefix, starting_with: &'a str) -> Self {
-        Listing { prefix, starting_with, keys: Vec::new(), strays: Strays::default() }
+        Listing {
+            prefix,
+            starting_with,
+            keys: Vec::new(),
+            strays: Strays::default(),
+        }
     }
 
     /// Takes in the next text, and what a single server calls the key.
@@ -67,7 +79,11 @@ impl<'a> Listing<'a> {
         match plain.and_then(|plain| Key::parse(self.prefix, plain)) {
             Some(key) if key.event().as_str().starts_with(self.starting_with) => {
                 // One text for neighbours of one event, of which there may be thousands.
-                let shared = self.keys.last().filter(|last| last.event() == key.event()).map(Key::event);
+                let shared = self
+                    .keys
+                    .last()
+                    .filter(|last| last.event() == key.event())
+                    .map(Key::event);
                 let key = shared.map_or_else(|| key.clone(), |event| key.renamed(event));
                 self.keys.push(key);
             }
@@ -89,7 +105,8 @@ pub(super) fn as_is(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(text))
 }
 
-/// Whether a key that is no event's belongs to the store all the same: a temporary one, or the texts of string ids.
+/// Whether a key that is no event's belongs to the store all the same: a temporary one, or the
+/// texts of string ids.
 fn is_own(prefix: &Prefix, text: &str) -> bool {
     let rest = text.strip_prefix(prefix.as_str()).unwrap_or_default();
     rest.starts_with(SCRATCH) || matches!(rest, "ids" | "ids:texts")
@@ -105,20 +122,25 @@ pub struct OtherPrefixes {
 }
 
 impl OtherPrefixes {
-    /// Those that these keys begin with, but for `own`. `prefix_of` finds the likely prefix of a key that is an event's.
+    /// Those that these keys begin with, but for `own`. `prefix_of` finds the likely prefix of a
+    /// key that is an event's.
     pub(super) fn of<'a>(
         own: &Prefix,
         texts: impl IntoIterator<Item = &'a String>,
         complete: bool,
         prefix_of: impl Fn(&'a str) -> Option<&'a str>,
     ) -> Self {
-        let texts = texts.into_iter().filter(|text| !text.starts_with(own.as_str()));
+        let texts = texts
+            .into_iter()
+            .filter(|text| !text.starts_with(own.as_str()));
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for prefix in texts.filter_map(|text| prefix_of(text)) {
             *counts.entry(prefix).or_default() += 1;
         }
-        let mut found: Vec<(String, u64)> =
-            counts.into_iter().map(|(prefix, keys)| (prefix.to_owned(), keys)).collect();
+        let mut found: Vec<(String, u64)> = counts
+            .into_iter()
+            .map(|(prefix, keys)| (prefix.to_owned(), keys))
+            .collect();
         found.sort_by_key(|(_, keys)| std::cmp::Reverse(*keys));
         OtherPrefixes { found, complete }
     }
@@ -127,14 +149,24 @@ impl OtherPrefixes {
 /// What bitmapist and its ports begin their keys with.
 const USUAL: [&str; 2] = ["trackist_", "bitmapist_"];
 
-/// The likely prefix of a key that is an event's: up to a usual one, or else up to the first `_` or `:`; nothing where the
-/// event begins at once.
+/// The likely prefix of a key that is an event's: up to a usual one, or else up to the first `_` or
+/// `:`; nothing where the event begins at once.
 pub(super) fn prefix_of(text: &str) -> Option<&str> {
-    let is_event = |end: usize| Key::parse(&Prefix::new(text.get(..end)?), text).is_some().then(|| text.get(..end))?;
-    let usual = USUAL.iter().filter_map(|usual| text.find(usual).map(|at| at + usual.len())).min();
+    let is_event = |end: usize| {
+        Key::parse(&Prefix::new(text.get(..end)?), text)
+            .is_some()
+            .then(|| text.get(..end))?
+    };
+    let usual = USUAL
+        .iter()
+        .filter_map(|usual| text.find(usual).map(|at| at + usual.len()))
+        .min();
     match usual {
         Some(end) => is_event(end),
-        None => text.find(['_', ':']).and_then(|at| is_event(at + 1)).or_else(|| is_event(0)),
+        None => text
+            .find(['_', ':'])
+            .and_then(|at| is_event(at + 1))
+            .or_else(|| is_event(0)),
     }
 }
 
@@ -145,11 +177,29 @@ mod tests {
     #[test]
     fn events_are_told_from_other_keys() {
         let left_out = LeftOut::default();
-        let texts = ["t_a_2026-11-2", "t_b_u", "t_cache:1", "t_ids", "t_ids:texts", "t_bitop_x_2026", "t_a_2026-13"];
+        let texts = [
+            "t_a_2026-11-2",
+            "t_b_u",
+            "t_cache:1",
+            "t_ids",
+            "t_ids:texts",
+            "t_bitop_x_2026",
+            "t_a_2026-13",
+        ];
         let texts = texts.map(str::to_owned);
-        let parse = |starting_with: &str| left_out.parse(&Prefix::new("t_"), starting_with, &texts, as_is).len();
+        let parse = |starting_with: &str| {
+            left_out
+                .parse(&Prefix::new("t_"), starting_with, &texts, as_is)
+                .len()
+        };
         assert_eq!((parse(""), parse("b")), (2, 1));
-        assert_eq!(left_out.get(), Strays { count: 2, example: "t_a_2026-13".into() });
+        assert_eq!(
+            left_out.get(),
+            Strays {
+                count: 2,
+                example: "t_a_2026-13".into()
+            }
+        );
     }
 
     #[test]
@@ -167,6 +217,9 @@ mod tests {
             assert_eq!(prefix_of(text), prefix, "{text}");
         }
         let texts = ["a_x_u", "a_y_u", "b_x_u", "c"].map(str::to_owned);
-        assert_eq!(OtherPrefixes::of(&Prefix::new("b_"), &texts, true, prefix_of).found, [("a_".to_owned(), 2)]);
+        assert_eq!(
+            OtherPrefixes::of(&Prefix::new("b_"), &texts, true, prefix_of).found,
+            [("a_".to_owned(), 2)]
+        );
     }
 }

@@ -27,7 +27,9 @@ pub struct Answer {
 impl Answer {
     /// The table.
     pub fn table(&self) -> Table {
-        self.question.table(&self.counted.counts).recorded_since(self.question.recorded(&self.keys))
+        self.question
+            .table(&self.counted.counts)
+            .recorded_since(self.question.recorded(&self.keys))
     }
 }
 
@@ -37,7 +39,8 @@ pub(super) struct Covered {
     keys: Arc<Catalogue>,
     /// The hour that held *now*, and whether that was given.
     at: (Period, bool),
-    /// The bitmaps in which it found somebody: while they hold anybody, and no bitmap comes or goes, nothing changes.
+    /// The bitmaps in which it found somebody: while they hold anybody, and no bitmap comes or
+    /// goes, nothing changes.
     witnesses: Vec<Key>,
     coverage: Coverage,
 }
@@ -46,9 +49,10 @@ pub(super) struct Covered {
 const LOOKED_INTO_AT_ONCE: usize = 16;
 
 impl Tracker {
-    /// What the store covers as of `now`, by the [`catalogue`](Self::catalogue). `now_given` says that `now` was chosen, and
-    /// is not what the clock says: then later marks show that the store went on. Found once for each catalogue; after that it
-    /// takes the counts of a handful of bitmaps.
+    /// What the store covers as of `now`, by the [`catalogue`](Self::catalogue). `now_given` says
+    /// that `now` was chosen, and is not what the clock says: then later marks show that the store
+    /// went on. Found once for each catalogue; after that it takes the counts of a handful of
+    /// bitmaps.
     ///
     /// # Errors
     /// When the keys could not be listed, or a bitmap not be counted.
@@ -56,11 +60,18 @@ impl Tracker {
         self.coverage_of(&self.catalogue()?, now, now_given)
     }
 
-    fn coverage_of(&self, keys: &Arc<Catalogue>, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
+    fn coverage_of(
+        &self,
+        keys: &Arc<Catalogue>,
+        now: DateTime<Utc>,
+        now_given: bool,
+    ) -> Result<Coverage> {
         let at = (Period::containing(Grain::Hour, now)?, now_given);
         let known = {
             let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-            let covered = covered.as_ref().filter(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
+            let covered = covered
+                .as_ref()
+                .filter(|covered| Arc::ptr_eq(&covered.keys, keys) && covered.at == at);
             covered.map(|covered| (covered.witnesses.clone(), covered.coverage.moved_to(now)))
         };
         if let Some((witnesses, coverage)) = known
@@ -79,8 +90,14 @@ impl Tracker {
             Failed::Other(error) => error,
         })?;
         // An empty bitmap may be marked at any time, and no list of keys would tell.
-        let covered = Covered { keys: Arc::clone(keys), at, witnesses, coverage: coverage.clone() };
-        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = Some(covered).filter(|_| !found_empty);
+        let covered = Covered {
+            keys: Arc::clone(keys),
+            at,
+            witnesses,
+            coverage: coverage.clone(),
+        };
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(covered).filter(|_| !found_empty);
         Ok(coverage)
     }
 
@@ -108,26 +125,33 @@ impl Tracker {
         Ok(self.store.counted(&plan, Freshness::Remembered)?.counts)
     }
 
-    /// Answers a retention query as of `now`, a moment that was chosen, from bitmaps as they are now.
+    /// Answers a retention query as of `now`, a moment that was chosen, from bitmaps as they are
+    /// now.
     ///
     /// # Errors
     /// When the query cannot be answered, or the store could not say.
     pub fn retention(&self, query: &Query, now: DateTime<Utc>) -> Result<Table> {
-        Ok(self.answer(query, (now, true), Freshness::Checked, |_| ())?.table())
+        Ok(self
+            .answer(query, (now, true), Freshness::Checked, |_| ())?
+            .table())
     }
 
-    /// A retention query with its saved segments written out, to be counted by a store with this coverage. Its table tells
-    /// the query as it was asked.
+    /// A retention query with its saved segments written out, to be counted by a store with this
+    /// coverage. Its table tells the query as it was asked.
     ///
     /// # Errors
     /// When the query cannot be answered.
     pub fn question(&self, query: &Query, coverage: &Coverage) -> Result<Question, QueryError> {
-        Ok(query.expanded(&self.segments)?.question(coverage)?.asked_as(query.clone()))
+        Ok(query
+            .expanded(&self.segments)?
+            .question(coverage)?
+            .asked_as(query.clone()))
     }
 
-    /// Answers a retention query as of `now`, and whether that was given (see [`coverage`](Self::coverage)). `planned` is told
-    /// the question before it is counted. When somebody is counted in a period without a bitmap, the list of bitmaps has
-    /// become old: it is read again, and the query answered again.
+    /// Answers a retention query as of `now`, and whether that was given (see
+    /// [`coverage`](Self::coverage)). `planned` is told the question before it is counted. When
+    /// somebody is counted in a period without a bitmap, the list of bitmaps has become old: it is
+    /// read again, and the query answered again.
     ///
     /// # Errors
     /// When the query cannot be answered, or the store could not say.
@@ -146,7 +170,12 @@ impl Tracker {
             planned(&question);
             let counted = self.store.counted(question.plan(), freshness)?;
             if is_fresh || !question.contradicts_coverage(&counted.counts) {
-                return Ok(Answer { keys, coverage, question, counted });
+                return Ok(Answer {
+                    keys,
+                    coverage,
+                    question,
+                    counted,
+                });
             }
             self.forget_list();
             is_fresh = true;

@@ -16,7 +16,9 @@ pub enum Ids {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdsError {
     /// Numbers were asked for, in a store of texts.
-    #[error("the users of this store are called by text ids, and numbers cannot be mixed with them: leave --ids away")]
+    #[error(
+        "the users of this store are called by text ids, and numbers cannot be mixed with them: leave --ids away"
+    )]
     HasTexts,
     /// Texts were asked for, in a store of numbers.
     #[error(
@@ -29,8 +31,8 @@ pub enum IdsError {
 }
 
 impl Tracker {
-    /// The same tracker for a store whose users are called so; without, the store itself tells, and an empty one is of
-    /// numbers.
+    /// The same tracker for a store whose users are called so; without, the store itself tells, and
+    /// an empty one is of numbers.
     pub fn with_ids(mut self, ids: Ids) -> Self {
         self.ids = Some(ids);
         self
@@ -59,13 +61,16 @@ impl Tracker {
         match (has_texts, self.ids) {
             (true, Some(Ids::Numbers)) => Err(IdsError::HasTexts.into()),
             (true, _) => Ok(Ids::Texts),
-            (false, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => Err(IdsError::HasNumbers.into()),
+            (false, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => {
+                Err(IdsError::HasNumbers.into())
+            }
             (false, Some(Ids::Texts)) => Ok(Ids::Texts),
             (false, _) => Ok(Ids::Numbers),
         }
     }
 
-    /// The numbers to mark users by, in order, whatever they are called by: texts that are new get one.
+    /// The numbers to mark users by, in order, whatever they are called by: texts that are new get
+    /// one.
     ///
     /// # Errors
     /// When one of them is no user id here, or could not get a number.
@@ -76,7 +81,10 @@ impl Tracker {
         }
         match ids {
             Ids::Numbers => {
-                let numbers = called.iter().map(|text| Ok(number(text)?)).collect::<Result<Vec<UserId>>>()?;
+                let numbers = called
+                    .iter()
+                    .map(|text| Ok(number(text)?))
+                    .collect::<Result<Vec<UserId>>>()?;
                 self.settle(Ids::Numbers)?;
                 Ok(numbers)
             }
@@ -88,11 +96,13 @@ impl Tracker {
         }
     }
 
-    /// Settles how users are called before the first of them is marked. When two programs begin to fill a store at the same
-    /// time, one with texts and one with numbers, at most one of them gets past this. [`enroll`](Self::enroll) does it; those
-    /// that mark numbers without it do it themselves, before each batch.
+    /// Settles how users are called before the first of them is marked. When two programs begin to
+    /// fill a store at the same time, one with texts and one with numbers, at most one of them gets
+    /// past this. [`enroll`](Self::enroll) does it; those that mark numbers without it do it
+    /// themselves, before each batch.
     ///
-    /// Programs that know nothing of text ids, such as bitmapist on the same Redis, are not held up.
+    /// Programs that know nothing of text ids, such as bitmapist on the same Redis, are not held
+    /// up.
     ///
     /// # Errors
     /// When users are called otherwise, or the store could not settle it.
@@ -103,7 +113,8 @@ impl Tracker {
             Ids::Numbers => Err(IdsError::HasTexts.into()),
             Ids::Texts if text_ids.next()?.is_some_and(|next| next > 0) => Ok(()),
             Ids::Texts => {
-                // First they begin, so that no number comes any more; then it is seen whether some came before.
+                // First they begin, so that no number comes any more; then it is seen whether some
+                // came before.
                 if !text_ids.begin()? {
                     return Err(IdsError::HasNumbers.into());
                 }
@@ -131,15 +142,20 @@ impl Tracker {
     pub fn users(&self, called: &[&str]) -> Result<Vec<Option<UserId>>> {
         let texts = texts(called);
         // Whether they are texts at all is learned on the same trip.
-        let found = self.store.text_ids().numbers(texts.as_deref().unwrap_or_default())?;
+        let found = self
+            .store
+            .text_ids()
+            .numbers(texts.as_deref().unwrap_or_default())?;
         match self.ids_of(found.is_some())? {
             Ids::Numbers => called.iter().map(|text| Ok(Some(number(text)?))).collect(),
-            Ids::Texts => texts.map(|texts| found.unwrap_or_else(|| vec![None; texts.len()])).map_err(Error::from),
+            Ids::Texts => texts
+                .map(|texts| found.unwrap_or_else(|| vec![None; texts.len()]))
+                .map_err(Error::from),
         }
     }
 
-    /// What users are called. A number of a text store that has no text, which only a damaged log leaves behind, is
-    /// written `#7`.
+    /// What users are called. A number of a text store that has no text, which only a damaged log
+    /// leaves behind, is written `#7`.
     ///
     /// # Errors
     /// When the store could not say.
@@ -149,9 +165,11 @@ impl Tracker {
         }
         Ok(match self.store.text_ids().texts(users)? {
             None => users.iter().map(UserId::to_string).collect(),
-            Some(texts) => {
-                users.iter().zip(texts).map(|(user, text)| text.unwrap_or_else(|| format!("#{user}"))).collect()
-            }
+            Some(texts) => users
+                .iter()
+                .zip(texts)
+                .map(|(user, text)| text.unwrap_or_else(|| format!("#{user}")))
+                .collect(),
         })
     }
 }

@@ -26,6 +26,8 @@ impl Systems {
 
     /// Names and trackers, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tracker)> {
-        self.0.iter().map(|(name, tracker)| (name.as_str(), tracker))
+        self.0
+            .iter()
+            .map(|(name, tracker)| (name.as_str(), tracker))
     }
 }

@@ -5,8 +5,9 @@ use crate::tracker::{Error, Result};
 
 /// What came of a change that was made.
 ///
-/// A store that syncs each batch reports [`StoreError::Unsynced`] when the disk fails to: the change is there, and a caller that
-/// treats it as a failure makes it twice. Everything that reports a change to a user or a program goes through
+/// A store that syncs each batch reports [`StoreError::Unsynced`] when the disk fails to: the
+/// change is there, and a caller that treats it as a failure makes it twice. Everything that
+/// reports a change to a user or a program goes through
 /// [`Written::of`].
 ///
 /// ```
@@ -34,10 +35,14 @@ impl<T> Written<T> {
     /// When the change was not made.
     pub fn of(result: Result<T, impl Into<Error>>) -> Result<Self> {
         match result.map_err(Into::into) {
-            Ok(answer) => Ok(Written { answer: Some(answer), warning: None }),
-            Err(Error::Store(error @ StoreError::Unsynced { .. })) => {
-                Ok(Written { answer: None, warning: Some(error.to_string()) })
-            }
+            Ok(answer) => Ok(Written {
+                answer: Some(answer),
+                warning: None,
+            }),
+            Err(Error::Store(error @ StoreError::Unsynced { .. })) => Ok(Written {
+                answer: None,
+                warning: Some(error.to_string()),
+            }),
             Err(error) => Err(error),
         }
     }

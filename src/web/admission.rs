@@ -1,4 +1,5 @@
-//! Who is answered when. Cheap questions wait for nobody; the others take turns, in the order in which they came.
+//! Who is answered when. Cheap questions wait for nobody; the others take turns, in the order in
+//! which they came.
 //!
 //! ```text
 //! request ─▶ run within Light ──────────────────────────────────────────────▶ answer
@@ -6,14 +7,15 @@
 //!                                        └─ the queue is full ─▶ 503
 //! ```
 //!
-//! What a question costs is only known once it is planned, its bitmaps are found and remembered counts are taken off. So
-//! every request first runs within the smallest [`Class`]. A store that is asked for more does nothing and says what it
-//! would cost ([`effort`]); the request then waits, and begins again. What it did until then is small beside what made it
-//! wait.
+//! What a question costs is only known once it is planned, its bitmaps are found and remembered
+//! counts are taken off. So every request first runs within the smallest [`Class`]. A store that is
+//! asked for more does nothing and says what it would cost ([`effort`]); the request then waits,
+//! and begins again. What it did until then is small beside what made it wait.
 //!
-//! *Heavy* questions have a lane of their own, for all stores together, with as many places as there are cores and a queue
-//! with a bound. *Ordinary* ones have a lane for each store, so that a Redis that hangs holds up its own pages alone. A
-//! request whose client is gone leaves its queue, as its future is dropped.
+//! *Heavy* questions have a lane of their own, for all stores together, with as many places as
+//! there are cores and a queue with a bound. *Ordinary* ones have a lane for each store, so that a
+//! Redis that hangs holds up its own pages alone. A request whose client is gone leaves its queue,
+//! as its future is dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,15 +31,16 @@ use crate::store::effort::{self, Class};
 use crate::web::error::WebError;
 use crate::web::{View, crossing};
 
-/// How many heavy questions may wait for each that is being answered: at half a second to a few seconds each, the last
-/// one waits for about half a minute.
+/// How many heavy questions may wait for each that is being answered: at half a second to a few
+/// seconds each, the last one waits for about half a minute.
 const HEAVY_QUEUE: usize = 16;
 
-/// How many ordinary questions may wait for each that is being answered: at 0.25 s at most, and mostly some 10 ms.
+/// How many ordinary questions may wait for each that is being answered: at 0.25 s at most, and
+/// mostly some 10 ms.
 const ORDINARY_QUEUE: usize = 1024;
 
-/// How many ordinary questions at least are put to a store at once that answers from elsewhere: waiting for it takes no
-/// core.
+/// How many ordinary questions at least are put to a store at once that answers from elsewhere:
+/// waiting for it takes no core.
 const ELSEWHERE: usize = 8;
 
 /// Decides who is answered when. Clones share their lanes.
@@ -81,7 +84,9 @@ impl Default for Admission {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admission").field("load", &self.load()).finish()
+        f.debug_struct("Admission")
+            .field("load", &self.load())
+            .finish()
     }
 }
 
@@ -90,13 +95,25 @@ impl Admission {
     pub fn new(at_once: usize) -> Self {
         let at_once = at_once.max(1);
         let heavy = Arc::new(Lane::new(Class::Heavy, at_once, at_once * HEAVY_QUEUE));
-        Admission(Arc::new(Lanes { at_once, heavy, ordinary: Mutex::default(), refused: AtomicU64::new(0) }))
+        Admission(Arc::new(Lanes {
+            at_once,
+            heavy,
+            ordinary: Mutex::default(),
+            refused: AtomicU64::new(0),
+        }))
     }
 
     /// How busy all lanes are together.
     pub fn load(&self) -> Load {
-        let ordinary = self.0.ordinary.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut load = Load { refused: self.0.refused.load(Ordering::Relaxed), ..Load::default() };
+        let ordinary = self
+            .0
+            .ordinary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut load = Load {
+            refused: self.0.refused.load(Ordering::Relaxed),
+            ..Load::default()
+        };
         for lane in ordinary.values().chain([&self.0.heavy]) {
             load.running += lane.places - lane.turns.available_permits();
             load.waiting += lane.waiting.load(Ordering::Relaxed);
@@ -108,10 +125,18 @@ impl Admission {
         if class == Class::Heavy {
             return Arc::clone(&self.0.heavy);
         }
-        let mut ordinary = self.0.ordinary.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ordinary = self
+            .0
+            .ordinary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let lane = ordinary.entry(view.index).or_insert_with(|| {
             let here = view.tracker.store().keyspace().is_some();
-            let places = if here { self.0.at_once } else { self.0.at_once.max(ELSEWHERE) };
+            let places = if here {
+                self.0.at_once
+            } else {
+                self.0.at_once.max(ELSEWHERE)
+            };
             Arc::new(Lane::new(Class::Ordinary, places, places * ORDINARY_QUEUE))
         });
         Arc::clone(lane)
@@ -120,10 +145,17 @@ impl Admission {
 
 impl Lane {
     fn new(class: Class, places: usize, room: usize) -> Self {
-        Lane { class, places, turns: Arc::new(Semaphore::new(places)), waiting: AtomicUsize::new(0), room }
+        Lane {
+            class,
+            places,
+            turns: Arc::new(Semaphore::new(places)),
+            waiting: AtomicUsize::new(0),
+            room,
+        }
     }
 
-    /// Waits for a turn; `None` when too many do already, unless `patience` makes it wait all the same.
+    /// Waits for a turn; `None` when too many do already, unless `patience` makes it wait all the
+    /// same.
     async fn turn(&self, patience: Patience) -> Option<OwnedSemaphorePermit> {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Some(turn);
@@ -145,7 +177,10 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn of(all: &'a AtomicUsize) -> Self {
-        Waiting { all, before: all.fetch_add(1, Ordering::Relaxed) }
+        Waiting {
+            all,
+            before: all.fetch_add(1, Ordering::Relaxed),
+        }
     }
 }
 
@@ -164,7 +199,8 @@ pub(crate) enum Patience {
     Endless,
 }
 
-/// Work for a request across the [`crossing`], in its turn. It may run more than once, and must come to the same then.
+/// Work for a request across the [`crossing`], in its turn. It may run more than once, and must
+/// come to the same then.
 pub(crate) async fn admitted<T: Send + 'static>(
     view: &View,
     patience: Patience,
@@ -179,7 +215,9 @@ pub(crate) async fn admitted<T: Send + 'static>(
             Ok((outcome, work, turn))
         };
         let (outcome, again, before) = crossing(run).await?;
-        let Err(WebError::Store(StoreError::Costly(cost))) = outcome else { return outcome };
+        let Err(WebError::Store(StoreError::Costly(cost))) = outcome else {
+            return outcome;
+        };
         drop(before);
         work = again;
         let lane = admission.lane(view, Class::of(cost.work).max(Class::Ordinary));
@@ -187,7 +225,11 @@ pub(crate) async fn admitted<T: Send + 'static>(
         turn = lane.turn(patience).await;
         if turn.is_none() {
             admission.0.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(WebError::Busy(Busy { cost, table: None, waiting: lane.room }));
+            return Err(WebError::Busy(Busy {
+                cost,
+                table: None,
+                waiting: lane.room,
+            }));
         }
     }
 }
@@ -205,7 +247,10 @@ pub struct Busy {
 impl Busy {
     /// The same of a table of so many rows and columns.
     pub(crate) fn of_table(self, rows: u32, columns: u32) -> Self {
-        Busy { table: Some((rows, columns)), ..self }
+        Busy {
+            table: Some((rows, columns)),
+            ..self
+        }
     }
 }
 
@@ -243,11 +288,29 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_makes_the_question_expensive() {
-        let cost = Cost { work: 0, sets: 10_011, ids: 153 << 16 };
-        let busy = Busy { cost, table: None, waiting: 32 };
+        let cost = Cost {
+            work: 0,
+            sets: 10_011,
+            ids: 153 << 16,
+        };
+        let busy = Busy {
+            cost,
+            table: None,
+            waiting: 32,
+        };
         let table = busy.of_table(141, 141).to_string();
-        assert!(table.starts_with("141 cohorts × 141 columns over 10 million user ids "), "{table}");
-        assert!(table.contains("fewer rows or columns, or a coarser grain"), "{table}");
-        assert!(busy.to_string().starts_with("10,011 sets over 10 million user ids "), "{busy}");
+        assert!(
+            table.starts_with("141 cohorts × 141 columns over 10 million user ids "),
+            "{table}"
+        );
+        assert!(
+            table.contains("fewer rows or columns, or a coarser grain"),
+            "{table}"
+        );
+        assert!(
+            busy.to_string()
+                .starts_with("10,011 sets over 10 million user ids "),
+            "{busy}"
+        );
     }
 }

@@ -11,11 +11,17 @@ use futures_util::future::{Either, select};
 use crate::web::Live;
 use crate::web::error::WebError;
 
-/// The whole body. A client may take its time, but not stop: the next bytes must come within the server's patience.
+/// The whole body. A client may take its time, but not stop: the next bytes must come within the
+/// server's patience.
 ///
 /// # Errors
-/// When it is longer than `most` bytes, stops arriving, or ends before it is whole; or when the server stops.
-pub async fn body(request: &HttpRequest, mut payload: Payload, most: usize) -> Result<Bytes, WebError> {
+/// When it is longer than `most` bytes, stops arriving, or ends before it is whole; or when the
+/// server stops.
+pub async fn body(
+    request: &HttpRequest,
+    mut payload: Payload,
+    most: usize,
+) -> Result<Bytes, WebError> {
     let live = request.app_data::<Live>().ok_or(WebError::NotFound)?;
     let patience = live.patience();
     let arrived = async move {
@@ -25,7 +31,9 @@ pub async fn body(request: &HttpRequest, mut payload: Payload, most: usize) -> R
                 Err(_) => return Err(WebError::Stalled(patience)),
                 Ok(None) => return Ok(body.freeze()),
                 Ok(Some(Err(_))) => return Err(WebError::BrokenOff),
-                Ok(Some(Ok(piece))) if body.len() + piece.len() > most => return Err(WebError::TooLarge(most)),
+                Ok(Some(Ok(piece))) if body.len() + piece.len() > most => {
+                    return Err(WebError::TooLarge(most));
+                }
                 Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
             }
         }
@@ -33,7 +41,8 @@ pub async fn body(request: &HttpRequest, mut payload: Payload, most: usize) -> R
     unless_cut_off(Some(live), arrived).await
 }
 
-/// The outcome of some work, or [`WebError::Stopping`] once a server that is stopping has waited long enough for it.
+/// The outcome of some work, or [`WebError::Stopping`] once a server that is stopping has waited
+/// long enough for it.
 pub async fn unless_cut_off<T>(
     live: Option<&Live>,
     work: impl Future<Output = Result<T, WebError>>,

@@ -1,5 +1,5 @@
-//! The stylesheet, the script and the icon: inside the binary, named by a hash of their content, so that a browser may
-//! keep them for ever and still gets the new ones after an update.
+//! The stylesheet, the script and the icon: inside the binary, named by a hash of their content, so
+//! that a browser may keep them for ever and still gets the new ones after an update.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,11 @@ pub struct Asset {
 impl Asset {
     fn new(stem: &str, ending: &str, content_type: &'static str, body: String) -> Self {
         let hash = crc32fast::hash(body.as_bytes());
-        Asset { path: format!("/static/{stem}.{hash:08x}.{ending}"), body, content_type }
+        Asset {
+            path: format!("/static/{stem}.{hash:08x}.{ending}"),
+            body,
+            content_type,
+        }
     }
 }
 
@@ -33,16 +37,29 @@ pub static STYLE: LazyLock<Asset> = LazyLock::new(|| {
 
 /// The script: small, and nothing needs it.
 pub static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("../../static/app.js").to_owned())
+    Asset::new(
+        "app",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../static/app.js").to_owned(),
+    )
 });
 
 /// The icon.
-pub static ICON: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("../../static/icon.svg").to_owned()));
+pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new(
+        "icon",
+        "svg",
+        "image/svg+xml",
+        include_str!("../../static/icon.svg").to_owned(),
+    )
+});
 
 /// `/static/…`: an asset by its hashed name.
 pub async fn by_name(request: HttpRequest) -> HttpResponse {
-    let found = [&STYLE, &SCRIPT, &ICON].into_iter().find(|asset| asset.path == request.path());
+    let found = [&STYLE, &SCRIPT, &ICON]
+        .into_iter()
+        .find(|asset| asset.path == request.path());
     match found {
         Some(asset) => serve(asset, "public, max-age=31536000, immutable"),
         None => answer(&request, Err(WebError::NotFound)),

@@ -32,9 +32,11 @@ pub struct Dashboard {
     pub clock: Clock,
     /// What `POST /api/v1/marks` asks for; marks over HTTP are off without it.
     pub write_token: Option<String>,
-    /// Pages that were written already. Only for stores that remember counts: others are asked for each page anew.
+    /// Pages that were written already. Only for stores that remember counts: others are asked for
+    /// each page anew.
     pub kept: KeptPages,
-    /// Answers that take the server this long are logged with their address; none are when it is zero.
+    /// Answers that take the server this long are logged with their address; none are when it is
+    /// zero.
     pub slow: Duration,
     /// The names it answers to, beside `localhost` and IP addresses.
     pub hosts: Hosts,
@@ -51,7 +53,10 @@ pub struct Dashboard {
 /// Without the token, which is nobody's business.
 impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dashboard").field("title", &self.title).field("stores", &self.stores).finish_non_exhaustive()
+        f.debug_struct("Dashboard")
+            .field("title", &self.title)
+            .field("stores", &self.stores)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +74,11 @@ pub struct NamedStore {
 impl Dashboard {
     /// One store, everything else by default: pages may save people as a segment.
     pub fn new(tracker: Tracker, clock: Clock) -> Self {
-        let store = NamedStore { name: "store".to_owned(), tracker, read_only: false };
+        let store = NamedStore {
+            name: "store".to_owned(),
+            tracker,
+            read_only: false,
+        };
         Dashboard {
             title: TITLE.to_owned(),
             stores: vec![store],
@@ -87,7 +96,8 @@ impl Dashboard {
         }
     }
 
-    /// What the addresses of a store's pages begin with: nothing for the first, `/in/staging` for the others.
+    /// What the addresses of a store's pages begin with: nothing for the first, `/in/staging` for
+    /// the others.
     pub(super) fn base(&self, store: usize) -> String {
         match self.stores.get(store) {
             Some(store_of_several) if store > 0 => format!("/in/{}", store_of_several.name),
@@ -115,8 +125,13 @@ impl Glossary {
 
     /// The group an event belongs to, and its place among the groups.
     pub fn group(&self, name: &EventName) -> Option<(usize, &str)> {
-        let found = self.groups.iter().position(|(_, members)| members.iter().any(|pattern| pattern.fits(name)))?;
-        self.groups.get(found).map(|(group, _)| (found, group.as_str()))
+        let found = self
+            .groups
+            .iter()
+            .position(|(_, members)| members.iter().any(|pattern| pattern.fits(name)))?;
+        self.groups
+            .get(found)
+            .map(|(group, _)| (found, group.as_str()))
     }
 
     /// Whether lists leave an event out.
@@ -161,7 +176,11 @@ mod tests {
         };
         assert_eq!(glossary.group(&name("country:US")), Some((0, "Places")));
         assert_eq!(glossary.group(&name("country")), Some((1, "Rest")));
-        assert!(glossary.hides(&name("demo:data")) && glossary.hides(&name("a")) && !glossary.hides(&name("ab")));
+        assert!(
+            glossary.hides(&name("demo:data"))
+                && glossary.hides(&name("a"))
+                && !glossary.hides(&name("ab"))
+        );
         assert_eq!(Glossary::default().group(&name("a")), None);
     }
 }

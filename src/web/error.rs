@@ -1,4 +1,5 @@
-//! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own dress or as JSON.
+//! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own
+//! dress or as JSON.
 
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ pub enum WebError {
     /// Too many questions of its kind wait already.
     #[error("{0}")]
     Busy(Busy),
-    /// There is no memory left for a body: what all clients send together has its share, of so many bytes.
+    /// There is no memory left for a body: what all clients send together has its share, of so many
+    /// bytes.
     #[error("requests take {} MiB already, all they may: send it again later, or start `cohortist serve` with a larger --memory-mb", .0 >> 20)]
     Crowded(u64),
     /// A body in a form that is not understood.
@@ -71,7 +73,9 @@ pub enum WebError {
     #[error("the work on this request was broken off")]
     BrokenOff,
     /// The server stops, and has waited for this request as long as it does.
-    #[error("the server is stopping and did not wait for this request any longer: ask again in a moment")]
+    #[error(
+        "the server is stopping and did not wait for this request any longer: ask again in a moment"
+    )]
     Stopping,
 }
 
@@ -89,9 +93,13 @@ impl From<crate::Error> for WebError {
         match error {
             crate::Error::Store(error) => WebError::Store(error),
             crate::Error::Query(error) => WebError::Query(vec![Problem::of_query(&error)]),
-            crate::Error::Ids(error) => WebError::Query(vec![Problem::new(Field::User, error.to_string())]),
+            crate::Error::Ids(error) => {
+                WebError::Query(vec![Problem::new(Field::User, error.to_string())])
+            }
             crate::Error::NewestIsOver { .. } => WebError::Forbidden(error.to_string()),
-            crate::Error::Calendar(error) => WebError::Query(vec![Problem::of_query(&error.into())]),
+            crate::Error::Calendar(error) => {
+                WebError::Query(vec![Problem::of_query(&error.into())])
+            }
         }
     }
 }
@@ -100,9 +108,11 @@ impl WebError {
     /// The status it is answered with, a headline, and what the reader can do.
     fn told(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            WebError::Query(_) => {
-                (StatusCode::BAD_REQUEST, "That question does not work yet", "Mend what is named below and ask again.")
-            }
+            WebError::Query(_) => (
+                StatusCode::BAD_REQUEST,
+                "That question does not work yet",
+                "Mend what is named below and ask again.",
+            ),
             WebError::Address(_) => (
                 StatusCode::BAD_REQUEST,
                 "That address does not work",
@@ -118,9 +128,21 @@ impl WebError {
                 "That is not allowed here",
                 "Nothing was changed. What is in the way is named below.",
             ),
-            WebError::Unauthorised(_) => (StatusCode::UNAUTHORIZED, "Who is asking?", "Nothing was changed."),
-            WebError::Entries(..) => (StatusCode::BAD_REQUEST, "Some entries are wrong", "Nothing was recorded."),
-            WebError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "That is too much at once", "Send it in pieces."),
+            WebError::Unauthorised(_) => (
+                StatusCode::UNAUTHORIZED,
+                "Who is asking?",
+                "Nothing was changed.",
+            ),
+            WebError::Entries(..) => (
+                StatusCode::BAD_REQUEST,
+                "Some entries are wrong",
+                "Nothing was recorded.",
+            ),
+            WebError::TooLarge(_) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "That is too much at once",
+                "Send it in pieces.",
+            ),
             WebError::Stalled(_) => (
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive",
@@ -136,13 +158,21 @@ impl WebError {
                 "Too many large questions at once",
                 "Nothing is wrong with this one: it was not started.",
             ),
-            WebError::Crowded(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Too much is being sent at once", "Nothing was recorded.")
-            }
-            WebError::Unsupported(_) => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "That form is not understood", "Nothing was recorded.")
-            }
-            WebError::Method => (StatusCode::METHOD_NOT_ALLOWED, "This address can only be read", "Open it with GET."),
+            WebError::Crowded(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too much is being sent at once",
+                "Nothing was recorded.",
+            ),
+            WebError::Unsupported(_) => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "That form is not understood",
+                "Nothing was recorded.",
+            ),
+            WebError::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This address can only be read",
+                "Open it with GET.",
+            ),
             WebError::Store(StoreError::TooLarge(_)) => (
                 StatusCode::BAD_REQUEST,
                 "That question is too large",
@@ -212,7 +242,11 @@ struct ErrorPage<'a> {
 /// The page whose form can mend the query of a request.
 fn form_for(request: &HttpRequest) -> String {
     let (state, path) = place(request);
-    let page = if path.starts_with("/people") { "/people" } else { "/retention" };
+    let page = if path.starts_with("/people") {
+        "/people"
+    } else {
+        "/retention"
+    };
     let base = state.as_ref().map_or("", |state| state.base.as_str());
     format!("{base}{page}?{}", request.query_string())
 }
@@ -238,7 +272,8 @@ impl Told {
     }
 }
 
-/// The response of a result; an error becomes JSON where JSON is asked for, text where a CSV file is, and a page elsewhere.
+/// The response of a result; an error becomes JSON where JSON is asked for, text where a CSV file
+/// is, and a page elsewhere.
 pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
     let error = match result {
         Ok(response) => return response,
@@ -247,7 +282,11 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
     let (status, html) = page(request, &error);
     let mut response = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = if matches!(error, WebError::Busy(_)) { RETRY_BUSY_SECONDS } else { RETRY_SECONDS };
+        let seconds = if matches!(error, WebError::Busy(_)) {
+            RETRY_BUSY_SECONDS
+        } else {
+            RETRY_SECONDS
+        };
         response.insert_header((RETRY_AFTER, seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -275,14 +314,17 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
             .iter()
             .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
             .collect();
-        let mut told = json!({ "status": status.as_u16(), "message": error.to_string(), "fields": fields });
+        let mut told =
+            json!({ "status": status.as_u16(), "message": error.to_string(), "fields": fields });
         if let WebError::Entries(_, entries) = &error {
             told["entries"] = json!(entries);
         }
         return response.json(json!({ "error": told }));
     }
     let html = html.replace('\0', "\u{fffd}");
-    response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(html)
+    response
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        .body(html)
 }
 
 fn problems(error: &WebError) -> &[Problem] {
@@ -316,5 +358,9 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         problems: &shown,
         form: (!problems.is_empty()).then(|| form_for(request)),
     };
-    (status, page.render().unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")))
+    (
+        status,
+        page.render()
+            .unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")),
+    )
 }

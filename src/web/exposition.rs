@@ -35,7 +35,10 @@ impl Exposition {
 
     /// A distribution of durations, in seconds.
     pub fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
-        debug_assert!(name.ends_with("_seconds"), "{name} is a histogram of seconds");
+        debug_assert!(
+            name.ends_with("_seconds"),
+            "{name} is a histogram of seconds"
+        );
         self.family(name, "histogram", help)
     }
 
@@ -43,7 +46,10 @@ impl Exposition {
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
-        Family { text: &mut self.0, name }
+        Family {
+            text: &mut self.0,
+            name,
+        }
     }
 
     fn line(&mut self, line: impl Display) {
@@ -91,7 +97,10 @@ impl Family<'_> {
         if pairs.peek().is_some() {
             let mut open = '{';
             for (name, value) in pairs {
-                let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                let value = value
+                    .replace('\\', "\\\\")
+                    .replace('"', "\\\"")
+                    .replace('\n', "\\n");
                 let _ = write!(self.text, "{open}{name}=\"{value}\"");
                 open = ',';
             }
@@ -111,9 +120,12 @@ mod tests {
     #[test]
     fn labels_and_help_are_escaped() {
         let mut page = Exposition::default();
-        page.counter("a_total", "One\\two\nthree.").sample(&[("x", "a\"b\\c\nd"), ("y", "é")], 3);
+        page.counter("a_total", "One\\two\nthree.")
+            .sample(&[("x", "a\"b\\c\nd"), ("y", "é")], 3);
         page.gauge("b", "None.");
-        page.gauge("c", "One.").sample(&[], 0.25).known(&[], None::<u64>);
+        page.gauge("c", "One.")
+            .sample(&[], 0.25)
+            .known(&[], None::<u64>);
         let expected = "# HELP a_total One\\\\two\\nthree.\n# TYPE a_total counter\na_total{x=\"a\\\"b\\\\c\\nd\",y=\"é\"} 3\n\
                         # HELP b None.\n# TYPE b gauge\n# HELP c One.\n# TYPE c gauge\nc 0.25\n";
         assert_eq!(page.into_text(), expected);
@@ -125,7 +137,8 @@ mod tests {
         durations.observe(Duration::from_millis(3));
         durations.observe(Duration::from_secs(90));
         let mut page = Exposition::default();
-        page.histogram("t_seconds", "Times.").distribution(&[("route", "/")], &durations.histogram());
+        page.histogram("t_seconds", "Times.")
+            .distribution(&[("route", "/")], &durations.histogram());
         let text = page.into_text();
         assert_eq!(text.lines().count(), 2 + SECONDS.len() + 3);
         for line in [

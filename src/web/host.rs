@@ -1,7 +1,8 @@
 //! The host names a dashboard answers to, and the proxies it trusts.
 //!
-//! Without a check of `Host`, a page of any site can have its own name resolve to this machine and then read the dashboard
-//! as its own (DNS rebinding). Such an attack needs a name, so IP addresses and `localhost` are always accepted.
+//! Without a check of `Host`, a page of any site can have its own name resolve to this machine and
+//! then read the dashboard as its own (DNS rebinding). Such an attack needs a name, so IP addresses
+//! and `localhost` are always accepted.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,14 +45,18 @@ impl FromStr for HostName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bare = text.trim();
-        let bad = || format!("`{bare}` is not a host name: write the name alone, such as stats.example.org");
+        let bad = || {
+            format!("`{bare}` is not a host name: write the name alone, such as stats.example.org")
+        };
         // Browsers send names of other scripts in ASCII (`xn--…`), and so does this parser.
         match Host::parse(bare).map_err(|_| bad())? {
             Host::Domain(name) => match Addressed::parse(&name) {
                 Some(Addressed::Name(name)) => Ok(HostName(name)),
                 _ => Err(bad()),
             },
-            Host::Ipv4(_) | Host::Ipv6(_) => Err(format!("`{bare}` is an IP address, and those are always accepted")),
+            Host::Ipv4(_) | Host::Ipv6(_) => Err(format!(
+                "`{bare}` is an IP address, and those are always accepted"
+            )),
         }
     }
 }
@@ -121,8 +126,8 @@ impl Hosts {
         Hosts(self.0.union(&others.0).cloned().collect())
     }
 
-    /// Whether a request is for us that names this `Host`, or this host in its target. Where both are there, both count:
-    /// which of them a proxy or a browser went by cannot be told.
+    /// Whether a request is for us that names this `Host`, or this host in its target. Where both
+    /// are there, both count: which of them a proxy or a browser went by cannot be told.
     fn admit(&self, header: Option<&str>, target: Option<&str>) -> Result<(), Refusal> {
         let mut named = [target, header].into_iter().flatten().peekable();
         if named.peek().is_none() {
@@ -131,17 +136,23 @@ impl Hosts {
         named.try_for_each(|text| match Addressed::parse(text) {
             None => Err(Refusal::Malformed),
             Some(Addressed::Ip) => Ok(()),
-            Some(Addressed::Name(name)) if name == "localhost" || name.ends_with(".localhost") => Ok(()),
+            Some(Addressed::Name(name)) if name == "localhost" || name.ends_with(".localhost") => {
+                Ok(())
+            }
             Some(Addressed::Name(name)) => {
                 let name = HostName(name);
-                if self.0.contains(&name) { Ok(()) } else { Err(Refusal::Unknown(name.0)) }
+                if self.0.contains(&name) {
+                    Ok(())
+                } else {
+                    Err(Refusal::Unknown(name.0))
+                }
             }
         })
     }
 }
 
-/// Answers only requests that are addressed to this dashboard. `/healthz` is exempt: it tells nothing, and is probed under
-/// names that only an orchestrator knows.
+/// Answers only requests that are addressed to this dashboard. `/healthz` is exempt: it tells
+/// nothing, and is probed under names that only an orchestrator knows.
 pub(super) async fn admitted(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -150,10 +161,19 @@ pub(super) async fn admitted(
         Some(live) if request.path() != "/healthz" => {
             let mut headers = request.headers().get_all(HOST);
             // A header that is not text is not a host either.
-            let header = headers.next().map(|value| value.to_str().unwrap_or_default());
-            let target = request.uri().authority().map(|authority| authority.as_str());
+            let header = headers
+                .next()
+                .map(|value| value.to_str().unwrap_or_default());
+            let target = request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str());
             let admitted = live.dashboard().hosts.admit(header, target);
-            if headers.next().is_some() { Some(Refusal::Malformed) } else { admitted.err() }
+            if headers.next().is_some() {
+                Some(Refusal::Malformed)
+            } else {
+                admitted.err()
+            }
         }
         _ => None,
     };
@@ -219,15 +239,29 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not an address: write one such as 10.0.0.7, or a range such as 10.0.0.0/8");
-        let (address, bits) = text.trim().split_once('/').map_or((text.trim(), None), |(a, b)| (a, Some(b)));
+        let bad = || {
+            format!(
+                "`{text}` is not an address: write one such as 10.0.0.7, or a range such as 10.0.0.0/8"
+            )
+        };
+        let (address, bits) = text
+            .trim()
+            .split_once('/')
+            .map_or((text.trim(), None), |(a, b)| (a, Some(b)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let (most, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let (most, before) = if address.is_ipv4() {
+            (32, 96)
+        } else {
+            (128, 0)
+        };
         let bits: u32 = bits.map_or(Ok(most), str::parse).map_err(|_| bad())?;
         if bits > most {
             return Err(bad());
         }
-        Ok(Network { first: wide(address), bits: bits + before })
+        Ok(Network {
+            first: wide(address),
+            bits: bits + before,
+        })
     }
 }
 
@@ -246,9 +280,14 @@ impl Proxies {
         self.0.iter().any(|network| network.holds(address))
     }
 
-    /// The client behind a connection's peer, by the values of `X-Forwarded-For` in order. Each proxy appends the address it was
-    /// asked from, so the list is trusted from its end up to the first address that is not a trusted proxy.
-    fn client<'h>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h str>) -> IpAddr {
+    /// The client behind a connection's peer, by the values of `X-Forwarded-For` in order. Each
+    /// proxy appends the address it was asked from, so the list is trusted from its end up to the
+    /// first address that is not a trusted proxy.
+    fn client<'h>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'h str>,
+    ) -> IpAddr {
         let mut client = peer;
         let mut before = forwarded.flat_map(|value| value.split(',')).rev();
         while self.trusts(client) {
@@ -264,34 +303,53 @@ impl Proxies {
 
 /// An address as proxies write it: alone, or with a port.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.parse().ok().or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip()));
-    bare.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|ip: IpAddr| ip.to_canonical())
+    let bare = text
+        .parse()
+        .ok()
+        .or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip()));
+    bare.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+        .map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// Where a request comes from: the connection's peer, or the address a trusted proxy names in `X-Forwarded-For`. Use it wherever a
-/// client's address is logged or counted. `None` without a connection, as in tests.
+/// Where a request comes from: the connection's peer, or the address a trusted proxy names in
+/// `X-Forwarded-For`. Use it wherever a client's address is logged or counted. `None` without a
+/// connection, as in tests.
 pub(crate) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
-    let Some(live) = request.app_data::<Live>() else { return Some(peer) };
-    let forwarded: Vec<&str> =
-        request.headers().get_all("x-forwarded-for").map(|value| value.to_str().unwrap_or_default()).collect();
+    let Some(live) = request.app_data::<Live>() else {
+        return Some(peer);
+    };
+    let forwarded: Vec<&str> = request
+        .headers()
+        .get_all("x-forwarded-for")
+        .map(|value| value.to_str().unwrap_or_default())
+        .collect();
     Some(live.dashboard().proxies.client(peer, forwarded.into_iter()))
 }
 
 /// Whether the connection's peer is a proxy whose headers are believed.
 fn through_trusted_proxy(request: &HttpRequest) -> bool {
-    let Some((live, peer)) = request.app_data::<Live>().zip(request.peer_addr()) else { return false };
+    let Some((live, peer)) = request.app_data::<Live>().zip(request.peer_addr()) else {
+        return false;
+    };
     live.dashboard().proxies.trusts(peer.ip())
 }
 
-/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says nothing is no browser,
-/// and is nobody's page.
+/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says
+/// nothing is no browser, and is nobody's page.
 pub(crate) fn is_own_page(request: &HttpRequest) -> bool {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     if let Some(site) = header("sec-fetch-site") {
         return matches!(site, "same-origin" | "none");
     }
-    let Some(origin) = header("origin") else { return true };
+    let Some(origin) = header("origin") else {
+        return true;
+    };
     let host = origin.split_once("://").map(|(_, host)| host);
     let forwarded = header("x-forwarded-host").filter(|_| through_trusted_proxy(request));
     host.is_some() && (host == header("host") || host == forwarded)
@@ -302,7 +360,10 @@ mod tests {
     use super::*;
 
     fn hosts(names: &[&str]) -> Hosts {
-        names.iter().map(|name| name.parse::<HostName>().unwrap()).collect()
+        names
+            .iter()
+            .map(|name| name.parse::<HostName>().unwrap())
+            .collect()
     }
 
     #[test]
@@ -342,10 +403,25 @@ mod tests {
             "0x7f.1",
             "2130706433",
         ] {
-            assert!(matches!(hosts.admit(Some(other), None), Err(Refusal::Unknown(_))), "{other}");
+            assert!(
+                matches!(hosts.admit(Some(other), None), Err(Refusal::Unknown(_))),
+                "{other}"
+            );
             // The target counts whatever the header says, and the other way round.
-            assert!(matches!(hosts.admit(Some("localhost"), Some(other)), Err(Refusal::Unknown(_))), "{other}");
-            assert!(matches!(hosts.admit(Some(other), Some("localhost")), Err(Refusal::Unknown(_))), "{other}");
+            assert!(
+                matches!(
+                    hosts.admit(Some("localhost"), Some(other)),
+                    Err(Refusal::Unknown(_))
+                ),
+                "{other}"
+            );
+            assert!(
+                matches!(
+                    hosts.admit(Some(other), Some("localhost")),
+                    Err(Refusal::Unknown(_))
+                ),
+                "{other}"
+            );
         }
         for malformed in [
             "",
@@ -362,7 +438,11 @@ mod tests {
             "b\u{fc}cher.example",
             "localhost/",
         ] {
-            assert_eq!(hosts.admit(Some(malformed), None), Err(Refusal::Malformed), "{malformed}");
+            assert_eq!(
+                hosts.admit(Some(malformed), None),
+                Err(Refusal::Malformed),
+                "{malformed}"
+            );
         }
         assert_eq!(hosts.admit(None, None), Err(Refusal::Malformed));
     }
@@ -370,9 +450,20 @@ mod tests {
     #[test]
     fn a_host_is_named_by_its_name_alone() {
         let name = |text: &str| text.parse::<HostName>().map(|name| name.to_string());
-        assert_eq!(name(" B\u{fc}cher.example "), Ok("xn--bcher-kva.example".to_owned()));
-        for wrong in ["", "https://a.example", "a.example:8080", "a.example/x", "*.example.org", "10.0.0.1", "a b", "*"]
-        {
+        assert_eq!(
+            name(" B\u{fc}cher.example "),
+            Ok("xn--bcher-kva.example".to_owned())
+        );
+        for wrong in [
+            "",
+            "https://a.example",
+            "a.example:8080",
+            "a.example/x",
+            "*.example.org",
+            "10.0.0.1",
+            "a b",
+            "*",
+        ] {
             assert!(name(wrong).is_err(), "{wrong}");
         }
     }
@@ -380,9 +471,15 @@ mod tests {
     #[test]
     fn the_client_is_the_one_that_trusted_proxies_name() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let proxies: Proxies =
-            ["10.0.0.0/8", "::1", "fd00::/8"].map(|text| text.parse::<Network>().unwrap()).into_iter().collect();
-        let client = |peer: &str, forwarded: &[&str]| proxies.client(ip(peer), forwarded.iter().copied()).to_string();
+        let proxies: Proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
+            .map(|text| text.parse::<Network>().unwrap())
+            .into_iter()
+            .collect();
+        let client = |peer: &str, forwarded: &[&str]| {
+            proxies
+                .client(ip(peer), forwarded.iter().copied())
+                .to_string()
+        };
         // Other peers are not trusted.
         assert_eq!(client("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
         assert_eq!(client("11.0.0.1", &["203.0.113.9"]), "11.0.0.1");
@@ -390,16 +487,40 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
         assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
         // What the client itself put in front is not looked at, in one header or in several.
-        assert_eq!(client("10.0.0.1", &["1.1.1.1, 203.0.113.9, 10.2.3.4"]), "203.0.113.9");
-        assert_eq!(client("10.0.0.1", &["1.1.1.1", "203.0.113.9", "fd00::7"]), "203.0.113.9");
+        assert_eq!(
+            client("10.0.0.1", &["1.1.1.1, 203.0.113.9, 10.2.3.4"]),
+            "203.0.113.9"
+        );
+        assert_eq!(
+            client("10.0.0.1", &["1.1.1.1", "203.0.113.9", "fd00::7"]),
+            "203.0.113.9"
+        );
         assert_eq!(client("::1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(client("::1", &["203.0.113.9:4711"]), "203.0.113.9");
         for nonsense in ["unknown", "", ",", "a,b"] {
             assert_eq!(client("10.0.0.1", &[nonsense]), "10.0.0.1", "{nonsense}");
         }
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().holds(ip("203.0.113.9")));
-        assert!(!"0.0.0.0/0".parse::<Network>().unwrap().holds(ip("2001:db8::1")));
-        for wrong in ["", "10", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "10.0.0.0/", "host"] {
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .holds(ip("203.0.113.9"))
+        );
+        assert!(
+            !"0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .holds(ip("2001:db8::1"))
+        );
+        for wrong in [
+            "",
+            "10",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/-1",
+            "10.0.0.0/",
+            "host",
+        ] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

@@ -1,9 +1,10 @@
 //! Pages kept as they were written.
 //!
-//! A table that many look at is counted once, and by far the most of the work that is left is writing its page. All that such
-//! a page says comes from its address and its [`Ground`]; while that is the same, so is the page, and it is sent as it was,
-//! packed as it was. The ground is taken before anything is written on it: what changes meanwhile makes a page look old,
-//! and never new.
+//! A table that many look at is counted once, and by far the most of the work that is left is
+//! writing its page. All that such a page says comes from its address and its [`Ground`]; while
+//! that is the same, so is the page, and it is sent as it was, packed as it was. The ground is
+//! taken before anything is written on it: what changes meanwhile makes a page look old, and never
+//! new.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -67,9 +68,14 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// How whoever asks wants it. `None` for those who want it otherwise, or leave a choice: for them it is packed anew.
+    /// How whoever asks wants it. `None` for those who want it otherwise, or leave a choice: for
+    /// them it is packed anew.
     pub fn of(request: &HttpRequest) -> Option<Self> {
-        match request.headers().get(ACCEPT_ENCODING).map(|header| header.as_bytes()) {
+        match request
+            .headers()
+            .get(ACCEPT_ENCODING)
+            .map(|header| header.as_bytes())
+        {
             None | Some(b"identity") => Some(Packing::Identity),
             Some(b"gzip") => Some(Packing::Gzip),
             Some(_) => None,
@@ -104,10 +110,15 @@ impl Sheet {
         if packing == Packing::Identity {
             return self;
         }
-        let mut packer = GzEncoder::new(Vec::with_capacity(self.body.len() / 3), Compression::fast());
+        let mut packer =
+            GzEncoder::new(Vec::with_capacity(self.body.len() / 3), Compression::fast());
         // A list takes all that is written into it.
         match packer.write_all(&self.body).and_then(|()| packer.finish()) {
-            Ok(body) => Sheet { packing, body: body.into(), ..self },
+            Ok(body) => Sheet {
+                packing,
+                body: body.into(),
+                ..self
+            },
             Err(_) => self,
         }
     }
@@ -116,12 +127,21 @@ impl Sheet {
 impl From<(StatusCode, String)> for Sheet {
     fn from((status, page): (StatusCode, String)) -> Self {
         // No name holds a NUL, but an address may, and no page should.
-        let page = if page.contains('\0') { page.replace('\0', "\u{fffd}") } else { page };
-        Sheet { status, packing: Packing::Identity, body: page.into() }
+        let page = if page.contains('\0') {
+            page.replace('\0', "\u{fffd}")
+        } else {
+            page
+        };
+        Sheet {
+            status,
+            packing: Packing::Identity,
+            body: page.into(),
+        }
     }
 }
 
-/// Which page: of which store, by its place on the dashboard; its address there; and how it is packed.
+/// Which page: of which store, by its place on the dashboard; its address there; and how it is
+/// packed.
 pub type Place = (usize, String, Packing);
 
 type Page = Arc<(Ground, Sheet)>;
@@ -148,7 +168,10 @@ struct Shelf {
 
 impl fmt::Debug for KeptPages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeptPages").field("len", &self.len()).field("sent", &self.sent()).finish()
+        f.debug_struct("KeptPages")
+            .field("len", &self.len())
+            .field("sent", &self.sent())
+            .finish()
     }
 }
 
@@ -164,9 +187,12 @@ impl KeptPages {
         KeptPages(Some(Arc::new(Shelf { pages, bytes, sent })))
     }
 
-    /// As much room, and nothing in it: for a dashboard whose pages say other things at the same addresses.
+    /// As much room, and nothing in it: for a dashboard whose pages say other things at the same
+    /// addresses.
     pub fn anew(&self) -> Self {
-        self.0.as_ref().map_or_else(Self::default, |shelf| Self::counted(shelf.bytes, Arc::clone(&shelf.sent)))
+        self.0.as_ref().map_or_else(Self::default, |shelf| {
+            Self::counted(shelf.bytes, Arc::clone(&shelf.sent))
+        })
     }
 
     /// How many there are.
@@ -181,7 +207,9 @@ impl KeptPages {
 
     /// How many pages were sent as they were.
     pub fn sent(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shelf| shelf.sent.load(Ordering::Relaxed))
+        self.0
+            .as_ref()
+            .map_or(0, |shelf| shelf.sent.load(Ordering::Relaxed))
     }
 
     /// The page of a place, if it was written on the same ground.

@@ -1,5 +1,5 @@
-//! What the server shows now. A reload of the configuration puts another dashboard in its place; a request that is under way
-//! keeps the one it began with.
+//! What the server shows now. A reload of the configuration puts another dashboard in its place; a
+//! request that is under way keeps the one it began with.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,10 +10,12 @@ use tokio::sync::watch;
 use crate::peers::{Door, Failures};
 use crate::web::{Dashboard, State};
 
-/// How long a client may send nothing in the middle of a request, unless [`Settings`](crate::web::Settings) say otherwise.
+/// How long a client may send nothing in the middle of a request, unless
+/// [`Settings`](crate::web::Settings) say otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The one place that holds the dashboard being served, and what all requests share. Clones share it.
+/// The one place that holds the dashboard being served, and what all requests share. Clones share
+/// it.
 #[derive(Debug, Clone)]
 pub struct Live(Arc<Shared>);
 
@@ -38,7 +40,9 @@ impl Shown {
     fn new(dashboard: Dashboard) -> Arc<Self> {
         let dashboard = Arc::new(dashboard);
         let stores = dashboard.stores.iter().enumerate();
-        let states = stores.map(|(i, store)| Arc::new(State::of(&dashboard, i, store))).collect();
+        let states = stores
+            .map(|(i, store)| Arc::new(State::of(&dashboard, i, store)))
+            .collect();
         Arc::new(Shown { dashboard, states })
     }
 }
@@ -64,8 +68,9 @@ impl Live {
         Arc::clone(&self.shown().dashboard)
     }
 
-    /// Serves another dashboard from the next request on. It must have as many stores under the same names: their addresses
-    /// were given out when the server started. Pages kept for the one before are not used for it.
+    /// Serves another dashboard from the next request on. It must have as many stores under the
+    /// same names: their addresses were given out when the server started. Pages kept for the one
+    /// before are not used for it.
     pub fn replace(&self, dashboard: Dashboard) {
         let kept = dashboard.kept.anew();
         let shown = Shown::new(Dashboard { kept, ..dashboard });
@@ -79,11 +84,19 @@ impl Live {
 
     /// How long a client may send nothing in the middle of a body.
     pub(super) fn patience(&self) -> Duration {
-        *self.0.patience.read().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .0
+            .patience
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_patience(&self, patience: Duration) {
-        *self.0.patience.write().unwrap_or_else(PoisonError::into_inner) = patience;
+        *self
+            .0
+            .patience
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = patience;
     }
 
     /// Answers every request that is under way at once: the server stops.
@@ -103,7 +116,8 @@ impl Live {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place(pub usize);
 
-/// The state a request is about: for all of the request the one that was there when it was first asked for.
+/// The state a request is about: for all of the request the one that was there when it was first
+/// asked for.
 pub(super) fn state(request: &HttpRequest) -> Option<Arc<State>> {
     let Place(index) = *request.app_data::<Place>()?;
     if let Some(state) = request.extensions().get::<Arc<State>>() {

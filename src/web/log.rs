@@ -1,7 +1,8 @@
 //! The access log: a line for each request, the id it goes by, and a warning for each slow answer.
 //!
-//! The access log names routes and not addresses, since an address may name a person: `/users/{id}` and no query. The target
-//! `cohortist::access` turns it off: `COHORTIST_LOG=info,cohortist::access=off`.
+//! The access log names routes and not addresses, since an address may name a person: `/users/{id}`
+//! and no query. The target `cohortist::access` turns it off:
+//! `COHORTIST_LOG=info,cohortist::access=off`.
 
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -29,8 +30,8 @@ const MAX_ID: usize = 128;
 /// How much of the address of a slow question is logged, in bytes.
 const MAX_ADDRESS: usize = 4096;
 
-/// The status of a request whose answer never began, as the client left or the server stopped: nginx has it too. It is
-/// logged and counted, and never sent.
+/// The status of a request whose answer never began, as the client left or the server stopped:
+/// nginx has it too. It is logged and counted, and never sent.
 const CUT_OFF: u16 = 499;
 
 /// What a request goes by, in its answer and in the log.
@@ -40,13 +41,20 @@ pub struct RequestId(HeaderValue);
 impl RequestId {
     /// The client's, where it is fit for a log, or a new one.
     fn of(request: &ServiceRequest) -> Self {
-        let given = request.headers().get(REQUEST_ID).filter(|given| is_plain(given.as_bytes()));
+        let given = request
+            .headers()
+            .get(REQUEST_ID)
+            .filter(|given| is_plain(given.as_bytes()));
         RequestId(given.map_or_else(generated, HeaderValue::clone))
     }
 
     /// The id of a request that came through [`requests`].
     pub fn known(request: &HttpRequest) -> Self {
-        request.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId(HeaderValue::from_static("-")))
+        request
+            .extensions()
+            .get::<RequestId>()
+            .cloned()
+            .unwrap_or_else(|| RequestId(HeaderValue::from_static("-")))
     }
 }
 
@@ -67,13 +75,15 @@ fn generated() -> HeaderValue {
     static KEYS: LazyLock<[hash::RandomState; 2]> = LazyLock::new(Default::default);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [high, low] = KEYS.each_ref().map(|key| hash::BuildHasher::hash_one(key, count));
+    let [high, low] = KEYS
+        .each_ref()
+        .map(|key| hash::BuildHasher::hash_one(key, count));
     let id = format!("{high:016x}{low:016x}");
     HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-/// The middleware around all others: gives each request its id, and writes its line once the answer was sent. Answers that
-/// take the server `slow` or longer are warned of, unless it is zero.
+/// The middleware around all others: gives each request its id, and writes its line once the answer
+/// was sent. Answers that take the server `slow` or longer are warned of, unless it is zero.
 pub async fn requests(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -82,11 +92,17 @@ pub async fn requests(
     let id = RequestId::of(&request);
     request.extensions_mut().insert(id.clone());
     let mut line = Line::begin(&request, id, slow);
-    let mut response =
-        next.call(request).await.inspect_err(|error| line.status(error.as_response_error().status_code()))?;
+    let mut response = next
+        .call(request)
+        .await
+        .inspect_err(|error| line.status(error.as_response_error().status_code()))?;
     line.status(response.status());
     response.headers_mut().insert(REQUEST_ID, line.id.0.clone());
-    Ok(response.map_body(|_, body| Logged { body: BoxBody::new(body), line, waiting: None }))
+    Ok(response.map_body(|_, body| Logged {
+        body: BoxBody::new(body),
+        line,
+        waiting: None,
+    }))
 }
 
 /// What is logged of a request. Dropping it writes the line, however the request ended.
@@ -170,14 +186,26 @@ fn millis(took: Duration) -> f64 {
 /// The address of a question, without the users it may name.
 fn address(route: &str, uri: &Uri) -> String {
     // Where the path is a user's, the route stands in for it.
-    let path = if route.contains("/users/") { route } else { uri.path() };
-    let fields = uri.query().unwrap_or_default().split('&').filter(|field| !field.is_empty());
+    let path = if route.contains("/users/") {
+        route
+    } else {
+        uri.path()
+    };
+    let fields = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|field| !field.is_empty());
     let fields = fields.map(|field| match field.split_once('=') {
         Some((name @ ("id" | "after" | "user"), _)) => format!("{name}=…"),
         _ => field.to_owned(),
     });
     let query: Vec<String> = fields.collect();
-    let mut address = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
+    let mut address = if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
+    };
     if address.len() > MAX_ADDRESS {
         address.truncate(address.floor_char_boundary(MAX_ADDRESS));
         address.push('…');
@@ -208,7 +236,10 @@ impl MessageBody for Logged {
         self.body.size()
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let polled = self.body.as_pin_mut().poll_next(cx);
         match &polled {
             Poll::Pending => {
@@ -217,7 +248,9 @@ impl MessageBody for Logged {
             Poll::Ready(part) => {
                 self.waited();
                 match part {
-                    Some(Ok(bytes)) if self.line.method != Method::HEAD => self.line.bytes += bytes.len() as u64,
+                    Some(Ok(bytes)) if self.line.method != Method::HEAD => {
+                        self.line.bytes += bytes.len() as u64
+                    }
                     Some(_) => {}
                     None => self.line.whole = true,
                 }
@@ -248,7 +281,16 @@ mod tests {
         for id in ["a", "01HZX-7_.:/+=", &"x".repeat(MAX_ID)] {
             assert!(is_plain(id.as_bytes()), "{id}");
         }
-        for id in ["", "a b", "a\"b", "a\tb", "a{b}", "é", "a;b", &"x".repeat(MAX_ID + 1)] {
+        for id in [
+            "",
+            "a b",
+            "a\"b",
+            "a\tb",
+            "a{b}",
+            "é",
+            "a;b",
+            &"x".repeat(MAX_ID + 1),
+        ] {
             assert!(!is_plain(id.as_bytes()), "{id}");
         }
         let [one, two] = [generated(), generated()];
@@ -258,9 +300,21 @@ mod tests {
     #[test]
     fn a_slow_address_names_no_user() {
         for (route, given, logged) in [
-            ("/retention", "/retention?cohort=a&returning=b%20%26%20c", "/retention?cohort=a&returning=b%20%26%20c"),
-            ("/users/{id}", "/users/ann@example.com?by=day", "/users/{id}?by=day"),
-            ("/in/x/users/{id}.json", "/in/x/users/7.json", "/in/x/users/{id}.json"),
+            (
+                "/retention",
+                "/retention?cohort=a&returning=b%20%26%20c",
+                "/retention?cohort=a&returning=b%20%26%20c",
+            ),
+            (
+                "/users/{id}",
+                "/users/ann@example.com?by=day",
+                "/users/{id}?by=day",
+            ),
+            (
+                "/in/x/users/{id}.json",
+                "/in/x/users/7.json",
+                "/in/x/users/{id}.json",
+            ),
             ("/users", "/users?id=ann%40example.com", "/users?id=…"),
             (
                 "/api/v1/people",
@@ -272,6 +326,10 @@ mod tests {
         }
         let long = format!("/retention?cohort={}", "x".repeat(20_000));
         let logged = address("/retention", &long.parse().unwrap());
-        assert!(logged.len() < MAX_ADDRESS + 10 && logged.ends_with("x…"), "{}", logged.len());
+        assert!(
+            logged.len() < MAX_ADDRESS + 10 && logged.ends_with("x…"),
+            "{}",
+            logged.len()
+        );
     }
 }

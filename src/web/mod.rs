@@ -1,7 +1,7 @@
 //! The dashboard: routes, headers, and the one way from a request to blocking work.
 //!
-//! A page is a file in [`pages`] with its handler and the struct of its template. Nothing here knows how bits are
-//! stored or cohorts are counted.
+//! A page is a file in [`pages`] with its handler and the struct of its template. Nothing here
+//! knows how bits are stored or cohorts are counted.
 
 mod admission;
 pub mod api;
@@ -28,8 +28,9 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_ENCODING, AcceptEncoding, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ContentEncoding, Encoding,
-    HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, AcceptEncoding, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ContentEncoding, Encoding, HeaderValue, LOCATION, Preference, Quality, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{ServiceConfig, post, resource, scope, to};
@@ -63,7 +64,8 @@ use pages::{event, events, health, home, offer, people, retention, user};
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
                       base-uri 'self'; frame-ancestors 'none'; connect-src 'self'";
 
-/// What no page may use, of what browsers let pages use. Only the button that copies a link writes to the clipboard.
+/// What no page may use, of what browsers let pages use. Only the button that copies a link writes
+/// to the clipboard.
 const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), camera=(), clipboard-read=(), \
                            clipboard-write=(self), display-capture=(), encrypted-media=(), fullscreen=(), gamepad=(), \
                            geolocation=(), gyroscope=(), hid=(), idle-detection=(), keyboard-map=(), local-fonts=(), \
@@ -74,10 +76,12 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), ca
 /// How many threads answer requests. The work itself happens on a pool of blocking threads.
 const WORKERS: usize = 2;
 
-/// How long requests under way may take to end when the server stops, unless [`Settings`] say otherwise.
+/// How long requests under way may take to end when the server stops, unless [`Settings`] say
+/// otherwise.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// What part of it is left for the answers that say so, and how much longer clients may take to read them.
+/// What part of it is left for the answers that say so, and how much longer clients may take to
+/// read them.
 const LAST_WORDS: u32 = 10;
 const READING: Duration = Duration::from_secs(5);
 
@@ -97,7 +101,12 @@ pub struct Settings {
 impl Settings {
     /// With [`PATIENCE`] and [`GRACE`].
     pub fn new(listen: impl Into<String>, dashboard: impl Into<Live>) -> Self {
-        Settings { listen: listen.into(), dashboard: dashboard.into(), patience: PATIENCE, grace: GRACE }
+        Settings {
+            listen: listen.into(),
+            dashboard: dashboard.into(),
+            patience: PATIENCE,
+            grace: GRACE,
+        }
     }
 }
 
@@ -150,7 +159,12 @@ impl State {
             // Whoever looks back looks at one moment.
             Clock::Fixed(moment) => moment,
         };
-        let later = self.dashboard.clock.is_given().then(|| self.tracker.catalogue().ok()).flatten();
+        let later = self
+            .dashboard
+            .clock
+            .is_given()
+            .then(|| self.tracker.catalogue().ok())
+            .flatten();
         let later = later.and_then(|all| words::includes_later(&all.holding_later(at), at));
         let later = later.map_or_else(String::new, |later| format!("; {later}"));
         format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
@@ -182,13 +196,20 @@ pub(crate) fn here(request: &HttpRequest) -> String {
     let path = without_store(place(request).1);
     // Browsers take what two slashes begin for the name of another host.
     let path = if path.starts_with("//") { "/" } else { path };
-    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    let query = request
+        .uri()
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
     format!("{path}{query}")
 }
 
-/// A path without the beginning of a store there is none of: what stands behind it is the same for every store.
+/// A path without the beginning of a store there is none of: what stands behind it is the same for
+/// every store.
 pub(crate) fn without_store(path: &str) -> &str {
-    match path.strip_prefix("/in/").map(|rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")) {
+    match path
+        .strip_prefix("/in/")
+        .map(|rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"))
+    {
         Some(rest) => without_store(rest),
         None => path,
     }
@@ -197,7 +218,10 @@ pub(crate) fn without_store(path: &str) -> &str {
 impl View {
     fn of(request: &HttpRequest) -> Result<Self, WebError> {
         let (state, _) = place(request);
-        Ok(View { state: state.ok_or(WebError::NotFound)?, here: here(request) })
+        Ok(View {
+            state: state.ok_or(WebError::NotFound)?,
+            here: here(request),
+        })
     }
 
     /// The query string as it was sent.
@@ -218,7 +242,10 @@ impl std::ops::Deref for View {
 pub(crate) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
     let state = live::state(request);
     let path = request.path();
-    let rest = state.as_ref().and_then(|state| path.strip_prefix(state.base.as_str())).unwrap_or(path);
+    let rest = state
+        .as_ref()
+        .and_then(|state| path.strip_prefix(state.base.as_str()))
+        .unwrap_or(path);
     (state, rest)
 }
 
@@ -227,7 +254,8 @@ pub(crate) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
 pub struct Listening(Vec<TcpListener>);
 
 impl Listening {
-    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a free one.
+    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a
+    /// free one.
     ///
     /// # Errors
     /// When none of them can be listened on, with what to do.
@@ -236,14 +264,18 @@ impl Listening {
     }
 }
 
-/// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end. Blocks. `ready` is told
-/// the addresses as soon as connections are accepted.
+/// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end.
+/// Blocks. `ready` is told the addresses as soon as connections are accepted.
 ///
 /// # Errors
 /// When the address cannot be listened on, with what to do.
-pub fn run(settings: Settings, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> io::Result<()> {
+pub fn run(
+    settings: Settings,
+    ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
+) -> io::Result<()> {
     let listening = Listening::bind(&settings.listen)?;
-    rt::System::new().block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
+    rt::System::new()
+        .block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
 }
 
 /// As [`run`], on sockets that listen already.
@@ -256,7 +288,8 @@ pub fn run_on(
     ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
 ) -> io::Result<()> {
     let settings = Settings::new("", dashboard);
-    rt::System::new().block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
+    rt::System::new()
+        .block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
 }
 
 /// As [`run`], until `stop` ends.
@@ -278,13 +311,19 @@ async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
     ready: impl FnOnce(&[SocketAddr]) + Send + 'static,
 ) -> io::Result<()> {
-    let Settings { dashboard, patience, grace, .. } = settings;
+    let Settings {
+        dashboard,
+        patience,
+        grace,
+        ..
+    } = settings;
     dashboard.set_patience(patience);
     let connections = dashboard.dashboard().connections;
     let stopping = dashboard.clone();
     let stop = async move {
         stop.await;
-        // Requests that are still running when the grace period is nearly over get a 503 instead of no answer.
+        // Requests that are still running when the grace period is nearly over get a 503 instead of
+        // no answer.
         std::thread::spawn(move || {
             std::thread::sleep(grace - grace / LAST_WORDS);
             stopping.cut_off_all();
@@ -293,14 +332,18 @@ async fn serve(
     let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
         .workers(WORKERS)
         .max_connections((connections / WORKERS).max(1))
-        // A page of several packets would else wait for the reader's word on the first: 40 ms on a kept connection.
+        // A page of several packets would else wait for the reader's word on the first: 40 ms on a
+        // kept connection.
         .tcp_nodelay(true)
         // A client that closed its side is gone: what it asked stops.
         .h1_allow_half_closed(false)
         .client_request_timeout(patience)
         .shutdown_timeout((grace + READING).as_secs())
         .shutdown_signal(stop);
-    let server = listening.0.into_iter().try_fold(server, HttpServer::listen)?;
+    let server = listening
+        .0
+        .into_iter()
+        .try_fold(server, HttpServer::listen)?;
     ready(&server.addrs());
     server.run().await
 }
@@ -309,7 +352,10 @@ async fn serve(
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use actix_web::rt::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     Ok(std::future::poll_fn(move |context| {
         if terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready() {
             std::task::Poll::Ready(())
@@ -327,7 +373,8 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// The whole application: every route, its headers and its error pages. For [`run`], and for tests without a socket.
+/// The whole application: every route, its headers and its error pages. For [`run`], and for tests
+/// without a socket.
 pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
     let live = live.clone();
     move |config| {
@@ -343,12 +390,21 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         // Outside of all others, so that every answer has its line.
         let slow = dashboard.slow;
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
-        let everything = scope("").app_data(live).wrap(Compress::default()).wrap(from_fn(packed));
-        let everything = everything.wrap(from_fn(host::admitted)).wrap(headers).wrap(logged);
+        let everything = scope("")
+            .app_data(live)
+            .wrap(Compress::default())
+            .wrap(from_fn(packed));
+        let everything = everything
+            .wrap(from_fn(host::admitted))
+            .wrap(headers)
+            .wrap(logged);
         let mut everything = everything.default_service(to(nowhere));
-        // The first store's pages have the shortest addresses; they come last, as their scope takes whatever is left.
+        // The first store's pages have the shortest addresses; they come last, as their scope takes
+        // whatever is left.
         for store in (0..dashboard.stores.len()).rev() {
-            let pages = scope(&dashboard.base(store)).app_data(Place(store)).configure(routes);
+            let pages = scope(&dashboard.base(store))
+                .app_data(Place(store))
+                .configure(routes);
             everything = everything.service(pages.default_service(to(nowhere)));
         }
         config.service(everything);
@@ -360,16 +416,27 @@ fn routes(config: &mut ServiceConfig) {
     let marks = resource("/api/v1/marks").route(post().to(api::marks::post));
     config.service(marks.default_service(to(unreadable)));
     // Everything else is only read, but for the lists of people that can be saved.
-    let people = resource("/people").route(reading().to(people::page)).route(post().to(people::save));
+    let people = resource("/people")
+        .route(reading().to(people::page))
+        .route(post().to(people::save));
     config.service(people.default_service(to(unreadable)).wrap(unkept()));
     // Who people are is kept by no browser and no proxy.
     let mut name = |path: &str, route: Route| {
-        config.service(resource(path).route(route).default_service(to(unreadable)).wrap(unkept()));
+        config.service(
+            resource(path)
+                .route(route)
+                .default_service(to(unreadable))
+                .wrap(unkept()),
+        );
     };
     name("/people.csv", reading().to(people::file));
-    name("/people/{question}/{first}/{cell}", reading().to(people::cell));
+    name(
+        "/people/{question}/{first}/{cell}",
+        reading().to(people::cell),
+    );
     name("/users", reading().to(user::find));
-    // An id may end like a file, or hold slashes; the handler reads it from the path as it was sent.
+    // An id may end like a file, or hold slashes; the handler reads it from the path as it was
+    // sent.
     name("/users/{id}.json", reading().to(user::page));
     name("/users/{id}", reading().to(user::page));
     name("/api/v1/people", reading().to(api::people));
@@ -386,7 +453,10 @@ fn routes(config: &mut ServiceConfig) {
     read("/events.json", reading().to(offer::json));
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
-    read("/api/v1/retention", reading().to(move |request: HttpRequest| retention::file(request, Dress::Json)));
+    read(
+        "/api/v1/retention",
+        reading().to(move |request: HttpRequest| retention::file(request, Dress::Json)),
+    );
     read("/api/v1/count", reading().to(api::count));
     read("/api/v1/events", reading().to(api::events));
     read("/api/v1/openapi.json", reading().to(api::openapi));
@@ -403,43 +473,61 @@ fn unkept() -> DefaultHeaders {
     DefaultHeaders::new().add((CACHE_CONTROL, "no-store"))
 }
 
-/// Where a page of the first store is that was asked for behind the store's name, as the pages of the others are.
+/// Where a page of the first store is that was asked for behind the store's name, as the pages of
+/// the others are.
 fn short_address(request: &HttpRequest) -> Option<String> {
     let state = live::state(request)?;
     let name = &state.dashboard.stores.first()?.name;
-    let rest = request.path().strip_prefix("/in/")?.strip_prefix(name.as_str())?;
+    let rest = request
+        .path()
+        .strip_prefix("/in/")?
+        .strip_prefix(name.as_str())?;
     // What two slashes begin would be the name of another host.
     let path = if rest.is_empty() { "/" } else { rest };
     if !path.starts_with('/') || path.starts_with("//") {
         return None;
     }
-    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    let query = request
+        .uri()
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
     Some(format!("{path}{query}"))
 }
 
 /// A page.
 pub(crate) fn html(page: impl Into<Sheet>) -> HttpResponse {
-    let Sheet { status, packing, body } = page.into();
+    let Sheet {
+        status,
+        packing,
+        body,
+    } = page.into();
     let mut response = HttpResponse::build(status);
     response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8"));
     if packing == Packing::Gzip {
-        response.insert_header(ContentEncoding::Gzip).insert_header((VARY, "accept-encoding"));
+        response
+            .insert_header(ContentEncoding::Gzip)
+            .insert_header((VARY, "accept-encoding"));
     }
     response.body(body)
 }
 
 /// A text.
 pub(crate) fn plain(status: StatusCode, text: String) -> HttpResponse {
-    HttpResponse::build(status).insert_header((CONTENT_TYPE, "text/plain; charset=utf-8")).body(text)
+    HttpResponse::build(status)
+        .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .body(text)
 }
 
-/// `Content-Disposition`: the name of a file for every client, and beside it in all its letters (RFC 6266) where it has
-/// others.
+/// `Content-Disposition`: the name of a file for every client, and beside it in all its letters
+/// (RFC 6266) where it has others.
 pub(crate) fn disposition(kind: &str, name: &FileName) -> String {
     let full = if name.full == name.ascii {
         String::new()
     } else {
-        format!("; filename*=UTF-8''{}", utf8_percent_encode(&name.full, IN_HEADER))
+        format!(
+            "; filename*=UTF-8''{}",
+            utf8_percent_encode(&name.full, IN_HEADER)
+        )
     };
     format!("{kind}; filename=\"{}\"{full}", name.ascii)
 }
@@ -454,7 +542,9 @@ fn reading() -> Route {
 
 async fn nowhere(request: HttpRequest) -> HttpResponse {
     if let Some(to) = short_address(&request) {
-        return HttpResponse::PermanentRedirect().insert_header((LOCATION, to)).finish();
+        return HttpResponse::PermanentRedirect()
+            .insert_header((LOCATION, to))
+            .finish();
     }
     answer(&request, Err(WebError::NotFound))
 }
@@ -463,8 +553,8 @@ async fn unreadable(request: HttpRequest) -> HttpResponse {
     answer(&request, Err(WebError::Method))
 }
 
-/// Who takes gzip no less than brotli and deflate gets gzip, as all browsers do: brotli makes a page a quarter smaller and
-/// takes more time than the page itself.
+/// Who takes gzip no less than brotli and deflate gets gzip, as all browsers do: brotli makes a
+/// page a quarter smaller and takes more time than the page itself.
 async fn packed(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -472,37 +562,54 @@ async fn packed(
     if let Some(AcceptEncoding(accepted)) = request.get_header() {
         let quality = |encoding: ContentEncoding| {
             let wanted = Preference::Specific(Encoding::Known(encoding));
-            accepted.iter().find(|each| each.item == wanted).map(|each| each.quality)
+            accepted
+                .iter()
+                .find(|each| each.item == wanted)
+                .map(|each| each.quality)
         };
-        let [gzip, brotli, deflate] =
-            [ContentEncoding::Gzip, ContentEncoding::Brotli, ContentEncoding::Deflate].map(quality);
+        let [gzip, brotli, deflate] = [
+            ContentEncoding::Gzip,
+            ContentEncoding::Brotli,
+            ContentEncoding::Deflate,
+        ]
+        .map(quality);
         if gzip > Some(Quality::ZERO) && gzip >= brotli && gzip >= deflate {
-            request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+            request
+                .headers_mut()
+                .insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
     }
     next.call(request).await
 }
 
-/// The one crossing from the server's threads to those that may block: whatever asks the store goes through here. When the
-/// client is gone, what `work` asks of the store stops. Questions
-/// take turns there, see [`admitted`].
+/// The one crossing from the server's threads to those that may block: whatever asks the store goes
+/// through here. When the client is gone, what `work` asks of the store stops. Questions take turns
+/// there, see [`admitted`].
 pub(crate) async fn crossing<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let cancel = Cancel::new();
-    // Dropped with this future: after its end, or when the client is gone and nobody polls it any more.
+    // Dropped with this future: after its end, or when the client is gone and nobody polls it any
+    // more.
     let _gone = cancel.guard();
-    actix_web::web::block(move || cancel.during(work)).await.map_err(|_| WebError::BrokenOff)?
+    actix_web::web::block(move || cancel.during(work))
+        .await
+        .map_err(|_| WebError::BrokenOff)?
 }
 
-/// Work for a request, [in its turn](admitted). It may run more than once, and must come to the same then.
+/// Work for a request, [in its turn](admitted). It may run more than once, and must come to the
+/// same then.
 pub(crate) async fn block<T: Send + 'static>(
     request: &HttpRequest,
     mut work: impl FnMut(&View) -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let view = View::of(request)?;
     let own = view.clone();
-    unless_cut_off(request.app_data::<Live>(), admitted(&view, Patience::Bounded, move || work(&own))).await
+    unless_cut_off(
+        request.app_data::<Live>(),
+        admitted(&view, Patience::Bounded, move || work(&own)),
+    )
+    .await
 }
 
 /// What came of a change for a request. What a power cut may lose is logged.

@@ -1,5 +1,6 @@
-//! The page agrees with itself to the last digit: random marks, a random question, and the table, every file, the chart
-//! and every list of people against each other and against a plain reading of what a retention table is.
+//! The page agrees with itself to the last digit: random marks, a random question, and the table,
+//! every file, the chart and every list of people against each other and against a plain reading of
+//! what a retention table is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -21,11 +22,20 @@ use crate::support::web::{empty, name, now, serve};
 /// One dashboard for all cases. Each case has events of its own, as names begin with its number.
 static SHOP: LazyLock<(Tracker, String)> = LazyLock::new(|| {
     let tracker = empty();
-    // Everything asked for is recorded, and the store still receives marks; `ends` asks stores that do not.
+    // Everything asked for is recorded, and the store still receives marks; `ends` asks stores that
+    // do not.
     for at in [now(), now() - TimeDelta::days(9_000)] {
         tracker
             .batch()
-            .mark_to(&name("zz:heartbeat"), 0, at, Extent { hourly: true, ever: false })
+            .mark_to(
+                &name("zz:heartbeat"),
+                0,
+                at,
+                Extent {
+                    hourly: true,
+                    ever: false,
+                },
+            )
             .unwrap()
             .commit()
             .unwrap();
@@ -66,7 +76,8 @@ fn users() -> impl Strategy<Value = UserId> {
 }
 
 fn marks() -> impl Strategy<Value = Marks> {
-    let back = prop_oneof![3 => 0_i64..30, 4 => 0_i64..24 * 21, 3 => 0_i64..24 * 120, 1 => -60_i64..0];
+    let back =
+        prop_oneof![3 => 0_i64..30, 4 => 0_i64..24 * 21, 3 => 0_i64..24 * 120, 1 => -60_i64..0];
     let dated = prop::collection::vec((0..DATED.len(), users(), back), 1..160);
     (dated, prop::collection::vec(users(), 0..20)).prop_map(|(dated, ever)| Marks { dated, ever })
 }
@@ -83,7 +94,8 @@ enum Who {
 
 impl Who {
     fn text(&self, case: usize) -> String {
-        let pair = |a: &Who, sign: &str, b: &Who| format!("({} {sign} {})", a.text(case), b.text(case));
+        let pair =
+            |a: &Who, sign: &str, b: &Who| format!("({} {sign} {})", a.text(case), b.text(case));
         match self {
             Who::Did(event) => format!("{case}{}", DATED[*event]),
             Who::Ever => format!("{case}{EVER}@ever"),
@@ -95,7 +107,8 @@ impl Who {
     }
 
     fn users(&self, marks: &Marks, period: Period) -> BTreeSet<UserId> {
-        let inside = |back: i64| (period.start()..period.end()).contains(&(now() - TimeDelta::hours(back)));
+        let inside =
+            |back: i64| (period.start()..period.end()).contains(&(now() - TimeDelta::hours(back)));
         let all = |who: &Who| who.users(marks, period);
         match self {
             Who::Did(event) => marks
@@ -131,10 +144,15 @@ impl Who {
     /// Whether anything was recorded up to a day that could put somebody into it.
     fn is_possible(&self, marks: &Marks, day: NaiveDate) -> bool {
         match self {
-            Who::Did(event) => marks.dated.iter().any(|(e, _, back)| e == event && date(*back) <= day),
+            Who::Did(event) => marks
+                .dated
+                .iter()
+                .any(|(e, _, back)| e == event && date(*back) <= day),
             Who::Ever => true,
             Who::And(a, b) => a.is_possible(marks, day) && b.is_possible(marks, day),
-            Who::Or(a, b) | Who::Xor(a, b) => a.is_possible(marks, day) || b.is_possible(marks, day),
+            Who::Or(a, b) | Who::Xor(a, b) => {
+                a.is_possible(marks, day) || b.is_possible(marks, day)
+            }
             Who::Not(a, _) => a.is_possible(marks, day),
         }
     }
@@ -163,21 +181,55 @@ fn questions() -> impl Strategy<Value = Question> {
     let grain = prop_oneof![
         2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::Week), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
     ];
-    let side = || (who(), prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(who(), 1..3)]);
+    let side = || {
+        (
+            who(),
+            prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(who(), 1..3)],
+        )
+    };
     let side = move || side().prop_map(|(first, more)| [vec![first], more].concat());
     let ways = (any::<bool>(), any::<bool>(), any::<bool>());
-    (side(), side(), grain, (1_i64..7, 1_usize..7), ways, (0_u8..4, 0_i64..40, 0_i64..40)).prop_map(
-        |(cohort, returning, grain, (rows, cols), (or_later, percent, weighted), (range, one, other))| {
-            // At most some ten rows between two dates.
-            let (from, to) = match grain {
-                Grain::Hour => (one % 3, one % 3),
-                Grain::Day => (one.max(other).min(one.min(other) + 7), one.min(other)),
-                _ => (one.max(other), one.min(other)),
-            };
-            let (from, to) = (Some(from).filter(|_| range & 1 > 0), Some(to).filter(|_| range & 2 > 0));
-            Question { cohort, returning, grain, rows, cols, from, to, or_later, percent, weighted }
-        },
+    (
+        side(),
+        side(),
+        grain,
+        (1_i64..7, 1_usize..7),
+        ways,
+        (0_u8..4, 0_i64..40, 0_i64..40),
     )
+        .prop_map(
+            |(
+                cohort,
+                returning,
+                grain,
+                (rows, cols),
+                (or_later, percent, weighted),
+                (range, one, other),
+            )| {
+                // At most some ten rows between two dates.
+                let (from, to) = match grain {
+                    Grain::Hour => (one % 3, one % 3),
+                    Grain::Day => (one.max(other).min(one.min(other) + 7), one.min(other)),
+                    _ => (one.max(other), one.min(other)),
+                };
+                let (from, to) = (
+                    Some(from).filter(|_| range & 1 > 0),
+                    Some(to).filter(|_| range & 2 > 0),
+                );
+                Question {
+                    cohort,
+                    returning,
+                    grain,
+                    rows,
+                    cols,
+                    from,
+                    to,
+                    or_later,
+                    percent,
+                    weighted,
+                }
+            },
+        )
 }
 
 impl Question {
@@ -185,12 +237,17 @@ impl Question {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for (field, side) in [("cohort", &self.cohort), ("returning", &self.returning)] {
             for (i, who) in side.iter().enumerate() {
-                query.append_pair(&format!("{field}{}", if i == 0 { "" } else { "_and" }), &who.text(case));
+                query.append_pair(
+                    &format!("{field}{}", if i == 0 { "" } else { "_and" }),
+                    &who.text(case),
+                );
             }
         }
         let date = |back: i64| (now() - TimeDelta::days(back)).date_naive().to_string();
         query.append_pair("by", self.grain.as_str());
-        query.append_pair("rows", &self.rows.to_string()).append_pair("cols", &self.cols.to_string());
+        query
+            .append_pair("rows", &self.rows.to_string())
+            .append_pair("cols", &self.cols.to_string());
         query.append_pair("measure", if self.or_later { "on_or_after" } else { "on" });
         query.append_pair("as", if self.percent { "percent" } else { "count" });
         query.append_pair("average", if self.weighted { "weighted" } else { "simple" });
@@ -209,7 +266,8 @@ impl Question {
 struct Expected {
     rows: Vec<ExpectedRow>,
     averages: Vec<Option<ExpectedAverage>>,
-    /// The first day on which somebody could be in a cohort; `None` when there is none up to today, or no beginning.
+    /// The first day on which somebody could be in a cohort; `None` when there is none up to today,
+    /// or no beginning.
     begins: Option<NaiveDate>,
 }
 
@@ -241,7 +299,11 @@ struct ExpectedAverage {
 
 /// Wilson's interval, from the textbook.
 fn wilson(retained: usize, size: usize) -> (f64, f64) {
-    let (n, p, z) = (size as f64, retained as f64 / size as f64, 1.959_963_984_540_054_f64);
+    let (n, p, z) = (
+        size as f64,
+        retained as f64 / size as f64,
+        1.959_963_984_540_054_f64,
+    );
     let middle = p + z * z / (2.0 * n);
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
@@ -257,13 +319,28 @@ fn all_of(side: &[Who], marks: &Marks, period: Period) -> BTreeSet<UserId> {
 fn expected(marks: &Marks, question: &Question) -> Expected {
     let running = Period::containing(question.grain, now()).unwrap();
     let holding = |moment: DateTime<Utc>| Period::containing(question.grain, moment).unwrap();
-    let midnight = |back: i64| (now() - TimeDelta::days(back)).date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc();
-    let until = question.to.map(|to| holding(midnight(to) + TimeDelta::hours(23)).min(running));
+    let midnight = |back: i64| {
+        (now() - TimeDelta::days(back))
+            .date_naive()
+            .and_hms_opt(0, 0, 0)
+            .unwrap()
+            .and_utc()
+    };
+    let until = question
+        .to
+        .map(|to| holding(midnight(to) + TimeDelta::hours(23)).min(running));
     let cols = i64::try_from(question.cols).unwrap();
     let (first, last) = match question.from.map(|from| holding(midnight(from))) {
-        Some(first) => (first, until.unwrap_or_else(|| first.shift(question.rows - 1).unwrap().min(running))),
+        Some(first) => (
+            first,
+            until.unwrap_or_else(|| first.shift(question.rows - 1).unwrap().min(running)),
+        ),
         None => {
-            let youngest = if question.or_later { running.shift(-cols).unwrap() } else { running };
+            let youngest = if question.or_later {
+                running.shift(-cols).unwrap()
+            } else {
+                running
+            };
             let last = until.unwrap_or(youngest);
             (last.shift(1 - question.rows).unwrap(), last)
         }
@@ -273,31 +350,65 @@ fn expected(marks: &Marks, question: &Question) -> Expected {
         let period = first.shift(i).unwrap();
         let cohort = all_of(&question.cohort, marks, period);
         let back = |k: i64| period.shift(k).unwrap();
-        let begun: Vec<i64> = (0..cols).filter(|k| !cohort.is_empty() && back(*k) <= running).collect();
+        let begun: Vec<i64> = (0..cols)
+            .filter(|k| !cohort.is_empty() && back(*k) <= running)
+            .collect();
         let came = |k: i64| &cohort & &all_of(&question.returning, marks, back(k));
         let cell = |k: &i64| {
             // A union of what has begun, never a sum.
             let returned = match question.or_later {
-                true => begun.iter().filter(|later| *later >= k).flat_map(|later| came(*later)).collect(),
+                true => begun
+                    .iter()
+                    .filter(|later| *later >= k)
+                    .flat_map(|later| came(*later))
+                    .collect(),
                 false => came(*k),
             };
-            let decided_by = if question.or_later { back(cols - 1) } else { back(*k) };
+            let decided_by = if question.or_later {
+                back(cols - 1)
+            } else {
+                back(*k)
+            };
             let rate = returned.len() as f64 / cohort.len() as f64;
-            ExpectedCell { period: back(*k), returned, rate, running: decided_by >= running }
+            ExpectedCell {
+                period: back(*k),
+                returned,
+                rate,
+                running: decided_by >= running,
+            }
         };
         let cells = begun.iter().map(cell).collect();
-        ExpectedRow { period, cells, cohort, running: period == running }
+        ExpectedRow {
+            period,
+            cells,
+            cohort,
+            running: period == running,
+        }
     };
     let rows: Vec<ExpectedRow> = (0..count).map(row).collect();
-    let counted: Vec<_> = rows.iter().filter(|row| row.cells.iter().any(|cell| !cell.running)).collect();
-    let people: BTreeSet<UserId> = counted.iter().flat_map(|row| row.cohort.iter().copied()).collect();
+    let counted: Vec<_> = rows
+        .iter()
+        .filter(|row| row.cells.iter().any(|cell| !cell.running))
+        .collect();
+    let people: BTreeSet<UserId> = counted
+        .iter()
+        .flat_map(|row| row.cohort.iter().copied())
+        .collect();
     let disjoint = people.len() == counted.iter().map(|row| row.cohort.len()).sum::<usize>();
     let average = |k: usize| {
         let cells: Vec<(usize, &ExpectedCell)> = rows
             .iter()
-            .filter_map(|row| Some((row.cohort.len(), row.cells.get(k).filter(|cell| !cell.running)?)))
+            .filter_map(|row| {
+                Some((
+                    row.cohort.len(),
+                    row.cells.get(k).filter(|cell| !cell.running)?,
+                ))
+            })
             .collect();
-        let (retained, size) = (cells.iter().map(|c| c.1.returned.len()).sum(), cells.iter().map(|c| c.0).sum());
+        let (retained, size) = (
+            cells.iter().map(|c| c.1.returned.len()).sum(),
+            cells.iter().map(|c| c.0).sum(),
+        );
         (!cells.is_empty()).then(|| ExpectedAverage {
             cohorts: cells.len(),
             retained,
@@ -312,10 +423,22 @@ fn expected(marks: &Marks, question: &Question) -> Expected {
     let averages = (0..question.cols).map(average).collect();
     // Before the first mark of all nothing is recorded, unless it needs no date.
     let days: BTreeSet<NaiveDate> = marks.dated.iter().map(|(_, _, back)| date(*back)).collect();
-    let possible = |day: NaiveDate| question.cohort.iter().all(|who| who.is_possible(marks, day));
+    let possible = |day: NaiveDate| {
+        question
+            .cohort
+            .iter()
+            .all(|who| who.is_possible(marks, day))
+    };
     let always = possible(NaiveDate::MIN);
-    let begins = days.into_iter().find(|day| possible(*day)).filter(|day| !always && *day <= now().date_naive());
-    Expected { rows, averages, begins }
+    let begins = days
+        .into_iter()
+        .find(|day| possible(*day))
+        .filter(|day| !always && *day <= now().date_naive());
+    Expected {
+        rows,
+        averages,
+        begins,
+    }
 }
 
 // ---- What the page says.
@@ -353,7 +476,10 @@ fn text(element: ElementRef<'_>) -> String {
 fn shown(cell: ElementRef<'_>) -> Shown {
     let link = all(cell, "a").first().copied();
     let own = link.unwrap_or(cell);
-    let words: String = own.children().filter_map(|node| Some(node.value().as_text()?.to_string())).collect();
+    let words: String = own
+        .children()
+        .filter_map(|node| Some(node.value().as_text()?.to_string()))
+        .collect();
     let words = words.trim();
     Shown {
         text: words.trim_end_matches('*').to_owned(),
@@ -371,24 +497,48 @@ fn said(table: ElementRef<'_>, cell: ElementRef<'_>, size: &str) -> Option<Strin
     let (row, column) = link.attr("href")?.split_once('.')?;
     let whens: Vec<&str> = table.attr("data-whens")?.split('|').collect();
     let shown = text(link).trim_end_matches('*').to_owned();
-    let (n, share) = if shown.ends_with('%') { (other, shown.as_str()) } else { (shown.as_str(), other) };
+    let (n, share) = if shown.ends_with('%') {
+        (other, shown.as_str())
+    } else {
+        (shown.as_str(), other)
+    };
     let number = |text: &str| text.replace([',', '*'], "").parse::<usize>().unwrap();
     let (low, high) = wilson(number(n), number(size));
     let when = whens[row.parse::<usize>().unwrap() + column.parse::<usize>().unwrap()];
     let parts = [
         ("{n}", n.to_owned()),
-        ("{people}", format!("{} {}", size.trim_end_matches('*'), if number(size) == 1 { "person" } else { "people" })),
+        (
+            "{people}",
+            format!(
+                "{} {}",
+                size.trim_end_matches('*'),
+                if number(size) == 1 {
+                    "person"
+                } else {
+                    "people"
+                }
+            ),
+        ),
         ("{share}", share.to_owned()),
-        ("{interval}", format!("{:.1}–{:.1}", low.abs() * 100.0, high * 100.0)),
+        (
+            "{interval}",
+            format!("{:.1}–{:.1}", low.abs() * 100.0, high * 100.0),
+        ),
         ("{when}", when.to_owned()),
         (
             "{state}",
-            if cell.value().classes().any(|c| c == "run") { "still in progress" } else { "complete" }.to_owned(),
+            if cell.value().classes().any(|c| c == "run") {
+                "still in progress"
+            } else {
+                "complete"
+            }
+            .to_owned(),
         ),
     ];
-    Some(
-        parts.iter().fold(table.attr("data-sentence")?.to_owned(), |sentence, (part, own)| sentence.replace(part, own)),
-    )
+    Some(parts.iter().fold(
+        table.attr("data-sentence")?.to_owned(),
+        |sentence, (part, own)| sentence.replace(part, own),
+    ))
 }
 
 fn read_table(page: &Html) -> Vec<Line> {
@@ -398,14 +548,31 @@ fn read_table(page: &Html) -> Vec<Line> {
         let size = text(cells[0]);
         let shown = |cell: ElementRef<'_>| {
             let plain = shown(cell);
-            Shown { name: said(table, cell, &size).unwrap_or(plain.name.clone()), ..plain }
+            Shown {
+                name: said(table, cell, &size).unwrap_or(plain.name.clone()),
+                ..plain
+            }
         };
         let wide = |cell: &&ElementRef<'_>| cell.attr("colspan").is_none();
-        let numbers = cells[1..].iter().filter(wide).map(|cell| Some(shown(*cell)).filter(|s| !s.text.is_empty()));
-        let small = cells[1..].iter().map(|cell| all(*cell, "small").into_iter().map(text).collect()).collect();
-        Line { label: text(all(row, "th")[0]), size: self::shown(cells[0]), numbers: numbers.collect(), small }
+        let numbers = cells[1..]
+            .iter()
+            .filter(wide)
+            .map(|cell| Some(shown(*cell)).filter(|s| !s.text.is_empty()));
+        let small = cells[1..]
+            .iter()
+            .map(|cell| all(*cell, "small").into_iter().map(text).collect())
+            .collect();
+        Line {
+            label: text(all(row, "th")[0]),
+            size: self::shown(cells[0]),
+            numbers: numbers.collect(),
+            small,
+        }
     };
-    all(page.root_element(), "table.cohorts > tbody > tr").into_iter().map(line).collect()
+    all(page.root_element(), "table.cohorts > tbody > tr")
+        .into_iter()
+        .map(line)
+        .collect()
 }
 
 fn percent(rate: f64) -> String {
@@ -415,34 +582,75 @@ fn percent(rate: f64) -> String {
 fn check_page(page: &Html, question: &Question, expected: &Expected) {
     let mut lines = read_table(page);
     if expected.averages.iter().any(Option::is_some) {
-        let at = lines.iter().position(|line| line.label.contains("average")).expect("an average row");
+        let at = lines
+            .iter()
+            .position(|line| line.label.contains("average"))
+            .expect("an average row");
         let mean = lines.remove(at);
-        assert!(mean.label.to_lowercase().starts_with(if question.weighted { "weighted" } else { "simple" }));
+        assert!(mean.label.to_lowercase().starts_with(if question.weighted {
+            "weighted"
+        } else {
+            "simple"
+        }));
         for (k, average) in expected.averages.iter().enumerate() {
             let Some(average) = average else {
                 assert_eq!(mean.numbers[k], None);
                 continue;
             };
             let number = mean.numbers[k].as_ref().unwrap();
-            assert_eq!((&number.text, number.starred, number.hatched), (&percent(average.rate), false, false));
+            assert_eq!(
+                (&number.text, number.starred, number.hatched),
+                (&percent(average.rate), false, false)
+            );
             assert_eq!(mean.small[k], average.cohorts.to_string());
             let (retained, size) = (average.retained as u64, average.size as u64);
-            assert!(number.name.contains(&format!("{} of {} ", thousands(retained), thousands(size))), "{number:?}");
-            let interval = average.interval.map(|(low, high)| format!("(95% {:.1}–{:.1})", low * 100.0, high * 100.0));
-            assert_eq!(number.name.contains("(95% "), interval.is_some(), "{number:?}");
-            assert!(number.name.contains(&interval.unwrap_or_default()), "{number:?}");
+            assert!(
+                number
+                    .name
+                    .contains(&format!("{} of {} ", thousands(retained), thousands(size))),
+                "{number:?}"
+            );
+            let interval = average
+                .interval
+                .map(|(low, high)| format!("(95% {:.1}–{:.1})", low * 100.0, high * 100.0));
+            assert_eq!(
+                number.name.contains("(95% "),
+                interval.is_some(),
+                "{number:?}"
+            );
+            assert!(
+                number.name.contains(&interval.unwrap_or_default()),
+                "{number:?}"
+            );
         }
     }
-    let by_label: BTreeMap<&str, &Line> = lines.iter().map(|line| (line.label.trim_end_matches(" †"), line)).collect();
-    assert_eq!((lines.len(), by_label.len()), (expected.rows.len(), expected.rows.len()), "{:?}", by_label.keys());
+    let by_label: BTreeMap<&str, &Line> = lines
+        .iter()
+        .map(|line| (line.label.trim_end_matches(" †"), line))
+        .collect();
+    assert_eq!(
+        (lines.len(), by_label.len()),
+        (expected.rows.len(), expected.rows.len()),
+        "{:?}",
+        by_label.keys()
+    );
     for row in &expected.rows {
-        let line = by_label.get(&*row.period.label()).unwrap_or_else(|| panic!("{} in {lines:?}", row.period.label()));
+        let line = by_label
+            .get(&*row.period.label())
+            .unwrap_or_else(|| panic!("{} in {lines:?}", row.period.label()));
         let size = (line.size.text.clone(), line.size.starred);
-        let begins = expected.begins.map(|day| day.and_time(NaiveTime::MIN).and_utc());
+        let begins = expected
+            .begins
+            .map(|day| day.and_time(NaiveTime::MIN).and_utc());
         let (is_partial, is_unrecorded) = (line.label.ends_with('†'), line.size.text.is_empty());
-        // What is said of the beginning is true. Of an event that is news to the list of all keys nothing is said.
+        // What is said of the beginning is true. Of an event that is news to the list of all keys
+        // nothing is said.
         if let Some(begins) = begins {
-            assert!(!is_partial || (row.period.start() < begins && begins < row.period.end()), "{}", line.label);
+            assert!(
+                !is_partial || (row.period.start() < begins && begins < row.period.end()),
+                "{}",
+                line.label
+            );
             assert!(!is_unrecorded, "{}", line.label);
         }
         // A cohort of nobody has no link.
@@ -452,24 +660,60 @@ fn check_page(page: &Html, question: &Question, expected: &Expected) {
             assert_eq!(size, (row.cohort.len().to_string(), row.running));
         }
         assert_eq!(line.size.href.is_some(), !row.cohort.is_empty());
-        assert!(line.numbers.len() >= row.cells.len() || row.cohort.is_empty(), "{line:?}");
+        assert!(
+            line.numbers.len() >= row.cells.len() || row.cohort.is_empty(),
+            "{line:?}"
+        );
         for (k, number) in line.numbers.iter().enumerate() {
             let Some(cell) = row.cells.get(k) else {
                 assert_eq!(*number, None, "column {k} of {} has not begun", line.label);
                 continue;
             };
-            let number = number.as_ref().unwrap_or_else(|| panic!("column {k} of {line:?}"));
-            let wanted = if question.percent { percent(cell.rate) } else { cell.returned.len().to_string() };
-            assert_eq!((&number.text, number.starred, number.hatched), (&wanted, cell.running, cell.running));
-            let people = if row.cohort.len() == 1 { "person" } else { "people" };
-            let said =
-                format!("{} of {} {people}, {} (95% ", cell.returned.len(), row.cohort.len(), percent(cell.rate));
-            assert!(number.name.starts_with(&said), "{} should begin with {said}", number.name);
-            let measure = if question.or_later { Measure::OnOrAfter } else { Measure::On };
+            let number = number
+                .as_ref()
+                .unwrap_or_else(|| panic!("column {k} of {line:?}"));
+            let wanted = if question.percent {
+                percent(cell.rate)
+            } else {
+                cell.returned.len().to_string()
+            };
+            assert_eq!(
+                (&number.text, number.starred, number.hatched),
+                (&wanted, cell.running, cell.running)
+            );
+            let people = if row.cohort.len() == 1 {
+                "person"
+            } else {
+                "people"
+            };
+            let said = format!(
+                "{} of {} {people}, {} (95% ",
+                cell.returned.len(),
+                row.cohort.len(),
+                percent(cell.rate)
+            );
+            assert!(
+                number.name.starts_with(&said),
+                "{} should begin with {said}",
+                number.name
+            );
+            let measure = if question.or_later {
+                Measure::OnOrAfter
+            } else {
+                Measure::On
+            };
             let when = cohortist::render::words::counted_in(measure, cell.period);
-            let state = if cell.running { "still in progress" } else { "complete" };
+            let state = if cell.running {
+                "still in progress"
+            } else {
+                "complete"
+            };
             let end = format!(", came back {when}, {state}");
-            assert!(number.name.ends_with(&end), "{} should end with {end}", number.name);
+            assert!(
+                number.name.ends_with(&end),
+                "{} should end with {end}",
+                number.name
+            );
             assert!(number.href.is_some());
         }
     }
@@ -488,7 +732,14 @@ fn check_json(json: &Value, expected: &Expected) {
         assert_eq!(said["cohort"], row.period.to_string());
         assert_eq!(said["label"], row.period.label());
         assert_eq!(said["size"], row.cohort.len());
-        assert_eq!(said["state"], if row.running { "in_progress" } else { "complete" });
+        assert_eq!(
+            said["state"],
+            if row.running {
+                "in_progress"
+            } else {
+                "complete"
+            }
+        );
         let cells = said["cells"].as_array().unwrap();
         assert_eq!(cells.len(), row.cells.len());
         for (k, (cell, said)) in row.cells.iter().zip(cells).enumerate() {
@@ -500,10 +751,18 @@ fn check_json(json: &Value, expected: &Expected) {
                 (said["retained"].as_u64(), said["rate"].as_f64()),
                 (Some(cell.returned.len() as u64), Some(cell.rate))
             );
-            assert_eq!(said["state"], if cell.running { "in_progress" } else { "complete" });
+            assert_eq!(
+                said["state"],
+                if cell.running {
+                    "in_progress"
+                } else {
+                    "complete"
+                }
+            );
             let (low, high) = wilson(cell.returned.len(), row.cohort.len());
             assert!(
-                close(said["interval"][0].as_f64().unwrap(), low) && close(said["interval"][1].as_f64().unwrap(), high)
+                close(said["interval"][0].as_f64().unwrap(), low)
+                    && close(said["interval"][1].as_f64().unwrap(), high)
             );
         }
     }
@@ -516,37 +775,66 @@ fn check_json(json: &Value, expected: &Expected) {
         };
         assert!(close(said["rate"].as_f64().unwrap(), average.rate));
         assert_eq!(said["cohorts"], average.cohorts);
-        assert_eq!((&said["retained"], &said["size"]), (&average.retained.into(), &average.size.into()));
+        assert_eq!(
+            (&said["retained"], &said["size"]),
+            (&average.retained.into(), &average.size.into())
+        );
         assert_eq!(said["interval"].is_array(), average.interval.is_some());
         if let Some((low, high)) = average.interval {
             assert!(
-                close(said["interval"][0].as_f64().unwrap(), low) && close(said["interval"][1].as_f64().unwrap(), high)
+                close(said["interval"][0].as_f64().unwrap(), low)
+                    && close(said["interval"][1].as_f64().unwrap(), high)
             );
         }
     }
     let sizes = |rows: &mut dyn Iterator<Item = &ExpectedRow>| {
         let cohorts: Vec<_> = rows.map(|row| &row.cohort).collect();
-        let people: BTreeSet<UserId> = cohorts.iter().flat_map(|cohort| cohort.iter().copied()).collect();
-        (cohorts.iter().map(|cohort| cohort.len()).sum::<usize>(), people.len())
+        let people: BTreeSet<UserId> = cohorts
+            .iter()
+            .flat_map(|cohort| cohort.iter().copied())
+            .collect();
+        (
+            cohorts.iter().map(|cohort| cohort.len()).sum::<usize>(),
+            people.len(),
+        )
     };
-    let mut complete = expected.rows.iter().filter(|row| row.cells.iter().any(|cell| !cell.running));
-    assert_eq!((&json["entries"], &json["people"]), pair(&sizes(&mut expected.rows.iter())));
-    assert_eq!((&json["complete_entries"], &json["complete_people"]), pair(&sizes(&mut complete)));
+    let mut complete = expected
+        .rows
+        .iter()
+        .filter(|row| row.cells.iter().any(|cell| !cell.running));
+    assert_eq!(
+        (&json["entries"], &json["people"]),
+        pair(&sizes(&mut expected.rows.iter()))
+    );
+    assert_eq!(
+        (&json["complete_entries"], &json["complete_people"]),
+        pair(&sizes(&mut complete))
+    );
 }
 
 fn pair((a, b): &(usize, usize)) -> (&'static Value, &'static Value) {
     // Leaked: a few bytes a case, for a comparison that prints both sides.
-    (Box::leak(Box::new(Value::from(*a))), Box::leak(Box::new(Value::from(*b))))
+    (
+        Box::leak(Box::new(Value::from(*a))),
+        Box::leak(Box::new(Value::from(*b))),
+    )
 }
 
 fn check_csv(wide: &str, tidy: &str, question: &Question, expected: &Expected) {
     let records = |text: &str| -> Vec<Vec<String>> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
-        reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(text.as_bytes());
+        reader
+            .records()
+            .map(|record| record.unwrap().iter().map(str::to_owned).collect())
+            .collect()
     };
     let wide = records(wide);
-    let head: Vec<String> =
-        ["cohort".into(), "size".into()].into_iter().chain((0..question.cols).map(|k| k.to_string())).collect();
+    let head: Vec<String> = ["cohort".into(), "size".into()]
+        .into_iter()
+        .chain((0..question.cols).map(|k| k.to_string()))
+        .collect();
     assert_eq!((wide.len(), &wide[0]), (expected.rows.len() + 1, &head));
     let mut lines = Vec::new();
     for (row, said) in expected.rows.iter().zip(&wide[1..]) {
@@ -556,17 +844,44 @@ fn check_csv(wide: &str, tidy: &str, question: &Question, expected: &Expected) {
             Some(cell) => cell.returned.len().to_string(),
         };
         let numbers = (0..question.cols).map(number);
-        let wanted: Vec<String> =
-            [row.period.label(), row.cohort.len().to_string()].into_iter().chain(numbers).collect();
+        let wanted: Vec<String> = [row.period.label(), row.cohort.len().to_string()]
+            .into_iter()
+            .chain(numbers)
+            .collect();
         assert_eq!(*said, wanted);
-        let form = if question.grain == Grain::Hour { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%d" };
-        let bounds = |p: Period| [p.start().format(form).to_string(), p.end().format(form).to_string()];
+        let form = if question.grain == Grain::Hour {
+            "%Y-%m-%dT%H:%M:%SZ"
+        } else {
+            "%Y-%m-%d"
+        };
+        let bounds = |p: Period| {
+            [
+                p.start().format(form).to_string(),
+                p.end().format(form).to_string(),
+            ]
+        };
         for (k, cell) in row.cells.iter().enumerate() {
             let ([start, end], [from, to]) = (bounds(row.period), bounds(cell.period));
-            let state = if cell.running { "in_progress" } else { "complete" };
+            let state = if cell.running {
+                "in_progress"
+            } else {
+                "complete"
+            };
             let figures = [row.cohort.len().to_string(), k.to_string()];
-            let came = [cell.returned.len().to_string(), cell.rate.to_string(), state.to_owned()];
-            lines.push([vec![start, end], figures.to_vec(), vec![from, to], came.to_vec()].concat());
+            let came = [
+                cell.returned.len().to_string(),
+                cell.rate.to_string(),
+                state.to_owned(),
+            ];
+            lines.push(
+                [
+                    vec![start, end],
+                    figures.to_vec(),
+                    vec![from, to],
+                    came.to_vec(),
+                ]
+                .concat(),
+            );
         }
     }
     assert_eq!(records(tidy)[1..], lines[..]);
@@ -578,23 +893,41 @@ type Point = (f64, f64);
 
 /// The points of the marks of one class, as the chart has them.
 fn points(chart: &Document<'_>, class: &str, mark: &str) -> Vec<Vec<Point>> {
-    let groups = chart.descendants().filter(|node| node.attribute("class") == Some(class));
-    let marks = groups.flat_map(|group| group.descendants().filter(|node| node.tag_name().name() == mark));
+    let groups = chart
+        .descendants()
+        .filter(|node| node.attribute("class") == Some(class));
+    let marks = groups.flat_map(|group| {
+        group
+            .descendants()
+            .filter(|node| node.tag_name().name() == mark)
+    });
     let number = |text: &str| text.parse::<f64>().unwrap();
     let line = |points: &str| -> Vec<Point> {
-        let pairs = points.split_whitespace().map(|pair| pair.split_once(',').unwrap());
+        let pairs = points
+            .split_whitespace()
+            .map(|pair| pair.split_once(',').unwrap());
         pairs.map(|(x, y)| (number(x), number(y))).collect()
     };
     // Lines that are no more than lines are one path.
     if let Some(path) = chart.descendants().find(|node| {
-        node.tag_name().name() == "path" && node.parent().and_then(|group| group.attribute("class")) == Some(class)
+        node.tag_name().name() == "path"
+            && node.parent().and_then(|group| group.attribute("class")) == Some(class)
     }) {
-        return path.attribute("d").unwrap().split('M').skip(1).map(line).collect();
+        return path
+            .attribute("d")
+            .unwrap()
+            .split('M')
+            .skip(1)
+            .map(line)
+            .collect();
     }
     marks
         .map(|mark| match mark.attribute("points") {
             Some(points) => line(points),
-            None => vec![(number(mark.attribute("cx").unwrap()), number(mark.attribute("cy").unwrap()))],
+            None => vec![(
+                number(mark.attribute("cx").unwrap()),
+                number(mark.attribute("cy").unwrap()),
+            )],
         })
         .collect()
 }
@@ -612,51 +945,100 @@ const TREND: (f64, f64) = (44.0, 408.0);
 
 fn check_chart(svg: &str, question: &Question, expected: &Expected) {
     let chart = Document::parse(svg).unwrap_or_else(|e| panic!("{e} in {svg}"));
-    let ticks = chart.descendants().filter(|node| node.attribute("class") == Some("ticks"));
-    let ticks =
-        ticks.flat_map(|group| group.descendants()).filter_map(|node| node.text()?.strip_suffix('%')?.parse().ok());
+    let ticks = chart
+        .descendants()
+        .filter(|node| node.attribute("class") == Some("ticks"));
+    let ticks = ticks
+        .flat_map(|group| group.descendants())
+        .filter_map(|node| node.text()?.strip_suffix('%')?.parse().ok());
     let top = ticks.fold(0.0_f64, f64::max);
     assert!(top > 0.0, "{svg}");
     let steps = question.cols.saturating_sub(1).max(1) as f64;
-    let place =
-        |k: usize, rate: f64| (LEFT + k as f64 / steps * (RIGHT - LEFT), BOTTOM - rate * 100.0 / top * (BOTTOM - TOP));
+    let place = |k: usize, rate: f64| {
+        (
+            LEFT + k as f64 / steps * (RIGHT - LEFT),
+            BOTTOM - rate * 100.0 / top * (BOTTOM - TOP),
+        )
+    };
     // plotters draws on whole units.
     let same = |drawn: &[Vec<Point>], wanted: &[Vec<Point>], what: &str| {
         let near = |a: &Point, b: &Point| (a.0 - b.0).abs() <= 1.0 && (a.1 - b.1).abs() <= 1.0;
         let mut left: Vec<&Vec<Point>> = drawn.iter().collect();
         for line in wanted {
-            let fits = |d: &&Vec<Point>| d.len() == line.len() && d.iter().zip(line).all(|(a, b)| near(a, b));
-            let at = left.iter().position(fits).unwrap_or_else(|| panic!("no {what} {line:?} among {left:?}"));
+            let fits = |d: &&Vec<Point>| {
+                d.len() == line.len() && d.iter().zip(line).all(|(a, b)| near(a, b))
+            };
+            let at = left
+                .iter()
+                .position(fits)
+                .unwrap_or_else(|| panic!("no {what} {line:?} among {left:?}"));
             left.remove(at);
         }
         assert!(left.is_empty(), "{what}s nobody asked for: {left:?}");
     };
-    let average: Vec<Option<Point>> =
-        expected.averages.iter().enumerate().map(|(k, a)| Some(place(k, a.as_ref()?.rate))).collect();
+    let average: Vec<Option<Point>> = expected
+        .averages
+        .iter()
+        .enumerate()
+        .map(|(k, a)| Some(place(k, a.as_ref()?.rate)))
+        .collect();
     let dots: Vec<Vec<Point>> = average.iter().flatten().map(|point| vec![*point]).collect();
     same(&points(&chart, "dots", "circle"), &dots, "dot");
-    let lines: Vec<Vec<Point>> =
-        average.split(Option::is_none).map(|line| line.iter().flatten().copied().collect()).collect();
+    let lines: Vec<Vec<Point>> = average
+        .split(Option::is_none)
+        .map(|line| line.iter().flatten().copied().collect())
+        .collect();
     let drawn = points(&chart, "average", "polyline");
-    let visible = |lines: Vec<Vec<Point>>| -> Vec<Vec<Point>> { lines.into_iter().filter(|l| l.len() > 1).collect() };
+    let visible = |lines: Vec<Vec<Point>>| -> Vec<Vec<Point>> {
+        lines.into_iter().filter(|l| l.len() > 1).collect()
+    };
     same(&visible(drawn), &visible(lines), "average line");
 
     let line = |row: &ExpectedRow, keep: &dyn Fn(usize) -> bool| -> Vec<Point> {
-        (0..row.cells.len()).filter(|k| keep(*k)).map(|k| place(k, row.cells[k].rate)).collect()
+        (0..row.cells.len())
+            .filter(|k| keep(*k))
+            .map(|k| place(k, row.cells[k].rate))
+            .collect()
     };
     let complete = |row: &ExpectedRow| row.cells.iter().filter(|cell| !cell.running).count();
-    let solid = expected.rows.iter().map(|row| line(row, &|k| k < complete(row))).collect();
-    same(&points(&chart, "single", "polyline"), &visible(solid), "cohort");
-    assert!(points(&chart, "single running", "polyline").is_empty(), "what is running leads nowhere");
+    let solid = expected
+        .rows
+        .iter()
+        .map(|row| line(row, &|k| k < complete(row)))
+        .collect();
+    same(
+        &points(&chart, "single", "polyline"),
+        &visible(solid),
+        "cohort",
+    );
+    assert!(
+        points(&chart, "single running", "polyline").is_empty(),
+        "what is running leads nowhere"
+    );
 
-    let words: Vec<&str> =
-        chart.descendants().filter(|n| n.tag_name().name() == "text").filter_map(|n| n.text()).collect();
+    let words: Vec<&str> = chart
+        .descendants()
+        .filter(|n| n.tag_name().name() == "text")
+        .filter_map(|n| n.text())
+        .collect();
     if let Some(Some(next)) = expected.averages.get(1) {
         assert!(words.contains(&&*percent(next.rate)), "{words:?}");
     }
-    let told = chart.descendants().find(|n| n.tag_name().name() == "desc").unwrap().text().unwrap();
-    let (first, last) = (expected.averages.iter().flatten().next(), expected.averages.iter().flatten().next_back());
-    for rate in [first, last].into_iter().flatten().map(|average| percent(average.rate)) {
+    let told = chart
+        .descendants()
+        .find(|n| n.tag_name().name() == "desc")
+        .unwrap()
+        .text()
+        .unwrap();
+    let (first, last) = (
+        expected.averages.iter().flatten().next(),
+        expected.averages.iter().flatten().next_back(),
+    );
+    for rate in [first, last]
+        .into_iter()
+        .flatten()
+        .map(|average| percent(average.rate))
+    {
         assert!(told.contains(&rate), "{rate} in {told}");
     }
     assert_eq!(told == "No period is complete yet.", first.is_none());
@@ -664,16 +1046,32 @@ fn check_chart(svg: &str, question: &Question, expected: &Expected) {
 
 /// A drawing of the page.
 fn drawing(page: &str, class: &str) -> String {
-    let found =
-        page.split("<svg").skip(1).find(|svg| svg.split('>').next().unwrap().contains(&format!("chart {class}")));
-    format!("<svg{}</svg>", found.unwrap_or_else(|| panic!("no {class}")).split("</svg>").next().unwrap())
+    let found = page.split("<svg").skip(1).find(|svg| {
+        svg.split('>')
+            .next()
+            .unwrap()
+            .contains(&format!("chart {class}"))
+    });
+    format!(
+        "<svg{}</svg>",
+        found
+            .unwrap_or_else(|| panic!("no {class}"))
+            .split("</svg>")
+            .next()
+            .unwrap()
+    )
 }
 
 /// The words of the ticks on the left.
 fn ticks<'a>(chart: &'a Document<'_>) -> Vec<&'a str> {
-    let groups = chart.descendants().filter(|node| node.attribute("class") == Some("ticks"));
+    let groups = chart
+        .descendants()
+        .filter(|node| node.attribute("class") == Some("ticks"));
     let left = groups.filter(|group| group.attribute("text-anchor") == Some("end"));
-    left.flat_map(|group| group.descendants()).filter(|node| node.is_text()).filter_map(|node| node.text()).collect()
+    left.flat_map(|group| group.descendants())
+        .filter(|node| node.is_text())
+        .filter_map(|node| node.text())
+        .collect()
 }
 
 /// Each cohort's bar is as high as its size, and pale while it runs.
@@ -683,43 +1081,92 @@ fn check_sizes(svg: &str, expected: &Expected) {
         assert!(svg.contains("nobody in any cohort"), "{svg}");
         return;
     }
-    let top = ticks(&chart).last().unwrap().replace(',', "").parse::<f64>().unwrap();
+    let top = ticks(&chart)
+        .last()
+        .unwrap()
+        .replace(',', "")
+        .parse::<f64>()
+        .unwrap();
     let steps = expected.rows.len() as f64;
     let mut drawn = 0;
-    for (i, row) in expected.rows.iter().enumerate().filter(|(_, row)| !row.cohort.is_empty()) {
+    for (i, row) in expected
+        .rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| !row.cohort.is_empty())
+    {
         let at = row.period.to_string();
-        let bar = chart.descendants().find(|node| node.attribute("data-at") == Some(&at)).expect("a bar");
+        let bar = chart
+            .descendants()
+            .find(|node| node.attribute("data-at") == Some(&at))
+            .expect("a bar");
         let number = |name: &str| bar.attribute(name).unwrap().parse::<f64>().unwrap();
         let high = row.cohort.len() as f64 / top * (BOTTOM - TOP);
         assert!(
-            (number("height") - high).abs() <= 1.0 && (number("y") + number("height") - BOTTOM).abs() <= 1.0,
+            (number("height") - high).abs() <= 1.0
+                && (number("y") + number("height") - BOTTOM).abs() <= 1.0,
             "{at}: {svg}"
         );
         let middle = LEFT + (i as f64 + 0.5) / steps * (SIZES_RIGHT - LEFT);
-        assert!((number("x") + number("width") / 2.0 - middle).abs() <= 1.5, "{at}: {svg}");
+        assert!(
+            (number("x") + number("width") / 2.0 - middle).abs() <= 1.5,
+            "{at}: {svg}"
+        );
         let class = bar.parent().unwrap().attribute("class");
-        assert_eq!(class, Some(if row.running { "bars running" } else { "bars" }), "{at}");
+        assert_eq!(
+            class,
+            Some(if row.running { "bars running" } else { "bars" }),
+            "{at}"
+        );
         drawn += 1;
     }
-    assert_eq!(chart.descendants().filter(|node| node.attribute("data-at").is_some()).count(), drawn);
+    assert_eq!(
+        chart
+            .descendants()
+            .filter(|node| node.attribute("data-at").is_some())
+            .count(),
+        drawn
+    );
 }
 
-/// Each cohort's point of the trend is at its rate, its whisker spans its interval, and the rule is at the average.
+/// Each cohort's point of the trend is at its rate, its whisker spans its interval, and the rule is
+/// at the average.
 fn check_trend(svg: &str, column: usize, expected: &Expected) {
     let chart = Document::parse(svg).unwrap();
-    let top = ticks(&chart).last().unwrap().trim_end_matches('%').parse::<f64>().unwrap();
+    let top = ticks(&chart)
+        .last()
+        .unwrap()
+        .trim_end_matches('%')
+        .parse::<f64>()
+        .unwrap();
     let height = |rate: f64| TREND.1 - (rate * 100.0).min(top) / top * (TREND.1 - TREND.0);
     let steps = expected.rows.len() as f64;
     let (mut dots, mut whiskers) = (0, points(&chart, "whiskers", "polyline"));
     for (i, row) in expected.rows.iter().enumerate() {
-        let Some(cell) = row.cells.get(column) else { continue };
+        let Some(cell) = row.cells.get(column) else {
+            continue;
+        };
         let at = row.period.to_string();
-        let dot = chart.descendants().find(|node| node.attribute("data-at") == Some(&at)).expect("a dot");
+        let dot = chart
+            .descendants()
+            .find(|node| node.attribute("data-at") == Some(&at))
+            .expect("a dot");
         let number = |name: &str| dot.attribute(name).unwrap().parse::<f64>().unwrap();
         let x = LEFT + (i as f64 + 0.5) / steps * (TREND_RIGHT - LEFT);
-        assert!((number("cx") - x).abs() <= 1.0 && (number("cy") - height(cell.rate)).abs() <= 1.0, "{at}: {svg}");
+        assert!(
+            (number("cx") - x).abs() <= 1.0 && (number("cy") - height(cell.rate)).abs() <= 1.0,
+            "{at}: {svg}"
+        );
         let class = dot.parent().unwrap().attribute("class");
-        assert_eq!(class, Some(if cell.running { "dots running" } else { "dots full" }), "{at}");
+        assert_eq!(
+            class,
+            Some(if cell.running {
+                "dots running"
+            } else {
+                "dots full"
+            }),
+            "{at}"
+        );
         let (low, high) = wilson(cell.returned.len(), row.cohort.len());
         let ends = |line: &Vec<Point>| {
             (line[0].0 - x).abs() <= 1.0
@@ -731,18 +1178,33 @@ fn check_trend(svg: &str, column: usize, expected: &Expected) {
         if cell.running {
             continue;
         }
-        let found = whiskers.iter().position(ends).unwrap_or_else(|| panic!("no interval of {at} in {whiskers:?}"));
+        let found = whiskers
+            .iter()
+            .position(ends)
+            .unwrap_or_else(|| panic!("no interval of {at} in {whiskers:?}"));
         whiskers.remove(found);
     }
     assert_eq!(
-        (chart.descendants().filter(|node| node.attribute("data-at").is_some()).count(), whiskers.len()),
+        (
+            chart
+                .descendants()
+                .filter(|node| node.attribute("data-at").is_some())
+                .count(),
+            whiskers.len()
+        ),
         (dots, 0)
     );
     let rule = points(&chart, "mean", "polyline");
     match &expected.averages[column] {
         Some(average) => {
-            assert!((rule[0][0].1 - height(average.rate)).abs() <= 1.0, "{rule:?}");
-            assert!(svg.contains(&format!("average {}", percent(average.rate))), "{svg}");
+            assert!(
+                (rule[0][0].1 - height(average.rate)).abs() <= 1.0,
+                "{rule:?}"
+            );
+            assert!(
+                svg.contains(&format!("average {}", percent(average.rate))),
+                "{svg}"
+            );
         }
         None => assert!(rule.is_empty(), "{svg}"),
     }
@@ -751,9 +1213,17 @@ fn check_trend(svg: &str, column: usize, expected: &Expected) {
 /// A chart's table for those who do not see it: its rows.
 fn twin(page: &Html, caption: &str) -> Vec<Vec<String>> {
     let tables = all(page.root_element(), "div.sr > table");
-    let table = tables.into_iter().find(|table| text(all(*table, "caption")[0]).starts_with(caption));
-    let rows = all(table.unwrap_or_else(|| panic!("no table “{caption}”")), "tr");
-    rows[1..].iter().map(|row| all(*row, "th, td").into_iter().map(text).collect()).collect()
+    let table = tables
+        .into_iter()
+        .find(|table| text(all(*table, "caption")[0]).starts_with(caption));
+    let rows = all(
+        table.unwrap_or_else(|| panic!("no table “{caption}”")),
+        "tr",
+    );
+    rows[1..]
+        .iter()
+        .map(|row| all(*row, "th, td").into_iter().map(text).collect())
+        .collect()
 }
 
 fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expected) {
@@ -763,12 +1233,19 @@ fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expec
         .averages
         .iter()
         .map(|average| match average {
-            Some(a) => [percent(a.rate), a.interval.map_or("none".to_owned(), spread), a.cohorts.to_string()],
+            Some(a) => [
+                percent(a.rate),
+                a.interval.map_or("none".to_owned(), spread),
+                a.cohorts.to_string(),
+            ],
             None => ["not complete yet".to_owned(), String::new(), "0".to_owned()],
         })
         .collect();
     let said = twin(page, "Retention curve in numbers");
-    assert_eq!(said.iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>(), wanted);
+    assert_eq!(
+        said.iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>(),
+        wanted
+    );
 
     let wanted: Vec<Vec<String>> = expected
         .rows
@@ -781,27 +1258,54 @@ fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expec
                 None if row.cohort.is_empty() => "nobody in it",
                 None => "not begun",
             };
-            let came = cell.map(|cell| [percent(cell.rate), spread(wilson(cell.returned.len(), row.cohort.len()))]);
-            [vec![row.period.label()], came.unwrap_or_default().to_vec(), vec![state.to_owned()]].concat()
+            let came = cell.map(|cell| {
+                [
+                    percent(cell.rate),
+                    spread(wilson(cell.returned.len(), row.cohort.len())),
+                ]
+            });
+            [
+                vec![row.period.label()],
+                came.unwrap_or_default().to_vec(),
+                vec![state.to_owned()],
+            ]
+            .concat()
         })
         .collect();
     assert_eq!(twin(page, "Share of each cohort"), wanted);
 
     let complete: Vec<&ExpectedRow> = expected.rows.iter().filter(|row| !row.running).collect();
-    let mut sizes: Vec<usize> = complete.iter().map(|row| row.cohort.len()).filter(|size| *size > 0).collect();
+    let mut sizes: Vec<usize> = complete
+        .iter()
+        .map(|row| row.cohort.len())
+        .filter(|size| *size > 0)
+        .collect();
     sizes.sort_unstable();
     for row in twin(page, "Cohort sizes in short") {
-        let size =
-            |label: &str| expected.rows.iter().find(|row| row.period.label() == label).map(|row| row.cohort.len());
+        let size = |label: &str| {
+            expected
+                .rows
+                .iter()
+                .find(|row| row.period.label() == label)
+                .map(|row| row.cohort.len())
+        };
         let wanted = match &*row[0] {
             "Largest" => sizes.last().copied(),
             "Smallest" => sizes.first().copied(),
             "Median" => Some(middle(&sizes)),
             "Newest complete" => complete.last().map(|row| row.cohort.len()),
-            "In progress, so far" => expected.rows.iter().find(|row| row.running).map(|row| row.cohort.len()),
+            "In progress, so far" => expected
+                .rows
+                .iter()
+                .find(|row| row.running)
+                .map(|row| row.cohort.len()),
             other => panic!("{other}"),
         };
-        assert_eq!(Some(row[2].clone()), wanted.map(|size| size.to_string()), "{row:?} {question:?}");
+        assert_eq!(
+            Some(row[2].clone()),
+            wanted.map(|size| size.to_string()),
+            "{row:?} {question:?}"
+        );
         assert!(row[1].is_empty() || size(&row[1]) == wanted, "{row:?}");
     }
 }
@@ -809,7 +1313,11 @@ fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expec
 /// The middle of sorted numbers; of two the mean, rounded down as the page does.
 fn middle(sorted: &[usize]) -> usize {
     let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2 }
+    if sorted.len() % 2 == 1 {
+        sorted[half]
+    } else {
+        (sorted[half - 1] + sorted[half]) / 2
+    }
 }
 
 /// The four figures above the charts.
@@ -819,8 +1327,14 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
         .map(|tile| ["b", "span", "em"].map(|part| text(all(tile, part)[0]).replace('\u{a0}', " ")))
         .collect();
     let trust = |average: &ExpectedAverage| {
-        let cohorts = format!("{} complete cohort{}", average.cohorts, if average.cohorts == 1 { "" } else { "s" });
-        let margin = average.interval.map(|(low, high)| format!(" · ±{:.1} pt", (high - low) * 50.0));
+        let cohorts = format!(
+            "{} complete cohort{}",
+            average.cohorts,
+            if average.cohorts == 1 { "" } else { "s" }
+        );
+        let margin = average
+            .interval
+            .map(|(low, high)| format!(" · ±{:.1} pt", (high - low) * 50.0));
         format!("{cohorts}{}", margin.unwrap_or_default())
     };
     let average = |k: usize| expected.averages.get(k).and_then(Option::as_ref);
@@ -839,7 +1353,10 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
     let (tiles, others) = tiles.split_at(returns.len());
     for (tile, average) in tiles.iter().zip(returns) {
         match average {
-            Some(average) => assert_eq!((&tile[0], &tile[2]), (&percent(average.rate), &trust(average))),
+            Some(average) => assert_eq!(
+                (&tile[0], &tile[2]),
+                (&percent(average.rate), &trust(average))
+            ),
             None => assert_eq!(tile[0], "–", "{tile:?}"),
         }
     }
@@ -847,15 +1364,24 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
     let cells: Vec<(usize, &ExpectedCell)> = expected
         .rows
         .iter()
-        .filter_map(|row| Some((row.cohort.len(), row.cells.get(1).filter(|cell| !cell.running)?)))
+        .filter_map(|row| {
+            Some((
+                row.cohort.len(),
+                row.cells.get(1).filter(|cell| !cell.running)?,
+            ))
+        })
         .collect();
     let (mut older, mut newer) = cells.split_at(cells.len() / 2);
     let mut against = format!("the {} before", older.len());
-    // By day, as many of each weekday: of the newest days in a row, two halves of whole weeks or each day and the same
-    // weekday a week before.
+    // By day, as many of each weekday: of the newest days in a row, two halves of whole weeks or
+    // each day and the same weekday a week before.
     let mut days: Vec<(usize, &ExpectedCell)> = Vec::new();
     for row in expected.rows.iter().rev() {
-        match row.cells.get(1).filter(|cell| !cell.running && !row.cohort.is_empty()) {
+        match row
+            .cells
+            .get(1)
+            .filter(|cell| !cell.running && !row.cohort.is_empty())
+        {
             Some(cell) => days.insert(0, (row.cohort.len(), cell)),
             None if days.is_empty() => {}
             None => break,
@@ -868,8 +1394,11 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
             10..14 => (&days[..n - 7], &days[7..]),
             _ => days[n - n / 14 * 14..].split_at(n / 14 * 7),
         };
-        against =
-            if n < 14 { "the same weekdays a week before".to_owned() } else { format!("the {} before", older.len()) };
+        against = if n < 14 {
+            "the same weekdays a week before".to_owned()
+        } else {
+            format!("the {} before", older.len())
+        };
     }
     if older.len() < 3 || question.grain == Grain::Hour {
         assert_eq!(others[0][0], "–");
@@ -884,18 +1413,38 @@ fn check_tiles(page: &Html, question: &Question, expected: &Expected) {
         };
         let (before, after) = (mean(older), mean(newer));
         let points = format!("{:+.1} pt", (after - before) * 100.0).replace('-', "−");
-        assert_eq!(others[0][0], points.replace("+0.0", "0.0").replace("−0.0", "0.0"));
-        assert!(others[0][2].starts_with(&format!("{} → {}", percent(before), percent(after))), "{tiles:?}");
-        assert!(others[0][1].ends_with(&format!("last {} cohorts vs {against}", newer.len())), "{others:?}");
+        assert_eq!(
+            others[0][0],
+            points.replace("+0.0", "0.0").replace("−0.0", "0.0")
+        );
+        assert!(
+            others[0][2].starts_with(&format!("{} → {}", percent(before), percent(after))),
+            "{tiles:?}"
+        );
+        assert!(
+            others[0][1].ends_with(&format!("last {} cohorts vs {against}", newer.len())),
+            "{others:?}"
+        );
     }
-    let mut sizes: Vec<usize> =
-        expected.rows.iter().filter(|row| !row.running && !row.cohort.is_empty()).map(|row| row.cohort.len()).collect();
+    let mut sizes: Vec<usize> = expected
+        .rows
+        .iter()
+        .filter(|row| !row.running && !row.cohort.is_empty())
+        .map(|row| row.cohort.len())
+        .collect();
     sizes.sort_unstable();
     match (sizes.first(), sizes.last()) {
         (Some(least), Some(most)) => {
             assert_eq!(others[1][0], middle(&sizes).to_string());
-            let cohorts = format!("{} complete cohort{}", sizes.len(), if sizes.len() == 1 { "" } else { "s" });
-            assert_eq!(others[1][2], format!("of {cohorts} with people · smallest {least}, largest {most}"));
+            let cohorts = format!(
+                "{} complete cohort{}",
+                sizes.len(),
+                if sizes.len() == 1 { "" } else { "s" }
+            );
+            assert_eq!(
+                others[1][2],
+                format!("of {cohorts} with people · smallest {least}, largest {most}")
+            );
         }
         _ => assert_eq!(others[1][0], "–"),
     }
@@ -921,27 +1470,61 @@ fn follow(base: &str, href: &str) -> (usize, String, Vec<UserId>) {
     // Nobody's list offers no file; there is one nevertheless, at the address of the page.
     let here = all(page.root_element(), ".tabs a[aria-current]");
     let file = all(page.root_element(), "a[href^='/people.csv?']");
-    let csv = file.first().or(here.first()).unwrap().attr("href").unwrap().replace("/people?", "/people.csv?");
+    let csv = file
+        .first()
+        .or(here.first())
+        .unwrap()
+        .attr("href")
+        .unwrap()
+        .replace("/people?", "/people.csv?");
     assert_eq!(file.is_empty(), ids(&csv).is_empty());
-    let number = heading.split(' ').next().unwrap().replace(',', "").parse().unwrap_or_else(|_| panic!("{heading}"));
+    let number = heading
+        .split(' ')
+        .next()
+        .unwrap()
+        .replace(',', "")
+        .parse()
+        .unwrap_or_else(|_| panic!("{heading}"));
     let list = ids(&csv);
-    let listed: Vec<String> = all(page.root_element(), ".ids a").into_iter().map(text).collect();
-    assert_eq!(listed, list.iter().map(ToString::to_string).collect::<Vec<_>>(), "{href}");
+    let listed: Vec<String> = all(page.root_element(), ".ids a")
+        .into_iter()
+        .map(text)
+        .collect();
+    assert_eq!(
+        listed,
+        list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "{href}"
+    );
     (number, csv, list)
 }
 
 fn check_people(page: &Html, expected: &Expected) {
     let lines = read_table(page);
     // What the addresses of cells are relative to.
-    let base = all(page.root_element(), "base").first().and_then(|base| base.attr("href")).unwrap_or_default();
+    let base = all(page.root_element(), "base")
+        .first()
+        .and_then(|base| base.attr("href"))
+        .unwrap_or_default();
     for row in expected.rows.iter().filter(|row| !row.cohort.is_empty()) {
-        let line = lines.iter().find(|line| line.label.trim_end_matches(" †") == row.period.label()).unwrap();
+        let line = lines
+            .iter()
+            .find(|line| line.label.trim_end_matches(" †") == row.period.label())
+            .unwrap();
         let (number, _, list) = follow(base, line.size.href.as_ref().unwrap());
-        assert_eq!((number, list), (row.cohort.len(), vec(&row.cohort)), "{}", line.label);
+        assert_eq!(
+            (number, list),
+            (row.cohort.len(), vec(&row.cohort)),
+            "{}",
+            line.label
+        );
         for (cell, number) in row.cells.iter().zip(&line.numbers) {
             let href = number.as_ref().unwrap().href.as_ref().unwrap();
             let (number, csv, list) = follow(base, href);
-            assert_eq!((number, list), (cell.returned.len(), vec(&cell.returned)), "{href}");
+            assert_eq!(
+                (number, list),
+                (cell.returned.len(), vec(&cell.returned)),
+                "{href}"
+            );
             let lost = ids(&csv.replace("who=returned", "who=lost"));
             assert_eq!(lost, vec(&(&row.cohort - &cell.returned)), "{href}");
         }

@@ -18,14 +18,39 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reports", &["sets", "calendar"]),
     ("tracker", &["store", "reports", "sets", "calendar"]),
     ("render", &["reports", "sets", "calendar"]),
-    ("resp", &["store", "bitmap", "sets", "clock", "telemetry", "peers", "listen"]),
+    (
+        "resp",
+        &[
+            "store",
+            "bitmap",
+            "sets",
+            "clock",
+            "telemetry",
+            "peers",
+            "listen",
+        ],
+    ),
     ("demo", &["tracker", "sets", "calendar"]),
-    ("web", &["render", "tracker", "store", "reports", "sets", "calendar", "clock", "telemetry", "peers", "listen"]),
+    (
+        "web",
+        &[
+            "render",
+            "tracker",
+            "store",
+            "reports",
+            "sets",
+            "calendar",
+            "clock",
+            "telemetry",
+            "peers",
+            "listen",
+        ],
+    ),
     (
         "cli",
         &[
-            "web", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports", "sets", "calendar",
-            "clock",
+            "web", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports",
+            "sets", "calendar", "clock",
         ],
     ),
     ("main", &["cli"]),
@@ -48,19 +73,36 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The names of modules behind each `crate::` or `cohortist::` of a line; `Tracker` and its kin live in `tracker`.
+/// The names of modules behind each `crate::` or `cohortist::` of a line; `Tracker` and its kin
+/// live in `tracker`.
 fn seen(line: &str) -> Vec<String> {
     let code = line.split("//").next().unwrap_or(line);
     let roots = ["crate::", "cohortist::"];
-    let behind = roots.iter().flat_map(|root| code.match_indices(root).map(move |(at, _)| &code[at + root.len()..]));
-    let name = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let behind = roots.iter().flat_map(|root| {
+        code.match_indices(root)
+            .map(move |(at, _)| &code[at + root.len()..])
+    });
+    let name = |text: &str| -> String {
+        text.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect()
+    };
     behind
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(list) => list.split([',', '}']).map(|item| name(item.trim())).collect(),
+            Some(list) => list
+                .split([',', '}'])
+                .map(|item| name(item.trim()))
+                .collect(),
             None => vec![name(rest)],
         })
         .filter(|name| !name.is_empty())
-        .map(|name| if name.starts_with(char::is_uppercase) { "tracker".to_owned() } else { name })
+        .map(|name| {
+            if name.starts_with(char::is_uppercase) {
+                "tracker".to_owned()
+            } else {
+                name
+            }
+        })
         .collect()
 }
 
@@ -69,7 +111,14 @@ fn imports_go_one_way() {
     let mut rooms = BTreeSet::new();
     for path in sources(&src()) {
         let inside = path.strip_prefix(src()).unwrap();
-        let room = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        let room = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
         if room == "lib" {
             continue;
         }
@@ -93,21 +142,46 @@ fn imports_go_one_way() {
     assert_eq!(rooms, listed, "rooms in src, rooms listed here");
 }
 
-/// A method with a default that a store in front of another forgets would answer the default for every store.
+/// A method with a default that a store in front of another forgets would answer the default for
+/// every store.
 #[test]
 fn stores_in_front_of_others_hand_every_method_on() {
     let read = |file: &str| fs::read_to_string(src().join("store").join(file)).unwrap();
     let trait_of_stores = read("mod.rs");
-    let body = trait_of_stores.split("pub trait Store").nth(1).unwrap().split("\n}\n").next().unwrap();
-    let methods: Vec<&str> =
-        body.split("\n    fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap()).collect();
-    assert!(methods.contains(&"apply") && methods.contains(&"describe"), "{methods:?}");
+    let body = trait_of_stores
+        .split("pub trait Store")
+        .nth(1)
+        .unwrap()
+        .split("\n}\n")
+        .next()
+        .unwrap();
+    let methods: Vec<&str> = body
+        .split("\n    fn ")
+        .skip(1)
+        .map(|rest| rest.split(['(', '<']).next().unwrap())
+        .collect();
+    assert!(
+        methods.contains(&"apply") && methods.contains(&"describe"),
+        "{methods:?}"
+    );
     // Remembered is the one that looks and is told of changes itself.
-    for (file, own) in [("spelled.rs", &[][..]), ("remembered.rs", &["look", "on_change"])] {
+    for (file, own) in [
+        ("spelled.rs", &[][..]),
+        ("remembered.rs", &["look", "on_change"]),
+    ] {
         let front = read(file);
-        let handed_on = front.split("impl Store for").nth(1).unwrap().split("\n}\n").next().unwrap();
+        let handed_on = front
+            .split("impl Store for")
+            .nth(1)
+            .unwrap()
+            .split("\n}\n")
+            .next()
+            .unwrap();
         for method in methods.iter().filter(|method| !own.contains(*method)) {
-            assert!(handed_on.contains(&format!("\n    fn {method}(")), "{file} does not hand on `{method}`");
+            assert!(
+                handed_on.contains(&format!("\n    fn {method}(")),
+                "{file} does not hand on `{method}`"
+            );
         }
     }
 }

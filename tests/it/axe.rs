@@ -1,4 +1,5 @@
-//! Every page and state against the rules of axe-core, in a real Chromium: both themes, wide and narrow.
+//! Every page and state against the rules of axe-core, in a real Chromium: both themes, wide and
+//! narrow.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -39,7 +40,11 @@ fn told(place: &str, found: &Value) -> (String, String) {
     let (mut grave, mut slight) = (String::new(), String::new());
     for violation in found["violations"].as_array().unwrap() {
         let impact = violation["impact"].as_str().unwrap_or("unknown");
-        let text = if matches!(impact, "serious" | "critical") { &mut grave } else { &mut slight };
+        let text = if matches!(impact, "serious" | "critical") {
+            &mut grave
+        } else {
+            &mut slight
+        };
         let (rule, help, count) = (&violation["rule"], &violation["help"], &violation["count"]);
         writeln!(text, "{place}: {impact} {rule}: {help} ({count} times)").unwrap();
         for node in violation["nodes"].as_array().unwrap() {
@@ -51,8 +56,10 @@ fn told(place: &str, found: &Value) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_shuts_anybody_out() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/axe/node_modules/axe-core/axe.min.js");
-    let axe = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}; {INSTALL}", file.display()));
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/axe/node_modules/axe-core/axe.min.js");
+    let axe = std::fs::read_to_string(&file)
+        .unwrap_or_else(|e| panic!("{}: {e}; {INSTALL}", file.display()));
     let [full, blank, away] = tokio::task::spawn_blocking(|| {
         let tracker = product(20, 40);
         tracker.mark(&name("<b> & \"co\""), 1, now()).unwrap();
@@ -60,10 +67,15 @@ async fn no_page_shuts_anybody_out() {
         let mut dashboard = Dashboard::new(tracker.with_segments(saved), Clock::Fixed(now()));
         dashboard.glossary.labels = [(name("active"), "Are active".to_owned())].into();
         dashboard.glossary.groups = vec![("Doing".to_owned(), vec![Pattern::new("active")])];
-        let other = NamedStore { name: "other".to_owned(), tracker: empty(), read_only: true };
+        let other = NamedStore {
+            name: "other".to_owned(),
+            tracker: empty(),
+            read_only: true,
+        };
         dashboard.stores.push(other);
         let full = format!("http://{}", serve_dashboard(dashboard));
-        let [blank, away] = [empty(), Tracker::new(Arc::new(Away))].map(|tracker| format!("http://{}", serve(tracker)));
+        let [blank, away] = [empty(), Tracker::new(Arc::new(Away))]
+            .map(|tracker| format!("http://{}", serve(tracker)));
         [full, blank, away]
     })
     .await
@@ -72,20 +84,44 @@ async fn no_page_shuts_anybody_out() {
     let retention = |more: &str| format!("{full}/retention?{question_of}{more}");
     let pages = [
         ("retention", retention("")),
-        ("retention with counts and a filter", retention("&as=count&returning_and=web")),
-        ("retention by week", format!("{full}/retention?cohort=signup&returning=active&by=week&rows=5")),
+        (
+            "retention with counts and a filter",
+            retention("&as=count&returning_and=web"),
+        ),
+        (
+            "retention by week",
+            format!("{full}/retention?cohort=signup&returning=active&by=week&rows=5"),
+        ),
         ("retention on or after", retention("&measure=on_or_after")),
-        ("retention with a trend", retention("&trend=1&order=oldest&scale=fitted")),
-        ("retention of a saved segment", format!("{full}/retention?cohort=signup&returning=regulars&by=day&rows=4")),
+        (
+            "retention with a trend",
+            retention("&trend=1&order=oldest&scale=fitted"),
+        ),
+        (
+            "retention of a saved segment",
+            format!("{full}/retention?cohort=signup&returning=regulars&by=day&rows=4"),
+        ),
         ("retention with names offered", retention("#offered")),
-        ("retention with its choices unfolded", retention("#unfolded")),
-        ("retention without an answer", format!("{full}/retention?cohort=nothing&returning=actve&by=day&rows=3")),
-        ("retention, wrong", format!("{full}/retention?cohort=(&returning=&rows=x&from=2026-02-31")),
+        (
+            "retention with its choices unfolded",
+            retention("#unfolded"),
+        ),
+        (
+            "retention without an answer",
+            format!("{full}/retention?cohort=nothing&returning=actve&by=day&rows=3"),
+        ),
+        (
+            "retention, wrong",
+            format!("{full}/retention?cohort=(&returning=&rows=x&from=2026-02-31"),
+        ),
         ("welcome", format!("{blank}/retention")),
         ("events, none", format!("{blank}/events")),
         ("people, nothing recorded", format!("{blank}/people")),
         ("events", format!("{full}/events")),
-        ("events, searched", format!("{full}/events?q=sign&sort=name")),
+        (
+            "events, searched",
+            format!("{full}/events?q=sign&sort=name"),
+        ),
         ("events, none found", format!("{full}/events?q=sginup")),
         ("event by day", format!("{full}/events/active")),
         ("event by month", format!("{full}/events/active?by=month")),
@@ -93,13 +129,31 @@ async fn no_page_shuts_anybody_out() {
         ("event unknown", format!("{full}/events/actve")),
         ("no such page", format!("{full}/nowhere")),
         ("people", format!("{full}/people")),
-        ("people in a set", format!("{full}/people?set=active@2026-11")),
-        ("people of a cell", format!("{full}/people?{question_of}&at=2026-11-20&k=2&who=lost")),
-        ("people, about to be saved", format!("{full}/people?set=active@2026-11-20#save")),
-        ("people, not saved", format!("{full}/people?set=active@2026-11-20#refused")),
-        ("people just saved", format!("{full}/people?set=plan:pro@ever&saved=1")),
+        (
+            "people in a set",
+            format!("{full}/people?set=active@2026-11"),
+        ),
+        (
+            "people of a cell",
+            format!("{full}/people?{question_of}&at=2026-11-20&k=2&who=lost"),
+        ),
+        (
+            "people, about to be saved",
+            format!("{full}/people?set=active@2026-11-20#save"),
+        ),
+        (
+            "people, not saved",
+            format!("{full}/people?set=active@2026-11-20#refused"),
+        ),
+        (
+            "people just saved",
+            format!("{full}/people?set=plan:pro@ever&saved=1"),
+        ),
         ("people, wrong", format!("{full}/people?set=(active")),
-        ("people of no cell", format!("{full}/people?{question_of}&at=2026-11-20&k=99")),
+        (
+            "people of no cell",
+            format!("{full}/people?{question_of}&at=2026-11-20&k=99"),
+        ),
         ("user, none asked", format!("{full}/users")),
         ("user", format!("{full}/users/7")),
         ("user unknown", format!("{full}/users/4000000000")),
@@ -113,15 +167,31 @@ async fn no_page_shuts_anybody_out() {
         // States that no address has.
         match url.split_once('#').map(|(_, state)| state) {
             Some("offered") => {
-                browser.js("cohort.value = ''; cohort.focus(); cohort.click()").await;
-                browser.driver.query(By::Css(".offers li")).first().await.unwrap();
+                browser
+                    .js("cohort.value = ''; cohort.focus(); cohort.click()")
+                    .await;
+                browser
+                    .driver
+                    .query(By::Css(".offers li"))
+                    .first()
+                    .await
+                    .unwrap();
             }
             Some("unfolded") => drop(browser.js("fold.checked = true").await),
-            Some("save") => drop(browser.js("document.querySelector('.save').open = true").await),
+            Some("save") => drop(
+                browser
+                    .js("document.querySelector('.save').open = true")
+                    .await,
+            ),
             Some("refused") => {
                 let script = "document.querySelector('.save input').value = 'signup'; document.querySelector('.save form').submit()";
                 browser.js(script).await;
-                browser.driver.query(By::Id("wrong-name")).first().await.unwrap();
+                browser
+                    .driver
+                    .query(By::Id("wrong-name"))
+                    .first()
+                    .await
+                    .unwrap();
             }
             _ => {}
         }
@@ -149,8 +219,13 @@ async fn no_page_shuts_anybody_out() {
     assert!(grave.is_empty(), "axe-core found\n{grave}");
 
     // It can find something.
-    browser.js("document.querySelector('main').append(document.createElement('img'))").await;
-    let (worse, _) = told("an image without a text", &browser.js(&question("image-alt")).await);
+    browser
+        .js("document.querySelector('main').append(document.createElement('img'))")
+        .await;
+    let (worse, _) = told(
+        "an image without a text",
+        &browser.js(&question("image-alt")).await,
+    );
     assert!(worse.contains("critical \"image-alt\""), "{worse}");
     browser.end().await;
 }

@@ -1,4 +1,5 @@
-//! Asking in a real Chromium: names completed while they are typed, filters that come and go, rows that light their line.
+//! Asking in a real Chromium: names completed while they are typed, filters that come and go, rows
+//! that light their line.
 
 use thirtyfour::prelude::*;
 
@@ -7,7 +8,8 @@ use crate::support::web::{empty, name, now, product, serve};
 
 const QUESTION: &str = "/retention?cohort=signup&returning=active&by=day";
 
-/// What the list shows: its options' accessible names, the one that is chosen, and the words below them.
+/// What the list shows: its options' accessible names, the one that is chosen, and the words below
+/// them.
 const LIST: &str = "const box = document.querySelector('.offers');
     if (box.hidden) return 'closed';
     const said = [...box.querySelectorAll('li')].map((li) => (li.ariaSelected === 'true' ? '> ' : '') + li.textContent);
@@ -20,21 +22,37 @@ async fn opened(more: u32, path: &str) -> Browser {
         tracker.mark(&name("Added to \"cart\""), 7, now()).unwrap();
         let mut batch = tracker.batch();
         for event in 0..more {
-            batch.mark(&name(&format!("shop:event-{event:03}")), 1, now() - chrono::TimeDelta::days(3)).unwrap();
+            batch
+                .mark(
+                    &name(&format!("shop:event-{event:03}")),
+                    1,
+                    now() - chrono::TimeDelta::days(3),
+                )
+                .unwrap();
         }
         batch.commit().unwrap();
         serve(tracker)
     });
     let address = address.await.unwrap();
     let browser = Browser::start().await;
-    browser.driver.goto(format!("http://{address}{path}")).await.unwrap();
+    browser
+        .driver
+        .goto(format!("http://{address}{path}"))
+        .await
+        .unwrap();
     browser
 }
 
 impl Browser {
     /// Types into what has the focus.
     async fn types(&self, keys: impl Into<TypingData>) {
-        self.driver.active_element().await.unwrap().send_keys(keys).await.unwrap();
+        self.driver
+            .active_element()
+            .await
+            .unwrap()
+            .send_keys(keys)
+            .await
+            .unwrap();
     }
 
     async fn press(&self, key: Key) {
@@ -42,7 +60,8 @@ impl Browser {
     }
 
     async fn focus(&self, css: &str) {
-        self.js(&format!("document.querySelector('{css}').focus()")).await;
+        self.js(&format!("document.querySelector('{css}').focus()"))
+            .await;
     }
 
     async fn string(&self, script: &str) -> String {
@@ -50,7 +69,8 @@ impl Browser {
     }
 
     async fn value(&self, css: &str) -> String {
-        self.string(&format!("return document.querySelector('{css}').value")).await
+        self.string(&format!("return document.querySelector('{css}').value"))
+            .await
     }
 
     /// The list, once the events are there.
@@ -71,15 +91,35 @@ async fn names_are_completed_while_they_are_typed() {
     let browser = opened(120, QUESTION).await;
     let driver = &browser.driver;
     let today = |list: &str, name: &str| -> u64 {
-        let line = list.lines().find(|line| line.starts_with(&format!("{name}, "))).unwrap();
-        line.split([' ', ',']).find_map(|word| word.parse().ok()).unwrap()
+        let line = list
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}, ")))
+            .unwrap();
+        line.split([' ', ','])
+            .find_map(|word| word.parse().ok())
+            .unwrap()
     };
     // A click shows all events, most people first, though a name stands in the field.
-    driver.find(By::Id("returning")).await.unwrap().click().await.unwrap();
+    driver
+        .find(By::Id("returning"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     let list = browser.list().await;
-    assert!(list.starts_with("active, ") && list.contains("\nAdded to \"cart\", 1 person today\n"), "{list}");
-    assert!(list.ends_with("\n… 75 more: type on") && list.lines().count() == 51, "{list}");
-    assert!(today(&list, "active") >= today(&list, "web") && today(&list, "web") > 0, "{list}");
+    assert!(
+        list.starts_with("active, ") && list.contains("\nAdded to \"cart\", 1 person today\n"),
+        "{list}"
+    );
+    assert!(
+        list.ends_with("\n… 75 more: type on") && list.lines().count() == 51,
+        "{list}"
+    );
+    assert!(
+        today(&list, "active") >= today(&list, "web") && today(&list, "web") > 0,
+        "{list}"
+    );
     browser.picture("offers.png").await;
     let roles = "const f = document.activeElement; return [f.role, f.ariaExpanded, f.list === null,
         document.getElementById(f.getAttribute('aria-controls')).role].join()";
@@ -88,9 +128,20 @@ async fn names_are_completed_while_they_are_typed() {
     assert_eq!(browser.string(LIST).await, "closed");
 
     browser.press(Key::End).await;
-    // In an expression it is the name at the caret that is completed, and quoted where it has to be.
+    // In an expression it is the name at the caret that is completed, and quoted where it has to
+    // be.
     browser.types(" & (w").await;
-    assert_eq!(browser.list().await.lines().next().unwrap().split(',').next(), Some("web"));
+    assert_eq!(
+        browser
+            .list()
+            .await
+            .lines()
+            .next()
+            .unwrap()
+            .split(',')
+            .next(),
+        Some("web")
+    );
     browser.press(Key::Down).await;
     let selected = browser.string(LIST).await;
     assert!(selected.starts_with("> web, "), "{selected}");
@@ -99,26 +150,51 @@ async fn names_are_completed_while_they_are_typed() {
     assert_eq!(browser.string(pointed).await, "web");
     browser.press(Key::Enter).await;
     assert_eq!(
-        (browser.value("#returning").await, browser.string(LIST).await),
+        (
+            browser.value("#returning").await,
+            browser.string(LIST).await
+        ),
         ("active & (web".into(), "closed".into())
     );
     browser.types(" | CART").await;
-    assert!(browser.list().await.starts_with("Added to \"cart\", 1 person"));
+    assert!(
+        browser
+            .list()
+            .await
+            .starts_with("Added to \"cart\", 1 person")
+    );
     browser.press(Key::Down).await;
     browser.press(Key::Tab).await;
-    assert_eq!(browser.value("#returning").await, "active & (web | \"Added to \\\"cart\\\"\"");
-    assert_ne!(browser.string("return document.activeElement.id").await, "returning", "Tab moves on");
+    assert_eq!(
+        browser.value("#returning").await,
+        "active & (web | \"Added to \\\"cart\\\"\""
+    );
+    assert_ne!(
+        browser.string("return document.activeElement.id").await,
+        "returning",
+        "Tab moves on"
+    );
 
     // Between operators, in the middle, and where no name may stand.
     browser.js("const f = document.querySelector('#returning'); f.focus(); f.value = 'web &  & signup'; f.setSelectionRange(6, 6)").await;
     browser.types("pro").await;
-    assert_eq!(browser.list().await, "plan:pro, ever: recorded without dates");
+    assert_eq!(
+        browser.list().await,
+        "plan:pro, ever: recorded without dates"
+    );
     browser.press(Key::Up).await;
     browser.press(Key::Enter).await;
-    assert_eq!(browser.value("#returning").await, "web & plan:pro@ever & signup");
+    assert_eq!(
+        browser.value("#returning").await,
+        "web & plan:pro@ever & signup"
+    );
     browser.press(Key::End).await;
     browser.types("@").await;
-    assert_eq!(browser.string(LIST).await, "closed", "after @ stands no event");
+    assert_eq!(
+        browser.string(LIST).await,
+        "closed",
+        "after @ stands no event"
+    );
     browser.types(Key::Control + "a").await;
     browser.types("zzz").await;
     assert_eq!(browser.list().await, "No event has this in its name");
@@ -126,15 +202,33 @@ async fn names_are_completed_while_they_are_typed() {
     // The mouse, and Enter with nothing chosen: the form is sent as it stands.
     browser.types(Key::Control + "a").await;
     browser.types("event-11").await;
-    assert!(browser.list().await.starts_with("shop:event-110, 0 people today\n"));
-    driver.find(By::XPath("//li[contains(., 'event-117')]")).await.unwrap().click().await.unwrap();
+    assert!(
+        browser
+            .list()
+            .await
+            .starts_with("shop:event-110, 0 people today\n")
+    );
+    driver
+        .find(By::XPath("//li[contains(., 'event-117')]"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     assert_eq!(browser.value("#returning").await, "shop:event-117");
-    assert_eq!(browser.string("return document.activeElement.id").await, "returning");
+    assert_eq!(
+        browser.string("return document.activeElement.id").await,
+        "returning"
+    );
     browser.types(Key::Control + "a").await;
     browser.types("web").await;
     assert!(browser.list().await.starts_with("web, "));
     browser.press(Key::Enter).await;
-    driver.query(By::XPath("//h1[contains(., 'web')]")).first().await.unwrap();
+    driver
+        .query(By::XPath("//h1[contains(., 'web')]"))
+        .first()
+        .await
+        .unwrap();
     browser.is_quiet().await;
     browser.end().await;
 }
@@ -142,12 +236,27 @@ async fn names_are_completed_while_they_are_typed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_events_are_found_by_typing() {
     let browser = opened(520, QUESTION).await;
-    // Without the script the field offers a few dozen; with it all of them are asked for when the field is used.
-    let few = browser.js("return document.querySelectorAll('#events option').length").await.as_u64().unwrap();
+    // Without the script the field offers a few dozen; with it all of them are asked for when the
+    // field is used.
+    let few = browser
+        .js("return document.querySelectorAll('#events option').length")
+        .await
+        .as_u64()
+        .unwrap();
     assert!((20..=60).contains(&few), "{few}");
-    browser.driver.find(By::Id("returning")).await.unwrap().click().await.unwrap();
+    browser
+        .driver
+        .find(By::Id("returning"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     let list = browser.list().await;
-    assert!(list.starts_with("active, ") && list.ends_with("\n… 475 more: type on"), "{list}");
+    assert!(
+        list.starts_with("active, ") && list.ends_with("\n… 475 more: type on"),
+        "{list}"
+    );
     assert_eq!(list.lines().count(), 51);
     browser.types(Key::Control + "a").await;
     browser.types("event 519").await;
@@ -156,7 +265,12 @@ async fn five_hundred_events_are_found_by_typing() {
     browser.press(Key::Enter).await;
     assert_eq!(browser.value("#returning").await, "shop:event-519");
     browser.press(Key::Enter).await;
-    browser.driver.query(By::XPath("//h1[contains(., 'shop:event-519')]")).first().await.unwrap();
+    browser
+        .driver
+        .query(By::XPath("//h1[contains(., 'shop:event-519')]"))
+        .first()
+        .await
+        .unwrap();
     browser.is_quiet().await;
     browser.end().await;
 }
@@ -166,7 +280,14 @@ async fn the_list_fits_narrow_windows_and_dark_rooms() {
     let browser = opened(3, QUESTION).await;
     browser.size(400, 900).await;
     browser.dark().await;
-    browser.driver.find(By::Id("returning")).await.unwrap().click().await.unwrap();
+    browser
+        .driver
+        .find(By::Id("returning"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     assert!(browser.list().await.starts_with("active, "));
     browser.press(Key::Down).await;
     browser.picture("offers-narrow-dark.png").await;
@@ -182,12 +303,24 @@ async fn a_list_that_does_not_come_stops_nobody() {
     // Before the first focus the answer is made to fail.
     let fails = "window.fetch = () => Promise.reject(new Error('away'))";
     browser.js(fails).await;
-    browser.driver.find(By::Id("cohort")).await.unwrap().click().await.unwrap();
+    browser
+        .driver
+        .find(By::Id("cohort"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     assert_eq!(browser.list().await, "Could not load: type the name");
     browser.types(Key::Control + "a").await;
     browser.types("web").await;
     browser.press(Key::Enter).await;
-    browser.driver.query(By::XPath("//h1[starts-with(., 'web')]")).first().await.unwrap();
+    browser
+        .driver
+        .query(By::XPath("//h1[starts-with(., 'web')]"))
+        .first()
+        .await
+        .unwrap();
     browser.end().await;
 }
 
@@ -195,7 +328,11 @@ const FILTERS: &str = "return [...document.querySelectorAll('.ask .event')].map(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_come_and_go_without_loading() {
-    let browser = opened(0, "/retention?cohort=signup&returning=active&returning_and=web&by=day").await;
+    let browser = opened(
+        0,
+        "/retention?cohort=signup&returning=active&returning_and=web&by=day",
+    )
+    .await;
     let driver = &browser.driver;
     browser.js("window.here = true").await;
     browser.focus("#returning_and-1").await;
@@ -213,19 +350,47 @@ async fn filters_come_and_go_without_loading() {
     );
     browser.picture("filters.png").await;
     // One that the page came with, one that was added; the focus goes on to the next.
-    driver.find(By::Css("a.remove")).await.unwrap().click().await.unwrap();
-    assert_eq!(browser.string("return document.activeElement.id").await, "returning_and-1");
+    driver
+        .find(By::Css("a.remove"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.string("return document.activeElement.id").await,
+        "returning_and-1"
+    );
     let added = driver.find(By::Css("button.remove")).await.unwrap();
-    assert_eq!(added.attr("aria-label").await.unwrap().as_deref(), Some("Remove this filter"));
+    assert_eq!(
+        added.attr("aria-label").await.unwrap().as_deref(),
+        Some("Remove this filter")
+    );
     added.click().await.unwrap();
-    assert_eq!(browser.string("return document.activeElement.id").await, "returning_and-2");
-    assert_eq!(browser.js("return window.here").await, true, "nothing was loaded");
+    assert_eq!(
+        browser.string("return document.activeElement.id").await,
+        "returning_and-2"
+    );
+    assert_eq!(
+        browser.js("return window.here").await,
+        true,
+        "nothing was loaded"
+    );
     browser.types(Key::Control + "a").await;
     browser.types("web").await;
     browser.press(Key::Enter).await;
-    driver.query(By::Css("#returning_and-0[value=web]")).first().await.unwrap();
+    driver
+        .query(By::Css("#returning_and-0[value=web]"))
+        .first()
+        .await
+        .unwrap();
     let url = driver.current_url().await.unwrap();
-    assert!(url.query().unwrap().starts_with("cohort=signup&returning=active&returning_and=web&by=day"), "{url}");
+    assert!(
+        url.query()
+            .unwrap()
+            .starts_with("cohort=signup&returning=active&returning_and=web&by=day"),
+        "{url}"
+    );
     browser.is_quiet().await;
     browser.end().await;
 }
@@ -239,11 +404,20 @@ const LIT: &str =
 async fn a_row_lights_its_cohort_in_the_charts() {
     let browser = opened(0, QUESTION).await;
     let driver = &browser.driver;
-    let row =
-        driver.find(By::XPath("//table[@class='cohorts']//tr[th[starts-with(., 'Mon 16 Nov')]]/td[3]")).await.unwrap();
+    let row = driver
+        .find(By::XPath(
+            "//table[@class='cohorts']//tr[th[starts-with(., 'Mon 16 Nov')]]/td[3]",
+        ))
+        .await
+        .unwrap();
     // High enough for charts and rows.
     browser.size(1320, 1700).await;
-    driver.action_chain().move_to_element_center(&row).perform().await.unwrap();
+    driver
+        .action_chain()
+        .move_to_element_center(&row)
+        .perform()
+        .await
+        .unwrap();
     // Its seven complete days; the eighth is running and has no part in the line.
     let monday = "2026-11-16|2026-11-16|7";
     assert_eq!(browser.string(LIT).await, monday);
@@ -253,19 +427,42 @@ async fn a_row_lights_its_cohort_in_the_charts() {
     browser.picture("lit.png").await;
     browser.dark().await;
     browser.picture("lit-dark.png").await;
-    let head = driver.find(By::Css(".cohorts tbody tr.mean th")).await.unwrap();
-    driver.action_chain().move_to_element_center(&head).perform().await.unwrap();
+    let head = driver
+        .find(By::Css(".cohorts tbody tr.mean th"))
+        .await
+        .unwrap();
+    driver
+        .action_chain()
+        .move_to_element_center(&head)
+        .perform()
+        .await
+        .unwrap();
     assert_eq!(browser.string(LIT).await, "||0", "the average is no cohort");
 
     // The keyboard does the same, and what has the focus stays lit when the pointer leaves.
     browser.focus(".cohorts tr[data-at=\"2026-11-20\"] a").await;
-    assert!(browser.string(LIT).await.starts_with("2026-11-20|2026-11-20|"));
+    assert!(
+        browser
+            .string(LIT)
+            .await
+            .starts_with("2026-11-20|2026-11-20|")
+    );
     browser.press(Key::Down).await;
     assert!(browser.string(LIT).await.contains("|2026-11-19|"));
-    driver.action_chain().move_to_element_center(&row).perform().await.unwrap();
+    driver
+        .action_chain()
+        .move_to_element_center(&row)
+        .perform()
+        .await
+        .unwrap();
     assert_eq!(browser.string(LIT).await, monday);
     let heading = driver.find(By::Css("h1")).await.unwrap();
-    driver.action_chain().move_to_element_center(&heading).perform().await.unwrap();
+    driver
+        .action_chain()
+        .move_to_element_center(&heading)
+        .perform()
+        .await
+        .unwrap();
     assert!(browser.string(LIT).await.contains("|2026-11-19|"));
     browser.js("document.activeElement.blur()").await;
     assert_eq!(browser.string(LIT).await, "||0");
@@ -275,10 +472,19 @@ async fn a_row_lights_its_cohort_in_the_charts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_store_asks_nothing() {
-    let address = tokio::task::spawn_blocking(|| serve(empty())).await.unwrap();
+    let address = tokio::task::spawn_blocking(|| serve(empty()))
+        .await
+        .unwrap();
     let browser = Browser::start().await;
-    browser.driver.goto(format!("http://{address}/retention")).await.unwrap();
-    assert_eq!(browser.js("return document.querySelector('.offers')").await, serde_json::Value::Null);
+    browser
+        .driver
+        .goto(format!("http://{address}/retention"))
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.js("return document.querySelector('.offers')").await,
+        serde_json::Value::Null
+    );
     browser.is_quiet().await;
     browser.end().await;
 }

@@ -1,4 +1,5 @@
-//! What only a browser can tell of the table: its sentences, the ranges above it, the clipboard, and its shades.
+//! What only a browser can tell of the table: its sentences, the ranges above it, the clipboard,
+//! and its shades.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +34,19 @@ async fn every_number_says_its_whole_sentence() {
     let (tracker, host) = served(|| {
         let tracker = product(40, 120);
         // A cohort of one, and one of none.
-        tracker.mark(&name("rare"), 1, now() - TimeDelta::days(4)).unwrap();
-        let (mut batch, hourly) = (tracker.batch(), Extent { hourly: true, ever: false });
-        batch.mark_to(&name("rare"), 2, now() - TimeDelta::hours(2), hourly).unwrap();
+        tracker
+            .mark(&name("rare"), 1, now() - TimeDelta::days(4))
+            .unwrap();
+        let (mut batch, hourly) = (
+            tracker.batch(),
+            Extent {
+                hourly: true,
+                ever: false,
+            },
+        );
+        batch
+            .mark_to(&name("rare"), 2, now() - TimeDelta::hours(2), hourly)
+            .unwrap();
         batch.commit().unwrap();
         tracker
     })
@@ -55,15 +66,28 @@ async fn every_number_says_its_whole_sentence() {
         let wanted: BTreeMap<String, Vec<String>> = table
             .rows
             .iter()
-            .map(|row| (row.period.to_string(), row.numbers().map(|c| words::cell(&table, &c)).collect()))
+            .map(|row| {
+                (
+                    row.period.to_string(),
+                    row.numbers().map(|c| words::cell(&table, &c)).collect(),
+                )
+            })
             .collect();
         assert!(wanted.values().any(|row| !row.is_empty()), "{query}");
-        browser.driver.goto(format!("{host}/retention?{query}")).await.unwrap();
-        let said: BTreeMap<String, Vec<String>> = serde_json::from_value(browser.js(NAMES).await).unwrap();
+        browser
+            .driver
+            .goto(format!("{host}/retention?{query}"))
+            .await
+            .unwrap();
+        let said: BTreeMap<String, Vec<String>> =
+            serde_json::from_value(browser.js(NAMES).await).unwrap();
         assert_eq!(said, wanted, "{query}");
         if query.contains("rows=31") {
             let tip = browser.js(TIP).await;
-            assert!(tip[0] == tip[1] && tip[0].as_str().unwrap().contains(" of "), "{tip}");
+            assert!(
+                tip[0] == tip[1] && tip[0].as_str().unwrap().contains(" of "),
+                "{tip}"
+            );
         }
     }
     browser.is_quiet().await;
@@ -75,26 +99,49 @@ async fn the_link_is_copied() {
     let (_, host) = served(|| product(20, 40)).await;
     let browser = Browser::start().await;
     let driver = &browser.driver;
-    let granted =
-        serde_json::json!({ "origin": host, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+    let granted = serde_json::json!({ "origin": host, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
     browser.cdp("Browser.grantPermissions", granted).await;
-    driver.goto(format!("{host}/retention?select1=signup&select2=active&time_group=weeks")).await.unwrap();
+    driver
+        .goto(format!(
+            "{host}/retention?select1=signup&select2=active&time_group=weeks"
+        ))
+        .await
+        .unwrap();
     let button = driver.find(By::Css("button[data-copy]")).await.unwrap();
     assert_eq!(button.text().await.unwrap(), "Copy link");
     button.click().await.unwrap();
-    driver.query(By::XPath("//button[. = 'Copied']")).first().await.unwrap();
+    driver
+        .query(By::XPath("//button[. = 'Copied']"))
+        .first()
+        .await
+        .unwrap();
     // Pages may write to the clipboard and not read it, so the text is pasted as a person would.
     let field = driver.find(By::Css("input[name=cohort]")).await.unwrap();
     field.send_keys(Key::Control + "a").await.unwrap();
     field.send_keys(Key::Control + "v").await.unwrap();
     let copied = field.prop("value").await.unwrap();
     // The whole address, in its own words.
-    assert_eq!(copied, Some(format!("{host}/retention?cohort=signup&returning=active&by=week")));
-    driver.query(By::XPath("//button[. = 'Copy link']")).first().await.unwrap();
+    assert_eq!(
+        copied,
+        Some(format!(
+            "{host}/retention?cohort=signup&returning=active&by=week"
+        ))
+    );
+    driver
+        .query(By::XPath("//button[. = 'Copy link']"))
+        .first()
+        .await
+        .unwrap();
     // Where it is not allowed the button says so.
-    browser.js("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))").await;
+    browser
+        .js("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+        .await;
     button.click().await.unwrap();
-    driver.query(By::XPath("//button[. = 'Not allowed']")).first().await.unwrap();
+    driver
+        .query(By::XPath("//button[. = 'Not allowed']"))
+        .first()
+        .await
+        .unwrap();
     browser.is_quiet().await;
     browser.end().await;
 }
@@ -104,7 +151,12 @@ async fn every_range_is_one_click() {
     let (_, host) = served(|| product(40, 60)).await;
     let browser = Browser::start().await;
     let driver = &browser.driver;
-    driver.goto(format!("{host}/retention?cohort=signup&returning=active&returning_and=web&by=hour")).await.unwrap();
+    driver
+        .goto(format!(
+            "{host}/retention?cohort=signup&returning=active&returning_and=web&by=hour"
+        ))
+        .await
+        .unwrap();
     for (label, query, cohorts) in [
         ("7 days", "by=day&rows=7&cols=7", 7),
         ("14 days", "by=day", 14),
@@ -115,13 +167,40 @@ async fn every_range_is_one_click() {
         ("year to date", "by=month&from=2026-01-01", 11),
     ] {
         let button = format!("//span[@class='ranges']/button[. = '{label}']");
-        driver.find(By::XPath(&button)).await.unwrap().click().await.unwrap();
-        driver.query(By::XPath(format!("{button}[@aria-pressed='true']"))).first().await.unwrap();
+        driver
+            .find(By::XPath(&button))
+            .await
+            .unwrap()
+            .click()
+            .await
+            .unwrap();
+        driver
+            .query(By::XPath(format!("{button}[@aria-pressed='true']")))
+            .first()
+            .await
+            .unwrap();
         let url = driver.current_url().await.unwrap();
-        assert_eq!(url.query(), Some(&*format!("cohort=signup&returning=active&returning_and=web&{query}")), "{label}");
-        let lines = driver.find_all(By::Css(".cohorts tr[data-at]")).await.unwrap().len();
         assert_eq!(
-            (lines, driver.find_all(By::Css("[aria-pressed=true]")).await.unwrap().len()),
+            url.query(),
+            Some(&*format!(
+                "cohort=signup&returning=active&returning_and=web&{query}"
+            )),
+            "{label}"
+        );
+        let lines = driver
+            .find_all(By::Css(".cohorts tr[data-at]"))
+            .await
+            .unwrap()
+            .len();
+        assert_eq!(
+            (
+                lines,
+                driver
+                    .find_all(By::Css("[aria-pressed=true]"))
+                    .await
+                    .unwrap()
+                    .len()
+            ),
             (cohorts, 1),
             "{label}"
         );
@@ -138,11 +217,15 @@ async fn a_table_of_one_rate_has_one_shade_on_either_scale() {
         let mut batch = tracker.batch();
         for day in 0..20_u32 {
             for user in [2 * day, 2 * day + 1] {
-                batch.mark(&signup, user, now() - TimeDelta::days(day.into())).unwrap();
+                batch
+                    .mark(&signup, user, now() - TimeDelta::days(day.into()))
+                    .unwrap();
             }
             // One of the two comes every day.
             for later in 0..=day {
-                batch.mark(&active, 2 * day, now() - TimeDelta::days(later.into())).unwrap();
+                batch
+                    .mark(&active, 2 * day, now() - TimeDelta::days(later.into()))
+                    .unwrap();
             }
         }
         batch.commit().unwrap();

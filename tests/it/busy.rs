@@ -1,5 +1,6 @@
-//! Many questions at once: who is answered when, who is refused, and what all of it may take. Questions are held where they
-//! are counted, so that nothing here depends on how quick the machine is.
+//! Many questions at once: who is answered when, who is refused, and what all of it may take.
+//! Questions are held where they are counted, so that nothing here depends on how quick the machine
+//! is.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +33,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Holds questions where they are counted, and remembers in which order they came: by how many counts they want.
+/// Holds questions where they are counted, and remembers in which order they came: by how many
+/// counts they want.
 #[derive(Default)]
 struct Gate {
     state: Mutex<(bool, Vec<usize>)>,
@@ -43,7 +45,11 @@ impl Gate {
     fn pass(&self, plan: &Plan) {
         let mut state = self.state.lock().unwrap();
         state.1.push(plan.roots().len());
-        drop(self.opened.wait_timeout_while(state, NEVER, |(open, _)| !*open).unwrap());
+        drop(
+            self.opened
+                .wait_timeout_while(state, NEVER, |(open, _)| !*open)
+                .unwrap(),
+        );
     }
 
     fn open(&self) {
@@ -56,13 +62,20 @@ impl Gate {
     }
 }
 
-/// Whether a plan asks about an event. The few bitmaps that tell where the data ends are several single ones, and no question.
+/// Whether a plan asks about an event. The few bitmaps that tell where the data ends are several
+/// single ones, and no question.
 fn names(plan: &Plan, event: &str) -> bool {
-    let tells_the_end = plan.roots().len() > 1 && plan.nodes().iter().all(|node| matches!(node, Node::Key(_)));
-    !tells_the_end && plan.nodes().iter().any(|node| matches!(node, Node::Key(key) if key.event().as_str() == event))
+    let tells_the_end =
+        plan.roots().len() > 1 && plan.nodes().iter().all(|node| matches!(node, Node::Key(_)));
+    !tells_the_end
+        && plan
+            .nodes()
+            .iter()
+            .any(|node| matches!(node, Node::Key(key) if key.event().as_str() == event))
 }
 
-/// A dashboard whose questions about `web` are so much work, and are held; and one of the same numbers that holds nothing.
+/// A dashboard whose questions about `web` are so much work, and are held; and one of the same
+/// numbers that holds nothing.
 struct Held {
     gate: Arc<Gate>,
     admission: Admission,
@@ -74,7 +87,8 @@ impl Held {
     fn new(at_once: usize, work: u64) -> Self {
         let tracker = product(30, 40);
         let gate = Arc::<Gate>::default();
-        let store = Bent::of(tracker.store()).costing(move |plan| if names(plan, "web") { work } else { 0 });
+        let store = Bent::of(tracker.store())
+            .costing(move |plan| if names(plan, "web") { work } else { 0 });
         let held = Arc::clone(&gate);
         let store = store.before_counting(move |plan| {
             if names(&plan, "web") {
@@ -83,8 +97,16 @@ impl Held {
         });
         let admission = Admission::new(at_once);
         let dashboard = Dashboard::new(Tracker::new(store.shared()), Clock::Fixed(now()));
-        let address = serve_dashboard(Dashboard { admission: admission.clone(), ..dashboard });
-        Held { gate, admission, address, free: serve(tracker) }
+        let address = serve_dashboard(Dashboard {
+            admission: admission.clone(),
+            ..dashboard
+        });
+        Held {
+            gate,
+            admission,
+            address,
+            free: serve(tracker),
+        }
     }
 
     fn load(&self) -> Load {
@@ -93,7 +115,10 @@ impl Held {
 
     /// Asks the held question of so many rows, without waiting for the answer.
     fn ask(&self, rows: usize) -> Asked {
-        Asked::new(self.address, &format!("/retention.json?cohort=web&returning=active&cols=3&rows={rows}"))
+        Asked::new(
+            self.address,
+            &format!("/retention.json?cohort=web&returning=active&cols=3&rows={rows}"),
+        )
     }
 }
 
@@ -108,8 +133,16 @@ impl Asked {
     fn new(address: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(NEVER)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-        Asked { path: path.to_owned(), stream, answer: Vec::new() }
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        Asked {
+            path: path.to_owned(),
+            stream,
+            answer: Vec::new(),
+        }
     }
 
     /// Whether the answer is there.
@@ -152,20 +185,36 @@ fn cheap_requests_pass_by_expensive_ones() {
     // Two are counted, 32 wait, and five are too many.
     let mut asked: Vec<Asked> = (1..=39).map(|rows| held.ask(rows)).collect();
     until("too many are refused at once", || {
-        asked.iter_mut().filter_map(|a| a.is_answered().then_some(())).count() == 5
+        asked
+            .iter_mut()
+            .filter_map(|a| a.is_answered().then_some(()))
+            .count()
+            == 5
     });
     // A turn is taken a moment before the gate is reached.
-    until("the others wait", || (held.load().running, held.load().waiting, held.gate.came().len()) == (2, 32, 2));
+    until("the others wait", || {
+        (
+            held.load().running,
+            held.load().waiting,
+            held.gate.came().len(),
+        ) == (2, 32, 2)
+    });
     assert_eq!(held.load().refused, 5);
-    let (refused, waiting): (Vec<Asked>, Vec<Asked>) = asked.into_iter().partition(|asked| !asked.answer.is_empty());
+    let (refused, waiting): (Vec<Asked>, Vec<Asked>) = asked
+        .into_iter()
+        .partition(|asked| !asked.answer.is_empty());
     for refused in refused {
         let rows = refused.path.rsplit_once('=').unwrap().1.to_owned();
         let answer = refused.answer();
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "),
+            "{answer}"
+        );
         let said: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
         let said = said["error"]["message"].as_str().unwrap();
         assert!(
-            said.contains(&format!("{rows} cohorts × 3 columns over ")) && said.contains("coarser grain"),
+            said.contains(&format!("{rows} cohorts × 3 columns over "))
+                && said.contains("coarser grain"),
             "{said}"
         );
     }
@@ -195,7 +244,9 @@ fn cheap_requests_pass_by_expensive_ones() {
         assert_eq!(body(&answer), body(&get(held.free, &path)), "{path}");
     }
     // And given back a moment after the answer.
-    until("all turns are given back", || (held.load().running, held.load().waiting) == (0, 0));
+    until("all turns are given back", || {
+        (held.load().running, held.load().waiting) == (0, 0)
+    });
 }
 
 #[test]
@@ -203,16 +254,30 @@ fn the_page_of_a_refused_question_is_a_503_and_no_frame() {
     let held = Held::new(1, HEAVY);
     let waiting: Vec<Asked> = (1..=17).map(|rows| held.ask(rows)).collect();
     until("the queue is full", || held.load().waiting == 16);
-    let page = get(held.address, "/retention?cohort=web&returning=active&rows=20&cols=3");
-    assert!(page.starts_with("HTTP/1.1 503 ") && page.contains("20 cohorts × 3 columns"), "{page}");
-    for path in ["/people.csv?set=web@2026-11-20", "/people?set=web@2026-11-20"] {
+    let page = get(
+        held.address,
+        "/retention?cohort=web&returning=active&rows=20&cols=3",
+    );
+    assert!(
+        page.starts_with("HTTP/1.1 503 ") && page.contains("20 cohorts × 3 columns"),
+        "{page}"
+    );
+    for path in [
+        "/people.csv?set=web@2026-11-20",
+        "/people?set=web@2026-11-20",
+    ] {
         // Whose people it would list is found without counting, but for the number on the page.
         let status = if path.contains(".csv") { "200" } else { "503" };
         let answer = get(held.address, path);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path}: {answer}"
+        );
     }
     held.gate.open();
-    waiting.into_iter().for_each(|asked| assert!(asked.answer().starts_with("HTTP/1.1 200 ")));
+    waiting
+        .into_iter()
+        .for_each(|asked| assert!(asked.answer().starts_with("HTTP/1.1 200 ")));
 }
 
 /// The expensive lane and the ordinary one.
@@ -229,13 +294,18 @@ fn questions_are_answered_in_the_order_they_came(#[case] work: u64) {
         until("it waits", || held.load().waiting == waiting + 1);
     }
     held.gate.open();
-    asked.into_iter().for_each(|asked| assert!(asked.answer().starts_with("HTTP/1.1 200 ")));
+    asked
+        .into_iter()
+        .for_each(|asked| assert!(asked.answer().starts_with("HTTP/1.1 200 ")));
     let came = held.gate.came();
     // More rows are more counts.
     let mut sorted: Vec<usize> = came[1..].to_vec();
     sorted.sort_unstable();
     let rank = |counts: &usize| sorted.iter().position(|other| other == counts).unwrap();
-    assert_eq!(came[1..].iter().map(rank).collect::<Vec<_>>(), [5, 2, 3, 0, 4, 1]);
+    assert_eq!(
+        came[1..].iter().map(rank).collect::<Vec<_>>(),
+        [5, 2, 3, 0, 4, 1]
+    );
 }
 
 #[test]
@@ -250,8 +320,14 @@ fn who_has_gone_leaves_the_queue() {
     drop(gone);
     until("the second has left", || held.load().waiting == 1);
     held.gate.open();
-    assert!(first.answer().starts_with("HTTP/1.1 200 ") && third.answer().starts_with("HTTP/1.1 200 "));
-    assert_eq!(held.gate.came().len(), 2, "what nobody waits for is not counted");
+    assert!(
+        first.answer().starts_with("HTTP/1.1 200 ") && third.answer().starts_with("HTTP/1.1 200 ")
+    );
+    assert_eq!(
+        held.gate.came().len(),
+        2,
+        "what nobody waits for is not counted"
+    );
 }
 
 fn listen(memory: &Budget) -> (Listener, String) {
@@ -281,7 +357,8 @@ fn nearly_all(key: &str, bytes: usize) -> Vec<u8> {
 fn large_requests_take_turns_and_give_their_memory_back() {
     let memory = Budget::new(8 << 20);
     let (_listener, address) = listen(&memory);
-    // Two of three megabytes fit beside each other; the others are not read from until there is room.
+    // Two of three megabytes fit beside each other; the others are not read from until there is
+    // room.
     let mut clients: Vec<Wire> = (0..6).map(|_| Wire::tcp(&address)).collect();
     std::thread::scope(|scope| {
         let mut sending = Vec::new();
@@ -310,8 +387,15 @@ fn a_request_that_cannot_fit_is_refused_with_the_option_that_helps() {
     let mut wire = Wire::tcp(&address);
     wire.send(&packed(&["SET", "key", &"x".repeat(9 * MIB)]));
     let said = String::from_utf8(wire.reply()).unwrap();
-    assert!(said.starts_with("-ERR ") && said.contains("10 MiB") && said.contains("--memory-mb"), "{said}");
-    assert_eq!(wire.reply(), b"", "and the connection is closed, as the rest was not read");
+    assert!(
+        said.starts_with("-ERR ") && said.contains("10 MiB") && said.contains("--memory-mb"),
+        "{said}"
+    );
+    assert_eq!(
+        wire.reply(),
+        b"",
+        "and the connection is closed, as the rest was not read"
+    );
     drop(wire);
     // What waits between MULTI and EXEC takes its part too.
     let mut wire = Wire::tcp(&address);
@@ -320,7 +404,10 @@ fn a_request_that_cannot_fit_is_refused_with_the_option_that_helps() {
         .map(|i| {
             wire.send(&packed(&["SET", &format!("key{i}"), &"x".repeat(2 * MIB)]));
             let said = String::from_utf8(wire.reply()).unwrap();
-            assert!(said == "+QUEUED\r\n" || said.contains("--memory-mb"), "{said}");
+            assert!(
+                said == "+QUEUED\r\n" || said.contains("--memory-mb"),
+                "{said}"
+            );
             said == "+QUEUED\r\n"
         })
         .collect();
@@ -336,8 +423,13 @@ fn idle_clients_leave_memory_for_requests() {
     let memory = Budget::new(2 << 20);
     let (_listener, address) = listen(&memory);
     let mut clients: Vec<Wire> = (0..16).map(|_| Wire::tcp(&address)).collect();
-    clients.iter_mut().for_each(|wire| assert_eq!(wire.say("PING"), "+PONG\r\n"));
-    assert_eq!(Wire::tcp(&address).reply(), b"-ERR max number of clients reached\r\n");
+    clients
+        .iter_mut()
+        .for_each(|wire| assert_eq!(wire.say("PING"), "+PONG\r\n"));
+    assert_eq!(
+        Wire::tcp(&address).reply(),
+        b"-ERR max number of clients reached\r\n"
+    );
     clients[0].send(&packed(&["SET", "key", &"x".repeat(MIB / 2)]));
     assert_eq!(clients[0].reply(), b"+OK\r\n");
 }
@@ -348,14 +440,18 @@ fn half_a_large_request_is_part_of_the_memory_and_goes_with_its_client() {
     let (_listener, address) = listen(&memory);
     let mut wire = Wire::tcp(&address);
     wire.send(&nearly_all("key", 5 * MIB));
-    until("what was announced is set aside", || memory.used() > 5 << 20);
+    until("what was announced is set aside", || {
+        memory.used() > 5 << 20
+    });
     drop(wire);
     until("and given back", || memory.used() == 0);
 }
 
 /// The files a process has open.
 fn descriptors(process: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .count()
 }
 
 #[test]
@@ -363,9 +459,13 @@ fn redis_clients_leave_descriptors_for_everything_else() {
     let shop = Shop::new();
     let mut command = std::process::Command::new("sh");
     let program = env!("CARGO_BIN_EXE_cohortist");
-    let serve = format!("ulimit -n 256; exec {program} serve --listen 127.0.0.1:0 --resp 127.0.0.1:0");
+    let serve =
+        format!("ulimit -n 256; exec {program} serve --listen 127.0.0.1:0 --resp 127.0.0.1:0");
     command.args(["-c", &serve]);
-    let (serving, address) = Serving::spawned(&mut shop.inside(command), "Redis clients are served at redis://");
+    let (serving, address) = Serving::spawned(
+        &mut shop.inside(command),
+        "Redis clients are served at redis://",
+    );
     let mut clients = vec![Wire::tcp(&address)];
     assert_eq!(clients[0].say("PING"), "+PONG\r\n");
     serving.get("/readyz");
@@ -380,14 +480,30 @@ fn redis_clients_leave_descriptors_for_everything_else() {
         assert!(clients.len() < 256);
     };
     assert_eq!(refused, "-ERR max number of clients reached\r\n");
-    assert_eq!(clients.len(), 144, "three quarters of what the process does not keep for itself");
+    assert_eq!(
+        clients.len(),
+        144,
+        "three quarters of what the process does not keep for itself"
+    );
     let with_all = descriptors(serving.id());
-    assert!(with_all - with_one < 150, "one for each, and not {with_one} to {with_all}");
+    assert!(
+        with_all - with_one < 150,
+        "one for each, and not {with_one} to {with_all}"
+    );
     // Everything else goes on, the store's own files among it.
     assert!(serving.get("/readyz").contains("ready"));
-    assert_eq!(clients[0].say("SETBIT trackist_active_2026-11-23 7 1"), ":0\r\n");
-    let browsers: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(&serving.address).unwrap()).collect();
-    assert!(serving.get("/api/v1/count?set=active@2026-11-23").contains("\"count\":1"));
+    assert_eq!(
+        clients[0].say("SETBIT trackist_active_2026-11-23 7 1"),
+        ":0\r\n"
+    );
+    let browsers: Vec<TcpStream> = (0..40)
+        .map(|_| TcpStream::connect(&serving.address).unwrap())
+        .collect();
+    assert!(
+        serving
+            .get("/api/v1/count?set=active@2026-11-23")
+            .contains("\"count\":1")
+    );
     drop(browsers);
     // A place that is free again is taken.
     drop(clients.pop());
@@ -404,10 +520,40 @@ fn memory_is_one_option_and_its_old_name_is_deprecated() {
     run(&["mark", "active", "1"]).done();
     let told = run(&["--cache-mb", "64", "events"]);
     assert_eq!((told.code, told.out.trim()), (0, "active"));
-    assert!(told.err.starts_with("warning: --cache-mb ") && told.err.contains("--memory-mb 64"), "{}", told.err);
-    assert_eq!(run(&["--memory-mb", "64", "events"]).quietly().trim(), "active");
-    assert!(run(&["--memory-mb", "15", "events"]).error(2).contains("16"));
-    let said = run(&["--memory-mb", "64", "serve", "--check", "--remember-mb", "32"]).error(2);
-    assert!(said.contains("at most 16") && said.contains("--memory-mb"), "{said}");
-    run(&["--memory-mb", "64", "serve", "--check", "--remember-mb", "16"]).done();
+    assert!(
+        told.err.starts_with("warning: --cache-mb ") && told.err.contains("--memory-mb 64"),
+        "{}",
+        told.err
+    );
+    assert_eq!(
+        run(&["--memory-mb", "64", "events"]).quietly().trim(),
+        "active"
+    );
+    assert!(
+        run(&["--memory-mb", "15", "events"])
+            .error(2)
+            .contains("16")
+    );
+    let said = run(&[
+        "--memory-mb",
+        "64",
+        "serve",
+        "--check",
+        "--remember-mb",
+        "32",
+    ])
+    .error(2);
+    assert!(
+        said.contains("at most 16") && said.contains("--memory-mb"),
+        "{said}"
+    );
+    run(&[
+        "--memory-mb",
+        "64",
+        "serve",
+        "--check",
+        "--remember-mb",
+        "16",
+    ])
+    .done();
 }

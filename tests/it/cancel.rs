@@ -12,7 +12,9 @@ use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::sets::{Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Cancel, Options, RedisEval, Remembered, Remembering, Store, StoreError, open};
+use cohortist::store::{
+    Cancel, Options, RedisEval, Remembered, Remembering, Store, StoreError, open,
+};
 use cohortist::web::Dashboard;
 
 use crate::support::bent::Bent;
@@ -39,12 +41,18 @@ fn wait_for_cancel() -> bool {
     false
 }
 
-/// A store of which each count is held until its token is cancelled. Tells when a count began, and whether it was cancelled.
+/// A store of which each count is held until its token is cancelled. Tells when a count began, and
+/// whether it was cancelled.
 fn held(inner: &Arc<dyn Store>) -> (Arc<dyn Store>, Receiver<&'static str>) {
     let (tell, told) = channel();
     let store = Bent::of(inner).before_counting(move |_| {
         tell.send("began").unwrap();
-        tell.send(if wait_for_cancel() { "cancelled" } else { "still asked" }).unwrap();
+        tell.send(if wait_for_cancel() {
+            "cancelled"
+        } else {
+            "still asked"
+        })
+        .unwrap();
     });
     (store.shared(), told)
 }
@@ -58,7 +66,9 @@ fn a_client_that_goes_stops_its_question() {
     // It closes the connection, or only its own side.
     for how in [Shutdown::Both, Shutdown::Write] {
         let mut client = TcpStream::connect(address).unwrap();
-        client.write_all(b"GET /api/v1/count?set=a@2026-11-23 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        client
+            .write_all(b"GET /api/v1/count?set=a@2026-11-23 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
         assert_eq!(told.recv_timeout(FAR_TOO_LONG), Ok("began"));
         client.shutdown(how).unwrap();
         assert_eq!(told.recv_timeout(FAR_TOO_LONG), Ok("cancelled"), "{how:?}");
@@ -76,11 +86,27 @@ fn an_embedded_store_stops() {
         assert_eq!(store.count(&plan).unwrap(), [2]);
         cancel.cancel();
         assert!(matches!(store.count(&plan), Err(StoreError::Cancelled)));
-        assert!(matches!(store.members(&both, None, 9), Err(StoreError::Cancelled)));
-        let Set::Or(keys) = &both else { panic!("a union") };
-        let keys: Vec<_> =
-            keys.iter().filter_map(|set| if let Set::Key(key) = set { Some(key.clone()) } else { None }).collect();
-        assert!(matches!(store.contains(&keys, 1), Err(StoreError::Cancelled)));
+        assert!(matches!(
+            store.members(&both, None, 9),
+            Err(StoreError::Cancelled)
+        ));
+        let Set::Or(keys) = &both else {
+            panic!("a union")
+        };
+        let keys: Vec<_> = keys
+            .iter()
+            .filter_map(|set| {
+                if let Set::Key(key) = set {
+                    Some(key.clone())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert!(matches!(
+            store.contains(&keys, 1),
+            Err(StoreError::Cancelled)
+        ));
         // What is written is written.
         store.apply(&marks_of("a_u", [2])).unwrap();
         assert!(matches!(store.delete(&keys), Ok(1)));
@@ -92,15 +118,22 @@ fn an_embedded_store_stops() {
 fn redis_is_asked_nothing_more_and_keeps_no_temporary_keys() {
     let server = RedisServer::start();
     for redis_eval in [RedisEval::Server, RedisEval::Fetch] {
-        let options = Options { redis_eval, timeout: FAR_TOO_LONG, ..Options::default() };
+        let options = Options {
+            redis_eval,
+            timeout: FAR_TOO_LONG,
+            ..Options::default()
+        };
         let store = open(&server.url(), &options).unwrap();
         let mut plan = Plan::new();
         for n in 0..600 {
             let names = [format!("a{}_u", n / 2), format!("b{n}_u")];
-            names.iter().for_each(|name| store.apply(&marks_of(name, [n, 9])).unwrap());
+            names
+                .iter()
+                .for_each(|name| store.apply(&marks_of(name, [n, 9])).unwrap());
             let [a, b] = names.map(|name| set(&name));
             // Some results are kept for a later step.
-            plan.count_set(&((a.clone() & b.clone()) | set(&format!("b{}_u", n / 2)))).unwrap();
+            plan.count_set(&((a.clone() & b.clone()) | set(&format!("b{}_u", n / 2))))
+                .unwrap();
             plan.count_set(&(a & b)).unwrap();
         }
         let expected = store.count(&plan).unwrap();
@@ -114,10 +147,21 @@ fn redis_is_asked_nothing_more_and_keeps_no_temporary_keys() {
             server.resume();
             asking.join().unwrap()
         });
-        assert!(matches!(outcome, Err(StoreError::Cancelled)), "{redis_eval:?}: {outcome:?}");
-        assert_eq!((server.calls("bitop"), server.calls("getrange")), (0, 0), "{redis_eval:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::Cancelled)),
+            "{redis_eval:?}: {outcome:?}"
+        );
+        assert_eq!(
+            (server.calls("bitop"), server.calls("getrange")),
+            (0, 0),
+            "{redis_eval:?}"
+        );
         assert_eq!(server.keys(), keys);
-        assert_eq!(store.count(&plan).unwrap(), expected, "its connection is as good as before");
+        assert_eq!(
+            store.count(&plan).unwrap(),
+            expected,
+            "its connection is as good as before"
+        );
     }
 }
 
@@ -143,11 +187,16 @@ fn whoever_waits_for_a_cancelled_count_gets_its_number_all_the_same() {
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| first.during(|| remembered.count(&plan)));
         told.recv_timeout(FAR_TOO_LONG).unwrap();
-        let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| remembered.count(&plan).unwrap())).collect();
+        let waiters: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| remembered.count(&plan).unwrap()))
+            .collect();
         // One who waits can be cancelled too, whatever the others do.
         let impatient = scope.spawn(|| second.during(|| remembered.count(&plan)));
         second.cancel();
-        assert!(matches!(impatient.join().unwrap(), Err(StoreError::Cancelled)));
+        assert!(matches!(
+            impatient.join().unwrap(),
+            Err(StoreError::Cancelled)
+        ));
         assert_eq!(counted.load(Ordering::SeqCst), 1, "the others wait");
         first.cancel();
         assert!(matches!(leader.join().unwrap(), Err(StoreError::Cancelled)));
@@ -155,7 +204,10 @@ fn whoever_waits_for_a_cancelled_count_gets_its_number_all_the_same() {
             assert_eq!(waiter.join().unwrap(), [2]);
         }
     });
-    assert!(counted.load(Ordering::SeqCst) > 1, "one of those who waited took over");
+    assert!(
+        counted.load(Ordering::SeqCst) > 1,
+        "one of those who waited took over"
+    );
 }
 
 /// Several in a row are cancelled, each while another waits.
@@ -191,7 +243,16 @@ fn a_count_is_handed_on_until_somebody_is_left_to_take_it() {
         last.store(true, Ordering::SeqCst);
     });
     let outcomes = outcomes.into_inner().unwrap();
-    let answers: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+    let answers: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().ok())
+        .collect();
     assert_eq!(answers, [&vec![3]], "{outcomes:?}");
-    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Cancelled))).count(), 3);
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Err(StoreError::Cancelled)))
+            .count(),
+        3
+    );
 }

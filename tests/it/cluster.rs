@@ -32,12 +32,26 @@ fn on_shared() -> Opened {
 }
 
 fn counted_by(redis_eval: RedisEval) -> Opened {
-    (open(&Cluster::shared().url(), &Options { redis_eval, ..own_prefix() }).unwrap(), Box::new(()))
+    (
+        open(
+            &Cluster::shared().url(),
+            &Options {
+                redis_eval,
+                ..own_prefix()
+            },
+        )
+        .unwrap(),
+        Box::new(()),
+    )
 }
 
 contract!(redis_cluster, || crate::cluster::on_shared());
-contract!(fetched_from_redis_cluster, || crate::cluster::counted_by(crate::cluster::RedisEval::Fetch));
-contract!(computed_by_redis_cluster, || crate::cluster::counted_by(crate::cluster::RedisEval::Server));
+contract!(fetched_from_redis_cluster, || crate::cluster::counted_by(
+    crate::cluster::RedisEval::Fetch
+));
+contract!(computed_by_redis_cluster, || crate::cluster::counted_by(
+    crate::cluster::RedisEval::Server
+));
 
 pub(crate) fn in_memory() -> Arc<dyn Store> {
     open("memory:", &Options::default()).unwrap()
@@ -63,12 +77,22 @@ fn ids(shards: &'static [u32]) -> impl Strategy<Value = UserId> {
 fn marks(shards: &'static [u32]) -> impl Strategy<Value = Vec<Mark>> {
     let keys = prop::sample::select(vec!["a_u", "b_u", "c_2026-11-3"]);
     let mark = (keys, ids(shards), prop::bool::weighted(0.85));
-    let mark = mark.prop_map(|(text, user, value)| Mark { key: key(text), user, value });
+    let mark = mark.prop_map(|(text, user, value)| Mark {
+        key: key(text),
+        user,
+        value,
+    });
     prop::collection::vec(mark, 0..40)
 }
 
 fn sets(with_complements: bool) -> impl Strategy<Value = Set> {
-    let leaf = prop::sample::select(vec![set("a_u"), set("b_u"), set("c_2026-11-3"), set("gone_u"), Set::Empty]);
+    let leaf = prop::sample::select(vec![
+        set("a_u"),
+        set("b_u"),
+        set("c_2026-11-3"),
+        set("gone_u"),
+        Set::Empty,
+    ]);
     leaf.prop_recursive(4, 16, 3, move |inner| {
         let some = prop::collection::vec(inner.clone(), 1..4);
         prop_oneof![
@@ -81,14 +105,27 @@ fn sets(with_complements: bool) -> impl Strategy<Value = Set> {
     })
 }
 
-/// Everything a store answers about sets, as the embedded store has it, which the model of the contract holds.
+/// Everything a store answers about sets, as the embedded store has it, which the model of the
+/// contract holds.
 fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
     let sets = prop::collection::vec(sets(with_complements), 1..8);
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let check = |(marks, sets, pages): (Vec<Mark>, Vec<Set>, Vec<UserId>)| {
         let options = own_prefix();
-        let counted_by =
-            |redis_eval| open(&Cluster::shared().url(), &Options { redis_eval, ..options.clone() }).unwrap();
+        let counted_by = |redis_eval| {
+            open(
+                &Cluster::shared().url(),
+                &Options {
+                    redis_eval,
+                    ..options.clone()
+                },
+            )
+            .unwrap()
+        };
         let (cluster, model) = (counted_by(RedisEval::Auto), in_memory());
         let others = [RedisEval::Fetch, RedisEval::Server].map(counted_by);
         for store in [&cluster, &model] {
@@ -102,7 +139,12 @@ fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
             prop_assert_eq!(cluster.count(&plan).unwrap(), model.count(&plan).unwrap());
         }
         for (n, set) in sets.iter().enumerate() {
-            for after in pages.iter().map(|page| Some(*page)).chain([None, Some(SHARD - 1), Some(SHARD)]) {
+            for after in
+                pages
+                    .iter()
+                    .map(|page| Some(*page))
+                    .chain([None, Some(SHARD - 1), Some(SHARD)])
+            {
                 let page = |store: &Arc<dyn Store>| store.members(set, after, 25).unwrap();
                 for cluster in others.iter().chain([&cluster]) {
                     prop_assert_eq!(page(cluster), page(&model), "{:?} after {:?}", set, after);
@@ -112,21 +154,45 @@ fn as_embedded(cases: u32, shards: &'static [u32], with_complements: bool) {
             let saved = cluster.save(set, &target).unwrap();
             prop_assert_eq!(saved, model.save(set, &target).unwrap(), "{:?}", set);
             let of_target = Set::Key(target.clone());
-            prop_assert_eq!(count(&*cluster, &of_target).unwrap(), count(&*model, &of_target).unwrap());
-            prop_assert_eq!(cluster.members(&of_target, None, 25).unwrap(), model.members(set, None, 25).unwrap());
+            prop_assert_eq!(
+                count(&*cluster, &of_target).unwrap(),
+                count(&*model, &of_target).unwrap()
+            );
+            prop_assert_eq!(
+                cluster.members(&of_target, None, 25).unwrap(),
+                model.members(set, None, 25).unwrap()
+            );
         }
-        let listed = |store: &Arc<dyn Store>| store.keys("").unwrap().into_iter().collect::<BTreeSet<Key>>();
+        let listed = |store: &Arc<dyn Store>| {
+            store
+                .keys("")
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeSet<Key>>()
+        };
         prop_assert_eq!(listed(&cluster), listed(&model));
         let keys: Vec<Key> = listed(&model).into_iter().collect();
         for user in marks.iter().map(|mark| mark.user).take(5) {
-            prop_assert_eq!(cluster.contains(&keys, user).unwrap(), model.contains(&keys, user).unwrap());
+            prop_assert_eq!(
+                cluster.contains(&keys, user).unwrap(),
+                model.contains(&keys, user).unwrap()
+            );
         }
         prop_assert_eq!(cluster.sweep().unwrap(), 0);
         prop_assert_eq!(cluster.delete(&keys).unwrap(), keys.len() as u64);
         prop_assert_eq!(cluster.keys("").unwrap(), vec![]);
         Ok(())
     };
-    runner.run(&(marks(shards), sets, prop::collection::vec(ids(shards), 0..3)), check).unwrap();
+    runner
+        .run(
+            &(
+                marks(shards),
+                sets,
+                prop::collection::vec(ids(shards), 0..3),
+            ),
+            check,
+        )
+        .unwrap();
 }
 
 #[test]
@@ -145,10 +211,21 @@ fn a_complement_beyond_all_shards_is_the_longest_there_is() {
     store.apply(&marks_of("a_u", [0, UserId::MAX])).unwrap();
     store.apply(&marks_of("b_u", [9])).unwrap();
     assert_eq!(count(&*store, &!set("a_u")).unwrap(), (1 << 32) - 2);
-    assert_eq!(count(&*store, &!(set("a_u") & set("b_u"))).unwrap(), 1 << 32);
+    assert_eq!(
+        count(&*store, &!(set("a_u") & set("b_u"))).unwrap(),
+        1 << 32
+    );
     assert_eq!(count(&*store, &!set("b_u")).unwrap(), 15);
-    assert_eq!(store.members(&!set("a_u"), Some(SHARD * 7), 2).unwrap(), [SHARD * 7 + 1, SHARD * 7 + 2]);
-    assert_eq!(store.members(&!set("a_u"), Some(UserId::MAX - 2), 9).unwrap(), [UserId::MAX - 1]);
+    assert_eq!(
+        store.members(&!set("a_u"), Some(SHARD * 7), 2).unwrap(),
+        [SHARD * 7 + 1, SHARD * 7 + 2]
+    );
+    assert_eq!(
+        store
+            .members(&!set("a_u"), Some(UserId::MAX - 2), 9)
+            .unwrap(),
+        [UserId::MAX - 1]
+    );
 }
 
 /// Ten million users, of whom some come back.
@@ -158,7 +235,14 @@ fn fill(tracker: &Tracker) {
         let (user, day) = (n * 1747, now() - TimeDelta::days(i64::from(n % 14)));
         batch.mark(&name("signup"), user, day).unwrap();
         for back in (0..n % 14).filter(|back| (n / 14 + back) % 3 == 0) {
-            batch.mark_to(&name("active"), user, day + TimeDelta::days(i64::from(back)), Extent::default()).unwrap();
+            batch
+                .mark_to(
+                    &name("active"),
+                    user,
+                    day + TimeDelta::days(i64::from(back)),
+                    Extent::default(),
+                )
+                .unwrap();
         }
     }
     batch.commit().unwrap();
@@ -168,20 +252,45 @@ fn fill(tracker: &Tracker) {
 fn a_grid_is_as_in_the_embedded_store_and_its_work_is_shared_by_the_nodes() {
     // Its own, as the commands of others would be counted with its.
     let (cluster, server) = (Cluster::start(), RedisServer::start());
-    let trackers = [cluster.url(), "memory:".to_owned(), server.url()]
-        .map(|url| Tracker::new(open(&url, &Options { redis_eval: RedisEval::Server, ..Options::default() }).unwrap()));
+    let trackers = [cluster.url(), "memory:".to_owned(), server.url()].map(|url| {
+        Tracker::new(
+            open(
+                &url,
+                &Options {
+                    redis_eval: RedisEval::Server,
+                    ..Options::default()
+                },
+            )
+            .unwrap(),
+        )
+    });
     trackers.iter().for_each(fill);
-    let query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day);
+    let query = Query::new(
+        "signup".parse().unwrap(),
+        "active".parse().unwrap(),
+        Grain::Day,
+    );
     let work = ["bitop", "bitcount"];
     let before = cluster.calls(&work);
-    let tables = trackers.each_ref().map(|tracker| format!("{:?}", tracker.retention(&query, now()).unwrap().rows));
+    let tables = trackers
+        .each_ref()
+        .map(|tracker| format!("{:?}", tracker.retention(&query, now()).unwrap().rows));
     assert_eq!(tables[0], tables[1]);
     assert!(tables[0].contains("retained"));
-    let calls: Vec<u64> = cluster.calls(&work).iter().map(|(port, calls)| calls - before[port]).collect();
+    let calls: Vec<u64> = cluster
+        .calls(&work)
+        .iter()
+        .map(|(port, calls)| calls - before[port])
+        .collect();
     let of_one = server.calls("bitop") + server.calls("bitcount");
-    println!("BITOP and BITCOUNT of a 14 × 14 table, 10 M users: {calls:?} on the primaries, {of_one} on one server");
+    println!(
+        "BITOP and BITCOUNT of a 14 × 14 table, 10 M users: {calls:?} on the primaries, {of_one} on one server"
+    );
     // Of bitmaps a tenth as long each: ten shards lie on three primaries as 3, 4 and 3.
-    assert!(calls.iter().all(|calls| *calls > 0 && *calls <= of_one * 4), "{calls:?} of {of_one}");
+    assert!(
+        calls.iter().all(|calls| *calls > 0 && *calls <= of_one * 4),
+        "{calls:?} of {of_one}"
+    );
     assert!(
         calls.iter().max().unwrap() * 10 <= calls.iter().sum::<u64>() * 5,
         "no node has half of the work: {calls:?}"
@@ -199,15 +308,34 @@ fn a_grid_is_as_in_the_embedded_store_and_its_work_is_shared_by_the_nodes() {
         "one bitmap counted in {:.1} ms, the quickest tenth in {:.1} ms, looking for shards included",
         took[100], took[20]
     );
-    let asked = || cluster.calls(&["cluster|countkeysinslot"]).values().sum::<u64>();
+    let asked = || {
+        cluster
+            .calls(&["cluster|countkeysinslot"])
+            .values()
+            .sum::<u64>()
+    };
     let before = asked();
     trackers[0].count(&active).unwrap();
-    assert_eq!(asked() - before, 10, "one for each shard there is, once they are known");
+    assert_eq!(
+        asked() - before,
+        10,
+        "one for each shard there is, once they are known"
+    );
     let temporary = |port: u16| cluster.ask::<Vec<String>>(port, &["KEYS", "*bitop_*"]);
-    assert!(cluster.ports().into_iter().all(|port| within(Duration::from_secs(60), || temporary(port).is_empty())));
-    let keys: Vec<String> =
-        cluster.ask(cluster.owner("{shard3z}", cluster.ports()[0]), &["KEYS", "*{shard3z}active_2026-11*"]);
-    assert!(keys.contains(&"trackist_{shard3z}active_2026-11-22".to_owned()), "{keys:?}");
+    assert!(
+        cluster
+            .ports()
+            .into_iter()
+            .all(|port| within(Duration::from_secs(60), || temporary(port).is_empty()))
+    );
+    let keys: Vec<String> = cluster.ask(
+        cluster.owner("{shard3z}", cluster.ports()[0]),
+        &["KEYS", "*{shard3z}active_2026-11*"],
+    );
+    assert!(
+        keys.contains(&"trackist_{shard3z}active_2026-11-22".to_owned()),
+        "{keys:?}"
+    );
 }
 
 #[test]
@@ -216,9 +344,17 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
     let [store, other] = [(), ()].map(|()| open(&cluster.url(), &Options::default()).unwrap());
     let foreign = |n: u32| {
         let text = format!("foreign{n}");
-        cluster.ask::<()>(cluster.owner(&text, cluster.ports()[0]), &["SET", &text, "x"]);
+        cluster.ask::<()>(
+            cluster.owner(&text, cluster.ports()[0]),
+            &["SET", &text, "x"],
+        );
     };
-    let asked = || cluster.calls(&["cluster|countkeysinslot"]).values().sum::<u64>();
+    let asked = || {
+        cluster
+            .calls(&["cluster|countkeysinslot"])
+            .values()
+            .sum::<u64>()
+    };
     let asked_by = |run: &dyn Fn()| {
         let before = asked();
         run();
@@ -229,7 +365,11 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
         other.apply(&marks_of("a_u", [shard * SHARD + 3])).unwrap();
         users += 1;
         for _ in 0..2 {
-            assert_eq!(count(&*store, &set("a_u")).unwrap(), users, "with shard {shard}");
+            assert_eq!(
+                count(&*store, &set("a_u")).unwrap(),
+                users,
+                "with shard {shard}"
+            );
         }
         match shard {
             // Other programs' keys, in slots that no shard is in.
@@ -241,7 +381,10 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
     let right = || assert_eq!(count(&*store, &set("a_u")).unwrap(), users);
     // However often what was remembered was not enough.
     (0..200).for_each(|_| right());
-    assert!(asked_by(&right) <= 41, "keys that are not ours cost a command each, and no more");
+    assert!(
+        asked_by(&right) <= 41,
+        "keys that are not ours cost a command each, and no more"
+    );
     // A program that makes keys in ever new slots.
     (30..90).for_each(|n| {
         foreign(n);
@@ -249,9 +392,17 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
     });
     // Keys that go by themselves, and a slot whose last key has gone.
     let text = "trackist_{shard77z}b_u".to_owned();
-    cluster.ask::<()>(cluster.owner(&text, cluster.ports()[0]), &["SET", &text, "@", "PX", "1500"]);
+    cluster.ask::<()>(
+        cluster.owner(&text, cluster.ports()[0]),
+        &["SET", &text, "@", "PX", "1500"],
+    );
     assert_eq!(count(&*store, &set("b_u")).unwrap(), 1);
-    assert!(within(Duration::from_secs(60), || count(&*store, &set("b_u")).unwrap() == 0));
+    assert!(within(Duration::from_secs(60), || count(
+        &*store,
+        &set("b_u")
+    )
+    .unwrap()
+        == 0));
     assert_eq!(other.delete(&[key("a_u")]).unwrap(), 1);
     assert_eq!(count(&*store, &set("a_u")).unwrap(), 0);
 }
@@ -260,23 +411,68 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
 fn commands_work_and_everything_is_copied_between_all_kinds_of_stores() {
     let (shop, server, url) = (Shop::new(), RedisServer::start(), Cluster::shared().url());
     let prefix = own_prefix().prefix.to_string();
-    let on = |args: &[&str]| shop.run(&[&["--store", &url, "--prefix", &prefix], args].concat()).done();
-    on(&["mark", "active", "7", "2000000", "4294967295", "--at", "2026-11-23"]);
+    let on = |args: &[&str]| {
+        shop.run(&[&["--store", &url, "--prefix", &prefix], args].concat())
+            .done()
+    };
+    on(&[
+        "mark",
+        "active",
+        "7",
+        "2000000",
+        "4294967295",
+        "--at",
+        "2026-11-23",
+    ]);
     on(&["mark", "signup", "2000000", "--at", "2026-11-23"]);
     assert_eq!(on(&["count", "active@2026-11-23 & signup@2026-11"]), "1\n");
-    assert_eq!(on(&["people", "active@2026-W48"]), "7\n2000000\n4294967295\n");
+    assert_eq!(
+        on(&["people", "active@2026-W48"]),
+        "7\n2000000\n4294967295\n"
+    );
     assert_eq!(on(&["events"]), "active\nsignup\n");
     let line = |said: String| assert!(said.contains("6 of 2 events count the same"), "{said}");
-    line(shop.run(&["--prefix", &prefix, "copy", &url, "./copy.db"]).done());
-    line(shop.run(&["--prefix", &prefix, "copy", &url, &server.url()]).done());
+    line(
+        shop.run(&["--prefix", &prefix, "copy", &url, "./copy.db"])
+            .done(),
+    );
+    line(
+        shop.run(&["--prefix", &prefix, "copy", &url, &server.url()])
+            .done(),
+    );
     for from in ["./copy.db", &server.url()] {
         let target = own_prefix().prefix.to_string();
-        line(shop.run(&["--prefix", &prefix, "copy", from, &url, "--to-prefix", &target]).done());
-        let people = shop.run(&["--store", &url, "--prefix", &target, "people", "active@2026-11"]).done();
+        line(
+            shop.run(&[
+                "--prefix",
+                &prefix,
+                "copy",
+                from,
+                &url,
+                "--to-prefix",
+                &target,
+            ])
+            .done(),
+        );
+        let people = shop
+            .run(&[
+                "--store",
+                &url,
+                "--prefix",
+                &target,
+                "people",
+                "active@2026-11",
+            ])
+            .done();
         assert_eq!(people, "7\n2000000\n4294967295\n");
     }
-    let error = shop.run(&["copy", &url, "./other.db", "--all-keys"]).error(2);
-    assert!(error.contains("a cluster keeps bitmaps under others"), "{error}");
+    let error = shop
+        .run(&["copy", &url, "./other.db", "--all-keys"])
+        .error(2);
+    assert!(
+        error.contains("a cluster keeps bitmaps under others"),
+        "{error}"
+    );
     on(&["delete", "active"]);
     assert_eq!(on(&["events"]), "signup\n");
 }
@@ -290,13 +486,19 @@ fn texts_get_the_same_numbers_whoever_asks() {
     let numbers: Vec<Vec<UserId>> = std::thread::scope(|scope| {
         let enroll = |_| scope.spawn(|| opened().text_ids().enroll(&texts).unwrap());
         let enrolling: Vec<_> = (0..4).map(enroll).collect();
-        enrolling.into_iter().map(|one| one.join().unwrap()).collect()
+        enrolling
+            .into_iter()
+            .map(|one| one.join().unwrap())
+            .collect()
     });
     assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(numbers[0].iter().collect::<BTreeSet<_>>().len(), 3000);
     let store = opened();
     assert_eq!(store.text_ids().next().unwrap(), Some(3000));
-    assert_eq!(store.text_ids().texts(&[numbers[0][17]]).unwrap().unwrap(), [Some("user17@example.com".to_owned())]);
+    assert_eq!(
+        store.text_ids().texts(&[numbers[0][17]]).unwrap().unwrap(),
+        [Some("user17@example.com".to_owned())]
+    );
     assert!(store.describe().unwrap().text_ids && store.keys("").unwrap().is_empty());
     let text = Shop::new().run(&[
         "--store",
@@ -308,15 +510,29 @@ fn texts_get_the_same_numbers_whoever_asks() {
         "user17@example.com",
     ]);
     text.done();
-    assert_eq!(store.members(&set("a_2026-11-23"), None, 9).unwrap(), [numbers[0][17]]);
-    assert_eq!((store.text_ids().forget().unwrap(), store.text_ids().next().unwrap()), (3000, None));
+    assert_eq!(
+        store.members(&set("a_2026-11-23"), None, 9).unwrap(),
+        [numbers[0][17]]
+    );
+    assert_eq!(
+        (
+            store.text_ids().forget().unwrap(),
+            store.text_ids().next().unwrap()
+        ),
+        (3000, None)
+    );
 }
 
 #[test]
 fn sweeping_leaves_what_is_in_use() {
     let options = own_prefix();
-    let (cluster, store) = (Cluster::shared(), open(&Cluster::shared().url(), &options).unwrap());
-    store.apply(&[marks_of("bitop_u", [1]), marks_of("a_u", [SHARD])].concat()).unwrap();
+    let (cluster, store) = (
+        Cluster::shared(),
+        open(&Cluster::shared().url(), &options).unwrap(),
+    );
+    store
+        .apply(&[marks_of("bitop_u", [1]), marks_of("a_u", [SHARD])].concat())
+        .unwrap();
     let put = |key: &str, lifetime: &[&str]| {
         let key = format!("{}{key}", options.prefix);
         let port = cluster.owner(&key, cluster.ports()[0]);
@@ -337,19 +553,38 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     // A single server at a port of loopback.
-    redis::cmd("CONFIG").arg("SET").arg("port").arg(port).exec(&mut server.connection()).unwrap();
-    let store = open(&format!("redis-cluster://127.0.0.1:{port}"), &Options::default()).unwrap();
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("port")
+        .arg(port)
+        .exec(&mut server.connection())
+        .unwrap();
+    let store = open(
+        &format!("redis-cluster://127.0.0.1:{port}"),
+        &Options::default(),
+    )
+    .unwrap();
     let error = store.keys("").unwrap_err().to_string();
-    assert!(error.contains("single server and no cluster: name it with redis://"), "{error}");
+    assert!(
+        error.contains("single server and no cluster: name it with redis://"),
+        "{error}"
+    );
     // A node of a cluster taken for a single server.
     let cluster = Cluster::shared();
-    let node = open(&format!("redis://127.0.0.1:{}", cluster.ports()[0]), &Options::default()).unwrap();
+    let node = open(
+        &format!("redis://127.0.0.1:{}", cluster.ports()[0]),
+        &Options::default(),
+    )
+    .unwrap();
     let errors: Vec<String> = (0..9)
         .filter_map(|n| node.apply(&marks_of(&format!("x{n}_u"), [1])).err())
         .map(|error| error.to_string())
         .collect();
     assert!(
-        !errors.is_empty() && errors.iter().all(|error| error.contains("name it with redis-cluster://")),
+        !errors.is_empty()
+            && errors
+                .iter()
+                .all(|error| error.contains("name it with redis-cluster://")),
         "{errors:?}"
     );
     // Nodes of two clusters.
@@ -358,24 +593,47 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
     let url = format!("redis-cluster://127.0.0.1:{one},127.0.0.1:{other}");
     let store = open(&url, &own_prefix()).unwrap();
     for _ in 0..2 {
-        let error = store.apply(&marks_of("spread_u", (0..9).map(|shard| shard * SHARD))).unwrap_err();
+        let error = store
+            .apply(&marks_of("spread_u", (0..9).map(|shard| shard * SHARD)))
+            .unwrap_err();
         assert!(matches!(error, StoreError::Refused { .. }), "{error}");
         let error = error.to_string();
-        assert!(error.contains(&one.to_string()) && error.contains(&other.to_string()), "{error}");
+        assert!(
+            error.contains(&one.to_string()) && error.contains(&other.to_string()),
+            "{error}"
+        );
         assert!(error.contains("are nodes of different clusters"), "{error}");
     }
-    let keys = |cluster: &Cluster, port: u16| cluster.ask::<Vec<String>>(port, &["KEYS", "*spread*"]);
-    assert!(cluster.ports().iter().all(|port| keys(cluster, *port).is_empty()));
-    assert!(another.ports().iter().all(|port| keys(&another, *port).is_empty()));
+    let keys =
+        |cluster: &Cluster, port: u16| cluster.ask::<Vec<String>>(port, &["KEYS", "*spread*"]);
+    assert!(
+        cluster
+            .ports()
+            .iter()
+            .all(|port| keys(cluster, *port).is_empty())
+    );
+    assert!(
+        another
+            .ports()
+            .iter()
+            .all(|port| keys(&another, *port).is_empty())
+    );
     // Nobody there, and a password that stays secret.
-    let store = open("redis-cluster://ann:tomtom@127.0.0.1:1,127.0.0.1:2", &Options::default()).unwrap();
+    let store = open(
+        "redis-cluster://ann:tomtom@127.0.0.1:1,127.0.0.1:2",
+        &Options::default(),
+    )
+    .unwrap();
     let error = unreachable(&store.describe().unwrap_err());
     assert!(
         error.starts_with("the store at redis-cluster://127.0.0.1:1,127.0.0.1:2 does not answer")
             && error.contains("refused"),
         "{error}"
     );
-    let braces = Options { prefix: Prefix::new("{x}_"), ..Options::default() };
+    let braces = Options {
+        prefix: Prefix::new("{x}_"),
+        ..Options::default()
+    };
     let error = open(&cluster.url(), &braces).unwrap_err().to_string();
     assert!(error.contains("prefix `{x}_` has a `{`"), "{error}");
     for text in [
@@ -387,8 +645,14 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
         "redis-cluster://h/3",
         "redis-cluster://h:1,h:2?x=tomtom",
     ] {
-        let error = open(text, &Options::default()).err().unwrap_or_else(|| panic!("{text}")).to_string();
-        assert!(error.contains("redis-cluster://host:6379,host:6379") && !error.contains("tomtom"), "{error}");
+        let error = open(text, &Options::default())
+            .err()
+            .unwrap_or_else(|| panic!("{text}"))
+            .to_string();
+        assert!(
+            error.contains("redis-cluster://host:6379,host:6379") && !error.contains("tomtom"),
+            "{error}"
+        );
     }
 }
 
@@ -396,11 +660,16 @@ fn what_is_no_cluster_or_cannot_be_one_says_so() {
 fn a_password_is_taken_for_every_node() {
     let cluster = Cluster::start();
     for port in cluster.ports() {
-        cluster.ask::<()>(port, &["ACL", "SETUSER", "ann", "on", ">pw,@x", "~*", "+@all"]);
+        cluster.ask::<()>(
+            port,
+            &["ACL", "SETUSER", "ann", "on", ">pw,@x", "~*", "+@all"],
+        );
     }
     let url = |password: &str| cluster.url().replace("://", &format!("://ann:{password}@"));
     let store = open(&url("pw%2C%40x"), &Options::default()).unwrap();
-    store.apply(&marks_of("a_u", [1, SHARD, 2 * SHARD, 3 * SHARD])).unwrap();
+    store
+        .apply(&marks_of("a_u", [1, SHARD, 2 * SHARD, 3 * SHARD]))
+        .unwrap();
     assert_eq!(count(&*store, &set("a_u")).unwrap(), 4);
     assert!(!store.describe().unwrap().location.contains("ann"));
     // Whoever may not ask for what makes it quick is answered as well.
@@ -409,8 +678,15 @@ fn a_password_is_taken_for_every_node() {
     }
     store.apply(&marks_of("a_u", [4 * SHARD])).unwrap();
     (0..4).for_each(|_| assert_eq!(count(&*store, &set("a_u")).unwrap(), 5));
-    let error = open(&url("wrong"), &Options::default()).unwrap().keys("").unwrap_err().to_string();
-    assert!(error.contains("WRONGPASS") && !error.contains("wrong@"), "{error}");
+    let error = open(&url("wrong"), &Options::default())
+        .unwrap()
+        .keys("")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("WRONGPASS") && !error.contains("wrong@"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -418,35 +694,70 @@ fn tls_protects_the_way_to_every_node() {
     let (cluster, shop) = (Cluster::start_with_tls(), Shop::new());
     let fixture = |name: &str| format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
     for port in cluster.ports() {
-        cluster.ask::<()>(port, &["ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "+@all"]);
+        cluster.ask::<()>(
+            port,
+            &["ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "+@all"],
+        );
     }
-    let url = |password: &str| cluster.tls_url().replace("://", &format!("://ann:{password}@"));
+    let url = |password: &str| {
+        cluster
+            .tls_url()
+            .replace("://", &format!("://ann:{password}@"))
+    };
     let run = |url: &str, trusted: &str, args: &[&str]| {
         let mut command = shop.command(&[&["--store", url], args].concat());
-        let output = command.env("SSL_CERT_FILE", fixture(trusted)).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        let output = command
+            .env("SSL_CERT_FILE", fixture(trusted))
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     // In shards of all primaries.
     let users = ["1", "1048577", "2097153", "3145729", "4194305", "5242881"];
-    let (code, _, err) = run(&url("s3cret"), "ca.crt", &[&["mark", "active"][..], &users].concat());
+    let (code, _, err) = run(
+        &url("s3cret"),
+        "ca.crt",
+        &[&["mark", "active"][..], &users].concat(),
+    );
     assert_eq!(code, Some(0), "{err}");
     let (code, out, err) = run(&url("s3cret"), "ca.crt", &["people", "active@2026-11"]);
-    assert_eq!((code, out.lines().collect::<Vec<_>>(), err.as_str()), (Some(0), users.to_vec(), ""));
+    assert_eq!(
+        (code, out.lines().collect::<Vec<_>>(), err.as_str()),
+        (Some(0), users.to_vec(), "")
+    );
     let primaries = cluster.primaries(cluster.ports()[0]);
-    let keys = |port: &u16| cluster.ask::<Vec<String>>(*port, &["KEYS", "*active*"]).len();
-    assert!(primaries.len() == 3 && primaries.keys().all(|port| keys(port) > 0), "{primaries:?}");
+    let keys = |port: &u16| {
+        cluster
+            .ask::<Vec<String>>(*port, &["KEYS", "*active*"])
+            .len()
+    };
+    assert!(
+        primaries.len() == 3 && primaries.keys().all(|port| keys(port) > 0),
+        "{primaries:?}"
+    );
     // While a slot moves commands go after their keys, with TLS as well.
     let moving = Move::begin(&cluster, "{shard2z}");
     let (code, _, err) = run(&url("s3cret"), "ca.crt", &["mark", "signup", "2097153"]);
     assert_eq!(code, Some(0), "{err}");
-    let (code, out, err) = run(&url("s3cret"), "ca.crt", &["count", "active@2026-11 & signup@2026-11"]);
+    let (code, out, err) = run(
+        &url("s3cret"),
+        "ca.crt",
+        &["count", "active@2026-11 & signup@2026-11"],
+    );
     assert_eq!((code, out.as_str()), (Some(0), "1\n"), "{err}");
     drop(moving);
     // A certificate nobody vouches for, and a wrong password: refused, and no secret repeated.
     for (url, trusted) in [(url("s3cret"), "server.key"), (url("wr0ng"), "ca.crt")] {
         let (code, out, err) = run(&url, trusted, &["count", "active@2026-11"]);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
-        assert!(err.starts_with("error: ") && !err.contains("s3cret") && !err.contains("wr0ng"), "{err}");
+        assert!(
+            err.starts_with("error: ") && !err.contains("s3cret") && !err.contains("wr0ng"),
+            "{err}"
+        );
         println!("{err}");
     }
 }
@@ -454,13 +765,16 @@ fn tls_protects_the_way_to_every_node() {
 /// A plan over bitmaps that has steps, and its only right answer.
 pub(crate) fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>) {
     for n in 0..12_u32 {
-        let users = (0..shards).flat_map(|shard| (0..40).map(move |user| shard * SHARD + user * (n + 1)));
+        let users =
+            (0..shards).flat_map(|shard| (0..40).map(move |user| shard * SHARD + user * (n + 1)));
         store.apply(&marks_of(&format!("e{n}_u"), users)).unwrap();
     }
     let mut plan = Plan::new();
     for n in 1..12 {
-        plan.count_set(&(set("e0_u") & set(&format!("e{n}_u")))).unwrap();
-        plan.count_set(&(set("e0_u") | set(&format!("e{n}_u")))).unwrap();
+        plan.count_set(&(set("e0_u") & set(&format!("e{n}_u"))))
+            .unwrap();
+        plan.count_set(&(set("e0_u") | set(&format!("e{n}_u"))))
+            .unwrap();
     }
     let answer = store.count(&plan).unwrap();
     (plan, answer)
@@ -469,16 +783,25 @@ pub(crate) fn plan_and_answer(store: &dyn Store, shards: u32) -> (Plan, Vec<u64>
 #[test]
 fn a_slot_that_nobody_has_is_an_error() {
     let cluster = Cluster::start();
-    let options = Options { timeout: Duration::from_millis(700), ..Options::default() };
+    let options = Options {
+        timeout: Duration::from_millis(700),
+        ..Options::default()
+    };
     let (plan, _) = plan_and_answer(&*open(&cluster.url(), &options).unwrap(), 5);
     // Even where the cluster itself goes on without.
     for port in cluster.ports() {
-        cluster.ask::<()>(port, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        cluster.ask::<()>(
+            port,
+            &["CONFIG", "SET", "cluster-require-full-coverage", "no"],
+        );
         cluster.ask::<()>(port, &["CLUSTER", "DELSLOTS", "0"]);
     }
     let fresh = open(&cluster.url(), &options).unwrap();
     let error = unreachable(&fresh.count(&plan).unwrap_err());
-    assert!(error.contains("1 of the cluster's 16384 slots, 0 the first, are on no node"), "{error}");
+    assert!(
+        error.contains("1 of the cluster's 16384 slots, 0 the first, are on no node"),
+        "{error}"
+    );
     unreachable(&fresh.keys("").unwrap_err());
 }
 
@@ -487,13 +810,15 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
     let cluster = Cluster::start();
     let store = open(&cluster.url(), &Options::default()).unwrap();
     const SHARDS: u32 = 9;
-    let (stop, begun, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (stop, begun, acknowledged) =
+        (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (failed, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     let victim = cluster.owner("{shard0z}", cluster.ports()[0]);
     let recorded: Vec<UserId> = std::thread::scope(|scope| {
         let marking: Vec<_> = (0..2_u32)
             .map(|marker| {
-                let (store, stop, begun, acknowledged, failed) = (&store, &stop, &begun, &acknowledged, &failed);
+                let (store, stop, begun, acknowledged, failed) =
+                    (&store, &stop, &begun, &acknowledged, &failed);
                 scope.spawn(move || {
                     let mut recorded = Vec::new();
                     for n in 0..SHARD / 2 {
@@ -523,7 +848,10 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
                 match count(&*store, &set("a_u")) {
                     Ok(counted) => {
                         let most = begun.load(Ordering::SeqCst);
-                        assert!((least..=most).contains(&counted), "{counted} of {least} to {most}");
+                        assert!(
+                            (least..=most).contains(&counted),
+                            "{counted} of {least} to {most}"
+                        );
                         answered.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(error) => drop(unreachable(&error)),
@@ -531,23 +859,48 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
             }
         });
         let _stop = StopAtEnd(&stop);
-        assert!(within(Duration::from_secs(60), || acknowledged.load(Ordering::SeqCst) > 500));
+        assert!(within(Duration::from_secs(60), || acknowledged
+            .load(Ordering::SeqCst)
+            > 500));
         cluster.kill(victim);
         let killed = Instant::now();
-        assert!(within(Duration::from_secs(60), || failed.load(Ordering::Relaxed) > 0), "nobody noticed");
-        // The same store, with no restart: a shard of the victim's takes marks again, from its replica.
+        assert!(
+            within(Duration::from_secs(60), || failed.load(Ordering::Relaxed)
+                > 0),
+            "nobody noticed"
+        );
+        // The same store, with no restart: a shard of the victim's takes marks again, from its
+        // replica.
         let takes_over = || store.apply(&marks_of("b_u", [5])).is_ok();
         assert!(within(Duration::from_secs(60), takes_over), "no fail-over");
-        println!("marks are taken again {:.1} s after the kill", killed.elapsed().as_secs_f64());
-        let (marked, counted) = (acknowledged.load(Ordering::SeqCst), answered.load(Ordering::Relaxed));
-        let goes_on =
-            || acknowledged.load(Ordering::SeqCst) > marked + 200 && answered.load(Ordering::Relaxed) > counted + 3;
+        println!(
+            "marks are taken again {:.1} s after the kill",
+            killed.elapsed().as_secs_f64()
+        );
+        let (marked, counted) = (
+            acknowledged.load(Ordering::SeqCst),
+            answered.load(Ordering::Relaxed),
+        );
+        let goes_on = || {
+            acknowledged.load(Ordering::SeqCst) > marked + 200
+                && answered.load(Ordering::Relaxed) > counted + 3
+        };
         assert!(within(Duration::from_secs(60), goes_on), "it goes on");
         stop.store(true, Ordering::Relaxed);
-        marking.into_iter().flat_map(|one| one.join().unwrap()).collect()
+        marking
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
     });
-    let there: BTreeSet<UserId> = store.members(&set("a_u"), None, usize::MAX).unwrap().into_iter().collect();
-    let lost: Vec<&UserId> = recorded.iter().filter(|user| !there.contains(user)).collect();
+    let there: BTreeSet<UserId> = store
+        .members(&set("a_u"), None, usize::MAX)
+        .unwrap()
+        .into_iter()
+        .collect();
+    let lost: Vec<&UserId> = recorded
+        .iter()
+        .filter(|user| !there.contains(user))
+        .collect();
     println!(
         "{} marks acknowledged, {} failed, {} counts, {} lost",
         recorded.len(),
@@ -556,9 +909,18 @@ fn a_primary_that_dies_under_load_costs_errors_and_neither_wrong_numbers_nor_ack
         lost.len()
     );
     assert!(lost.is_empty(), "{lost:?}");
-    assert!(store.describe().unwrap().notes.iter().any(|note| note.contains("1 of 3 primaries have no replica")));
+    assert!(
+        store
+            .describe()
+            .unwrap()
+            .notes
+            .iter()
+            .any(|note| note.contains("1 of 3 primaries have no replica"))
+    );
     assert_eq!(
-        store.save(&(set("a_u") | set("b_u")), &key("saved_u")).unwrap(),
+        store
+            .save(&(set("a_u") | set("b_u")), &key("saved_u"))
+            .unwrap(),
         Saved::People(count(&*store, &(set("a_u") | set("b_u"))).unwrap())
     );
 }
@@ -574,17 +936,23 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     assert_eq!(replicas.len(), 3);
     const SHARDS: u32 = 9;
     let key_of = |shard: u32| format!("trackist_{{shard{shard}z}}a_u");
-    let primary_of: Vec<u16> = (0..SHARDS).map(|shard| cluster.owner(&key_of(shard), cluster.ports()[0])).collect();
+    let primary_of: Vec<u16> = (0..SHARDS)
+        .map(|shard| cluster.owner(&key_of(shard), cluster.ports()[0]))
+        .collect();
     let marked = AtomicU64::new(0);
     let mark = || {
         let n = u32::try_from(marked.fetch_add(1, Ordering::Relaxed)).unwrap();
-        store.apply(&marks_of("a_u", [n % SHARDS * SHARD + n / SHARDS])).unwrap();
+        store
+            .apply(&marks_of("a_u", [n % SHARDS * SHARD + n / SHARDS]))
+            .unwrap();
         (n % SHARDS, n / SHARDS)
     };
-    // Marks so often, and counts for each primary its marks and the WAITs that it carried out for them.
+    // Marks so often, and counts for each primary its marks and the WAITs that it carried out for
+    // them.
     let marks_and_waits = |times: usize| {
         let before = cluster.calls(&["wait"]);
-        let mut counts: BTreeMap<u16, (u64, u64)> = before.keys().map(|port| (*port, (0, 0))).collect();
+        let mut counts: BTreeMap<u16, (u64, u64)> =
+            before.keys().map(|port| (*port, (0, 0))).collect();
         (0..times).for_each(|_| counts.get_mut(&primary_of[mark().0 as usize]).unwrap().0 += 1);
         for (port, waits) in cluster.calls(&["wait"]) {
             counts.get_mut(&port).unwrap().1 = waits - before[&port];
@@ -595,18 +963,43 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
     let is_there = |(shard, bit): (u32, u32)| {
         let mut replica = cluster.connection(replicas[&primary_of[shard as usize]]);
         redis::cmd("READONLY").exec(&mut replica).unwrap();
-        redis::cmd("GETBIT").arg(key_of(shard)).arg(bit).query::<bool>(&mut replica).unwrap()
+        redis::cmd("GETBIT")
+            .arg(key_of(shard))
+            .arg(bit)
+            .query::<bool>(&mut replica)
+            .unwrap()
     };
-    let counted = || assert_eq!(count(&*store, &set("a_u")).unwrap(), marked.load(Ordering::Relaxed));
+    let counted = || {
+        assert_eq!(
+            count(&*store, &set("a_u")).unwrap(),
+            marked.load(Ordering::Relaxed)
+        )
+    };
     // On a busy machine a replica may hang for a moment, too. Then marks go on without it.
     let all_are_there = || (0..90).all(|_| is_there(mark()));
-    assert!(within(Duration::from_secs(60), all_are_there), "each is on a replica before it is acknowledged");
-    let each_waits_once = || marks_and_waits(90).values().all(|(marks, waits)| waits == marks);
-    assert!(within(Duration::from_secs(60), each_waits_once), "each mark waits for a replica once");
-    // One hangs, and then all of them: marks go on, and wait for it now and then: the first ones, and one a second.
-    let all: Vec<(u16, u16)> = replicas.iter().map(|(primary, replica)| (*primary, *replica)).collect();
+    assert!(
+        within(Duration::from_secs(60), all_are_there),
+        "each is on a replica before it is acknowledged"
+    );
+    let each_waits_once = || {
+        marks_and_waits(90)
+            .values()
+            .all(|(marks, waits)| waits == marks)
+    };
+    assert!(
+        within(Duration::from_secs(60), each_waits_once),
+        "each mark waits for a replica once"
+    );
+    // One hangs, and then all of them: marks go on, and wait for it now and then: the first ones,
+    // and one a second.
+    let all: Vec<(u16, u16)> = replicas
+        .iter()
+        .map(|(primary, replica)| (*primary, *replica))
+        .collect();
     for hanging in [&all[..1], &all[..]] {
-        hanging.iter().for_each(|(_, replica)| cluster.signal(*replica, "-STOP"));
+        hanging
+            .iter()
+            .for_each(|(_, replica)| cluster.signal(*replica, "-STOP"));
         let started = Instant::now();
         let counts = marks_and_waits(270);
         let seconds = started.elapsed().as_secs() + 1;
@@ -622,40 +1015,78 @@ fn a_mark_is_on_a_replica_and_replicas_that_are_away_hold_nobody_up() {
         }
         counted();
     }
-    let noted = |alone: &str| store.describe().unwrap().notes.iter().any(|note| note.contains(alone));
-    assert!(within(Duration::from_secs(60), || noted("3 of 3 primaries have no replica")), "it is said");
+    let noted = |alone: &str| {
+        store
+            .describe()
+            .unwrap()
+            .notes
+            .iter()
+            .any(|note| note.contains(alone))
+    };
+    assert!(
+        within(Duration::from_secs(60), || noted(
+            "3 of 3 primaries have no replica"
+        )),
+        "it is said"
+    );
     mark();
     counted();
     // They are back, and have what was marked meanwhile; new marks are on them when acknowledged.
-    all.iter().for_each(|(_, replica)| cluster.signal(*replica, "-CONT"));
-    assert!(within(Duration::from_secs(60), || !noted("have no replica")));
+    all.iter()
+        .for_each(|(_, replica)| cluster.signal(*replica, "-CONT"));
+    assert!(within(Duration::from_secs(60), || !noted(
+        "have no replica"
+    )));
     assert!(within(Duration::from_secs(60), all_are_there));
     // Without any, a mark is its primary's alone, at once.
     all.iter().for_each(|(_, replica)| cluster.kill(*replica));
-    assert!(within(Duration::from_secs(60), || noted("3 of 3 primaries have no replica")));
+    assert!(within(Duration::from_secs(60), || noted(
+        "3 of 3 primaries have no replica"
+    )));
     for (port, (marks, waits)) in marks_and_waits(90) {
         assert!(marks > 0 && waits == 0, "{port}: nothing is waited for");
     }
     counted();
 }
 
-/// A primary that becomes a replica between a mark and the WAIT that confirms it answers WAIT with an error. The mark then goes
-/// to the new primary.
+/// A primary that becomes a replica between a mark and the WAIT that confirms it answers WAIT with
+/// an error. The mark then goes to the new primary.
 #[test]
 fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
     let cluster = Cluster::start();
     let old = cluster.owner("trackist_{shard0z}a_u", cluster.ports()[0]);
     let new = cluster.replicas()[&old];
     let proxy = Proxy::before_port(old);
-    cluster.ask::<()>(old, &["CONFIG", "SET", "cluster-announce-port", &proxy.port().to_string()]);
+    cluster.ask::<()>(
+        old,
+        &[
+            "CONFIG",
+            "SET",
+            "cluster-announce-port",
+            &proxy.port().to_string(),
+        ],
+    );
     let is_known = || {
-        let knows =
-            |port: &u16| cluster.ask::<String>(*port, &["CLUSTER", "NODES"]).contains(&format!(":{}@", proxy.port()));
+        let knows = |port: &u16| {
+            cluster
+                .ask::<String>(*port, &["CLUSTER", "NODES"])
+                .contains(&format!(":{}@", proxy.port()))
+        };
         cluster.ports().iter().all(knows)
     };
-    assert!(within(Duration::from_secs(60), is_known), "the nodes do not know the proxy");
-    let options = Options { timeout: Duration::from_secs(30), ..Options::default() };
-    let seed = cluster.ports().into_iter().find(|port| ![old, new].contains(port)).unwrap();
+    assert!(
+        within(Duration::from_secs(60), is_known),
+        "the nodes do not know the proxy"
+    );
+    let options = Options {
+        timeout: Duration::from_secs(30),
+        ..Options::default()
+    };
+    let seed = cluster
+        .ports()
+        .into_iter()
+        .find(|port| ![old, new].contains(port))
+        .unwrap();
     let store = open(&format!("redis-cluster://127.0.0.1:{seed}"), &options).unwrap();
     store.apply(&marks_of("a_u", [1, 2])).unwrap();
     proxy.hold(b"WAIT");
@@ -663,19 +1094,33 @@ fn a_primary_that_becomes_a_replica_before_it_confirms_a_mark_costs_no_error() {
         let marking = scope.spawn(|| store.apply(&marks_of("a_u", [3])));
         proxy.wait_for_held(1);
         cluster.ask::<()>(new, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
-        let is_replica = || cluster.ask::<String>(old, &["INFO", "replication"]).contains("role:slave");
+        let is_replica = || {
+            cluster
+                .ask::<String>(old, &["INFO", "replication"])
+                .contains("role:slave")
+        };
         assert!(within(Duration::from_secs(60), is_replica), "no fail-over");
         proxy.release();
         marking.join().unwrap().unwrap();
     });
     // The old primary did answer WAIT, with an error: otherwise this test would show nothing.
     let stats: String = cluster.ask(old, &["INFO", "commandstats"]);
-    let wait = stats.lines().find(|line| line.starts_with("cmdstat_wait:")).unwrap();
+    let wait = stats
+        .lines()
+        .find(|line| line.starts_with("cmdstat_wait:"))
+        .unwrap();
     assert!(wait.contains("failed_calls=1"), "{wait}");
     let members = || store.members(&set("a_u"), None, 10).ok();
-    assert!(within(Duration::from_secs(60), || members() == Some(vec![1, 2, 3])), "{:?}", members());
-    let there: bool =
-        redis::cmd("GETBIT").arg("trackist_{shard0z}a_u").arg(3).query(&mut cluster.connection(new)).unwrap();
+    assert!(
+        within(Duration::from_secs(60), || members() == Some(vec![1, 2, 3])),
+        "{:?}",
+        members()
+    );
+    let there: bool = redis::cmd("GETBIT")
+        .arg("trackist_{shard0z}a_u")
+        .arg(3)
+        .query(&mut cluster.connection(new))
+        .unwrap();
     assert!(there, "it is on the new primary");
 }
 
@@ -686,31 +1131,60 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     let tracker = Tracker::new(Arc::clone(&store));
     assert_eq!(store.other_prefixes().unwrap().found, []);
     // In several shards, so on several nodes; string ids and temporary keys are the store's own.
-    store.apply(&marks_of("a_u", (0..6).map(|shard| shard * SHARD))).unwrap();
+    store
+        .apply(&marks_of("a_u", (0..6).map(|shard| shard * SHARD)))
+        .unwrap();
     let put = |key: &str| {
         let owner = cluster.owner(key, cluster.ports()[0]);
-        redis::cmd("SET").arg(key).arg("x").exec(&mut cluster.connection(owner)).unwrap();
+        redis::cmd("SET")
+            .arg(key)
+            .arg("x")
+            .exec(&mut cluster.connection(owner))
+            .unwrap();
     };
-    for own in ["trackist_{shard1z}bitop_x:1", "trackist_bitop_x:saving:a", "trackist_{ids}bitop_x:1"] {
+    for own in [
+        "trackist_{shard1z}bitop_x:1",
+        "trackist_bitop_x:saving:a",
+        "trackist_{ids}bitop_x:1",
+    ] {
         put(own);
     }
     assert_eq!(store.keys("").unwrap(), [key("a_u")]);
     assert_eq!(store.strays().count, 0);
-    let strays =
-        ["trackist_{shard2z}cache", "trackist_active_2026-11-23", "trackist_queue:1", "trackist_{shard9999z}a_u"];
+    let strays = [
+        "trackist_{shard2z}cache",
+        "trackist_active_2026-11-23",
+        "trackist_queue:1",
+        "trackist_{shard9999z}a_u",
+    ];
     strays.iter().for_each(|stray| put(stray));
     // A listing of some events finds out nothing about other keys.
     assert_eq!(store.keys("a").unwrap(), [key("a_u")]);
     assert_eq!(store.strays().count, 0);
     assert_eq!(store.keys("").unwrap(), [key("a_u")]);
-    assert_eq!((store.strays().count, &*store.strays().example), (4, "trackist_active_2026-11-23"));
-    // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster reads.
-    let other = Options { prefix: Prefix::new("shop_"), ..Options::default() };
+    assert_eq!(
+        (store.strays().count, &*store.strays().example),
+        (4, "trackist_active_2026-11-23")
+    );
+    // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster
+    // reads.
+    let other = Options {
+        prefix: Prefix::new("shop_"),
+        ..Options::default()
+    };
     let there = open(&cluster.url(), &other).unwrap();
-    there.apply(&marks_of("b_u", (0..6).map(|shard| shard * SHARD))).unwrap();
+    there
+        .apply(&marks_of("b_u", (0..6).map(|shard| shard * SHARD)))
+        .unwrap();
     put("bitmapist_a_2026-11-23");
-    let none = Options { prefix: Prefix::new("none_"), ..Options::default() };
-    let found = open(&cluster.url(), &none).unwrap().other_prefixes().unwrap();
+    let none = Options {
+        prefix: Prefix::new("none_"),
+        ..Options::default()
+    };
+    let found = open(&cluster.url(), &none)
+        .unwrap()
+        .other_prefixes()
+        .unwrap();
     assert!(found.complete);
     let mut told = found.found;
     told.sort();
@@ -718,13 +1192,21 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     // The command line and the page say the same as of a single server.
     let shop = Shop::new();
     let listed = shop.run(&["--store", &cluster.url(), "events"]);
-    let note =
-        "4 keys begin with `trackist_` but are not events', and are not read, such as `trackist_active_2026-11-23`";
+    let note = "4 keys begin with `trackist_` but are not events', and are not read, such as `trackist_active_2026-11-23`";
     assert!(listed.err.contains(note), "{}", listed.err);
     let listed = shop.run(&["--store", &cluster.url(), "--prefix", "none_", "events"]);
-    assert!(listed.err.contains("no keys begin with `none_`; 6 begin with `"), "{}", listed.err);
+    assert!(
+        listed
+            .err
+            .contains("no keys begin with `none_`; 6 begin with `"),
+        "{}",
+        listed.err
+    );
     let page = read(&format!("http://{}/events", serve(tracker))).body;
-    assert!(page.contains("4 keys begin with “trackist_” but are not events"), "{page}");
+    assert!(
+        page.contains("4 keys begin with “trackist_” but are not events"),
+        "{page}"
+    );
 }
 
 /// Ends the threads of a test also when it fails.

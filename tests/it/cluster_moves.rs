@@ -29,38 +29,83 @@ impl<'a> Move<'a> {
         let names = cluster.primaries(any);
         let source = cluster.owner(key, any);
         let target = *names.keys().find(|port| **port != source).unwrap();
-        let slot = cluster.ask::<u16>(any, &["CLUSTER", "KEYSLOT", key]).to_string();
-        cluster.ask::<()>(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &names[&source]]);
-        cluster.ask::<()>(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &names[&target]]);
-        Move { cluster, key: key.to_owned(), slot, source, target, names }
+        let slot = cluster
+            .ask::<u16>(any, &["CLUSTER", "KEYSLOT", key])
+            .to_string();
+        cluster.ask::<()>(
+            target,
+            &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &names[&source]],
+        );
+        cluster.ask::<()>(
+            source,
+            &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &names[&target]],
+        );
+        Move {
+            cluster,
+            key: key.to_owned(),
+            slot,
+            source,
+            target,
+            names,
+        }
     }
 
     fn left(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.cluster.ask(self.source, &["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]);
+        let mut keys: Vec<String> = self.cluster.ask(
+            self.source,
+            &["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"],
+        );
         keys.sort();
         keys
     }
 
     fn take(&self, keys: &[String]) {
         for key in keys {
-            self.cluster.ask::<()>(self.source, &["MIGRATE", "127.0.0.1", &self.target.to_string(), key, "0", "5000"]);
+            self.cluster.ask::<()>(
+                self.source,
+                &[
+                    "MIGRATE",
+                    "127.0.0.1",
+                    &self.target.to_string(),
+                    key,
+                    "0",
+                    "5000",
+                ],
+            );
         }
     }
 
     fn end(self) {
         for port in [self.target, self.source] {
-            self.cluster.ask::<()>(port, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.names[&self.target]]);
+            self.cluster.ask::<()>(
+                port,
+                &[
+                    "CLUSTER",
+                    "SETSLOT",
+                    &self.slot,
+                    "NODE",
+                    &self.names[&self.target],
+                ],
+            );
         }
-        // Others hear of it from each other; whoever is asked before would move it from where it is not.
+        // Others hear of it from each other; whoever is asked before would move it from where it is
+        // not.
         let knows = |port: u16| self.cluster.owner(&self.key, port) == self.target;
-        assert!(within(Duration::from_secs(60), || self.cluster.ports().into_iter().all(knows)));
+        assert!(within(Duration::from_secs(60), || self
+            .cluster
+            .ports()
+            .into_iter()
+            .all(knows)));
     }
 }
 
 #[test]
 fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     let cluster = Cluster::start();
-    let options = Options { timeout: Duration::from_secs(2), ..Options::default() };
+    let options = Options {
+        timeout: Duration::from_secs(2),
+        ..Options::default()
+    };
     // One that has known the cluster before, and one that first sees it so.
     let store = open(&cluster.url(), &options).unwrap();
     let model = in_memory();
@@ -70,10 +115,17 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
         store.apply(marks).unwrap();
         model.apply(marks).unwrap();
     };
-    // Only in the shard that moves, and reaching beyond its first bytes; and one that goes on in the next shard.
-    both(&marks_of("alone_u", [2 * SHARD, 2 * SHARD + 700_000, 3 * SHARD - 1]));
+    // Only in the shard that moves, and reaching beyond its first bytes; and one that goes on in
+    // the next shard.
+    both(&marks_of(
+        "alone_u",
+        [2 * SHARD, 2 * SHARD + 700_000, 3 * SHARD - 1],
+    ));
     both(&marks_of("long_u", [2 * SHARD + 5, 3 * SHARD + 5]));
-    let known: Vec<Key> = (0..12).map(|n| key(&format!("e{n}_u"))).chain([key("alone_u"), key("long_u")]).collect();
+    let known: Vec<Key> = (0..12)
+        .map(|n| key(&format!("e{n}_u")))
+        .chain([key("alone_u"), key("long_u")])
+        .collect();
     let sets = [
         set("e0_u") & set("e1_u"),
         set("e3_u"),
@@ -85,26 +137,60 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
         set("gone_u") | set("e11_u") ^ set("alone_u"),
     ];
     let check = |store: &Arc<dyn Store>, when: &str| {
-        assert_eq!(store.count(&plan).unwrap(), model.count(&plan).unwrap(), "{when}");
+        assert_eq!(
+            store.count(&plan).unwrap(),
+            model.count(&plan).unwrap(),
+            "{when}"
+        );
         let mut all = Plan::new();
-        for set in sets.iter().cloned().chain(known.iter().cloned().map(Set::Key)) {
+        for set in sets
+            .iter()
+            .cloned()
+            .chain(known.iter().cloned().map(Set::Key))
+        {
             all.count_set(&set).unwrap();
         }
-        assert_eq!(store.count(&all).unwrap(), model.count(&all).unwrap(), "{when}");
+        assert_eq!(
+            store.count(&all).unwrap(),
+            model.count(&all).unwrap(),
+            "{when}"
+        );
         for set in &sets {
-            for after in [None, Some(2 * SHARD - 1), Some(2 * SHARD + 20), Some(2 * SHARD + 699_999)] {
+            for after in [
+                None,
+                Some(2 * SHARD - 1),
+                Some(2 * SHARD + 20),
+                Some(2 * SHARD + 699_999),
+            ] {
                 for limit in [3, 150] {
                     let page = |store: &Arc<dyn Store>| store.members(set, after, limit).unwrap();
                     assert_eq!(page(store), page(&model), "{when}: {set:?} after {after:?}");
                 }
             }
         }
-        let listed = |store: &Arc<dyn Store>| store.keys("").unwrap().into_iter().collect::<BTreeSet<Key>>();
+        let listed = |store: &Arc<dyn Store>| {
+            store
+                .keys("")
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeSet<Key>>()
+        };
         assert_eq!(listed(store), listed(&model), "{when}");
         for user in [2 * SHARD, 2 * SHARD + 40, 2 * SHARD + 700_000] {
-            assert_eq!(store.contains(&known, user).unwrap(), model.contains(&known, user).unwrap(), "{when}");
+            assert_eq!(
+                store.contains(&known, user).unwrap(),
+                model.contains(&known, user).unwrap(),
+                "{when}"
+            );
         }
-        assert!(store.sizes(&known).unwrap().iter().all(|size| size.is_some_and(|size| size > 0)), "{when}");
+        assert!(
+            store
+                .sizes(&known)
+                .unwrap()
+                .iter()
+                .all(|size| size.is_some_and(|size| size > 0)),
+            "{when}"
+        );
     };
     check(&store, "before");
     let moving = Move::begin(&cluster, "{shard2z}");
@@ -116,17 +202,37 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     for store in [&store, &open(&cluster.url(), &options).unwrap()] {
         check(store, "half of it has moved");
     }
-    // Of bitmaps on either side, of one that is on neither, and the same user twice, last of all off again.
-    let mut marks: Vec<Mark> = known.iter().flat_map(|key| marks_of(&key.to_string(), [2 * SHARD + 900])).collect();
+    // Of bitmaps on either side, of one that is on neither, and the same user twice, last of all
+    // off again.
+    let mut marks: Vec<Mark> = known
+        .iter()
+        .flat_map(|key| marks_of(&key.to_string(), [2 * SHARD + 900]))
+        .collect();
     marks.extend(marks_of("new_u", [SHARD + 1, 2 * SHARD + 1, 2 * SHARD + 2]));
-    marks.push(Mark { value: false, ..marks_of("new_u", [2 * SHARD + 2])[0].clone() });
-    marks.push(Mark { value: false, ..marks_of("e0_u", [2 * SHARD])[0].clone() });
-    marks.push(Mark { value: false, ..marks_of("e1_u", [2 * SHARD])[0].clone() });
+    marks.push(Mark {
+        value: false,
+        ..marks_of("new_u", [2 * SHARD + 2])[0].clone()
+    });
+    marks.push(Mark {
+        value: false,
+        ..marks_of("e0_u", [2 * SHARD])[0].clone()
+    });
+    marks.push(Mark {
+        value: false,
+        ..marks_of("e1_u", [2 * SHARD])[0].clone()
+    });
     both(&marks);
     assert_eq!(count(&*store, &set("new_u")).unwrap(), 2);
     check(&store, "marks were made meanwhile");
     // What needs all bitmaps on one node waits, and says for what.
-    let quick = open(&cluster.url(), &Options { timeout: Duration::from_millis(300), ..Options::default() }).unwrap();
+    let quick = open(
+        &cluster.url(),
+        &Options {
+            timeout: Duration::from_millis(300),
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let error = unreachable(&quick.save(&sets[0], &key("saved_u")).unwrap_err());
     assert!(error.contains("on the way to another node"), "{error}");
     assert_eq!(count(&*store, &set("saved_u")).unwrap(), 0);
@@ -140,19 +246,30 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     check(&store, "it was marked there");
     moving.end();
     check(&store, "the slot has moved");
-    assert_eq!(store.save(&sets[0], &key("saved_u")).unwrap(), model.save(&sets[0], &key("saved_u")).unwrap());
+    assert_eq!(
+        store.save(&sets[0], &key("saved_u")).unwrap(),
+        model.save(&sets[0], &key("saved_u")).unwrap()
+    );
 
-    // The node that keys leave forgets that they do, as when its replica takes over: what has gone is nowhere for it.
+    // The node that keys leave forgets that they do, as when its replica takes over: what has gone
+    // is nowhere for it.
     let moving = Move::begin(&cluster, "{shard1z}");
     moving.take(&moving.left()[..3]);
     check(&store, "another has moved in part");
     let forgets = |how: &[&str]| {
-        cluster.ask::<()>(moving.source, &[&["CLUSTER", "SETSLOT", &moving.slot], how].concat());
+        cluster.ask::<()>(
+            moving.source,
+            &[&["CLUSTER", "SETSLOT", &moving.slot], how].concat(),
+        );
     };
     forgets(&["STABLE"]);
     for _ in 0..2 {
         let error = unreachable(&quick.count(&plan).unwrap_err());
-        assert!(error.contains(&format!("whether slot {}", moving.slot)) && error.contains("cluster fix"), "{error}");
+        assert!(
+            error.contains(&format!("whether slot {}", moving.slot))
+                && error.contains("cluster fix"),
+            "{error}"
+        );
         unreachable(&quick.keys("").unwrap_err());
     }
     forgets(&["MIGRATING", &moving.names[&moving.target]]);
@@ -161,20 +278,32 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     moving.end();
     // One that was begun at the other end only, and nothing has moved.
     let moving = Move::begin(&cluster, "{shard3z}");
-    cluster.ask::<()>(moving.source, &["CLUSTER", "SETSLOT", &moving.slot, "STABLE"]);
+    cluster.ask::<()>(
+        moving.source,
+        &["CLUSTER", "SETSLOT", &moving.slot, "STABLE"],
+    );
     check(&store, "a move that was given up");
 
     // Text ids, which are two hashes: the first asked for of nobody, and known then.
     let moving = Move::begin(&cluster, "{ids}");
-    assert!(!store.describe().unwrap().text_ids, "there are none, here or there");
+    assert!(
+        !store.describe().unwrap().text_ids,
+        "there are none, here or there"
+    );
     moving.end();
     assert_eq!(store.text_ids().enroll(&["ann", "ben"]).unwrap(), [0, 1]);
     let moving = Move::begin(&cluster, "{ids}");
     for _ in 0..2 {
         moving.take(&moving.left()[..1]);
         assert!(store.describe().unwrap().text_ids);
-        assert_eq!(store.text_ids().numbers(&["ben", "eve"]).unwrap().unwrap(), [Some(1), None]);
-        assert_eq!(store.text_ids().texts(&[0]).unwrap().unwrap(), [Some("ann".to_owned())]);
+        assert_eq!(
+            store.text_ids().numbers(&["ben", "eve"]).unwrap().unwrap(),
+            [Some(1), None]
+        );
+        assert_eq!(
+            store.text_ids().texts(&[0]).unwrap().unwrap(),
+            [Some("ann".to_owned())]
+        );
     }
     assert_eq!(store.text_ids().enroll(&["eve", "ann"]).unwrap(), [2, 0]);
     moving.end();
@@ -207,7 +336,10 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
                     match count(&**store, &(set("m_u") | set("n_u"))) {
                         Ok(counted) => {
                             let most = begun.load(Ordering::SeqCst);
-                            assert!((least..=most).contains(&counted), "{counted} of {least} to {most}");
+                            assert!(
+                                (least..=most).contains(&counted),
+                                "{counted} of {least} to {most}"
+                            );
                             right.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => {
@@ -241,7 +373,9 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
             marked
         });
         for _ in 0..3 {
-            assert!(within(Duration::from_secs(60), || right.load(Ordering::Relaxed) > 4));
+            assert!(within(Duration::from_secs(60), || right
+                .load(Ordering::Relaxed)
+                > 4));
             right.store(0, Ordering::Relaxed);
             let moving = Move::begin(&cluster, "{shard2z}");
             for key in moving.left() {
@@ -258,21 +392,44 @@ fn a_slot_that_moves_under_load_costs_neither_wrong_numbers_nor_marks_nor_errors
         let to = names.keys().find(|port| **port != from).unwrap();
         let ends = ["--cluster-from", &names[&from], "--cluster-to", &names[to]];
         let resharding = std::process::Command::new("redis-cli")
-            .args(["--cluster", "reshard", &format!("127.0.0.1:{any}"), "--cluster-slots", "265", "--cluster-yes"])
+            .args([
+                "--cluster",
+                "reshard",
+                &format!("127.0.0.1:{any}"),
+                "--cluster-slots",
+                "265",
+                "--cluster-yes",
+            ])
             .args(ends)
             .output()
             .unwrap();
-        assert!(resharding.status.success(), "{}", String::from_utf8_lossy(&resharding.stdout));
+        assert!(
+            resharding.status.success(),
+            "{}",
+            String::from_utf8_lossy(&resharding.stdout)
+        );
         assert_eq!(cluster.owner("{shard7z}", *to), *to);
         let seen = right.load(Ordering::Relaxed);
-        assert!(within(Duration::from_secs(60), || right.load(Ordering::Relaxed) > seen + 4));
+        assert!(within(Duration::from_secs(60), || right
+            .load(Ordering::Relaxed)
+            > seen + 4));
         stop.store(true, Ordering::Relaxed);
         marking.join().unwrap()
     });
-    let found: BTreeSet<UserId> =
-        other.members(&(set("m_u") | set("n_u")), None, usize::MAX).unwrap().into_iter().collect();
+    let found: BTreeSet<UserId> = other
+        .members(&(set("m_u") | set("n_u")), None, usize::MAX)
+        .unwrap()
+        .into_iter()
+        .collect();
     let (right, failed) = (right.into_inner(), failed.into_inner());
-    println!("{} marks acknowledged, {right} counts during redis-cli's, {failed} errors in four moves", there.len());
-    assert!(there.is_subset(&found) && there.len() > 20, "{:?}", there.difference(&found));
+    println!(
+        "{} marks acknowledged, {right} counts during redis-cli's, {failed} errors in four moves",
+        there.len()
+    );
+    assert!(
+        there.is_subset(&found) && there.len() > 20,
+        "{:?}",
+        there.difference(&found)
+    );
     assert_eq!(failed, 0);
 }

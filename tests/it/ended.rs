@@ -20,13 +20,19 @@ fn later() -> DateTime<Utc> {
 }
 
 fn served_later(tracker: Tracker) -> String {
-    format!("http://{}", serve_dashboard(Dashboard::new(tracker, Clock::Fixed(later()))))
+    format!(
+        "http://{}",
+        serve_dashboard(Dashboard::new(tracker, Clock::Fixed(later())))
+    )
 }
 
 /// The same product as it was while marks still came, and eight days after they stopped.
 static BOTH: LazyLock<[String; 2]> = LazyLock::new(|| {
     let tracker = product(40, 120);
-    [format!("http://{}", serve(tracker.clone())), served_later(tracker)]
+    [
+        format!("http://{}", serve(tracker.clone())),
+        served_later(tracker),
+    ]
 });
 
 fn both(path: &str) -> [String; 2] {
@@ -43,42 +49,81 @@ fn json(text: &str) -> Value {
 
 /// The words of a page, without tags.
 fn words(html: &str) -> String {
-    let text = html.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
-    text.collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = html
+        .split('<')
+        .map(|part| part.split_once('>').map_or(part, |(_, text)| text));
+    text.collect::<Vec<_>>()
+        .join(" ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn part<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
-    page.split(from).nth(1).unwrap_or_else(|| panic!("no {from} in {page}")).split(to).next().unwrap()
+    page.split(from)
+        .nth(1)
+        .unwrap_or_else(|| panic!("no {from} in {page}"))
+        .split(to)
+        .next()
+        .unwrap()
 }
 
 #[test]
 fn the_list_of_events_counts_back_from_the_end() {
     let [live, ended] = both("/events?sort=name");
     let heads = words(part(&ended, "<thead>", "</thead>"));
-    for head in
-        ["Sun 22 Nov", "16 – 22 Nov", "Oct 2026", "30 days to Mon 23 Nov", "Mon 23 Nov so far", "Nov 2026 so far"]
-    {
+    for head in [
+        "Sun 22 Nov",
+        "16 – 22 Nov",
+        "Oct 2026",
+        "30 days to Mon 23 Nov",
+        "Mon 23 Nov so far",
+        "Nov 2026 so far",
+    ] {
         assert!(heads.contains(head), "{head} in {heads}");
     }
-    assert!(!heads.contains("Today") && !heads.contains("Yesterday"), "{heads}");
-    assert!(ended.contains("<span>data ends 23 Nov 2026</span>") && !live.contains("data ends"), "{ended}");
+    assert!(
+        !heads.contains("Today") && !heads.contains("Yesterday"),
+        "{heads}"
+    );
+    assert!(
+        ended.contains("<span>data ends 23 Nov 2026</span>") && !live.contains("data ends"),
+        "{ended}"
+    );
     let numbers = |page: &str| -> Vec<String> {
         let rows = part(page, "<tbody>", "</tbody>").split("<tr").skip(1);
-        rows.map(|row| words(row.split("<td class=\"date\">").next().unwrap())).collect()
+        rows.map(|row| words(row.split("<td class=\"date\">").next().unwrap()))
+            .collect()
     };
-    assert_eq!((numbers(&ended).len(), numbers(&ended)), (3, numbers(&live)), "the numbers as of the last mark");
-    assert!(ended.contains("a day before 23 Nov 2026\"") && !ended.contains("before today\""), "{ended}");
+    assert_eq!(
+        (numbers(&ended).len(), numbers(&ended)),
+        (3, numbers(&live)),
+        "the numbers as of the last mark"
+    );
+    assert!(
+        ended.contains("a day before 23 Nov 2026\"") && !ended.contains("before today\""),
+        "{ended}"
+    );
 
     // Fields that complete names say the same numbers, and of which day they are.
     let [live, ended] = both("/events.json").map(|text| json(&text));
     assert_eq!(ended["events"], live["events"]);
-    assert_eq!((live["when"].as_str(), ended["when"].as_str()), (Some("today"), Some("on 23 Nov 2026")));
+    assert_eq!(
+        (live["when"].as_str(), ended["when"].as_str()),
+        (Some("today"), Some("on 23 Nov 2026"))
+    );
 
     let [live, ended] = both("/api/v1/events").map(|text| json(&text));
     assert_eq!(ended["events"], live["events"]);
-    assert_eq!((&live["data_ends"], ended["data_ends"].as_str()), (&Value::Null, Some("2026-11-23")));
+    assert_eq!(
+        (&live["data_ends"], ended["data_ends"].as_str()),
+        (&Value::Null, Some("2026-11-23"))
+    );
     let running = r#"{"day":"2026-11-23","month":"2026-11","week":"2026-W48"}"#;
-    assert_eq!((json(running), &json(running)), (ended["running"].clone(), &live["running"]));
+    assert_eq!(
+        (json(running), &json(running)),
+        (ended["running"].clone(), &live["running"])
+    );
 }
 
 #[test]
@@ -90,13 +135,24 @@ fn the_trend_of_an_event_ends_where_the_data_does() {
         let charts = |page: &str| part(page, "<section class=\"charts\"", "</section>").to_owned();
         assert_eq!(charts(&ended), charts(&live), "{query}");
         let tiles = words(part(&ended, "<section class=\"tiles\"", "</section>"));
-        for tile in
-            ["people on Sun 22 Nov 2026", "so far on Mon 23 Nov 2026", "on the Sunday before", "so far in Nov 2026"]
-        {
+        for tile in [
+            "people on Sun 22 Nov 2026",
+            "so far on Mon 23 Nov 2026",
+            "on the Sunday before",
+            "so far in Nov 2026",
+        ] {
             assert!(tiles.contains(tile), "{tile} in {tiles}");
         }
-        assert!(["today", "yesterday", "this week", "last month"].iter().all(|word| !tiles.contains(word)), "{tiles}");
-        assert!(ended.contains("<span>data ends 23 Nov 2026</span>"), "{ended}");
+        assert!(
+            ["today", "yesterday", "this week", "last month"]
+                .iter()
+                .all(|word| !tiles.contains(word)),
+            "{tiles}"
+        );
+        assert!(
+            ended.contains("<span>data ends 23 Nov 2026</span>"),
+            "{ended}"
+        );
         let [live, ended] = both(&format!("/events/active.csv{query}"));
         assert_eq!(ended, live, "{query}");
         assert!(ended.ends_with(",,\n") || query.contains("by"), "{ended}");
@@ -108,8 +164,14 @@ fn a_user_is_not_said_to_be_absent_after_the_end() {
     let [live, ended] = both("/users/1");
     let tiles = |page: &str| words(part(page, "<section class=\"tiles online\"", "</section>"));
     let (was, is) = (tiles(&live), tiles(&ended));
-    assert!(was.contains("Today Mon 23 Nov 2026") && is.contains("Last day with data Mon 23 Nov 2026"), "{is}");
-    assert!(is.contains("Its week 23 – 29 Nov 2026 (W48)") && !is.contains("No data"), "{is}");
+    assert!(
+        was.contains("Today Mon 23 Nov 2026") && is.contains("Last day with data Mon 23 Nov 2026"),
+        "{is}"
+    );
+    assert!(
+        is.contains("Its week 23 – 29 Nov 2026 (W48)") && !is.contains("No data"),
+        "{is}"
+    );
     let answers = |text: &str| {
         text.replace("Last day with data", "Today")
             .replace("Its", "This")
@@ -117,16 +179,31 @@ fn a_user_is_not_said_to_be_absent_after_the_end() {
             .replace("that day", "today")
     };
     assert_eq!(answers(&is), was);
-    assert!(ended.contains("<span>data ends 23 Nov 2026</span>"), "{ended}");
+    assert!(
+        ended.contains("<span>data ends 23 Nov 2026</span>"),
+        "{ended}"
+    );
     // The calendar is the same one: the eight days without data are not in it.
     let strips = |page: &str| page.matches("<svg class=\"days\"").count();
     assert_eq!(strips(&ended), strips(&live));
-    let drawn = |page: &str| part(page, "<svg class=\"days\"", "</svg>").split_once("<path").unwrap().1.to_owned();
+    let drawn = |page: &str| {
+        part(page, "<svg class=\"days\"", "</svg>")
+            .split_once("<path")
+            .unwrap()
+            .1
+            .to_owned()
+    };
     assert_eq!(drawn(&ended), drawn(&live));
 
     let [live, ended] = both("/users/1.json").map(|text| json(&text));
-    assert_eq!((ended["data_ends"].as_str(), &live["data_ends"]), (Some("2026-11-23"), &Value::Null));
-    assert_eq!((&ended["today"], &ended["events"]), (&live["today"], &live["events"]));
+    assert_eq!(
+        (ended["data_ends"].as_str(), &live["data_ends"]),
+        (Some("2026-11-23"), &Value::Null)
+    );
+    assert_eq!(
+        (&ended["today"], &ended["events"]),
+        (&live["today"], &live["events"])
+    );
 }
 
 #[test]
@@ -134,31 +211,68 @@ fn a_set_after_the_end_has_no_number() {
     let page = |set: &str| read(&format!("{}/people?set={set}", BOTH[1])).body;
     let after = page("active@2026-11-29");
     assert!(
-        after.contains("No data for active@2026-11-29") && after.contains("<p class=\"legend\">No data.</p>"),
+        after.contains("No data for active@2026-11-29")
+            && after.contains("<p class=\"legend\">No data.</p>"),
         "{after}"
     );
-    assert!(after.contains("Sun 29 Nov 2026 is not recorded: data ends 23 Nov 2026."), "{after}");
-    assert!(!after.contains("0 people") && !after.contains("Nobody"), "{after}");
+    assert!(
+        after.contains("Sun 29 Nov 2026 is not recorded: data ends 23 Nov 2026."),
+        "{after}"
+    );
+    assert!(
+        !after.contains("0 people") && !after.contains("Nobody"),
+        "{after}"
+    );
     let partly = page("active@2026-11-22+%26+!active@2026-11-29");
-    assert!(partly.contains("Sun 29 Nov 2026 is not recorded") && !partly.contains("No data for"), "{partly}");
-    assert!(page("active@2026-11-23").contains("So far: Mon 23 Nov 2026 is still in progress"), "more may come");
+    assert!(
+        partly.contains("Sun 29 Nov 2026 is not recorded") && !partly.contains("No data for"),
+        "{partly}"
+    );
+    assert!(
+        page("active@2026-11-23").contains("So far: Mon 23 Nov 2026 is still in progress"),
+        "more may come"
+    );
     assert!(page("active@2026-12-05").contains("Sat 5 Dec 2026 has not begun."));
     // The cells of a table likewise.
-    let cell = |rest: &str| read(&format!("{}/people?cohort=signup&returning=active&by=day&{rest}", BOTH[1]));
+    let cell = |rest: &str| {
+        read(&format!(
+            "{}/people?cohort=signup&returning=active&by=day&{rest}",
+            BOTH[1]
+        ))
+    };
     let none = cell("at=2026-11-20&k=5");
     assert!(
         none.status == 400
-            && none.body.contains("2026-11-25 is not recorded: there is data from 2026-10-15 to 2026-11-23"),
+            && none.body.contains(
+                "2026-11-25 is not recorded: there is data from 2026-10-15 to 2026-11-23"
+            ),
         "{}",
         none.body
     );
-    assert_eq!((cell("at=2026-11-27").status, cell("at=2026-10-01&k=1").status), (400, 400));
-    assert!(cell("at=2026-11-20&k=3").body.contains("So far: Mon 23 Nov 2026 is still in progress"), "more may come");
+    assert_eq!(
+        (
+            cell("at=2026-11-27").status,
+            cell("at=2026-10-01&k=1").status
+        ),
+        (400, 400)
+    );
+    assert!(
+        cell("at=2026-11-20&k=3")
+            .body
+            .contains("So far: Mon 23 Nov 2026 is still in progress"),
+        "more may come"
+    );
     let partly = cell("at=2026-11-20&k=2&measure=on_or_after&cols=10").body;
-    assert!(partly.contains("At least: some of these periods are not recorded"), "{partly}");
+    assert!(
+        partly.contains("At least: some of these periods are not recorded"),
+        "{partly}"
+    );
     // Sets to try have people.
     let tries = read(&format!("{}/people", BOTH[1])).body;
-    assert!(tries.contains(">active@2026-11-23</a>") && !tries.contains("2026-12"), "{tries}");
+    assert!(
+        tries.contains(">active@2026-11-23</a>") && !tries.contains("2026-12"),
+        "{tries}"
+    );
 
     let sets = [
         "active@2026-11-29",
@@ -168,61 +282,130 @@ fn a_set_after_the_end_has_no_number() {
         "plan:pro@ever",
         "active@2026-11-22+|+active@2026-11-29",
     ];
-    let query: Vec<String> = sets.iter().map(|set| format!("set={}", set.replace('|', "%7C"))).collect();
+    let query: Vec<String> = sets
+        .iter()
+        .map(|set| format!("set={}", set.replace('|', "%7C")))
+        .collect();
     let counts = json(&read(&format!("{}/api/v1/count?{}", BOTH[1], query.join("&"))).body);
-    let states: Vec<&Value> = counts["counts"].as_array().unwrap().iter().map(|count| &count["state"]).collect();
-    let expected = ["not_recorded", "in_progress", "complete", "future", "", "partly_recorded"];
+    let states: Vec<&Value> = counts["counts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|count| &count["state"])
+        .collect();
+    let expected = [
+        "not_recorded",
+        "in_progress",
+        "complete",
+        "future",
+        "",
+        "partly_recorded",
+    ];
     for ((state, expected), set) in states.into_iter().zip(expected).zip(sets) {
         assert_eq!(state.as_str().unwrap_or_default(), expected, "{set}");
     }
     assert_eq!(counts["data_ends"].as_str(), Some("2026-11-23"));
     let people = json(&read(&format!("{}/api/v1/people?set=active@2026-11-29", BOTH[1])).body);
-    assert_eq!((people["state"].as_str(), people["count"].as_u64()), (Some("not_recorded"), Some(0)));
+    assert_eq!(
+        (people["state"].as_str(), people["count"].as_u64()),
+        (Some("not_recorded"), Some(0))
+    );
     // While marks come, silence is a true zero.
     let live = json(&read(&format!("{}/api/v1/count?set=other@2026-11-22", BOTH[0])).body);
-    assert_eq!((live["counts"][0]["state"].as_str(), &live["data_ends"]), (Some("complete"), &Value::Null));
+    assert_eq!(
+        (live["counts"][0]["state"].as_str(), &live["data_ends"]),
+        (Some("complete"), &Value::Null)
+    );
 }
 
 #[test]
 fn deleted_days_are_dashes_and_not_zeros() {
     let tracker = product(40, 120);
-    let yesterday = Period::containing(Grain::Day, now()).unwrap().previous().unwrap();
+    let yesterday = Period::containing(Grain::Day, now())
+        .unwrap()
+        .previous()
+        .unwrap();
     let mut keys = tracker.store().keys("").unwrap();
-    keys.retain(|key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < yesterday));
+    keys.retain(
+        |key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < yesterday),
+    );
     tracker.delete_keys(&keys).unwrap();
     let host = format!("http://{}", serve(tracker.clone()));
     let event = read(&format!("{host}/events/active")).body;
-    let rows: Vec<String> = part(&event, "<tbody>", "</tbody>").split("<tr").skip(1).map(words).collect();
+    let rows: Vec<String> = part(&event, "<tbody>", "</tbody>")
+        .split("<tr")
+        .skip(1)
+        .map(words)
+        .collect();
     assert_eq!(rows.len(), 30);
-    assert!(rows[1].contains("22 Nov") && !rows[1].contains('–'), "{rows:?}");
+    assert!(
+        rows[1].contains("22 Nov") && !rows[1].contains('–'),
+        "{rows:?}"
+    );
     assert!(rows[2..].iter().all(|row| row.ends_with('–')), "{rows:?}");
-    assert!(event.contains("<b>–</b> not recorded: there is no data of that day."), "{event}");
-    assert!(part(&event, "<g class=\"hits\"", "</g>").matches("not recorded").count() == 28, "{event}");
+    assert!(
+        event.contains("<b>–</b> not recorded: there is no data of that day."),
+        "{event}"
+    );
+    assert!(
+        part(&event, "<g class=\"hits\"", "</g>")
+            .matches("not recorded")
+            .count()
+            == 28,
+        "{event}"
+    );
     let csv = read(&format!("{host}/events/active.csv")).body;
     assert_eq!(csv.matches(",,not_recorded,,,\n").count(), 28, "{csv}");
     // The month is kept, and says more than its days.
     let month = read(&format!("{host}/events/active?by=month")).body;
-    assert!(!part(&month, "<tbody>", "</tbody>").contains('–'), "{month}");
+    assert!(
+        !part(&month, "<tbody>", "</tbody>").contains('–'),
+        "{month}"
+    );
     // A user is not absent on days that nobody can look at.
     let user = read(&format!("{host}/users/1")).body;
     let strip = part(&user, "<svg class=\"days\" viewBox=\"0 0 ", "</svg>");
     let days: u32 = strip.split(' ').next().unwrap().parse().unwrap();
     let pale = part(strip, "class=\"off\"", "/>");
-    assert!(pale.contains(&format!("d=\"M{} 5H{days}\"", days - 2)), "{strip}");
+    assert!(
+        pale.contains(&format!("d=\"M{} 5H{days}\"", days - 2)),
+        "{strip}"
+    );
 }
 
 #[test]
 fn the_command_line_says_where_the_data_ends() {
     let shop = Shop::new();
-    shop.run(&["mark", "active", "1", "2", "--at", "2026-11-18"]).done();
-    let count = shop.run(&["count", "active@2026-11-21", "active@2026-11-18", "active@2026-11"]);
-    assert_eq!(count.out, "0\tactive@2026-11-21\n2\tactive@2026-11-18\n2\tactive@2026-11\n");
-    assert_eq!(count.err, "note: active@2026-11-21 is not recorded: data ends 18 Nov 2026\n");
+    shop.run(&["mark", "active", "1", "2", "--at", "2026-11-18"])
+        .done();
+    let count = shop.run(&[
+        "count",
+        "active@2026-11-21",
+        "active@2026-11-18",
+        "active@2026-11",
+    ]);
+    assert_eq!(
+        count.out,
+        "0\tactive@2026-11-21\n2\tactive@2026-11-18\n2\tactive@2026-11\n"
+    );
+    assert_eq!(
+        count.err,
+        "note: active@2026-11-21 is not recorded: data ends 18 Nov 2026\n"
+    );
     let people = shop.run(&["people", "active@2026-11-18 & !active@2026-11-20"]);
     assert_eq!(people.out, "1\n2\n");
-    assert!(people.err.contains("is only partly recorded: data ends 18 Nov 2026"), "{}", people.err);
+    assert!(
+        people
+            .err
+            .contains("is only partly recorded: data ends 18 Nov 2026"),
+        "{}",
+        people.err
+    );
     let events = shop.run(&["events"]);
-    assert_eq!((events.out.as_str(), events.err.as_str()), ("active\n", "note: data ends 18 Nov 2026\n"));
+    assert_eq!(
+        (events.out.as_str(), events.err.as_str()),
+        ("active\n", "note: data ends 18 Nov 2026\n")
+    );
     // With marks that come, there is nothing to say.
     shop.run(&["mark", "other", "1"]).done();
     assert_eq!(shop.run(&["count", "active@2026-11-21"]).quietly(), "0\n");

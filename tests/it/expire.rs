@@ -4,9 +4,22 @@ use crate::support::program::Shop;
 use crate::support::redis::RedisServer;
 
 fn fill(shop: &Shop, store: &[&str]) {
-    for day in ["2025-10-18", "2025-10-19", "2026-10-23T23:59:00Z", "2026-10-24T15:00:00Z", "2026-11-23T13:30:00Z"] {
+    for day in [
+        "2025-10-18",
+        "2025-10-19",
+        "2026-10-23T23:59:00Z",
+        "2026-10-24T15:00:00Z",
+        "2026-11-23T13:30:00Z",
+    ] {
         for user in ["1", "2000000"] {
-            shop.run(&[store, &["mark", "active", user, "--at", day, "--hourly", "--ever"]].concat()).done();
+            shop.run(
+                &[
+                    store,
+                    &["mark", "active", user, "--at", day, "--hourly", "--ever"],
+                ]
+                .concat(),
+            )
+            .done();
         }
     }
 }
@@ -23,18 +36,29 @@ fn what_was_kept_long_enough_goes_when_told_and_never_before() {
         let count = |set: &str| run(&["count", set]).done();
         let dry = run(&wishes);
         assert_eq!(dry.code, 0, "{}", dry.err);
-        assert!(dry.err.contains("4 bitmaps would go; nothing was deleted: add --yes to do it"), "{}", dry.err);
+        assert!(
+            dry.err
+                .contains("4 bitmaps would go; nothing was deleted: add --yes to do it"),
+            "{}",
+            dry.err
+        );
         let lines: Vec<&str> = dry.out.lines().collect();
         assert_eq!(lines.len(), 2, "{}", dry.out);
-        assert!(lines[0].starts_with("hours") && lines[0].ends_with("18 Oct 00:00 to 23 Oct 23:00"), "{}", lines[0]);
         assert!(
-            lines[1].starts_with("days") && lines[1].ends_with("Sat 18 Oct 2025 to Sat 18 Oct 2025"),
+            lines[0].starts_with("hours") && lines[0].ends_with("18 Oct 00:00 to 23 Oct 23:00"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[1].starts_with("days")
+                && lines[1].ends_with("Sat 18 Oct 2025 to Sat 18 Oct 2025"),
             "{}",
             lines[1]
         );
         // Half a megabyte in Redis, some bytes here.
         assert!(
-            lines[1].contains("about ") && lines[1].contains(if store.is_empty() { " B " } else { "KiB" }),
+            lines[1].contains("about ")
+                && lines[1].contains(if store.is_empty() { " B " } else { "KiB" }),
             "{}",
             lines[1]
         );
@@ -43,11 +67,20 @@ fn what_was_kept_long_enough_goes_when_told_and_never_before() {
         let done = run(&[&wishes[..], &["--yes"]].concat());
         assert_eq!(done.err, "deleted 4 bitmaps\n");
         assert_eq!(count("active@2025-10-18"), "0\n");
-        for kept in ["active@2025-10-19", "active@2025-10", "active@ever", "active@2026-10-24T15", "active@2025-W42"] {
+        for kept in [
+            "active@2025-10-19",
+            "active@2025-10",
+            "active@ever",
+            "active@2026-10-24T15",
+            "active@2025-W42",
+        ] {
             assert_eq!(count(kept), "2\n", "{kept}");
         }
         let again = run(&wishes);
-        assert_eq!((again.out.as_str(), again.err.as_str()), ("", "nothing has been kept that long\n"));
+        assert_eq!(
+            (again.out.as_str(), again.err.as_str()),
+            ("", "nothing has been kept that long\n")
+        );
     }
 }
 
@@ -55,16 +88,25 @@ fn what_was_kept_long_enough_goes_when_told_and_never_before() {
 fn a_slip_deletes_nothing() {
     let shop = Shop::new();
     fill(&shop, &[]);
-    assert!(shop.run(&["expire", "--yes"]).error(2).contains("--hours 30d"));
+    assert!(
+        shop.run(&["expire", "--yes"])
+            .error(2)
+            .contains("--hours 30d")
+    );
     for slip in ["30", "30m", "0d", "-1d", "later"] {
         let ran = shop.run(&["expire", &format!("--hours={slip}"), "--yes"]);
         assert_eq!(ran.code, 2, "{slip}");
-        assert!(ran.err.contains("such as 36h, 30d, 2w or 1y"), "{}", ran.err);
+        assert!(
+            ran.err.contains("such as 36h, 30d, 2w or 1y"),
+            "{}",
+            ran.err
+        );
     }
     assert_eq!(shop.run(&["count", "active@2025-10-18T00"]).done(), "2\n");
 }
 
-/// A clock that jumps forward makes everything old. Nothing goes unless that is asked for by name, on every kind of store.
+/// A clock that jumps forward makes everything old. Nothing goes unless that is asked for by name,
+/// on every kind of store.
 #[test]
 fn nothing_goes_when_even_the_newest_bitmap_would() {
     let server = RedisServer::start();
@@ -74,39 +116,62 @@ fn nothing_goes_when_even_the_newest_bitmap_would() {
         fill(&shop, store);
         let by_clock = |now: &str, args: &[&str]| -> crate::support::program::Ran {
             let args = [store, args].concat();
-            shop.command(&args).env("COHORTIST_NOW", now).output().unwrap().into()
+            shop.command(&args)
+                .env("COHORTIST_NOW", now)
+                .output()
+                .unwrap()
+                .into()
         };
         let keys = || shop.run(&[store, &["events"]].concat()).done();
         let before = keys();
         // Two years, and the day of the last mark is still kept for ever: hours alone would go.
-        for wishes in
-            [&["expire", "--hours", "30d", "--yes"][..], &["expire", "--hours", "30d", "--days", "400d", "--yes"]]
-        {
+        for wishes in [
+            &["expire", "--hours", "30d", "--yes"][..],
+            &["expire", "--hours", "30d", "--days", "400d", "--yes"],
+        ] {
             let error = by_clock("2028-11-23T14:05:00Z", wishes).error(1);
-            assert!(error.contains("2026-11-23T13") && error.contains("2028-11-23 14:05"), "{error}");
+            assert!(
+                error.contains("2026-11-23T13") && error.contains("2028-11-23 14:05"),
+                "{error}"
+            );
             assert!(error.contains("--even-the-newest"), "{error}");
             assert_eq!(keys(), before);
-            assert_eq!(shop.run(&[store, &["count", "active@2026-11-23T13"]].concat()).done(), "2\n");
+            assert_eq!(
+                shop.run(&[store, &["count", "active@2026-11-23T13"]].concat())
+                    .done(),
+                "2\n"
+            );
         }
         // Where nothing would go nothing is refused, and a dry run warns.
-        assert_eq!(by_clock("2028-11-23", &["expire", "--months", "9y", "--yes"]).err, "deleted 0 bitmaps\n");
+        assert_eq!(
+            by_clock("2028-11-23", &["expire", "--months", "9y", "--yes"]).err,
+            "deleted 0 bitmaps\n"
+        );
         let dry = by_clock("2028-11-23", &["expire", "--hours", "30d"]);
         assert!(
-            dry.code == 0 && dry.err.contains("5 bitmaps would go") && dry.err.contains("Is the clock right?"),
+            dry.code == 0
+                && dry.err.contains("5 bitmaps would go")
+                && dry.err.contains("Is the clock right?"),
             "{}",
             dry.err
         );
         // No variable asks for it.
         let args = [store, &["expire", "--hours", "30d", "--yes"]].concat();
         let mut command = shop.command(&args);
-        command.env("COHORTIST_NOW", "2028-11-23").env("COHORTIST_EVEN_THE_NEWEST", "1");
+        command
+            .env("COHORTIST_NOW", "2028-11-23")
+            .env("COHORTIST_EVEN_THE_NEWEST", "1");
         crate::support::program::Ran::from(command.output().unwrap()).error(1);
-        let done = by_clock("2028-11-23", &["expire", "--hours", "30d", "--yes", "--even-the-newest"]);
+        let done = by_clock(
+            "2028-11-23",
+            &["expire", "--hours", "30d", "--yes", "--even-the-newest"],
+        );
         assert_eq!(done.err, "deleted 5 bitmaps\n");
     }
 }
 
-/// Marks of a far future, by a sender whose clock is wrong, do not hide that the store's own clock is.
+/// Marks of a far future, by a sender whose clock is wrong, do not hide that the store's own clock
+/// is.
 #[test]
 fn a_bitmap_of_the_future_is_not_the_newest() {
     use chrono::TimeDelta;
@@ -116,13 +181,28 @@ fn a_bitmap_of_the_future_is_not_the_newest() {
     let key = |period| Key::new("active".parse().unwrap(), period).unwrap();
     let day = |year, month, day| Period::day(year, month, day).unwrap();
     let keys = [day(2026, 11, 22), day(2026, 11, 23), day(2099, 1, 1)].map(key);
-    let keeping = Keeping { days: Some(TimeDelta::days(30)), ..Keeping::default() };
+    let keeping = Keeping {
+        days: Some(TimeDelta::days(30)),
+        ..Keeping::default()
+    };
     let at = |text| parse_moment(text).unwrap();
-    assert_eq!(keeping.newest_if_over(&keys, at("2026-12-23T23:59:59Z")), None);
-    assert_eq!(keeping.newest_if_over(&keys, at("2026-12-24")), Some(day(2026, 11, 23)));
-    assert_eq!(keeping.newest_if_over(&keys, at("2098-12-31")), Some(day(2026, 11, 23)));
+    assert_eq!(
+        keeping.newest_if_over(&keys, at("2026-12-23T23:59:59Z")),
+        None
+    );
+    assert_eq!(
+        keeping.newest_if_over(&keys, at("2026-12-24")),
+        Some(day(2026, 11, 23))
+    );
+    assert_eq!(
+        keeping.newest_if_over(&keys, at("2098-12-31")),
+        Some(day(2026, 11, 23))
+    );
     assert_eq!(keeping.newest_if_over(&keys, at("2099-01-02")), None);
     assert_eq!(keeping.newest_if_over(&[], at("2099-01-02")), None);
     // What is kept for good does not go, whatever the time.
-    assert_eq!(Keeping::default().newest_if_over(&keys, at("2098-12-31")), None);
+    assert_eq!(
+        Keeping::default().newest_if_over(&keys, at("2098-12-31")),
+        None
+    );
 }

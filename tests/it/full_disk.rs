@@ -12,22 +12,33 @@ use cohortist::store::{Health, Mark, Options, Store, StoreError};
 
 const DISK: &str = "COHORTIST_TEST_FULL_DISK_AT";
 
-/// Runs this test again in a process whose mount namespace has a disk of so many kilobytes, and `check` in that process.
+/// Runs this test again in a process whose mount namespace has a disk of so many kilobytes, and
+/// `check` in that process.
 pub fn on_a_disk_of(kilobytes: u32, check: impl FnOnce(&Path)) {
     if let Ok(disk) = std::env::var(DISK) {
         return check(Path::new(&disk));
     }
     let directory = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size={kilobytes}k tmpfs \"${DISK}\" && exec \"$0\" \"$@\"");
+    let mount =
+        format!("mount -t tmpfs -o size={kilobytes}k tmpfs \"${DISK}\" && exec \"$0\" \"$@\"");
     let output = Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", &mount])
         .arg(std::env::current_exe().unwrap())
-        .args([std::thread::current().name().unwrap(), "--exact", "--nocapture"])
+        .args([
+            std::thread::current().name().unwrap(),
+            "--exact",
+            "--nocapture",
+        ])
         .env(DISK, directory.path())
         .output()
         .expect("`unshare`, of util-linux, is needed");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .join("\n");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 /// Takes up all space but so many bytes; gives it back when dropped.
@@ -37,7 +48,9 @@ impl Filler {
     pub fn all_but(disk: &Path, left: usize) -> Self {
         let path = disk.join("filler");
         let mut file = File::create(&path).unwrap();
-        let error = (0..).find_map(|_| file.write_all(&[7; 4096]).err()).unwrap();
+        let error = (0..)
+            .find_map(|_| file.write_all(&[7; 4096]).err())
+            .unwrap();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         let len = file.metadata().unwrap().len();
         file.set_len(len.saturating_sub(left as u64)).unwrap();
@@ -56,7 +69,14 @@ fn key() -> Key {
 }
 
 fn mark(users: impl IntoIterator<Item = u32>) -> Vec<Mark> {
-    users.into_iter().map(|user| Mark { key: key(), user, value: true }).collect()
+    users
+        .into_iter()
+        .map(|user| Mark {
+            key: key(),
+            user,
+            value: true,
+        })
+        .collect()
 }
 
 fn people(store: &dyn Store) -> Vec<u32> {
@@ -82,7 +102,10 @@ fn a_log_that_cannot_grow_is_reported_until_it_can() {
         let path = disk.join("store");
         let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
         store.apply(&mark([1])).unwrap();
-        assert_eq!((store.health().writable, store.health().write_errors), (Ok(()), 0));
+        assert_eq!(
+            (store.health().writable, store.health().write_errors),
+            (Ok(()), 0)
+        );
         let filler = Filler::all_but(disk, 0);
         // What is left of the log's last page still takes some.
         let mut user = 1;
@@ -94,7 +117,10 @@ fn a_log_that_cannot_grow_is_reported_until_it_can() {
         };
         assert!(matches!(error, StoreError::Write { .. }), "{error:?}");
         let health = store.health();
-        assert_eq!((health.writable, health.write_errors), (Err(error.to_string()), 1));
+        assert_eq!(
+            (health.writable, health.write_errors),
+            (Err(error.to_string()), 1)
+        );
         assert!(store.apply(&mark(user + 1..user + 400)).is_err());
         assert_eq!(store.health().write_errors, 2);
         drop(filler);
@@ -104,7 +130,10 @@ fn a_log_that_cannot_grow_is_reported_until_it_can() {
         drop(store);
         // What was tried meanwhile changed nothing.
         let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
-        assert_eq!(people(&store), (1..=user).chain([9_000_000]).collect::<Vec<_>>());
+        assert_eq!(
+            people(&store),
+            (1..=user).chain([9_000_000]).collect::<Vec<_>>()
+        );
         assert_eq!(store.describe().unwrap().notes, [""; 0]);
     });
 }
@@ -120,30 +149,47 @@ fn a_checkpoint_that_does_not_fit_is_reported_until_it_does() {
         let error = store.checkpoint().unwrap_err();
         assert!(matches!(error, StoreError::Write { .. }), "{error:?}");
         let files = store.health().files.unwrap();
-        assert_eq!((store.health().writable, files.checkpoints), (Err(error.to_string()), 0));
+        assert_eq!(
+            (store.health().writable, files.checkpoints),
+            (Err(error.to_string()), 0)
+        );
         assert!(files.checkpoint_failures > 0);
         assert_eq!(people(&store), far_apart, "everything can still be read");
         drop(filler);
         let files = recovered(&store).files.unwrap();
         assert_eq!(files.checkpoints, 1);
         assert!(files.checkpoint_seconds.sum >= files.last_checkpoint.unwrap());
-        assert_eq!(files.checkpoint_seconds.count, files.checkpoints + files.checkpoint_failures);
-        let table = std::fs::read_dir(disk.join("store")).unwrap().map(|entry| entry.unwrap());
+        assert_eq!(
+            files.checkpoint_seconds.count,
+            files.checkpoints + files.checkpoint_failures
+        );
+        let table = std::fs::read_dir(disk.join("store"))
+            .unwrap()
+            .map(|entry| entry.unwrap());
         let table = table.filter(|entry| {
             let name = entry.file_name();
             name == "manifest" || name.to_string_lossy().starts_with("segment-")
         });
-        assert_eq!(files.store_bytes, table.map(|entry| entry.metadata().unwrap().len()).sum::<u64>());
+        assert_eq!(
+            files.store_bytes,
+            table
+                .map(|entry| entry.metadata().unwrap().len())
+                .sum::<u64>()
+        );
         assert_eq!(people(&store), far_apart);
     });
 }
 
-/// Checkpoints, marks and questions at once on a full disk: nobody hangs, and all is there once there is space.
+/// Checkpoints, marks and questions at once on a full disk: nobody hangs, and all is there once
+/// there is space.
 #[test]
 fn a_full_disk_blocks_nobody() {
     on_a_disk_of(16_000, |disk| {
         let path = disk.join("store");
-        let options = Options { cache_bytes: 0, ..Options::default() };
+        let options = Options {
+            cache_bytes: 0,
+            ..Options::default()
+        };
         let store = EmbeddedStore::open(&path, &options).unwrap();
         store.apply(&mark([1])).unwrap();
         store.checkpoint().unwrap();
@@ -167,17 +213,24 @@ fn a_full_disk_blocks_nobody() {
             });
         }
         for _ in 0..6 {
-            all.recv_timeout(Duration::from_secs(60)).expect("a thread hangs or failed");
+            all.recv_timeout(Duration::from_secs(60))
+                .expect("a thread hangs or failed");
         }
         assert!(store.health().writable.is_err());
         drop(filler);
         recovered(&store);
         let found = people(&*store);
-        assert!(found.starts_with(&[1]) && found.ends_with(&far_apart), "{} of {}", found.len(), far_apart.len());
+        assert!(
+            found.starts_with(&[1]) && found.ends_with(&far_apart),
+            "{} of {}",
+            found.len(),
+            far_apart.len()
+        );
     });
 }
 
-/// However much space is left: a checkpoint, a merge of segments and the manifests of both succeed or leave everything as it was.
+/// However much space is left: a checkpoint, a merge of segments and the manifests of both succeed
+/// or leave everything as it was.
 #[test]
 fn a_disk_that_is_full_at_any_step_loses_nothing() {
     on_a_disk_of(16_000, |disk| {
@@ -193,12 +246,18 @@ fn a_disk_that_is_full_at_any_step_loses_nothing() {
             let mut all = [first, second].concat();
             all.sort_unstable();
             let filler = Filler::all_but(disk, pages * 4096);
-            let outcomes = [store.checkpoint(), store.keyspace().unwrap().compact().map(drop)];
+            let outcomes = [
+                store.checkpoint(),
+                store.keyspace().unwrap().compact().map(drop),
+            ];
             checkpointed += u32::from(outcomes[0].is_ok());
             merged += u32::from(outcomes[1].is_ok());
             for error in outcomes.into_iter().filter_map(Result::err) {
                 failed += 1;
-                assert!(matches!(error, StoreError::Write { .. }), "{pages} pages: {error:?}");
+                assert!(
+                    matches!(error, StoreError::Write { .. }),
+                    "{pages} pages: {error:?}"
+                );
             }
             assert_eq!(people(&store), all, "{pages} pages");
             drop(filler);
@@ -211,11 +270,25 @@ fn a_disk_that_is_full_at_any_step_loses_nothing() {
             assert_eq!(people(&store), all, "{pages} pages");
             drop(store);
             let checked = cohortist::store::embedded::check(&path).unwrap();
-            assert_eq!(checked.damages().map(ToString::to_string).collect::<Vec<_>>(), [""; 0], "{pages} pages");
-            assert_eq!(people(&EmbeddedStore::open(&path, &Options::default()).unwrap()), all, "{pages} pages");
+            assert_eq!(
+                checked
+                    .damages()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>(),
+                [""; 0],
+                "{pages} pages"
+            );
+            assert_eq!(
+                people(&EmbeddedStore::open(&path, &Options::default()).unwrap()),
+                all,
+                "{pages} pages"
+            );
             std::fs::remove_dir_all(&path).unwrap();
         }
-        assert!(checkpointed > 0 && merged > 0 && failed > 5, "{checkpointed}, {merged}, {failed}");
+        assert!(
+            checkpointed > 0 && merged > 0 && failed > 5,
+            "{checkpointed}, {merged}, {failed}"
+        );
     });
 }
 

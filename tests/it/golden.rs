@@ -1,4 +1,5 @@
-//! bitmapist's own answers, on every store. The figures were recorded from bitmapist 3.119 on Redis 7.0.15.
+//! bitmapist's own answers, on every store. The figures were recorded from bitmapist 3.119 on Redis
+//! 7.0.15.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,22 +31,45 @@ fn keys_shifts_and_bounds_are_bitmapists() {
     for moment in moments {
         let text = moment["at"].as_str().unwrap();
         let at = parse_moment(text).unwrap();
-        let written: BTreeSet<String> = Key::of_mark(&event, at, true).unwrap().map(|k| k.text(&prefix)).collect();
-        let expected: BTreeSet<String> =
-            ["hour", "day", "week", "month"].map(|grain| moment["keys"][grain].as_str().unwrap().to_owned()).into();
+        let written: BTreeSet<String> = Key::of_mark(&event, at, true)
+            .unwrap()
+            .map(|k| k.text(&prefix))
+            .collect();
+        let expected: BTreeSet<String> = ["hour", "day", "week", "month"]
+            .map(|grain| moment["keys"][grain].as_str().unwrap().to_owned())
+            .into();
         assert_eq!(written, expected, "{text}");
-        assert_eq!(Key::ever(event.clone()).text(&prefix), moment["keys"]["unique"], "{text}");
-        for (word, grain) in
-            [("hour", Grain::Hour), ("day", Grain::Day), ("week", Grain::Week), ("month", Grain::Month)]
-        {
+        assert_eq!(
+            Key::ever(event.clone()).text(&prefix),
+            moment["keys"]["unique"],
+            "{text}"
+        );
+        for (word, grain) in [
+            ("hour", Grain::Hour),
+            ("day", Grain::Day),
+            ("week", Grain::Week),
+            ("month", Grain::Month),
+        ] {
             let period = Period::containing(grain, at).unwrap();
             let key = Key::new(event.clone(), period).unwrap();
-            assert_eq!(Key::parse(&prefix, &key.text(&prefix)), Some(key.clone()), "{text}");
+            assert_eq!(
+                Key::parse(&prefix, &key.text(&prefix)),
+                Some(key.clone()),
+                "{text}"
+            );
             assert_eq!(key.when(), When::In(period));
-            assert_eq!(period.start(), parse_moment(moment["start"][word].as_str().unwrap()).unwrap(), "{text} {word}");
+            assert_eq!(
+                period.start(),
+                parse_moment(moment["start"][word].as_str().unwrap()).unwrap(),
+                "{text} {word}"
+            );
             // bitmapist's end is the last microsecond, ours the first moment after.
             let last = period.end() - TimeDelta::microseconds(1);
-            assert_eq!(last, parse_moment(moment["end"][word].as_str().unwrap()).unwrap(), "{text} {word}");
+            assert_eq!(
+                last,
+                parse_moment(moment["end"][word].as_str().unwrap()).unwrap(),
+                "{text} {word}"
+            );
             let deltas = moment["deltas"][word].as_object().unwrap();
             assert!(!deltas.is_empty());
             for (by, expected) in deltas {
@@ -68,17 +92,23 @@ fn grids_and_key_counts_are_bitmapists_on_every_store() {
             for mark in case["marks"].as_array().unwrap() {
                 let user = u32::try_from(mark[1].as_u64().unwrap()).unwrap();
                 let at = parse_moment(mark[2].as_str().unwrap()).unwrap();
-                batch.mark(&name(mark[0].as_str().unwrap()), user, at).unwrap();
+                batch
+                    .mark(&name(mark[0].as_str().unwrap()), user, at)
+                    .unwrap();
             }
             batch.commit().unwrap();
 
-            let counts: BTreeMap<String, u64> = serde_json::from_value(case["key_counts"].clone()).unwrap();
+            let counts: BTreeMap<String, u64> =
+                serde_json::from_value(case["key_counts"].clone()).unwrap();
             assert!(counts.len() > 400);
             let prefix = Prefix::default();
             let keys: Vec<Key> = tracker.store().keys("").unwrap();
             let sets: Vec<Set> = keys.iter().cloned().map(Set::Key).collect();
-            let ours: BTreeMap<String, u64> =
-                keys.iter().map(|k| k.text(&prefix)).zip(tracker.counts(&sets).unwrap()).collect();
+            let ours: BTreeMap<String, u64> = keys
+                .iter()
+                .map(|k| k.text(&prefix))
+                .zip(tracker.counts(&sets).unwrap())
+                .collect();
             assert_eq!(ours, counts, "{store_name}");
 
             let now = parse_moment(case["now"].as_str().unwrap()).unwrap();
@@ -87,7 +117,9 @@ fn grids_and_key_counts_are_bitmapists_on_every_store() {
             assert_eq!(grids.len(), 8);
             for grid in grids {
                 let rows = grid["rows"].as_array().unwrap();
-                let table = tracker.retention(&query(&grid["query"], rows), now).unwrap();
+                let table = tracker
+                    .retention(&query(&grid["query"], rows), now)
+                    .unwrap();
                 compare(&table, rows, &format!("{store_name}: {}", grid["query"]));
             }
         });
@@ -101,7 +133,10 @@ fn beat(tracker: &Tracker, now: DateTime<Utc>) {
 
 fn query(query: &Value, rows: &[Value]) -> Query {
     let segment = |names: [&str; 2]| {
-        let events = names.into_iter().filter_map(|n| query[n].as_str()).map(|n| Segment::event(&name(n)));
+        let events = names
+            .into_iter()
+            .filter_map(|n| query[n].as_str())
+            .map(|n| Segment::event(&name(n)));
         let mut events: Vec<Segment> = events.collect();
         events.remove(0).and_all(events)
     };
@@ -117,7 +152,11 @@ fn query(query: &Value, rows: &[Value]) -> Query {
         cols: Some(u32::try_from(query["num_of_rows"].as_u64().unwrap()).unwrap() + 1),
         from: date(rows.first()),
         to: date(rows.last()),
-        ..Query::new(segment(["select1", "select1b"]), segment(["select2", "select2b"]), grain)
+        ..Query::new(
+            segment(["select1", "select1b"]),
+            segment(["select2", "select2b"]),
+            grain,
+        )
     }
 }
 
@@ -126,10 +165,17 @@ fn compare(table: &Table, rows: &[Value], what: &str) {
     for (row, expected) in table.rows.iter().zip(rows) {
         let what = format!("{what}, row {}", expected[0]);
         let date: NaiveDate = expected[0].as_str().unwrap().parse().unwrap();
-        assert_eq!(row.period, Period::of_date(table.query.grain, date).unwrap(), "{what}");
+        assert_eq!(
+            row.period,
+            Period::of_date(table.query.grain, date).unwrap(),
+            "{what}"
+        );
         let Some(size) = row.size else {
             // bitmapist takes what lies before the first mark for zeros.
-            assert!(row.period < table.begins.unwrap() && expected[1] == 0, "{what}");
+            assert!(
+                row.period < table.begins.unwrap() && expected[1] == 0,
+                "{what}"
+            );
             continue;
         };
         assert_eq!(size, expected[1].as_u64().unwrap(), "{what}");
@@ -137,13 +183,19 @@ fn compare(table: &Table, rows: &[Value], what: &str) {
         assert_eq!(row.cells.len(), expected.len(), "{what}");
         for (k, (cell, expected)) in row.cells.iter().zip(expected).enumerate() {
             match (cell, expected.as_u64()) {
-                (Cell::Number(cell), Some(expected)) => assert_eq!(cell.retained, expected, "{what}, column {k}"),
+                (Cell::Number(cell), Some(expected)) => {
+                    assert_eq!(cell.retained, expected, "{what}, column {k}")
+                }
                 // bitmapist blanks a true zero where nobody at all did B.
                 (Cell::Number(cell), None) => assert_eq!(cell.retained, 0, "{what}, column {k}"),
                 (Cell::Blank, None) => {}
                 // An empty cohort: bitmapist counts 0 of 0, we show nothing.
-                (Cell::Blank, Some(expected)) => assert_eq!((expected, size), (0, 0), "{what}, column {k}"),
-                (Cell::NotRecorded(period), _) => panic!("{period} is recorded: {what}, column {k}"),
+                (Cell::Blank, Some(expected)) => {
+                    assert_eq!((expected, size), (0, 0), "{what}, column {k}")
+                }
+                (Cell::NotRecorded(period), _) => {
+                    panic!("{period} is recorded: {what}, column {k}")
+                }
             }
         }
     }
@@ -157,7 +209,13 @@ fn real_purchases_give_the_table_computed_from_the_raw_rows() {
         let mut batch = tracker.batch();
         for line in PURCHASES.lines().skip(1) {
             let fields: Vec<&str> = line.split(',').collect();
-            batch.mark(&name(fields[1]), fields[0].parse().unwrap(), parse_moment(fields[2]).unwrap()).unwrap();
+            batch
+                .mark(
+                    &name(fields[1]),
+                    fields[0].parse().unwrap(),
+                    parse_moment(fields[2]).unwrap(),
+                )
+                .unwrap();
         }
         batch.commit().unwrap();
         beat(&tracker, parse_moment("1998-06-30").unwrap());
@@ -165,13 +223,25 @@ fn real_purchases_give_the_table_computed_from_the_raw_rows() {
             let cohorts = golden[grain.as_str()]["recurring"].as_array().unwrap();
             let purchase = Segment::event(&name("purchase"));
             let count = u32::try_from(cohorts.len()).unwrap();
-            let query = Query { rows: Some(count), cols: Some(count), ..Query::new(purchase.clone(), purchase, grain) };
-            let table = tracker.retention(&query, parse_moment("1998-06-30").unwrap()).unwrap();
+            let query = Query {
+                rows: Some(count),
+                cols: Some(count),
+                ..Query::new(purchase.clone(), purchase, grain)
+            };
+            let table = tracker
+                .retention(&query, parse_moment("1998-06-30").unwrap())
+                .unwrap();
             assert_eq!(table.rows.len(), cohorts.len());
             for (row, expected) in table.rows.iter().zip(cohorts) {
                 let what = format!("{store_name} {expected}");
                 let retained: Vec<u64> = row.numbers().map(|number| number.retained).collect();
-                assert!(row.period.start().date_naive().to_string().starts_with(expected["cohort"].as_str().unwrap()));
+                assert!(
+                    row.period
+                        .start()
+                        .date_naive()
+                        .to_string()
+                        .starts_with(expected["cohort"].as_str().unwrap())
+                );
                 assert_eq!(row.size, expected["size"].as_u64(), "{what}");
                 assert_eq!(
                     retained,

@@ -16,10 +16,15 @@ use crate::support::bent::Bent;
 use crate::support::web::{empty, name, now, product, serve};
 
 /// One product for all tests that only read.
-pub static PRODUCT: LazyLock<String> = LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
+pub static PRODUCT: LazyLock<String> =
+    LazyLock::new(|| format!("http://{}", serve(product(40, 120))));
 
 pub fn agent() -> Agent {
-    Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into()
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .build()
+        .into()
 }
 
 fn get(url: &str) -> Response<Body> {
@@ -34,7 +39,10 @@ pub struct Got {
 
 impl Got {
     pub fn header(&self, name: &str) -> &str {
-        self.response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+        self.response
+            .headers()
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -42,7 +50,11 @@ pub fn read(url: &str) -> Got {
     let mut response = get(url);
     let body = response.body_mut().read_to_string().unwrap();
     let (parts, _) = response.into_parts();
-    Got { status: parts.status.as_u16(), body, response: Response::from_parts(parts, ()) }
+    Got {
+        status: parts.status.as_u16(),
+        body,
+        response: Response::from_parts(parts, ()),
+    }
 }
 
 pub fn product_page(path: &str) -> Got {
@@ -56,18 +68,38 @@ fn every_route_answers() {
     let routes = [
         ("/", 302, ""),
         ("/retention", 200, "text/html; charset=utf-8"),
-        ("/retention.csv", 200, "text/csv; charset=utf-8; header=present"),
-        ("/retention.tidy.csv", 200, "text/csv; charset=utf-8; header=present"),
+        (
+            "/retention.csv",
+            200,
+            "text/csv; charset=utf-8; header=present",
+        ),
+        (
+            "/retention.tidy.csv",
+            200,
+            "text/csv; charset=utf-8; header=present",
+        ),
         ("/retention.json", 200, "application/json"),
         ("/retention.svg", 200, "image/svg+xml"),
         ("/events", 200, "text/html; charset=utf-8"),
         ("/events.json", 200, "application/json"),
         ("/events/active", 200, "text/html; charset=utf-8"),
-        ("/events/active.csv", 200, "text/csv; charset=utf-8; header=present"),
+        (
+            "/events/active.csv",
+            200,
+            "text/csv; charset=utf-8; header=present",
+        ),
         ("/events/none", 404, "text/html; charset=utf-8"),
         ("/people", 200, "text/html; charset=utf-8"),
-        ("/people?set=active@2026-11-23", 200, "text/html; charset=utf-8"),
-        ("/people.csv?set=active@2026-11-23", 200, "text/csv; charset=utf-8; header=present"),
+        (
+            "/people?set=active@2026-11-23",
+            200,
+            "text/html; charset=utf-8",
+        ),
+        (
+            "/people.csv?set=active@2026-11-23",
+            200,
+            "text/csv; charset=utf-8; header=present",
+        ),
         ("/people.csv", 400, "text/plain; charset=utf-8"),
         ("/events/none.csv", 404, "text/plain; charset=utf-8"),
         ("/events/none.json", 404, "application/json"),
@@ -92,18 +124,44 @@ fn every_route_answers() {
     ];
     for (path, status, content_type) in routes {
         let got = product_page(path);
-        assert_eq!((got.status, got.header("content-type")), (status, content_type), "{path}");
-        assert!(got.header("content-security-policy").starts_with("default-src 'none'; style-src 'self';"), "{path}");
+        assert_eq!(
+            (got.status, got.header("content-type")),
+            (status, content_type),
+            "{path}"
+        );
+        assert!(
+            got.header("content-security-policy")
+                .starts_with("default-src 'none'; style-src 'self';"),
+            "{path}"
+        );
         assert_eq!(got.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(got.header("referrer-policy"), "same-origin", "{path}");
 
         let head = agent().head(format!("{}{path}", *PRODUCT)).call().unwrap();
         assert_eq!(head.status().as_u16(), status, "HEAD {path}");
-        assert_eq!(head.headers().get("content-type").map_or("", |v| v.to_str().unwrap()), content_type, "HEAD {path}");
+        assert_eq!(
+            head.headers()
+                .get("content-type")
+                .map_or("", |v| v.to_str().unwrap()),
+            content_type,
+            "HEAD {path}"
+        );
     }
-    assert_eq!(product_page("/").header("location"), format!("/retention?{QUESTION}"));
-    let post = agent().post(format!("{}/retention", *PRODUCT)).send("x").unwrap();
-    assert_eq!((post.status().as_u16(), post.headers()["allow"].to_str().unwrap()), (405, "GET, HEAD"));
+    assert_eq!(
+        product_page("/").header("location"),
+        format!("/retention?{QUESTION}")
+    );
+    let post = agent()
+        .post(format!("{}/retention", *PRODUCT))
+        .send("x")
+        .unwrap();
+    assert_eq!(
+        (
+            post.status().as_u16(),
+            post.headers()["allow"].to_str().unwrap()
+        ),
+        (405, "GET, HEAD")
+    );
 }
 
 #[test]
@@ -117,24 +175,50 @@ fn assets_are_hashed_and_kept_for_ever() {
         let at = page.find(before).unwrap() + before.find('/').unwrap();
         let path = page[at..].split('"').next().unwrap();
         let got = product_page(path);
-        assert!(got.status == 200 && got.header("content-type").starts_with(content_type), "{path}");
-        assert_eq!(got.header("cache-control"), "public, max-age=31536000, immutable");
+        assert!(
+            got.status == 200 && got.header("content-type").starts_with(content_type),
+            "{path}"
+        );
+        assert_eq!(
+            got.header("cache-control"),
+            "public, max-age=31536000, immutable"
+        );
         if content_type == "text/css" {
             assert!(got.body.contains(".h0{") && got.body.contains(".h100{"));
         }
     }
-    assert_eq!(product_page("/retention").header("cache-control"), "private, no-cache");
+    assert_eq!(
+        product_page("/retention").header("cache-control"),
+        "private, no-cache"
+    );
 }
 
 #[test]
 fn pages_hold_no_inline_script_or_style() {
     let people = format!("/people?{QUESTION}&at=2026-11-20&k=1");
     let own = [&people, "/people", "/users/7", "/events", "/events/active"];
-    for path in ["/retention", "/retention?cohort=%28", "/nowhere", "/retention.svg"].iter().chain(&own) {
+    for path in [
+        "/retention",
+        "/retention?cohort=%28",
+        "/nowhere",
+        "/retention.svg",
+    ]
+    .iter()
+    .chain(&own)
+    {
         let body = product_page(path).body;
-        assert!(!body.contains(" style=") && !body.contains("<style"), "{path}");
-        assert!(!body.replace("defer></script>", "").contains("</script"), "{path}");
-        assert!(!body.contains(" onclick") && !body.contains("javascript:"), "{path}");
+        assert!(
+            !body.contains(" style=") && !body.contains("<style"),
+            "{path}"
+        );
+        assert!(
+            !body.replace("defer></script>", "").contains("</script"),
+            "{path}"
+        );
+        assert!(
+            !body.contains(" onclick") && !body.contains("javascript:"),
+            "{path}"
+        );
     }
 }
 
@@ -151,7 +235,8 @@ fn answers_are_compressed() {
         ("gzip;q=0, br;q=0.1", "br"),
     ];
     for (accepted, encoding) in cases {
-        let mut stream = std::net::TcpStream::connect(PRODUCT.trim_start_matches("http://")).unwrap();
+        let mut stream =
+            std::net::TcpStream::connect(PRODUCT.trim_start_matches("http://")).unwrap();
         let request = format!(
             "GET /retention?{QUESTION} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: {accepted}\r\nconnection: close\r\n\r\n"
         );
@@ -160,21 +245,47 @@ fn answers_are_compressed() {
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
         let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        assert!(head.contains(&format!("content-encoding: {encoding}")), "{head}");
+        assert!(
+            head.contains(&format!("content-encoding: {encoding}")),
+            "{head}"
+        );
         assert!(head.contains("vary: accept-encoding"), "{head}");
-        assert!(answer.len() < 14_000, "{} bytes as {encoding}", answer.len());
+        assert!(
+            answer.len() < 14_000,
+            "{} bytes as {encoding}",
+            answer.len()
+        );
     }
 }
 
 /// The texts of the grid's cells, newest cohort first: the first line is the average.
 fn grid(page: &str) -> Vec<Vec<String>> {
-    let body = page.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
+    let body = page
+        .split("<tbody>")
+        .nth(1)
+        .unwrap()
+        .split("</tbody>")
+        .next()
+        .unwrap();
     body.split("<tr")
         .skip(1)
         .enumerate()
         .map(|(i, row)| {
-            let cells = row.split(if i == 0 { "aria-label=" } else { " data-n=" }).skip(1);
-            cells.map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().trim().to_owned()).collect()
+            let cells = row
+                .split(if i == 0 { "aria-label=" } else { " data-n=" })
+                .skip(1);
+            cells
+                .map(|cell| {
+                    cell.split('>')
+                        .nth(1)
+                        .unwrap()
+                        .split('<')
+                        .next()
+                        .unwrap()
+                        .trim()
+                        .to_owned()
+                })
+                .collect()
         })
         .collect()
 }
@@ -195,25 +306,45 @@ fn page_and_files_carry_the_same_numbers() {
         let mut reader = csv::Reader::from_reader(csv.body.as_bytes());
         let wide: Vec<Vec<String>> = reader
             .records()
-            .map(|r| r.unwrap().iter().skip(2).filter(|c| !c.is_empty()).map(str::to_owned).collect())
+            .map(|r| {
+                r.unwrap()
+                    .iter()
+                    .skip(2)
+                    .filter(|c| !c.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            })
             .collect();
 
         let json: serde_json::Value =
             serde_json::from_str(&product_page(&format!("/retention.json?{query}")).body).unwrap();
         let tidy = product_page(&format!("/retention.tidy.csv?{query}")).body;
         let mut tidy_lines = tidy.lines().skip(1);
-        assert_eq!((page.len(), wide.len(), json["rows"].as_array().unwrap().len()), (9, 9, 9));
+        assert_eq!(
+            (
+                page.len(),
+                wide.len(),
+                json["rows"].as_array().unwrap().len()
+            ),
+            (9, 9, 9)
+        );
         for (i, row) in page.iter().enumerate() {
             assert_eq!(row.len(), wide[i].len());
             for (k, text) in row.iter().enumerate() {
                 let cell = &json["rows"][i]["cells"][k];
                 let tidy: Vec<&str> = tidy_lines.next().unwrap().split(',').collect();
-                let (retained, rate) = (cell["retained"].as_u64().unwrap(), cell["rate"].as_f64().unwrap());
+                let (retained, rate) = (
+                    cell["retained"].as_u64().unwrap(),
+                    cell["rate"].as_f64().unwrap(),
+                );
                 assert_eq!(tidy[6], retained.to_string());
                 assert_eq!(tidy[8], cell["state"].as_str().unwrap());
                 let star = if tidy[8] == "in_progress" { "*" } else { "" };
                 if show == "count" {
-                    assert_eq!((text, &wide[i][k]), (&format!("{retained}{star}"), &retained.to_string()));
+                    assert_eq!(
+                        (text, &wide[i][k]),
+                        (&format!("{retained}{star}"), &retained.to_string())
+                    );
                 } else {
                     assert_eq!(text, &format!("{:.1}%{star}", rate * 100.0));
                     assert_eq!(wide[i][k], format!("{:.2}", rate * 100.0));
@@ -241,8 +372,14 @@ fn a_cell_says_its_whole_sentence() {
          data-whens=\"Sat 21 Nov 2026|Sun 22 Nov 2026|Mon 23 Nov 2026\""
     ));
     assert!(page.contains("<a href=0.1 data-n="), "{page}");
-    let later = product_page(&format!("/retention?{QUESTION}&rows=3&cols=2&measure=on_or_after")).body;
-    assert!(later.contains("came back on or after {when}, {state}\""), "{later}");
+    let later = product_page(&format!(
+        "/retention?{QUESTION}&rows=3&cols=2&measure=on_or_after"
+    ))
+    .body;
+    assert!(
+        later.contains("came back on or after {when}, {state}\""),
+        "{later}"
+    );
     assert!(page.contains("No one is in two cohorts"));
     let overlapping = product_page("/retention?cohort=active&returning=active&by=day").body;
     assert!(overlapping.contains("The average has no 95% interval because its cohorts overlap: "));
@@ -258,10 +395,18 @@ fn bitmapists_addresses_still_open() {
         product_page(&format!("/retention.csv?{new}")).body
     );
     let redirect = product_page(&format!("/retention?{old}&export_csv=1"));
-    assert_eq!((redirect.status, redirect.header("location")), (302, &*format!("/retention.csv?{new}")));
+    assert_eq!(
+        (redirect.status, redirect.header("location")),
+        (302, &*format!("/retention.csv?{new}"))
+    );
     let page = product_page(&format!("/retention?{old}"));
     assert_eq!(page.status, 200);
-    assert!(page.body.contains(&format!("/retention.json?{}", new.replace('&', "&#38;"))), "{}", page.body);
+    assert!(
+        page.body
+            .contains(&format!("/retention.json?{}", new.replace('&', "&#38;"))),
+        "{}",
+        page.body
+    );
 }
 
 #[test]
@@ -270,14 +415,35 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     let page = product_page(&format!("/retention?{query}"));
     assert_eq!(page.status, 400);
     let mut fields = Vec::new();
-    for input in page.body.split("<input ").skip(1).map(|i| i.split('>').next().unwrap()) {
-        let attribute = |name: &str| input.split(&format!("{name}=\"")).nth(1).map(|v| v.split('"').next().unwrap());
+    for input in page
+        .body
+        .split("<input ")
+        .skip(1)
+        .map(|i| i.split('>').next().unwrap())
+    {
+        let attribute = |name: &str| {
+            input
+                .split(&format!("{name}=\""))
+                .nth(1)
+                .map(|v| v.split('"').next().unwrap())
+        };
         if input.contains("aria-invalid") {
-            fields.push((attribute("id").unwrap().to_owned(), attribute("value").unwrap().to_owned()));
+            fields.push((
+                attribute("id").unwrap().to_owned(),
+                attribute("value").unwrap().to_owned(),
+            ));
         }
     }
-    let wrong = [("cohort", "active &#38; !"), ("rows", "0"), ("cols", "1000000000"), ("from", "2026-02-31")];
-    assert_eq!(fields, wrong.map(|(id, value)| (id.to_owned(), value.to_owned())));
+    let wrong = [
+        ("cohort", "active &#38; !"),
+        ("rows", "0"),
+        ("cols", "1000000000"),
+        ("from", "2026-02-31"),
+    ];
+    assert_eq!(
+        fields,
+        wrong.map(|(id, value)| (id.to_owned(), value.to_owned()))
+    );
     for said in [
         "column 11: expected an event name or “(”, found the end",
         "“0” does not fit: ask for a whole number from 1 to 400",
@@ -291,7 +457,8 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     let file = product_page(&format!("/retention.csv?{query}"));
     assert!(file.status == 400 && file.header("content-type").starts_with("text/plain"));
     assert!(
-        file.body.contains("\ncohort: column 11: ") && file.body.contains("\nrows: `0` does not fit"),
+        file.body.contains("\ncohort: column 11: ")
+            && file.body.contains("\nrows: `0` does not fit"),
         "{}",
         file.body
     );
@@ -299,7 +466,10 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     assert!(chart.status == 400 && chart.body.contains("Mend it in the form"));
     let json = product_page(&format!("/retention.json?{query}"));
     let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
-    assert_eq!((json.status, said["error"]["status"].as_u64()), (400, Some(400)));
+    assert_eq!(
+        (json.status, said["error"]["status"].as_u64()),
+        (400, Some(400))
+    );
     assert_eq!(said["error"]["fields"][0]["field"], "cohort");
     assert_eq!(said["error"]["fields"][0]["column"], 11);
 
@@ -312,8 +482,14 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
         ("returning=", "name an event"),
     ] {
         let page = product_page(
-            &format!("/retention?cohort=signup&returning=active&{query}")
-                .replace(if query == "returning=" { "&returning=active" } else { "\0" }, ""),
+            &format!("/retention?cohort=signup&returning=active&{query}").replace(
+                if query == "returning=" {
+                    "&returning=active"
+                } else {
+                    "\0"
+                },
+                "",
+            ),
         );
         assert_eq!(page.status, 400, "{query}");
         assert!(page.body.contains(said), "{query}: {said}");
@@ -325,14 +501,26 @@ fn an_unknown_event_is_an_empty_table_that_says_so() {
     let page = product_page("/retention?cohort=signup&returning=actve");
     assert_eq!(page.status, 200);
     assert!(page.body.contains("Nothing was ever recorded for “actve”."));
-    assert!(page.body.contains("<a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day\">active</a>?"));
+    assert!(page.body.contains(
+        "<a href=\"/retention?cohort=signup&#38;returning=active&#38;by=day\">active</a>?"
+    ));
     let nobody = product_page("/retention?cohort=nothing&returning=active").body;
     assert!(nobody.contains("nobody in these cohorts"));
-    let undated = product_page("/retention?cohort=signup&returning=active&returning_and=plan:pro").body;
-    assert!(undated.contains("“plan:pro” is only recorded without dates."), "{undated}");
+    let undated =
+        product_page("/retention?cohort=signup&returning=active&returning_and=plan:pro").body;
+    assert!(
+        undated.contains("“plan:pro” is only recorded without dates."),
+        "{undated}"
+    );
     assert!(undated.contains("returning_and=plan%3Apro%40ever&#38;by=day\">plan:pro@ever</a>?"));
-    let early = product_page("/retention?cohort=signup&returning=active&from=2020-01-01&rows=3").body;
-    assert!(early.contains("The store has no data in 1 – 3 Jan 2020; it has data from Thu 15 Oct 2026 to "), "{early}");
+    let early =
+        product_page("/retention?cohort=signup&returning=active&from=2020-01-01&rows=3").body;
+    assert!(
+        early.contains(
+            "The store has no data in 1 – 3 Jan 2020; it has data from Thu 15 Oct 2026 to "
+        ),
+        "{early}"
+    );
 }
 
 #[test]
@@ -341,7 +529,12 @@ fn an_empty_store_says_what_to_do_next() {
     assert_eq!(read(&base).header("location"), "/retention");
     let page = read(&format!("{base}/retention"));
     assert_eq!(page.status, 200);
-    for command in ["cohortist demo", "cohortist import", "cohortist mark", "redis://"] {
+    for command in [
+        "cohortist demo",
+        "cohortist import",
+        "cohortist mark",
+        "redis://",
+    ] {
         assert!(page.body.contains(command), "{command}");
     }
     assert_eq!(read(&format!("{base}/retention.json")).status, 400);
@@ -377,12 +570,21 @@ fn every_template_is_rendered() {
         ("welcome.html", "Nothing recorded yet"),
     ];
     for (template, mark) in marks {
-        assert!(pages.contains(mark), "{template} was not rendered: `{mark}` is on no page");
+        assert!(
+            pages.contains(mark),
+            "{template} was not rendered: `{mark}` is on no page"
+        );
     }
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
-    let files: BTreeSet<String> =
-        fs::read_dir(directory).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(files, marks.map(|(template, _)| template.to_owned()).into(), "a template without a page here");
+    let files: BTreeSet<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|f| f.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        files,
+        marks.map(|(template, _)| template.to_owned()).into(),
+        "a template without a page here"
+    );
 }
 
 #[test]
@@ -390,7 +592,9 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
     let host = format!("http://{}", serve(empty()));
     let value = |line: &str| -> u64 {
         let text = read(&format!("{host}/metrics")).body;
-        let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        let found = text
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
         found.map_or(0, |number| number.parse().unwrap())
     };
     let line = "cohortist_http_requests_total{method=\"GET\",route=\"/users/{id}\",status=\"400\"}";
@@ -402,7 +606,11 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
     assert!(value(line) >= before + 3);
     assert_eq!(value("cohortist_store_up{store=\"store\"}"), 1);
     let away = format!("http://{}", serve(Tracker::new(Arc::new(Away))));
-    assert!(read(&format!("{away}/metrics")).body.contains("cohortist_store_up{store=\"store\"} 0"));
+    assert!(
+        read(&format!("{away}/metrics"))
+            .body
+            .contains("cohortist_store_up{store=\"store\"} 0")
+    );
     assert!(value("cohortist_http_request_seconds_count{route=\"/users/{id}\"}") >= 3);
 }
 
@@ -411,12 +619,18 @@ static CROWD: LazyLock<String> = LazyLock::new(|| {
     let tracker = product(60, 120);
     let mut batch = tracker.batch();
     for event in 0..500 {
-        batch.mark(&name(&format!("shop:department-{event}:checkout")), event, now()).unwrap();
+        batch
+            .mark(
+                &name(&format!("shop:department-{event}:checkout")),
+                event,
+                now(),
+            )
+            .unwrap();
     }
     batch.commit().unwrap();
     // Odd enough that no number is a round one.
-    let crowded =
-        Bent::of(tracker.store()).counting(|counts| Ok(counts?.into_iter().map(|count| count * 3_733).collect()));
+    let crowded = Bent::of(tracker.store())
+        .counting(|counts| Ok(counts?.into_iter().map(|count| count * 3_733).collect()));
     format!("http://{}", serve(Tracker::new(crowded.shared())))
 });
 
@@ -433,30 +647,65 @@ fn a_page_stays_light() {
     ] {
         // As it is sent, drawings and all.
         let page = read(&format!("{}/retention?{question}{more}", *CROWD)).body;
-        let cells = if more.contains("or_after") { 31 * 13 } else { 325 };
-        assert_eq!(page.matches(" data-n=").count(), cells, "each of its numbers says what it needs for its sentence");
-        let digits = page.split("<td class=size><a href=").skip(1).map(|rest| rest.split(['>', '<']).nth(1).unwrap());
-        assert!(digits.clone().count() == 31 && digits.clone().all(|size| size.len() >= 7), "sizes of six digits");
+        let cells = if more.contains("or_after") {
+            31 * 13
+        } else {
+            325
+        };
+        assert_eq!(
+            page.matches(" data-n=").count(),
+            cells,
+            "each of its numbers says what it needs for its sentence"
+        );
+        let digits = page
+            .split("<td class=size><a href=")
+            .skip(1)
+            .map(|rest| rest.split(['>', '<']).nth(1).unwrap());
+        assert!(
+            digits.clone().count() == 31 && digits.clone().all(|size| size.len() >= 7),
+            "sizes of six digits"
+        );
         told.push((more, page.len()));
     }
     assert!(told.iter().all(|(_, bytes)| *bytes < 60_000), "{told:?}");
     let chart = read(&format!("{}/retention.svg?{question}", *CROWD)).body;
     assert!(chart.len() < 40_000, "{} bytes", chart.len());
-    assert_eq!(product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status, 200);
+    assert_eq!(
+        product_page("/retention?cohort=signup&returning=active&rows=400&cols=50").status,
+        200
+    );
 }
 
 #[test]
 fn fields_offer_the_names_in_use_and_the_biggest_without_a_script() {
     let offered = |query: &str| -> Vec<String> {
         let page = read(&format!("{}/retention?{query}", *CROWD)).body;
-        let list = page.split("<datalist").nth(1).unwrap().split("</datalist>").next().unwrap().to_owned();
-        list.split("value=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+        let list = page
+            .split("<datalist")
+            .nth(1)
+            .unwrap()
+            .split("</datalist>")
+            .next()
+            .unwrap()
+            .to_owned();
+        list.split("value=\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().to_owned())
+            .collect()
     };
     let usual = offered("cohort=signup&returning=active");
-    assert_eq!(usual[..4], ["signup", "active", "web", "shop:department-0:checkout"].map(str::to_owned));
+    assert_eq!(
+        usual[..4],
+        ["signup", "active", "web", "shop:department-0:checkout"].map(str::to_owned)
+    );
     assert!((30..=60).contains(&usual.len()), "{} names", usual.len());
-    let rare = offered("cohort=shop:department-499:checkout&returning=active&returning_and=web+%26+nothing");
-    assert_eq!(rare[..3], ["shop:department-499:checkout", "active", "web"].map(str::to_owned));
+    let rare = offered(
+        "cohort=shop:department-499:checkout&returning=active&returning_and=web+%26+nothing",
+    );
+    assert_eq!(
+        rare[..3],
+        ["shop:department-499:checkout", "active", "web"].map(str::to_owned)
+    );
     assert!(!rare.contains(&"nothing".to_owned()));
 }
 
@@ -465,26 +714,50 @@ fn what_was_asked_and_is_not_shown_is_said() {
     let page = |query: &str| product_page(&format!("/retention?{QUESTION}&{query}"));
     let lost = page("trend=99");
     assert!(
-        lost.status == 200 && lost.body.contains("There is no column 99 to draw the trend of: the table has 0 to 13.")
+        lost.status == 200
+            && lost
+                .body
+                .contains("There is no column 99 to draw the trend of: the table has 0 to 13.")
     );
     assert!(!page("trend=13").body.contains("There is no column"));
-    for (query, field) in [("cohort=web", "cohort"), ("rows=3&rows=4", "rows"), ("trend=1&trend=2", "trend")] {
+    for (query, field) in [
+        ("cohort=web", "cohort"),
+        ("rows=3&rows=4", "rows"),
+        ("trend=1&trend=2", "trend"),
+    ] {
         let twice = page(query);
         let said = format!("“{field}” is in the address twice");
-        assert!(twice.status == 400 && twice.body.contains(&said), "{query}: {}", twice.body);
+        assert!(
+            twice.status == 400 && twice.body.contains(&said),
+            "{query}: {}",
+            twice.body
+        );
     }
-    assert_eq!(page("cohort=signup&by=day").status, 200, "twice the same is no question");
+    assert_eq!(
+        page("cohort=signup&by=day").status,
+        200,
+        "twice the same is no question"
+    );
     let one = page("cols=1&measure=on_or_after").body;
-    assert!(one.contains("Shown: the last 14 cohorts whose day is over; for younger ones set “from”."), "{one}");
+    assert!(
+        one.contains("Shown: the last 14 cohorts whose day is over; for younger ones set “from”."),
+        "{one}"
+    );
     let more = page("cols=2&rows=1&measure=on_or_after").body;
     assert!(
         more.contains("Shown: the last cohort whose 2 days are over; for younger ones ask for fewer periods, or set")
     );
     // A table of people has its average in percent, and says so.
     assert!(
-        page("as=count").body.contains("Weighted average <small>share of the cohort; complete cohorts in it</small>")
+        page("as=count").body.contains(
+            "Weighted average <small>share of the cohort; complete cohorts in it</small>"
+        )
     );
-    assert!(page("").body.contains("Weighted average <small>complete cohorts in it</small>"));
+    assert!(
+        page("")
+            .body
+            .contains("Weighted average <small>complete cohorts in it</small>")
+    );
 }
 
 #[test]
@@ -503,7 +776,11 @@ fn no_page_holds_a_nul() {
         "/nothing%00",
     ] {
         let got = product_page(path);
-        assert!(got.status >= 400 || path.contains("q="), "{path}: {}", got.status);
+        assert!(
+            got.status >= 400 || path.contains("q="),
+            "{path}: {}",
+            got.status
+        );
         assert!(!got.body.contains('\0'), "{path}");
     }
     let page = product_page("/retention?cohort=%00a&returning=b").body;
@@ -515,7 +792,10 @@ pub struct Away;
 
 impl Away {
     fn error<T>() -> Result<T, StoreError> {
-        let (location, reason) = ("redis://10.0.0.9:6379".to_owned(), "connection refused".to_owned());
+        let (location, reason) = (
+            "redis://10.0.0.9:6379".to_owned(),
+            "connection refused".to_owned(),
+        );
         Err(StoreError::Unreachable { location, reason })
     }
 }
@@ -589,24 +869,44 @@ fn a_store_that_is_away_is_said_honestly() {
     let paths = retention.iter().chain(&people).map(String::as_str);
     for path in paths.chain(["/", "/retention", "/people", "/users/7", "/users?id=x"]) {
         let page = read(&format!("{base}{path}"));
-        assert_eq!((page.status, page.header("retry-after")), (503, "2"), "{path}");
+        assert_eq!(
+            (page.status, page.header("retry-after")),
+            (503, "2"),
+            "{path}"
+        );
         let told = page.body.contains("The store does not answer") || path.contains(".csv");
         assert!(told && page.body.contains("connection refused"), "{path}");
-        assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+        assert!(
+            page.header("content-security-policy")
+                .starts_with("default-src 'none'")
+        );
     }
     // A slip of the pen is none of the store's.
-    for slip in
-        ["/retention?cohort=(&returning=a", "/retention?cohort=a&returning=b&rows=400&cols=400", "/people?set=("]
-    {
+    for slip in [
+        "/retention?cohort=(&returning=a",
+        "/retention?cohort=a&returning=b&rows=400&cols=400",
+        "/people?set=(",
+    ] {
         let page = read(&format!("{base}{slip}"));
-        assert!(page.status == 400 && page.body.contains("class=\"wrong\""), "{slip}: {}", page.body);
+        assert!(
+            page.status == 400 && page.body.contains("class=\"wrong\""),
+            "{slip}: {}",
+            page.body
+        );
     }
-    for slip in ["/retention.csv?cohort=(&returning=a", "/people.csv?set=(", "/retention.json?cohort=(&returning=a"] {
+    for slip in [
+        "/retention.csv?cohort=(&returning=a",
+        "/people.csv?set=(",
+        "/retention.json?cohort=(&returning=a",
+    ] {
         assert_eq!(read(&format!("{base}{slip}")).status, 400, "{slip}");
     }
     let json = read(&format!("{base}/retention.json?{QUESTION}"));
     let said: serde_json::Value = serde_json::from_str(&json.body).unwrap();
-    assert_eq!((json.status, said["error"]["status"].as_u64()), (503, Some(503)));
+    assert_eq!(
+        (json.status, said["error"]["status"].as_u64()),
+        (503, Some(503))
+    );
     assert_eq!(read(&format!("{base}/healthz")).status, 200);
     let ready = read(&format!("{base}/readyz"));
     assert_eq!((ready.status, ready.header("retry-after")), (503, "2"));

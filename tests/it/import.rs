@@ -26,10 +26,21 @@ const SMALL: &str = "user,event,timestamp\n1,a,2026-11-23\n2,a,2026-11-23\n";
 #[test]
 fn packed_files_are_told_by_their_bytes_whatever_they_are_called() {
     let shop = Shop::new();
-    let two = [gzip(b"user,event,timestamp\n5,b,2026-11-23\n"), gzip(b"6,b,2026-11-23\n")].concat();
-    for (name, bytes) in [("a.csv.gz", gzip(SMALL.as_bytes())), ("a.csv", zstd(SMALL.as_bytes())), ("a", two)] {
+    let two = [
+        gzip(b"user,event,timestamp\n5,b,2026-11-23\n"),
+        gzip(b"6,b,2026-11-23\n"),
+    ]
+    .concat();
+    for (name, bytes) in [
+        ("a.csv.gz", gzip(SMALL.as_bytes())),
+        ("a.csv", zstd(SMALL.as_bytes())),
+        ("a", two),
+    ] {
         let file = shop.write(name, bytes);
-        assert_eq!(shop.run(&["import", &file]).quietly(), "imported 2 marks of 1 event by 2 users from 1 file\n");
+        assert_eq!(
+            shop.run(&["import", &file]).quietly(),
+            "imported 2 marks of 1 event by 2 users from 1 file\n"
+        );
     }
     assert_eq!(shop.run(&["people", "b@2026-11-23"]).quietly(), "5\n6\n");
     for bytes in [gzip(SMALL.as_bytes()), zstd(SMALL.as_bytes())] {
@@ -41,13 +52,24 @@ fn packed_files_are_told_by_their_bytes_whatever_they_are_called() {
 #[test]
 fn a_packed_file_that_is_cut_short_says_so_and_keeps_what_came_before() {
     let shop = Shop::new();
-    let lines: String = (0..200_000).map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30)).collect();
+    let lines: String = (0..200_000)
+        .map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30))
+        .collect();
     let whole = format!("user,event,timestamp\n{lines}");
-    for (name, bytes) in [("a.csv.gz", gzip(whole.as_bytes())), ("a.csv.zst", zstd(whole.as_bytes()))] {
+    for (name, bytes) in [
+        ("a.csv.gz", gzip(whole.as_bytes())),
+        ("a.csv.zst", zstd(whole.as_bytes())),
+    ] {
         let file = shop.write(name, &bytes[..bytes.len() / 2]);
         let error = shop.run(&["import", &file]).error(1);
-        assert!(error.contains("ends in the middle: is the file whole?. The "), "{error}");
-        assert!(error.contains("records before that are imported, nothing after it"), "{error}");
+        assert!(
+            error.contains("ends in the middle: is the file whole?. The "),
+            "{error}"
+        );
+        assert!(
+            error.contains("records before that are imported, nothing after it"),
+            "{error}"
+        );
     }
 }
 
@@ -56,15 +78,38 @@ fn columns_are_found_by_their_usual_names_and_said_first() {
     let shop = Shop::new();
     let file = shop.write("a.csv", "id,UID,event_name,created_at\n9,1,a,2026-11-23\n");
     let ran = shop.run(&["import", &file]);
-    assert_eq!(ran.err, "a.csv: `UID` is the user, `event_name` the event, `created_at` the time\n");
-    assert_eq!(ran.out, "imported 1 mark of 1 event by 1 user from 1 file\n");
+    assert_eq!(
+        ran.err,
+        "a.csv: `UID` is the user, `event_name` the event, `created_at` the time\n"
+    );
+    assert_eq!(
+        ran.out,
+        "imported 1 mark of 1 event by 1 user from 1 file\n"
+    );
     // `user` before `user_id`, whatever their order; what was asked for is not guessed.
     let file = shop.write("b.csv", "user_id,user,event,ts\n1,2,b,2026-11-23\n");
-    assert_eq!(shop.run(&["import", &file]).err, "b.csv: `user` is the user, `event` the event, `ts` the time\n");
-    shop.run(&["import", &file, "--user-column", "user_id", "--time-column", "ts"]).quietly();
+    assert_eq!(
+        shop.run(&["import", &file]).err,
+        "b.csv: `user` is the user, `event` the event, `ts` the time\n"
+    );
+    shop.run(&[
+        "import",
+        &file,
+        "--user-column",
+        "user_id",
+        "--time-column",
+        "ts",
+    ])
+    .quietly();
     assert_eq!(shop.run(&["people", "b@2026-11-23"]).quietly(), "1\n2\n");
-    let said = shop.pipe(&["import", "-"], b"{\"distinct_id\":3,\"event\":\"b\",\"time\":1795442400}\n");
-    assert_eq!(said.err, "stdin: `distinct_id` is the user, `event` the event, `time` the time\n");
+    let said = shop.pipe(
+        &["import", "-"],
+        b"{\"distinct_id\":3,\"event\":\"b\",\"time\":1795442400}\n",
+    );
+    assert_eq!(
+        said.err,
+        "stdin: `distinct_id` is the user, `event` the event, `time` the time\n"
+    );
     assert_eq!(shop.run(&["people", "b@2026-11-23"]).quietly(), "1\n2\n3\n");
 }
 
@@ -82,7 +127,14 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
             "\n",
         ),
     );
-    let ran = shop.run(&["import", &mixpanel, "--property", "plan", "--property", "mp_country_code"]);
+    let ran = shop.run(&[
+        "import",
+        &mixpanel,
+        "--property",
+        "plan",
+        "--property",
+        "mp_country_code",
+    ]);
     insta::assert_snapshot!(ran.err, @r"
     mixpanel: a Mixpanel export: `properties.distinct_id` is the user, `event` the event, `properties.time` the time
     mixpanel, line 3: `john.doe@example.com` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map) — skipped
@@ -91,8 +143,16 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
         ran.out,
         "imported 2 marks of 1 event by 2 users from 1 file, 2 values of 2 properties, skipped 1 line\n"
     );
-    assert_eq!(shop.run(&["people", "\"Played Song\"@2026-11-23"]).quietly(), "7\n8\n");
-    assert_eq!(shop.run(&["people", "plan:pro@ever & mp_country_code:US@ever"]).quietly(), "7\n");
+    assert_eq!(
+        shop.run(&["people", "\"Played Song\"@2026-11-23"])
+            .quietly(),
+        "7\n8\n"
+    );
+    assert_eq!(
+        shop.run(&["people", "plan:pro@ever & mp_country_code:US@ever"])
+            .quietly(),
+        "7\n"
+    );
 
     let posthog = shop.write(
         "posthog.csv",
@@ -105,8 +165,14 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
         ran.err,
         "posthog.csv: a PostHog export: `distinct_id` is the user, `event` the event, `timestamp` the time\n"
     );
-    assert_eq!(shop.run(&["people", "$pageview@2026-11-23"]).quietly(), "2\n3\n");
-    assert_eq!(shop.run(&["people", "$browser:Safari@ever"]).quietly(), "2\n");
+    assert_eq!(
+        shop.run(&["people", "$pageview@2026-11-23"]).quietly(),
+        "2\n3\n"
+    );
+    assert_eq!(
+        shop.run(&["people", "$browser:Safari@ever"]).quietly(),
+        "2\n"
+    );
 
     let amplitude = shop.write(
         "amplitude.json.gz",
@@ -125,7 +191,14 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
     amplitude.json.gz: an Amplitude export: `user_id` is the user, `event_type` the event, `event_time` the time
     amplitude.json.gz, line 1: `user_id` is null, not a text or number — skipped
     ");
-    assert_eq!(shop.run(&["people", "login@2026-11-23 & country:Norway@ever & tier:2.5@ever"]).quietly(), "12345\n");
+    assert_eq!(
+        shop.run(&[
+            "people",
+            "login@2026-11-23 & country:Norway@ever & tier:2.5@ever"
+        ])
+        .quietly(),
+        "12345\n"
+    );
 }
 
 #[test]
@@ -138,20 +211,46 @@ fn properties_have_limits_and_say_what_was_left_out() {
             "user,event,timestamp,plan\n1,a,2026-11-23,pro\n2,a,2026-11-23, pro \n3,a,2026-11-23,\n4,a,2026-11-23,free: 1 & 2\n5,a,2026-11-23,b\n6,a,2026-11-23,c\n7,a,2026-11-23,{long}\n8,a,2026-11-23,pro\n"
         ),
     );
-    let ran = shop.run(&["import", &file, "--property", "plan", "--property-values", "2"]);
-    assert_eq!(ran.out, "imported 8 marks of 1 event by 8 users from 1 file, 2 values of 1 property\n");
+    let ran = shop.run(&[
+        "import",
+        &file,
+        "--property",
+        "plan",
+        "--property-values",
+        "2",
+    ]);
+    assert_eq!(
+        ran.out,
+        "imported 8 marks of 1 event by 8 users from 1 file, 2 values of 1 property\n"
+    );
     insta::assert_snapshot!(ran.err, @r"
     note: `plan` has more than 2 different values; the others, on 2 lines, were left out (--property-values says how many)
     note: on 1 line `plan` makes no event name (too long, control characters, a list or an object)
     ");
-    assert_eq!(shop.run(&["people", "plan:pro@ever"]).quietly(), "1\n2\n8\n");
-    assert_eq!(shop.run(&["events"]).quietly(), "a\nplan:free: 1 & 2\nplan:pro\n");
-    let error = shop.run(&["import", &file, "--property", "country"]).error(1);
-    assert!(error.contains("there is no column `country`") && error.contains("with --property NAME"), "{error}");
-    assert!(shop.run(&["import", &file, "--property", "bitop_x"]).error(2).contains("bitop_"));
+    assert_eq!(
+        shop.run(&["people", "plan:pro@ever"]).quietly(),
+        "1\n2\n8\n"
+    );
+    assert_eq!(
+        shop.run(&["events"]).quietly(),
+        "a\nplan:free: 1 & 2\nplan:pro\n"
+    );
+    let error = shop
+        .run(&["import", &file, "--property", "country"])
+        .error(1);
+    assert!(
+        error.contains("there is no column `country`") && error.contains("with --property NAME"),
+        "{error}"
+    );
+    assert!(
+        shop.run(&["import", &file, "--property", "bitop_x"])
+            .error(2)
+            .contains("bitop_")
+    );
 }
 
-/// How many rows are written together where an import is interrupted, and how many there are to import.
+/// How many rows are written together where an import is interrupted, and how many there are to
+/// import.
 pub const BATCH: &str = "2000";
 const ROWS: u32 = 40_000;
 
@@ -159,26 +258,38 @@ fn many_rows(rows: u32) -> String {
     let mut text = String::from("user,event,timestamp\n");
     for n in 0..rows {
         let user = n.wrapping_mul(2_654_435_761) % 200_000;
-        text += &format!("{user},event{},2026-{:02}-{:02}\n", n % 7, 1 + n % 11, 1 + n % 28);
+        text += &format!(
+            "{user},event{},2026-{:02}-{:02}\n",
+            n % 7,
+            1 + n % 11,
+            1 + n % 28
+        );
     }
     text
 }
 
 fn counts(shop: &Shop, store: &[&str]) -> String {
-    let sets: Vec<String> = (0..7).flat_map(|e| (1..12).map(move |m| format!("event{e}@2026-{m:02}"))).collect();
+    let sets: Vec<String> = (0..7)
+        .flat_map(|e| (1..12).map(move |m| format!("event{e}@2026-{m:02}")))
+        .collect();
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
     shop.run(&[store, &["count"], &sets].concat()).quietly()
 }
 
-/// Waits until an import into Redis has a new checkpoint beside a file. The proxy lets one transaction pass after the other, so that
-/// the import is never done too soon.
+/// Waits until an import into Redis has a new checkpoint beside a file. The proxy lets one
+/// transaction pass after the other, so that the import is never done too soon.
 fn until_checkpoint(shop: &Shop, child: &mut Child, proxy: &Proxy, file: &str) {
     let checkpoint = shop.path(&format!("{file}.cohortist-import"));
     let before = fs::read(&checkpoint).ok();
     while fs::read(&checkpoint).ok() == before {
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut said)
+                .unwrap();
             panic!("it ended before it had a checkpoint, {status}: {said}");
         }
         // What it does after a transaction is done when it wants to begin the next.
@@ -186,11 +297,11 @@ fn until_checkpoint(shop: &Shop, child: &mut Child, proxy: &Proxy, file: &str) {
     }
 }
 
-/// Kills an import, in small batches, as soon as it has checkpoints of so many files; answers what the last file's checkpoint
-/// said.
+/// Kills an import, in small batches, as soon as it has checkpoints of so many files; answers what
+/// the last file's checkpoint said.
 ///
-/// Into Redis it goes by way of a proxy that steps it. One into files of its own is killed by the system when it is about to
-/// keep one checkpoint more.
+/// Into Redis it goes by way of a proxy that steps it. One into files of its own is killed by the
+/// system when it is about to keep one checkpoint more.
 pub fn kill_at_checkpoint(
     shop: &Shop,
     args: &[&str],
@@ -211,17 +322,33 @@ pub fn kill_at_checkpoint(
             proxy.release();
         }
         None => {
-            let inject = format!("inject=rename,renameat,renameat2:signal=SIGKILL:when={}", files + 1);
+            let inject = format!(
+                "inject=rename,renameat,renameat2:signal=SIGKILL:when={}",
+                files + 1
+            );
             // As the program names it: the files of the store are replaced, too.
             let checkpoint = format!("{file}.cohortist-import.new");
-            let options = ["-P", &checkpoint, "-e", "trace=rename,renameat,renameat2", "-e", &inject];
+            let options = [
+                "-P",
+                &checkpoint,
+                "-e",
+                "trace=rename,renameat,renameat2",
+                "-e",
+                &inject,
+            ];
             let mut command = shop.traced(&options, &[&["--sync", "always"], &*args].concat());
-            let ended = command.output().expect("strace is needed: apt-get install strace");
+            let ended = command
+                .output()
+                .expect("strace is needed: apt-get install strace");
             let said = String::from_utf8_lossy(&ended.stderr);
-            assert!(!ended.status.success() && ended.stdout.is_empty(), "it ended before it was killed: {said}");
+            assert!(
+                !ended.status.success() && ended.stdout.is_empty(),
+                "it ended before it was killed: {said}"
+            );
         }
     }
-    serde_json::from_slice(&fs::read(shop.path(&format!("{file}.cohortist-import"))).unwrap()).unwrap()
+    serde_json::from_slice(&fs::read(shop.path(&format!("{file}.cohortist-import"))).unwrap())
+        .unwrap()
 }
 
 #[test]
@@ -239,16 +366,34 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
     whole.run(&["import", "plain.csv"]).quietly();
     let expected = counts(&whole, &[]);
     let to_redis = ["--store", &url, "--redis-timeout", "60"];
-    for (file, store, proxy) in [("plain.csv", &[][..], None), ("packed.csv.gz", &to_redis, Some(&proxy))] {
+    for (file, store, proxy) in [
+        ("plain.csv", &[][..], None),
+        ("packed.csv.gz", &to_redis, Some(&proxy)),
+    ] {
         let args = [store, &["import", "--resume", "small.csv", file]].concat();
         let then = kill_at_checkpoint(&shop, &args, proxy, file, 2);
-        let (before, line) = (then["records"].as_u64().unwrap(), then["line"].as_u64().unwrap());
-        assert!(before > 0 && line == before + 1 && then["done"] == false, "{then}");
+        let (before, line) = (
+            then["records"].as_u64().unwrap(),
+            then["line"].as_u64().unwrap(),
+        );
+        assert!(
+            before > 0 && line == before + 1 && then["done"] == false,
+            "{then}"
+        );
         let said = shop.run(&args).quietly();
         // Of the files that were in as a whole nothing is read again.
         let left = u64::from(ROWS) - before;
-        assert!(said.starts_with(&format!("imported {} marks of 7 events", thousands(left))), "{said}");
-        assert!(said.ends_with(&format!("from 2 files; {} marks were in before\n", thousands(before + 2))), "{said}");
+        assert!(
+            said.starts_with(&format!("imported {} marks of 7 events", thousands(left))),
+            "{said}"
+        );
+        assert!(
+            said.ends_with(&format!(
+                "from 2 files; {} marks were in before\n",
+                thousands(before + 2)
+            )),
+            "{said}"
+        );
         assert_eq!(counts(&shop, store), expected);
         assert!(!shop.path(&format!("{file}.cohortist-import")).exists());
         assert!(!shop.path("small.csv.cohortist-import").exists());
@@ -258,26 +403,39 @@ fn a_killed_import_goes_on_where_it_was_and_loses_nothing() {
 #[test]
 fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
     let shop = Shop::new();
-    let lines: String = (0..20_000).map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30)).collect();
+    let lines: String = (0..20_000)
+        .map(|n| format!("{},a,2026-11-{}\n", n * 7919 % 1_000_003, 1 + n % 30))
+        .collect();
     let packed = gzip(format!("user,event,timestamp\n{lines}").as_bytes());
     let cut = &packed[..packed.len() / 2];
     let file = shop.write("a.csv.gz", cut);
     let error = shop.run(&["import", "--resume", &file]).error(1);
-    assert!(error.ends_with("nothing after it; --resume goes on from there\n"), "{error}");
+    assert!(
+        error.ends_with("nothing after it; --resume goes on from there\n"),
+        "{error}"
+    );
     // What could be read is in: there is nothing to do before it fails once more.
     let again = shop.run(&["import", "--resume", &file]).error(1);
     assert_eq!(again, error);
     let note = |args: &[&str]| {
         let error = shop.run(&[&["import", "--resume"], args].concat()).error(1);
-        error.lines().find(|line| line.starts_with("note: ")).unwrap_or("no note").to_owned()
+        error
+            .lines()
+            .find(|line| line.starts_with("note: "))
+            .unwrap_or("no note")
+            .to_owned()
     };
     assert_eq!(note(&[&file]), "no note");
     let hint = shop.run(&["import", &file]).error(1);
     assert!(
-        hint.starts_with("note: an import of a.csv.gz stopped behind line ") && hint.contains("--resume would go on")
+        hint.starts_with("note: an import of a.csv.gz stopped behind line ")
+            && hint.contains("--resume would go on")
     );
     assert!(note(&["--store", "./other.db", &file]).ends_with("that was into another store"));
-    assert!(note(&["--ever", "--store", "./other.db", &file]).ends_with("that was with other columns or marks"));
+    assert!(
+        note(&["--ever", "--store", "./other.db", &file])
+            .ends_with("that was with other columns or marks")
+    );
     shop.run(&["import", "--resume", &file]).error(1);
     shop.run(&["delete", "--all", "--yes"]).done();
     assert!(note(&[&file]).ends_with("the store does not hold what was imported then"));
@@ -288,7 +446,11 @@ fn a_checkpoint_is_believed_for_the_same_file_store_and_columns_only() {
         "note: a.csv.gz is imported from the beginning, in spite of its checkpoint: the file has changed since\n"
     );
     assert!(ran.out.starts_with("imported 20,000 marks"), "{}", ran.out);
-    assert!(shop.run(&["import", "--resume", "-"]).error(2).contains("cannot be resumed"));
+    assert!(
+        shop.run(&["import", "--resume", "-"])
+            .error(2)
+            .contains("cannot be resumed")
+    );
 }
 
 #[test]
@@ -298,14 +460,26 @@ fn a_store_that_fails_stops_the_import_and_says_how_far_it_got() {
     let url = proxy.url();
     let shop = Shop::new();
     shop.write("a.csv", many_rows(ROWS));
-    let args = ["--store", &url, "--redis-timeout", "60", "import", "a.csv", "--batch-rows", BATCH];
+    let args = [
+        "--store",
+        &url,
+        "--redis-timeout",
+        "60",
+        "import",
+        "a.csv",
+        "--batch-rows",
+        BATCH,
+    ];
     proxy.hold(b"EXEC\r\n");
     let mut child = shop.start(&args);
     until_checkpoint(&shop, &mut child, &proxy, "a.csv");
     server.stop();
     proxy.release();
     let error = crate::support::program::Ran::from(child.wait_with_output().unwrap()).error(1);
-    assert!(error.contains("does not answer") && error.contains("records before that are imported"), "{error}");
+    assert!(
+        error.contains("does not answer") && error.contains("records before that are imported"),
+        "{error}"
+    );
     assert!(error.ends_with("--resume goes on from there\n"), "{error}");
 }
 
@@ -320,8 +494,16 @@ fn lines_are_taken_as_they_come_through_a_slow_pipe() {
         "(printf 'us'; sleep 0.1; printf 'er,event,timestamp\\n1,a,2026'; sleep 0.1; printf -- '-11-23\\n') | {} import -",
         env!("CARGO_BIN_EXE_cohortist")
     );
-    let ran = Command::new("sh").arg("-c").arg(script).current_dir(shop.path("")).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "imported 1 mark of 1 event by 1 user from 1 file\n");
+    let ran = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .current_dir(shop.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        "imported 1 mark of 1 event by 1 user from 1 file\n"
+    );
 }
 
 /// What a reader makes of bytes: each row or problem, and the position behind it.
@@ -329,7 +511,13 @@ fn read(mut records: Records<&[u8]>, names: &mut Names) -> Vec<(String, Position
     let mut found = Vec::new();
     while let Some(row) = records.next(names) {
         let shown = match row {
-            Ok(row) => format!("{} {} {} {:?}", names.get(row.event).unwrap(), row.user, row.at, records.properties()),
+            Ok(row) => format!(
+                "{} {} {} {:?}",
+                names.get(row.event).unwrap(),
+                row.user,
+                row.at,
+                records.properties()
+            ),
             Err(Problem::Line { line, reason }) => format!("line {line}: {reason}"),
             Err(problem) => panic!("{problem}"),
         };
@@ -345,7 +533,8 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Reading on from behind any line gives what reading through gives, and nothing makes a reader panic.
+    /// Reading on from behind any line gives what reading through gives, and nothing makes a reader
+    /// panic.
     #[test]
     fn reading_on_from_any_line_is_reading_through(pieces in prop::collection::vec(piece(), 0..12), json: bool) {
         let wishes = Wishes { properties: if json { vec!["plan".to_owned()] } else { Vec::new() }, ..Wishes::default() };

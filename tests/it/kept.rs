@@ -19,7 +19,10 @@ const QUESTION: &str = "/retention?cohort=signup&returning=active&by=day";
 
 /// A dashboard of a tracker whose counts are remembered, with those pages.
 fn dashboard(tracker: &Tracker, kept: &KeptPages, clock: Clock) -> Dashboard {
-    Dashboard { kept: kept.clone(), ..Dashboard::new(tracker.clone(), clock) }
+    Dashboard {
+        kept: kept.clone(),
+        ..Dashboard::new(tracker.clone(), clock)
+    }
 }
 
 fn host(dashboard: Dashboard) -> String {
@@ -27,21 +30,37 @@ fn host(dashboard: Dashboard) -> String {
 }
 
 fn remembering(tracker: Tracker) -> Tracker {
-    let store = Remembered::new(Arc::clone(tracker.store()), Remembering::default(), Clock::Fixed(now()));
+    let store = Remembered::new(
+        Arc::clone(tracker.store()),
+        Remembering::default(),
+        Clock::Fixed(now()),
+    );
     tracker.on(Arc::new(store))
 }
 
 /// What a client that packs so is sent, unpacked.
 fn packed(url: &str, packing: &str) -> (u16, String) {
-    let mut response = agent().get(url).header("accept-encoding", packing).call().unwrap();
-    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+    let mut response = agent()
+        .get(url)
+        .header("accept-encoding", packing)
+        .call()
+        .unwrap();
+    (
+        response.status().as_u16(),
+        response.body_mut().read_to_string().unwrap(),
+    )
 }
 
-/// Whatever is asked in whatever way, while anything happens to the store, is what a dashboard that keeps nothing says.
+/// Whatever is asked in whatever way, while anything happens to the store, is what a dashboard that
+/// keeps nothing says.
 fn check(tracker: &Tracker) {
     let kept = KeptPages::new(1 << 20);
     let keeping = host(dashboard(tracker, &kept, Clock::Fixed(now())));
-    let plain = host(dashboard(tracker, &KeptPages::default(), Clock::Fixed(now())));
+    let plain = host(dashboard(
+        tracker,
+        &KeptPages::default(),
+        Clock::Fixed(now()),
+    ));
     let paths = [
         QUESTION.to_owned(),
         format!("{QUESTION}&as=count&order=oldest"),
@@ -55,10 +74,28 @@ fn check(tracker: &Tracker) {
     let same = |round: &str| {
         for path in &paths {
             for packing in ["identity", "gzip", "gzip", "gzip, deflate", "br"] {
-                let [mine, theirs] = [&keeping, &plain].map(|host| packed(&format!("{host}{path}"), packing));
-                let at = mine.1.bytes().zip(theirs.1.bytes()).take_while(|(a, b)| a == b).count().saturating_sub(60);
-                let near = |text: &str| text.get(at..).unwrap_or("").chars().take(160).collect::<String>();
-                assert!(mine == theirs, "{round}: {path} as {packing}:\n{}\n{}", near(&mine.1), near(&theirs.1));
+                let [mine, theirs] =
+                    [&keeping, &plain].map(|host| packed(&format!("{host}{path}"), packing));
+                let at = mine
+                    .1
+                    .bytes()
+                    .zip(theirs.1.bytes())
+                    .take_while(|(a, b)| a == b)
+                    .count()
+                    .saturating_sub(60);
+                let near = |text: &str| {
+                    text.get(at..)
+                        .unwrap_or("")
+                        .chars()
+                        .take(160)
+                        .collect::<String>()
+                };
+                assert!(
+                    mine == theirs,
+                    "{round}: {path} as {packing}:\n{}\n{}",
+                    near(&mine.1),
+                    near(&theirs.1)
+                );
             }
         }
     };
@@ -81,7 +118,9 @@ fn check(tracker: &Tracker) {
     listed();
     same("a new event to offer");
     tracker.mark(&new, 1, yesterday).unwrap();
-    tracker.delete(&Key::new(signup, "2026-11-20".parse().unwrap()).unwrap()).unwrap();
+    tracker
+        .delete(&Key::new(signup, "2026-11-20".parse().unwrap()).unwrap())
+        .unwrap();
     listed();
     same("a name that was unknown, and a bitmap gone");
     tracker.delete_event(&new).unwrap();
@@ -90,7 +129,12 @@ fn check(tracker: &Tracker) {
     assert!(kept.sent() > 30, "{kept:?}");
     // What browsers ask for, by HTTP and by HTTPS, curl, and whoever wants none.
     let before = kept.sent();
-    for packing in ["gzip, deflate", "gzip, deflate, br, zstd", "deflate, gzip, br, zstd", "identity"] {
+    for packing in [
+        "gzip, deflate",
+        "gzip, deflate, br, zstd",
+        "deflate, gzip, br, zstd",
+        "identity",
+    ] {
         packed(&format!("{keeping}{QUESTION}"), packing);
     }
     assert_eq!(kept.sent(), before + 4);
@@ -110,20 +154,35 @@ fn on_redis_as_well() {
     for event in from.events("").unwrap() {
         for key in keys.of(&event) {
             let users = from.members(&Set::from(key.clone())).map(Result::unwrap);
-            let marks = users.map(|user| cohortist::store::Mark { key: key.clone(), user, value: true });
+            let marks = users.map(|user| cohortist::store::Mark {
+                key: key.clone(),
+                user,
+                value: true,
+            });
             store.apply(&marks.collect::<Vec<_>>()).unwrap();
         }
     }
-    // Its keys are listed every few seconds, so what is new may be seen by one of two dashboards before the other.
+    // Its keys are listed every few seconds, so what is new may be seen by one of two dashboards
+    // before the other.
     let tracker = remembering(Tracker::new(store));
     let kept = KeptPages::new(1 << 20);
-    let [keeping, plain] = [kept.clone(), KeptPages::default()]
-        .map(|kept| format!("{}{QUESTION}", host(dashboard(&tracker, &kept, Clock::Fixed(now())))));
+    let [keeping, plain] = [kept.clone(), KeptPages::default()].map(|kept| {
+        format!(
+            "{}{QUESTION}",
+            host(dashboard(&tracker, &kept, Clock::Fixed(now())))
+        )
+    });
     for user in 1..6 {
         for _ in 0..3 {
             assert_eq!(read(&keeping).body, read(&plain).body);
         }
-        tracker.mark(&name("signup"), 1_000_000 + user, now() - TimeDelta::days(1)).unwrap();
+        tracker
+            .mark(
+                &name("signup"),
+                1_000_000 + user,
+                now() - TimeDelta::days(1),
+            )
+            .unwrap();
     }
     assert!(kept.sent() >= 5, "{kept:?}");
 }
@@ -136,7 +195,8 @@ fn what_was_written_at_another_time_or_for_another_store_is_another_page() {
         let keeping = host(dashboard(&tracker, &kept, clock));
         let plain = host(dashboard(&tracker, &KeptPages::default(), clock));
         for _ in 0..2 {
-            let [mine, theirs] = [keeping.as_str(), &plain].map(|host| read(&format!("{host}{QUESTION}")).body);
+            let [mine, theirs] =
+                [keeping.as_str(), &plain].map(|host| read(&format!("{host}{QUESTION}")).body);
             assert_eq!(mine, theirs, "{minutes}");
         }
     }
@@ -147,12 +207,18 @@ fn what_was_written_at_another_time_or_for_another_store_is_another_page() {
         read_only: false,
     };
     let other = remembering(product(20, 50));
-    let both = |stores| Dashboard { stores, ..dashboard(&tracker, &kept, Clock::Fixed(now())) };
+    let both = |stores| Dashboard {
+        stores,
+        ..dashboard(&tracker, &kept, Clock::Fixed(now()))
+    };
     let host = host(both(vec![store("one", &tracker), store("two", &other)]));
-    let pages: Vec<String> =
-        ["", "/in/two", "", "/in/two"].map(|base| read(&format!("{host}{base}{QUESTION}")).body).into();
+    let pages: Vec<String> = ["", "/in/two", "", "/in/two"]
+        .map(|base| read(&format!("{host}{base}{QUESTION}")).body)
+        .into();
     assert!(pages[0] == pages[2] && pages[1] == pages[3] && pages[0] != pages[1]);
-    assert!(pages[1].contains("action=\"/in/two/retention\"") && !pages[0].contains("action=\"/in/two"));
+    assert!(
+        pages[1].contains("action=\"/in/two/retention\"") && !pages[0].contains("action=\"/in/two")
+    );
 }
 
 #[test]
@@ -163,7 +229,10 @@ fn pages_stay_within_their_memory() {
     for rows in 2..20 {
         bytes = read(&format!("{host}{QUESTION}&rows={rows}")).body.len();
     }
-    assert!(bytes > 20_000 && (1..=200_000 / 10_000).contains(&kept.len()), "{bytes} {kept:?}");
+    assert!(
+        bytes > 20_000 && (1..=200_000 / 10_000).contains(&kept.len()),
+        "{bytes} {kept:?}"
+    );
     let metrics = read(&format!("{host}/metrics")).body;
     assert!(metrics.contains("\ncohortist_kept_pages "), "{metrics}");
 }
@@ -179,9 +248,22 @@ fn what_comes_behind_its_frame_is_not_packed() {
         })
         .says_version(true);
     let tracker = remembering(empty().on(slow.shared()));
-    let url = format!("{}{QUESTION}", host(dashboard(&tracker, &KeptPages::new(1 << 20), Clock::Fixed(now()))));
+    let url = format!(
+        "{}{QUESTION}",
+        host(dashboard(
+            &tracker,
+            &KeptPages::new(1 << 20),
+            Clock::Fixed(now())
+        ))
+    );
     let [first, again] = [(); 2].map(|()| packed(&url, "gzip").1);
-    assert!(first.contains("role=\"status\">Counting") && first.contains("</html>"), "{first}");
+    assert!(
+        first.contains("role=\"status\">Counting") && first.contains("</html>"),
+        "{first}"
+    );
     let (frame, rest) = first.split_once("<p class=\"notice waiting\"").unwrap();
-    assert!(again.starts_with(frame) && again.ends_with(rest.split_once("</p>\n").unwrap().1), "{again}");
+    assert!(
+        again.starts_with(frame) && again.ends_with(rest.split_once("</p>\n").unwrap().1),
+        "{again}"
+    );
 }

@@ -1,4 +1,5 @@
-//! `kill -9` while a store does more than take marks: nothing acknowledged is lost, nothing is invented, and no batch is there in part.
+//! `kill -9` while a store does more than take marks: nothing acknowledged is lost, nothing is
+//! invented, and no batch is there in part.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -38,9 +39,16 @@ pub fn also(mode: &str, n: u64, store: &EmbeddedStore, path: &Path) {
         "expire" => {
             let keyspace = store.keyspace().unwrap();
             let mortal = format!("mortal_{}", n % 20);
-            keyspace.set_bits(vec![mortal.clone()], (0..50).map(|user| (1, user * 3000)).collect()).unwrap();
+            keyspace
+                .set_bits(
+                    vec![mortal.clone()],
+                    (0..50).map(|user| (1, user * 3000)).collect(),
+                )
+                .unwrap();
             // In the year 1970: it goes before the next operation.
-            keyspace.change(|space| space.set_until(&mortal, Some(1))).unwrap();
+            keyspace
+                .change(|space| space.set_until(&mortal, Some(1)))
+                .unwrap();
         }
         _ => {}
     }
@@ -64,14 +72,20 @@ fn nothing_acknowledged_is_lost_by_a_kill_during(#[case] mode: &str) {
         let patience = Instant::now() + Duration::from_secs(60);
         while last.is_none_or(|n| n < done + ends) {
             let line = lines.next().expect("the child ended by itself").unwrap();
-            last = line.strip_prefix("done ").map(|n| n.parse::<u64>().unwrap()).or(last);
+            last = line
+                .strip_prefix("done ")
+                .map(|n| n.parse::<u64>().unwrap())
+                .or(last);
             assert!(Instant::now() < patience);
         }
         std::thread::sleep(Duration::from_micros(dice.next() % 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
         for line in lines.map_while(Result::ok) {
-            last = line.strip_prefix("done ").map(|n| n.parse::<u64>().unwrap()).or(last);
+            last = line
+                .strip_prefix("done ")
+                .map(|n| n.parse::<u64>().unwrap())
+                .or(last);
         }
         let acknowledged = last.unwrap() + 1;
         while done < acknowledged {
@@ -89,11 +103,22 @@ fn nothing_acknowledged_is_lost_by_a_kill_during(#[case] mode: &str) {
             history.perform(&operation(done));
             done += 1;
         }
-        assert_eq!(found, history, "{mode}, round {round}, after {done} operations");
-        let keys =
-            store.keyspace().unwrap().look(|look| Ok(look.keys()?.iter().map(str::to_owned).collect::<Vec<_>>()));
+        assert_eq!(
+            found, history,
+            "{mode}, round {round}, after {done} operations"
+        );
+        let keys = store
+            .keyspace()
+            .unwrap()
+            .look(|look| Ok(look.keys()?.iter().map(str::to_owned).collect::<Vec<_>>()));
         // Each kill may leave one whose expiry time was not set yet.
-        assert!(keys.unwrap().iter().filter(|key| key.starts_with("mortal_")).count() as u64 <= round + 1);
+        assert!(
+            keys.unwrap()
+                .iter()
+                .filter(|key| key.starts_with("mortal_"))
+                .count() as u64
+                <= round + 1
+        );
         drop(store);
         // A backup is there as a whole or not at all.
         let backup = backup_path(&path);
@@ -102,7 +127,10 @@ fn nothing_acknowledged_is_lost_by_a_kill_during(#[case] mode: &str) {
             cohortist::store::embedded::restore(&backup, &restored).unwrap();
             let _ = History::read(&EmbeddedStore::open(&restored, &hasty()).unwrap());
         }
-        for entry in std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap()) {
+        for entry in std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+        {
             if entry.file_name().to_string_lossy().contains(".part-") {
                 std::fs::remove_file(entry.path()).unwrap();
             }
@@ -115,7 +143,10 @@ fn nothing_acknowledged_is_lost_by_a_kill_during_http() {
     let shop = Shop::new();
     let mut answered = 0_u32;
     for round in 0..rounds(5) {
-        let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0", "--write-token", TOKEN]);
+        let serving = Serving::start(
+            &shop,
+            &["serve", "--listen", "127.0.0.1:0", "--write-token", TOKEN],
+        );
         let address = serving.address.clone();
         let count = AtomicU32::new(answered);
         std::thread::scope(|scope| {
@@ -126,7 +157,9 @@ fn nothing_acknowledged_is_lost_by_a_kill_during_http() {
                     // Two events of the same people: a batch is there as a whole or not at all.
                     let entries: Vec<String> = (first..first + 40)
                         .flat_map(|user| {
-                            ["a", "b"].map(|event| format!(r#"{{"event":"{event}","user":{user},"at":"2026-11-20"}}"#))
+                            ["a", "b"].map(|event| {
+                                format!(r#"{{"event":"{event}","user":{user},"at":"2026-11-20"}}"#)
+                            })
                         })
                         .collect();
                     let body = format!("[{}]", entries.join(","));
@@ -134,7 +167,9 @@ fn nothing_acknowledged_is_lost_by_a_kill_during_http() {
                         .post(format!("http://{address}/api/v1/marks"))
                         .header("authorization", format!("Bearer {TOKEN}"));
                     match request.send(body) {
-                        Ok(response) if response.status().is_success() => count.fetch_add(40, Ordering::Relaxed),
+                        Ok(response) if response.status().is_success() => {
+                            count.fetch_add(40, Ordering::Relaxed)
+                        }
                         Ok(response) => panic!("{}", response.status()),
                         Err(_) => return,
                     };
@@ -150,11 +185,25 @@ fn nothing_acknowledged_is_lost_by_a_kill_during_http() {
         });
         answered = count.load(Ordering::Relaxed);
         drop(serving);
-        let counts = shop.run(&["count", "a@2026-11-20", "b@2026-11-20", "a@2026-11-20 & b@2026-11-20"]);
-        let counts: Vec<u32> =
-            counts.done().lines().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect();
-        assert!(counts.iter().all(|count| *count == counts[0]), "a batch in part: {counts:?}");
-        assert!(counts[0] == answered || counts[0] == answered + 40, "{answered} were answered: {counts:?}");
+        let counts = shop.run(&[
+            "count",
+            "a@2026-11-20",
+            "b@2026-11-20",
+            "a@2026-11-20 & b@2026-11-20",
+        ]);
+        let counts: Vec<u32> = counts
+            .done()
+            .lines()
+            .map(|line| line.split('\t').next().unwrap().parse().unwrap())
+            .collect();
+        assert!(
+            counts.iter().all(|count| *count == counts[0]),
+            "a batch in part: {counts:?}"
+        );
+        assert!(
+            counts[0] == answered || counts[0] == answered + 40,
+            "{answered} were answered: {counts:?}"
+        );
         answered = counts[0];
         assert_eq!(shop.run(&["check"]).code, 0);
     }
@@ -162,14 +211,25 @@ fn nothing_acknowledged_is_lost_by_a_kill_during_http() {
 
 #[test]
 fn an_import_that_is_killed_again_and_again_ends_with_the_same_numbers() {
-    let rows: String =
-        (0..400_000_u64).map(|n| format!("{},e{},2026-11-{:02}\n", n * 7919 % 100_003, n % 9, n % 28 + 1)).collect();
+    let rows: String = (0..400_000_u64)
+        .map(|n| {
+            format!(
+                "{},e{},2026-11-{:02}\n",
+                n * 7919 % 100_003,
+                n % 9,
+                n % 28 + 1
+            )
+        })
+        .collect();
     let text = format!("user,event,timestamp\n{rows}");
     let whole = Shop::new();
     whole.write("rows.csv", &text);
     whole.run(&["import", "rows.csv"]).done();
     let questions: Vec<String> = (0..9).map(|event| format!("e{event}@2026-11")).collect();
-    let question: Vec<&str> = ["count"].into_iter().chain(questions.iter().map(String::as_str)).collect();
+    let question: Vec<&str> = ["count"]
+        .into_iter()
+        .chain(questions.iter().map(String::as_str))
+        .collect();
     let expected = whole.run(&question).done();
     let shop = Shop::new();
     shop.write("rows.csv", &text);
@@ -197,16 +257,26 @@ fn an_expiry_that_is_killed_takes_whole_bitmaps_and_only_old_ones() {
         .filter(|day| day.as_str() < "2026-11-22")
         .collect();
     let lines = |event: u64, users: u64| {
-        days.iter().flat_map(move |day| (0..users).map(move |user| format!("{},e{event},{day}\n", user * 1009)))
+        days.iter().flat_map(move |day| {
+            (0..users).map(move |user| format!("{},e{event},{day}\n", user * 1009))
+        })
     };
     let rows: String = (0..20).flat_map(|event| lines(event, event + 1)).collect();
     pristine.write("rows.csv", format!("user,event,timestamp\n{rows}"));
     pristine.run(&["import", "rows.csv"]).done();
-    let sets: Vec<String> = (0..20).flat_map(|event| days.iter().map(move |day| format!("e{event}@{day}"))).collect();
-    let question: Vec<&str> = ["count"].into_iter().chain(sets.iter().map(String::as_str)).collect();
+    let sets: Vec<String> = (0..20)
+        .flat_map(|event| days.iter().map(move |day| format!("e{event}@{day}")))
+        .collect();
+    let question: Vec<&str> = ["count"]
+        .into_iter()
+        .chain(sets.iter().map(String::as_str))
+        .collect();
     let counts = |shop: &Shop| -> Vec<u64> {
         let lines = shop.run(&question).done();
-        lines.lines().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect()
+        lines
+            .lines()
+            .map(|line| line.split('\t').next().unwrap().parse().unwrap())
+            .collect()
     };
     let before = counts(&pristine);
     assert!(before.iter().all(|count| *count > 0), "{before:?}");
@@ -225,17 +295,24 @@ fn an_expiry_that_is_killed_takes_whole_bitmaps_and_only_old_ones() {
         let left = counts(&shop);
         for ((set, before), left) in sets.iter().zip(&before).zip(&left) {
             let is_kept = set.split('@').nth(1).unwrap() >= "2026-10-15";
-            assert!(left == before || (*left == 0 && !is_kept), "round {round}: {left} of {before} are left of {set}");
+            assert!(
+                left == before || (*left == 0 && !is_kept),
+                "round {round}: {left} of {before} are left of {set}"
+            );
         }
         untouched += u32::from(left == before);
         shop.run(&expire).done();
         let done = counts(&shop);
         assert!(
-            done.iter().zip(&sets).all(|(left, set)| (*left == 0) == (set.split('@').nth(1).unwrap() < "2026-10-14"))
+            done.iter()
+                .zip(&sets)
+                .all(|(left, set)| (*left == 0) == (set.split('@').nth(1).unwrap() < "2026-10-14"))
         );
         expired += u32::from(left == done);
     }
-    println!("{untouched} of the kills came before anything was deleted, {expired} when everything was");
+    println!(
+        "{untouched} of the kills came before anything was deleted, {expired} when everything was"
+    );
 }
 
 #[test]
@@ -262,8 +339,10 @@ fn a_conversion_that_ends_at_any_step_goes_on_at_the_next_start() {
     copy_files(&at("old"), &at("new"));
     let store = EmbeddedStore::open(&at("new"), &Options::default()).unwrap();
     let names = |path: &Path| -> Vec<String> {
-        let mut names: Vec<String> =
-            std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.retain(|name| name != "lock" && name != "owner");
         names.sort();
         names
@@ -272,10 +351,14 @@ fn a_conversion_that_ends_at_any_step_goes_on_at_the_next_start() {
     copy_files(&at("new"), &at("converted"));
     drop(store);
     let (old, new) = (names(&at("old")), names(&at("converted")));
-    assert!(new.contains(&"manifest".to_owned()) && !new.contains(&"bitmaps.redb".to_owned()), "{new:?}");
+    assert!(
+        new.contains(&"manifest".to_owned()) && !new.contains(&"bitmaps.redb".to_owned()),
+        "{new:?}"
+    );
     let parts: Vec<&String> = new.iter().filter(|name| *name != "manifest").collect();
     let mut states = 0;
-    // Before the manifest: some of the new files, the last of them in part. After it: some of the old ones.
+    // Before the manifest: some of the new files, the last of them in part. After it: some of the
+    // old ones.
     for written in 0..=parts.len() {
         for cut in [0, 1, 7] {
             let state = at(&format!("before-{written}-{cut}"));
@@ -287,7 +370,11 @@ fn a_conversion_that_ends_at_any_step_goes_on_at_the_next_start() {
                 }
                 std::fs::write(state.join(name), bytes).unwrap();
             }
-            crate::upgrade::answers(4, &state, &format!("{written} files were written, {cut} eighths missing"));
+            crate::upgrade::answers(
+                4,
+                &state,
+                &format!("{written} files were written, {cut} eighths missing"),
+            );
             states += 1;
         }
     }
@@ -295,7 +382,9 @@ fn a_conversion_that_ends_at_any_step_goes_on_at_the_next_start() {
         let state = at(&format!("after-{deleted}"));
         copy_files(&at("old"), &state);
         copy_files(&at("converted"), &state);
-        old[..deleted].iter().for_each(|name| std::fs::remove_file(state.join(name)).unwrap());
+        old[..deleted]
+            .iter()
+            .for_each(|name| std::fs::remove_file(state.join(name)).unwrap());
         crate::upgrade::answers(4, &state, &format!("{deleted} old files were deleted"));
         let left = names(&state);
         assert!(old.iter().all(|name| !left.contains(name)), "{left:?}");

@@ -1,5 +1,5 @@
-//! Questions that are too large to plan are refused before anything is planned, on the page, over the API and on the command
-//! line.
+//! Questions that are too large to plan are refused before anything is planned, on the page, over
+//! the API and on the command line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,10 @@ use crate::support::web::{name, now, product, serve_dashboard};
 
 /// `a0|a1|…` of so many names.
 fn union(names: usize) -> String {
-    (0..names).map(|n| format!("{n:x}")).collect::<Vec<_>>().join("|")
+    (0..names)
+        .map(|n| format!("{n:x}"))
+        .collect::<Vec<_>>()
+        .join("|")
 }
 
 /// Fits into an expression of 10,000 characters.
@@ -40,8 +43,12 @@ fn host() -> (String, Arc<AtomicUsize>) {
         seen.fetch_max(plan.nodes().len(), Ordering::Relaxed);
     });
     let saved = [("big", union(NAMES)), ("huge", ["big"; 5].join("|"))];
-    let saved = Segments::new(saved.map(|(called, text)| (name(called), text.parse().unwrap()))).unwrap();
-    let dashboard = Dashboard::new(Tracker::new(store.shared()).with_segments(saved), Clock::Fixed(now()));
+    let saved =
+        Segments::new(saved.map(|(called, text)| (name(called), text.parse().unwrap()))).unwrap();
+    let dashboard = Dashboard::new(
+        Tracker::new(store.shared()).with_segments(saved),
+        Clock::Fixed(now()),
+    );
     (format!("http://{}", serve_dashboard(dashboard)), most)
 }
 
@@ -54,7 +61,9 @@ fn a_question_that_is_too_large_is_refused_before_it_is_planned() {
     let (host, most) = host();
     let long = encoded(&union(NAMES));
     let table = format!("cohort={long}&returning=active&by=day&rows=400&cols=50");
-    let cell = format!("cohort=active&returning={long}&rows=2&cols=400&measure=on_or_after&at=2026-11-22&k=0");
+    let cell = format!(
+        "cohort=active&returning={long}&rows=2&cols=400&measure=on_or_after&at=2026-11-22&k=0"
+    );
     let written_out = format!("cohort={}&returning=active", ["huge"; 11].join("%7C"));
     let several = vec![format!("set=({long})@2026"); 4].join("&");
     for (path, query, longest) in [
@@ -87,7 +96,8 @@ fn a_question_that_is_too_large_is_refused_before_it_is_planned() {
     assert!(most.load(Ordering::Relaxed) > NAMES);
     // The largest table of plain events is far from the limit.
     let table = "cohort=signup&returning=active&by=day&rows=141&cols=141&measure=on_or_after&from=2026-01-01";
-    let answer: Value = serde_json::from_str(&read(&format!("{host}/api/v1/retention?{table}")).body).unwrap();
+    let answer: Value =
+        serde_json::from_str(&read(&format!("{host}/api/v1/retention?{table}")).body).unwrap();
     assert!(answer["rows"].is_array(), "{answer}");
 }
 
@@ -96,12 +106,26 @@ fn the_command_line_refuses_it_as_bad_usage() {
     let shop = Shop::new();
     shop.run(&["mark", "active", "1"]).done();
     let long = union(NAMES);
-    let error = shop.run(&["retention", &long, "active", "--rows", "400", "--cols", "50"]).error(2);
+    let error = shop
+        .run(&[
+            "retention",
+            &long,
+            "active",
+            "--rows",
+            "400",
+            "--cols",
+            "50",
+        ])
+        .error(2);
     assert!(is_told(&error, "2,001"), "{error}");
     let set = format!("({long})@2026");
     let error = shop.run(&["count", &set, &set, &set, &set]).error(2);
     assert!(is_told(&error, "26,001"), "{error}");
-    assert_eq!(shop.run(&["count", &format!("({long}|active)@2026-11-23")]).out, "1\n");
+    assert_eq!(
+        shop.run(&["count", &format!("({long}|active)@2026-11-23")])
+            .out,
+        "1\n"
+    );
 }
 
 #[test]
@@ -110,7 +134,10 @@ fn a_library_call_says_so_and_asks_the_store_for_nothing() {
     let set = Set::Or(vec![Set::ever(&name("active")); MAX_TERMS]);
     let is_refused = |result: Result<(), StoreError>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, StoreError::TooLarge(too) if too.longest == MAX_TERMS + 1), "{error}");
+        assert!(
+            matches!(error, StoreError::TooLarge(too) if too.longest == MAX_TERMS + 1),
+            "{error}"
+        );
         assert!(is_told(&error.to_string(), "100,001"), "{error}");
     };
     let store = tracker.store();
@@ -119,6 +146,10 @@ fn a_library_call_says_so_and_asks_the_store_for_nothing() {
         other => panic!("{other}"),
     }));
     is_refused(store.members(&set, None, 10).map(drop));
-    is_refused(store.save(&set, &cohortist::sets::Key::ever(name("saved"))).map(drop));
+    is_refused(
+        store
+            .save(&set, &cohortist::sets::Key::ever(name("saved")))
+            .map(drop),
+    );
     assert!(!tracker.events("").unwrap().contains(&name("saved")));
 }

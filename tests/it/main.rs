@@ -1,4 +1,5 @@
-//! Everything that is tested from outside, in one binary: real parts, found or named as missing, never skipped.
+//! Everything that is tested from outside, in one binary: real parts, found or named as missing,
+//! never skipped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -24,7 +24,11 @@ const EQUAL: [&str; 4] = ["a_2026-11-1", "b_2026-11-2", "c_2026-11-23", "d_u"];
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn remembered(store: &Arc<dyn Store>, check_after: Duration) -> Remembered {
-    let how = Remembering { check_after, keep: AN_HOUR, bytes: 1 << 20 };
+    let how = Remembering {
+        check_after,
+        keep: AN_HOUR,
+        bytes: 1 << 20,
+    };
     Remembered::new(Arc::clone(store), how, Clock::Fixed(now()))
 }
 
@@ -39,7 +43,9 @@ fn plan(sets: &[Set]) -> Plan {
 /// Marks one more user in all of [`EQUAL`].
 fn mark_next(store: &dyn Store, next: &AtomicU32) {
     let user = next.fetch_add(1, Ordering::SeqCst);
-    store.apply(&EQUAL.map(|name| marks_of(name, [user])).concat()).unwrap();
+    store
+        .apply(&EQUAL.map(|name| marks_of(name, [user])).concat())
+        .unwrap();
 }
 
 /// Sets that hold as many users as each of [`EQUAL`].
@@ -54,11 +60,13 @@ fn equal_sets() -> impl Strategy<Value = Vec<Set>> {
     prop::collection::vec(sets, 1..6)
 }
 
-/// Steps through every place between two calls of the store at which somebody else may mark: before and after each look
-/// and each count.
+/// Steps through every place between two calls of the store at which somebody else may mark: before
+/// and after each look and each count.
 #[test]
 fn marks_between_any_two_steps_are_in_all_numbers_or_in_none() {
-    for (reports_changes, check_after) in [(true, AN_HOUR), (false, AN_HOUR), (false, Duration::ZERO)] {
+    for (reports_changes, check_after) in
+        [(true, AN_HOUR), (false, AN_HOUR), (false, Duration::ZERO)]
+    {
         let freshness = prop_oneof![
             4 => Just(Freshness::Remembered),
             2 => Just(Freshness::Checked),
@@ -67,43 +75,52 @@ fn marks_between_any_two_steps_are_in_all_numbers_or_in_none() {
         let questions = prop::collection::vec((equal_sets(), freshness), 1..6);
         // At which of the steps somebody marks.
         let steps = prop::collection::vec(prop::bool::weighted(0.4), 40);
-        TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() })
-            .run(&(questions, steps), |(questions, steps)| {
-                let inner: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
-                let next = Arc::new(AtomicU32::new(0));
-                mark_next(&*inner, &next);
-                let steps = Arc::new(Mutex::new(steps.into_iter()));
-                let step = {
-                    let (inner, next) = (Arc::clone(&inner), Arc::clone(&next));
-                    move || {
-                        if steps.lock().unwrap().next().unwrap_or(false) {
-                            mark_next(&*inner, &next);
-                        }
-                    }
-                };
-                let (before, after) = (step.clone(), step);
-                let stepped = Bent::of(&inner)
-                    .reports_changes(reports_changes)
-                    .before_counting(move |_| before())
-                    .counting(move |counts| {
-                        after();
-                        counts
-                    })
-                    .shared();
-                let remembered = remembered(&stepped, check_after);
-                for (sets, freshness) in &questions {
-                    let acknowledged = u64::from(next.load(Ordering::SeqCst));
-                    let counts = remembered.counted(&plan(sets), *freshness).unwrap().counts;
-                    let different: BTreeSet<u64> = counts.iter().copied().collect();
-                    prop_assert_eq!(different.len(), 1, "{:?} of {:?}", &counts, sets);
-                    // What others mark is seen when their bitmaps are looked at.
-                    if reports_changes || *freshness != Freshness::Remembered || check_after.is_zero() {
-                        prop_assert!(counts[0] >= acknowledged, "{:?} after {}", &counts, acknowledged);
+        TestRunner::new(Config {
+            cases: 300,
+            failure_persistence: None,
+            ..Config::default()
+        })
+        .run(&(questions, steps), |(questions, steps)| {
+            let inner: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
+            let next = Arc::new(AtomicU32::new(0));
+            mark_next(&*inner, &next);
+            let steps = Arc::new(Mutex::new(steps.into_iter()));
+            let step = {
+                let (inner, next) = (Arc::clone(&inner), Arc::clone(&next));
+                move || {
+                    if steps.lock().unwrap().next().unwrap_or(false) {
+                        mark_next(&*inner, &next);
                     }
                 }
-                Ok(())
-            })
-            .unwrap();
+            };
+            let (before, after) = (step.clone(), step);
+            let stepped = Bent::of(&inner)
+                .reports_changes(reports_changes)
+                .before_counting(move |_| before())
+                .counting(move |counts| {
+                    after();
+                    counts
+                })
+                .shared();
+            let remembered = remembered(&stepped, check_after);
+            for (sets, freshness) in &questions {
+                let acknowledged = u64::from(next.load(Ordering::SeqCst));
+                let counts = remembered.counted(&plan(sets), *freshness).unwrap().counts;
+                let different: BTreeSet<u64> = counts.iter().copied().collect();
+                prop_assert_eq!(different.len(), 1, "{:?} of {:?}", &counts, sets);
+                // What others mark is seen when their bitmaps are looked at.
+                if reports_changes || *freshness != Freshness::Remembered || check_after.is_zero() {
+                    prop_assert!(
+                        counts[0] >= acknowledged,
+                        "{:?} after {}",
+                        &counts,
+                        acknowledged
+                    );
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
     }
 }
 
@@ -114,7 +131,10 @@ fn a_store_that_never_rests_is_counted_in_one_call() {
         let inner: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
         let next = Arc::new(AtomicU32::new(0));
         let calls = Arc::new(AtomicU64::new(0));
-        let (before, after) = ((Arc::clone(&inner), Arc::clone(&next)), (Arc::clone(&inner), Arc::clone(&next)));
+        let (before, after) = (
+            (Arc::clone(&inner), Arc::clone(&next)),
+            (Arc::clone(&inner), Arc::clone(&next)),
+        );
         let counted = Arc::clone(&calls);
         let restless = Bent::of(&inner)
             .reports_changes(reports_changes)
@@ -129,12 +149,24 @@ fn a_store_that_never_rests_is_counted_in_one_call() {
             .shared();
         let remembered = remembered(&restless, Duration::ZERO);
         let [a, b, c, d] = EQUAL.map(set);
-        let whole = plan(&[a.clone(), b.clone(), a.clone() & b.clone(), c.clone() & d.clone(), a & b & c & d]);
+        let whole = plan(&[
+            a.clone(),
+            b.clone(),
+            a.clone() & b.clone(),
+            c.clone() & d.clone(),
+            a & b & c & d,
+        ]);
         for _ in 0..50 {
             calls.store(0, Ordering::SeqCst);
             let counts = remembered.count(&whole).unwrap();
-            assert!(counts.iter().all(|count| *count == counts[0]) && counts[0] > 0, "{counts:?}");
-            assert!(calls.load(Ordering::SeqCst) <= 10, "it does not go on for ever");
+            assert!(
+                counts.iter().all(|count| *count == counts[0]) && counts[0] > 0,
+                "{counts:?}"
+            );
+            assert!(
+                calls.load(Ordering::SeqCst) <= 10,
+                "it does not go on for ever"
+            );
         }
     }
 }
@@ -146,7 +178,9 @@ fn halves_of_an_answer_are_not_a_minute_apart() {
     let others = open(&server.url(), &crate::support::redis::patient()).unwrap();
     let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
     let [signup, active] = ["signup_2026-11-20", "active_2026-11-21"];
-    others.apply(&[marks_of(signup, 0..10), marks_of(active, 0..10)].concat()).unwrap();
+    others
+        .apply(&[marks_of(signup, 0..10), marks_of(active, 0..10)].concat())
+        .unwrap();
     for check_after in [AN_HOUR, Duration::ZERO] {
         let remembered = remembered(&store, check_after);
         assert_eq!(remembered.count(&plan(&[set(signup)])).unwrap(), [10]);
@@ -154,25 +188,47 @@ fn halves_of_an_answer_are_not_a_minute_apart() {
         if check_after.is_zero() {
             assert_eq!(remembered.count(&table).unwrap(), [10, 10]);
         }
-        others.apply(&[marks_of(signup, 0..1000), marks_of(active, 0..494)].concat()).unwrap();
+        others
+            .apply(&[marks_of(signup, 0..1000), marks_of(active, 0..494)].concat())
+            .unwrap();
         // 49.4 %, and not 10 people of whom 100 % came back.
         let counted = remembered.counted(&table, Freshness::Remembered).unwrap();
         assert_eq!(counted.counts, [1000, 494]);
-        others.apply(&[marks_of(signup, 1000..2000), marks_of(active, 494..1500)].concat()).unwrap();
+        others
+            .apply(&[marks_of(signup, 1000..2000), marks_of(active, 494..1500)].concat())
+            .unwrap();
         let counted = remembered.counted(&table, Freshness::Remembered).unwrap();
         match check_after.is_zero() {
             true => assert_eq!(counted.counts, [2000, 1500]),
             // As it was, in both halves, and it says how old it is.
-            false => assert!(counted.counts == [1000, 494] && !counted.age.is_zero(), "{counted:?}"),
+            false => assert!(
+                counted.counts == [1000, 494] && !counted.age.is_zero(),
+                "{counted:?}"
+            ),
         }
-        assert_eq!(remembered.counted(&table, Freshness::Checked).unwrap().counts, [2000, 1500]);
-        assert_eq!(remembered.count(&table).unwrap(), [2000, 1500], "what was checked is what is remembered");
-        others.delete(&[signup, active].map(crate::support::model::key)).unwrap();
-        others.apply(&[marks_of(signup, 0..10), marks_of(active, 0..10)].concat()).unwrap();
+        assert_eq!(
+            remembered
+                .counted(&table, Freshness::Checked)
+                .unwrap()
+                .counts,
+            [2000, 1500]
+        );
+        assert_eq!(
+            remembered.count(&table).unwrap(),
+            [2000, 1500],
+            "what was checked is what is remembered"
+        );
+        others
+            .delete(&[signup, active].map(crate::support::model::key))
+            .unwrap();
+        others
+            .apply(&[marks_of(signup, 0..10), marks_of(active, 0..10)].concat())
+            .unwrap();
     }
 }
 
-/// Another client marks two bitmaps in one MULTI, over and over, while they are counted through the cache.
+/// Another client marks two bitmaps in one MULTI, over and over, while they are counted through the
+/// cache.
 fn one_multi_is_whole(store: &Arc<dyn Store>, server: &redis::Client, check_after: Duration) {
     let stop = AtomicBool::new(false);
     let (a, b) = (set("a_2026-11-1"), set("b_2026-11-2"));
@@ -182,7 +238,15 @@ fn one_multi_is_whole(store: &Arc<dyn Store>, server: &redis::Client, check_afte
         plan(&[b.clone() - a.clone(), a.clone() - b.clone()]),
     ];
     let remembered = remembered(store, check_after);
-    store.apply(&[marks_of("a_2026-11-1", [9_999_999]), marks_of("b_2026-11-2", [9_999_999])].concat()).unwrap();
+    store
+        .apply(
+            &[
+                marks_of("a_2026-11-1", [9_999_999]),
+                marks_of("b_2026-11-2", [9_999_999]),
+            ]
+            .concat(),
+        )
+        .unwrap();
     let marked = std::thread::scope(|scope| {
         let marking = scope.spawn(|| {
             let mut conn = server.get_connection().unwrap();
@@ -214,7 +278,13 @@ fn one_multi_is_whole(store: &Arc<dyn Store>, server: &redis::Client, check_afte
         marked
     });
     assert!(marked > 0);
-    assert_eq!(remembered.counted(&pairs[0], Freshness::Checked).unwrap().counts, [u64::from(marked) + 1; 2]);
+    assert_eq!(
+        remembered
+            .counted(&pairs[0], Freshness::Checked)
+            .unwrap()
+            .counts,
+        [u64::from(marked) + 1; 2]
+    );
 }
 
 #[test]
@@ -240,7 +310,8 @@ fn one_multi_of_others_on_redis_is_in_all_numbers_or_in_none() {
     one_multi_is_whole(&store, &client, Duration::ZERO);
 }
 
-/// A change that comes just when a bitmap was looked at is never lost: what is remembered of it is what it is.
+/// A change that comes just when a bitmap was looked at is never lost: what is remembered of it is
+/// what it is.
 #[test]
 fn a_change_between_looking_and_remembering_is_not_lost() {
     let inner = EmbeddedStore::in_memory(&Options::default());

@@ -1,4 +1,5 @@
-//! `[expire]` of the configuration: what `serve` deletes by itself at night, and what it never does.
+//! `[expire]` of the configuration: what `serve` deletes by itself at night, and what it never
+//! does.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
@@ -44,7 +45,11 @@ impl Night {
             Some(now) => command.env("COHORTIST_NOW", now),
             None => command.env_remove("COHORTIST_NOW"),
         };
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Night { child, lines }
     }
@@ -69,7 +74,10 @@ impl Night {
         signal(self.child.id(), "-TERM");
         let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
         assert!(self.child.wait().unwrap().success(), "{rest:?}");
-        assert!(asked.elapsed() < Duration::from_secs(60), "its thread ends with it");
+        assert!(
+            asked.elapsed() < Duration::from_secs(60),
+            "its thread ends with it"
+        );
         rest.join("\n")
     }
 }
@@ -88,8 +96,16 @@ fn at(days: i64) -> DateTime<Utc> {
 /// Users with everything a mark can set, so many days ago.
 fn fill(tracker: &Tracker) {
     for days in [0, 20, 39, 41, 300, 900] {
-        let extent = Extent { hourly: true, ever: true };
-        tracker.batch().mark_to(&name("active"), 7, at(days), extent).unwrap().commit().unwrap();
+        let extent = Extent {
+            hourly: true,
+            ever: true,
+        };
+        tracker
+            .batch()
+            .mark_to(&name("active"), 7, at(days), extent)
+            .unwrap()
+            .commit()
+            .unwrap();
     }
 }
 
@@ -102,10 +118,19 @@ fn kinds(tracker: &Tracker) -> [usize; 5] {
     use cohortist::calendar::Grain;
     use cohortist::sets::When;
     let keys = tracker.store().keys("active").unwrap();
-    let of =
-        |grain| keys.iter().filter(|key| matches!(key.when(), When::In(period) if period.grain() == grain)).count();
+    let of = |grain| {
+        keys.iter()
+            .filter(|key| matches!(key.when(), When::In(period) if period.grain() == grain))
+            .count()
+    };
     let undated = keys.iter().filter(|key| key.when() == When::Ever).count();
-    [of(Grain::Hour), of(Grain::Day), of(Grain::Week), of(Grain::Month), undated]
+    [
+        of(Grain::Hour),
+        of(Grain::Day),
+        of(Grain::Week),
+        of(Grain::Month),
+        undated,
+    ]
 }
 
 #[test]
@@ -135,16 +160,29 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
         assert!(said.contains(line), "{said}");
     }
     assert!(!said.contains("kept are"), "{said}");
-    let address = said.lines().find_map(|line| line.strip_prefix("cohortist is listening on ")).unwrap().to_owned();
+    let address = said
+        .lines()
+        .find_map(|line| line.strip_prefix("cohortist is listening on "))
+        .unwrap()
+        .to_owned();
     let said = night.until("store=\"redis\"");
     assert!(
-        said.contains("INFO") && said.contains("deleted what was kept longer than hours 30d, days 400d:"),
+        said.contains("INFO")
+            && said.contains("deleted what was kept longer than hours 30d, days 400d:"),
         "{said}"
     );
-    assert!(said.contains("4 bitmaps of hours, about ") && said.contains("; 1 bitmap of days, about "), "{said}");
+    assert!(
+        said.contains("4 bitmaps of hours, about ") && said.contains("; 1 bitmap of days, about "),
+        "{said}"
+    );
     assert!(said.contains("bitmaps=5"), "{said}");
     assert!(said.contains("bitmaps=3"), "{said}");
-    let metrics = ureq::get(format!("{address}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    let metrics = ureq::get(format!("{address}/metrics"))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap();
     for line in [
         "cohortist_expired_bitmaps_total{kind=\"hour\",store=\"own\"} 4\n",
         "cohortist_expired_bitmaps_total{kind=\"day\",store=\"own\"} 1\n",
@@ -153,10 +191,17 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
-    assert!(metrics.contains("cohortist_expired_bytes_total{kind=\"hour\",store=\"redis\"} 3\n"), "{metrics}");
-    let done =
-        metrics.lines().find_map(|l| l.strip_prefix("cohortist_expire_last_success_timestamp_seconds{store=\"own\"} "));
-    assert!((at(0).timestamp() - done.unwrap().parse::<i64>().unwrap()).abs() < 600, "{metrics}");
+    assert!(
+        metrics.contains("cohortist_expired_bytes_total{kind=\"hour\",store=\"redis\"} 3\n"),
+        "{metrics}"
+    );
+    let done = metrics.lines().find_map(|l| {
+        l.strip_prefix("cohortist_expire_last_success_timestamp_seconds{store=\"own\"} ")
+    });
+    assert!(
+        (at(0).timestamp() - done.unwrap().parse::<i64>().unwrap()).abs() < 600,
+        "{metrics}"
+    );
     night.end();
     let own = open(&path);
     assert_eq!(kinds(&own), [2, 5, weeks, before[3], 1]);
@@ -167,12 +212,18 @@ fn what_is_over_goes_when_the_server_starts_and_it_says_so() {
     // Once more: there is nothing left to do, and it says that too.
     let mut night = Night::start(&shop, &[]);
     let said = night.until("store=\"redis\"");
-    assert_eq!(said.matches("nothing has been kept longer than hours").count(), 2, "{said}");
+    assert_eq!(
+        said.matches("nothing has been kept longer than hours")
+            .count(),
+        2,
+        "{said}"
+    );
     night.end();
 }
 
 #[test]
-fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_that_the_file_does_not_name() {
+fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_that_the_file_does_not_name()
+ {
     let (server, shop) = (RedisServer::start(), Shop::new());
     let url = server.url();
     fill(&open(&url));
@@ -182,11 +233,36 @@ fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_
     let frozen = Some("2099-01-01");
     let writable = format!("[stores]\na = \"{url}\"\n");
     for (file, args, now, words) in [
-        (format!("{stores}{expire}"), &[][..], None, "expire: nothing of a goes, as it is read-only"),
-        (format!("{writable}{expire}"), &["--read-only"], None, "expire: nothing of a goes, as it is read-only"),
-        (format!("read_only = true\n{writable}{expire}"), &[], None, "expire: nothing of a goes, as it is read-only"),
-        (format!("{writable}{expire}"), &[], frozen, "expire: nothing of a goes, as --now says what time it is"),
-        (format!("[stores]\nother = \"./x.db\"\n{expire}"), &["--store", &url], None, "only redis+unix://"),
+        (
+            format!("{stores}{expire}"),
+            &[][..],
+            None,
+            "expire: nothing of a goes, as it is read-only",
+        ),
+        (
+            format!("{writable}{expire}"),
+            &["--read-only"],
+            None,
+            "expire: nothing of a goes, as it is read-only",
+        ),
+        (
+            format!("read_only = true\n{writable}{expire}"),
+            &[],
+            None,
+            "expire: nothing of a goes, as it is read-only",
+        ),
+        (
+            format!("{writable}{expire}"),
+            &[],
+            frozen,
+            "expire: nothing of a goes, as --now says what time it is",
+        ),
+        (
+            format!("[stores]\nother = \"./x.db\"\n{expire}"),
+            &["--store", &url],
+            None,
+            "only redis+unix://",
+        ),
     ] {
         shop.write("cohortist.toml", &file);
         let mut night = Night::by(&shop, args, now);
@@ -199,14 +275,24 @@ fn nothing_goes_of_a_store_that_is_read_only_or_by_a_moment_that_was_made_up_or_
         assert_eq!(server.keys(), before, "{file}");
     }
     // A slip in it: no server at all.
-    shop.write("cohortist.toml", format!("{writable}[expire]\ndays = \"0d\"\n"));
+    shop.write(
+        "cohortist.toml",
+        format!("{writable}[expire]\ndays = \"0d\"\n"),
+    );
     let ran = shop.run(&["serve", "--listen", "127.0.0.1:0"]).error(2);
-    assert!(ran.contains("cohortist.toml, line 4: `expire.days`: write a span of at least an hour"), "{ran}");
+    assert!(
+        ran.contains("cohortist.toml, line 4: `expire.days`: write a span of at least an hour"),
+        "{ran}"
+    );
     assert_eq!(server.keys(), before);
     // A taken port: nothing was served, and nothing deleted.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     shop.write("cohortist.toml", format!("{writable}{expire}"));
-    let mut command = shop.command(&["serve", "--listen", &taken.local_addr().unwrap().to_string()]);
+    let mut command = shop.command(&[
+        "serve",
+        "--listen",
+        &taken.local_addr().unwrap().to_string(),
+    ]);
     let ran = command.env_remove("COHORTIST_NOW").output().unwrap();
     assert_eq!(ran.status.code(), Some(1));
     assert_eq!(server.keys(), before);
@@ -221,11 +307,17 @@ fn a_store_that_is_away_is_tried_again_after_some_seconds() {
     server.pause();
     let mut night = Night::start(&shop, &["--store", &url, "--redis-timeout", "0.3"]);
     let said = night.until("could not be deleted, which is tried again");
-    assert!(said.contains("ERROR") && said.contains("does not answer"), "{said}");
+    assert!(
+        said.contains("ERROR") && said.contains("does not answer"),
+        "{said}"
+    );
     let failed = Instant::now();
     server.resume();
     let said = night.until("deleted what was kept longer than hours 30d");
-    assert!(failed.elapsed() > Duration::from_secs(3), "not in a tight loop: {said}");
+    assert!(
+        failed.elapsed() > Duration::from_secs(3),
+        "not in a tight loop: {said}"
+    );
     night.end();
     assert_eq!(kinds(&open(&url))[..2], [2, 6]);
 }
@@ -235,7 +327,10 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     let shop = Shop::new();
     for store in ["./a.db", "./b.db"] {
         for day in ["2025-10-18", "2026-10-01", "2026-11-23"] {
-            shop.run(&["--store", store, "mark", "active", "1", "--at", day, "--hourly", "--ever"]).done();
+            shop.run(&[
+                "--store", store, "mark", "active", "1", "--at", day, "--hourly", "--ever",
+            ])
+            .done();
         }
     }
     shop.write(
@@ -244,31 +339,77 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     );
     let dry = shop.run(&["expire"]);
     assert_eq!(dry.code, 0, "{}", dry.err);
-    assert!(dry.err.starts_with("by the configuration: hours 30d, days 400d\n"), "{}", dry.err);
-    assert!(dry.err.contains("3 bitmaps would go; nothing was deleted: add --yes to do it"), "{}", dry.err);
-    assert!(dry.out.lines().map(|l| l.split(' ').next().unwrap()).eq(["hours", "days"]), "{}", dry.out);
+    assert!(
+        dry.err
+            .starts_with("by the configuration: hours 30d, days 400d\n"),
+        "{}",
+        dry.err
+    );
+    assert!(
+        dry.err
+            .contains("3 bitmaps would go; nothing was deleted: add --yes to do it"),
+        "{}",
+        dry.err
+    );
+    assert!(
+        dry.out
+            .lines()
+            .map(|l| l.split(' ').next().unwrap())
+            .eq(["hours", "days"]),
+        "{}",
+        dry.out
+    );
     // A flag stands in place of all of it.
     let flags = shop.run(&["expire", "--days", "30d"]);
-    assert!(flags.err.contains("2 bitmaps would go") && !flags.err.contains("configuration"), "{}", flags.err);
-    assert!(flags.out.starts_with("days") && !flags.out.contains("hours"), "{}", flags.out);
+    assert!(
+        flags.err.contains("2 bitmaps would go") && !flags.err.contains("configuration"),
+        "{}",
+        flags.err
+    );
+    assert!(
+        flags.out.starts_with("days") && !flags.out.contains("hours"),
+        "{}",
+        flags.out
+    );
     let refused = shop.run(&["--store", "b", "expire", "--yes"]).error(2);
-    assert!(refused.contains("b is read-only, so nothing of it goes by [expire]"), "{refused}");
+    assert!(
+        refused.contains("b is read-only, so nothing of it goes by [expire]"),
+        "{refused}"
+    );
     // The file speaks of its own stores.
     let other = shop.run(&["--store", "./b.db", "expire", "--yes"]).error(2);
     assert!(other.contains("how long shall what be kept?"), "{other}");
     let done = shop.run(&["expire", "--yes"]);
     assert!(done.err.ends_with("deleted 3 bitmaps\n"), "{}", done.err);
-    assert_eq!(shop.run(&["count", "active@2025-10-18", "active@2026-10-01", "active@ever"]).done().lines().count(), 3);
-    assert!(shop.run(&["count", "active@2025-10-18"]).done().starts_with('0'));
+    assert_eq!(
+        shop.run(&[
+            "count",
+            "active@2025-10-18",
+            "active@2026-10-01",
+            "active@ever"
+        ])
+        .done()
+        .lines()
+        .count(),
+        3
+    );
+    assert!(
+        shop.run(&["count", "active@2025-10-18"])
+            .done()
+            .starts_with('0')
+    );
     let check = shop.run(&["serve", "--check"]).done();
     assert!(
-        check.contains("a: ./a.db, kept for hours 30d, days 400d and deleted at start and at 03:00 UTC\n"),
+        check.contains(
+            "a: ./a.db, kept for hours 30d, days 400d and deleted at start and at 03:00 UTC\n"
+        ),
         "{check}"
     );
     assert!(check.contains("b: ./b.db, read-only\n"), "{check}");
 }
 
-/// A clock that jumped ahead: every bitmap there is would go, so none does, and the operator hears of it.
+/// A clock that jumped ahead: every bitmap there is would go, so none does, and the operator hears
+/// of it.
 #[test]
 fn a_night_by_a_wrong_clock_deletes_nothing() {
     let (server, shop) = (RedisServer::start(), Shop::new());
@@ -276,19 +417,44 @@ fn a_night_by_a_wrong_clock_deletes_nothing() {
     let tracker = open(&url);
     // By the system's clock all of it is long ago.
     for days in [900, 1000] {
-        let extent = Extent { hourly: true, ever: true };
-        tracker.batch().mark_to(&name("active"), 7, at(days), extent).unwrap().commit().unwrap();
+        let extent = Extent {
+            hourly: true,
+            ever: true,
+        };
+        tracker
+            .batch()
+            .mark_to(&name("active"), 7, at(days), extent)
+            .unwrap()
+            .commit()
+            .unwrap();
     }
     let before = server.keys();
-    shop.write("cohortist.toml", "[expire]\nhours = \"30d\"\ndays = \"400d\"\n");
+    shop.write(
+        "cohortist.toml",
+        "[expire]\nhours = \"30d\"\ndays = \"400d\"\n",
+    );
     let mut night = Night::start(&shop, &["--store", &url]);
     let said = night.until("cohortist is listening");
-    let address = said.lines().find_map(|line| line.strip_prefix("cohortist is listening on ")).unwrap().to_owned();
+    let address = said
+        .lines()
+        .find_map(|line| line.strip_prefix("cohortist is listening on "))
+        .unwrap()
+        .to_owned();
     let said = night.until("Is the clock right?");
-    assert!(said.contains("ERROR") && said.contains("--even-the-newest"), "{said}");
-    let metrics = ureq::get(format!("{address}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
     assert!(
-        metrics.lines().any(|l| l.starts_with("cohortist_expire_refused_total{") && l.ends_with(" 1")),
+        said.contains("ERROR") && said.contains("--even-the-newest"),
+        "{said}"
+    );
+    let metrics = ureq::get(format!("{address}/metrics"))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap();
+    assert!(
+        metrics
+            .lines()
+            .any(|l| l.starts_with("cohortist_expire_refused_total{") && l.ends_with(" 1")),
         "{metrics}"
     );
     let rest = night.end();

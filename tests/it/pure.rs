@@ -1,4 +1,5 @@
-//! Properties of the pure core: what is printed is read back, tiles obey set laws, tables agree with a plain model.
+//! Properties of the pure core: what is printed is read back, tiles obey set laws, tables agree
+//! with a plain model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,7 +54,10 @@ fn grains() -> impl Strategy<Value = Grain> {
 }
 
 fn segments() -> impl Strategy<Value = Segment> {
-    let leaf = prop_oneof![names().prop_map(Segment::Event), names().prop_map(Segment::Ever)];
+    let leaf = prop_oneof![
+        names().prop_map(Segment::Event),
+        names().prop_map(Segment::Ever)
+    ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         let several = prop::collection::vec(inner.clone(), 2..4);
         prop_oneof![
@@ -190,7 +194,8 @@ proptest! {
 
 #[test]
 fn periods_begin_and_end_with_the_supported_years() {
-    let [first, last] = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"].map(|text| parse_moment(text).unwrap());
+    let [first, last] =
+        ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"].map(|text| parse_moment(text).unwrap());
     for grain in Grain::ALL {
         let [first, last] = [first, last].map(|moment| Period::containing(grain, moment).unwrap());
         assert!(first.previous().is_err() && last.next().is_err(), "{grain}");
@@ -200,8 +205,11 @@ fn periods_begin_and_end_with_the_supported_years() {
 
 /// Few, many, clustered: both kinds of tile and the border between them.
 fn places() -> impl Strategy<Value = BTreeSet<u16>> {
-    let near_border = (any::<u16>(), 400_u16..700)
-        .prop_map(|(start, count)| (0..count).map(|i| start.wrapping_add(i.wrapping_mul(13))).collect());
+    let near_border = (any::<u16>(), 400_u16..700).prop_map(|(start, count)| {
+        (0..count)
+            .map(|i| start.wrapping_add(i.wrapping_mul(13)))
+            .collect()
+    });
     let few = prop::collection::btree_set(any::<u16>(), 0..30);
     let run = (any::<u16>(), any::<u16>()).prop_map(|(a, b)| (a.min(b)..=a.max(b)).collect());
     prop_oneof![few, near_border, run]
@@ -217,17 +225,28 @@ struct Facts {
 fn facts() -> impl Strategy<Value = Facts> {
     // Around the turn of an ISO year with a week 53.
     let now = 1_609_000_000_i64..1_612_000_000;
-    (now, prop::collection::vec((0_usize..2, 0_u32..40, 0_i64..4_000_000), 0..300)).prop_map(|(now, marks)| {
-        let now = DateTime::from_timestamp(now, 0).unwrap();
-        let marks = marks.into_iter().map(|(e, u, back)| (e, u, now - TimeDelta::seconds(back))).collect();
-        Facts { now, marks }
-    })
+    (
+        now,
+        prop::collection::vec((0_usize..2, 0_u32..40, 0_i64..4_000_000), 0..300),
+    )
+        .prop_map(|(now, marks)| {
+            let now = DateTime::from_timestamp(now, 0).unwrap();
+            let marks = marks
+                .into_iter()
+                .map(|(e, u, back)| (e, u, now - TimeDelta::seconds(back)))
+                .collect();
+            Facts { now, marks }
+        })
 }
 
 impl Facts {
     fn who(&self, event: usize, period: Period) -> BTreeSet<u32> {
         let inside = |at: DateTime<Utc>| period.start() <= at && at < period.end();
-        self.marks.iter().filter(|(e, _, at)| *e == event && inside(*at)).map(|(_, user, _)| *user).collect()
+        self.marks
+            .iter()
+            .filter(|(e, _, at)| *e == event && inside(*at))
+            .map(|(_, user, _)| *user)
+            .collect()
     }
 }
 
@@ -245,7 +264,8 @@ proptest! {
         for (event, user, at) in &facts.marks {
             batch.mark(&events[*event], *user, *at).unwrap();
         }
-        // Everything asked for is recorded, and the store still receives marks; `ends` asks stores that do not.
+        // Everything asked for is recorded, and the store still receives marks; `ends` asks stores
+        // that do not.
         let heartbeat = EventName::new("zz:heartbeat").unwrap();
         for at in [facts.now, facts.now - TimeDelta::days(9_000)] {
             batch.mark(&heartbeat, 0, at).unwrap();
@@ -387,24 +407,40 @@ fn segments_say_where_they_are_wrong() {
     let set = |text: &str| parse_set(text, &Segments::default()).map_err(|e| e.to_string());
     insta::assert_snapshot!(set("active").unwrap_err(), @"column 1: `active` needs a period: write active@2026-11-23, active@2026-W48, active@2026-11, active@2026 or active@ever");
     insta::assert_snapshot!(set("active@2026-13").unwrap_err(), @"column 8: `2026-13` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026, or `ever`");
-    let (a, ios) = (EventName::new("active").unwrap(), EventName::new("ios").unwrap());
+    let (a, ios) = (
+        EventName::new("active").unwrap(),
+        EventName::new("ios").unwrap(),
+    );
     let november: Period = "2026-11".parse().unwrap();
     let both = Set::event_in(&a, november) & Set::event_in(&ios, november);
     assert_eq!(set("(active & ios)@2026-11"), Ok(both));
-    assert_eq!(set("active@2026"), Ok(Set::event_in(&a, "2026".parse().unwrap())));
+    assert_eq!(
+        set("active@2026"),
+        Ok(Set::event_in(&a, "2026".parse().unwrap()))
+    );
 }
 
 #[test]
 fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
     let saved = |pairs: &[(&str, &str)]| {
-        let pairs = pairs.iter().map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap()));
         Segments::new(pairs)
     };
     let segments = saved(&[("mobile", "ios | android"), ("team", "mobile & !free@ever")]).unwrap();
     let expanded = segments.expand(&"active & team".parse().unwrap()).unwrap();
-    assert_eq!(expanded.to_string(), "active & ((ios | android) & !free@ever)");
-    let doubling: Vec<(String, String)> = (1..40).map(|i| (format!("s{i}"), format!("s{} | s{0}", i - 1))).collect();
-    let doubling: Vec<(&str, &str)> = doubling.iter().map(|(name, text)| (&**name, &**text)).collect();
+    assert_eq!(
+        expanded.to_string(),
+        "active & ((ios | android) & !free@ever)"
+    );
+    let doubling: Vec<(String, String)> = (1..40)
+        .map(|i| (format!("s{i}"), format!("s{} | s{0}", i - 1)))
+        .collect();
+    let doubling: Vec<(&str, &str)> = doubling
+        .iter()
+        .map(|(name, text)| (&**name, &**text))
+        .collect();
     insta::assert_snapshot!(saved(&doubling).unwrap_err(), @"the saved segment `s14`, written out, holds more than 10000 events");
     let cycle = saved(&[("a", "b | x"), ("b", "c"), ("c", "a & y")]).unwrap_err();
     insta::assert_snapshot!(cycle, @"the saved segment `a` is made of itself: a → b → c → a");

@@ -1,4 +1,5 @@
-//! Counts remembered: never another number than the store would give, and hardly ever the work again.
+//! Counts remembered: never another number than the store would give, and hardly ever the work
+//! again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -12,7 +13,9 @@ use cohortist::reports::coverage::Coverage;
 use cohortist::reports::retention::Query;
 use cohortist::sets::{Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Freshness, Mark, Options, Recall, Remembered, Remembering, Store, StoreError, open};
+use cohortist::store::{
+    Freshness, Mark, Options, Recall, Remembered, Remembering, Store, StoreError, open,
+};
 use cohortist::web::Dashboard;
 use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
@@ -29,7 +32,11 @@ use crate::support::web::{name, now, product, serve_dashboard};
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn how(bytes: u64) -> Remembering {
-    Remembering { bytes, keep: AN_HOUR, check_after: AN_HOUR }
+    Remembering {
+        bytes,
+        keep: AN_HOUR,
+        check_after: AN_HOUR,
+    }
 }
 
 fn remembered(store: &Arc<dyn Store>, how: Remembering) -> Remembered {
@@ -41,14 +48,27 @@ fn in_memory() -> EmbeddedStore {
 }
 
 contract!(embedded_remembered, || {
-    let store: std::sync::Arc<dyn cohortist::store::Store> = std::sync::Arc::new(crate::remembered::in_memory());
-    (std::sync::Arc::new(crate::remembered::remembered(&store, crate::remembered::how(1 << 20))), Box::new(()))
+    let store: std::sync::Arc<dyn cohortist::store::Store> =
+        std::sync::Arc::new(crate::remembered::in_memory());
+    (
+        std::sync::Arc::new(crate::remembered::remembered(
+            &store,
+            crate::remembered::how(1 << 20),
+        )),
+        Box::new(()),
+    )
 });
 
 contract!(redis_remembered, || {
     let server = crate::support::redis::RedisServer::start();
     let store = cohortist::store::open(&server.url(), &crate::support::redis::patient()).unwrap();
-    (std::sync::Arc::new(crate::remembered::remembered(&store, crate::remembered::how(1 << 20))), Box::new(server))
+    (
+        std::sync::Arc::new(crate::remembered::remembered(
+            &store,
+            crate::remembered::how(1 << 20),
+        )),
+        Box::new(server),
+    )
 });
 
 fn plan(sets: &[Set]) -> Plan {
@@ -61,7 +81,10 @@ fn plan(sets: &[Set]) -> Plan {
 
 /// Marks through one of three doors, and what is asked then.
 fn steps() -> impl Strategy<Value = Vec<(u8, Vec<Mark>, Vec<Set>)>> {
-    prop::collection::vec((0_u8..6, marks(), prop::collection::vec(sets(), 1..5)), 1..12)
+    prop::collection::vec(
+        (0_u8..6, marks(), prop::collection::vec(sets(), 1..5)),
+        1..12,
+    )
 }
 
 /// Whoever changes the embedded store, by whatever door, the next count is of how it is then.
@@ -82,19 +105,32 @@ fn every_change_of_an_embedded_store_is_seen_at_once() {
                         2 => store.apply(&marks).unwrap(),
                         3 => {
                             let keys: Vec<String> = marks.iter().map(text).collect();
-                            let bits = (0..).zip(&marks).map(|(at, m)| (at * 2 + u32::from(m.value), m.user)).collect();
+                            let bits = (0..)
+                                .zip(&marks)
+                                .map(|(at, m)| (at * 2 + u32::from(m.value), m.user))
+                                .collect();
                             keyspace.set_bits(keys, bits).unwrap();
                         }
                         4 if marks.len() > 1 => keyspace
                             .change(|space| {
-                                space.combine(Operation::Or, &text(&marks[0]), &[text(&marks[1])])?;
+                                space.combine(
+                                    Operation::Or,
+                                    &text(&marks[0]),
+                                    &[text(&marks[1])],
+                                )?;
                                 space.rename(&text(&marks[1]), &text(&marks[marks.len() - 1]))
                             })
                             .map(drop)
                             .unwrap(),
                         _ => {
-                            let keys: Vec<_> = marks.iter().take(1).map(|mark| mark.key.clone()).collect();
-                            if marks.len() % 2 == 0 { store.delete(&keys) } else { remembered.delete(&keys) }.unwrap();
+                            let keys: Vec<_> =
+                                marks.iter().take(1).map(|mark| mark.key.clone()).collect();
+                            if marks.len() % 2 == 0 {
+                                store.delete(&keys)
+                            } else {
+                                remembered.delete(&keys)
+                            }
+                            .unwrap();
                         }
                     }
                     let plan = plan(&sets);
@@ -113,14 +149,19 @@ fn what_goes_by_itself_is_gone_from_memory_too() {
     let inner = in_memory();
     let store: Arc<dyn Store> = Arc::new(inner.clone());
     let remembered = remembered(&store, how(1 << 20));
-    remembered.apply(&[marks_of("a_u", [1, 2]), marks_of("b_u", [2])].concat()).unwrap();
+    remembered
+        .apply(&[marks_of("a_u", [1, 2]), marks_of("b_u", [2])].concat())
+        .unwrap();
     let plan = plan(&[set("a_u") & set("b_u")]);
     assert_eq!(remembered.count(&plan).unwrap(), [1]);
     inner
         .keyspace()
         .unwrap()
         .change(|space| {
-            space.set_until("trackist_b_u", Some(u64::try_from(Clock::System.now().timestamp_millis()).unwrap() + 30))
+            space.set_until(
+                "trackist_b_u",
+                Some(u64::try_from(Clock::System.now().timestamp_millis()).unwrap() + 30),
+            )
         })
         .unwrap();
     std::thread::sleep(Duration::from_millis(60));
@@ -135,26 +176,56 @@ fn marks_of_others_are_seen_after_a_look() {
     let others = open(&server.url(), &crate::support::redis::patient()).unwrap();
     TestRunner::new(Config::with_cases(25))
         .run(&steps(), |steps| {
-            server.connection().send_packed_command(&redis::cmd("FLUSHALL").get_packed_command()).unwrap();
-            let _: String = redis::cmd("FLUSHALL").query(&mut server.connection()).unwrap();
+            server
+                .connection()
+                .send_packed_command(&redis::cmd("FLUSHALL").get_packed_command())
+                .unwrap();
+            let _: String = redis::cmd("FLUSHALL")
+                .query(&mut server.connection())
+                .unwrap();
             let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
             let (kept, looking) = (
                 remembered(&store, how(1 << 20)),
-                remembered(&store, Remembering { check_after: Duration::ZERO, ..how(1 << 20) }),
+                remembered(
+                    &store,
+                    Remembering {
+                        check_after: Duration::ZERO,
+                        ..how(1 << 20)
+                    },
+                ),
             );
             for (door, mut marks, sets) in steps {
-                // Only ever more, so that each change shows in the numbers; complements also depend on lengths.
+                // Only ever more, so that each change shows in the numbers; complements also depend
+                // on lengths.
                 marks.iter_mut().for_each(|mark| mark.value = true);
-                if door % 2 == 0 { others.apply(&marks) } else { kept.apply(&marks) }.unwrap();
+                if door % 2 == 0 {
+                    others.apply(&marks)
+                } else {
+                    kept.apply(&marks)
+                }
+                .unwrap();
                 let plan = plan(&sets);
                 let (expected, old) = (others.count(&plan).unwrap(), kept.count(&plan).unwrap());
-                let has_complement = plan.nodes().iter().any(|node| matches!(node, cohortist::sets::Node::Not(_)));
+                let has_complement = plan
+                    .nodes()
+                    .iter()
+                    .any(|node| matches!(node, cohortist::sets::Node::Not(_)));
                 if !has_complement {
                     assert_eq!(looking.count(&plan).unwrap(), expected);
-                    assert_eq!(kept.counted(&plan, Freshness::Checked).unwrap().counts, expected);
+                    assert_eq!(
+                        kept.counted(&plan, Freshness::Checked).unwrap().counts,
+                        expected
+                    );
                 }
-                assert_eq!(kept.counted(&plan, Freshness::Anew).unwrap().counts, expected);
-                assert_eq!(kept.count(&plan).unwrap(), expected, "what was counted anew is what is remembered");
+                assert_eq!(
+                    kept.counted(&plan, Freshness::Anew).unwrap().counts,
+                    expected
+                );
+                assert_eq!(
+                    kept.count(&plan).unwrap(),
+                    expected,
+                    "what was counted anew is what is remembered"
+                );
                 drop(old);
             }
             Ok(())
@@ -171,18 +242,38 @@ fn what_nobody_can_see_is_kept_no_longer_than_was_said() {
     );
     let keep = Duration::from_millis(300);
     // Of a day that is over, and of the day that is running.
-    for (cohort, back, patience) in
-        [("a_2026-11-3", "b_2026-11-4", keep), ("a_2026-11-23", "b_2026-11-23", Duration::ZERO)]
-    {
-        others.apply(&[marks_of(cohort, [1, 2]), marks_of(back, [1, 9])].concat()).unwrap();
-        let kept = remembered(&store, Remembering { bytes: 1 << 20, keep, check_after: Duration::ZERO });
+    for (cohort, back, patience) in [
+        ("a_2026-11-3", "b_2026-11-4", keep),
+        ("a_2026-11-23", "b_2026-11-23", Duration::ZERO),
+    ] {
+        others
+            .apply(&[marks_of(cohort, [1, 2]), marks_of(back, [1, 9])].concat())
+            .unwrap();
+        let kept = remembered(
+            &store,
+            Remembering {
+                bytes: 1 << 20,
+                keep,
+                check_after: Duration::ZERO,
+            },
+        );
         let plan = plan(&[set(cohort) & set(back)]);
         assert_eq!(kept.count(&plan).unwrap(), [1]);
         // One less and one more: as many as before.
         others.apply(&marks_of(back, [2])).unwrap();
-        others.apply(&[Mark { key: key(back), user: 9, value: false }]).unwrap();
+        others
+            .apply(&[Mark {
+                key: key(back),
+                user: 9,
+                value: false,
+            }])
+            .unwrap();
         if patience.is_zero() {
-            assert_eq!(kept.count(&plan).unwrap(), [2], "a running day is counted each time it is looked at");
+            assert_eq!(
+                kept.count(&plan).unwrap(),
+                [2],
+                "a running day is counted each time it is looked at"
+            );
         }
         std::thread::sleep(patience);
         assert_eq!(kept.count(&plan).unwrap(), [2]);
@@ -193,12 +284,25 @@ fn what_nobody_can_see_is_kept_no_longer_than_was_said() {
 #[test]
 fn tomorrow_only_what_is_new_is_counted() {
     let store = Arc::clone(product(60, 40).store());
-    let remembered = Arc::new(Remembered::new(store, how(8 << 20), Clock::Fixed(now() + TimeDelta::days(1))));
+    let remembered = Arc::new(Remembered::new(
+        store,
+        how(8 << 20),
+        Clock::Fixed(now() + TimeDelta::days(1)),
+    ));
     let tracker = Tracker::new(remembered.clone());
     let query = |days| {
-        let mut query = Query::new("signup".parse().unwrap(), "active".parse().unwrap(), Grain::Day);
+        let mut query = Query::new(
+            "signup".parse().unwrap(),
+            "active".parse().unwrap(),
+            Grain::Day,
+        );
         (query.rows, query.cols) = (Some(31), Some(13));
-        let question = tracker.question(&query, &Coverage::whole(now() + TimeDelta::days(days)).unwrap()).unwrap();
+        let question = tracker
+            .question(
+                &query,
+                &Coverage::whole(now() + TimeDelta::days(days)).unwrap(),
+            )
+            .unwrap();
         let before = remembered.recall().unwrap();
         let counts = remembered.count(question.plan()).unwrap();
         let after = remembered.recall().unwrap();
@@ -212,7 +316,11 @@ fn tomorrow_only_what_is_new_is_counted() {
     let (first, did) = query(0);
     assert!(did.computed > 300 && did.checked <= 62, "{did:?}");
     let (again, did) = query(0);
-    assert_eq!((did.computed, did.checked), (0, 0), "a page seen before asks the store nothing");
+    assert_eq!(
+        (did.computed, did.checked),
+        (0, 0),
+        "a page seen before asks the store nothing"
+    );
     assert_eq!(format!("{first:?}"), format!("{again:?}"));
     let (_, did) = query(1);
     // 13 cells, the people behind all cohorts and behind those with a complete cell.
@@ -223,17 +331,28 @@ fn tomorrow_only_what_is_new_is_counted() {
 #[test]
 fn many_who_ask_at_once_are_answered_by_one_count() {
     let inner: Arc<dyn Store> = Arc::new(in_memory());
-    inner.apply(&[marks_of("a_u", [1, 2, 3]), marks_of("b_u", [2, 3])].concat()).unwrap();
+    inner
+        .apply(&[marks_of("a_u", [1, 2, 3]), marks_of("b_u", [2, 3])].concat())
+        .unwrap();
     let asked = Arc::new(AtomicU64::new(0));
     let failing = Arc::new(AtomicBool::new(false));
     let (count, fails) = (Arc::clone(&asked), Arc::clone(&failing));
-    let gone = || StoreError::Unreachable { location: "there".into(), reason: "gone".into() };
+    let gone = || StoreError::Unreachable {
+        location: "there".into(),
+        reason: "gone".into(),
+    };
     let slow = Bent::of(&inner)
         .before_counting(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(300));
         })
-        .counting(move |counts| if fails.load(Ordering::SeqCst) { Err(gone()) } else { counts })
+        .counting(move |counts| {
+            if fails.load(Ordering::SeqCst) {
+                Err(gone())
+            } else {
+                counts
+            }
+        })
         .shared();
     let remembered = remembered(&slow, how(1 << 20));
     let plan = plan(&[set("a_u") & set("b_u")]);
@@ -252,12 +371,26 @@ fn many_who_ask_at_once_are_answered_by_one_count() {
         })
     };
     failing.store(true, Ordering::SeqCst);
-    assert!(together(&remembered).iter().all(|answer| answer.as_ref().unwrap_err().to_string().contains("gone")));
+    assert!(
+        together(&remembered).iter().all(|answer| answer
+            .as_ref()
+            .unwrap_err()
+            .to_string()
+            .contains("gone"))
+    );
     // An error is nobody's later.
     failing.store(false, Ordering::SeqCst);
     asked.store(0, Ordering::SeqCst);
-    assert!(together(&remembered).iter().all(|answer| answer.as_ref().unwrap() == &[2]));
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "the bitmaps once, the set once");
+    assert!(
+        together(&remembered)
+            .iter()
+            .all(|answer| answer.as_ref().unwrap() == &[2])
+    );
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        2,
+        "the bitmaps once, the set once"
+    );
 }
 
 #[test]
@@ -306,7 +439,12 @@ fn nothing_acknowledged_is_missing_from_a_later_answer() {
             while !stop.load(Ordering::SeqCst) {
                 let marks = [marks_of("a_u", [user]), marks_of("b_u", [user])].concat();
                 // By both doors.
-                if user % 2 == 0 { store.apply(&marks) } else { remembered.apply(&marks) }.unwrap();
+                if user % 2 == 0 {
+                    store.apply(&marks)
+                } else {
+                    remembered.apply(&marks)
+                }
+                .unwrap();
                 user += 1;
                 acknowledged.store(user.into(), Ordering::SeqCst);
             }
@@ -316,7 +454,10 @@ fn nothing_acknowledged_is_missing_from_a_later_answer() {
     for _ in 0..20_000 {
         let before = acknowledged.load(Ordering::SeqCst);
         let counts = remembered.count(&plan).unwrap();
-        assert!(counts[0] >= before && counts[1] >= before, "{counts:?} after {before}");
+        assert!(
+            counts[0] >= before && counts[1] >= before,
+            "{counts:?} after {before}"
+        );
     }
     stop.store(true, Ordering::SeqCst);
     marking.join().unwrap();
@@ -335,12 +476,25 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     let mut dashboard = Dashboard::new(tracker, Clock::Fixed(now()));
     dashboard.write_token = Some("a-token-for-tests".to_owned());
     let host = format!("http://{}", serve_dashboard(dashboard));
-    let question = format!("{host}/retention?cohort=signup&returning=active&by=day&rows=5&cols=3&as=count");
+    let question =
+        format!("{host}/retention?cohort=signup&returning=active&by=day&rows=5&cols=3&as=count");
     // How many signed up on the 20th, as the table says it.
     let size = || {
         let page = read(&question).body;
-        let row = page.split("<tr data-at=2026-11-20").nth(1).unwrap().split("class=size>").nth(1).unwrap();
-        row.split_once("</a>").unwrap().0.rsplit_once('>').unwrap().1.to_owned()
+        let row = page
+            .split("<tr data-at=2026-11-20")
+            .nth(1)
+            .unwrap()
+            .split("class=size>")
+            .nth(1)
+            .unwrap();
+        row.split_once("</a>")
+            .unwrap()
+            .0
+            .rsplit_once('>')
+            .unwrap()
+            .1
+            .to_owned()
     };
     assert_eq!(size(), "1");
     let page = read(&question).body;
@@ -356,30 +510,43 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     let list = read(&format!("{host}/people?set=signup@2026-11-20")).body;
     assert!(list.contains("3 people in"), "{list}");
     // Refresh leads back to the address that may be sent.
-    let to =
-        page.split("href=\"").map(|rest| rest.split('"').next().unwrap()).find(|to| to.contains("anew=1")).unwrap();
+    let to = page
+        .split("href=\"")
+        .map(|rest| rest.split('"').next().unwrap())
+        .find(|to| to.contains("anew=1"))
+        .unwrap();
     let got = read(&format!("{host}{}", to.replace("&#38;", "&")));
     assert_eq!(got.status, 302);
     assert!(!got.header("location").contains("anew"));
     assert_eq!(size(), "3");
     // What comes in by this process shows at once.
     let mark = json!([{"event": "signup", "user": 4, "at": "2026-11-20"}]);
-    let request = agent().post(format!("{host}/api/v1/marks")).header("authorization", "Bearer a-token-for-tests");
+    let request = agent()
+        .post(format!("{host}/api/v1/marks"))
+        .header("authorization", "Bearer a-token-for-tests");
     assert_eq!(request.send(mark.to_string()).unwrap().status(), 200);
     assert_eq!(size(), "4");
     let metrics = read(&format!("{host}/metrics")).body;
-    assert!(metrics.contains("cohortist_counts_total{how=\"remembered\",store=\"store\"}"), "{metrics}");
+    assert!(
+        metrics.contains("cohortist_counts_total{how=\"remembered\",store=\"store\"}"),
+        "{metrics}"
+    );
 }
 
 #[test]
 fn hours_and_undated_bitmaps_are_as_new_as_others() {
     let inner: Arc<dyn Store> = Arc::new(in_memory());
-    let tracker =
-        Tracker::new(Arc::new(remembered(&inner, how(1 << 20)))).with_extent(Extent { hourly: true, ever: true });
+    let tracker = Tracker::new(Arc::new(remembered(&inner, how(1 << 20)))).with_extent(Extent {
+        hourly: true,
+        ever: true,
+    });
     let hour = Set::event_in(&name("a"), "2026-11-23T19".parse().unwrap());
     let both = hour.clone() & Set::ever(&name("a"));
     for user in 0..5 {
-        assert_eq!(tracker.counts([&hour, &both]).unwrap(), [u64::from(user), u64::from(user)]);
+        assert_eq!(
+            tracker.counts([&hour, &both]).unwrap(),
+            [u64::from(user), u64::from(user)]
+        );
         tracker.mark(&name("a"), user, now()).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! The listener for Redis clients, beside a real redis-server, through the real program, and under load.
+//! The listener for Redis clients, beside a real redis-server, through the real program, and under
+//! load.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -22,7 +23,13 @@ use crate::support::wire::{Wire, packed, reply_len, texts};
 
 fn settings() -> Settings {
     let memory = Budget::new(192 << 20);
-    Settings { listen: "127.0.0.1:0".to_owned(), password: None, allow_flush: true, connections: CONNECTIONS, memory }
+    Settings {
+        listen: "127.0.0.1:0".to_owned(),
+        password: None,
+        allow_flush: true,
+        connections: CONNECTIONS,
+        memory,
+    }
 }
 
 /// A listener on a store in memory.
@@ -33,11 +40,18 @@ fn listen(settings: Settings) -> (Listener, String) {
     (listener, address)
 }
 
-/// Our own store for Redis, with our own listener for its server: every promise of a store holds through both.
+/// Our own store for Redis, with our own listener for its server: every promise of a store holds
+/// through both.
 fn through_both() -> Opened {
     let (listener, address) = listen(settings());
-    let options = Options { timeout: Duration::from_secs(30), ..Options::default() };
-    (open(&format!("redis://{address}"), &options).unwrap(), Box::new(listener))
+    let options = Options {
+        timeout: Duration::from_secs(30),
+        ..Options::default()
+    };
+    (
+        open(&format!("redis://{address}"), &options).unwrap(),
+        Box::new(listener),
+    )
 }
 
 contract!(listener, || crate::resp::through_both());
@@ -45,7 +59,9 @@ contract!(listener, || crate::resp::through_both());
 type Line = Vec<Vec<u8>>;
 
 fn line(text: &str) -> Line {
-    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    text.split(' ')
+        .map(|word| word.as_bytes().to_vec())
+        .collect()
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -67,12 +83,19 @@ fn command() -> impl Strategy<Value = Line> {
     let args = |words: Vec<String>| -> Line { words.into_iter().map(String::into_bytes).collect() };
     let unit = prop_oneof![Just("BIT"), Just("byte"), Just("BITS")].prop_map(str::to_owned);
     let end = prop_oneof![Just("BIT"), Just("BYTE")].prop_map(str::to_owned);
-    // Long enough not to run out under the test, and no two alike: which of two ends comes first must not be up to the
-    // milliseconds between them.
+    // Long enough not to run out under the test, and no two alike: which of two ends comes first
+    // must not be up to the milliseconds between them.
     let long = (LONG + 100_000..9 * LONG).prop_map(|seconds| seconds.to_string());
-    let odd = prop_oneof![Just("-1"), Just("0"), Just("9223372036854775807"), Just("x")].prop_map(str::to_owned);
+    let odd = prop_oneof![
+        Just("-1"),
+        Just("0"),
+        Just("9223372036854775807"),
+        Just("x")
+    ]
+    .prop_map(str::to_owned);
     let span = prop_oneof![1 => long, 1 => odd];
-    let condition = prop_oneof![Just("NX"), Just("xx"), Just("GT"), Just("LT"), Just("ZZ")].prop_map(str::to_owned);
+    let condition = prop_oneof![Just("NX"), Just("xx"), Just("GT"), Just("LT"), Just("ZZ")]
+        .prop_map(str::to_owned);
     let option = prop_oneof![
         Just("NX"),
         Just("XX"),
@@ -143,8 +166,20 @@ const LONG: u32 = 1_000_000;
 
 /// Whether two replies are the same, but for a second or two in what is left of a lifetime.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    let left = |line: &[u8]| std::str::from_utf8(line).ok()?.strip_prefix(':')?.trim_end().parse::<i64>().ok();
-    let lines = |reply: &[u8]| reply.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let left = |line: &[u8]| {
+        std::str::from_utf8(line)
+            .ok()?
+            .strip_prefix(':')?
+            .trim_end()
+            .parse::<i64>()
+            .ok()
+    };
+    let lines = |reply: &[u8]| {
+        reply
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
     let (a, b) = (lines(a), lines(b));
     let close = |a: &[u8], b: &[u8]| match (left(a), left(b)) {
         (Some(a), Some(b)) => a.min(b) > i64::from(LONG) - 10 && (a - b).abs() <= 2,
@@ -168,7 +203,11 @@ fn comparable(command: &[Vec<u8>], reply: Vec<u8>) -> Vec<u8> {
 fn every_reply_is_that_of_redis() {
     let server = RedisServer::start();
     let (_listener, address) = listen(settings());
-    let runner = Config { cases: 400, failure_persistence: None, ..Config::default() };
+    let runner = Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let pipelines = prop::collection::vec(prop::collection::vec(command(), 1..12), 1..10);
     TestRunner::new(runner)
         .run(&pipelines, |pipelines| {
@@ -178,22 +217,30 @@ fn every_reply_is_that_of_redis() {
             }
             let mut queue: Option<Vec<Line>> = None;
             for pipeline in pipelines {
-                let bytes: Vec<u8> = pipeline.iter().flat_map(|command| packed(command)).collect();
+                let bytes: Vec<u8> = pipeline
+                    .iter()
+                    .flat_map(|command| packed(command))
+                    .collect();
                 theirs.send(&bytes);
                 ours.send(&bytes);
                 for command in pipeline {
                     let shown = || String::from_utf8_lossy(&command.join(&b' ')).into_owned();
                     let (theirs, ours) = (theirs.reply(), ours.reply());
                     let word = command[0].to_ascii_uppercase();
-                    // What a transaction answers has its lists inside; they are compared as sorted lines.
+                    // What a transaction answers has its lists inside; they are compared as sorted
+                    // lines.
                     let lists = word == b"EXEC"
                         && queue.take().is_some_and(|queued| {
-                            queued.iter().any(|line| matches!(&*line[0].to_ascii_uppercase(), b"KEYS" | b"SCAN"))
+                            queued.iter().any(|line| {
+                                matches!(&*line[0].to_ascii_uppercase(), b"KEYS" | b"SCAN")
+                            })
                         });
                     match &*word {
                         b"MULTI" if queue.is_none() => queue = Some(Vec::new()),
                         b"DISCARD" => queue = None,
-                        _ => queue.iter_mut().for_each(|queue| queue.push(command.clone())),
+                        _ => queue
+                            .iter_mut()
+                            .for_each(|queue| queue.push(command.clone())),
                     }
                     let sorted = |reply: Vec<u8>| match lists {
                         true => comparable(&[b"KEYS".to_vec()], reply),
@@ -235,7 +282,11 @@ fn what_is_no_request_is_answered_as_redis_does_and_closes_that_connection_alone
             assert_eq!(wire.reply(), b"+PONG\r\n");
         }
         let (theirs, ours) = (theirs.reply(), ours.reply());
-        assert_eq!(String::from_utf8_lossy(&ours), String::from_utf8_lossy(&theirs), "{bytes}");
+        assert_eq!(
+            String::from_utf8_lossy(&ours),
+            String::from_utf8_lossy(&theirs),
+            "{bytes}"
+        );
         assert!(ours.starts_with(b"-ERR Protocol error"), "{bytes}");
         assert_eq!(bystander.say("PING"), "+PONG\r\n");
     }
@@ -254,42 +305,77 @@ fn what_is_no_request_is_answered_as_redis_does_and_closes_that_connection_alone
 
 #[test]
 fn a_password_is_asked_for_and_strangers_can_send_little() {
-    let secret = Settings { password: Some("open sesame".to_owned()), ..settings() };
+    let secret = Settings {
+        password: Some("open sesame".to_owned()),
+        ..settings()
+    };
     let (_listener, address) = listen(secret);
     let mut wire = Wire::tcp(&address);
     assert_eq!(wire.say("GET a"), "-NOAUTH Authentication required.\r\n");
-    assert_eq!(wire.say("SETBIT a 1 1"), "-NOAUTH Authentication required.\r\n");
-    assert!(wire.say("HELLO 3").starts_with("-NOAUTH HELLO must be called"));
+    assert_eq!(
+        wire.say("SETBIT a 1 1"),
+        "-NOAUTH Authentication required.\r\n"
+    );
+    assert!(
+        wire.say("HELLO 3")
+            .starts_with("-NOAUTH HELLO must be called")
+    );
     assert!(wire.say("AUTH wrong").starts_with("-WRONGPASS"));
     let stranger = String::from_utf8(wire.ask(&["AUTH", "other", "open sesame"])).unwrap();
     assert!(stranger.starts_with("-WRONGPASS"), "{stranger}");
     assert_eq!(wire.ask(&["AUTH", "open sesame"]), b"+OK\r\n");
     assert_eq!(wire.say("SETBIT a 1 1"), ":0\r\n");
     let mut three = Wire::tcp(&address);
-    assert!(three.ask(&["HELLO", "3", "AUTH", "default", "open sesame"]).starts_with(b"%7\r\n"));
+    assert!(
+        three
+            .ask(&["HELLO", "3", "AUTH", "default", "open sesame"])
+            .starts_with(b"%7\r\n")
+    );
     assert_eq!(three.say("GET nothing"), "_\r\n");
     let mut stranger = Wire::tcp(&address);
     stranger.send(b"*2\r\n$4\r\nAUTH\r\n$1000000\r\n");
-    assert_eq!(stranger.reply(), b"-ERR Protocol error: unauthenticated bulk length\r\n");
+    assert_eq!(
+        stranger.reply(),
+        b"-ERR Protocol error: unauthenticated bulk length\r\n"
+    );
     // And a client of everybody's.
     let url = format!("redis://:open%20sesame@{address}");
     let mut client = redis::Client::open(url).unwrap().get_connection().unwrap();
-    assert_eq!(redis::cmd("BITCOUNT").arg("a").query::<u64>(&mut client).unwrap(), 1);
+    assert_eq!(
+        redis::cmd("BITCOUNT")
+            .arg("a")
+            .query::<u64>(&mut client)
+            .unwrap(),
+        1
+    );
 }
 
 #[test]
 fn what_is_off_is_refused_in_words() {
-    let closed = Settings { allow_flush: false, connections: 2, ..settings() };
+    let closed = Settings {
+        allow_flush: false,
+        connections: 2,
+        ..settings()
+    };
     let (_listener, address) = listen(closed);
     let mut wire = Wire::tcp(&address);
     wire.say("SETBIT a 1 1");
     assert!(wire.say("FLUSHDB").contains("--allow-flush"));
-    assert_eq!(wire.say("WATCH a"), "-ERR unknown command 'WATCH', with args beginning with: 'a' \r\n");
+    assert_eq!(
+        wire.say("WATCH a"),
+        "-ERR unknown command 'WATCH', with args beginning with: 'a' \r\n"
+    );
     assert_eq!(wire.say("DBSIZE"), ":1\r\n");
-    assert_eq!(wire.ask(&[&b"GET"[..], b"\xff"]), b"-ERR the name of a key must be UTF-8\r\n");
+    assert_eq!(
+        wire.ask(&[&b"GET"[..], b"\xff"]),
+        b"-ERR the name of a key must be UTF-8\r\n"
+    );
     let mut second = Wire::tcp(&address);
     assert_eq!(second.say("PING"), "+PONG\r\n");
-    assert_eq!(Wire::tcp(&address).reply(), b"-ERR max number of clients reached\r\n");
+    assert_eq!(
+        Wire::tcp(&address).reply(),
+        b"-ERR max number of clients reached\r\n"
+    );
     drop(second);
     // Somebody's place is free once they are gone.
     let until = Instant::now() + Duration::from_secs(60);
@@ -310,20 +396,33 @@ impl Wire {
 fn operations_of_newer_servers_are_there() {
     let (_listener, address) = listen(settings());
     let mut wire = Wire::tcp(&address);
-    for (key, users) in [("x", &[1, 2, 3, 200_000][..]), ("y", &[2, 5]), ("z", &[3, 5, 90_000])] {
+    for (key, users) in [
+        ("x", &[1, 2, 3, 200_000][..]),
+        ("y", &[2, 5]),
+        ("z", &[3, 5, 90_000]),
+    ] {
         for user in users {
             wire.say(&format!("SETBIT {key} {user} 1"));
         }
     }
     let mut members = |operation: &str| -> Vec<u32> {
-        assert_eq!(wire.say(&format!("BITOP {operation} t x y z")), ":25001\r\n");
-        [1, 2, 3, 5, 90_000, 200_000].into_iter().filter(|n| wire.say(&format!("GETBIT t {n}")) == ":1\r\n").collect()
+        assert_eq!(
+            wire.say(&format!("BITOP {operation} t x y z")),
+            ":25001\r\n"
+        );
+        [1, 2, 3, 5, 90_000, 200_000]
+            .into_iter()
+            .filter(|n| wire.say(&format!("GETBIT t {n}")) == ":1\r\n")
+            .collect()
     };
     assert_eq!(members("DIFF"), [1, 200_000]);
     assert_eq!(members("DIFF1"), [5, 90_000]);
     assert_eq!(members("ANDOR"), [2, 3]);
     assert_eq!(members("ONE"), [1, 90_000, 200_000]);
-    assert!(wire.say("BITOP DIFF t x").contains("at least two source keys"));
+    assert!(
+        wire.say("BITOP DIFF t x")
+            .contains("at least two source keys")
+    );
 }
 
 #[test]
@@ -355,15 +454,27 @@ fn the_last_of_all_users_costs_next_to_nothing() {
 /// The most memory a process ever had, in bytes.
 fn peak_memory(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }
 
 /// The program with a listener, and where that is.
 fn serve(shop: &Shop, more: &[&str]) -> (Serving, String) {
     let (serving, said) = Serving::saying(
         shop,
-        &[&["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"], more].concat(),
+        &[
+            &["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"],
+            more,
+        ]
+        .concat(),
         "Redis clients are served at redis://",
     );
     (serving, said)
@@ -373,37 +484,84 @@ fn serve(shop: &Shop, more: &[&str]) -> (Serving, String) {
 fn a_client_marks_and_the_page_and_every_command_follow() {
     let shop = Shop::new();
     let (serving, address) = serve(&shop, &[]);
-    let mut client = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
+    let mut client = redis::Client::open(format!("redis://{address}"))
+        .unwrap()
+        .get_connection()
+        .unwrap();
     // As bitmapist's own client does it: SETBITs between MULTI and EXEC.
     for (event, user, day) in [("signup", 1, 21), ("signup", 2, 21), ("active", 2, 22)] {
         let mut pipe = redis::pipe();
         pipe.atomic();
-        for period in [format!("2026-11-{day}"), "W2026-47".to_owned(), "2026-11".to_owned()] {
-            pipe.cmd("SETBIT").arg(format!("trackist_{event}_{period}")).arg(user).arg(1);
+        for period in [
+            format!("2026-11-{day}"),
+            "W2026-47".to_owned(),
+            "2026-11".to_owned(),
+        ] {
+            pipe.cmd("SETBIT")
+                .arg(format!("trackist_{event}_{period}"))
+                .arg(user)
+                .arg(1);
         }
         let before: Vec<u8> = pipe.query(&mut client).unwrap();
         assert_eq!(before[0], 0);
     }
     let page = serving.get("/retention.json?cohort=signup&returning=active&by=day&rows=3&cols=2");
-    assert!(page.contains("\"retained\":1") || page.contains("\"retained\": 1"), "{page}");
+    assert!(
+        page.contains("\"retained\":1") || page.contains("\"retained\": 1"),
+        "{page}"
+    );
     // A second process is told how to take part.
     let error = shop.run(&["count", "signup@2026-11-21"]).error(1);
     let url = format!("redis://{address}");
-    assert!(error.contains(&format!("give --store {url} instead")), "{error}");
-    assert_eq!(shop.run(&["--store", &url, "count", "signup@2026-11-21"]).quietly(), "2\n");
-    shop.run(&["--store", &url, "mark", "active", "7", "--at", "2026-11-22"]).done();
-    assert_eq!(shop.run(&["--store", &url, "events"]).done(), "active\nsignup\n");
-    assert!(serving.get("/api/v1/count?set=active@2026-11-22").contains('2'));
+    assert!(
+        error.contains(&format!("give --store {url} instead")),
+        "{error}"
+    );
+    assert_eq!(
+        shop.run(&["--store", &url, "count", "signup@2026-11-21"])
+            .quietly(),
+        "2\n"
+    );
+    shop.run(&["--store", &url, "mark", "active", "7", "--at", "2026-11-22"])
+        .done();
+    assert_eq!(
+        shop.run(&["--store", &url, "events"]).done(),
+        "active\nsignup\n"
+    );
+    assert!(
+        serving
+            .get("/api/v1/count?set=active@2026-11-22")
+            .contains('2')
+    );
     // redis-cli, by hand.
     let (host, port) = address.split_once(':').unwrap();
     let cli = |args: &[&str]| {
-        let output = Command::new("redis-cli").args(["-h", host, "-p", port]).args(args).output().unwrap();
+        let output = Command::new("redis-cli")
+            .args(["-h", host, "-p", port])
+            .args(args)
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(cli(&["BITCOUNT", "trackist_active_2026-11-22"]), "2\n");
-    assert_eq!(cli(&["-3", "BITOP", "AND", "t", "trackist_active_2026-11", "trackist_signup_2026-11"]), "1\n");
+    assert_eq!(
+        cli(&[
+            "-3",
+            "BITOP",
+            "AND",
+            "t",
+            "trackist_active_2026-11",
+            "trackist_signup_2026-11"
+        ]),
+        "1\n"
+    );
     assert!(cli(&["INFO", "keyspace"]).contains("db0:keys=7,expires=0"));
-    assert_eq!(cli(&["--scan", "--pattern", "trackist_signup_*"]).lines().count(), 3);
+    assert_eq!(
+        cli(&["--scan", "--pattern", "trackist_signup_*"])
+            .lines()
+            .count(),
+        3
+    );
 }
 
 #[test]
@@ -418,7 +576,15 @@ fn slips_on_the_command_line_are_told() {
         let error = shop.run(&[&["serve", "--check"], args].concat()).error(2);
         assert!(error.contains(words), "{error}");
     }
-    let error = shop.run(&["--store", "redis://127.0.0.1:1", "serve", "--resp", "127.0.0.1:0"]).error(2);
+    let error = shop
+        .run(&[
+            "--store",
+            "redis://127.0.0.1:1",
+            "serve",
+            "--resp",
+            "127.0.0.1:0",
+        ])
+        .error(2);
     assert!(error.contains("is a Redis already"), "{error}");
 }
 
@@ -439,11 +605,17 @@ fn lifetimes_end_and_survive_a_restart() {
         wire.say("SETBIT trackist_active_2026-1-9 1 1");
         assert_eq!(wire.say("EXPIRE trackist_bitop_a 1000"), ":1\r\n");
         store.checkpoint().unwrap();
-        assert_eq!(wire.say("PEXPIRE trackist_active_2026-1-9-7 4000"), ":1\r\n");
+        assert_eq!(
+            wire.say("PEXPIRE trackist_active_2026-1-9-7 4000"),
+            ":1\r\n"
+        );
         assert_eq!(wire.say("DBSIZE"), ":3\r\n");
     }
     let (store, _listener, mut wire) = start();
-    let left: u64 = wire.say("TTL trackist_bitop_a")[1..].trim().parse().unwrap();
+    let left: u64 = wire.say("TTL trackist_bitop_a")[1..]
+        .trim()
+        .parse()
+        .unwrap();
     assert!((990..=1000).contains(&left), "{left}");
     std::thread::sleep(Duration::from_millis(4100));
     // Nobody sees it any more, by whichever door, and no bit of it comes back.
@@ -461,40 +633,52 @@ fn lifetimes_end_and_survive_a_restart() {
 #[test]
 fn everything_is_as_it_was_after_a_restart() {
     let server = RedisServer::start();
-    let runner = Config { cases: 40, failure_persistence: None, ..Config::default() };
+    let runner = Config {
+        cases: 40,
+        failure_persistence: None,
+        ..Config::default()
+    };
     TestRunner::new(runner)
-        .run(&prop::collection::vec((command(), prop::bool::weighted(0.05)), 1..80), |commands| {
-            let directory = TempDir::new().unwrap();
-            let start = || {
-                let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
-                let listener = Listener::start(settings(), store.keyspace().unwrap()).unwrap();
-                let wire = Wire::tcp(&listener.address().to_string());
-                (store, listener, wire)
-            };
-            let mut theirs = Wire::unix(&server.url());
-            theirs.say("FLUSHDB");
-            {
-                let (store, _listener, mut ours) = start();
-                for (command, checkpoint) in commands {
-                    ours.ask(&command);
-                    theirs.ask(&command);
-                    if checkpoint {
-                        store.checkpoint().unwrap();
+        .run(
+            &prop::collection::vec((command(), prop::bool::weighted(0.05)), 1..80),
+            |commands| {
+                let directory = TempDir::new().unwrap();
+                let start = || {
+                    let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
+                    let listener = Listener::start(settings(), store.keyspace().unwrap()).unwrap();
+                    let wire = Wire::tcp(&listener.address().to_string());
+                    (store, listener, wire)
+                };
+                let mut theirs = Wire::unix(&server.url());
+                theirs.say("FLUSHDB");
+                {
+                    let (store, _listener, mut ours) = start();
+                    for (command, checkpoint) in commands {
+                        ours.ask(&command);
+                        theirs.ask(&command);
+                        if checkpoint {
+                            store.checkpoint().unwrap();
+                        }
                     }
                 }
-            }
-            let (_store, _listener, mut ours) = start();
-            let mut theirs = Wire::unix(&server.url());
-            let sorted = |reply: Vec<u8>| texts(&reply).into_iter().collect::<BTreeSet<_>>();
-            let keys = sorted(theirs.ask(&["KEYS", "*"]));
-            prop_assert_eq!(&sorted(ours.ask(&["KEYS", "*"])), &keys);
-            for key in keys {
-                for word in ["GET", "TTL", "STRLEN"] {
-                    prop_assert!(same(&ours.ask(&[word, &key]), &theirs.ask(&[word, &key])), "{} {}", word, key);
+                let (_store, _listener, mut ours) = start();
+                let mut theirs = Wire::unix(&server.url());
+                let sorted = |reply: Vec<u8>| texts(&reply).into_iter().collect::<BTreeSet<_>>();
+                let keys = sorted(theirs.ask(&["KEYS", "*"]));
+                prop_assert_eq!(&sorted(ours.ask(&["KEYS", "*"])), &keys);
+                for key in keys {
+                    for word in ["GET", "TTL", "STRLEN"] {
+                        prop_assert!(
+                            same(&ours.ask(&[word, &key]), &theirs.ask(&[word, &key])),
+                            "{} {}",
+                            word,
+                            key
+                        );
+                    }
                 }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -502,13 +686,25 @@ fn everything_is_as_it_was_after_a_restart() {
 fn a_walk_through_the_keys_meets_everyone_who_stays() {
     let (_listener, address) = listen(settings());
     let mut wire = Wire::tcp(&address);
-    let stay: BTreeSet<String> = (0..3000).map(|n| format!("trackist_a[{n}]_2026-1")).collect();
-    let marks: Vec<u8> = stay.iter().flat_map(|key| packed(&["SETBIT", key, "1", "1"])).collect();
+    let stay: BTreeSet<String> = (0..3000)
+        .map(|n| format!("trackist_a[{n}]_2026-1"))
+        .collect();
+    let marks: Vec<u8> = stay
+        .iter()
+        .flat_map(|key| packed(&["SETBIT", key, "1", "1"]))
+        .collect();
     wire.send(&marks);
     stay.iter().for_each(|_| drop(wire.reply()));
     let (mut cursor, mut met, mut steps) = ("0".to_owned(), BTreeSet::new(), 0);
     loop {
-        let reply = wire.ask(&["SCAN", &cursor, "MATCH", "trackist_a\\[*\\]_2026-1", "COUNT", "100"]);
+        let reply = wire.ask(&[
+            "SCAN",
+            &cursor,
+            "MATCH",
+            "trackist_a\\[*\\]_2026-1",
+            "COUNT",
+            "100",
+        ]);
         let mut found = texts(&reply);
         found.retain(|text| !text.starts_with('*'));
         cursor = found.remove(0);
@@ -530,16 +726,29 @@ fn a_walk_through_the_keys_meets_everyone_who_stays() {
 fn patterns_fit_what_they_fit_in_redis() {
     let server = RedisServer::start();
     let wire = std::cell::RefCell::new(Wire::unix(&server.url()));
-    let runner = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+    let runner = Config {
+        cases: 1000,
+        failure_persistence: None,
+        ..Config::default()
+    };
     TestRunner::new(runner)
-        .run(&("[ab*?\\[\\]^\\\\-]{0,8}", "[ab*^-]{1,5}"), |(pattern, text)| {
-            let mut wire = wire.borrow_mut();
-            wire.say("FLUSHDB");
-            wire.ask(&["SET", &text, "1"]);
-            let theirs = wire.ask(&["KEYS", &pattern]) != b"*0\r\n";
-            prop_assert_eq!(glob::fits(pattern.as_bytes(), text.as_bytes()), theirs, "{} {}", pattern, text);
-            Ok(())
-        })
+        .run(
+            &("[ab*?\\[\\]^\\\\-]{0,8}", "[ab*^-]{1,5}"),
+            |(pattern, text)| {
+                let mut wire = wire.borrow_mut();
+                wire.say("FLUSHDB");
+                wire.ask(&["SET", &text, "1"]);
+                let theirs = wire.ask(&["KEYS", &pattern]) != b"*0\r\n";
+                prop_assert_eq!(
+                    glob::fits(pattern.as_bytes(), text.as_bytes()),
+                    theirs,
+                    "{} {}",
+                    pattern,
+                    text
+                );
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -547,39 +756,63 @@ fn patterns_fit_what_they_fit_in_redis() {
 #[test]
 fn nothing_that_was_answered_is_lost_by_a_kill_under_load() {
     const CLIENTS: u32 = 50;
-    let kills: u32 = std::env::var("COHORTIST_TEST_KILLS").ok().and_then(|n| n.parse().ok()).map_or(6, |n: u32| n / 10);
+    let kills: u32 = std::env::var("COHORTIST_TEST_KILLS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .map_or(6, |n: u32| n / 10);
     let shop = Shop::new();
     let answered: Arc<Vec<AtomicU64>> = Arc::new((0..CLIENTS).map(|_| AtomicU64::new(0)).collect());
-    let total = || answered.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
+    let total = || {
+        answered
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed))
+            .sum::<u64>()
+    };
     for round in 0..kills {
         let (serving, address) = serve(&shop, &[]);
         let stop = Arc::new(AtomicBool::new(false));
         let before = total();
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let (address, answered, stop) = (address.clone(), Arc::clone(&answered), Arc::clone(&stop));
-                std::thread::spawn(move || pipelines(&address, client, &answered[client as usize], &stop))
+                let (address, answered, stop) =
+                    (address.clone(), Arc::clone(&answered), Arc::clone(&stop));
+                std::thread::spawn(move || {
+                    pipelines(&address, client, &answered[client as usize], &stop)
+                })
             })
             .collect();
         let patience = Instant::now() + Duration::from_secs(120);
         while total() < before + 2000 {
-            assert!(Instant::now() < patience, "{} marks were answered", total() - before);
+            assert!(
+                Instant::now() < patience,
+                "{} marks were answered",
+                total() - before
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(37 * u64::from(round)));
         signal(serving.id(), "-KILL");
         stop.store(true, Ordering::Relaxed);
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
         drop(serving);
         let (_serving, address) = serve(&shop, &[]);
         let mut wire = Wire::tcp(&address);
         for (client, answered) in answered.iter().enumerate() {
-            // A client's marks are the users 0, 1, 2 … in order, so the count tells whether one is missing.
+            // A client's marks are the users 0, 1, 2 … in order, so the count tells whether one is
+            // missing.
             let answered = answered.load(Ordering::Relaxed);
             // Beyond those there may be marks whose answer did not get through.
-            let Some(last) = answered.checked_sub(1) else { continue };
+            let Some(last) = answered.checked_sub(1) else {
+                continue;
+            };
             let found = wire.say(&format!("BITCOUNT k{client} 0 {last} BIT"));
-            assert_eq!(found, format!(":{answered}\r\n"), "client {client}, round {round}");
+            assert_eq!(
+                found,
+                format!(":{answered}\r\n"),
+                "client {client}, round {round}"
+            );
         }
     }
 }
@@ -587,13 +820,22 @@ fn nothing_that_was_answered_is_lost_by_a_kill_under_load() {
 /// Marks on behalf of one client, 64 at a time, until the server goes.
 fn pipelines(address: &str, client: u32, answered: &AtomicU64, stop: &AtomicBool) {
     use std::io::{Read, Write};
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else {
+        return;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
     let mut user = answered.load(Ordering::Relaxed);
     let mut buffer = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let batch: Vec<u8> = (user..user + 64)
-            .flat_map(|user| packed(&["SETBIT".to_owned(), format!("k{client}"), user.to_string(), "1".to_owned()]))
+            .flat_map(|user| {
+                packed(&[
+                    "SETBIT".to_owned(),
+                    format!("k{client}"),
+                    user.to_string(),
+                    "1".to_owned(),
+                ])
+            })
             .collect();
         if stream.write_all(&batch).is_err() {
             return;
@@ -601,7 +843,11 @@ fn pipelines(address: &str, client: u32, answered: &AtomicU64, stop: &AtomicBool
         let mut replies = 0;
         while replies < 64 {
             while let Some(len) = reply_len(&buffer) {
-                assert!(buffer.starts_with(b":"), "{}", String::from_utf8_lossy(&buffer));
+                assert!(
+                    buffer.starts_with(b":"),
+                    "{}",
+                    String::from_utf8_lossy(&buffer)
+                );
                 buffer.drain(..len);
                 replies += 1;
                 user += 1;
@@ -627,13 +873,23 @@ fn other_prefixes_are_other_peoples_keys_in_one_space() {
     wire.say("SETBIT bitmapist_b_2026-1 1 1");
     wire.say("SET session:1 x");
     assert_eq!(store.keys("").unwrap().len(), 1);
-    assert_eq!(store.under(Prefix::new("bitmapist_")).keys("").unwrap()[0].event().as_str(), "b");
+    assert_eq!(
+        store.under(Prefix::new("bitmapist_")).keys("").unwrap()[0]
+            .event()
+            .as_str(),
+        "b"
+    );
     assert_eq!(wire.say("DBSIZE"), ":3\r\n");
     drop(listener);
-    assert_eq!(wire.reply(), b"", "the listener closes its connections when it ends");
+    assert_eq!(
+        wire.reply(),
+        b"",
+        "the listener closes its connections when it ends"
+    );
 }
 
-/// Forty events that a thousand people of a hundred and thirty million did. Redis would take 890 MB for them.
+/// Forty events that a thousand people of a hundred and thirty million did. Redis would take 890 MB
+/// for them.
 #[test]
 fn few_people_far_apart_take_little_room() {
     let shop = Shop::new();
@@ -644,23 +900,47 @@ fn few_people_far_apart_take_little_room() {
     for event in 0..40 {
         let marks: Vec<u8> = (0..1000)
             .flat_map(|_| {
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 let user = (dice >> 37).to_string();
-                packed(&["SETBIT", &format!("trackist_event{event}_2026-11"), &user, "1"])
+                packed(&[
+                    "SETBIT",
+                    &format!("trackist_event{event}_2026-11"),
+                    &user,
+                    "1",
+                ])
             })
             .collect();
         wire.send(&marks);
         (0..1000).for_each(|_| drop(wire.reply()));
     }
     let lengths: u64 = (0..40)
-        .map(|event| wire.say(&format!("STRLEN trackist_event{event}_2026-11"))[1..].trim().parse::<u64>().unwrap())
+        .map(|event| {
+            wire.say(&format!("STRLEN trackist_event{event}_2026-11"))[1..]
+                .trim()
+                .parse::<u64>()
+                .unwrap()
+        })
         .sum();
-    assert!(lengths > 600_000_000, "in Redis they would take {lengths} bytes");
+    assert!(
+        lengths > 600_000_000,
+        "in Redis they would take {lengths} bytes"
+    );
     let memory = peak_memory(serving.id()) - before;
     assert!(memory < 10_000_000, "{memory} bytes of memory");
     drop((wire, serving));
     let directory = shop.path("cohortist.db");
-    EmbeddedStore::open(&directory, &Options::default()).unwrap().checkpoint().unwrap();
-    let disk: u64 = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    assert!((100_000..10_000_000).contains(&disk), "{disk} bytes on disk");
+    EmbeddedStore::open(&directory, &Options::default())
+        .unwrap()
+        .checkpoint()
+        .unwrap();
+    let disk: u64 = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(
+        (100_000..10_000_000).contains(&disk),
+        "{disk} bytes on disk"
+    );
 }

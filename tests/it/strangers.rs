@@ -20,12 +20,17 @@ use crate::support::wire::{Wire, packed};
 /// What comes back for some bytes, until the server closes the connection.
 pub fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            panic!("{request:?}: the connection stays open after {:?}", String::from_utf8_lossy(&answer))
+            panic!(
+                "{request:?}: the connection stays open after {:?}",
+                String::from_utf8_lossy(&answer)
+            )
         }
         // Closed while bytes were on their way to it.
         _ => String::from_utf8_lossy(&answer).into_owned(),
@@ -42,7 +47,10 @@ fn status(answer: &str) -> u16 {
 }
 
 fn hosts(names: &[&str]) -> Hosts {
-    names.iter().map(|name| name.parse::<cohortist::web::HostName>().unwrap()).collect()
+    names
+        .iter()
+        .map(|name| name.parse::<cohortist::web::HostName>().unwrap())
+        .collect()
 }
 
 /// A dashboard that answers to `stats.example.org`.
@@ -50,7 +58,10 @@ fn named() -> SocketAddr {
     let tracker = product(3, 20);
     tracker.mark(&name("active"), 4711, now()).unwrap();
     let dashboard = Dashboard::new(tracker, Clock::Fixed(now()));
-    serve_dashboard(Dashboard { hosts: hosts(&["stats.example.org"]), ..dashboard })
+    serve_dashboard(Dashboard {
+        hosts: hosts(&["stats.example.org"]),
+        ..dashboard
+    })
 }
 
 const ROUTES: [&str; 12] = [
@@ -72,38 +83,88 @@ const ROUTES: [&str; 12] = [
 fn a_request_for_another_host_is_told_which_setting_admits_it() {
     let address = named();
     for path in ROUTES {
-        let ask =
-            |host: &str| raw(address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
-        for own in ["localhost", "LOCALHOST:1", "a.localhost.", "127.0.0.1:80", "[::1]", "Stats.Example.ORG.:443"] {
+        let ask = |host: &str| {
+            raw(
+                address,
+                &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+            )
+        };
+        for own in [
+            "localhost",
+            "LOCALHOST:1",
+            "a.localhost.",
+            "127.0.0.1:80",
+            "[::1]",
+            "Stats.Example.ORG.:443",
+        ] {
             assert!(![400, 421].contains(&status(&ask(own))), "{path} of {own}");
         }
-        for other in ["evil.test", "stats.example.org.evil.test", "localhost.evil.test:8080"] {
+        for other in [
+            "evil.test",
+            "stats.example.org.evil.test",
+            "localhost.evil.test:8080",
+        ] {
             let answer = ask(other);
             assert_eq!(status(&answer), 421, "{path} of {other}");
             assert!(
-                answer.contains("--host") && answer.contains("COHORTIST_HOST") && answer.contains("hosts = ["),
+                answer.contains("--host")
+                    && answer.contains("COHORTIST_HOST")
+                    && answer.contains("hosts = ["),
                 "{answer}"
             );
-            assert!(!answer.contains("4711") && !answer.contains("<"), "{answer}");
+            assert!(
+                !answer.contains("4711") && !answer.contains("<"),
+                "{answer}"
+            );
             let json = path.starts_with("/api/") || path.contains(".json");
-            assert_eq!(answer.to_lowercase().contains("content-type: application/json"), json, "{answer}");
+            assert_eq!(
+                answer
+                    .to_lowercase()
+                    .contains("content-type: application/json"),
+                json,
+                "{answer}"
+            );
         }
         for malformed in ["localhost, evil.test", "", "localhost:x", "a b"] {
             assert_eq!(status(&ask(malformed)), 400, "{path} of {malformed}");
         }
         // No host, two hosts, and a target that names one itself.
-        assert_eq!(status(&raw(address, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n"))), 400, "{path}");
-        assert_eq!(status(&raw(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).replace("1.0", "1.1")), 400, "{path}");
-        let two = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            status(&raw(
+                address,
+                &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")
+            )),
+            400,
+            "{path}"
+        );
+        assert_eq!(
+            status(&raw(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).replace("1.0", "1.1")),
+            400,
+            "{path}"
+        );
+        let two = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nHost: evil.test\r\nConnection: close\r\n\r\n"
+        );
         assert_eq!(status(&raw(address, &two)), 400, "{path}");
-        for (target, host, refused) in
-            [("evil.test", "localhost", true), ("localhost", "evil.test", true), ("localhost", "localhost", false)]
-        {
-            let request = format!("GET http://{target}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            assert_eq!(status(&raw(address, &request)) == 421, refused, "{path}: {target}, {host}");
+        for (target, host, refused) in [
+            ("evil.test", "localhost", true),
+            ("localhost", "evil.test", true),
+            ("localhost", "localhost", false),
+        ] {
+            let request = format!(
+                "GET http://{target}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            );
+            assert_eq!(
+                status(&raw(address, &request)) == 421,
+                refused,
+                "{path}: {target}, {host}"
+            );
         }
     }
-    let probe = raw(address, "GET /healthz HTTP/1.1\r\nHost: cohortist\r\nConnection: close\r\n\r\n");
+    let probe = raw(
+        address,
+        "GET /healthz HTTP/1.1\r\nHost: cohortist\r\nConnection: close\r\n\r\n",
+    );
     assert_eq!(status(&probe), 200);
     let mark = "POST /api/v1/marks HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]";
     assert_eq!(status(&raw(address, mark)), 421);
@@ -138,20 +199,34 @@ fn names_come_from_the_flag_the_variable_and_the_file() {
     let mut command = shop.command(&["--store", "memory:", "serve", "--listen", "127.0.0.1:0"]);
     let serving = Serving::of(command.env("COHORTIST_HOST", "three.example,four.example"));
     assert_eq!(
-        ["three.example", "four.example", "file.example", "one.example"].map(|host| answers(&serving, host)),
+        [
+            "three.example",
+            "four.example",
+            "file.example",
+            "one.example"
+        ]
+        .map(|host| answers(&serving, host)),
         [200, 200, 200, 421]
     );
 
-    for wrong in
-        [&["--host", "https://a.example"][..], &["--host", "a.example:80"], &["--trusted-proxy", "proxy.example"]]
-    {
+    for wrong in [
+        &["--host", "https://a.example"][..],
+        &["--host", "a.example:80"],
+        &["--trusted-proxy", "proxy.example"],
+    ] {
         let error = shop.run(&[&["serve", "--check"], wrong].concat()).error(2);
         assert!(error.contains(wrong[1]), "{error}");
     }
-    shop.write("bad.toml", "[server]\nhosts = [\"ok.example\", \"a.example:80\"]\nhost = \"x\"\n");
-    let error = shop.run(&["--config", "bad.toml", "serve", "--check"]).error(2);
+    shop.write(
+        "bad.toml",
+        "[server]\nhosts = [\"ok.example\", \"a.example:80\"]\nhost = \"x\"\n",
+    );
+    let error = shop
+        .run(&["--config", "bad.toml", "serve", "--check"])
+        .error(2);
     assert!(
-        error.contains("bad.toml, line 2: `server.hosts`") && error.contains("bad.toml, line 3: `server.host`"),
+        error.contains("bad.toml, line 2: `server.hosts`")
+            && error.contains("bad.toml, line 3: `server.host`"),
         "{error}"
     );
 }
@@ -159,24 +234,48 @@ fn names_come_from_the_flag_the_variable_and_the_file() {
 #[test]
 fn every_answer_is_closed_to_other_sites_and_names_of_people_are_not_kept() {
     let address = named();
-    for path in ROUTES.into_iter().chain(["/users", "/users?id=4711", "/users/nobody.json", "/people", "/favicon.ico"])
-    {
+    for path in ROUTES.into_iter().chain([
+        "/users",
+        "/users?id=4711",
+        "/users/nobody.json",
+        "/people",
+        "/favicon.ico",
+    ]) {
         for host in ["localhost", "evil.test"] {
-            let answer = raw(address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+            let answer = raw(
+                address,
+                &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+            );
             let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
-            assert!(head.contains("cross-origin-opener-policy: same-origin"), "{path}: {head}");
-            assert!(head.contains("cross-origin-resource-policy: same-origin"), "{path}: {head}");
-            assert!(head.contains("permissions-policy: accelerometer=(), "), "{path}: {head}");
-            let named = ["/people", "/users", "/api/v1/people"].iter().any(|names| path.starts_with(names));
+            assert!(
+                head.contains("cross-origin-opener-policy: same-origin"),
+                "{path}: {head}"
+            );
+            assert!(
+                head.contains("cross-origin-resource-policy: same-origin"),
+                "{path}: {head}"
+            );
+            assert!(
+                head.contains("permissions-policy: accelerometer=(), "),
+                "{path}: {head}"
+            );
+            let named = ["/people", "/users", "/api/v1/people"]
+                .iter()
+                .any(|names| path.starts_with(names));
             if host == "localhost" {
-                assert_eq!(head.contains("cache-control: no-store"), named, "{path}: {head}");
+                assert_eq!(
+                    head.contains("cache-control: no-store"),
+                    named,
+                    "{path}: {head}"
+                );
             }
         }
     }
 }
 
-/// A page of another site, at `http://evil.test:PORT/` of a browser that takes `evil.test` for this machine. Once it is shown, the
-/// port is free for the server that the page is after: that is what rebinding its name to another address comes to.
+/// A page of another site, at `http://evil.test:PORT/` of a browser that takes `evil.test` for this
+/// machine. Once it is shown, the port is free for the server that the page is after: that is what
+/// rebinding its name to another address comes to.
 async fn lured(browser: &Browser) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -191,7 +290,8 @@ async fn lured(browser: &Browser) -> u16 {
                 let mut stream = stream.unwrap();
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
                 let _ = stream.read(&mut [0; 8192]);
-                let page = "<!doctype html><title>Win a prize</title><iframe name=\"away\"></iframe>";
+                let page =
+                    "<!doctype html><title>Win a prize</title><iframe name=\"away\"></iframe>";
                 let _ = write!(
                     stream,
                     "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
@@ -200,7 +300,11 @@ async fn lured(browser: &Browser) -> u16 {
             }
         }
     });
-    browser.driver.goto(format!("http://evil.test:{port}/")).await.unwrap();
+    browser
+        .driver
+        .goto(format!("http://evil.test:{port}/"))
+        .await
+        .unwrap();
     assert_eq!(browser.driver.title().await.unwrap(), "Win a prize");
     done.store(true, Ordering::Release);
     drop(TcpStream::connect(("127.0.0.1", port)));
@@ -210,10 +314,15 @@ async fn lured(browser: &Browser) -> u16 {
 
 /// A browser that takes `evil.test` for this machine.
 async fn fooled() -> Browser {
-    Browser::with(&["--host-resolver-rules=MAP evil.test 127.0.0.1", "--disable-features=HttpsUpgrades"]).await
+    Browser::with(&[
+        "--host-resolver-rules=MAP evil.test 127.0.0.1",
+        "--disable-features=HttpsUpgrades",
+    ])
+    .await
 }
 
-/// What a page of another site can do to the dashboard once its name leads there: everything that its own pages can.
+/// What a page of another site can do to the dashboard once its name leads there: everything that
+/// its own pages can.
 const REBINDING: &str = "
     const ask = async (path, options) => {
         try {
@@ -235,11 +344,17 @@ async fn rebinding(args: &[&str]) -> (Vec<String>, String) {
     shop.run(&["mark", "active", "4711"]).done();
     let listen = format!("127.0.0.1:{port}");
     let serving = Serving::start(&shop, &[&["serve", "--listen", &listen], args].concat());
-    // The browser may use connections to the server it took the page from once more, until they are closed.
+    // The browser may use connections to the server it took the page from once more, until they are
+    // closed.
     let mut got: Vec<String> = Vec::new();
     for _ in 0..20 {
         let answers = browser.js(REBINDING).await;
-        got = answers.as_array().unwrap().iter().map(|answer| answer.as_str().unwrap().to_owned()).collect();
+        got = answers
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|answer| answer.as_str().unwrap().to_owned())
+            .collect();
         if !got.iter().any(|answer| answer.contains("Win a prize")) {
             break;
         }
@@ -250,18 +365,26 @@ async fn rebinding(args: &[&str]) -> (Vec<String>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mounts_the_cross_protocol_attack_and_the_rebinding_attack_and_fails_to_change_or_read_anything() {
+async fn mounts_the_cross_protocol_attack_and_the_rebinding_attack_and_fails_to_change_or_read_anything()
+ {
     // The attack works where the name is admitted, so that its failure elsewhere means something.
     let (got, events) = rebinding(&["--host", "evil.test"]).await;
-    assert!(got.iter().filter(|answer| answer.contains("4711")).count() >= 4, "{got:?}");
+    assert!(
+        got.iter().filter(|answer| answer.contains("4711")).count() >= 4,
+        "{got:?}"
+    );
     assert_eq!(events, "active\nstolen\n", "{}", got[0]);
     let (got, events) = rebinding(&[]).await;
     for answer in &got {
-        assert!(answer.starts_with("421 ") && !answer.contains("4711") && !answer.contains("active"), "{got:?}");
+        assert!(
+            answer.starts_with("421 ") && !answer.contains("4711") && !answer.contains("active"),
+            "{got:?}"
+        );
     }
     assert_eq!((got.len(), events.as_str()), (10, "active\n"));
 
-    // Two listeners for Redis clients: one behind another site's own name and port, and one that its page sends forms to.
+    // Two listeners for Redis clients: one behind another site's own name and port, and one that
+    // its page sends forms to.
     let browser = fooled().await;
     let port = lured(&browser).await;
     let shop = Shop::new();
@@ -272,19 +395,32 @@ async fn mounts_the_cross_protocol_attack_and_the_rebinding_attack_and_fails_to_
     let mut wire = Wire::tcp(&resp);
     assert_eq!(wire.say(&format!("SETBIT {key} 7 1")), ":0\r\n");
     assert_eq!(key.len(), 26, "as the page says");
-    browser.js(&CROSS_PROTOCOL.replace("PORT", &port.to_string()).replace("KEY", key)).await;
+    browser
+        .js(&CROSS_PROTOCOL
+            .replace("PORT", &port.to_string())
+            .replace("KEY", key))
+        .await;
     // It was reached, or nothing would have been proved.
     let log = serving.says("closed a connection that sent HTTP or TLS");
     assert!(log.contains("127.0.0.1"), "{log}");
-    let all = [format!("GETBIT {key} 4711"), format!("GETBIT {key} 7"), format!("BITCOUNT {key}"), "DBSIZE".to_owned()];
-    assert_eq!(all.map(|command| wire.say(&command)), [":0\r\n", ":1\r\n", ":1\r\n", ":1\r\n"]);
+    let all = [
+        format!("GETBIT {key} 4711"),
+        format!("GETBIT {key} 7"),
+        format!("BITCOUNT {key}"),
+        "DBSIZE".to_owned(),
+    ];
+    assert_eq!(
+        all.map(|command| wire.say(&command)),
+        [":0\r\n", ":1\r\n", ":1\r\n", ":1\r\n"]
+    );
     // What the page sent is not refused for what it says: typed by hand it is carried out.
     wire.send(format!("SETBIT {key} 4711 1\r\n").as_bytes());
     assert_eq!(wire.reply(), b":0\r\n");
     browser.end().await;
 }
 
-/// Commands in the body, in the path, in a header and as the method, by every way a page has to send them.
+/// Commands in the body, in the path, in a header and as the method, by every way a page has to
+/// send them.
 const CROSS_PROTOCOL: &str = r"
     const body = '\r\nSETBIT KEY 4711 1\r\n*4\r\n$6\r\nSETBIT\r\n$26\r\nKEY\r\n$4\r\n4711\r\n$1\r\n1\r\nFLUSHDB\r\nDEL KEY\r\n';
     const tries = [];
@@ -312,7 +448,11 @@ const CROSS_PROTOCOL: &str = r"
 
 /// A listener for Redis clients, and where it is.
 fn listener(shop: &Shop, args: &[&str]) -> (Serving, String) {
-    let all = [&["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"], args].concat();
+    let all = [
+        &["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"],
+        args,
+    ]
+    .concat();
     Serving::saying(shop, &all, "Redis clients are served at redis://")
 }
 
@@ -356,8 +496,15 @@ fn nothing_behind_a_line_of_http_is_carried_out() {
         let mut wire = Wire::tcp(&address);
         assert_eq!(wire.say("SETBIT there 1 1").len(), 4);
         let answer = closes(&address, &format!("{first}{commands}EXEC\r\n"));
-        assert!(!answer.contains(':') || !answer.contains(":0"), "{first:?}: {answer:?}");
-        assert_eq!([wire.say("EXISTS k there"), wire.say("DBSIZE")], [":1\r\n", ":1\r\n"], "{first:?}");
+        assert!(
+            !answer.contains(':') || !answer.contains(":0"),
+            "{first:?}: {answer:?}"
+        );
+        assert_eq!(
+            [wire.say("EXISTS k there"), wire.say("DBSIZE")],
+            [":1\r\n", ":1\r\n"],
+            "{first:?}"
+        );
         // Cut anywhere, it is the same.
         let mut stream = TcpStream::connect(&address).unwrap();
         for byte in format!("{first}{commands}").bytes() {
@@ -367,23 +514,38 @@ fn nothing_behind_a_line_of_http_is_carried_out() {
         }
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
-        assert_eq!([wire.say("EXISTS k there"), wire.say("DBSIZE")], [":1\r\n", ":1\r\n"], "{first:?}, byte by byte");
+        assert_eq!(
+            [wire.say("EXISTS k there"), wire.say("DBSIZE")],
+            [":1\r\n", ":1\r\n"],
+            "{first:?}, byte by byte"
+        );
     }
     // Commands go on, GET among them, typed or not.
     let mut wire = Wire::tcp(&address);
-    for get in ["GET there\r\n", "get there\r\n", "*2\r\n$3\r\nGET\r\n$5\r\nthere\r\n"] {
+    for get in [
+        "GET there\r\n",
+        "get there\r\n",
+        "*2\r\n$3\r\nGET\r\n$5\r\nthere\r\n",
+    ] {
         wire.send(get.as_bytes());
         assert_eq!(wire.reply(), b"$1\r\n@\r\n", "{get:?}");
     }
     let log = serving.log();
-    assert_eq!(log.matches("sent HTTP or TLS").count(), 1, "once for each peer: {log}");
+    assert_eq!(
+        log.matches("sent HTTP or TLS").count(),
+        1,
+        "once for each peer: {log}"
+    );
     assert!(log.contains("127.0.0.1"), "{log}");
 }
 
 /// A counter of `/metrics`.
 fn counter(serving: &Serving, line: &str) -> u64 {
     let metrics = serving.get("/metrics");
-    let found = metrics.lines().find_map(|each| each.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {metrics}"));
+    let found = metrics
+        .lines()
+        .find_map(|each| each.strip_prefix(line))
+        .unwrap_or_else(|| panic!("{line}: {metrics}"));
     found.trim().parse().unwrap()
 }
 
@@ -391,18 +553,37 @@ fn counter(serving: &Serving, line: &str) -> u64 {
 fn wrong_passwords_are_logged_counted_and_answered_late_while_others_are_served() {
     let shop = Shop::new();
     let token = "a-token-of-some-length";
-    let args = ["--resp-password", "right", "--write-token", token, "--trusted-proxy", "127.0.0.0/8"];
+    let args = [
+        "--resp-password",
+        "right",
+        "--write-token",
+        token,
+        "--trusted-proxy",
+        "127.0.0.0/8",
+    ];
     let (serving, address) = listener(&shop, &args);
-    let failures = |place: &str| counter(&serving, &format!("cohortist_auth_failures_total{{listener=\"{place}\"}}"));
+    let failures = |place: &str| {
+        counter(
+            &serving,
+            &format!("cohortist_auth_failures_total{{listener=\"{place}\"}}"),
+        )
+    };
     assert_eq!((failures("resp"), failures("http")), (0, 0));
     let begun = Instant::now();
     let mut wire = Wire::tcp(&address);
     for _ in 0..3 {
         assert!(wire.say("AUTH wrong").starts_with("-WRONGPASS"));
     }
-    assert!(wire.say("HELLO 3 AUTH default wrong").starts_with("-WRONGPASS"));
+    assert!(
+        wire.say("HELLO 3 AUTH default wrong")
+            .starts_with("-WRONGPASS")
+    );
     // Each twice as long as the one before: 0.1 + 0.2 + 0.4 + 0.8 s at the least.
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "{:?}",
+        begun.elapsed()
+    );
     // The right one is answered without waiting for another that is.
     let mut waiting = Wire::tcp(&address);
     waiting.send(&packed(&["AUTH", "wrong"]));
@@ -413,7 +594,9 @@ fn wrong_passwords_are_logged_counted_and_answered_late_while_others_are_served(
 
     let post = |token: &str, client: &str| {
         let request = agent().post(format!("http://{}/api/v1/marks", serving.address));
-        let request = request.header("authorization", format!("Bearer {token}")).header("x-forwarded-for", client);
+        let request = request
+            .header("authorization", format!("Bearer {token}"))
+            .header("x-forwarded-for", client);
         request.send("[]").unwrap().status().as_u16()
     };
     for client in ["203.0.113.9", "203.0.113.9", "198.51.100.7"] {
@@ -423,10 +606,15 @@ fn wrong_passwords_are_logged_counted_and_answered_late_while_others_are_served(
     assert_eq!(failures("http"), 3);
     let log = serving.log();
     for (client, failures) in [("127.0.0.1", 5), ("203.0.113.9", 2), ("198.51.100.7", 1)] {
-        let lines = log.lines().filter(|line| line.contains("wrong password") && line.contains(client));
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("wrong password") && line.contains(client));
         assert_eq!(lines.count(), failures, "{client}: {log}");
     }
-    assert!(!log.contains("a-token-of") && !log.contains("right"), "{log}");
+    assert!(
+        !log.contains("a-token-of") && !log.contains("right"),
+        "{log}"
+    );
 }
 
 /// What a path's permissions say to others than its owner.
@@ -435,7 +623,10 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 fn files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
-    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
+    std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }
 
 #[test]
@@ -447,17 +638,31 @@ fn what_a_store_writes_is_its_owners_alone() {
     shop.run(&["backup", "alone.backup"]).done();
     let store = shop.path("cohortist.db");
     assert_eq!(mode(&store), 0o700);
-    let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"]);
+    let serving = Serving::start(
+        &shop,
+        &["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"],
+    );
     let while_open = files(&store);
     shop.run(&["backup", "beside.backup"]).done();
     drop(serving);
-    shop.run(&["--store", "restored.db", "restore", "beside.backup"]).done();
-    shop.run(&["--store", "restored.db", "mark", "active", "cat"]).done();
+    shop.run(&["--store", "restored.db", "restore", "beside.backup"])
+        .done();
+    shop.run(&["--store", "restored.db", "mark", "active", "cat"])
+        .done();
     assert_eq!(mode(&shop.path("restored.db")), 0o700);
     let backups = ["alone.backup", "beside.backup"].map(|name| shop.path(name));
-    let all = [files(&store), while_open, files(&shop.path("restored.db")), backups.to_vec()].concat();
+    let all = [
+        files(&store),
+        while_open,
+        files(&shop.path("restored.db")),
+        backups.to_vec(),
+    ]
+    .concat();
     for kind in ["manifest", "segment-", "log-", "lock"] {
-        assert!(all.iter().any(|path| path.to_str().unwrap().contains(kind)), "{kind}: {all:?}");
+        assert!(
+            all.iter().any(|path| path.to_str().unwrap().contains(kind)),
+            "{kind}: {all:?}"
+        );
     }
     for path in all.iter().filter(|path| path.exists()) {
         assert_eq!(mode(path), 0o600, "{}", path.display());
@@ -470,7 +675,8 @@ fn an_older_store_that_others_can_read_is_named_and_left_as_it_is() {
     shop.run(&["mark", "active", "1"]).done();
     let store = shop.path("cohortist.db");
     let open_to = |mode: u32| {
-        std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
         Serving::saying(
             &shop,
             &["serve", "--listen", "127.0.0.1:0"],
@@ -478,38 +684,65 @@ fn an_older_store_that_others_can_read_is_named_and_left_as_it_is() {
         )
         .1
     };
-    assert_eq!(open_to(0o755), "./cohortist.db (mode 755): chmod -R go= ./cohortist.db");
+    assert_eq!(
+        open_to(0o755),
+        "./cohortist.db (mode 755): chmod -R go= ./cohortist.db"
+    );
     assert_eq!(mode(&store), 0o755);
     // A group is let in on purpose.
-    assert_eq!((open_to(0o750), open_to(0o700)), (String::new(), String::new()));
+    assert_eq!(
+        (open_to(0o750), open_to(0o700)),
+        (String::new(), String::new())
+    );
 }
 
-/// A dashboard with a token, whose patience with clients is short, and that ends when the sender is dropped.
+/// A dashboard with a token, whose patience with clients is short, and that ends when the sender is
+/// dropped.
 pub(crate) fn impatient(
     dashboard: Dashboard,
     patience: Duration,
     grace: Duration,
-) -> (SocketAddr, tokio::sync::oneshot::Sender<()>, std::thread::JoinHandle<()>) {
+) -> (
+    SocketAddr,
+    tokio::sync::oneshot::Sender<()>,
+    std::thread::JoinHandle<()>,
+) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
-    let dashboard = Dashboard { write_token: Some("a-token-of-some-length".to_owned()), ..dashboard };
-    let settings = web::Settings { patience, grace, ..web::Settings::new("127.0.0.1:0", dashboard) };
+    let dashboard = Dashboard {
+        write_token: Some("a-token-of-some-length".to_owned()),
+        ..dashboard
+    };
+    let settings = web::Settings {
+        patience,
+        grace,
+        ..web::Settings::new("127.0.0.1:0", dashboard)
+    };
     let thread = std::thread::spawn(move || {
         let until = async move { drop(stopped.await) };
-        web::run_until(settings, until, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
+        web::run_until(settings, until, move |addresses| {
+            tell.send(addresses[0]).unwrap()
+        })
+        .unwrap();
     });
-    (told.recv_timeout(Duration::from_secs(30)).unwrap(), stop, thread)
+    (
+        told.recv_timeout(Duration::from_secs(30)).unwrap(),
+        stop,
+        thread,
+    )
 }
 
-pub(crate) const MARKS: &str =
-    "POST /api/v1/marks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token-of-some-length\r\n";
+pub(crate) const MARKS: &str = "POST /api/v1/marks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token-of-some-length\r\n";
 const FORM: &str = "POST /people?set=active@2026-11-23 HTTP/1.1\r\nHost: localhost\r\n";
 
 #[test]
 fn a_request_that_stops_arriving_is_answered_and_closed() {
     let patience = Duration::from_secs(3);
-    let (address, stop, thread) =
-        impatient(Dashboard::new(product(2, 5), Clock::Fixed(now())), patience, Duration::from_secs(1));
+    let (address, stop, thread) = impatient(
+        Dashboard::new(product(2, 5), Clock::Fixed(now())),
+        patience,
+        Duration::from_secs(1),
+    );
     let marks = |rest: &str| format!("{MARKS}{rest}");
     let whole = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let parts = [
@@ -530,7 +763,12 @@ fn a_request_that_stops_arriving_is_answered_and_closed() {
     // Slow but steady is fine: each piece within the patience, all of them beyond it.
     let body = "[{\"event\":\"active\",\"user\":4711}]";
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "{MARKS}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+    write!(
+        stream,
+        "{MARKS}Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
     let begun = Instant::now();
     for piece in body.as_bytes().chunks(4) {
         stream.write_all(piece).unwrap();
@@ -539,11 +777,16 @@ fn a_request_that_stops_arriving_is_answered_and_closed() {
     assert!(begun.elapsed() > patience);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(status(&answer) == 200 && answer.ends_with("{\"recorded\":1}"), "{answer}");
+    assert!(
+        status(&answer) == 200 && answer.ends_with("{\"recorded\":1}"),
+        "{answer}"
+    );
     for thread in cut {
         // It was read until the server closed: `raw` gives up long after.
         let (answer, part) = thread.join().unwrap();
-        let last = answer.rfind("HTTP/1.1 ").unwrap_or_else(|| panic!("{part}: {answer:?}"));
+        let last = answer
+            .rfind("HTTP/1.1 ")
+            .unwrap_or_else(|| panic!("{part}: {answer:?}"));
         assert_eq!(status(&answer[last..]), 408, "{part}: {answer}");
     }
     for thread in unread {
@@ -565,16 +808,22 @@ fn a_request_that_a_stopping_server_does_not_wait_for_is_told_so() {
         let _ = held.lock().unwrap().recv();
     });
     let dashboard = Dashboard::new(tracker.on(bent.shared()), Clock::Fixed(now()));
-    let (address, stop, thread) = impatient(dashboard, Duration::from_secs(30), Duration::from_secs(1));
+    let (address, stop, thread) =
+        impatient(dashboard, Duration::from_secs(30), Duration::from_secs(1));
     let ask = |request: String| std::thread::spawn(move || raw(address, &request));
     let json =
         ask("GET /api/v1/count?set=active@2026-11-23 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             .to_owned());
     begun.recv_timeout(Duration::from_secs(30)).unwrap();
-    // These have begun once their head is read: the server says `continue` to a client that asks it to.
+    // These have begun once their head is read: the server says `continue` to a client that asks it
+    // to.
     let mut bodies = [MARKS, FORM].map(|head| {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "{head}Expect: 100-continue\r\nContent-Length: 100\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "{head}Expect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+        )
+        .unwrap();
         stream.read_exact(&mut [0; 25]).unwrap();
         stream
     });
@@ -587,7 +836,10 @@ fn a_request_that_a_stopping_server_does_not_wait_for_is_told_so() {
     for answer in [&json.join().unwrap(), &rest[0], &rest[1]] {
         assert_eq!(status(answer), 503, "{answer}");
         let lower = answer.to_lowercase();
-        assert!(lower.contains("retry-after: ") && lower.contains("the server is stopping"), "{answer}");
+        assert!(
+            lower.contains("retry-after: ") && lower.contains("the server is stopping"),
+            "{answer}"
+        );
     }
     drop(hold);
     thread.join().unwrap();
@@ -611,7 +863,10 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
     // Twice, so that it is a page that was kept.
     for _ in 0..2 {
         let page = serving.get(question);
-        assert!(page.contains("Before Ltd") && page.contains("Before"), "{page}");
+        assert!(
+            page.contains("Before Ltd") && page.contains("Before"),
+            "{page}"
+        );
     }
     let question_page = |words: &str, not: &str| {
         let page = serving.get(question);
@@ -619,7 +874,10 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
     };
     shop.write(
         "cohortist.toml",
-        labelled("After").replace("noise", "signup").replace("both", "pair") + "[server]\nhosts = [\"new.example\"]\n",
+        labelled("After")
+            .replace("noise", "signup")
+            .replace("both", "pair")
+            + "[server]\nhosts = [\"new.example\"]\n",
     );
     hangup();
     serving.says("configuration reloaded: cohortist.toml: 1 saved segment, 1 label");
@@ -633,9 +891,17 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
         "{events}"
     );
     let count = |set: &str| {
-        agent().get(format!("http://{}/api/v1/count?set={set}", serving.address)).call().unwrap().status().as_u16()
+        agent()
+            .get(format!("http://{}/api/v1/count?set={set}", serving.address))
+            .call()
+            .unwrap()
+            .status()
+            .as_u16()
     };
-    assert_eq!((count("pair@2026-11-23"), count("(pair)@2026-11")), (200, 200));
+    assert_eq!(
+        (count("pair@2026-11-23"), count("(pair)@2026-11")),
+        (200, 200)
+    );
     let host = |name: &str| {
         status(&raw(
             serving.address.parse().unwrap(),
@@ -645,15 +911,31 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
     assert_eq!((host("new.example"), host("old.example")), (200, 421));
 
     // Everything that is wrong is named, and nothing changes.
-    shop.write("cohortist.toml", "title = 7\n[labels]\nactive = \"\"\n[segments]\nx = \"a &\"\n[nonsense]\n");
+    shop.write(
+        "cohortist.toml",
+        "title = 7\n[labels]\nactive = \"\"\n[segments]\nx = \"a &\"\n[nonsense]\n",
+    );
     hangup();
     let log = serving.says("the old configuration stays in force");
-    for fault in ["line 1: `title`", "line 3: `labels.active`", "line 5: `segments.x`", "line 6: `nonsense`"] {
-        assert!(log.contains(&format!("configuration not reloaded: cohortist.toml, {fault}")), "{fault}: {log}");
+    for fault in [
+        "line 1: `title`",
+        "line 3: `labels.active`",
+        "line 5: `segments.x`",
+        "line 6: `nonsense`",
+    ] {
+        assert!(
+            log.contains(&format!(
+                "configuration not reloaded: cohortist.toml, {fault}"
+            )),
+            "{fault}: {log}"
+        );
     }
     question_page("After Ltd", "Before");
     // Other stores take a restart.
-    shop.write("cohortist.toml", "title = \"Elsewhere\"\n[stores]\nother = \"./other.db\"\n");
+    shop.write(
+        "cohortist.toml",
+        "title = \"Elsewhere\"\n[stores]\nother = \"./other.db\"\n",
+    );
     hangup();
     serving.says("names other stores than those being served");
     question_page("After Ltd", "Elsewhere");
@@ -673,7 +955,10 @@ fn sighup_without_a_configuration_ends_nothing() {
     let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
     for times in 1..=3 {
         signal(serving.id(), "-HUP");
-        serving.says_times("there is no configuration file, so nothing is reloaded", times);
+        serving.says_times(
+            "there is no configuration file, so nothing is reloaded",
+            times,
+        );
     }
     assert!(serving.get("/healthz").contains("alive"));
 }
@@ -681,7 +966,8 @@ fn sighup_without_a_configuration_ends_nothing() {
 #[test]
 fn a_reload_expires_by_the_new_spans_at_once() {
     let shop = Shop::new();
-    shop.run(&["mark", "active", "1", "--at", "2020-01-01"]).done();
+    shop.run(&["mark", "active", "1", "--at", "2020-01-01"])
+        .done();
     shop.run(&["mark", "active", "1"]).done();
     shop.write("cohortist.toml", "title = \"x\"\n");
     // Nothing expires under --now, so this server uses the system's clock.
@@ -700,7 +986,11 @@ fn a_reload_expires_by_the_new_spans_at_once() {
     while counted() == 3 {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(counted(), 2, "the day of 2020 went, and its month and this year's day stay");
+    assert_eq!(
+        counted(),
+        2,
+        "the day of 2020 went, and its month and this year's day stay"
+    );
 }
 
 #[test]
@@ -718,13 +1008,17 @@ fn ids_leave_as_they_came() {
         "x;=1+1",
         "plain",
     ];
-    let marks: String = ids.iter().map(|id| format!("{id},a,2021-01-04\n")).collect();
+    let marks: String = ids
+        .iter()
+        .map(|id| format!("{id},a,2021-01-04\n"))
+        .collect();
     shop.write("in.csv", format!("user,event,timestamp\n{marks}"));
     shop.run(&["--ids", "map", "import", "in.csv"]).done();
     let listed = shop.run(&["people", "a@2021-01-04"]).done();
     assert_eq!(listed.lines().collect::<Vec<_>>(), ids);
     let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
-    let json: serde_json::Value = serde_json::from_str(&serving.get("/api/v1/people?set=a@2021-01-04")).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&serving.get("/api/v1/people?set=a@2021-01-04")).unwrap();
     assert_eq!(json["users"], serde_json::json!(ids));
     let csv = serving.get("/people.csv?set=a@2021-01-04");
     let guarded = "user_id\n+491701234567\n+49 (170) 123-45\n@ann\n-7\n'=1+1\n'-2+3\n'@SUM(1)\n'+1+cmd|' /C calc'!A0\n\"x;=1+1\"\nplain\n";

@@ -1,4 +1,5 @@
-//! MULTI and EXEC with every command there is, beside others who write. The program runs in a process of its own, and
+//! MULTI and EXEC with every command there is, beside others who write. The program runs in a
+//! process of its own, and
 //! [`Wire`] waits for a reply for half a minute: a store that hangs fails the test and is killed with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,14 @@ use crate::support::redis::{RedisServer, signal};
 use crate::support::wire::{Wire, packed, reply_len};
 
 fn serve(shop: &Shop) -> (Serving, String) {
-    let args = ["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0", "--allow-flush"];
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--resp",
+        "127.0.0.1:0",
+        "--allow-flush",
+    ];
     Serving::saying(shop, &args, "Redis clients are served at redis://")
 }
 
@@ -27,12 +35,21 @@ struct Row {
 
 /// The server's own table, so that no command is left out.
 fn table(address: &str) -> Vec<Row> {
-    let mut connection = redis::Client::open(format!("redis://{address}")).unwrap().get_connection().unwrap();
+    let mut connection = redis::Client::open(format!("redis://{address}"))
+        .unwrap()
+        .get_connection()
+        .unwrap();
     let rows: Vec<Vec<redis::Value>> = redis::cmd("COMMAND").query(&mut connection).unwrap();
     let row = |row: Vec<redis::Value>| {
         let number = |place: usize| redis::from_redis_value::<i64>(row[place].clone()).unwrap();
         let name = redis::from_redis_value(row[0].clone()).unwrap();
-        Row { name, arity: number(1), first: number(3), last: number(4), step: number(5) }
+        Row {
+            name,
+            arity: number(1),
+            first: number(3),
+            last: number(4),
+            step: number(5),
+        }
     };
     let rows: Vec<Row> = rows.into_iter().map(row).collect();
     assert!(rows.len() > 30, "{rows:?}");
@@ -41,8 +58,8 @@ fn table(address: &str) -> Vec<Row> {
 
 /// What stands where no key does: numbers, options and subcommands of one command or another.
 const WORDS: [&str; 22] = [
-    "0", "1", "6", "-1", "100000", "x", "AND", "XOR", "NX", "GT", "EX", "string", "MATCH", "COUNT", "LIST", "ID",
-    "GETNAME", "SETNAME", "keyspace", "BIT", "3", "SYNC",
+    "0", "1", "6", "-1", "100000", "x", "AND", "XOR", "NX", "GT", "EX", "string", "MATCH", "COUNT",
+    "LIST", "ID", "GETNAME", "SETNAME", "keyspace", "BIT", "3", "SYNC",
 ];
 
 /// A command with arguments that `bytes` choose, as many as it takes.
@@ -92,9 +109,16 @@ fn beside<T>(address: &str, work: impl FnOnce() -> T) -> T {
 
 /// How many parts a reply that is a list has.
 fn parts(reply: &[u8]) -> usize {
-    assert!(reply.starts_with(b"*"), "{}", String::from_utf8_lossy(reply));
+    assert!(
+        reply.starts_with(b"*"),
+        "{}",
+        String::from_utf8_lossy(reply)
+    );
     let end = reply.iter().position(|byte| *byte == b'\r').unwrap();
-    std::str::from_utf8(&reply[1..end]).unwrap().parse().unwrap()
+    std::str::from_utf8(&reply[1..end])
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -110,26 +134,35 @@ fn info_inside_a_transaction_sees_it_and_blocks_nobody() {
         );
         let replies: Vec<Vec<u8>> = (0..4).map(|_| wire.reply()).collect();
         let outcome = String::from_utf8_lossy(&replies[3]);
-        assert!(outcome.contains(&format!("db0:keys={keys},expires=0")), "{outcome}");
+        assert!(
+            outcome.contains(&format!("db0:keys={keys},expires=0")),
+            "{outcome}"
+        );
         assert_eq!(Wire::tcp(&address).say("DBSIZE"), format!(":{keys}\r\n"));
     }
     assert!(serving.get("/readyz").contains("ready"));
     // Nothing but a look at the server, while others write.
     beside(&address, || {
         for _ in 0..300 {
-            wire.send(&["MULTI", "INFO", "DBSIZE", "EXEC"].map(|line| packed(&[line])).concat());
+            wire.send(
+                &["MULTI", "INFO", "DBSIZE", "EXEC"]
+                    .map(|line| packed(&[line]))
+                    .concat(),
+            );
             let replies: Vec<Vec<u8>> = (0..4).map(|_| wire.reply()).collect();
             assert_eq!(parts(&replies[3]), 2);
         }
     });
 }
 
-/// Sends a command between MULTI and EXEC, after another one if given; answers whether it was carried out. A subcommand
-/// that is not there is refused before.
+/// Sends a command between MULTI and EXEC, after another one if given; answers whether it was
+/// carried out. A subcommand that is not there is refused before.
 fn in_a_transaction(address: &str, first: Option<&str>, command: &[String]) -> bool {
     let mut wire = Wire::tcp(address);
     assert_eq!(wire.say("MULTI"), "+OK\r\n");
-    first.iter().for_each(|first| assert_eq!(wire.say(first), "+QUEUED\r\n"));
+    first
+        .iter()
+        .for_each(|first| assert_eq!(wire.say(first), "+QUEUED\r\n"));
     let reply = String::from_utf8(wire.ask(command)).unwrap();
     match &*command[0] {
         "multi" => assert!(reply.starts_with("-ERR MULTI calls"), "{reply}"),
@@ -142,7 +175,11 @@ fn in_a_transaction(address: &str, first: Option<&str>, command: &[String]) -> b
         }
         _ => {
             let outcome = wire.ask(&["EXEC"]);
-            assert_eq!(parts(&outcome), 1 + usize::from(first.is_some()), "{command:?}");
+            assert_eq!(
+                parts(&outcome),
+                1 + usize::from(first.is_some()),
+                "{command:?}"
+            );
             // What a command says that got less of the store than it needs.
             let outcome = String::from_utf8_lossy(&outcome).into_owned();
             assert!(!outcome.contains("this command"), "{command:?}: {outcome}");
@@ -160,9 +197,15 @@ fn every_command_can_be_carried_out_inside_a_transaction() {
         for row in &rows {
             // Alone, where a lock for reading is enough for some, and after a change.
             for first in [None, Some("SETBIT k 6 1")] {
-                let arguments = (0..400_u64).map(|attempt| attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
-                let tried = arguments.map(|bytes| in_a_transaction(&address, first, &command(row, &bytes)));
-                assert_eq!(tried.filter(|carried_out| *carried_out).take(8).count(), 8, "{row:?}");
+                let arguments = (0..400_u64)
+                    .map(|attempt| attempt.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+                let tried =
+                    arguments.map(|bytes| in_a_transaction(&address, first, &command(row, &bytes)));
+                assert_eq!(
+                    tried.filter(|carried_out| *carried_out).take(8).count(),
+                    8,
+                    "{row:?}"
+                );
             }
         }
     });
@@ -175,18 +218,41 @@ fn random_pipelines_of_every_command_are_answered_one_by_one() {
     let mut rows = table(&address);
     rows.retain(|row| row.name != "quit");
     // Transactions begin and end often.
-    let special: Vec<Row> = rows.iter().filter(|row| ["multi", "exec"].contains(&&*row.name)).cloned().collect();
+    let special: Vec<Row> = rows
+        .iter()
+        .filter(|row| ["multi", "exec"].contains(&&*row.name))
+        .cloned()
+        .collect();
     rows.extend((0..8).flat_map(|_| special.clone()));
-    // A store that hangs once answers nothing more: the first pipeline to fail is the one to look at.
-    let runner = Config { cases: 300, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
-    let pipelines = prop::collection::vec((any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 8)), 1..40);
+    // A store that hangs once answers nothing more: the first pipeline to fail is the one to look
+    // at.
+    let runner = Config {
+        cases: 300,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..Config::default()
+    };
+    let pipelines = prop::collection::vec(
+        (
+            any::<prop::sample::Index>(),
+            prop::collection::vec(any::<u8>(), 8),
+        ),
+        1..40,
+    );
     beside(&address, || {
         TestRunner::new(runner)
             .run(&pipelines, |pipeline| {
-                let commands: Vec<Vec<String>> =
-                    pipeline.iter().map(|(row, bytes)| command(row.get(&rows), bytes)).collect();
+                let commands: Vec<Vec<String>> = pipeline
+                    .iter()
+                    .map(|(row, bytes)| command(row.get(&rows), bytes))
+                    .collect();
                 let mut wire = Wire::tcp(&address);
-                wire.send(&commands.iter().flat_map(|command| packed(command)).collect::<Vec<u8>>());
+                wire.send(
+                    &commands
+                        .iter()
+                        .flat_map(|command| packed(command))
+                        .collect::<Vec<u8>>(),
+                );
                 let mut queued: Option<usize> = None;
                 for command in &commands {
                     let reply = wire.reply();
@@ -200,7 +266,12 @@ fn random_pipelines_of_every_command_are_answered_one_by_one() {
                             }
                         }
                         _ if text == "+QUEUED\r\n" => queued = queued.map(|queued| queued + 1),
-                        _ => prop_assert!(queued.is_none() || text.starts_with('-'), "{:?} of {:?}", text, commands),
+                        _ => prop_assert!(
+                            queued.is_none() || text.starts_with('-'),
+                            "{:?} of {:?}",
+                            text,
+                            commands
+                        ),
                     }
                 }
                 if queued.is_some() {
@@ -250,12 +321,15 @@ fn a_transaction_may_delete_everything() {
 #[test]
 fn a_refused_mark_leaves_its_neighbours_alone() {
     let shop = Shop::new();
-    let rows: String = (0..3).map(|n| format!("person{n},signup,2026-11-20\n")).collect();
+    let rows: String = (0..3)
+        .map(|n| format!("person{n},signup,2026-11-20\n"))
+        .collect();
     let file = shop.write("people.csv", format!("user,event,timestamp\n{rows}"));
     shop.run(&["import", "--ids", "map", &file]).done();
     let (_serving, address) = serve(&shop);
     let mut wire = Wire::tcp(&address);
-    // The second and the fourth are of users who have text ids, and no number of theirs is a Redis client's to mark.
+    // The second and the fourth are of users who have text ids, and no number of theirs is a Redis
+    // client's to mark.
     let lines = [
         "SETBIT session 7 1",
         "SETBIT trackist_active_2026-11 7 1",
@@ -265,16 +339,34 @@ fn a_refused_mark_leaves_its_neighbours_alone() {
         "SETBIT other 9 1",
         "SETBIT session 7 1",
     ];
-    wire.send(&lines.map(|line| packed(&line.split(' ').collect::<Vec<_>>())).concat());
-    let replies: Vec<String> = lines.iter().map(|_| String::from_utf8(wire.reply()).unwrap()).collect();
-    let begins: Vec<&str> = replies.iter().map(|reply| reply.split([' ', '\r']).next().unwrap()).collect();
-    assert_eq!(begins, [":0", "-ERR", ":1", "-ERR", "-ERR", ":0", ":0"], "{replies:?}");
+    wire.send(
+        &lines
+            .map(|line| packed(&line.split(' ').collect::<Vec<_>>()))
+            .concat(),
+    );
+    let replies: Vec<String> = lines
+        .iter()
+        .map(|_| String::from_utf8(wire.reply()).unwrap())
+        .collect();
+    let begins: Vec<&str> = replies
+        .iter()
+        .map(|reply| reply.split([' ', '\r']).next().unwrap())
+        .collect();
+    assert_eq!(
+        begins,
+        [":0", "-ERR", ":1", "-ERR", "-ERR", ":0", ":0"],
+        "{replies:?}"
+    );
     assert_eq!(wire.say("GETBIT session 7"), ":1\r\n");
     assert_eq!(wire.say("GETBIT other 9"), ":1\r\n");
     assert_eq!(wire.say("EXISTS trackist_active_2026-11"), ":0\r\n");
     assert_eq!(wire.say("BITCOUNT trackist_signup_2026-11"), ":3\r\n");
     // A transaction stays all or nothing.
-    for line in ["MULTI", "SETBIT session 8 1", "SETBIT trackist_active_2026-11 7 1"] {
+    for line in [
+        "MULTI",
+        "SETBIT session 8 1",
+        "SETBIT trackist_active_2026-11 7 1",
+    ] {
         wire.say(line);
     }
     assert!(wire.say("EXEC").starts_with("-ERR"));
@@ -288,7 +380,11 @@ fn a_log_of_nothing_but_lifetimes_blocks_nobody() {
     let name = "k".repeat(60_000);
     let expire = |wire: &mut Wire, times: u32| {
         for n in 0..times {
-            let reply = wire.ask(&["PEXPIRE", &name, &(4_000_000_000 + u64::from(n) * 1000).to_string()]);
+            let reply = wire.ask(&[
+                "PEXPIRE",
+                &name,
+                &(4_000_000_000 + u64::from(n) * 1000).to_string(),
+            ]);
             assert_eq!(String::from_utf8_lossy(&reply), ":1\r\n", "after {n}");
         }
     };

@@ -1,7 +1,7 @@
 //! `[expire]`: how long bitmaps are kept, and when at night what is over goes.
 //!
-//! What is read here deletes data unattended, so nothing is guessed: a span that is no span, or a name that is not
-//! known, is a fault like any other, and a server does not start with one.
+//! What is read here deletes data unattended, so nothing is guessed: a span that is no span, or a
+//! name that is not known, is a fault like any other, and a server does not start with one.
 
 use chrono::NaiveTime;
 
@@ -22,13 +22,18 @@ const AT: NaiveTime = match NaiveTime::from_hms_opt(3, 0, 0) {
 pub(super) struct Kept {
     pub expiry: Expiry,
     pub at: NaiveTime,
-    /// Where it says so; nowhere without it, or when something is wrong in it, which has been told then.
+    /// Where it says so; nowhere without it, or when something is wrong in it, which has been told
+    /// then.
     whole: Option<usize>,
 }
 
 impl Default for Kept {
     fn default() -> Self {
-        Kept { expiry: Expiry::default(), at: AT, whole: None }
+        Kept {
+            expiry: Expiry::default(),
+            at: AT,
+            whole: None,
+        }
     }
 }
 
@@ -36,28 +41,52 @@ impl Reading<'_> {
     pub(super) fn kept(&mut self, mut table: Table<'_>) -> Kept {
         let (place, faults) = (table.at, self.faults.len());
         let key = table.inside("at");
-        let at = table.take("at").and_then(|entry| self.time(&key, entry)).and_then(|words| {
-            let read = ["%H:%M", "%H:%M:%S"].iter().find_map(|form| NaiveTime::parse_from_str(&words.text, form).ok());
-            if read.is_none() {
-                self.fault(words.at, &key, "write a time of day in UTC from \"00:00\" to \"23:59\", such as \"03:00\"");
-            }
-            read
-        });
+        let at = table
+            .take("at")
+            .and_then(|entry| self.time(&key, entry))
+            .and_then(|words| {
+                let read = ["%H:%M", "%H:%M:%S"]
+                    .iter()
+                    .find_map(|form| NaiveTime::parse_from_str(&words.text, form).ok());
+                if read.is_none() {
+                    self.fault(
+                        words.at,
+                        &key,
+                        "write a time of day in UTC from \"00:00\" to \"23:59\", such as \"03:00\"",
+                    );
+                }
+                read
+            });
         let expiry = self.spans(&mut table);
         self.end(table);
-        Kept { expiry, at: at.unwrap_or(AT), whole: (self.faults.len() == faults).then_some(place) }
+        Kept {
+            expiry,
+            at: at.unwrap_or(AT),
+            whole: (self.faults.len() == faults).then_some(place),
+        }
     }
 
     /// A store's own, in place of the file's: without a line in it everything is kept.
-    pub(super) fn kept_of_store(&mut self, table: &mut Table<'_>, read_only: Option<(bool, usize)>) -> Option<Expiry> {
+    pub(super) fn kept_of_store(
+        &mut self,
+        table: &mut Table<'_>,
+        read_only: Option<(bool, usize)>,
+    ) -> Option<Expiry> {
         let key = table.inside("expire");
         let entry = table.take("expire")?;
-        let mut own =
-            self.table(&key, entry, "what is kept for how long, such as { hours = \"30d\", days = \"400d\" }")?;
+        let mut own = self.table(
+            &key,
+            entry,
+            "what is kept for how long, such as { hours = \"30d\", days = \"400d\" }",
+        )?;
         let expiry = self.spans(&mut own);
         self.end(own);
         if read_only.is_some_and(|(flag, _)| flag) && !expiry.keeping.is_for_good() {
-            self.fault(entry.at(), key, "the store is read-only, so nothing of it goes: leave one of the two out");
+            self.fault(
+                entry.at(),
+                key,
+                "the store is read-only, so nothing of it goes: leave one of the two out",
+            );
         }
         Some(expiry)
     }
@@ -69,8 +98,7 @@ impl Reading<'_> {
             && !goes(&kept.expiry)
             && !stores.iter().any(|store| goes(&store.expire))
         {
-            let message =
-                "says of nothing how long it is kept: write hours = \"30d\", days = \"400d\", weeks or months";
+            let message = "says of nothing how long it is kept: write hours = \"30d\", days = \"400d\", weeks or months";
             self.fault(at, "expire", message);
         }
     }
@@ -86,7 +114,9 @@ impl Reading<'_> {
         let mut said = Vec::new();
         for (name, kept) in kinds {
             let key = table.inside(name);
-            let Some(words) = table.take(name).and_then(|entry| self.span(&key, entry)) else { continue };
+            let Some(words) = table.take(name).and_then(|entry| self.span(&key, entry)) else {
+                continue;
+            };
             match span(&words.text) {
                 Ok(span) => {
                     *kept = Some(span);
@@ -112,7 +142,13 @@ mod tests {
     fn read(text: &str) -> Result<File, String> {
         let clock = Clock::Fixed(parse_moment("2026-11-23T14:05:00Z").unwrap());
         let told = File::read("c.toml", text, clock, |_| None);
-        told.map_err(|faults| faults.iter().map(|f| f.told("c.toml")).collect::<Vec<_>>().join("\n"))
+        told.map_err(|faults| {
+            faults
+                .iter()
+                .map(|f| f.told("c.toml"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        })
     }
 
     #[test]
@@ -122,17 +158,37 @@ mod tests {
              [expire]\nhours = \"30d\"\ndays = \"400d\"\nat = \"23:30\"",
         )
         .unwrap();
-        let both = Keeping { hours: Some(TimeDelta::days(30)), days: Some(TimeDelta::days(400)), ..Keeping::default() };
-        let own = Keeping { hours: Some(TimeDelta::hours(36)), ..Keeping::default() };
-        let kept: Vec<Keeping> = file.stores.iter().map(|store| store.expire.keeping).collect();
+        let both = Keeping {
+            hours: Some(TimeDelta::days(30)),
+            days: Some(TimeDelta::days(400)),
+            ..Keeping::default()
+        };
+        let own = Keeping {
+            hours: Some(TimeDelta::hours(36)),
+            ..Keeping::default()
+        };
+        let kept: Vec<Keeping> = file
+            .stores
+            .iter()
+            .map(|store| store.expire.keeping)
+            .collect();
         assert_eq!(kept, [both, own, Keeping::default()]);
-        assert_eq!((file.expire.keeping, file.expire.words.as_str()), (both, "hours 30d, days 400d"));
+        assert_eq!(
+            (file.expire.keeping, file.expire.words.as_str()),
+            (both, "hours 30d, days 400d")
+        );
         assert_eq!(file.expire_at, NaiveTime::from_hms_opt(23, 30, 0).unwrap());
         assert_eq!(file.summary(), "3 stores, kept for hours 30d, days 400d");
         let three = read("[expire]\nweeks = \"2y\"\nmonths = \"10y\"").unwrap();
         assert_eq!(three.expire_at, NaiveTime::from_hms_opt(3, 0, 0).unwrap());
         assert!(three.expire.keeping.weeks.is_some() && three.expire.keeping.months.is_some());
-        assert_eq!(read("[expire]\ndays = \"1y\"\nat = 04:15:00").unwrap().expire_at.to_string(), "04:15:00");
+        assert_eq!(
+            read("[expire]\ndays = \"1y\"\nat = 04:15:00")
+                .unwrap()
+                .expire_at
+                .to_string(),
+            "04:15:00"
+        );
     }
 
     #[test]

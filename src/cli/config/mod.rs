@@ -1,7 +1,8 @@
-//! `cohortist.toml`: what a dashboard is called, which stores it shows, and how it speaks of what is in them.
+//! `cohortist.toml`: what a dashboard is called, which stores it shows, and how it speaks of what
+//! is in them.
 //!
-//! Text in, [`File`] out: whatever is wrong in it is said at once, each fault with its line and key. Nothing of a value
-//! is repeated, as it may be an address with a password.
+//! Text in, [`File`] out: whatever is wrong in it is said at once, each fault with its line and
+//! key. Nothing of a value is repeated, as it may be an address with a password.
 
 mod keeping;
 mod walk;
@@ -64,7 +65,8 @@ pub struct Entry {
 }
 
 impl File {
-    /// Reads the file that was named, or else, where `unasked` allows it, the default one if there is one.
+    /// Reads the file that was named, or else, where `unasked` allows it, the default one if there
+    /// is one.
     pub fn find(named: Option<&Path>, unasked: bool, clock: Clock) -> Result<File, Usage> {
         if named.is_none() && !unasked {
             return Ok(File::default());
@@ -72,16 +74,22 @@ impl File {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         let shown = path.display().to_string();
         match std::fs::read(path) {
-            Ok(text) => File::read(&shown, &text, clock, |name| std::env::var(name).ok()).map_err(|faults| {
-                let lines: Vec<String> = faults.iter().map(|fault| fault.told(&shown)).collect();
-                Usage(lines.join("\n"))
-            }),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+            Ok(text) => File::read(&shown, &text, clock, |name| std::env::var(name).ok()).map_err(
+                |faults| {
+                    let lines: Vec<String> =
+                        faults.iter().map(|fault| fault.told(&shown)).collect();
+                    Usage(lines.join("\n"))
+                },
+            ),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(File::default())
+            }
             Err(error) => Err(Usage(format!("--config: cannot read {shown}: {error}"))),
         }
     }
 
-    /// Reads a file's text. `variable` looks up a variable of the environment, for stores such as `"$REDIS_URL"`.
+    /// Reads a file's text. `variable` looks up a variable of the environment, for stores such as
+    /// `"$REDIS_URL"`.
     pub fn read(
         name: &str,
         text: impl AsRef<[u8]>,
@@ -94,9 +102,16 @@ impl File {
         let mut reading = Reading::begin(&text, &errors);
         let unreadable: Vec<usize> = reading.faults.iter().map(|fault| fault.line).collect();
         let mut whole = Table::new("", 0, table.get_ref());
-        let title = whole.take("title").and_then(|title| reading.words("title", title));
-        let read_only = whole.take("read_only").and_then(|entry| Some((reading.flag("read_only", entry)?, entry.at())));
-        let hidden = whole.take("hidden").and_then(|hidden| reading.list("hidden", hidden)).unwrap_or_default();
+        let title = whole
+            .take("title")
+            .and_then(|title| reading.words("title", title));
+        let read_only = whole
+            .take("read_only")
+            .and_then(|entry| Some((reading.flag("read_only", entry)?, entry.at())));
+        let hidden = whole
+            .take("hidden")
+            .and_then(|hidden| reading.list("hidden", hidden))
+            .unwrap_or_default();
         let mut table = |name: &'static str, wanted: &str| {
             let entry = whole.take(name)?;
             reading.table(name, entry, wanted)
@@ -107,10 +122,15 @@ impl File {
         let groups = table("groups", "a table, [groups], with a line for each");
         let segments = table("segments", "a table, [segments], with a line for each");
         let expire = table("expire", keeping::WANTED);
-        let server = table("server", "a table, [server], with a line such as hosts = [\"stats.example.org\"]");
+        let server = table(
+            "server",
+            "a table, [server], with a line such as hosts = [\"stats.example.org\"]",
+        );
         reading.end(whole);
         let kept = expire.map(|table| reading.kept(table)).unwrap_or_default();
-        let stores = stores.map(|table| reading.stores(table, read_only, &kept.expiry, variable)).unwrap_or_default();
+        let stores = stores
+            .map(|table| reading.stores(table, read_only, &kept.expiry, variable))
+            .unwrap_or_default();
         reading.kept_something(&kept, &stores);
         let file = File {
             name: name.to_owned(),
@@ -118,11 +138,20 @@ impl File {
             read_only: read_only.is_some_and(|(flag, _)| flag),
             stores,
             glossary: Glossary {
-                labels: labels.map(|table| reading.labels(table)).unwrap_or_default(),
-                groups: groups.map(|table| reading.groups(table)).unwrap_or_default(),
-                hidden: hidden.into_iter().filter_map(|pattern| reading.pattern("hidden", pattern)).collect(),
+                labels: labels
+                    .map(|table| reading.labels(table))
+                    .unwrap_or_default(),
+                groups: groups
+                    .map(|table| reading.groups(table))
+                    .unwrap_or_default(),
+                hidden: hidden
+                    .into_iter()
+                    .filter_map(|pattern| reading.pattern("hidden", pattern))
+                    .collect(),
             },
-            segments: segments.map(|table| reading.segments(table)).unwrap_or_default(),
+            segments: segments
+                .map(|table| reading.segments(table))
+                .unwrap_or_default(),
             question: question.and_then(|table| reading.question(table, clock)),
             expire: kept.expiry,
             expire_at: kept.at,
@@ -137,7 +166,11 @@ impl File {
         });
         faults.extend(not_utf8(bytes));
         faults.sort_by_key(|fault| fault.line);
-        if faults.is_empty() { Ok(file) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(file)
+        } else {
+            Err(faults)
+        }
     }
 
     /// What is in it, in a few words.
@@ -151,19 +184,27 @@ impl File {
             (labels, "label"),
             (glossary.groups.len(), "group"),
         ];
-        let mut said: Vec<String> =
-            parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, noun)| many(count, noun)).collect();
-        said.extend(
-            self.question
-                .as_ref()
-                .map(|asked| format!("the question {} → {}", asked.bare.cohort, asked.bare.returning)),
-        );
+        let mut said: Vec<String> = parts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, noun)| many(count, noun))
+            .collect();
+        said.extend(self.question.as_ref().map(|asked| {
+            format!(
+                "the question {} → {}",
+                asked.bare.cohort, asked.bare.returning
+            )
+        }));
         let kept = &self.expire.words;
         let hosts = self.hosts.to_string();
         said.extend((!hosts.is_empty()).then(|| format!("for {hosts}")));
         said.extend((!kept.is_empty()).then(|| format!("kept for {kept}")));
         said.extend(self.read_only.then(|| "read-only".to_owned()));
-        if said.is_empty() { "nothing but defaults".to_owned() } else { said.join(", ") }
+        if said.is_empty() {
+            "nothing but defaults".to_owned()
+        } else {
+            said.join(", ")
+        }
     }
 }
 
@@ -190,9 +231,18 @@ fn not_utf8(bytes: &[u8]) -> Vec<Fault> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate();
     let fault = |(i, line): (usize, &[u8])| {
         let at = std::str::from_utf8(line).err()?.valid_up_to();
-        let message = format!("byte {} of this line is not UTF-8: save the file as UTF-8", at + 1);
-        let key = String::from_utf8_lossy(line).split_once('=').map_or(String::new(), |(key, _)| key.trim().to_owned());
-        Some(Fault { line: i + 1, key, message })
+        let message = format!(
+            "byte {} of this line is not UTF-8: save the file as UTF-8",
+            at + 1
+        );
+        let key = String::from_utf8_lossy(line)
+            .split_once('=')
+            .map_or(String::new(), |(key, _)| key.trim().to_owned());
+        Some(Fault {
+            line: i + 1,
+            key,
+            message,
+        })
     };
     lines.filter_map(fault).collect()
 }
@@ -202,14 +252,20 @@ impl Reading<'_> {
     fn line(&mut self, key: &str, words: Words, most: usize) -> Option<String> {
         let text = words.text.trim();
         if text.is_empty() || text.chars().count() > most || text.contains(char::is_control) {
-            self.fault(words.at, key, format!("write 1 to {most} characters on one line"));
+            self.fault(
+                words.at,
+                key,
+                format!("write 1 to {most} characters on one line"),
+            );
             return None;
         }
         Some(text.to_owned())
     }
 
     fn event(&mut self, key: &str, name: &str, at: usize) -> Option<EventName> {
-        EventName::new(name).map_err(|error| self.fault(at, key, error.to_string())).ok()
+        EventName::new(name)
+            .map_err(|error| self.fault(at, key, error.to_string()))
+            .ok()
     }
 
     fn pattern(&mut self, key: &str, words: Words) -> Option<Pattern> {
@@ -217,7 +273,11 @@ impl Reading<'_> {
         if words.text != "*"
             && let Err(error) = EventName::new(beginning)
         {
-            self.fault(words.at, key, format!("{error}; write a name, or its beginning and a `*`"));
+            self.fault(
+                words.at,
+                key,
+                format!("{error}; write a name, or its beginning and a `*`"),
+            );
             return None;
         }
         Some(Pattern::new(words.text))
@@ -226,9 +286,18 @@ impl Reading<'_> {
     /// `[server]`: the names it answers to.
     fn hosts(&mut self, mut table: Table<'_>) -> Hosts {
         let key = table.inside("hosts");
-        let names = table.take("hosts").and_then(|entry| self.list(&key, entry)).unwrap_or_default();
+        let names = table
+            .take("hosts")
+            .and_then(|entry| self.list(&key, entry))
+            .unwrap_or_default();
         self.end(table);
-        let name = |words: Words| words.text.parse().map_err(|error: String| self.fault(words.at, &key, error)).ok();
+        let name = |words: Words| {
+            words
+                .text
+                .parse()
+                .map_err(|error: String| self.fault(words.at, &key, error))
+                .ok()
+        };
         names.into_iter().filter_map(name).collect()
     }
 
@@ -245,29 +314,38 @@ impl Reading<'_> {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             let named = !name.is_empty() && name.len() <= 40 && name.chars().all(plain);
             if !named {
-                let message = "a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _";
+                let message =
+                    "a store's name stands in addresses: write 1 to 40 of A–Z, a–z, 0–9, - and _";
                 self.fault(at, &key, message);
             }
             let (mut prefix, mut own_read_only, mut own_kept) = (None, None, None);
             let store = if entry.is_text() {
                 self.words(&key, entry)
             } else {
-                let wanted =
-                    "a store such as \"redis://host:6379/0\", or { store = \"…\", prefix = \"…\", read_only = true }";
-                let Some(mut table) = self.table(&key, entry, wanted) else { continue };
+                let wanted = "a store such as \"redis://host:6379/0\", or { store = \"…\", prefix = \"…\", read_only = true }";
+                let Some(mut table) = self.table(&key, entry, wanted) else {
+                    continue;
+                };
                 let inside = table.inside("store");
                 let store = match table.take("store") {
                     Some(store) => self.words(&inside, store),
                     None => {
-                        self.missing(at, &inside, "say where the store is, such as store = \"redis://host:6379/0\"");
+                        self.missing(
+                            at,
+                            &inside,
+                            "say where the store is, such as store = \"redis://host:6379/0\"",
+                        );
                         None
                     }
                 };
                 let inside = table.inside("prefix");
-                prefix = table.take("prefix").and_then(|prefix| self.words(&inside, prefix));
+                prefix = table
+                    .take("prefix")
+                    .and_then(|prefix| self.words(&inside, prefix));
                 let inside = table.inside("read_only");
-                own_read_only =
-                    table.take("read_only").and_then(|entry| Some((self.flag(&inside, entry)?, entry.at())));
+                own_read_only = table
+                    .take("read_only")
+                    .and_then(|entry| Some((self.flag(&inside, entry)?, entry.at())));
                 own_kept = self.kept_of_store(&mut table, read_only.or(own_read_only));
                 self.end(table);
                 if let (Some((true, global)), Some((false, own))) = (read_only, own_read_only) {
@@ -279,7 +357,9 @@ impl Reading<'_> {
                 }
                 store
             };
-            let Some(Words { text, .. }) = store else { continue };
+            let Some(Words { text, .. }) = store else {
+                continue;
+            };
             let text = match text.strip_prefix('$') {
                 Some(from) => match variable(from).filter(|value| !value.is_empty()) {
                     Some(value) => value,
@@ -313,7 +393,9 @@ impl Reading<'_> {
         let mut labels = BTreeMap::new();
         for (key, entry) in table.keyed() {
             let name = self.event(&key, entry.name, entry.at());
-            let label = self.words(&key, entry).and_then(|label| self.line(&key, label, MAX_LABEL));
+            let label = self
+                .words(&key, entry)
+                .and_then(|label| self.line(&key, label, MAX_LABEL));
             labels.extend(name.zip(label));
         }
         labels
@@ -323,8 +405,14 @@ impl Reading<'_> {
         let mut groups = Vec::new();
         for (key, entry) in table.keyed() {
             let members = self.list(&key, entry).unwrap_or_default();
-            let members = members.into_iter().filter_map(|member| self.pattern(&key, member)).collect();
-            let name = Words { text: entry.name.to_owned(), at: entry.at() };
+            let members = members
+                .into_iter()
+                .filter_map(|member| self.pattern(&key, member))
+                .collect();
+            let name = Words {
+                text: entry.name.to_owned(),
+                at: entry.at(),
+            };
             groups.extend(self.line(&key, name, MAX_LABEL).map(|name| (name, members)));
         }
         groups
@@ -334,16 +422,22 @@ impl Reading<'_> {
         let mut named = Vec::new();
         for (key, entry) in table.keyed() {
             let name = self.event(&key, entry.name, entry.at());
-            let Some(words) = self.words(&key, entry) else { continue };
+            let Some(words) = self.words(&key, entry) else {
+                continue;
+            };
             match words.text.parse::<Segment>() {
                 Ok(segment) => named.extend(name.map(|name| (name, entry.at(), key, segment))),
                 Err(error) => self.fault(words.at, key, error.to_string()),
             }
         }
-        let segments = named.iter().map(|(name, .., segment)| (name.clone(), segment.clone()));
+        let segments = named
+            .iter()
+            .map(|(name, .., segment)| (name.clone(), segment.clone()));
         Segments::new(segments).unwrap_or_else(|error| {
             let found = named.iter().find(|(name, ..)| name == error.name());
-            let (at, key) = found.map_or((0, "segments".to_owned()), |(_, at, key, _)| (*at, key.clone()));
+            let (at, key) = found.map_or((0, "segments".to_owned()), |(_, at, key, _)| {
+                (*at, key.clone())
+            });
             self.fault(at, key, error.to_string());
             Segments::default()
         })
@@ -358,7 +452,9 @@ impl Reading<'_> {
             query.extend_pairs(words.map(|words| (field.name(), words.text)));
         };
         for field in QUESTION {
-            let Some(entry) = table.take(field.name()) else { continue };
+            let Some(entry) = table.take(field.name()) else {
+                continue;
+            };
             let key = table.inside(field.name());
             let words = match field {
                 Field::Rows | Field::Cols | Field::Trend => self.number(&key, entry),
@@ -372,7 +468,9 @@ impl Reading<'_> {
             let name = field(0).name();
             if let Some(entry) = table.take(name) {
                 let list = self.list(&table.inside(name), entry).unwrap_or_default();
-                list.into_iter().enumerate().for_each(|(i, words)| put(field(i), Some(words)));
+                list.into_iter()
+                    .enumerate()
+                    .for_each(|(i, words)| put(field(i), Some(words)));
             }
         }
         let (at, key) = (table.at, table.key.clone());
@@ -380,7 +478,10 @@ impl Reading<'_> {
         let now = clock.now();
         let typed = Typed::read(&query.finish()).carried_out(now);
         let asked = typed.check().and_then(|asked| {
-            let limits = asked.query().at(now).map_err(|error| vec![Problem::of_query(&error)]);
+            let limits = asked
+                .query()
+                .at(now)
+                .map_err(|error| vec![Problem::of_query(&error)]);
             limits.map(|_| asked)
         });
         let asked = asked.and_then(|asked| match typed.lost_trend(&asked) {
@@ -419,8 +520,15 @@ mod tests {
 
     fn read(text: &str) -> Result<File, String> {
         let clock = Clock::Fixed(parse_moment("2026-11-23T14:05:00Z").unwrap());
-        let variable = |name: &str| (name == "PROD").then(|| "redis://:hunter2@db:6379/0".to_owned());
-        let faults = |faults: Vec<Fault>| faults.iter().map(|f| f.told("c.toml")).collect::<Vec<_>>().join("\n");
+        let variable =
+            |name: &str| (name == "PROD").then(|| "redis://:hunter2@db:6379/0".to_owned());
+        let faults = |faults: Vec<Fault>| {
+            faults
+                .iter()
+                .map(|f| f.told("c.toml"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         File::read("c.toml", text, clock, variable).map_err(faults)
     }
 
@@ -455,20 +563,42 @@ mobile = "ios | android"
 "#,
         )
         .unwrap();
-        let stores: Vec<_> = file.stores.iter().map(|s| (&*s.name, &*s.store, s.read_only)).collect();
-        assert_eq!(stores, [("production", "redis://:hunter2@db:6379/0", false), ("archive", "./old.db", true)]);
+        let stores: Vec<_> = file
+            .stores
+            .iter()
+            .map(|s| (&*s.name, &*s.store, s.read_only))
+            .collect();
+        assert_eq!(
+            stores,
+            [
+                ("production", "redis://:hunter2@db:6379/0", false),
+                ("archive", "./old.db", true)
+            ]
+        );
         assert_eq!(file.title.as_deref(), Some("Acme"));
         let question = file.question.as_ref().unwrap().canonical();
-        assert_eq!(question, "cohort=signup&returning=active&returning_and=mobile&by=week&as=count");
+        assert_eq!(
+            question,
+            "cohort=signup&returning=active&returning_and=mobile&by=week&as=count"
+        );
         assert_eq!(file.glossary.groups[0].0, "Zeal");
-        assert_eq!(file.summary(), "2 stores, 1 saved segment, 2 labels, 2 groups, the question signup → active");
+        assert_eq!(
+            file.summary(),
+            "2 stores, 1 saved segment, 2 labels, 2 groups, the question signup → active"
+        );
         assert_eq!(read("").unwrap().summary(), "nothing but defaults");
     }
 
     #[test]
     fn the_readmes_example_is_one() {
         let readme = include_str!("../../../README.md");
-        let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let example = readme
+            .split("```toml\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
         let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
         // It can be pasted as it is, whatever the environment holds.
         let file = File::read("cohortist.toml", example, clock, |_| None);
@@ -480,7 +610,13 @@ mobile = "ios | android"
 
     #[test]
     fn every_fault_is_told_with_line_and_key_and_no_password() {
-        let told = |texts: &[&str]| texts.iter().map(|text| read(text).unwrap_err()).collect::<Vec<_>>().join("\n");
+        let told = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| read(text).unwrap_err())
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         let of_kinds = told(&[
             "titel = \"x\"\ncolour = 3",
             "[stores]\nprod = { sotre = \"redis://:hunter2@h\", prefx = \"x\", read_only = 1 }\ntest = 3",
@@ -565,7 +701,11 @@ c.toml, line 20: `question.rows`: `0` does not fit: ask for a whole number from 
 c.toml, line 21: `question.returning_and`: column 2: expected an event name or `(`, found the end
 c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, and a table holds at most 20000: ask for fewer of either
 "#);
-        assert!(![of_kinds, of_the_reader, our_own].concat().contains("hunter2"));
+        assert!(
+            ![of_kinds, of_the_reader, our_own]
+                .concat()
+                .contains("hunter2")
+        );
         let bytes = b"title = \"Acme\"\n[labels]\na = \"Caf\xe9\"\nb = 2\n";
         let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
         let told = File::read("c.toml", bytes, clock, |_| None).unwrap_err();
@@ -581,11 +721,26 @@ c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, an
 
     #[test]
     fn a_question_says_what_an_address_can_say() {
-        let asked =
-            |text: &str| read(&format!("[question]\ncohort = \"a\"\nreturning = \"b\"\n{text}")).unwrap().question;
-        for dates in ["from = 2026-11-02\nto = 2026-11-20", "from = \"2026-11-02\"\nto = \"2026-11-20\""] {
-            let asked = asked(&format!("by = \"week\"\n{dates}\ntrend = 3\norder = \"oldest\"")).unwrap().canonical();
-            assert_eq!(asked, "cohort=a&returning=b&by=week&from=2026-11-02&to=2026-11-20&order=oldest&trend=3");
+        let asked = |text: &str| {
+            read(&format!(
+                "[question]\ncohort = \"a\"\nreturning = \"b\"\n{text}"
+            ))
+            .unwrap()
+            .question
+        };
+        for dates in [
+            "from = 2026-11-02\nto = 2026-11-20",
+            "from = \"2026-11-02\"\nto = \"2026-11-20\"",
+        ] {
+            let asked = asked(&format!(
+                "by = \"week\"\n{dates}\ntrend = 3\norder = \"oldest\""
+            ))
+            .unwrap()
+            .canonical();
+            assert_eq!(
+                asked,
+                "cohort=a&returning=b&by=week&from=2026-11-02&to=2026-11-20&order=oldest&trend=3"
+            );
         }
     }
 }

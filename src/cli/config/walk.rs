@@ -1,5 +1,5 @@
-//! A TOML text walked with the place of everything in it: what is wrong is noted with its line and its whole key, in
-//! plain words, and the walk goes on.
+//! A TOML text walked with the place of everything in it: what is wrong is noted with its line and
+//! its whole key, in plain words, and the walk goes on.
 
 use std::ops::Range;
 
@@ -18,7 +18,11 @@ pub struct Fault {
 
 impl Fault {
     pub fn told(&self, file: &str) -> String {
-        let key = if self.key.is_empty() { String::new() } else { format!(" `{}`:", self.key) };
+        let key = if self.key.is_empty() {
+            String::new()
+        } else {
+            format!(" `{}`:", self.key)
+        };
         format!("{file}, line {}:{key} {}", self.line, self.message)
     }
 }
@@ -57,7 +61,12 @@ impl<'t> Table<'t> {
         let mut entries: Vec<Entry<'t>> = table.iter().map(entry).collect();
         // The reader sorts keys; the file's order says which store comes first.
         entries.sort_by_key(|entry| entry.at);
-        Table { key: key.into(), at, entries, known: Vec::new() }
+        Table {
+            key: key.into(),
+            at,
+            entries,
+            known: Vec::new(),
+        }
     }
 
     /// The entry of a name, taken out.
@@ -69,14 +78,25 @@ impl<'t> Table<'t> {
 
     /// All entries with their whole keys, in the order of the file.
     pub fn keyed(self) -> Vec<(String, Entry<'t>)> {
-        self.entries.iter().map(|entry| (self.inside(entry.name), *entry)).collect()
+        self.entries
+            .iter()
+            .map(|entry| (self.inside(entry.name), *entry))
+            .collect()
     }
 
     /// The whole key of something in it.
     pub fn inside(&self, name: &str) -> String {
         let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let name = if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { format!("{name:?}") };
-        if self.key.is_empty() { name } else { format!("{}.{name}", self.key) }
+        let name = if !name.is_empty() && name.chars().all(bare) {
+            name.to_owned()
+        } else {
+            format!("{name:?}")
+        };
+        if self.key.is_empty() {
+            name
+        } else {
+            format!("{}.{name}", self.key)
+        }
     }
 }
 
@@ -101,12 +121,19 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Notes what the reader of TOML could not read. Its own report would show the line, and with it perhaps a password.
+    /// Notes what the reader of TOML could not read. Its own report would show the line, and with
+    /// it perhaps a password.
     pub fn begin(text: &'a str, errors: &[Error]) -> Self {
-        let mut reading = Reading { text, faults: Vec::new(), broken: false };
+        let mut reading = Reading {
+            text,
+            faults: Vec::new(),
+            broken: false,
+        };
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            let (key, same) = (key_at(text, &span), |fault: &Fault| fault.line == line_of(text, span.start));
+            let (key, same) = (key_at(text, &span), |fault: &Fault| {
+                fault.line == line_of(text, span.start)
+            });
             if reading.faults.iter().any(same) {
                 continue;
             }
@@ -126,7 +153,11 @@ impl<'a> Reading<'a> {
     }
 
     pub fn fault(&mut self, at: usize, key: impl Into<String>, message: impl Into<String>) {
-        self.faults.push(Fault { line: line_of(self.text, at), key: key.into(), message: message.into() });
+        self.faults.push(Fault {
+            line: line_of(self.text, at),
+            key: key.into(),
+            message: message.into(),
+        });
     }
 
     fn wrong_kind(&mut self, value: &Spanned<DeValue<'_>>, key: &str, wanted: &str) {
@@ -139,7 +170,11 @@ impl<'a> Reading<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.fault(value.span().start, key, format!("write {wanted}; this is {found}"));
+        self.fault(
+            value.span().start,
+            key,
+            format!("write {wanted}; this is {found}"),
+        );
     }
 
     pub fn words(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
@@ -148,7 +183,10 @@ impl<'a> Reading<'a> {
 
     fn words_of(&mut self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Option<Words> {
         match value.get_ref() {
-            DeValue::String(text) => Some(Words { text: text.to_string(), at: value.span().start }),
+            DeValue::String(text) => Some(Words {
+                text: text.to_string(),
+                at: value.span().start,
+            }),
             _ => {
                 self.wrong_kind(value, key, wanted);
                 None
@@ -169,7 +207,10 @@ impl<'a> Reading<'a> {
     /// A whole number, as it is written.
     pub fn number(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
         match entry.value.get_ref() {
-            DeValue::Integer(number) => Some(Words { text: number.to_string(), at: entry.value.span().start }),
+            DeValue::Integer(number) => Some(Words {
+                text: number.to_string(),
+                at: entry.value.span().start,
+            }),
             _ => {
                 self.wrong_kind(entry.value, key, "a whole number, without quotes");
                 None
@@ -180,7 +221,10 @@ impl<'a> Reading<'a> {
     /// A date, with or without quotes.
     pub fn date(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
         match entry.value.get_ref() {
-            DeValue::Datetime(date) => Some(Words { text: date.to_string(), at: entry.value.span().start }),
+            DeValue::Datetime(date) => Some(Words {
+                text: date.to_string(),
+                at: entry.value.span().start,
+            }),
             _ => self.words_of(key, entry.value, "a date, such as 2026-11-23"),
         }
     }
@@ -193,8 +237,15 @@ impl<'a> Reading<'a> {
     /// A time of day, with or without quotes.
     pub fn time(&mut self, key: &str, entry: Entry<'_>) -> Option<Words> {
         match entry.value.get_ref() {
-            DeValue::Datetime(time) => Some(Words { text: time.to_string(), at: entry.value.span().start }),
-            _ => self.words_of(key, entry.value, "a time of day in quotes, such as \"03:00\""),
+            DeValue::Datetime(time) => Some(Words {
+                text: time.to_string(),
+                at: entry.value.span().start,
+            }),
+            _ => self.words_of(
+                key,
+                entry.value,
+                "a time of day in quotes, such as \"03:00\"",
+            ),
         }
     }
 
@@ -206,7 +257,9 @@ impl<'a> Reading<'a> {
         };
         Some(
             list.iter()
-                .filter_map(|item| self.words_of(key, item, "each part of the list as text in quotes"))
+                .filter_map(|item| {
+                    self.words_of(key, item, "each part of the list as text in quotes")
+                })
                 .collect(),
         )
     }
@@ -229,7 +282,11 @@ impl<'a> Reading<'a> {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("there are {}", table.known.join(", ")),
             };
-            self.fault(entry.at, table.inside(entry.name), format!("there is no such setting; {mean}"));
+            self.fault(
+                entry.at,
+                table.inside(entry.name),
+                format!("there is no such setting; {mean}"),
+            );
         }
     }
 }
@@ -238,26 +295,52 @@ pub fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The key whose line this is, with that of the table it stands in, as far as a text that is no TOML tells.
+/// The key whose line this is, with that of the table it stands in, as far as a text that is no
+/// TOML tells.
 fn key_at(text: &str, at: &Range<usize>) -> String {
-    let start = text.get(..at.start).and_then(|before| before.rfind('\n')).map_or(0, |before| before + 1);
-    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let start = text
+        .get(..at.start)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |before| before + 1);
+    let line = text
+        .get(start..)
+        .and_then(|rest| rest.lines().next())
+        .unwrap_or_default();
     let header = |line: &str| {
         let inside = line.trim().strip_prefix('[')?.trim_start_matches('[');
-        Some(inside.split(']').next().unwrap_or_default().trim().to_owned())
+        Some(
+            inside
+                .split(']')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        )
     };
     if let Some(table) = header(line) {
         return table;
     }
-    let table = text.get(..start).unwrap_or_default().lines().rev().find_map(header);
+    let table = text
+        .get(..start)
+        .unwrap_or_default()
+        .lines()
+        .rev()
+        .find_map(header);
     let mut parts: Vec<String> = table.into_iter().collect();
     let equals = line.find('=').unwrap_or(line.len());
-    parts.extend(Some(line[..equals].trim().to_owned()).filter(|key| !key.is_empty() && equals < line.len()));
+    parts.extend(
+        Some(line[..equals].trim().to_owned()).filter(|key| !key.is_empty() && equals < line.len()),
+    );
     // A key inside `{ … }`.
     if at.start > start + equals {
         let word = text.get(at.clone()).unwrap_or_default();
-        let bare = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        let followed = text.get(at.end..).is_some_and(|rest| rest.trim_start_matches(' ').starts_with('='));
+        let bare = !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let followed = text
+            .get(at.end..)
+            .is_some_and(|rest| rest.trim_start_matches(' ').starts_with('='));
         parts.extend(Some(word.to_owned()).filter(|_| bare && followed));
     }
     parts.join(".")

@@ -1,8 +1,9 @@
 //! `cohortist copy --all-keys`: a whole database, keys of others included.
 //!
-//! Between two Redis values travel as Redis writes them down (DUMP, RESTORE), so that every type arrives. Where an end is
-//! an embedded store, which holds bitmaps alone, strings travel as bitmaps. Either way a key is made whole or not at all
-//! and none is replaced unasked, so that an interrupted copy can be run again. At the end all of them are compared.
+//! Between two Redis values travel as Redis writes them down (DUMP, RESTORE), so that every type
+//! arrives. Where an end is an embedded store, which holds bitmaps alone, strings travel as
+//! bitmaps. Either way a key is made whole or not at all and none is replaced unasked, so that an
+//! interrupted copy can be run again. At the end all of them are compared.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -40,7 +41,12 @@ pub struct Settings {
 type Name = Vec<u8>;
 
 /// Copies every key of a store into another one, and compares them.
-pub fn copy(from: &StoreConfig, to: &StoreConfig, settings: Settings, started: Instant) -> anyhow::Result<()> {
+pub fn copy(
+    from: &StoreConfig,
+    to: &StoreConfig,
+    settings: Settings,
+    started: Instant,
+) -> anyhow::Result<()> {
     if !(from.is_redis() && to.is_redis()) && (is_of_texts(from)? || is_of_texts(to)?) {
         bail!(
             "users are called by text ids, which do not go from or to a path with --all-keys: leave it away, and events are copied with their text ids"
@@ -53,7 +59,11 @@ pub fn copy(from: &StoreConfig, to: &StoreConfig, settings: Settings, started: I
     if names.is_empty() {
         bail!("{} holds no keys: nothing was copied", from.shown());
     }
-    let copying = Copying { from: source, to: End::open(to, true)?, shown: to.shown() };
+    let copying = Copying {
+        from: source,
+        to: End::open(to, true)?,
+        shown: to.shown(),
+    };
     let mut tally = Tally::default();
     let progress = bar(names.len() as u64, "copied");
     let mut there = Vec::new();
@@ -63,13 +73,22 @@ pub fn copy(from: &StoreConfig, to: &StoreConfig, settings: Settings, started: I
     }
     progress.finish_and_clear();
     if !there.is_empty() {
-        say!("{} of {} there already", thousands(there.len() as u64), many(names.len() as u64, "key"));
+        say!(
+            "{} of {} there already",
+            thousands(there.len() as u64),
+            many(names.len() as u64, "key")
+        );
     }
-    let wanted: Vec<Name> = names.into_iter().filter(|name| !tally.left_out.contains_key(name)).collect();
+    let wanted: Vec<Name> = names
+        .into_iter()
+        .filter(|name| !tally.left_out.contains_key(name))
+        .collect();
     let mut unlike = copying.compare(&wanted, &mut tally)?;
     if settings.overwrite && !unlike.is_empty() {
         for some in unlike.chunks(AT_ONCE) {
-            tally.replaced += copying.make(&copying.known(some)?, true, &mut tally.left_out)?.made;
+            tally.replaced += copying
+                .make(&copying.known(some)?, true, &mut tally.left_out)?
+                .made;
         }
         unlike.retain(|name| !tally.left_out.contains_key(name));
         unlike = copying.compare(&unlike, &mut tally)?;
@@ -85,16 +104,27 @@ pub fn copy(from: &StoreConfig, to: &StoreConfig, settings: Settings, started: I
             "{} in {} {} from what {} holds: {}. {mend}",
             many(unlike.len() as u64, "key"),
             to.shown(),
-            if unlike.len() == 1 { "differs" } else { "differ" },
+            if unlike.len() == 1 {
+                "differs"
+            } else {
+                "differ"
+            },
             from.shown(),
             listed(unlike.iter().map(|name| shown(name)), unlike.len())
         );
     }
     if tally.unreadable > 0 {
-        bail!("{} of {} could not be copied", many(tally.unreadable, "key"), from.shown());
+        bail!(
+            "{} of {} could not be copied",
+            many(tally.unreadable, "key"),
+            from.shown()
+        );
     }
-    let replaced =
-        if tally.replaced > 0 { format!(" and replaced {}", thousands(tally.replaced)) } else { String::new() };
+    let replaced = if tally.replaced > 0 {
+        format!(" and replaced {}", thousands(tally.replaced))
+    } else {
+        String::new()
+    };
     let mut out = Out::new();
     out.line(format_args!(
         "copied {}{replaced} to {} in {:.1} s; all {} are equal on both sides",
@@ -115,7 +145,8 @@ fn is_of_texts(store: &StoreConfig) -> anyhow::Result<bool> {
     }
 }
 
-/// Whether a key is one of those that requests make and delete again. An event called `bitop` has keys that look like it.
+/// Whether a key is one of those that requests make and delete again. An event called `bitop` has
+/// keys that look like it.
 fn is_temporary(prefix: &Prefix, name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
     let behind = text.strip_prefix(prefix.as_str());
@@ -123,12 +154,19 @@ fn is_temporary(prefix: &Prefix, name: &[u8]) -> bool {
 }
 
 fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    String::from_utf8_lossy(name)
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn listed(names: impl Iterator<Item = String>, count: usize) -> String {
     let some: Vec<String> = names.take(NAMED).collect();
-    let more = if count > NAMED { format!(" and {} more", thousands((count - NAMED) as u64)) } else { String::new() };
+    let more = if count > NAMED {
+        format!(" and {} more", thousands((count - NAMED) as u64))
+    } else {
+        String::new()
+    };
     format!("{}{more}", some.join(", "))
 }
 
@@ -147,13 +185,18 @@ struct Tally {
 impl Tally {
     fn tell(&mut self) {
         let mut by_reason: BTreeMap<&str, Vec<&Name>> = BTreeMap::new();
-        self.left_out.iter().for_each(|(name, why)| by_reason.entry(why).or_default().push(name));
+        self.left_out
+            .iter()
+            .for_each(|(name, why)| by_reason.entry(why).or_default().push(name));
         for (why, names) in by_reason {
             if why.starts_with(CANNOT) {
                 self.unreadable += names.len() as u64;
             }
             let named = listed(names.iter().map(|name| shown(name)), names.len());
-            say!("left out {} {why}: {named}", many(names.len() as u64, "key"));
+            say!(
+                "left out {} {why}: {named}",
+                many(names.len() as u64, "key")
+            );
         }
         if self.gone > 0 {
             say!("{} went from FROM meanwhile", many(self.gone, "key"));
@@ -175,16 +218,23 @@ impl End {
         if config.is_redis() {
             return Ok(End::Server(config.open_server()?));
         }
-        let tracker = if to_write { config.open()? } else { config.open_to_read()? };
+        let tracker = if to_write {
+            config.open()?
+        } else {
+            config.open_to_read()?
+        };
         let space = tracker.store().keyspace();
-        Ok(End::Space(space.with_context(|| format!("{} holds nothing but events", config.shown()))?))
+        Ok(End::Space(space.with_context(|| {
+            format!("{} holds nothing but events", config.shown())
+        })?))
     }
 
     fn names(&self) -> anyhow::Result<Vec<Name>> {
         Ok(match self {
             End::Server(server) => server.names()?.into_iter().collect(),
             End::Space(space) => {
-                let mut names = space.look(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
+                let mut names = space
+                    .look(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
                 names.sort_unstable();
                 names
             }
@@ -192,17 +242,27 @@ impl End {
     }
 
     fn kinds(&self, names: &[&[u8]]) -> anyhow::Result<Vec<Kind>> {
-        let none = || Kind { name: "none".to_owned(), bytes: 0, lifetime: None };
+        let none = || Kind {
+            name: "none".to_owned(),
+            bytes: 0,
+            lifetime: None,
+        };
         match self {
             End::Server(server) => Ok(server.kinds(names)?),
             End::Space(space) => Ok(space.look(|look| {
                 let kind = |name: &&[u8]| -> store::Result<Kind> {
-                    let Ok(text) = std::str::from_utf8(name) else { return Ok(none()) };
+                    let Ok(text) = std::str::from_utf8(name) else {
+                        return Ok(none());
+                    };
                     if !look.exists(text)? {
                         return Ok(none());
                     }
                     let lifetime = look.until(text).map(|until| until.saturating_sub(now()));
-                    Ok(Kind { name: "string".to_owned(), bytes: look.len(text)?, lifetime })
+                    Ok(Kind {
+                        name: "string".to_owned(),
+                        bytes: look.len(text)?,
+                        lifetime,
+                    })
                 };
                 names.iter().map(kind).collect()
             })?),
@@ -213,9 +273,11 @@ impl End {
     fn bitmaps(&self, keys: &[Known<'_>]) -> anyhow::Result<Vec<Option<Snapshot>>> {
         let strings = keys.iter().filter(|(_, kind)| kind.name == "string");
         let read = match self {
-            End::Server(server) => {
-                server.bitmaps(&strings.map(|(name, kind)| (*name, kind.bytes)).collect::<Vec<_>>())?
-            }
+            End::Server(server) => server.bitmaps(
+                &strings
+                    .map(|(name, kind)| (*name, kind.bytes))
+                    .collect::<Vec<_>>(),
+            )?,
             End::Space(space) => space.look(|look| {
                 let read = strings.map(|(name, _)| match std::str::from_utf8(name) {
                     Ok(text) => look.snapshot(text),
@@ -225,7 +287,12 @@ impl End {
             })?,
         };
         let mut read = read.into_iter();
-        let each = |(_, kind): &Known<'_>| (kind.name == "string").then(|| read.next()).flatten().flatten();
+        let each = |(_, kind): &Known<'_>| {
+            (kind.name == "string")
+                .then(|| read.next())
+                .flatten()
+                .flatten()
+        };
         Ok(keys.iter().map(each).collect())
     }
 
@@ -234,11 +301,17 @@ impl End {
             End::Server(server) => Ok(server.put(keys, replace)?),
             End::Space(space) => Ok(space.change(|space| {
                 let mut put = |(name, bitmap, lifetime): &Bits<'_>| -> store::Result<Made> {
-                    let Ok(text) = std::str::from_utf8(name) else { return Ok(Made::Taken) };
+                    let Ok(text) = std::str::from_utf8(name) else {
+                        return Ok(Made::Taken);
+                    };
                     if !replace && space.look().exists(text)? {
                         return Ok(Made::Taken);
                     }
-                    space.put_snapshot(text, bitmap, lifetime.map(|left| now().saturating_add(left)))?;
+                    space.put_snapshot(
+                        text,
+                        bitmap,
+                        lifetime.map(|left| now().saturating_add(left)),
+                    )?;
                     Ok(Made::New)
                 };
                 keys.iter().map(&mut put).collect()
@@ -247,7 +320,8 @@ impl End {
     }
 }
 
-/// Milliseconds since 1970 by the system's clock, which is the one keys live by, whatever --now says.
+/// Milliseconds since 1970 by the system's clock, which is the one keys live by, whatever --now
+/// says.
 fn now() -> u64 {
     u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0)
 }
@@ -277,20 +351,33 @@ impl Copying {
 
     /// Whether a key fits into the other end; if not, why.
     fn obstacle(&self, name: &[u8], kind: &Kind) -> Option<String> {
-        let (End::Space(_), text) = (&self.to, std::str::from_utf8(name)) else { return None };
+        let (End::Space(_), text) = (&self.to, std::str::from_utf8(name)) else {
+            return None;
+        };
         match text {
             _ if kind.name == "none" => None,
-            _ if kind.name != "string" => {
-                Some(format!("of type {}, as {} holds bitmaps and other strings alone", kind.name, self.shown))
+            _ if kind.name != "string" => Some(format!(
+                "of type {}, as {} holds bitmaps and other strings alone",
+                kind.name, self.shown
+            )),
+            Err(_) => Some(format!(
+                "with a name that is not UTF-8, as {} has none such",
+                self.shown
+            )),
+            Ok(text) if text.len() > LONGEST_NAME => {
+                Some("with a name of more than 64 KiB".to_owned())
             }
-            Err(_) => Some(format!("with a name that is not UTF-8, as {} has none such", self.shown)),
-            Ok(text) if text.len() > LONGEST_NAME => Some("with a name of more than 64 KiB".to_owned()),
             Ok(_) => None,
         }
     }
 
     /// Makes those that the other end does not have; notes the others.
-    fn make_missing(&self, names: &[Name], tally: &mut Tally, there: &mut Vec<Name>) -> anyhow::Result<()> {
+    fn make_missing(
+        &self,
+        names: &[Name],
+        tally: &mut Tally,
+        there: &mut Vec<Name>,
+    ) -> anyhow::Result<()> {
         let mut wanted = self.known(names)?;
         wanted.retain(|(name, kind)| match self.obstacle(name, kind) {
             Some(why) => {
@@ -302,7 +389,11 @@ impl Copying {
         let only: Vec<&[u8]> = wanted.iter().map(|(name, _)| *name).collect();
         let mut missing = Vec::new();
         for (known, copy) in wanted.into_iter().zip(self.to.kinds(&only)?) {
-            if copy.name == "none" { missing.push(known) } else { there.push(known.0.to_vec()) }
+            if copy.name == "none" {
+                missing.push(known)
+            } else {
+                there.push(known.0.to_vec())
+            }
         }
         let MadeOf { made, taken } = self.make(&missing, false, &mut tally.left_out)?;
         tally.made += made;
@@ -311,7 +402,12 @@ impl Copying {
     }
 
     /// Makes keys, or with `replace` puts them in place of what there is.
-    fn make(&self, keys: &[Known<'_>], replace: bool, left_out: &mut BTreeMap<Name, String>) -> anyhow::Result<MadeOf> {
+    fn make(
+        &self,
+        keys: &[Known<'_>],
+        replace: bool,
+        left_out: &mut BTreeMap<Name, String>,
+    ) -> anyhow::Result<MadeOf> {
         let mut of = MadeOf::default();
         for group in groups(keys) {
             let dumps = match (&self.from, &self.to) {
@@ -322,10 +418,13 @@ impl Copying {
                 self.put(group, replace, &mut of)?;
                 continue;
             };
-            let written = group.iter().zip(&dumps).filter_map(|((name, kind), dump)| match dump {
-                Dump::Payload(payload) => Some((*name, payload.as_slice(), kind.lifetime)),
-                Dump::Gone | Dump::Unknown => None,
-            });
+            let written = group
+                .iter()
+                .zip(&dumps)
+                .filter_map(|((name, kind), dump)| match dump {
+                    Dump::Payload(payload) => Some((*name, payload.as_slice(), kind.lifetime)),
+                    Dump::Gone | Dump::Unknown => None,
+                });
             let written: Vec<Written<'_>> = written.collect();
             let mut made = to.restore(&written, size(group), replace)?.into_iter();
             let mut as_bitmaps = Vec::new();
@@ -337,9 +436,14 @@ impl Copying {
                 };
                 match outcome {
                     // Between servers of different age a string still is what it is.
-                    Made::Unreadable(_) if kind.name == "string" => as_bitmaps.push((*name, kind.clone())),
+                    Made::Unreadable(_) if kind.name == "string" => {
+                        as_bitmaps.push((*name, kind.clone()))
+                    }
                     Made::Unreadable(words) => {
-                        left_out.insert(name.to_vec(), format!("{CANNOT}, of type {} ({words})", kind.name));
+                        left_out.insert(
+                            name.to_vec(),
+                            format!("{CANNOT}, of type {} ({words})", kind.name),
+                        );
                     }
                     outcome => of.note(name, outcome),
                 }
@@ -351,13 +455,21 @@ impl Copying {
 
     /// Makes keys that are strings, or does so in place of what there is.
     fn put(&self, keys: &[Known<'_>], replace: bool, of: &mut MadeOf) -> anyhow::Result<()> {
-        let strings: Vec<Known<'_>> = keys.iter().filter(|(_, kind)| kind.name == "string").cloned().collect();
+        let strings: Vec<Known<'_>> = keys
+            .iter()
+            .filter(|(_, kind)| kind.name == "string")
+            .cloned()
+            .collect();
         let bitmaps = self.from.bitmaps(&strings)?;
-        let bits =
-            strings.iter().zip(bitmaps).filter_map(|((name, kind), bitmap)| Some((*name, bitmap?, kind.lifetime)));
+        let bits = strings
+            .iter()
+            .zip(bitmaps)
+            .filter_map(|((name, kind), bitmap)| Some((*name, bitmap?, kind.lifetime)));
         let bits: Vec<Bits<'_>> = bits.collect();
         let made = self.to.put(&bits, replace)?;
-        bits.iter().zip(made).for_each(|((name, ..), made)| of.note(name, made));
+        bits.iter()
+            .zip(made)
+            .for_each(|((name, ..), made)| of.note(name, made));
         Ok(())
     }
 
@@ -377,7 +489,11 @@ impl Copying {
                         tally.gone += 1;
                     } else if kind.name == copy.name && (alike || self.same(name, kind)?) {
                         tally.equal += 1;
-                    } else if self.known(&[name.to_vec()])?.iter().all(|(_, kind)| kind.name == "none") {
+                    } else if self
+                        .known(&[name.to_vec()])?
+                        .iter()
+                        .all(|(_, kind)| kind.name == "none")
+                    {
                         // Its time was over while it was looked at.
                         tally.gone += 1;
                     } else {
@@ -391,14 +507,23 @@ impl Copying {
         Ok(unlike)
     }
 
-    /// For each key whether at first sight the values are the same; if not, they may yet be, written down otherwise.
+    /// For each key whether at first sight the values are the same; if not, they may yet be,
+    /// written down otherwise.
     fn alike(&self, originals: &[Known<'_>], copies: &[Known<'_>]) -> anyhow::Result<Vec<bool>> {
         if let (End::Server(from), End::Server(to)) = (&self.from, &self.to) {
             let dumped = dumps(from, originals)?.into_iter().zip(dumps(to, copies)?);
-            return Ok(dumped.map(|(a, b)| matches!(a, Dump::Payload(_)) && a == b).collect());
+            return Ok(dumped
+                .map(|(a, b)| matches!(a, Dump::Payload(_)) && a == b)
+                .collect());
         }
-        let bitmaps = self.from.bitmaps(originals)?.into_iter().zip(self.to.bitmaps(copies)?);
-        Ok(bitmaps.map(|(a, b)| a.zip(b).is_some_and(|(a, b)| a.same(&b))).collect())
+        let bitmaps = self
+            .from
+            .bitmaps(originals)?
+            .into_iter()
+            .zip(self.to.bitmaps(copies)?);
+        Ok(bitmaps
+            .map(|(a, b)| a.zip(b).is_some_and(|(a, b)| a.same(&b)))
+            .collect())
     }
 
     /// Whether the values are the same, however they are written down.
@@ -427,7 +552,10 @@ fn dumps(server: &Server, group: &[Known<'_>]) -> anyhow::Result<Vec<Dump>> {
 
 /// About how many bytes keys take together.
 fn size(group: &[Known<'_>]) -> u64 {
-    group.iter().map(|(_, kind)| kind.bytes).fold(0, u64::saturating_add)
+    group
+        .iter()
+        .map(|(_, kind)| kind.bytes)
+        .fold(0, u64::saturating_add)
 }
 
 /// Keys in groups whose values fit into memory together; one that is larger is a group of its own.
@@ -447,8 +575,9 @@ fn bar(keys: u64, done: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(keys), ProgressDrawTarget::hidden());
     if io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} keys {done}, {{eta}} left"));
+        let style = ProgressStyle::with_template(&format!(
+            "{{bar:30}} {{human_pos}}/{{human_len}} keys {done}, {{eta}} left"
+        ));
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(200));
     }
@@ -461,17 +590,42 @@ mod tests {
 
     #[test]
     fn groups_hold_every_key_once_and_no_more_than_fits() {
-        let key = |bytes| (&b"x"[..], Kind { name: "string".to_owned(), bytes, lifetime: None });
-        let sizes =
-            [1, BYTES_AT_ONCE - 1, 1, BYTES_AT_ONCE * 3, 5, 6, BYTES_AT_ONCE, BYTES_AT_ONCE / 2, BYTES_AT_ONCE / 2];
+        let key = |bytes| {
+            (
+                &b"x"[..],
+                Kind {
+                    name: "string".to_owned(),
+                    bytes,
+                    lifetime: None,
+                },
+            )
+        };
+        let sizes = [
+            1,
+            BYTES_AT_ONCE - 1,
+            1,
+            BYTES_AT_ONCE * 3,
+            5,
+            6,
+            BYTES_AT_ONCE,
+            BYTES_AT_ONCE / 2,
+            BYTES_AT_ONCE / 2,
+        ];
         let keys = sizes.map(key);
-        let groups: Vec<Vec<u64>> = groups(&keys).map(|g| g.iter().map(|(_, kind)| kind.bytes).collect()).collect();
+        let groups: Vec<Vec<u64>> = groups(&keys)
+            .map(|g| g.iter().map(|(_, kind)| kind.bytes).collect())
+            .collect();
         assert_eq!(groups.concat(), sizes);
         assert!(
-            groups.iter().all(|group| group.len() == 1 || group.iter().sum::<u64>() <= BYTES_AT_ONCE),
+            groups
+                .iter()
+                .all(|group| group.len() == 1 || group.iter().sum::<u64>() <= BYTES_AT_ONCE),
             "{groups:?}"
         );
-        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 2, 1, 2]);
+        assert_eq!(
+            groups.iter().map(Vec::len).collect::<Vec<_>>(),
+            [2, 1, 1, 2, 1, 2]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Text ids on their way into another store: each must have the same number there, or every bitmap would be of others.
+//! Text ids on their way into another store: each must have the same number there, or every bitmap
+//! would be of others.
 
 use anyhow::bail;
 
@@ -13,16 +14,21 @@ pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
     let (theirs, there) = (from.store().text_ids(), to.store().text_ids());
     let Some(next) = theirs.next()? else {
         if to.ids()? == Ids::Texts {
-            bail!("users are numbers in FROM and called by text ids in {shown}, and the two cannot be mixed");
+            bail!(
+                "users are numbers in FROM and called by text ids in {shown}, and the two cannot be mixed"
+            );
         }
         to.settle(Ids::Numbers)?;
         return Ok(0);
     };
-    to.settle(Ids::Texts).map_err(|error| anyhow::Error::from(error).context(shown.to_owned()))?;
+    to.settle(Ids::Texts)
+        .map_err(|error| anyhow::Error::from(error).context(shown.to_owned()))?;
     let mut first = 0;
     while first < next {
         let last = next.min(first + AT_ONCE);
-        let users: Vec<UserId> = (first..last).filter_map(|user| UserId::try_from(user).ok()).collect();
+        let users: Vec<UserId> = (first..last)
+            .filter_map(|user| UserId::try_from(user).ok())
+            .collect();
         // A number whose text was lost keeps its place.
         let texts = from.called(&users)?;
         if there.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())? != users {

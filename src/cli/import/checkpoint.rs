@@ -1,8 +1,9 @@
 //! The checkpoint of an import: how far it got, in a small file next to the imported one.
 //!
-//! A checkpoint never claims more than the store has acknowledged. It is trusted only for the same bytes (size, modification
-//! time and a checksum of the beginning), read in the same way, into the same store, and only if that store still holds what
-//! was written last. In any other case the import starts over. This costs time and nothing else, because marks are bits.
+//! A checkpoint never claims more than the store has acknowledged. It is trusted only for the same
+//! bytes (size, modification time and a checksum of the beginning), read in the same way, into the
+//! same store, and only if that store still holds what was written last. In any other case the
+//! import starts over. This costs time and nothing else, because marks are bits.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -36,8 +37,8 @@ pub struct Checkpoint {
     pub witnesses: Vec<Witness>,
 }
 
-/// A bit that was written, and the id of its user as clients see it: the numbers of string ids start again when a store is
-/// emptied.
+/// A bit that was written, and the id of its user as clients see it: the numbers of string ids
+/// start again when a store is emptied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Witness {
     pub key: String,
@@ -65,7 +66,11 @@ impl Origin {
         opened.take(1 << 16).read_to_end(&mut beginning)?;
         Ok(Origin {
             size: meta.len(),
-            modified: meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos(),
+            modified: meta
+                .modified()?
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_nanos(),
             beginning: crc32fast::hash(&beginning),
             reading: crc32fast::hash(reading.as_bytes()),
             store,
@@ -114,7 +119,10 @@ pub enum Found {
 
 impl Checkpoint {
     pub fn position(&self) -> Position {
-        Position { byte: self.byte, line: self.line }
+        Position {
+            byte: self.byte,
+            line: self.line,
+        }
     }
 
     /// Returns the path of the checkpoint of a file.
@@ -129,7 +137,10 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Ok(Found::Stale(format!("it cannot be read: {error}"))),
         };
-        let Some(found) = serde_json::from_slice(&text).ok().filter(|found: &Checkpoint| found.version == 2) else {
+        let Some(found) = serde_json::from_slice(&text)
+            .ok()
+            .filter(|found: &Checkpoint| found.version == 2)
+        else {
             return Ok(Found::Stale("it is damaged".to_owned()));
         };
         if let Some(reason) = origin.differs(&found.origin) {
@@ -143,7 +154,9 @@ impl Checkpoint {
             };
             let holds = holds && tracker.called(&[*user])? == [called.as_str()];
             if !holds {
-                return Ok(Found::Stale("the store does not hold what was imported then".to_owned()));
+                return Ok(Found::Stale(
+                    "the store does not hold what was imported then".to_owned(),
+                ));
             }
         }
         Ok(Found::Good(found))
@@ -156,12 +169,15 @@ impl Checkpoint {
         next.push(".new");
         let next = Path::new(&next);
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        private::write(next, text).and_then(|()| fs::rename(next, &path)).inspect_err(|_| drop(fs::remove_file(next)))
+        private::write(next, text)
+            .and_then(|()| fs::rename(next, &path))
+            .inspect_err(|_| drop(fs::remove_file(next)))
     }
 
     /// Removes a checkpoint that is no longer needed.
     pub fn remove(file: &str) {
-        // A checkpoint that remains is trusted only for the same file, which is already imported then.
+        // A checkpoint that remains is trusted only for the same file, which is already imported
+        // then.
         let _ = fs::remove_file(Checkpoint::path(file));
     }
 }

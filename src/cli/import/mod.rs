@@ -46,8 +46,8 @@ was guessed is said before anything is written. Other columns are ignored. Impor
 bad line is reported with its number and skipped. User ids are whole numbers; for texts, such as e-mails and UUIDs,
 begin a new store with --ids map.";
 
-/// The number of rows combined before they are written. More rows make bigger groups of the same bitmap and take more
-/// memory, about 30 bytes per row.
+/// The number of rows combined before they are written. More rows make bigger groups of the same
+/// bitmap and take more memory, about 30 bytes per row.
 const ROWS: usize = 1 << 19;
 
 /// The number of bitmaps touched before the rows that touch them are written.
@@ -56,14 +56,16 @@ const BITMAPS: usize = 1 << 16;
 /// The total length of string ids, in bytes, before the rows that contain them are written.
 const TEXT_BYTES: usize = 1 << 25;
 
-/// The maximum memory for string ids whose numbers are remembered, in bytes: enough for about two million email addresses.
+/// The maximum memory for string ids whose numbers are remembered, in bytes: enough for about two
+/// million email addresses.
 const REMEMBERED: usize = 128 << 20;
 
 /// How long rows may wait for others, and how many lines are read between two checks of the clock.
 const WAIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: u64 = 4096;
 
-/// The number of marks written in one batch. Whatever happens, either all of them or none are in the store.
+/// The number of marks written in one batch. Whatever happens, either all of them or none are in
+/// the store.
 const AT_ONCE: usize = 1 << 17;
 
 /// The same for Redis, which does not serve other clients in the meantime.
@@ -97,7 +99,12 @@ pub struct Args {
     event: Option<String>,
 
     /// Also mark the values of this column as undated events, plan:pro@ever; may be repeated
-    #[arg(long, value_name = "NAME", env = "COHORTIST_PROPERTY", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "COHORTIST_PROPERTY",
+        value_delimiter = ','
+    )]
     property: Vec<String>,
 
     /// How many different values of a property become events; further ones are counted and left out
@@ -121,8 +128,8 @@ pub struct Args {
     #[arg(long, env = "COHORTIST_RESUME", value_parser = FalseyValueParser::new())]
     resume: bool,
 
-    /// Write so few rows together, with as many fewer marks in one go, and keep a checkpoint after each: for tests of
-    /// interruptions
+    /// Write so few rows together, with as many fewer marks in one go, and keep a checkpoint after
+    /// each: for tests of interruptions
     #[arg(long, hide = true, value_name = "ROWS", env = "COHORTIST_BATCH_ROWS",
           value_parser = clap::value_parser!(u32).range(1..=524_288))]
     batch_rows: Option<u32>,
@@ -143,8 +150,16 @@ impl Batching {
     fn new(batch_rows: Option<usize>, is_redis: bool) -> Self {
         let at_once = if is_redis { AT_ONCE_IN_REDIS } else { AT_ONCE };
         match batch_rows {
-            None => Batching { rows: ROWS, at_once, save_every: writer::SAVE_EVERY },
-            Some(rows) => Batching { rows, at_once: (at_once * rows / ROWS).max(1), save_every: Duration::ZERO },
+            None => Batching {
+                rows: ROWS,
+                at_once,
+                save_every: writer::SAVE_EVERY,
+            },
+            Some(rows) => Batching {
+                rows,
+                at_once: (at_once * rows / ROWS).max(1),
+                save_every: Duration::ZERO,
+            },
         }
     }
 }
@@ -168,7 +183,9 @@ impl TryFrom<Args> for Config {
             return Err(Usage("stdin (-) can be read only once".to_owned()));
         }
         if args.resume && args.files.iter().any(|file| file == "-") {
-            return Err(Usage("stdin (-) cannot be resumed: it cannot be read again".to_owned()));
+            return Err(Usage(
+                "stdin (-) cannot be resumed: it cannot be read again".to_owned(),
+            ));
         }
         let property_values = usize::try_from(args.property_values).unwrap_or(usize::MAX);
         Names::new(&args.property, property_values)
@@ -186,7 +203,10 @@ impl TryFrom<Args> for Config {
                 properties: args.property,
             },
             property_values,
-            extent: Extent { hourly: args.hourly, ever: args.ever },
+            extent: Extent {
+                hourly: args.hourly,
+                ever: args.ever,
+            },
             strict: args.strict,
             resume: args.resume,
             batch_rows: args.batch_rows.and_then(|rows| usize::try_from(rows).ok()),
@@ -205,8 +225,11 @@ impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         let mut names = Names::new(&self.wishes.properties, self.property_values)?;
         // Every failure that can be foreseen happens now, before the first record is written.
-        let checked =
-            self.files.iter().map(|file| self.check(file, &mut names)).collect::<anyhow::Result<Vec<Checked>>>()?;
+        let checked = self
+            .files
+            .iter()
+            .map(|file| self.check(file, &mut names))
+            .collect::<anyhow::Result<Vec<Checked>>>()?;
         for (file, checked) in self.files.iter().zip(&checked) {
             say_guess(file, checked.layout.as_ref());
         }
@@ -214,12 +237,20 @@ impl Config {
         store.say_where("", &tracker)?;
         let ids = tracker.ids()?;
         if ids == Ids::Texts {
-            // Other clients write to a Redis server, and it may lose numbers, so every batch asks it again.
+            // Other clients write to a Redis server, and it may lose numbers, so every batch asks
+            // it again.
             names.call_users_by_texts(if store.is_redis() { 0 } else { REMEMBERED });
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
-        checkpoints.iter().flatten().for_each(|checkpoint| names.remember(&checkpoint.values));
-        let before: u64 = checkpoints.iter().flatten().map(|checkpoint| checkpoint.records).sum();
+        checkpoints
+            .iter()
+            .flatten()
+            .for_each(|checkpoint| names.remember(&checkpoint.values));
+        let before: u64 = checkpoints
+            .iter()
+            .flatten()
+            .map(|checkpoint| checkpoint.records)
+            .sum();
         let starts = checkpoints.clone();
         let batching = Batching::new(self.batch_rows, store.is_redis());
         let mut keeper = Keeper {
@@ -238,9 +269,17 @@ impl Config {
             // One package waits while another is written and the next one is assembled.
             let (sender, packages) = sync_channel(1);
             let writing = scope.spawn(|| {
-                // Moved into the thread, so that the receiver is dropped when writing ends and the sender gets an error.
+                // Moved into the thread, so that the receiver is dropped when writing ends and the
+                // sender gets an error.
                 let packages = packages;
-                writer::write(&tracker, &packages, batching.at_once, &mut keeper, &mut tally, &bar)
+                writer::write(
+                    &tracker,
+                    &packages,
+                    batching.at_once,
+                    &mut keeper,
+                    &mut tally,
+                    &bar,
+                )
             });
             let mut import = Import {
                 config: &self,
@@ -253,7 +292,11 @@ impl Config {
                 skipped: 0,
                 bar: &bar,
             };
-            let files = self.files.iter().enumerate().zip(checked.iter().zip(&starts));
+            let files = self
+                .files
+                .iter()
+                .enumerate()
+                .zip(checked.iter().zip(&starts));
             let read = files
                 .map(|((place, file), (checked, start))| {
                     import.file(place, file, checked.layout.as_ref(), start.as_ref())
@@ -265,7 +308,12 @@ impl Config {
             };
             let skipped = import.skipped;
             drop(import);
-            (read.map(|_| ()).map_err(|stop| (stop, skipped)).map(|()| skipped), writing.join())
+            (
+                read.map(|_| ())
+                    .map_err(|stop| (stop, skipped))
+                    .map(|()| skipped),
+                writing.join(),
+            )
         });
         bar.finish_and_clear();
         let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -283,24 +331,39 @@ impl Config {
                 let _ = tracker.store().flush();
                 keeper.save(tracker.store().progress().durable);
             }
-            let resumable = if keeper.any && !self.strict { "; --resume goes on from there" } else { "" };
+            let resumable = if keeper.any && !self.strict {
+                "; --resume goes on from there"
+            } else {
+                ""
+            };
             return match tally.records + before {
                 0 => Err(anyhow!("{error:#}. Nothing was imported")),
-                records => Err(anyhow!("{error:#}. {} imported, nothing after it{resumable}", were(records))),
+                records => Err(anyhow!(
+                    "{error:#}. {} imported, nothing after it{resumable}",
+                    were(records)
+                )),
             };
         }
         if let Some(reason) = keeper.failure.as_ref().filter(|_| self.resume) {
             say!("note: {reason}");
         }
-        self.files.iter().filter(|file| *file != "-").for_each(|file| Checkpoint::remove(file));
+        self.files
+            .iter()
+            .filter(|file| *file != "-")
+            .for_each(|file| Checkpoint::remove(file));
         self.note_left_out(&names);
         let mut out = Out::new();
         out.line(self.summary(&tally, skipped, before, &names))?;
         out.finish()?;
-        if tally.records + before == 0 { Err(Said.into()) } else { Ok(()) }
+        if tally.records + before == 0 {
+            Err(Said.into())
+        } else {
+            Ok(())
+        }
     }
 
-    /// Checks that a file can be opened and has its columns. Pipes cannot be read twice, so they are not checked.
+    /// Checks that a file can be opened and has its columns. Pipes cannot be read twice, so they
+    /// are not checked.
     fn check(&self, file: &str, names: &mut Names) -> anyhow::Result<Checked> {
         if file == "-" {
             return Ok(Checked::default());
@@ -314,11 +377,20 @@ impl Config {
         }
         let reader = open(file, 0, &ProgressBar::hidden())?;
         let records = self.records(file, reader, names)?;
-        Ok(Checked { layout: Some(records.layout().clone()), bytes: Some(meta.len()) })
+        Ok(Checked {
+            layout: Some(records.layout().clone()),
+            bytes: Some(meta.len()),
+        })
     }
 
-    fn records<R: BufRead>(&self, file: &str, reader: R, names: &mut Names) -> anyhow::Result<Records<R>> {
-        Records::open(reader, Format::of_name(file), &self.wishes, names).map_err(|problem| failed(file, problem))
+    fn records<R: BufRead>(
+        &self,
+        file: &str,
+        reader: R,
+        names: &mut Names,
+    ) -> anyhow::Result<Records<R>> {
+        Records::open(reader, Format::of_name(file), &self.wishes, names)
+            .map_err(|problem| failed(file, problem))
     }
 
     /// Returns the checkpoint of each regular file: where to resume, or the start of the file.
@@ -371,13 +443,22 @@ impl Config {
         }
     }
 
-    /// Returns a summary such as `imported 6,919 marks of 1 event by 2,357 users from 1 file, skipped 3 lines`.
+    /// Returns a summary such as `imported 6,919 marks of 1 event by 2,357 users from 1 file,
+    /// skipped 3 lines`.
     fn summary(&self, tally: &Tally, skipped: u64, before: u64, names: &Names) -> String {
         let mut more = String::new();
         if !names.properties().is_empty() {
-            let values: usize = names.properties().iter().map(crate::ingest::Property::values).sum();
+            let values: usize = names
+                .properties()
+                .iter()
+                .map(crate::ingest::Property::values)
+                .sum();
             let properties = many(names.properties().len() as u64, "property");
-            more += &format!(", {} of {}", many(values as u64, "value"), properties.replace("propertys", "properties"));
+            more += &format!(
+                ", {} of {}",
+                many(values as u64, "value"),
+                properties.replace("propertys", "properties")
+            );
         }
         if skipped > 0 {
             more += &format!(", skipped {}", many(skipped, "line"));
@@ -476,11 +557,20 @@ impl Import<'_> {
             (Some(start), Some(layout)) => {
                 let reader = open(file, start.byte, self.bar).map_err(Stop::Failed)?;
                 self.bar.reset_eta();
-                Records::resume(reader, layout, &self.config.wishes, start.position(), self.names)
+                Records::resume(
+                    reader,
+                    layout,
+                    &self.config.wishes,
+                    start.position(),
+                    self.names,
+                )
             }
             _ => {
                 let reader = open(file, 0, self.bar).map_err(Stop::Failed)?;
-                let records = self.config.records(file, reader, self.names).map_err(Stop::Failed)?;
+                let records = self
+                    .config
+                    .records(file, reader, self.names)
+                    .map_err(Stop::Failed)?;
                 if layout.is_none() {
                     self.bar.suspend(|| say_guess(file, Some(records.layout())));
                 }
@@ -491,7 +581,9 @@ impl Import<'_> {
         loop {
             // If reading a line fails, a part of it may have been counted.
             reached.at = records.position();
-            let Some(row) = records.next(self.names) else { break };
+            let Some(row) = records.next(self.names) else {
+                break;
+            };
             match row {
                 Ok(row) => {
                     self.gather.add(row, records.properties());
@@ -540,7 +632,9 @@ impl Import<'_> {
     fn skip(&mut self, file: &str, line: u64, reason: &str) {
         self.skipped += 1;
         match self.skipped {
-            n if n <= REPORTED => self.say(&format!("{}, line {line}: {reason} — skipped", shown(file))),
+            n if n <= REPORTED => {
+                self.say(&format!("{}, line {line}: {reason} — skipped", shown(file)))
+            }
             n if n == REPORTED + 1 => self.say("more bad lines are skipped and only counted"),
             _ => {}
         }
@@ -551,14 +645,27 @@ impl Import<'_> {
     }
 }
 
-/// Creates a progress bar, which is visible only in a terminal. It shows progress by bytes if their number is known.
+/// Creates a progress bar, which is visible only in a terminal. It shows progress by bytes if their
+/// number is known.
 fn bar(bytes: Option<u64>) -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let (bar, template) = match bytes {
-        Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {bytes} of {total_bytes}  {msg}, {eta} to go"),
-        None => (ProgressBar::no_length(), "{spinner} {bytes} read, {bytes_per_sec}, {msg}"),
+        Some(bytes) => (
+            ProgressBar::new(bytes),
+            "{wide_bar} {bytes} of {total_bytes}  {msg}, {eta} to go",
+        ),
+        None => (
+            ProgressBar::no_length(),
+            "{spinner} {bytes} read, {bytes_per_sec}, {msg}",
+        ),
     };
     bar.set_draw_target(target);
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-        .with_message("0 rows/s")
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
+    .with_message("0 rows/s")
 }

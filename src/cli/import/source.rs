@@ -8,7 +8,8 @@ use indicatif::ProgressBar;
 
 const BUFFER: usize = 1 << 17;
 
-/// Opens a file, or stdin for `-`, at an offset in uncompressed bytes. The bar follows the bytes as they are stored.
+/// Opens a file, or stdin for `-`, at an offset in uncompressed bytes. The bar follows the bytes as
+/// they are stored.
 pub fn open(file: &str, at: u64, bar: &ProgressBar) -> io::Result<Box<dyn BufRead>> {
     if file == "-" {
         return unpacked(bar.wrap_read(io::stdin()));
@@ -18,7 +19,10 @@ pub fn open(file: &str, at: u64, bar: &ProgressBar) -> io::Result<Box<dyn BufRea
         if magic(&mut opened)?.1.is_none() {
             opened.seek(SeekFrom::Start(at))?;
             bar.inc(at);
-            return Ok(Box::new(BufReader::with_capacity(BUFFER, bar.wrap_read(opened))));
+            return Ok(Box::new(BufReader::with_capacity(
+                BUFFER,
+                bar.wrap_read(opened),
+            )));
         }
         opened.rewind()?;
     }
@@ -49,12 +53,19 @@ fn magic(reader: &mut impl Read) -> io::Result<(Vec<u8>, Option<Packing>)> {
 
 fn unpacked(mut reader: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
     let (start, packing) = magic(&mut reader)?;
-    let raw: BufReader<Chain<Cursor<Vec<u8>>, _>> = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(reader));
+    let raw: BufReader<Chain<Cursor<Vec<u8>>, _>> =
+        BufReader::with_capacity(BUFFER, Cursor::new(start).chain(reader));
     Ok(match packing {
         None => Box::new(raw),
         // Several concatenated compressed files count as one.
-        Some(Packing::Gzip) => Box::new(BufReader::with_capacity(BUFFER, Explained(MultiGzDecoder::new(raw)))),
-        Some(Packing::Zstd) => Box::new(BufReader::with_capacity(BUFFER, Explained(zstd::Decoder::with_buffer(raw)?))),
+        Some(Packing::Gzip) => Box::new(BufReader::with_capacity(
+            BUFFER,
+            Explained(MultiGzDecoder::new(raw)),
+        )),
+        Some(Packing::Zstd) => Box::new(BufReader::with_capacity(
+            BUFFER,
+            Explained(zstd::Decoder::with_buffer(raw)?),
+        )),
     })
 }
 

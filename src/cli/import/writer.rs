@@ -1,4 +1,5 @@
-//! Writes what was read while reading continues, and keeps track of what the store has acknowledged.
+//! Writes what was read while reading continues, and keeps track of what the store has
+//! acknowledged.
 
 use std::collections::VecDeque;
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +23,8 @@ pub const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Rows to write, and how far into the files they reach.
 pub struct Package {
     pub gathered: Gathered,
-    /// The string ids, if users have string ids. The users of `gathered` are then indexes into `places`.
+    /// The string ids, if users have string ids. The users of `gathered` are then indexes into
+    /// `places`.
     pub texts: Option<RowTexts>,
     /// The number of good lines.
     pub rows: u64,
@@ -60,8 +62,8 @@ pub struct Keeper<'a> {
     /// The checkpoint of each file, or `None` for a pipe.
     pub checkpoints: Vec<Option<Checkpoint>>,
     pub prefix: Prefix,
-    /// Acknowledged checkpoints, each with the last change that the store had written at that time. A checkpoint must not be
-    /// ahead of what survives a power cut.
+    /// Acknowledged checkpoints, each with the last change that the store had written at that time.
+    /// A checkpoint must not be ahead of what survives a power cut.
     pub waiting: VecDeque<(u64, Vec<(usize, Checkpoint)>)>,
     pub saved: Instant,
     /// The minimum time until the next save.
@@ -73,10 +75,18 @@ pub struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn acknowledged(&mut self, reached: &[Reached], values: &Values, witnesses: &[Witness], progress: Progress) {
+    fn acknowledged(
+        &mut self,
+        reached: &[Reached],
+        values: &Values,
+        witnesses: &[Witness],
+        progress: Progress,
+    ) {
         let mut due = Vec::new();
         for reached in reached {
-            let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else { continue };
+            let Some(Some(checkpoint)) = self.checkpoints.get_mut(reached.file) else {
+                continue;
+            };
             (checkpoint.byte, checkpoint.line) = (reached.at.byte, reached.at.line);
             (checkpoint.records, checkpoint.skipped, checkpoint.done) =
                 (reached.records, reached.skipped, reached.done);
@@ -97,15 +107,28 @@ impl Keeper<'_> {
     /// Writes the checkpoints that were acknowledged, up to the change `durable`.
     pub fn save(&mut self, durable: u64) {
         let mut latest: HashMap<usize, Checkpoint> = HashMap::new();
-        while self.waiting.front().is_some_and(|(written, _)| *written <= durable) {
-            latest.extend(self.waiting.pop_front().into_iter().flat_map(|(_, due)| due));
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(written, _)| *written <= durable)
+        {
+            latest.extend(
+                self.waiting
+                    .pop_front()
+                    .into_iter()
+                    .flat_map(|(_, due)| due),
+            );
         }
         for (place, checkpoint) in latest {
-            let Some(file) = self.files.get(place) else { continue };
+            let Some(file) = self.files.get(place) else {
+                continue;
+            };
             match checkpoint.save(file) {
                 Ok(()) => self.any = true,
                 Err(error) => {
-                    self.failure.get_or_insert_with(|| format!("no checkpoint can be kept beside {file}: {error}"));
+                    self.failure.get_or_insert_with(|| {
+                        format!("no checkpoint can be kept beside {file}: {error}")
+                    });
                 }
             }
         }
@@ -131,7 +154,11 @@ pub fn write(
             Some(texts) => {
                 numbers.truncate(texts.first);
                 numbers.extend(tracker.enroll(&texts.new.iter().collect::<Vec<_>>())?);
-                let users: Vec<UserId> = texts.places.iter().map(|place| numbers[*place as usize]).collect();
+                let users: Vec<UserId> = texts
+                    .places
+                    .iter()
+                    .map(|place| numbers[*place as usize])
+                    .collect();
                 gathered.translate(&users);
             }
             None => tracker.settle(Ids::Numbers)?,
@@ -152,13 +179,21 @@ pub fn write(
         written(tracker.store().add(&runs))?;
         tally.take(package.rows, &bits);
         let called = |user: UserId| match &package.texts {
-            Some(texts) if let Some(place) = new_id(&numbers, texts, user) => Ok(texts.new.get(place).to_owned()),
-            _ => Ok(tracker.called(&[user])?.pop().expect("every user has an id")),
+            Some(texts) if let Some(place) = new_id(&numbers, texts, user) => {
+                Ok(texts.new.get(place).to_owned())
+            }
+            _ => Ok(tracker
+                .called(&[user])?
+                .pop()
+                .expect("every user has an id")),
         };
         let witnesses = witnesses(&keeper.prefix, &bits, called)?;
         let progress = tracker.store().progress();
         keeper.acknowledged(&package.reached, &package.values, &witnesses, progress);
-        let rate = tally.records.saturating_mul(1000) / u64::try_from(began.elapsed().as_millis()).unwrap_or(1).max(1);
+        let rate = tally.records.saturating_mul(1000)
+            / u64::try_from(began.elapsed().as_millis())
+                .unwrap_or(1)
+                .max(1);
         bar.set_message(format!("{} rows/s", thousands(rate)));
     }
     Ok(())
@@ -166,15 +201,25 @@ pub fn write(
 
 /// Returns the index of a user's string id among the new ones of a package.
 fn new_id(numbers: &[UserId], texts: &RowTexts, user: UserId) -> Option<usize> {
-    numbers[texts.first..].iter().position(|number| *number == user)
+    numbers[texts.first..]
+        .iter()
+        .position(|number| *number == user)
 }
 
 /// Returns a user of the first bitmap and one of the last. `called` returns the id of a user.
-fn witnesses(prefix: &Prefix, bits: &Bits, called: impl Fn(UserId) -> Result<String>) -> Result<Vec<Witness>> {
+fn witnesses(
+    prefix: &Prefix,
+    bits: &Bits,
+    called: impl Fn(UserId) -> Result<String>,
+) -> Result<Vec<Witness>> {
     let ends = [bits.groups().next(), bits.groups().last()];
     let witness = |(key, users): (&Key, &[UserId])| {
         let user = *users.last().expect("a bitmap that is written has users");
-        Ok(Witness { key: key.text(prefix), user, called: called(user)? })
+        Ok(Witness {
+            key: key.text(prefix),
+            user,
+            called: called(user)?,
+        })
     };
     ends.into_iter().flatten().map(witness).collect()
 }
@@ -183,8 +228,11 @@ impl Tally {
     fn take(&mut self, rows: u64, bits: &Bits) {
         self.records += rows;
         self.events.extend(bits.events());
-        // A user in a day is also in its month, and undated marks belong to users who also have a dated mark.
-        bits.groups().filter(|(key, _)| is_month(key)).for_each(|(_, users)| self.users.add(users));
+        // A user in a day is also in its month, and undated marks belong to users who also have a
+        // dated mark.
+        bits.groups()
+            .filter(|(key, _)| is_month(key))
+            .for_each(|(_, users)| self.users.add(users));
     }
 }
 
@@ -229,11 +277,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("marks.csv").display().to_string();
         std::fs::write(&file, "user,event").unwrap();
-        let tracker = Tracker::new(std::sync::Arc::new(EmbeddedStore::in_memory(&Options::default())));
+        let tracker = Tracker::new(std::sync::Arc::new(EmbeddedStore::in_memory(
+            &Options::default(),
+        )));
         let origin = Origin::of(&file, "", String::new(), "").unwrap();
         let files = [file.clone()];
         let reached = |records| {
-            [Reached { file: 0, at: Position { byte: records, line: records }, records, skipped: 0, done: false }]
+            [Reached {
+                file: 0,
+                at: Position {
+                    byte: records,
+                    line: records,
+                },
+                records,
+                skipped: 0,
+                done: false,
+            }]
         };
         let mut keeper = Keeper {
             files: &files,
@@ -249,9 +308,15 @@ mod tests {
         // Each package has ten changes, of which all but the last one are durable.
         for package in 1..=4_u64 {
             keeper.saved = Instant::now().checked_sub(SAVE_EVERY).unwrap();
-            let progress = Progress { written: package * 10, durable: package * 10 - 1 };
+            let progress = Progress {
+                written: package * 10,
+                durable: package * 10 - 1,
+            };
             keeper.acknowledged(&reached(package), &Vec::new(), &[], progress);
-            assert_eq!(saved(&file, &origin, &tracker), (package > 1).then(|| package - 1));
+            assert_eq!(
+                saved(&file, &origin, &tracker),
+                (package > 1).then(|| package - 1)
+            );
         }
         keeper.save(39);
         assert_eq!(saved(&file, &origin, &tracker), Some(3));

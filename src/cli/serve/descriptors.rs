@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// How many the process keeps for itself: its store's files and logs, connections to a Redis, the server's own pipes, and
-/// clients that are told that there are too many.
+/// How many the process keeps for itself: its store's files and logs, connections to a Redis, the
+/// server's own pipes, and clients that are told that there are too many.
 const OWN: u64 = 64;
 
 /// How many files the process may have open.
@@ -16,10 +16,21 @@ impl Descriptors {
     pub fn raise() -> Self {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
-        // Without a hard limit some systems take no soft one either; a million is more than anybody has.
+        // Without a hard limit some systems take no soft one either; a million is more than anybody
+        // has.
         let wanted = limit.maximum.unwrap_or(1 << 20);
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
-        Descriptors(if raised.is_ok() { Some(wanted) } else { limit.current })
+        let raised = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                maximum: limit.maximum,
+            },
+        );
+        Descriptors(if raised.is_ok() {
+            Some(wanted)
+        } else {
+            limit.current
+        })
     }
 
     /// There is no such limit.
@@ -28,11 +39,15 @@ impl Descriptors {
         Descriptors(None)
     }
 
-    /// How many Redis clients there may be, of those that are wanted, and how many connections over HTTP. Each has at
-    /// least a quarter of what there is.
+    /// How many Redis clients there may be, of those that are wanted, and how many connections over
+    /// HTTP. Each has at least a quarter of what there is.
     pub fn divide(self, clients: usize) -> (usize, usize) {
-        let Some(limit) = self.0 else { return (clients, crate::web::CONNECTIONS) };
-        let there = usize::try_from(limit.saturating_sub(OWN)).unwrap_or(usize::MAX).max(4);
+        let Some(limit) = self.0 else {
+            return (clients, crate::web::CONNECTIONS);
+        };
+        let there = usize::try_from(limit.saturating_sub(OWN))
+            .unwrap_or(usize::MAX)
+            .max(4);
         let clients = clients.min(there / 4 * 3);
         (clients, (there - clients).min(crate::web::CONNECTIONS))
     }
@@ -58,6 +73,10 @@ mod tests {
         assert_eq!(divided(1024, 1000), (720, 240));
         assert_eq!(divided(1 << 20, 1000), (1000, crate::web::CONNECTIONS));
         assert_eq!(divided(256, 0), (0, 192));
-        assert_eq!(divided(10, 1000), (3, 1), "with hardly any there is still a little of each");
+        assert_eq!(
+            divided(10, 1000),
+            (3, 1),
+            "with hardly any there is still a little of each"
+        );
     }
 }

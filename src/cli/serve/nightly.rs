@@ -1,9 +1,10 @@
-//! What `serve` does at night: it deletes the bitmaps that by the configuration have been kept long enough.
+//! What `serve` does at night: it deletes the bitmaps that by the configuration have been kept long
+//! enough.
 //!
-//! What is over when the server starts goes at once, and then every night. Whether a bitmap is over can be told at any
-//! time from its name alone, so nothing has to be remembered of a night on which no server ran; and one that is started
-//! anew every evening does its work none the less. Several servers on one Redis do it one after the other, and the
-//! second finds nothing left.
+//! What is over when the server starts goes at once, and then every night. Whether a bitmap is over
+//! can be told at any time from its name alone, so nothing has to be remembered of a night on which
+//! no server ran; and one that is started anew every evening does its work none the less. Several
+//! servers on one Redis do it one after the other, and the second finds nothing left.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,7 +26,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// The longest time between two tries.
 const LAST_RETRY: Duration = Duration::from_secs(3600);
 
-/// How long to wait at most before the clock is read again: a machine may have slept, or its clock been set.
+/// How long to wait at most before the clock is read again: a machine may have slept, or its clock
+/// been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// A store and how long its bitmaps are kept.
@@ -60,11 +62,16 @@ impl Nightly {
     /// Makes the thread, which waits until [`beginning`](Self::beginning) is called.
     pub fn start(jobs: Vec<Job>, at: NaiveTime, clock: Clock) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new().name("cohortist-nightly".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.keep(&jobs, at, clock)
-        })?;
-        Ok(Nightly { shared, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("cohortist-nightly".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.keep(&jobs, at, clock)
+            })?;
+        Ok(Nightly {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// What lets it begin.
@@ -97,7 +104,9 @@ impl Shared {
     /// Waits as long as it is that phase, at most so long; answers the phase that it is then.
     fn wait(&self, phase: Phase, limit: Duration) -> Phase {
         let held = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(held, limit, |now| *now == phase);
+        let waited = self
+            .changed
+            .wait_timeout_while(held, limit, |now| *now == phase);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -105,7 +114,13 @@ impl Shared {
     fn keep(&self, jobs: &[Job], at: NaiveTime, clock: Clock) {
         while self.wait(Phase::Starting, LOOK_AGAIN) == Phase::Starting {}
         let begun = clock.now();
-        let mut turns = vec![Turn { due: begun, failures: 0 }; jobs.len()];
+        let mut turns = vec![
+            Turn {
+                due: begun,
+                failures: 0
+            };
+            jobs.len()
+        ];
         loop {
             for (job, turn) in jobs.iter().zip(&mut turns) {
                 if self.wait(Phase::Starting, Duration::ZERO) == Phase::Ending {
@@ -118,7 +133,11 @@ impl Shared {
                 }
             }
             let now = clock.now();
-            let next = turns.iter().map(|turn| turn.due.signed_duration_since(now)).min().unwrap_or_default();
+            let next = turns
+                .iter()
+                .map(|turn| turn.due.signed_duration_since(now))
+                .min()
+                .unwrap_or_default();
             let limit = next.to_std().unwrap_or_default().min(LOOK_AGAIN);
             if self.wait(Phase::Serving, limit) == Phase::Ending {
                 return;
@@ -145,10 +164,18 @@ impl Turn {
     fn after(self, went: bool, at: NaiveTime, now: DateTime<Utc>) -> Turn {
         let night = next_night(at, now);
         if went {
-            return Turn { due: night, failures: 0 };
+            return Turn {
+                due: night,
+                failures: 0,
+            };
         }
-        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
-        Turn { due: night.min(now + wait), failures: self.failures.saturating_add(1) }
+        let wait = FIRST_RETRY
+            .saturating_mul(2_u32.saturating_pow(self.failures))
+            .min(LAST_RETRY);
+        Turn {
+            due: night.min(now + wait),
+            failures: self.failures.saturating_add(1),
+        }
     }
 }
 
@@ -160,7 +187,11 @@ impl Job {
             Ok((bitmaps, kinds)) => {
                 web::expired(store, &kinds, now);
                 if bitmaps == 0 {
-                    tracing::info!(store, "nothing has been kept longer than {}", self.expiry.words);
+                    tracing::info!(
+                        store,
+                        "nothing has been kept longer than {}",
+                        self.expiry.words
+                    );
                 } else {
                     tracing::info!(
                         store,
@@ -210,9 +241,14 @@ impl Job {
 
 /// `72 bitmaps of hours, about 12 KiB; 1 bitmap of days, about 3 KiB`
 fn told(kinds: &[Over]) -> String {
-    let told = kinds
-        .iter()
-        .map(|over| format!("{} of {}, {}", many(over.count, "bitmap"), plural(over.grain), room(over.bytes)));
+    let told = kinds.iter().map(|over| {
+        format!(
+            "{} of {}, {}",
+            many(over.count, "bitmap"),
+            plural(over.grain),
+            room(over.bytes)
+        )
+    });
     told.collect::<Vec<_>>().join("; ")
 }
 
@@ -258,7 +294,10 @@ mod tests {
     fn a_clock_set_back_by_years_does_not_stop_the_nights() {
         let at = NaiveTime::from_hms_opt(3, 0, 0).unwrap();
         let moment = |text| crate::calendar::parse_moment(text).unwrap();
-        let mut turn = Turn { due: moment("2036-01-01T03:00:00Z"), failures: 0 };
+        let mut turn = Turn {
+            due: moment("2036-01-01T03:00:00Z"),
+            failures: 0,
+        };
         assert!(!turn.is_due(at, moment("2026-11-23T14:00:00Z")));
         assert!(turn.is_due(at, moment("2026-11-24T03:00:00Z")));
     }

@@ -17,7 +17,8 @@ use crate::store::Options;
 use crate::tracker::Ids;
 use crate::web::{Dashboard, Hosts, Live, NamedStore, TITLE};
 
-/// The words of the command line from which the configuration is read: the first time, and each time again.
+/// The words of the command line from which the configuration is read: the first time, and each
+/// time again.
 #[derive(Clone)]
 pub struct Source {
     pub config: Option<PathBuf>,
@@ -58,7 +59,10 @@ impl Reload {
                 return;
             }
             Ok((file, _)) if file.name.is_empty() => {
-                tracing::error!("configuration not reloaded: {} is gone; the old one stays in force", self.file.name);
+                tracing::error!(
+                    "configuration not reloaded: {} is gone; the old one stays in force",
+                    self.file.name
+                );
                 return;
             }
             Ok(read) => read,
@@ -99,19 +103,30 @@ impl Reload {
         (self.file, self.stores) = (file, stores);
     }
 
-    /// Puts another expiry in the place of the one in force, where they differ. What is over by the new one is deleted at once.
+    /// Puts another expiry in the place of the one in force, where they differ. What is over by the
+    /// new one is deleted at once.
     fn expire_by(&mut self, file: &File, stores: &[Named]) -> anyhow::Result<()> {
-        let kept = |stores: &[Named]| -> Vec<_> { stores.iter().map(|store| store.expire.clone()).collect() };
+        let kept = |stores: &[Named]| -> Vec<_> {
+            stores.iter().map(|store| store.expire.clone()).collect()
+        };
         if file.expire_at == self.file.expire_at && kept(stores) == kept(&self.stores) {
             return Ok(());
         }
         let served = self.live.dashboard();
         let of_store = |(named, store): (&Named, &NamedStore)| {
             let goes = what_goes(named, self.read_only, self.clock) == Goes::Nightly;
-            let job = || Job { name: named.name.clone(), tracker: store.tracker.clone(), expiry: named.expire.clone() };
+            let job = || Job {
+                name: named.name.clone(),
+                tracker: store.tracker.clone(),
+                expiry: named.expire.clone(),
+            };
             goes.then(job)
         };
-        let jobs: Vec<Job> = stores.iter().zip(&served.stores).filter_map(of_store).collect();
+        let jobs: Vec<Job> = stores
+            .iter()
+            .zip(&served.stores)
+            .filter_map(of_store)
+            .collect();
         // The old one ends before the new one begins: never two of them.
         self.nightly = None;
         if !jobs.is_empty() {
@@ -126,7 +141,9 @@ impl Reload {
 /// Whether both are the same stores, as far as their addresses, prefixes and permissions tell.
 fn same_stores(before: &[Named], now: &[Named]) -> bool {
     let same = |(before, now): (&Named, &Named)| {
-        before.name == now.name && before.store.is_same_text(&now.store) && before.read_only == now.read_only
+        before.name == now.name
+            && before.store.is_same_text(&now.store)
+            && before.read_only == now.read_only
     };
     before.len() == now.len() && before.iter().zip(now).all(same)
 }
@@ -140,7 +157,9 @@ pub struct Hangups {
 
 impl Hangups {
     pub fn listen() -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         #[cfg(unix)]
         let signal = {
             use tokio::signal::unix::{SignalKind, signal};
@@ -155,18 +174,32 @@ impl Hangups {
     }
 
     /// Reloads at each, once `serving` says so, until the answer is dropped.
-    pub fn reload(self, mut reload: Reload, serving: oneshot::Receiver<()>) -> anyhow::Result<Reloading> {
+    pub fn reload(
+        self,
+        mut reload: Reload,
+        serving: oneshot::Receiver<()>,
+    ) -> anyhow::Result<Reloading> {
         let (end, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("cohortist-reload".into()).spawn(move || {
-            self.wait(&mut reload, serving, ended);
-            // The nightly thread, if any, ends with this one.
-            drop(reload);
-        })?;
-        Ok(Reloading { end: Some(end), thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("cohortist-reload".into())
+            .spawn(move || {
+                self.wait(&mut reload, serving, ended);
+                // The nightly thread, if any, ends with this one.
+                drop(reload);
+            })?;
+        Ok(Reloading {
+            end: Some(end),
+            thread: Some(thread),
+        })
     }
 
     #[cfg(unix)]
-    fn wait(mut self, reload: &mut Reload, serving: oneshot::Receiver<()>, mut ended: oneshot::Receiver<()>) {
+    fn wait(
+        mut self,
+        reload: &mut Reload,
+        serving: oneshot::Receiver<()>,
+        mut ended: oneshot::Receiver<()>,
+    ) {
         self.runtime.block_on(async move {
             if !matches!(select(serving, &mut ended).await, Either::Left((Ok(()), _))) {
                 return;

@@ -10,7 +10,8 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
 use crate::render::chart::room::{Frame, Spot, Taken};
 use crate::render::chart::{
-    CURVE, addressed, colour, coord, escaped, label, named, nothing_yet, opening, rules, stretches, stroke, write_at,
+    CURVE, addressed, colour, coord, escaped, label, named, nothing_yet, opening, rules, stretches,
+    stroke, write_at,
 };
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
@@ -29,10 +30,22 @@ pub fn svg(table: &Table) -> String {
     let (width, height) = (CURVE.width, CURVE.height + head + 16);
     let title = render::title(table);
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
-    facts.extend([words::entries(table.entries), format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M"))]);
+    facts.extend([
+        words::entries(table.entries),
+        format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")),
+    ]);
     let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
-    let mut out = opening("retention-chart", "chart", (width, height), &title, &described(table));
-    let _ = write!(out, r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##);
+    let mut out = opening(
+        "retention-chart",
+        "chart",
+        (width, height),
+        &title,
+        &described(table),
+    );
+    let _ = write!(
+        out,
+        r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##
+    );
     let headline = |out: &mut String, y: u32, size: u32, weight: u32, fill: Rgb, text: &str| {
         let text = escaped(text);
         let _ = write!(
@@ -51,19 +64,35 @@ pub fn svg(table: &Table) -> String {
 
 /// The retention curve for a page, without a title of its own to see.
 pub fn curve(table: &Table) -> String {
-    let mut out = opening("curve", "chart curve", (CURVE.width, CURVE.height), "Retention curve", &described(table));
+    let mut out = opening(
+        "curve",
+        "chart curve",
+        (CURVE.width, CURVE.height),
+        "Retention curve",
+        &described(table),
+    );
     out.push_str(&curve_layers(table));
     out.push_str("</svg>");
     out
 }
 
-/// What the curve shows, in a few words: `weighted average with its 95% band; thin lines are single cohorts`.
+/// What the curve shows, in a few words: `weighted average with its 95% band; thin lines are single
+/// cohorts`.
 pub fn curve_caption(table: &Table) -> String {
     let average = match table.query.averaging {
         Averaging::Weighted => "weighted average",
         Averaging::Simple => "simple average",
     };
-    let band = if table.averages.iter().flatten().any(|a| a.interval.is_some()) { " with its 95% band" } else { "" };
+    let band = if table
+        .averages
+        .iter()
+        .flatten()
+        .any(|a| a.interval.is_some())
+    {
+        " with its 95% band"
+    } else {
+        ""
+    };
     let drawn = single_cohorts(table).len();
     let with_people = table.rows.iter().filter(|row| row.people() > 0).count();
     let single = if drawn < with_people {
@@ -71,30 +100,48 @@ pub fn curve_caption(table: &Table) -> String {
     } else {
         "thin lines are single cohorts".to_owned()
     };
-    let whole = if table.has_running() { format!(", complete {}s only", table.query.grain) } else { String::new() };
+    let whole = if table.has_running() {
+        format!(", complete {}s only", table.query.grain)
+    } else {
+        String::new()
+    };
     let until = match (table.query.measure, table.averages.len()) {
-        (Measure::OnOrAfter, cols @ 2..) => format!("; counted up to {} {}", table.query.grain, cols - 1),
+        (Measure::OnOrAfter, cols @ 2..) => {
+            format!("; counted up to {} {}", table.query.grain, cols - 1)
+        }
         _ => String::new(),
     };
     format!("{average}{band}; {single}{whole}{until}")
 }
 
 fn described(table: &Table) -> String {
-    let mut averages = table.averages.iter().enumerate().filter_map(|(k, a)| Some((k, (*a)?)));
+    let mut averages = table
+        .averages
+        .iter()
+        .enumerate()
+        .filter_map(|(k, a)| Some((k, (*a)?)));
     let (first, last) = (averages.clone().next(), averages.next_back());
-    let came_back = |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
+    let came_back =
+        |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
     match (first, last) {
         (Some((from, a)), Some((to, b))) if from < to => {
-            format!("The average goes from {} to {}.", came_back(from, a.rate), came_back(to, b.rate))
+            format!(
+                "The average goes from {} to {}.",
+                came_back(from, a.rate),
+                came_back(to, b.rate)
+            )
         }
         (Some((k, a)), _) => format!("The average is {}.", came_back(k, a.rate)),
         _ => "No period is complete yet.".to_owned(),
     }
 }
 
-/// The rows whose cells are drawn as single lines: all, or evenly chosen ones with the newest among them.
+/// The rows whose cells are drawn as single lines: all, or evenly chosen ones with the newest among
+/// them.
 pub(super) fn single_cohorts(table: &Table) -> Vec<usize> {
-    let rows: Vec<usize> = (0..table.rows.len()).filter(|i| table.rows[*i].people() > 0).collect();
+    let rows: Vec<usize> = (0..table.rows.len())
+        .filter(|i| table.rows[*i].people() > 0)
+        .collect();
     let every = rows.len().div_ceil(MAX_SINGLE).max(1);
     rows.into_iter().rev().step_by(every).collect()
 }
@@ -107,18 +154,30 @@ fn curve_layers(table: &Table) -> String {
     let drawn = single_cohorts(table);
     let singles = || drawn.iter().filter_map(|i| table.rows.get(*i));
     let greatest = |all: &mut dyn Iterator<Item = f64>| all.fold(0.0, f64::max);
-    let rates = singles().flat_map(|row| row.cells.iter().filter_map(Cell::complete)).map(|number| number.rate());
-    let bands = table.averages.iter().flatten().map(|a| a.interval.map_or(a.rate, |i| i.1));
+    let rates = singles()
+        .flat_map(|row| row.cells.iter().filter_map(Cell::complete))
+        .map(|number| number.rate());
+    let bands = table
+        .averages
+        .iter()
+        .flatten()
+        .map(|a| a.interval.map_or(a.rate, |i| i.1));
     let highest = greatest(&mut rates.chain(table.averages.iter().flatten().map(|a| a.rate)));
     // Where nobody came back the whole scale says more than the room for error alone.
-    let axis = Axis::percent(if highest > 0.0 { greatest(&mut bands.chain([highest])) } else { 1.0 });
+    let axis = Axis::percent(if highest > 0.0 {
+        greatest(&mut bands.chain([highest]))
+    } else {
+        1.0
+    });
     let right = coord(cols.saturating_sub(1).max(1));
     let reach = (right, axis.top);
     let theme = Theme::Light;
     let (accent, mute) = (theme.accent(), theme.mute());
     let mut out = String::new();
 
-    out.push_str(&rules(&CURVE, &axis, right, |tick| format!("{tick:.0$}%", axis.decimals)));
+    out.push_str(&rules(&CURVE, &axis, right, |tick| {
+        format!("{tick:.0$}%", axis.decimals)
+    }));
     out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
         let style = label(20, mute, HPos::Center, VPos::Top);
         for k in (0..cols).step_by(column_step(table.query.grain, cols)) {
@@ -131,30 +190,53 @@ fn curve_layers(table: &Table) -> String {
     // What is still running, or partly recorded, is low only because it is, so no line leads there.
     let mut lines: Vec<Single> = singles()
         .flat_map(|row| {
-            let line =
-                |line: Vec<(f64, Number)>| line.into_iter().map(|(k, number)| (k, number.rate() * 100.0)).collect();
-            stretches(row.cells.iter().map(Cell::complete)).into_iter().map(move |stretch| (row.period, line(stretch)))
+            let line = |line: Vec<(f64, Number)>| {
+                line.into_iter()
+                    .map(|(k, number)| (k, number.rate() * 100.0))
+                    .collect()
+            };
+            stretches(row.cells.iter().map(Cell::complete))
+                .into_iter()
+                .map(move |stretch| (row.period, line(stretch)))
         })
         .collect();
     lines.retain(|(_, points)| points.len() > 1);
     let group = CURVE.layer("single", " stroke-linejoin=\"round\"", reach, |plane| {
-        lines.iter().try_for_each(|(_, line)| plane.draw(&PathElement::new(line.clone(), stroke(accent, 0.2, 2))))
+        lines.iter().try_for_each(|(_, line)| {
+            plane.draw(&PathElement::new(line.clone(), stroke(accent, 0.2, 2)))
+        })
     });
-    out.push_str(&addressed(&group, "polyline", lines.into_iter().map(|(period, _)| period)));
+    out.push_str(&addressed(
+        &group,
+        "polyline",
+        lines.into_iter().map(|(period, _)| period),
+    ));
 
     out.push_str(&CURVE.layer("band", "", reach, |plane| {
-        stretches(table.averages.iter().map(|a| (*a)?.interval)).into_iter().filter(|s| s.len() > 1).try_for_each(
-            |stretch| {
+        stretches(table.averages.iter().map(|a| (*a)?.interval))
+            .into_iter()
+            .filter(|s| s.len() > 1)
+            .try_for_each(|stretch| {
                 let low = stretch.iter().map(|(k, i)| (*k, i.0 * 100.0));
                 let high = stretch.iter().rev().map(|(k, i)| (*k, i.1 * 100.0));
-                plane.draw(&Polygon::new(low.chain(high).collect::<Vec<_>>(), colour(accent).mix(0.18)))
-            },
-        )
+                plane.draw(&Polygon::new(
+                    low.chain(high).collect::<Vec<_>>(),
+                    colour(accent).mix(0.18),
+                ))
+            })
     }));
-    let average: Vec<Vec<(f64, f64)>> = stretches(table.averages.iter().map(|a| Some((*a)?.rate * 100.0)));
-    out.push_str(&CURVE.layer("average", " stroke-linejoin=\"round\" stroke-linecap=\"round\"", reach, |plane| {
-        average.iter().try_for_each(|line| plane.draw(&PathElement::new(line.clone(), stroke(accent, 1.0, 5))))
-    }));
+    let average: Vec<Vec<(f64, f64)>> =
+        stretches(table.averages.iter().map(|a| Some((*a)?.rate * 100.0)));
+    out.push_str(&CURVE.layer(
+        "average",
+        " stroke-linejoin=\"round\" stroke-linecap=\"round\"",
+        reach,
+        |plane| {
+            average.iter().try_for_each(|line| {
+                plane.draw(&PathElement::new(line.clone(), stroke(accent, 1.0, 5)))
+            })
+        },
+    ));
     let dots = CURVE.layer("dots", "", reach, |plane| {
         average
             .iter()
@@ -167,29 +249,48 @@ fn curve_layers(table: &Table) -> String {
     out
 }
 
-/// How large the letters of a figure are where they are largest beside the line: a page gives them its own size.
+/// How large the letters of a figure are where they are largest beside the line: a page gives them
+/// its own size.
 const FIGURE: f64 = 25.0;
 
 /// The figures above the table, written at their points; and what to read where there is no line.
 fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> String {
     let theme = Theme::Light;
-    let halo =
-        " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
+    let halo = " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
     let figures = Figures::of(table);
     let mut taken = Taken::default();
     for line in average {
-        taken.line(&line.iter().map(|point| CURVE.spot(reach, *point)).collect::<Vec<_>>(), 6.0);
+        taken.line(
+            &line
+                .iter()
+                .map(|point| CURVE.spot(reach, *point))
+                .collect::<Vec<_>>(),
+            6.0,
+        );
     }
     let mut placed: Vec<(Spot, HPos, String)> = Vec::new();
     let mut leaders: Vec<[Spot; 2]> = Vec::new();
-    let returns = figures.returns.iter().filter_map(|shown| Some((shown.column, shown.average?)));
+    let returns = figures
+        .returns
+        .iter()
+        .filter_map(|shown| Some((shown.column, shown.average?)));
     for (k, average) in returns {
         let text = words::percent(average.rate);
         let dot = CURVE.spot(reach, (coord(k), average.rate * 100.0));
-        let end = CURVE.spot(reach, (coord(k), average.interval.map_or(average.rate, |i| i.1) * 100.0));
+        let end = CURVE.spot(
+            reach,
+            (
+                coord(k),
+                average.interval.map_or(average.rate, |i| i.1) * 100.0,
+            ),
+        );
         let (frame, leads) = room_for(&taken, dot, end.1, reach.0, &text);
         // A page with larger letters lets them grow away from the line.
-        let (h, x) = if frame.left > dot.0 { (HPos::Left, frame.left) } else { (HPos::Center, frame.middle()) };
+        let (h, x) = if frame.left > dot.0 {
+            (HPos::Left, frame.left)
+        } else {
+            (HPos::Center, frame.middle())
+        };
         if leads {
             leaders.push([dot, (frame.left, frame.bottom)]);
         }
@@ -205,27 +306,42 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
     out.push_str(&CURVE.layer("labels", halo, reach, |plane| {
         placed.iter().try_for_each(|(spot, h, text)| {
             let style = label(22, theme.accent(), *h, VPos::Bottom);
-            write_at(plane, CURVE.point(reach, *spot), (0, 0), text.clone(), &style)
+            write_at(
+                plane,
+                CURVE.point(reach, *spot),
+                (0, 0),
+                text.clone(),
+                &style,
+            )
         })
     }));
     if table.averages.iter().all(Option::is_none) {
         out.push_str(&CURVE.layer("ticks", "", reach, |plane| {
             let style = label(24, theme.mute(), HPos::Center, VPos::Center);
-            write_at(plane, (reach.0 / 2.0, reach.1 * 0.625), (0, 0), nothing_yet(table).to_owned(), &style)
+            write_at(
+                plane,
+                (reach.0 / 2.0, reach.1 * 0.625),
+                (0, 0),
+                nothing_yet(table).to_owned(),
+                &style,
+            )
         }));
     }
     out
 }
 
-/// Where a figure stands, and whether a line has to lead there: above its point; to the right of it, where the average
-/// falls steeply and the next point is far; or further up. `high` is where the interval of the point ends.
+/// Where a figure stands, and whether a line has to lead there: above its point; to the right of
+/// it, where the average falls steeply and the next point is far; or further up. `high` is where
+/// the interval of the point ends.
 fn room_for(taken: &Taken, dot: Spot, high: f64, steps: f64, text: &str) -> (Frame, bool) {
     let (left, right) = (f64::from(CURVE.left) + 4.0, f64::from(CURVE.right));
     let step = (right - f64::from(CURVE.left)) / steps;
     let above = Frame::above((dot.0, high - 12.0), text, FIGURE);
     let aside = above.moved(above.width() / 2.0 + 6.0, 0.0);
     let lifted = |frame: Frame| [0.0, -7.0, -14.0].map(|up| (frame.moved(0.0, up), false));
-    let beside = lifted(aside).into_iter().filter(|(frame, _)| frame.right < dot.0 + step + 6.0);
+    let beside = lifted(aside)
+        .into_iter()
+        .filter(|(frame, _)| frame.right < dot.0 + step + 6.0);
     let far = (1..12).map(|n| (aside.moved(6.0, -16.0 * f64::from(n)), true));
     let all = lifted(above).into_iter().chain(beside).chain(far);
     all.map(|(frame, leads)| (frame.between(left, right), leads))

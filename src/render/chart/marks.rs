@@ -8,9 +8,17 @@ use crate::calendar::Period;
 use crate::render::chart::DRAWN_FONT;
 
 /// What the marks of a group often have in common.
-const SHARED: [&str; 6] = ["fill", "stroke", "stroke-width", "opacity", "font-size", "text-anchor"];
+const SHARED: [&str; 6] = [
+    "fill",
+    "stroke",
+    "stroke-width",
+    "opacity",
+    "font-size",
+    "text-anchor",
+];
 
-/// A tag, and the text behind it. plotters escapes all signs that have a meaning, so none of them stands for itself.
+/// A tag, and the text behind it. plotters escapes all signs that have a meaning, so none of them
+/// stands for itself.
 struct Tag<'t> {
     inside: &'t str,
     behind: &'t str,
@@ -33,7 +41,8 @@ impl<'t> Tag<'t> {
         self.inside.split(' ').next().unwrap_or("")
     }
 
-    /// Names and values, without what nobody needs: the font, what is the default, a blank behind points.
+    /// Names and values, without what nobody needs: the font, what is the default, a blank behind
+    /// points.
     fn attributes(&self) -> impl Iterator<Item = (&'t str, &'t str)> {
         let mut pieces = self.inside[self.name().len()..].split('"');
         std::iter::from_fn(move || {
@@ -55,7 +64,8 @@ impl<'t> Tag<'t> {
     }
 }
 
-/// A group of marks. What all of them have in common is said once, by the group: that is half a chart's weight.
+/// A group of marks. What all of them have in common is said once, by the group: that is half a
+/// chart's weight.
 pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> String {
     let mut all = tags(marks).filter(Tag::is_opening);
     let first = all.next();
@@ -81,16 +91,28 @@ pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> Stri
         out.extend([" ", name, "=\"", value, "\""]);
     }
     out.push('>');
-    let is_common = |name: &str| SHARED.iter().zip(shared).any(|(one, common)| *one == name && common.is_some());
-    let own = |tag: &Tag<'m>| tag.attributes().filter(|(name, _)| !is_common(name)).collect::<Vec<_>>();
-    // Lines that nobody tells apart are one mark: `<path d="M1,2 3,4…"/>`. Whatever has more to say stays as it is.
+    let is_common = |name: &str| {
+        SHARED
+            .iter()
+            .zip(shared)
+            .any(|(one, common)| *one == name && common.is_some())
+    };
+    let own = |tag: &Tag<'m>| {
+        tag.attributes()
+            .filter(|(name, _)| !is_common(name))
+            .collect::<Vec<_>>()
+    };
+    // Lines that nobody tells apart are one mark: `<path d="M1,2 3,4…"/>`. Whatever has more to say
+    // stays as it is.
     let is_path = lines
         && ["rules", "whiskers"].contains(&class)
         && tags(marks).all(|line| matches!(own(&line)[..], [("points", _)]));
     if is_path {
         out.push_str("<path d=\"");
         for line in tags(marks) {
-            own(&line).iter().for_each(|(_, points)| out.extend(["M", points]));
+            own(&line)
+                .iter()
+                .for_each(|(_, points)| out.extend(["M", points]));
         }
         out.push_str("\"/>");
     } else {
@@ -107,9 +129,13 @@ pub(super) fn grouped<'m>(class: &str, attributes: &str, marks: &'m str) -> Stri
     out
 }
 
-/// Says of which cohort each of the marks in a group is, in their order, so that a page's script can find them by its
-/// period as it stands in addresses: `data-at="2026-11-16"`.
-pub(super) fn addressed(group: &str, mark: &str, cohorts: impl IntoIterator<Item = Period>) -> String {
+/// Says of which cohort each of the marks in a group is, in their order, so that a page's script
+/// can find them by its period as it stands in addresses: `data-at="2026-11-16"`.
+pub(super) fn addressed(
+    group: &str,
+    mark: &str,
+    cohorts: impl IntoIterator<Item = Period>,
+) -> String {
     let start = format!("<{mark} ");
     let places = memmem::find_iter(group.as_bytes(), &start).map(|place| place + start.len());
     let mut out = String::with_capacity(group.len() * 3 / 2);

@@ -1,8 +1,9 @@
 //! Charts of a retention table, as SVG drawn by plotters.
 //!
-//! Each kind of mark is drawn by itself and wrapped in a group with a class, so that a page's stylesheet can give it the
-//! colours of its theme; the colours plotters writes as attributes are those of the light theme, for a chart that
-//! stands alone. One unit is half a CSS pixel at the usual size, as plotters places marks on whole units only.
+//! Each kind of mark is drawn by itself and wrapped in a group with a class, so that a page's
+//! stylesheet can give it the colours of its theme; the colours plotters writes as attributes are
+//! those of the light theme, for a chart that stands alone. One unit is half a CSS pixel at the
+//! usual size, as plotters places marks on whole units only.
 
 mod curve;
 mod marks;
@@ -14,8 +15,8 @@ mod twin;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
-    Cartesian2d, DrawingArea, DrawingAreaErrorKind, EmptyElement, IntoDrawingArea, IntoFont, PathElement, RGBColor,
-    SVGBackend, ShapeStyle, Text,
+    Cartesian2d, DrawingArea, DrawingAreaErrorKind, EmptyElement, IntoDrawingArea, IntoFont,
+    PathElement, RGBColor, SVGBackend, ShapeStyle, Text,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, TextStyle};
@@ -51,20 +52,46 @@ pub(super) struct Canvas {
     pub bottom: i32,
 }
 
-pub(super) const CURVE: Canvas = Canvas { width: 1240, height: 540, left: 104, right: 1204, top: 30, bottom: 448 };
-pub(super) const SIZES: Canvas = Canvas { width: 696, height: 540, left: 104, right: 684, top: 30, bottom: 448 };
+pub(super) const CURVE: Canvas = Canvas {
+    width: 1240,
+    height: 540,
+    left: 104,
+    right: 1204,
+    top: 30,
+    bottom: 448,
+};
+pub(super) const SIZES: Canvas = Canvas {
+    width: 696,
+    height: 540,
+    left: 104,
+    right: 684,
+    top: 30,
+    bottom: 448,
+};
 
 impl Canvas {
     /// Where a point of the plane lies on the canvas.
     fn spot(&self, (right, top): (f64, f64), (x, y): (f64, f64)) -> Spot {
-        let (width, height) = (f64::from(self.right - self.left), f64::from(self.bottom - self.top));
-        (f64::from(self.left) + x / right * width, f64::from(self.bottom) - y / top * height)
+        let (width, height) = (
+            f64::from(self.right - self.left),
+            f64::from(self.bottom - self.top),
+        );
+        (
+            f64::from(self.left) + x / right * width,
+            f64::from(self.bottom) - y / top * height,
+        )
     }
 
     /// The point of the plane that lies there.
     fn point(&self, (right, top): (f64, f64), (x, y): Spot) -> (f64, f64) {
-        let (width, height) = (f64::from(self.right - self.left), f64::from(self.bottom - self.top));
-        ((x - f64::from(self.left)) / width * right, (f64::from(self.bottom) - y) / height * top)
+        let (width, height) = (
+            f64::from(self.right - self.left),
+            f64::from(self.bottom - self.top),
+        );
+        (
+            (x - f64::from(self.left)) / width * right,
+            (f64::from(self.bottom) - y) / height * top,
+        )
     }
 
     /// Draws marks in a group of one class. `attributes` are inherited by the marks.
@@ -89,7 +116,11 @@ impl Canvas {
         }
         // Without plotters' own <svg …> and </svg>.
         let inner = svg.split_once('\n').map_or("", |(_, rest)| rest);
-        let inner = inner.trim_end().strip_suffix("</svg>").unwrap_or(inner).trim_end();
+        let inner = inner
+            .trim_end()
+            .strip_suffix("</svg>")
+            .unwrap_or(inner)
+            .trim_end();
         if inner.is_empty() {
             return String::new();
         }
@@ -100,9 +131,14 @@ impl Canvas {
 /// The most letters of a segment that an axis is named after.
 const MAX_NAMED: usize = 24;
 
-/// What an axis counts from: `after signup`, or `after the first` where the segment would be longer than its axis.
+/// What an axis counts from: `after signup`, or `after the first` where the segment would be longer
+/// than its axis.
 fn named(before: &str, segment: &str, otherwise: &str) -> String {
-    let what = if segment.chars().count() > MAX_NAMED { otherwise } else { segment };
+    let what = if segment.chars().count() > MAX_NAMED {
+        otherwise
+    } else {
+        segment
+    };
     format!("{before} {what}")
 }
 
@@ -117,10 +153,17 @@ fn nothing_yet(table: &Table) -> &'static str {
 
 /// A drawing as a part of a page, which knows what an `<svg>` is and has letters of its own.
 pub fn within_page(svg: &str) -> String {
-    svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1).replacen(&format!(" font-family=\"{FONT}\""), "", 1)
+    svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
+        .replacen(&format!(" font-family=\"{FONT}\""), "", 1)
 }
 
-pub(super) fn opening(id: &str, class: &str, (width, height): (u32, u32), title: &str, text: &str) -> String {
+pub(super) fn opening(
+    id: &str,
+    class: &str,
+    (width, height): (u32, u32),
+    title: &str,
+    text: &str,
+) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONT}\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-desc\"><title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
@@ -129,14 +172,18 @@ pub(super) fn opening(id: &str, class: &str, (width, height): (u32, u32), title:
     )
 }
 
-/// The text without the two signs of Unicode that names may hold and XML may not: one of them, and a chart is no file
-/// that anything opens.
+/// The text without the two signs of Unicode that names may hold and XML may not: one of them, and
+/// a chart is no file that anything opens.
 fn in_xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }
 
 pub(super) fn escaped(text: &str) -> String {
-    in_xml(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    in_xml(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// A column, row number or tick as a coordinate.
@@ -155,11 +202,21 @@ fn stroke(rgb: Rgb, opacity: f64, width: u32) -> ShapeStyle {
 fn label(size: u32, rgb: Rgb, h: HPos, v: VPos) -> TextStyle<'static> {
     // plotters divides a font's size by 1.24 when it writes it.
     let font = (DRAWN_FONT, f64::from(size) * 1.24).into_font();
-    TextStyle { font, color: colour(rgb).to_backend_color(), pos: Pos::new(h, v) }
+    TextStyle {
+        font,
+        color: colour(rgb).to_backend_color(),
+        pos: Pos::new(h, v),
+    }
 }
 
 /// Writes a text some units away from a point of the plane.
-fn write_at(plane: &Plane<'_>, point: (f64, f64), away: (i32, i32), text: String, style: &TextStyle<'_>) -> Drawn {
+fn write_at(
+    plane: &Plane<'_>,
+    point: (f64, f64),
+    away: (i32, i32),
+    text: String,
+    style: &TextStyle<'_>,
+) -> Drawn {
     plane.draw(&(EmptyElement::at(point) + Text::new(in_xml(&text), away, style.clone())))
 }
 
@@ -191,7 +248,9 @@ fn rules(canvas: &Canvas, axis: &Axis, right: f64, words: impl Fn(f64) -> String
     });
     let ticks = canvas.layer("ticks", "", reach, |plane| {
         let style = label(20, theme.mute(), HPos::Right, VPos::Center);
-        axis.ticks.iter().try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
+        axis.ticks
+            .iter()
+            .try_for_each(|tick| write_at(plane, (0.0, *tick), (-14, 0), words(*tick), &style))
     });
     lines + &*ticks
 }
@@ -217,11 +276,16 @@ mod tests {
     use crate::reports::retention::{Cell, Measure, Number, Query, Row, State};
 
     fn wellformed(svg: &str) {
-        // Every opened element is closed, in order: enough XML to trust what plotters and the layers put together.
+        // Every opened element is closed, in order: enough XML to trust what plotters and the
+        // layers put together.
         let mut open = Vec::new();
         for tag in svg.split('<').skip(1) {
             let (tag, _) = tag.split_once('>').expect("a tag ends");
-            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+            let name = tag
+                .trim_start_matches('/')
+                .split([' ', '/'])
+                .next()
+                .unwrap();
             match (tag.starts_with('/'), tag.ends_with('/')) {
                 (true, _) => assert_eq!(open.pop(), Some(name)),
                 (false, true) => {}
@@ -245,38 +309,91 @@ mod tests {
         let last = table.current;
         table.rows = (0..rows)
             .map(|i| {
-                let period = last.shift(i64::try_from(i + 1).unwrap() - i64::try_from(rows).unwrap()).unwrap();
+                let period = last
+                    .shift(i64::try_from(i + 1).unwrap() - i64::try_from(rows).unwrap())
+                    .unwrap();
                 let cells = (0..cols).map(|k| {
                     let back = period.shift(i64::try_from(k).unwrap()).unwrap();
-                    let state = if back < last { State::Complete } else { State::InProgress };
+                    let state = if back < last {
+                        State::Complete
+                    } else {
+                        State::InProgress
+                    };
                     let retained = 1_000 * rate / 100 / (u64::try_from(k).unwrap() + 1);
-                    let number = Number { period: back, state, retained, size: 1_000 };
-                    if back <= last { Cell::Number(number) } else { Cell::Blank }
+                    let number = Number {
+                        period: back,
+                        state,
+                        retained,
+                        size: 1_000,
+                    };
+                    if back <= last {
+                        Cell::Number(number)
+                    } else {
+                        Cell::Blank
+                    }
                 });
-                let state = if period < last { State::Complete } else { State::InProgress };
-                Row { period, state, size: Some(1_000), cells: cells.collect() }
+                let state = if period < last {
+                    State::Complete
+                } else {
+                    State::InProgress
+                };
+                Row {
+                    period,
+                    state,
+                    size: Some(1_000),
+                    cells: cells.collect(),
+                }
             })
             .collect();
-        table.averages = (0..cols).map(|k| table.averages[0].filter(|_| rows > k + 1)).collect();
+        table.averages = (0..cols)
+            .map(|k| table.averages[0].filter(|_| rows > k + 1))
+            .collect();
         table
     }
 
     #[test]
     fn a_chart_says_what_it_shows_and_has_a_class_for_every_kind_of_mark() {
         let [alone, curve, sizes, trend] = all(&sample::table());
-        assert!(alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"), "{alone}");
-        assert!(alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##));
-        for class in ["rules", "ticks", "single", "band", "average", "dots", "labels"] {
-            assert!(curve.contains(&format!("<g class=\"{class}\"")), "{class} in {curve}");
+        assert!(
+            alone.contains("<title id=\"retention-chart-title\">signup → active, daily cohorts"),
+            "{alone}"
+        );
+        assert!(
+            alone.contains(r##"fill="#ffffff""##) && !curve.contains(r##"<rect width="1240""##)
+        );
+        for class in [
+            "rules", "ticks", "single", "band", "average", "dots", "labels",
+        ] {
+            assert!(
+                curve.contains(&format!("<g class=\"{class}\"")),
+                "{class} in {curve}"
+            );
         }
         for class in ["rules", "ticks", "bars", "bars running"] {
-            assert!(sizes.contains(&format!("<g class=\"{class}\"")), "{class} in {sizes}");
+            assert!(
+                sizes.contains(&format!("<g class=\"{class}\"")),
+                "{class} in {sizes}"
+            );
         }
-        for class in ["rules", "ticks", "whiskers", "mean", "average", "dots full", "labels"] {
-            assert!(trend.contains(&format!("<g class=\"{class}\"")), "{class} in {trend}");
+        for class in [
+            "rules",
+            "ticks",
+            "whiskers",
+            "mean",
+            "average",
+            "dots full",
+            "labels",
+        ] {
+            assert!(
+                trend.contains(&format!("<g class=\"{class}\"")),
+                "{class} in {trend}"
+            );
         }
         assert!(curve.contains(">\ndays after signup") || curve.contains(">days after signup"));
-        assert!(!alone.contains("style=") && !alone.contains("<style"), "the pages' policy allows no inline style");
+        assert!(
+            !alone.contains("style=") && !alone.contains("<style"),
+            "the pages' policy allows no inline style"
+        );
     }
 
     #[test]
@@ -286,16 +403,26 @@ mod tests {
                 all(&sized(rows, cols, rate));
             }
         }
-        let nothing = Query { rows: Some(4), ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week) };
+        let nothing = Query {
+            rows: Some(4),
+            ..Query::new("no".parse().unwrap(), "one".parse().unwrap(), Grain::Week)
+        };
         let [alone, _, sizes, _] = all(&sample::with(nothing));
         assert!(alone.contains("nobody in any cohort"), "{alone}");
-        assert!(sizes.contains("nobody in any cohort") && sizes.matches("<text").count() == 1, "{sizes}");
+        assert!(
+            sizes.contains("nobody in any cohort") && sizes.matches("<text").count() == 1,
+            "{sizes}"
+        );
     }
 
     #[test]
     fn many_cohorts_leave_out_lines_and_say_so() {
         let table = sized(400, 14, 80);
-        assert!(curve_caption(&table).contains("thin lines are 58 of 400 cohorts"), "{}", curve_caption(&table));
+        assert!(
+            curve_caption(&table).contains("thin lines are 58 of 400 cohorts"),
+            "{}",
+            curve_caption(&table)
+        );
         assert!(curve(&table).len() < 40_000);
         assert_eq!(single_cohorts(&sized(14, 14, 80)).len(), 14);
     }
@@ -305,9 +432,16 @@ mod tests {
         let table = sized(31, 13, 80);
         let ats = |svg: &str, mark: &str| -> Vec<String> {
             let start = format!("<{mark} data-at=\"");
-            svg.split(&start).skip(1).map(|mark| mark.split('"').next().unwrap().to_owned()).collect()
+            svg.split(&start)
+                .skip(1)
+                .map(|mark| mark.split('"').next().unwrap().to_owned())
+                .collect()
         };
-        let cohorts: Vec<String> = table.rows.iter().map(|row| row.period.to_string()).collect();
+        let cohorts: Vec<String> = table
+            .rows
+            .iter()
+            .map(|row| row.period.to_string())
+            .collect();
         let mut lines = ats(&curve(&table), "polyline");
         // What is still running has no part in any line.
         lines.sort_unstable();
@@ -336,27 +470,54 @@ mod tests {
                     trend_caption(&table, column);
                 }
                 let svg = trend(&table, 1);
-                let lines = svg.split("<g class=\"average\"").nth(1).map_or("", |g| g.split("</g>").next().unwrap());
-                assert_eq!(lines.matches("points=").count(), if n > 12 { 2 } else { usize::from(n > 3) }, "{n}");
+                let lines = svg
+                    .split("<g class=\"average\"")
+                    .nth(1)
+                    .map_or("", |g| g.split("</g>").next().unwrap());
+                assert_eq!(
+                    lines.matches("points=").count(),
+                    if n > 12 { 2 } else { usize::from(n > 3) },
+                    "{n}"
+                );
                 assert_eq!(svg.contains("class=\"band\""), n > 60);
                 assert_eq!(trend_small(&table, 1).contains("class=\"band\""), n > 24);
             }
         }
         let empty = trend(&sized(4, 3, 50), 9);
-        assert!(empty.contains("no complete period yet") && !empty.contains("<circle"), "{empty}");
+        assert!(
+            empty.contains("no complete period yet") && !empty.contains("<circle"),
+            "{empty}"
+        );
     }
 
     /// The texts of a group of some class with where they stand, and the other way round.
     fn texts(svg: &str, class: &str) -> Vec<(String, f64, f64)> {
         let start = format!("<g class=\"{class}\"");
-        let groups = svg.split(&start).skip(1).map(|g| g.split("</g>").next().unwrap());
+        let groups = svg
+            .split(&start)
+            .skip(1)
+            .map(|g| g.split("</g>").next().unwrap());
         let attribute = |mark: &str, name: &str| -> f64 {
-            mark.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+            mark.split(&format!(" {name}=\""))
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
         };
         let marks = groups.flat_map(|group| group.split("<text").skip(1));
         marks
             .map(|mark| {
-                let text = mark.split('>').nth(1).unwrap().split('<').next().unwrap().trim();
+                let text = mark
+                    .split('>')
+                    .nth(1)
+                    .unwrap()
+                    .split('<')
+                    .next()
+                    .unwrap()
+                    .trim();
                 (text.to_owned(), attribute(mark, "x"), attribute(mark, "y"))
             })
             .collect()
@@ -376,19 +537,26 @@ mod tests {
         let svg = curve(&table);
         let step = 1_100.0 / 29.0;
         let labels = texts(&svg, "labels");
-        assert_eq!(labels.iter().map(|(text, ..)| &**text).collect::<Vec<_>>(), ["45.0%", "11.2%"]);
+        assert_eq!(
+            labels.iter().map(|(text, ..)| &**text).collect::<Vec<_>>(),
+            ["45.0%", "11.2%"]
+        );
         assert!((labels[1].1 - 104.0 - 7.0 * step).abs() < 1.0, "{labels:?}");
         assert_eq!(svg.matches("<g class=\"leader\"").count(), 1, "{svg}");
         // With few columns the first stands beside its point, and nothing needs to be led anywhere.
         table.averages.truncate(8);
-        assert!(!curve(&table).contains("leader") && texts(&curve(&table), "labels")[0].1 > 104.0 + 1_100.0 / 7.0);
+        assert!(
+            !curve(&table).contains("leader")
+                && texts(&curve(&table), "labels")[0].1 > 104.0 + 1_100.0 / 7.0
+        );
     }
 
     #[test]
     fn the_newest_number_keeps_off_the_average() {
         for rate in [20, 30, 36, 38, 40, 42, 44, 50, 60] {
             let mut table = sized(14, 3, 80);
-            let average = table.averages[1].map(|a| crate::reports::retention::Average { rate: 0.4, ..a });
+            let average =
+                table.averages[1].map(|a| crate::reports::retention::Average { rate: 0.4, ..a });
             table.averages[1] = average;
             for row in &mut table.rows {
                 if let Cell::Number(cell) = &mut row.cells[1] {
@@ -396,10 +564,19 @@ mod tests {
                 }
             }
             for svg in [trend(&table, 1), trend_small(&table, 1)] {
-                let rule = svg.split("<g class=\"mean\"").nth(1).unwrap().split("points=\"").nth(1).unwrap();
+                let rule = svg
+                    .split("<g class=\"mean\"")
+                    .nth(1)
+                    .unwrap()
+                    .split("points=\"")
+                    .nth(1)
+                    .unwrap();
                 let rule: f64 = rule.split([',', ' ']).nth(1).unwrap().parse().unwrap();
                 let label = texts(&svg, "labels").remove(0);
-                assert!(label.2 - 26.0 > rule || label.2 < rule, "{rate}: {label:?} on {rule}");
+                assert!(
+                    label.2 - 26.0 > rule || label.2 < rule,
+                    "{rate}: {label:?} on {rule}"
+                );
                 assert!(svg.contains("average"));
             }
         }
@@ -408,9 +585,14 @@ mod tests {
     #[test]
     fn long_segments_name_no_axis() {
         let mut table = sample::table();
-        table.query.cohort = "signup & (platform:ios@ever | platform:android@ever)".parse().unwrap();
+        table.query.cohort = "signup & (platform:ios@ever | platform:android@ever)"
+            .parse()
+            .unwrap();
         let [_, curve, sizes, trend] = all(&table);
-        assert!(curve.contains("days after the first") && sizes.contains("day of the cohort"), "{curve} {sizes}");
+        assert!(
+            curve.contains("days after the first") && sizes.contains("day of the cohort"),
+            "{curve} {sizes}"
+        );
         assert!(trend.contains("day of the cohort"));
     }
 
@@ -463,7 +645,10 @@ mod tests {
             "each cohort's share with its 95% interval; dashed rule: weighted average; hollow while in progress"
         );
         table.query.averaging = crate::reports::retention::Averaging::Simple;
-        assert_eq!(trend_caption(&table, 1), "each cohort's share with its 95% interval; dashed rule: simple average");
+        assert_eq!(
+            trend_caption(&table, 1),
+            "each cohort's share with its 95% interval; dashed rule: simple average"
+        );
     }
 
     #[test]
@@ -472,7 +657,10 @@ mod tests {
         query.measure = Measure::OnOrAfter;
         query.from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
         let chart = curve(&sample::with(query));
-        assert!(!chart.contains("<g class=\"single") && !chart.contains("<g class=\"average"), "{chart}");
+        assert!(
+            !chart.contains("<g class=\"single") && !chart.contains("<g class=\"average"),
+            "{chart}"
+        );
         assert!(chart.contains("no complete period yet"));
     }
 
@@ -487,10 +675,21 @@ mod tests {
 
     #[test]
     fn counts_are_short() {
-        let shown =
-            |top: f64, counts: &[f64]| counts.iter().map(|c| short_count(*c, top)).collect::<Vec<_>>().join(" ");
-        assert_eq!(shown(2e3, &[0.0, 500.0, 1_000.0, 1_500.0, 2_000.0]), "0 500 1,000 1,500 2,000");
+        let shown = |top: f64, counts: &[f64]| {
+            counts
+                .iter()
+                .map(|c| short_count(*c, top))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            shown(2e3, &[0.0, 500.0, 1_000.0, 1_500.0, 2_000.0]),
+            "0 500 1,000 1,500 2,000"
+        );
         assert_eq!(shown(2e4, &[0.0, 5e3, 1e4, 1.5e4, 2e4]), "0 5k 10k 15k 20k");
-        assert_eq!((shown(1.5e6, &[5e5, 1.5e6]), shown(4e9, &[4e9])), ("0.5M 1.5M".into(), "4B".into()));
+        assert_eq!(
+            (shown(1.5e6, &[5e5, 1.5e6]), shown(4e9, &[4e9])),
+            ("0.5M 1.5M".into(), "4B".into())
+        );
     }
 }

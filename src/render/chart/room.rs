@@ -16,7 +16,12 @@ impl Frame {
     /// The box of a text in bold, in letters of some size, that stands centred on a point.
     pub fn above((x, bottom): Spot, text: &str, size: f64) -> Self {
         let half = text.chars().fold(0.0, |sum, _| sum + 0.33 * size);
-        Frame { left: x - half, top: bottom - size, right: x + half, bottom }
+        Frame {
+            left: x - half,
+            top: bottom - size,
+            right: x + half,
+            bottom,
+        }
     }
 
     pub fn width(&self) -> f64 {
@@ -28,7 +33,12 @@ impl Frame {
     }
 
     pub fn moved(self, x: f64, y: f64) -> Self {
-        Frame { left: self.left + x, top: self.top + y, right: self.right + x, bottom: self.bottom + y }
+        Frame {
+            left: self.left + x,
+            top: self.top + y,
+            right: self.right + x,
+            bottom: self.bottom + y,
+        }
     }
 
     /// The same box, moved sideways until it is between two edges.
@@ -38,10 +48,14 @@ impl Frame {
     }
 
     fn overlaps(&self, other: &Frame) -> bool {
-        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
     }
 
-    /// Whether a straight line from one point to another runs through the box, or nearer to it than `gap`.
+    /// Whether a straight line from one point to another runs through the box, or nearer to it than
+    /// `gap`.
     fn meets(&self, (from, to): (Spot, Spot), gap: f64) -> bool {
         // The part of the line, from 0 to 1, that is inside; cut off side by side.
         let (mut begin, mut end) = (0.0_f64, 1.0_f64);
@@ -74,9 +88,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// A line through some points, as far as they are from `from` to `to` sideways; labels keep a `gap` from it.
+    /// A line through some points, as far as they are from `from` to `to` sideways; labels keep a
+    /// `gap` from it.
     pub fn line(&mut self, points: &[Spot], gap: f64) {
-        self.lines.extend(points.windows(2).map(|pair| (pair[0], pair[1], gap)));
+        self.lines
+            .extend(points.windows(2).map(|pair| (pair[0], pair[1], gap)));
         if let [alone] = points {
             self.lines.push((*alone, *alone, gap));
         }
@@ -88,7 +104,10 @@ impl Taken {
     }
 
     pub fn is_free(&self, frame: &Frame) -> bool {
-        !self.lines.iter().any(|(from, to, gap)| frame.meets((*from, *to), *gap))
+        !self
+            .lines
+            .iter()
+            .any(|(from, to, gap)| frame.meets((*from, *to), *gap))
             && !self.frames.iter().any(|other| frame.overlaps(other))
     }
 }
@@ -99,7 +118,12 @@ mod tests {
 
     #[test]
     fn boxes_meet_lines_that_run_through_them_or_near() {
-        let frame = Frame { left: 10.0, top: 10.0, right: 30.0, bottom: 20.0 };
+        let frame = Frame {
+            left: 10.0,
+            top: 10.0,
+            right: 30.0,
+            bottom: 20.0,
+        };
         let mut cases = Vec::new();
         for (from, to, gap) in [
             ((0.0, 15.0), (40.0, 15.0), 0.0),

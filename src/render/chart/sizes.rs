@@ -7,7 +7,8 @@ use plotters::style::text_anchor::{HPos, VPos};
 use crate::calendar::{Grain, Period};
 use crate::render::axis::Axis;
 use crate::render::chart::{
-    Canvas, SIZES, addressed, colour, coord, label, named, nothing_yet, opening, rules, short_count, write_at,
+    Canvas, SIZES, addressed, colour, coord, label, named, nothing_yet, opening, rules,
+    short_count, write_at,
 };
 use crate::render::colour::Theme;
 use crate::render::{self, words};
@@ -26,8 +27,18 @@ pub fn sizes(table: &Table) -> String {
         _ if !table.is_recorded() => "No cohort is recorded.".to_owned(),
         _ => "No cohort holds anybody.".to_owned(),
     };
-    let mut out = opening("sizes", "chart sizes", (SIZES.width, SIZES.height), "Cohort size", &text);
-    out.push_str(&if table.is_empty() { nobody(table) } else { size_layers(table) });
+    let mut out = opening(
+        "sizes",
+        "chart sizes",
+        (SIZES.width, SIZES.height),
+        "Cohort size",
+        &text,
+    );
+    out.push_str(&if table.is_empty() {
+        nobody(table)
+    } else {
+        size_layers(table)
+    });
     out.push_str("</svg>");
     out
 }
@@ -46,11 +57,19 @@ fn size_layers(table: &Table) -> String {
     let bars: Vec<Bar> = table
         .rows
         .iter()
-        .map(|row| Bar { period: row.period, state: row.state, height: people(row.people()) })
+        .map(|row| Bar {
+            period: row.period,
+            state: row.state,
+            height: people(row.people()),
+        })
         .collect();
     let axis = Axis::count(bars.iter().map(|bar| bar.height).fold(0.0, f64::max));
     let n = bars.len();
-    let mut at: Vec<usize> = if n < 5 { (0..n).collect() } else { vec![0, n / 2, n - 1] };
+    let mut at: Vec<usize> = if n < 5 {
+        (0..n).collect()
+    } else {
+        vec![0, n / 2, n - 1]
+    };
     at.dedup();
     let labelled: Vec<(usize, String)> = at
         .into_iter()
@@ -58,19 +77,36 @@ fn size_layers(table: &Table) -> String {
             let period = bars[i].period;
             let words = match (period.grain(), n) {
                 (Grain::Hour, 3..) => period.start().format("%-d %b %H:%M").to_string(),
-                (Grain::Day | Grain::Week, n) if n > 180 => period.start().format("%b %Y").to_string(),
+                (Grain::Day | Grain::Week, n) if n > 180 => {
+                    period.start().format("%b %Y").to_string()
+                }
                 _ => period.short_label(),
             };
             (i, words)
         })
         .collect();
-    let below = named(&format!("{} of", table.query.grain), &table.cohort(), "the cohort");
-    let layers = bar_layers(&SIZES, &axis, &bars, |tick| short_count(tick, axis.top), &labelled, &below);
+    let below = named(
+        &format!("{} of", table.query.grain),
+        &table.cohort(),
+        "the cohort",
+    );
+    let layers = bar_layers(
+        &SIZES,
+        &axis,
+        &bars,
+        |tick| short_count(tick, axis.top),
+        &labelled,
+        &below,
+    );
     // In the order they are drawn in; nothing but bars is a rectangle.
-    let drawn = [State::Complete, State::InProgress].into_iter().flat_map(|state| {
-        let bars = bars.iter().filter(move |bar| bar.state == state && bar.height > 0.0);
-        bars.map(|bar| bar.period)
-    });
+    let drawn = [State::Complete, State::InProgress]
+        .into_iter()
+        .flat_map(|state| {
+            let bars = bars
+                .iter()
+                .filter(move |bar| bar.state == state && bar.height > 0.0);
+            bars.map(|bar| bar.period)
+        });
     addressed(&layers, "rect", drawn)
 }
 
@@ -81,7 +117,8 @@ pub(in crate::render) struct Bar {
     pub height: f64,
 }
 
-/// Bars side by side, running ones pale, some of them `labelled`, and a line of words `below` them all.
+/// Bars side by side, running ones pale, some of them `labelled`, and a line of words `below` them
+/// all.
 pub(in crate::render) fn bar_layers(
     canvas: &Canvas,
     axis: &Axis,
@@ -96,19 +133,39 @@ pub(in crate::render) fn bar_layers(
     let reach = (right, axis.top);
     let mut out = rules(canvas, axis, right, ticks);
     // Few cohorts make no fat bars.
-    let half = if n > 150 { 0.5 } else { 0.42_f64.min(right / 24.0) };
-    for (class, state, opacity) in [("bars", State::Complete, 0.78), ("bars running", State::InProgress, 0.32)] {
+    let half = if n > 150 {
+        0.5
+    } else {
+        0.42_f64.min(right / 24.0)
+    };
+    for (class, state, opacity) in [
+        ("bars", State::Complete, 0.78),
+        ("bars running", State::InProgress, 0.32),
+    ] {
         out.push_str(&canvas.layer(class, "", reach, |plane| {
-            let bars = bars.iter().enumerate().filter(|(_, bar)| bar.state == state && bar.height > 0.0);
-            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height)).try_for_each(|(x, height)| {
-                let style = colour(theme.accent()).mix(opacity).filled();
-                plane.draw(&Rectangle::new([(x - half, height), (x + half, 0.0)], style))
-            })
+            let bars = bars
+                .iter()
+                .enumerate()
+                .filter(|(_, bar)| bar.state == state && bar.height > 0.0);
+            bars.map(|(i, bar)| (coord(i) + 0.5, bar.height))
+                .try_for_each(|(x, height)| {
+                    let style = colour(theme.accent()).mix(opacity).filled();
+                    plane.draw(&Rectangle::new(
+                        [(x - half, height), (x + half, 0.0)],
+                        style,
+                    ))
+                })
         }));
     }
     out.push_str(&canvas.layer("ticks", "", reach, |plane| {
         let style = |h| label(20, theme.mute(), h, VPos::Top);
-        write_at(plane, (right / 2.0, 0.0), (0, 54), below.to_owned(), &style(HPos::Center))?;
+        write_at(
+            plane,
+            (right / 2.0, 0.0),
+            (0, 54),
+            below.to_owned(),
+            &style(HPos::Center),
+        )?;
         labelled.iter().try_for_each(|(i, words)| {
             let (h, x) = match *i {
                 // Wide columns have room for a name below their middle.

@@ -8,7 +8,8 @@ use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::room::{Frame, Spot, Taken};
 use crate::render::chart::{
-    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches, stroke, write_at,
+    Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches,
+    stroke, write_at,
 };
 use crate::render::colour::Theme;
 use crate::render::words;
@@ -16,7 +17,14 @@ use crate::reports::retention::{Averaging, Number, Row, State, Table};
 
 /// As wide as the page, with room for the average's words on the right.
 const WIDE: Form = Form {
-    canvas: Canvas { width: 1920, height: 500, left: 104, right: 1692, top: 44, bottom: 408 },
+    canvas: Canvas {
+        width: 1920,
+        height: 500,
+        left: 104,
+        right: 1692,
+        top: 44,
+        bottom: 408,
+    },
     id: "trend",
     class: "chart trend roomy",
     // Beyond it their intervals touch, and a band says the same.
@@ -27,7 +35,14 @@ const WIDE: Form = Form {
 
 /// For a page as narrow as a phone.
 const NARROW: Form = Form {
-    canvas: Canvas { width: 696, height: 480, left: 92, right: 580, top: 40, bottom: 388 },
+    canvas: Canvas {
+        width: 696,
+        height: 480,
+        left: 92,
+        right: 580,
+        top: 40,
+        bottom: 388,
+    },
     id: "trend-small",
     class: "chart trend snug",
     most_whiskers: 24,
@@ -47,9 +62,9 @@ struct Form {
     is_narrow: bool,
 }
 
-/// One column's rate by cohort, for a page: a line through what is complete, a hollow dot for what is in progress, gaps
-/// where a cohort has no such cell, and the column's average as a rule. A `column` the table does not have is one
-/// without cells.
+/// One column's rate by cohort, for a page: a line through what is complete, a hollow dot for what
+/// is in progress, gaps where a cohort has no such cell, and the column's average as a rule. A
+/// `column` the table does not have is one without cells.
 pub fn trend(table: &Table, column: usize) -> String {
     WIDE.draw(table, column)
 }
@@ -59,7 +74,8 @@ pub fn trend_small(table: &Table, column: usize) -> String {
     NARROW.draw(table, column)
 }
 
-/// What the trend shows, in a few words: `each cohort's share with its 95% interval; dashed rule: weighted average`.
+/// What the trend shows, in a few words: `each cohort's share with its 95% interval; dashed rule:
+/// weighted average`.
 pub fn trend_caption(table: &Table, column: usize) -> String {
     let cells = cells(table, column);
     let average = match (table.averages.get(column), table.query.averaging) {
@@ -68,7 +84,11 @@ pub fn trend_caption(table: &Table, column: usize) -> String {
         _ => "",
     };
     let is_running = |point: &Point| point.cell.state == State::InProgress;
-    let running = if cells.iter().flatten().any(is_running) { "; hollow while in progress" } else { "" };
+    let running = if cells.iter().flatten().any(is_running) {
+        "; hollow while in progress"
+    } else {
+        ""
+    };
     format!("each cohort's share with its 95% interval{average}{running}")
 }
 
@@ -90,55 +110,115 @@ impl Point {
 
     /// Both ends of its interval, 0–1.
     fn ends(&self) -> (f64, f64) {
-        self.cell.interval().unwrap_or((self.cell.rate(), self.cell.rate()))
+        self.cell
+            .interval()
+            .unwrap_or((self.cell.rate(), self.cell.rate()))
     }
 }
 
 /// One for each cohort, oldest first; `None` where it has no such number, or only a lower bound.
 fn cells(table: &Table, column: usize) -> Vec<Option<Point>> {
-    let cell = |row: &Row| row.cells.get(column)?.number().filter(|number| number.state != State::PartlyRecorded);
-    table.rows.iter().map(|row| Some(Point { cohort: row.period, cell: cell(row)? })).collect()
+    let cell = |row: &Row| {
+        row.cells
+            .get(column)?
+            .number()
+            .filter(|number| number.state != State::PartlyRecorded)
+    };
+    table
+        .rows
+        .iter()
+        .map(|row| {
+            Some(Point {
+                cohort: row.period,
+                cell: cell(row)?,
+            })
+        })
+        .collect()
 }
 
 fn described(table: &Table, column: usize) -> String {
-    let points: Vec<Point> = cells(table, column).into_iter().flatten().filter(Point::is_complete).collect();
+    let points: Vec<Point> = cells(table, column)
+        .into_iter()
+        .flatten()
+        .filter(Point::is_complete)
+        .collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
-        return format!("{} {}.", capital(nothing_yet(table)), words::column(table, column));
+        return format!(
+            "{} {}.",
+            capital(nothing_yet(table)),
+            words::column(table, column)
+        );
     };
-    let said = |point: &Point| format!("{} for {}", words::percent(point.cell.rate()), point.cohort.label());
+    let said = |point: &Point| {
+        format!(
+            "{} for {}",
+            words::percent(point.cell.rate()),
+            point.cohort.label()
+        )
+    };
     let mut text = if points.len() > 1 {
         let by_rate = |a: &&Point, b: &&Point| a.cell.rate().total_cmp(&b.cell.rate());
-        let (low, high) =
-            (points.iter().min_by(by_rate).unwrap_or(first), points.iter().max_by(by_rate).unwrap_or(last));
-        format!("From {} to {}; the lowest is {}, the highest {}.", said(first), said(last), said(low), said(high))
+        let (low, high) = (
+            points.iter().min_by(by_rate).unwrap_or(first),
+            points.iter().max_by(by_rate).unwrap_or(last),
+        );
+        format!(
+            "From {} to {}; the lowest is {}, the highest {}.",
+            said(first),
+            said(last),
+            said(low),
+            said(high)
+        )
     } else {
         format!("{}.", said(last))
     };
     if let Some(Some(average)) = table.averages.get(column) {
-        text.push_str(&format!(" The average is {}.", words::percent(average.rate)));
+        text.push_str(&format!(
+            " The average is {}.",
+            words::percent(average.rate)
+        ));
     }
     text
 }
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
-/// The axis: to the end of the intervals, unless those of small cohorts would press the rates themselves to the ground.
+/// The axis: to the end of the intervals, unless those of small cohorts would press the rates
+/// themselves to the ground.
 fn axis_of(points: &[Option<Point>], average: Option<f64>) -> Axis {
     let greatest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-    let rates = greatest(&mut points.iter().flatten().map(|point| point.cell.rate()).chain(average));
+    let rates = greatest(
+        &mut points
+            .iter()
+            .flatten()
+            .map(|point| point.cell.rate())
+            .chain(average),
+    );
     let ends = greatest(&mut points.iter().flatten().map(|point| point.ends().1));
     // Where nobody came back the whole scale says more than the room for error alone.
-    Axis::percent_fitted(if rates > 0.0 { ends.min(rates * 2.0) } else { 1.0 })
+    Axis::percent_fitted(if rates > 0.0 {
+        ends.min(rates * 2.0)
+    } else {
+        1.0
+    })
 }
 
 impl Form {
     fn draw(&self, table: &Table, column: usize) -> String {
         let title = format!("Return {}, by cohort", words::column(table, column));
         let canvas = (self.canvas.width, self.canvas.height);
-        let mut out = opening(self.id, self.class, canvas, &title, &described(table, column));
+        let mut out = opening(
+            self.id,
+            self.class,
+            canvas,
+            &title,
+            &described(table, column),
+        );
         out.push_str(&trend_layers(self, table, column));
         out.push_str("</svg>");
         out
@@ -149,13 +229,20 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let canvas = &form.canvas;
     let points = cells(table, column);
     let n = points.len();
-    let average = table.averages.get(column).copied().flatten().map(|average| average.rate);
+    let average = table
+        .averages
+        .get(column)
+        .copied()
+        .flatten()
+        .map(|average| average.rate);
     let axis = axis_of(&points, average);
     let reach = (coord(n.max(1)), axis.top);
     let theme = Theme::Light;
     let (accent, mute) = (theme.accent(), theme.mute());
     let at = |x: f64, point: &Point| (x + 0.5, point.height());
-    let mut out = rules(canvas, &axis, reach.0, |tick| format!("{tick:.0$}%", axis.decimals));
+    let mut out = rules(canvas, &axis, reach.0, |tick| {
+        format!("{tick:.0$}%", axis.decimals)
+    });
 
     out.push_str(&canvas.layer("ticks", "", reach, |plane| {
         let style = label(20, mute, HPos::Center, VPos::Top);
@@ -163,7 +250,11 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         for (i, words) in period_labels(&periods, form.is_narrow) {
             write_at(plane, (coord(i) + 0.5, 0.0), (0, 14), words, &style)?;
         }
-        let below = named(&format!("{} of", table.query.grain), &table.cohort(), "the cohort");
+        let below = named(
+            &format!("{} of", table.query.grain),
+            &table.cohort(),
+            "the cohort",
+        );
         write_at(plane, (reach.0 / 2.0, 0.0), (0, 54), below, &style)
     }));
 
@@ -177,48 +268,91 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let has_whiskers = n <= form.most_whiskers;
     if !has_whiskers {
         out.push_str(&canvas.layer("band", "", reach, |plane| {
-            all.iter().filter(|stretch| stretch.len() > 1).try_for_each(|stretch| {
-                let low = stretch.iter().map(|(x, point)| (x + 0.5, ends(point).0));
-                let high = stretch.iter().rev().map(|(x, point)| (x + 0.5, ends(point).1));
-                plane.draw(&Polygon::new(low.chain(high).collect::<Vec<_>>(), colour(accent).mix(0.18)))
-            })
+            all.iter()
+                .filter(|stretch| stretch.len() > 1)
+                .try_for_each(|stretch| {
+                    let low = stretch.iter().map(|(x, point)| (x + 0.5, ends(point).0));
+                    let high = stretch
+                        .iter()
+                        .rev()
+                        .map(|(x, point)| (x + 0.5, ends(point).1));
+                    plane.draw(&Polygon::new(
+                        low.chain(high).collect::<Vec<_>>(),
+                        colour(accent).mix(0.18),
+                    ))
+                })
         }));
     }
     out.push_str(&canvas.layer("whiskers", "", reach, |plane| {
-        let alone = all.iter().filter(|stretch| has_whiskers || stretch.len() == 1).flatten();
+        let alone = all
+            .iter()
+            .filter(|stretch| has_whiskers || stretch.len() == 1)
+            .flatten();
         alone.into_iter().try_for_each(|(x, point)| {
             let (low, high) = ends(point);
-            plane.draw(&PathElement::new(vec![(x + 0.5, low), (x + 0.5, high)], stroke(accent, 0.55, 3)))
+            plane.draw(&PathElement::new(
+                vec![(x + 0.5, low), (x + 0.5, high)],
+                stroke(accent, 0.55, 3),
+            ))
         })
     }));
     if let Some(rate) = average {
         let height = rate * 100.0;
-        out.push_str(&canvas.layer("mean", " stroke-dasharray=\"10 8\"", reach, |plane| {
-            plane.draw(&PathElement::new(vec![(0.0, height), (reach.0, height)], stroke(mute, 1.0, 2)))
-        }));
+        out.push_str(
+            &canvas.layer("mean", " stroke-dasharray=\"10 8\"", reach, |plane| {
+                plane.draw(&PathElement::new(
+                    vec![(0.0, height), (reach.0, height)],
+                    stroke(mute, 1.0, 2),
+                ))
+            }),
+        );
         out.push_str(&canvas.layer("ticks", "", reach, |plane| {
             let words = |v| label(20, mute, HPos::Left, v);
             let rate = words::percent(rate);
             if form.is_narrow {
-                write_at(plane, (reach.0, height), (10, -2), "average".to_owned(), &words(VPos::Bottom))?;
+                write_at(
+                    plane,
+                    (reach.0, height),
+                    (10, -2),
+                    "average".to_owned(),
+                    &words(VPos::Bottom),
+                )?;
                 return write_at(plane, (reach.0, height), (10, 4), rate, &words(VPos::Top));
             }
-            write_at(plane, (reach.0, height), (14, 0), format!("average {rate}"), &words(VPos::Center))
+            write_at(
+                plane,
+                (reach.0, height),
+                (14, 0),
+                format!("average {rate}"),
+                &words(VPos::Center),
+            )
         }));
     }
-    out.push_str(&canvas.layer("average", " stroke-linejoin=\"round\" stroke-linecap=\"round\"", reach, |plane| {
-        all.iter().filter(|stretch| stretch.len() > 1).try_for_each(|stretch| {
-            let line: Vec<(f64, f64)> = stretch.iter().map(|(x, point)| at(*x, point)).collect();
-            plane.draw(&PathElement::new(line, stroke(accent, 1.0, 4)))
-        })
-    }));
+    out.push_str(&canvas.layer(
+        "average",
+        " stroke-linejoin=\"round\" stroke-linecap=\"round\"",
+        reach,
+        |plane| {
+            all.iter()
+                .filter(|stretch| stretch.len() > 1)
+                .try_for_each(|stretch| {
+                    let line: Vec<(f64, f64)> =
+                        stretch.iter().map(|(x, point)| at(*x, point)).collect();
+                    plane.draw(&PathElement::new(line, stroke(accent, 1.0, 4)))
+                })
+        },
+    ));
     let (radius, width) = if has_whiskers { (6, 4) } else { (3, 2) };
-    for (class, complete, opacity, radius, width) in
-        [("dots full", true, 1.0, radius, width), ("dots running", false, 0.5, radius.min(5), width.min(3))]
-    {
+    for (class, complete, opacity, radius, width) in [
+        ("dots full", true, 1.0, radius, width),
+        ("dots running", false, 0.5, radius.min(5), width.min(3)),
+    ] {
         // On a phone, dots as close as that are a thicker line; one without neighbours has no line.
         let alone = |i: usize| {
-            let there = |i: Option<usize>| i.and_then(|i| points.get(i)?.filter(Point::is_complete)).is_some();
+            let there = |i: Option<usize>| {
+                i.and_then(|i| points.get(i)?.filter(Point::is_complete))
+                    .is_some()
+            };
             !there(i.checked_sub(1)) && !there(Some(i + 1))
         };
         let dotted = |i: usize| !complete || !form.is_narrow || has_whiskers || alone(i);
@@ -228,29 +362,57 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
         };
         let group = canvas.layer(class, "", reach, |plane| {
             of_class().try_for_each(|(i, point)| {
-                plane.draw(&Circle::new(at(coord(i), &point), radius, stroke(accent, opacity, width)))
+                plane.draw(&Circle::new(
+                    at(coord(i), &point),
+                    radius,
+                    stroke(accent, opacity, width),
+                ))
             })
         });
         // Whole or hollow, and opaque: the lines end at a dot.
-        let fill = if complete { accent.to_string() } else { "#ffffff".to_owned() };
+        let fill = if complete {
+            accent.to_string()
+        } else {
+            "#ffffff".to_owned()
+        };
         let group = group.replace("fill=\"none\"", &format!("fill=\"{fill}\""));
         let group = group.replace(" fill-opacity=", " stroke-opacity=");
-        out.push_str(&addressed(&group, "circle", of_class().map(|(_, point)| point.cohort)));
+        out.push_str(&addressed(
+            &group,
+            "circle",
+            of_class().map(|(_, point)| point.cohort),
+        ));
     }
     out.push_str(&newest(form, &points, average, reach));
     if !points.iter().flatten().any(Point::is_complete) {
         out.push_str(&canvas.layer("ticks", "", reach, |plane| {
             let style = label(24, mute, HPos::Center, VPos::Center);
-            write_at(plane, (reach.0 / 2.0, reach.1 * 0.875), (0, 0), nothing_yet(table).to_owned(), &style)
+            write_at(
+                plane,
+                (reach.0 / 2.0, reach.1 * 0.875),
+                (0, 0),
+                nothing_yet(table).to_owned(),
+                &style,
+            )
         }));
     }
     out
 }
 
-/// The number of the newest complete cohort, above its point or below it: away from the average's rule and the line.
-fn newest(form: &Form, points: &[Option<Point>], average: Option<f64>, reach: (f64, f64)) -> String {
+/// The number of the newest complete cohort, above its point or below it: away from the average's
+/// rule and the line.
+fn newest(
+    form: &Form,
+    points: &[Option<Point>],
+    average: Option<f64>,
+    reach: (f64, f64),
+) -> String {
     let canvas = &form.canvas;
-    let Some((i, point)) = points.iter().enumerate().rev().find_map(|(i, p)| Some((i, p.filter(Point::is_complete)?)))
+    let Some((i, point)) = points
+        .iter()
+        .enumerate()
+        .rev()
+        .find_map(|(i, p)| Some((i, p.filter(Point::is_complete)?)))
     else {
         return String::new();
     };
@@ -261,10 +423,17 @@ fn newest(form: &Form, points: &[Option<Point>], average: Option<f64>, reach: (f
         taken.line(&rule, 4.0);
     }
     for stretch in stretches(points.iter().map(|point| point.filter(Point::is_complete))) {
-        let line: Vec<Spot> = stretch.iter().map(|(x, point)| canvas.spot(reach, (x + 0.5, point.height()))).collect();
+        let line: Vec<Spot> = stretch
+            .iter()
+            .map(|(x, point)| canvas.spot(reach, (x + 0.5, point.height())))
+            .collect();
         taken.line(&line, 4.0);
     }
-    for (i, running) in points.iter().enumerate().filter_map(|(i, p)| Some((i, p.filter(|p| !p.is_complete())?))) {
+    for (i, running) in points
+        .iter()
+        .enumerate()
+        .filter_map(|(i, p)| Some((i, p.filter(|p| !p.is_complete())?)))
+    {
         taken.line(&[spot(i, running.height())], 8.0);
     }
     let text = words::percent(point.cell.rate());
@@ -272,18 +441,29 @@ fn newest(form: &Form, points: &[Option<Point>], average: Option<f64>, reach: (f
     let above = Frame::above(spot(i, high * 100.0), &text, form.label).moved(0.0, -7.0);
     let below = Frame::above(spot(i, low * 100.0), &text, form.label).moved(0.0, form.label + 7.0);
     let aside = above.width() / 2.0 + 8.0;
-    let near = [0.0, aside, -aside].into_iter().flat_map(|x| [above, below].map(|frame| frame.moved(x, 0.0)));
+    let near = [0.0, aside, -aside]
+        .into_iter()
+        .flat_map(|x| [above, below].map(|frame| frame.moved(x, 0.0)));
     let far = (1..12).map(|n| above.moved(0.0, -14.0 * f64::from(n)));
     let (left, right) = (f64::from(canvas.left), f64::from(canvas.right) + 6.0);
     let frame = near
         .chain(far)
         .map(|frame| frame.between(left, right))
-        .find(|frame| frame.top >= 0.0 && frame.bottom <= f64::from(canvas.bottom) - 2.0 && taken.is_free(frame))
+        .find(|frame| {
+            frame.top >= 0.0
+                && frame.bottom <= f64::from(canvas.bottom) - 2.0
+                && taken.is_free(frame)
+        })
         .unwrap_or(above.between(left, right));
-    let halo =
-        " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
+    let halo = " font-weight=\"700\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"6\" stroke-linejoin=\"round\"";
     canvas.layer("labels", halo, reach, |plane: &Plane<'_>| {
         let style = label(24, Theme::Light.accent(), HPos::Center, VPos::Bottom);
-        write_at(plane, canvas.point(reach, (frame.middle(), frame.bottom)), (0, 0), text.clone(), &style)
+        write_at(
+            plane,
+            canvas.point(reach, (frame.middle(), frame.bottom)),
+            (0, 0),
+            text.clone(),
+            &style,
+        )
     })
 }

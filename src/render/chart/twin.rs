@@ -1,8 +1,8 @@
 //! The numbers of a chart as a table, for those who cannot see it.
 //!
-//! The trend's is whole: its numbers with their intervals stand side by side nowhere else on a page. All numbers of the
-//! curve and of the sizes are in the retention table under them already, so those two are short: the columns that the
-//! curve's axis names, and the cohorts that stand out.
+//! The trend's is whole: its numbers with their intervals stand side by side nowhere else on a
+//! page. All numbers of the curve and of the sizes are in the retention table under them already,
+//! so those two are short: the columns that the curve's axis names, and the cohorts that stand out.
 
 use crate::calendar::Grain;
 use crate::render::axis::column_step;
@@ -35,7 +35,12 @@ pub fn curve_twin(table: &Table) -> Twin {
                 average.interval.map_or_else(|| "none".to_owned(), interval),
                 thousands(average.cohorts.into()),
             ],
-            None => vec![head, "not complete yet".to_owned(), String::new(), "0".to_owned()],
+            None => vec![
+                head,
+                "not complete yet".to_owned(),
+                String::new(),
+                "0".to_owned(),
+            ],
         }
     });
     Twin {
@@ -46,23 +51,40 @@ pub fn curve_twin(table: &Table) -> Twin {
     }
 }
 
-/// The cohorts that stand out by their size: of those with people the largest, the smallest and the median, then the newest
-/// complete one and the running one.
+/// The cohorts that stand out by their size: of those with people the largest, the smallest and the
+/// median, then the newest complete one and the running one.
 pub fn sizes_twin(table: &Table) -> Twin {
-    let complete: Vec<&Row> = table.rows.iter().filter(|row| row.state == State::Complete).collect();
+    let complete: Vec<&Row> = table
+        .rows
+        .iter()
+        .filter(|row| row.state == State::Complete)
+        .collect();
     // Those the figures speak of.
     let with_people = || complete.iter().copied().filter(|row| row.people() > 0);
-    let line = |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.people())];
+    let line =
+        |what: &str, row: &Row| vec![what.to_owned(), row.period.label(), thousands(row.people())];
     let mut rows = Vec::new();
     // Of equals the newest is the one people know.
-    rows.extend(with_people().max_by_key(|row| row.size).map(|row| line("Largest", row)));
-    rows.extend(with_people().rev().min_by_key(|row| row.size).map(|row| line("Smallest", row)));
+    rows.extend(
+        with_people()
+            .max_by_key(|row| row.size)
+            .map(|row| line("Largest", row)),
+    );
+    rows.extend(
+        with_people()
+            .rev()
+            .min_by_key(|row| row.size)
+            .map(|row| line("Smallest", row)),
+    );
     rows.extend(
         median(with_people().map(Row::people).collect())
             .map(|size| vec!["Median".to_owned(), String::new(), thousands(size)]),
     );
     rows.extend(complete.last().map(|row| line("Newest complete", row)));
-    let running = table.rows.iter().filter(|row| row.state == State::InProgress);
+    let running = table
+        .rows
+        .iter()
+        .filter(|row| row.state == State::InProgress);
     rows.extend(running.map(|row| line("In progress, so far", row)));
     Twin {
         caption: "Cohort sizes in short: every cohort's size is in the table below".to_owned(),
@@ -93,8 +115,16 @@ pub fn trend_twin(table: &Table, column: usize) -> Twin {
         [row.period.label()].into_iter().chain(parts).collect()
     });
     Twin {
-        caption: format!("Share of each cohort that came back {}, oldest cohort first", words::column(table, column)),
-        heads: vec![cohort(table.query.grain), "Came back", "95% interval", "State"],
+        caption: format!(
+            "Share of each cohort that came back {}, oldest cohort first",
+            words::column(table, column)
+        ),
+        heads: vec![
+            cohort(table.query.grain),
+            "Came back",
+            "95% interval",
+            "State",
+        ],
         rows: rows.collect(),
     }
 }
@@ -122,7 +152,12 @@ mod tests {
     fn text(twin: &Twin) -> String {
         assert!(twin.rows.iter().all(|row| row.len() == twin.heads.len()));
         let rows: Vec<String> = twin.rows.iter().map(|row| row.join(" | ")).collect();
-        format!("{}\n{}\n{}", twin.caption, twin.heads.join(" | "), rows.join("\n"))
+        format!(
+            "{}\n{}\n{}",
+            twin.caption,
+            twin.heads.join(" | "),
+            rows.join("\n")
+        )
     }
 
     #[test]
@@ -165,7 +200,13 @@ mod tests {
         table.rows.clear();
         table.averages.clear();
         assert!(
-            [curve_twin(&table), sizes_twin(&table), trend_twin(&table, 0)].iter().all(|twin| twin.rows.is_empty())
+            [
+                curve_twin(&table),
+                sizes_twin(&table),
+                trend_twin(&table, 0)
+            ]
+            .iter()
+            .all(|twin| twin.rows.is_empty())
         );
     }
 }

@@ -1,8 +1,9 @@
 //! Backups: the whole store in one file, as of one moment, while the store stays in use.
 //!
-//! A store belongs to one process. Another process that wants a backup leaves a request in the directory. A thread of the
-//! owner sees it within a second, writes the backup beside it, and reports the outcome in the name of the file. Only
-//! processes that can write to the directory can request a backup.
+//! A store belongs to one process. Another process that wants a backup leaves a request in the
+//! directory. A thread of the owner sees it within a second, writes the backup beside it, and
+//! reports the outcome in the name of the file. Only processes that can write to the directory can
+//! request a backup.
 
 use std::fs;
 use std::io;
@@ -15,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::store::embedded::layers::Lifetimes;
 use crate::store::embedded::opening::{LOCK, check_directory, is_store, lock};
 use crate::store::embedded::table::segment::{self, Segment, Writer};
-use crate::store::embedded::table::{ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory};
+use crate::store::embedded::table::{
+    ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory,
+};
 use crate::store::embedded::{Engine, OWNER, base, old};
 use crate::store::{Result, StoreError, private};
 
@@ -28,7 +31,10 @@ const FAILED: &str = "backup-failed-";
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
 fn refused(file: &Path, reason: impl ToString) -> StoreError {
-    StoreError::Backup { path: file.display().to_string(), reason: reason.to_string() }
+    StoreError::Backup {
+        path: file.display().to_string(),
+        reason: reason.to_string(),
+    }
 }
 
 impl Engine {
@@ -38,14 +44,18 @@ impl Engine {
             return Err(refused(file, "there is a file of that name already"));
         }
         let unfinished = file.with_extension(format!("part-{}", std::process::id()));
-        let written = self.write_backup(&unfinished, &|| true).map_err(|error| match error {
-            StoreError::Write { reason, .. } => refused(file, reason),
-            error => error,
-        });
+        let written = self
+            .write_backup(&unfinished, &|| true)
+            .map_err(|error| match error {
+                StoreError::Write { reason, .. } => refused(file, reason),
+                error => error,
+            });
         // Unlike a rename, this never replaces an existing file.
         let linked = written.and_then(|keys| {
             fs::hard_link(&unfinished, file).map_err(|error| refused(file, error))?;
-            file.parent().iter().for_each(|directory| sync_directory(directory));
+            file.parent()
+                .iter()
+                .for_each(|directory| sync_directory(directory));
             Ok(keys)
         });
         let _ = fs::remove_file(&unfinished);
@@ -64,14 +74,26 @@ impl Engine {
         };
         let (sequence, writer) = match &self.disk {
             Some(disk) => {
-                // What is in memory is written to a segment first. Segments are immutable, and those of one moment form one store.
+                // What is in memory is written to a segment first. Segments are immutable, and
+                // those of one moment form one store.
                 self.checkpoint()?;
                 let version = disk.base.table().version();
                 // Read after the version, so that no number in the version is assigned again.
                 let manifest = disk.base.table().manifest();
-                let about = About { format: FORMAT, next_key: manifest.next_key };
+                let about = About {
+                    format: FORMAT,
+                    next_key: manifest.next_key,
+                };
                 let mut writer = create(&about).map_err(|error| failed(&error))?;
-                if !copy(&mut version.merge(&[])?, &mut writer, path, &Pace { hurries: true, goes_on })? {
+                if !copy(
+                    &mut version.merge(&[])?,
+                    &mut writer,
+                    path,
+                    &Pace {
+                        hurries: true,
+                        goes_on,
+                    },
+                )? {
                     return Err(refused(path, "it was given up"));
                 }
                 (manifest.sequence, writer)
@@ -79,9 +101,18 @@ impl Engine {
             None => {
                 let layers = self.read();
                 let (none, mut next_key) = (Lifetimes::default(), 0);
-                let (entries, _) =
-                    base::entries(None, &layers.dirty, &layers.rolls, (&none, &layers.lifetimes), &mut next_key)?;
-                let mut writer = create(&About { format: FORMAT, next_key }).map_err(|error| failed(&error))?;
+                let (entries, _) = base::entries(
+                    None,
+                    &layers.dirty,
+                    &layers.rolls,
+                    (&none, &layers.lifetimes),
+                    &mut next_key,
+                )?;
+                let mut writer = create(&About {
+                    format: FORMAT,
+                    next_key,
+                })
+                .map_err(|error| failed(&error))?;
                 for entry in entries {
                     if let (key, Some(value)) = entry? {
                         writer.add(&key, &value).map_err(|error| failed(&error))?;
@@ -98,10 +129,16 @@ impl Engine {
     /// Looks for backup requests and starts to serve them. Called once a second.
     pub(super) fn see_wishes(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
-        let Ok(entries) = fs::read_dir(&disk.directory) else { return };
+        let Ok(entries) = fs::read_dir(&disk.directory) else {
+            return;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.strip_prefix(WANTED)).map(str::to_owned) else {
+            let Some(id) = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(WANTED))
+                .map(str::to_owned)
+            else {
                 continue;
             };
             // Removed, so that the request is seen only once.
@@ -110,7 +147,10 @@ impl Engine {
             }
             let (engine, directory) = (Arc::clone(self), disk.directory.clone());
             let fulfil = move || {
-                let (file, done) = (directory.join(format!("{UNDER_WAY}{id}")), directory.join(format!("{DONE}{id}")));
+                let (file, done) = (
+                    directory.join(format!("{UNDER_WAY}{id}")),
+                    directory.join(format!("{DONE}{id}")),
+                );
                 let outcome = engine.back_up(&file).map_err(|error| error.to_string());
                 let told = match outcome {
                     Ok(_) => fs::rename(&file, done),
@@ -120,15 +160,18 @@ impl Engine {
                     tracing::error!("cannot report the result of the requested backup: {error}");
                 }
             };
-            if let Err(error) = std::thread::Builder::new().name("backup".into()).spawn(fulfil) {
+            if let Err(error) = std::thread::Builder::new()
+                .name("backup".into())
+                .spawn(fulfil)
+            {
                 tracing::error!("cannot start a thread for the requested backup: {error}");
             }
         }
     }
 }
 
-/// Requests a backup from the process that owns a store, and waits for it. Calls `goes_on` repeatedly to ask whether that
-/// process still exists.
+/// Requests a backup from the process that owns a store, and waits for it. Calls `goes_on`
+/// repeatedly to ask whether that process still exists.
 ///
 /// # Errors
 /// Returns an error if that process does not respond or could not write the backup.
@@ -156,7 +199,9 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
             return Err(refused(file, reason));
         }
         let unnoticed = wish.exists() && asked.elapsed() > NOTICED_WITHIN;
-        if unnoticed || (looked.elapsed() > Duration::from_secs(1) && (!goes_on() || owner() != asked_of)) {
+        if unnoticed
+            || (looked.elapsed() > Duration::from_secs(1) && (!goes_on() || owner() != asked_of))
+        {
             let _ = fs::remove_file(&wish);
             let reason = if unnoticed {
                 "the process that has the store open does not write it: is it an older version?"
@@ -193,7 +238,9 @@ struct About {
 
 /// Returns whether a file in a store's directory belongs to a requested backup.
 pub(super) fn is_ours(name: &str) -> bool {
-    [WANTED, UNDER_WAY, DONE, FAILED].iter().any(|beginning| name.starts_with(beginning))
+    [WANTED, UNDER_WAY, DONE, FAILED]
+        .iter()
+        .any(|beginning| name.starts_with(beginning))
 }
 
 /// Returns whether a file in a store's directory is an unfinished backup.
@@ -201,20 +248,33 @@ pub(super) fn is_unfinished(name: &str) -> bool {
     name.starts_with(UNDER_WAY)
 }
 
-/// Creates a store from a backup, in a directory without a store. Reads and checks everything in the backup first. Returns
-/// the number of bitmaps.
+/// Creates a store from a backup, in a directory without a store. Reads and checks everything in
+/// the backup first. Returns the number of bitmaps.
 ///
 /// # Errors
 /// Returns an error if there is a store already or the file is not a complete backup.
 pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     check_directory(directory)?;
-    let there = || refused(file, format!("{} holds a store already; name another with --store", directory.display()));
+    let there = || {
+        refused(
+            file,
+            format!(
+                "{} holds a store already; name another with --store",
+                directory.display()
+            ),
+        )
+    };
     if is_store(directory) {
         return Err(there());
     }
     private::create_directory(directory).map_err(|error| StoreError::write(directory, &error))?;
-    let outcome =
-        lock(directory).and_then(|_lock| if is_store(directory) { Err(there()) } else { make(file, directory) });
+    let outcome = lock(directory).and_then(|_lock| {
+        if is_store(directory) {
+            Err(there())
+        } else {
+            make(file, directory)
+        }
+    });
     if outcome.is_err() && !is_store(directory) {
         clear(directory);
     }
@@ -225,7 +285,8 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
 fn make(file: &Path, directory: &Path) -> Result<u64> {
     fs::metadata(file).map_err(|error| refused(file, error))?;
     let store = new_store();
-    // The segment has another name until it is complete: a segment without a manifest would be a damaged store.
+    // The segment has another name until it is complete: a segment without a manifest would be a
+    // damaged store.
     let path = directory.join(format!("{UNDER_WAY}{}.segment", std::process::id()));
     let failed = |error: &io::Error| StoreError::write(&path, error);
     let damaged = |error| match error {
@@ -247,22 +308,37 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
         let backup = Version::of(segment);
         let read = |value: &[u8]| postcard::from_bytes::<About>(value).ok();
         let about = backup.get(&[ABOUT], read).map_err(damaged)?;
-        let about = about.ok_or_else(|| refused(file, "it is a segment of a store, not a backup"))?;
+        let about =
+            about.ok_or_else(|| refused(file, "it is a segment of a store, not a backup"))?;
         if about.format > FORMAT {
-            let reason =
-                format!("it has format {}, and this version of cohortist reads formats up to {FORMAT}", about.format);
+            let reason = format!(
+                "it has format {}, and this version of cohortist reads formats up to {FORMAT}",
+                about.format
+            );
             return Err(refused(file, reason));
         }
         let keys = backup.check().map_err(damaged)?;
-        let pace = Pace { hurries: true, goes_on: &|| true };
+        let pace = Pace {
+            hurries: true,
+            goes_on: &|| true,
+        };
         copy(&mut backup.merge(&[ABOUT + 1])?, &mut writer, &path, &pace)?;
         (keys, about.next_key, sequence)
     };
     let info = writer.finish(sequence).map_err(|error| failed(&error))?;
     let segment = directory.join(segment::file_name(1));
     fs::rename(&path, &segment).map_err(|error| failed(&error))?;
-    let manifest = Manifest { store, sequence, next_key, next_segment: 2, segments: vec![info], ..Manifest::default() };
-    let written = manifest.write(directory).inspect_err(|_| drop(fs::remove_file(&segment)));
+    let manifest = Manifest {
+        store,
+        sequence,
+        next_key,
+        next_segment: 2,
+        segments: vec![info],
+        ..Manifest::default()
+    };
+    let written = manifest
+        .write(directory)
+        .inspect_err(|_| drop(fs::remove_file(&segment)));
     written.map_err(|error| StoreError::write(directory, &error))?;
     Ok(keys)
 }
@@ -270,7 +346,12 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
 /// Removes what a failed restore left behind, and the directory if nothing else is in it.
 fn clear(directory: &Path) {
     let unfinished = format!("{UNDER_WAY}{}.segment", std::process::id());
-    for name in [segment::file_name(1), unfinished, LOCK.to_owned(), OWNER.to_owned()] {
+    for name in [
+        segment::file_name(1),
+        unfinished,
+        LOCK.to_owned(),
+        OWNER.to_owned(),
+    ] {
         let _ = fs::remove_file(directory.join(name));
     }
     let _ = fs::remove_dir(directory);
@@ -295,7 +376,14 @@ mod tests {
     fn nobody_waits_for_a_merge_or_a_backup() {
         let merge: Writes = |store, _, goes_on| {
             let table = store.engine.disk.as_ref().unwrap().base.table();
-            assert!(table.compact_all(&Pace { hurries: true, goes_on }).unwrap());
+            assert!(
+                table
+                    .compact_all(&Pace {
+                        hurries: true,
+                        goes_on
+                    })
+                    .unwrap()
+            );
         };
         let backup: Writes = |store, path, goes_on| {
             store.engine.write_backup(path, goes_on).unwrap();
@@ -303,11 +391,26 @@ mod tests {
         for work in [merge, backup] {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("backup");
-            let store = EmbeddedStore::open(&directory.path().join("store"), &Options::default()).unwrap();
+            let store =
+                EmbeddedStore::open(&directory.path().join("store"), &Options::default()).unwrap();
             let key = Key::ever(EventName::new("active").unwrap());
-            let mark = |user: u32| store.apply(&[Mark { key: key.clone(), user, value: true }]).unwrap();
-            let scattered: Vec<u32> = (0..60_000).map(|n: u32| n.wrapping_mul(2_654_435_761)).collect();
-            let marks = scattered.iter().map(|user| Mark { key: key.clone(), user: *user, value: true });
+            let mark = |user: u32| {
+                store
+                    .apply(&[Mark {
+                        key: key.clone(),
+                        user,
+                        value: true,
+                    }])
+                    .unwrap()
+            };
+            let scattered: Vec<u32> = (0..60_000)
+                .map(|n: u32| n.wrapping_mul(2_654_435_761))
+                .collect();
+            let marks = scattered.iter().map(|user| Mark {
+                key: key.clone(),
+                user: *user,
+                value: true,
+            });
             store.apply(&marks.collect::<Vec<_>>()).unwrap();
             store.checkpoint().unwrap();
             mark(1);

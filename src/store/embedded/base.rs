@@ -1,4 +1,5 @@
-//! The table with a bounded cache of what its entries mean in front, and how overlays become entries.
+//! The table with a bounded cache of what its entries mean in front, and how overlays become
+//! entries.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,12 +9,15 @@ use quick_cache::sync::Cache;
 
 use crate::bitmap::Tile;
 use crate::sets::UserId;
-use crate::store::embedded::layers::{Below, EMPTY, Layers, Lifetimes, Overlay, Overlays, TileChange};
+use crate::store::embedded::layers::{
+    Below, EMPTY, Layers, Lifetimes, Overlay, Overlays, TileChange,
+};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::rolls::{self, Rolls};
 use crate::store::embedded::table::segment::Segment;
 use crate::store::embedded::table::{
-    EXPIRY, Entry, Input, KEY, Manifest, PRESENT, Table, Version, packed, put_varint, text_key, tile_key,
+    EXPIRY, Entry, Input, KEY, Manifest, PRESENT, Table, Version, packed, put_varint, text_key,
+    tile_key,
 };
 use crate::store::{Result, StoreError};
 
@@ -42,7 +46,8 @@ pub struct Base {
     expiry: Mutex<Lifetimes>,
 }
 
-/// How often what is in the table has changed: for readers who begin now, and for the caches, which are made ready before.
+/// How often what is in the table has changed: for readers who begin now, and for the caches, which
+/// are made ready before.
 #[derive(Debug, Clone, Copy, Default)]
 struct Epochs {
     published: u64,
@@ -64,8 +69,9 @@ pub struct Changed {
     number: Option<u32>,
 }
 
-/// Something of the table, with the epoch since which it is known to be so: a reader that began in an earlier one must not use
-/// it. What a checkpoint changes is replaced or removed after it, so what is in a cache is valid until today.
+/// Something of the table, with the epoch since which it is known to be so: a reader that began in
+/// an earlier one must not use it. What a checkpoint changes is replaced or removed after it, so
+/// what is in a cache is valid until today.
 type Since<T> = (u64, T);
 
 /// One view of the table, as of when it was made.
@@ -78,15 +84,24 @@ pub struct Reader<'a> {
 impl Base {
     /// Opens the table; `cache_bytes` bounds all memory it keeps.
     pub fn open(directory: &Path, manifest: Manifest, cache_bytes: u64) -> Result<Self> {
-        // Blocks hold what is packed, the other two what it means: that is what repeated questions want.
+        // Blocks hold what is packed, the other two what it means: that is what repeated questions
+        // want.
         let table = Table::open(directory, manifest, cache_bytes / 4)?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
         let expiry = expiry_of(&table.version())?;
         Ok(Base {
             table,
-            tiles: Cache::with_weighter(usize::try_from(tiles / 4096).unwrap_or(usize::MAX), tiles, Weights),
-            records: Cache::with_weighter(usize::try_from(records / 256).unwrap_or(usize::MAX), records, Weights),
+            tiles: Cache::with_weighter(
+                usize::try_from(tiles / 4096).unwrap_or(usize::MAX),
+                tiles,
+                Weights,
+            ),
+            records: Cache::with_weighter(
+                usize::try_from(records / 256).unwrap_or(usize::MAX),
+                records,
+                Weights,
+            ),
             epochs: RwLock::default(),
             expiry: Mutex::new(expiry),
         })
@@ -101,20 +116,29 @@ impl Base {
     pub fn layers(&self) -> Result<Layers> {
         Ok(Layers {
             sequence: self.table.manifest().sequence,
-            lifetimes: self.expiry.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            lifetimes: self
+                .expiry
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             enrolled: rolls::prefixes(&self.table.version())?,
             ..Layers::default()
         })
     }
 
-    /// A view of the table as it is now. To be asked for while the layers are locked, so that no checkpoint is published meanwhile.
+    /// A view of the table as it is now. To be asked for while the layers are locked, so that no
+    /// checkpoint is published meanwhile.
     pub fn reader(&self) -> Reader<'_> {
         let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
-        Reader { base: self, epoch: epochs.published, version: self.table.version() }
+        Reader {
+            base: self,
+            epoch: epochs.published,
+            version: self.table.version(),
+        }
     }
 
-    /// Writes overlays, new string ids, all expiry times and the sequence they stand for, durably, and changes the manifest with it. When
-    /// that fails the table is as before.
+    /// Writes overlays, new string ids, all expiry times and the sequence they stand for, durably,
+    /// and changes the manifest with it. When that fails the table is as before.
     pub fn write(
         &self,
         overlays: &Overlays,
@@ -126,7 +150,13 @@ impl Base {
         let mut before = self.expiry.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = self.reader();
         let mut next_key = self.table.manifest().next_key;
-        let (entries, changed) = entries(Some(&reader), overlays, rolls, (&before, lifetimes), &mut next_key)?;
+        let (entries, changed) = entries(
+            Some(&reader),
+            overlays,
+            rolls,
+            (&before, lifetimes),
+            &mut next_key,
+        )?;
         let segment = self.table.add(entries, sequence, |manifest| {
             manifest.next_key = next_key;
             change(manifest);
@@ -135,7 +165,8 @@ impl Base {
         Ok(Unpublished { segment, changed })
     }
 
-    /// Makes the caches ready for readers who will see what was written. Those who begin now do not, and use nothing of it.
+    /// Makes the caches ready for readers who will see what was written. Those who begin now do
+    /// not, and use nothing of it.
     pub fn refresh(&self, written: &Unpublished) {
         let since = {
             let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +174,12 @@ impl Base {
             epochs.latest += 1;
             epochs.latest
         };
-        for Changed { text, overlay, number } in &written.changed {
+        for Changed {
+            text,
+            overlay,
+            number,
+        } in &written.changed
+        {
             self.records.remove(text);
             // Cached tiles of a bitmap with a new number are never requested again.
             let Some(number) = number else { continue };
@@ -161,7 +197,8 @@ impl Base {
         }
     }
 
-    /// Lets those who begin to read see what was written. Called while the layers are locked, and with it the overlays go.
+    /// Lets those who begin to read see what was written. Called while the layers are locked, and
+    /// with it the overlays go.
     pub fn publish(&self, written: Unpublished) {
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(segment) = written.segment {
@@ -178,18 +215,23 @@ pub fn expiry_entry<'a>(text: &'a [u8], value: &[u8]) -> Option<(&'a str, u64)> 
 
 fn expiry_of(version: &Version) -> Result<Lifetimes> {
     let mut found = Lifetimes::default();
-    let path = version.segments().last().map(|segment| segment.path().to_owned()).unwrap_or_default();
+    let path = version
+        .segments()
+        .last()
+        .map(|segment| segment.path().to_owned())
+        .unwrap_or_default();
     version.visit(&[EXPIRY], |text, value| {
-        let (text, until) =
-            expiry_entry(text, value).ok_or_else(|| StoreError::damaged(&path, "an expiry time cannot be read"))?;
+        let (text, until) = expiry_entry(text, value)
+            .ok_or_else(|| StoreError::damaged(&path, "an expiry time cannot be read"))?;
         found.set(text, Some(until));
         Ok(true)
     })?;
     Ok(found)
 }
 
-/// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the table has and what it is to have.
-/// Tiles, which are most of it, are packed one at a time. Also returns the changed bitmaps that the table already has.
+/// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the
+/// table has and what it is to have. Tiles, which are most of it, are packed one at a time. Also
+/// returns the changed bitmaps that the table already has.
 pub fn entries<'a>(
     reader: Option<&'a Reader<'_>>,
     overlays: &'a Overlays,
@@ -203,33 +245,61 @@ pub fn entries<'a>(
     for (text, _) in before.iter().filter(|(text, _)| after.of(text).is_none()) {
         entries.push((text_key(EXPIRY, text), None));
     }
-    for (text, until) in after.iter().filter(|(text, until)| before.of(text) != Some(*until)) {
+    for (text, until) in after
+        .iter()
+        .filter(|(text, until)| before.of(text) != Some(*until))
+    {
         let mut value = vec![PRESENT];
         put_varint(&mut value, until);
         entries.push((text_key(EXPIRY, text), Some(value)));
     }
     entries.sort_unstable();
-    // In the order they are listed in: keys asked for together then get numbers, and places in the file, side by side.
+    // In the order they are listed in: keys asked for together then get numbers, and places in the
+    // file, side by side.
     let mut overlays: Vec<_> = overlays.iter().collect();
     overlays.sort_unstable_by_key(|(text, _)| *text);
     let mut lookup = reader.map(|reader| reader.version.lookup());
-    let (mut records, mut tiles, mut changed) = (Vec::with_capacity(overlays.len()), Vec::new(), Vec::new());
+    let (mut records, mut tiles, mut changed) =
+        (Vec::with_capacity(overlays.len()), Vec::new(), Vec::new());
     for (text, overlay) in overlays {
-        assert!(overlay.unread.is_empty(), "everything is read before it is written");
+        assert!(
+            overlay.unread.is_empty(),
+            "everything is read before it is written"
+        );
         let below = match &mut lookup {
-            Some(lookup) if overlay.below != Below::Nothing => lookup.get(&text_key(KEY, text), Record::read)?,
+            Some(lookup) if overlay.below != Below::Nothing => {
+                lookup.get(&text_key(KEY, text), Record::read)?
+            }
             _ => None,
         };
         if let Some(below) = &below {
             let number = (overlay.below == Below::Changed).then_some(below.number);
-            changed.push(Changed { text: text.clone(), overlay: Arc::clone(overlay), number });
+            changed.push(Changed {
+                text: text.clone(),
+                overlay: Arc::clone(overlay),
+                number,
+            });
         }
-        overlay_entries(reader, below, (text, overlay), next_key, &mut records, &mut tiles)?;
+        overlay_entries(
+            reader,
+            below,
+            (text, overlay),
+            next_key,
+            &mut records,
+            &mut tiles,
+        )?;
     }
     tiles.sort_unstable_by_key(|(key, _)| *key);
-    let tiles = tiles.into_iter().map(|(key, stored)| Ok((key.to_vec(), stored.pack()?)));
+    let tiles = tiles
+        .into_iter()
+        .map(|(key, stored)| Ok((key.to_vec(), stored.pack()?)));
     // By the first bytes of their keys.
-    let entries = entries.into_iter().chain(ids.ids).chain(records).chain(ids.texts).chain(ids.rolls);
+    let entries = entries
+        .into_iter()
+        .chain(ids.ids)
+        .chain(records)
+        .chain(ids.texts)
+        .chain(ids.rolls);
     Ok((entries.map(Ok).chain(tiles), changed))
 }
 
@@ -254,9 +324,9 @@ impl Stored<'_> {
             Stored::Removed => None,
             Stored::Whole(change) => Some(packed::pack(&change.added)),
             Stored::Change(change) => Some(packed::pack_change(&change.added, &change.removed())),
-            Stored::Merged(change, reader, key, number) => {
-                Some(packed::pack(&change.over(Some(reader.tile_below(*key, *number)?))))
-            }
+            Stored::Merged(change, reader, key, number) => Some(packed::pack(
+                &change.over(Some(reader.tile_below(*key, *number)?)),
+            )),
         })
     }
 }
@@ -277,7 +347,12 @@ fn overlay_entries<'a>(
     if (overlay.below == Below::Replaced || !overlay.exists())
         && let Some(below) = &below
     {
-        tile_entries.extend(below.tiles.iter().map(|tile| (tile_key(below.number, *tile), Stored::Removed)));
+        tile_entries.extend(
+            below
+                .tiles
+                .iter()
+                .map(|tile| (tile_key(below.number, *tile), Stored::Removed)),
+        );
     }
     if !overlay.exists() {
         records.extend(below.map(|_| (text_key(KEY, text), None)));
@@ -289,7 +364,8 @@ fn overlay_entries<'a>(
         None => {
             let number = u32::try_from(*next_key).map_err(|_| StoreError::Refused {
                 location: "this directory".to_owned(),
-                reason: "more than 4 billion bitmaps were made in it: copy it to a new store".to_owned(),
+                reason: "more than 4 billion bitmaps were made in it: copy it to a new store"
+                    .to_owned(),
             })?;
             *next_key += 1;
             number
@@ -297,7 +373,10 @@ fn overlay_entries<'a>(
     };
     let mut tiles: Vec<(u16, u64)> = Vec::new();
     if let Some(below) = &below {
-        let unchanged = below.tiles.iter().filter(|tile| overlay.tiles.get(**tile).is_none());
+        let unchanged = below
+            .tiles
+            .iter()
+            .filter(|tile| overlay.tiles.get(**tile).is_none());
         tiles.extend(unchanged.map(|tile| (*tile, below.users_in(*tile))));
     }
     for (tile, change) in overlay.tiles.iter() {
@@ -335,16 +414,28 @@ impl Reader<'_> {
         {
             return Ok(Some(found));
         }
-        let record = self.version.get(&text_key(KEY, text), Record::read)?.map(Arc::new);
+        let record = self
+            .version
+            .get(&text_key(KEY, text), Record::read)?
+            .map(Arc::new);
         if let Some(record) = &record {
-            self.cached(|since| self.base.records.insert(text.into(), (since, Arc::clone(record))));
+            self.cached(|since| {
+                self.base
+                    .records
+                    .insert(text.into(), (since, Arc::clone(record)))
+            });
         }
         Ok(record)
     }
 
-    /// Puts something this reader found into a cache, unless a checkpoint has been written since it began.
+    /// Puts something this reader found into a cache, unless a checkpoint has been written since it
+    /// began.
     fn cached(&self, insert: impl FnOnce(u64)) {
-        let epochs = self.base.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        let epochs = self
+            .base
+            .epochs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         if epochs.latest == self.epoch {
             insert(self.epoch);
         }
@@ -381,7 +472,9 @@ impl Reader<'_> {
     }
 
     fn read_tile(&self, key: u32, number: u16) -> Result<Tile> {
-        self.version.tile(key, number)?.ok_or_else(|| self.damaged(format!("tile {number} of key {key} is missing")))
+        self.version
+            .tile(key, number)?
+            .ok_or_else(|| self.damaged(format!("tile {number} of key {key} is missing")))
     }
 
     /// A tile that is there, without taking a place in the cache.
@@ -393,7 +486,10 @@ impl Reader<'_> {
     }
 
     fn damaged(&self, reason: String) -> StoreError {
-        StoreError::Damaged { path: self.base.table.directory().display().to_string(), reason }
+        StoreError::Damaged {
+            path: self.base.table.directory().display().to_string(),
+            reason,
+        }
     }
 
     /// See [`Layers::pass_over`].
@@ -402,14 +498,17 @@ impl Reader<'_> {
         layers: &mut Layers,
         named: impl IntoIterator<Item = (&'k String, UserId)>,
     ) -> Result<()> {
-        named.into_iter().try_for_each(|(key, user)| layers.pass_over(key, user, Some(&self.version)))
+        named
+            .into_iter()
+            .try_for_each(|(key, user)| layers.pass_over(key, user, Some(&self.version)))
     }
 
     /// Gives the texts of all keys that begin so, ascending, until `each` answers `false`.
     pub fn visit_keys(&self, beginning: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
         let mut text = String::new();
         self.version.visit(&text_key(KEY, beginning), |rest, _| {
-            let rest = std::str::from_utf8(rest).map_err(|_| self.damaged("a key is not UTF-8".to_owned()))?;
+            let rest = std::str::from_utf8(rest)
+                .map_err(|_| self.damaged("a key is not UTF-8".to_owned()))?;
             text.clear();
             text.extend([beginning, rest]);
             Ok(each(&text))
@@ -431,6 +530,10 @@ impl Overlay {
     /// About how much memory it takes.
     pub fn memory(&self) -> usize {
         let unread = self.unread.iter().map(|(_, tile)| tile.memory());
-        self.tiles.iter().map(|(_, tile)| tile.memory()).chain(unread).sum()
+        self.tiles
+            .iter()
+            .map(|(_, tile)| tile.memory())
+            .chain(unread)
+            .sum()
     }
 }

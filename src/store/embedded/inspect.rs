@@ -12,7 +12,8 @@ use crate::store::embedded::opening::{
 use crate::store::embedded::space::Keyspace;
 use crate::store::embedded::table::segment::{self, Cursor, REMOVED, Segment, SegmentInfo};
 use crate::store::embedded::table::{
-    FORMAT, KEY, MANIFEST, Manifest, Pace, TILE, Version, manifest_path, packed, record_number, tile_of,
+    FORMAT, KEY, MANIFEST, Manifest, Pace, TILE, Version, manifest_path, packed, record_number,
+    tile_of,
 };
 use crate::store::{Result, StoreError};
 
@@ -46,20 +47,29 @@ pub struct CheckedFile {
 impl Checked {
     /// Returns everything that is damaged.
     pub fn damages(&self) -> impl Iterator<Item = &StoreError> {
-        self.files.iter().flat_map(|file| &file.damages).chain(&self.damages)
+        self.files
+            .iter()
+            .flat_map(|file| &file.damages)
+            .chain(&self.damages)
     }
 
     fn file(&mut self, directory: &Path, name: &str, damages: Vec<StoreError>) {
-        let bytes = fs::metadata(directory.join(name)).ok().map(|metadata| metadata.len());
-        self.files.push(CheckedFile { name: name.to_owned(), bytes, damages });
+        let bytes = fs::metadata(directory.join(name))
+            .ok()
+            .map(|metadata| metadata.len());
+        self.files.push(CheckedFile {
+            name: name.to_owned(),
+            bytes,
+            damages,
+        });
     }
 }
 
 /// Reads every byte of a store and reports what is damaged. Writes nothing.
 ///
 /// # Errors
-/// Returns an error if there is no store, another process has it open, or it has an older format. Damage is not an error of
-/// this function.
+/// Returns an error if there is no store, another process has it open, or it has an older format.
+/// Damage is not an error of this function.
 pub fn check(directory: &Path) -> Result<Checked> {
     check_directory(directory)?;
     if !is_store(directory) {
@@ -96,9 +106,20 @@ pub fn check(directory: &Path) -> Result<Checked> {
     let segments_are_intact = checked.damages().next().is_none();
     for number in &manifest.logs {
         let path = log_path(directory, *number);
-        let read = log::read(&path, log::Expected::of(directory, &manifest, *number, false), |_, _| Ok(()));
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        checked.notes.extend(read.as_ref().map(|read| read.notes.clone()).unwrap_or_default());
+        let read = log::read(
+            &path,
+            log::Expected::of(directory, &manifest, *number, false),
+            |_, _| Ok(()),
+        );
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        checked.notes.extend(
+            read.as_ref()
+                .map(|read| read.notes.clone())
+                .unwrap_or_default(),
+        );
         checked.file(directory, &name, read.err().into_iter().collect());
     }
     checked.damages.extend(unnamed_log(directory, &manifest)?);
@@ -109,13 +130,21 @@ pub fn check(directory: &Path) -> Result<Checked> {
             Err(error) => checked.damages.push(error),
         }
     }
-    checked.notes.extend(manifest.losses.iter().map(|loss| format!("lost and accepted: {loss}")));
+    checked.notes.extend(
+        manifest
+            .losses
+            .iter()
+            .map(|loss| format!("lost and accepted: {loss}")),
+    );
     Ok(checked)
 }
 
-/// Prevents other processes from opening a store while it is read. Returns `None` if no process ever had it open.
+/// Prevents other processes from opening a store while it is read. Returns `None` if no process
+/// ever had it open.
 fn lock_to_read(directory: &Path) -> Result<Option<File>> {
-    let Ok(file) = File::open(directory.join(LOCK)) else { return Ok(None) };
+    let Ok(file) = File::open(directory.join(LOCK)) else {
+        return Ok(None);
+    };
     patiently(directory, || file.try_lock_shared())?;
     Ok(Some(file))
 }
@@ -141,17 +170,22 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
             damages.push(StoreError::damaged(path, "its blocks are not in order"));
         }
         entries += block.len() as u64;
-        removed += (0..block.len()).filter(|at| block.value(*at).first() == Some(&REMOVED)).count() as u64;
+        removed += (0..block.len())
+            .filter(|at| block.value(*at).first() == Some(&REMOVED))
+            .count() as u64;
         last = Some(block.key(block.len() - 1).to_vec());
     }
     if damages.is_empty() && (entries, removed) != (info.entries, info.removed) {
-        let reason = format!("it has {entries} entries, {removed} of them removals, and its foot says otherwise");
+        let reason = format!(
+            "it has {entries} entries, {removed} of them removals, and its foot says otherwise"
+        );
         damages.push(StoreError::damaged(path, reason));
     }
     damages
 }
 
-/// Checks the contents of all files together. Returns the number of bitmaps, or `None` if the logs cannot be read.
+/// Checks the contents of all files together. Returns the number of bitmaps, or `None` if the logs
+/// cannot be read.
 fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Result<Option<u64>> {
     let base = Base::open(directory, manifest.clone(), CACHE_BYTES)?;
     base.table().version().check()?;
@@ -163,9 +197,17 @@ fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Res
     for number in &manifest.logs {
         let path = log_path(directory, *number);
         let mut gathered = Gathered::new(&mut layers, &reader);
-        log::read(&path, log::Expected::of(directory, manifest, *number, false), |frame, names| {
-            if frame.sequence > manifest.sequence { gathered.take(frame, names, false, &path) } else { Ok(()) }
-        })?;
+        log::read(
+            &path,
+            log::Expected::of(directory, manifest, *number, false),
+            |frame, names| {
+                if frame.sequence > manifest.sequence {
+                    gathered.take(frame, names, false, &path)
+                } else {
+                    Ok(())
+                }
+            },
+        )?;
         gathered.put_in()?;
     }
     layers.resolve_all(&reader)?;
@@ -194,7 +236,8 @@ pub struct Usage {
     pub logged: u64,
     /// When the last checkpoint ended, in milliseconds since 1970.
     pub checkpoint_at: Option<u64>,
-    /// The approximate number of bytes in the table that are no longer used: what was deleted or rewritten since.
+    /// The approximate number of bytes in the table that are no longer used: what was deleted or
+    /// rewritten since.
     pub free_bytes: u64,
     /// The approximate number of bytes in the table that belong to each group of bitmaps.
     pub bytes: Vec<u64>,
@@ -203,15 +246,18 @@ pub struct Usage {
 }
 
 impl Keyspace {
-    /// Reads the whole table and reports what takes up space in it. `group` sorts the keys of bitmaps into groups, numbered
-    /// from 0. Returns `None` for a store in memory.
+    /// Reads the whole table and reports what takes up space in it. `group` sorts the keys of
+    /// bitmaps into groups, numbered from 0. Returns `None` for a store in memory.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn usage(&self, group: impl FnMut(&str) -> usize) -> Result<Option<Usage>> {
-        let Some(disk) = &self.engine().disk else { return Ok(None) };
+        let Some(disk) = &self.engine().disk else {
+            return Ok(None);
+        };
         let (version, manifest) = (disk.base.table().version(), disk.base.table().manifest());
-        let logs = log_files(&disk.directory).map_err(|error| cannot_open(&disk.directory, &error))?;
+        let logs =
+            log_files(&disk.directory).map_err(|error| cannot_open(&disk.directory, &error))?;
         let len = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let (bytes, free_bytes) = shares(&version, group)?;
         Ok(Some(Usage {
@@ -220,7 +266,11 @@ impl Keyspace {
             table_bytes: version.bytes(),
             logs: logs.len() as u64,
             log_bytes: logs.iter().map(|(_, path)| len(path)).sum(),
-            logged: self.engine().read().sequence.saturating_sub(manifest.sequence),
+            logged: self
+                .engine()
+                .read()
+                .sequence
+                .saturating_sub(manifest.sequence),
             checkpoint_at: manifest.checkpoint_at,
             free_bytes,
             bytes,
@@ -228,32 +278,52 @@ impl Keyspace {
         }))
     }
 
-    /// Writes everything to the table and merges all its segments into one, so that unused data takes up no space. Returns how
-    /// many bytes the files had before and have now, or `None` for a store in memory.
+    /// Writes everything to the table and merges all its segments into one, so that unused data
+    /// takes up no space. Returns how many bytes the files had before and have now, or `None` for a
+    /// store in memory.
     ///
     /// # Errors
     /// Returns an error if the table cannot be written. Nothing is lost in this case.
     pub fn compact(&self) -> Result<Option<(u64, u64)>> {
-        let Some(disk) = &self.engine().disk else { return Ok(None) };
-        let bytes = || disk.health().files.map_or(0, |files| files.store_bytes + files.log_bytes);
+        let Some(disk) = &self.engine().disk else {
+            return Ok(None);
+        };
+        let bytes = || {
+            disk.health()
+                .files
+                .map_or(0, |files| files.store_bytes + files.log_bytes)
+        };
         let before = bytes();
         self.engine().checkpoint()?;
-        disk.base.table().compact_all(&Pace { hurries: true, goes_on: &|| true })?;
+        disk.base.table().compact_all(&Pace {
+            hurries: true,
+            goes_on: &|| true,
+        })?;
         Ok(Some((before, bytes())))
     }
 }
 
-/// Returns the bytes of each group, and of what is unused, according to the share that each has of the compressed files.
+/// Returns the bytes of each group, and of what is unused, according to the share that each has of
+/// the compressed files.
 fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Vec<u64>, u64)> {
     let segments = version.segments();
-    let mut cursors = segments.iter().map(|segment| Cursor::at(segment, &[])).collect::<Result<Vec<_>>>()?;
-    // The bytes of each segment before compression: all of them, the unused ones, and those of each group.
+    let mut cursors = segments
+        .iter()
+        .map(|segment| Cursor::at(segment, &[]))
+        .collect::<Result<Vec<_>>>()?;
+    // The bytes of each segment before compression: all of them, the unused ones, and those of each
+    // group.
     let mut all = vec![0_u64; segments.len()];
     let mut unused = vec![0_u64; segments.len()];
     let mut groups: Vec<Vec<u64>> = Vec::new();
     // Records come before tiles.
     let mut group_of: std::collections::HashMap<u32, usize> = std::collections::HashMap::new();
-    while let Some(key) = cursors.iter().filter_map(Cursor::key).min().map(<[u8]>::to_vec) {
+    while let Some(key) = cursors
+        .iter()
+        .filter_map(Cursor::key)
+        .min()
+        .map(<[u8]>::to_vec)
+    {
         let mut owner = tile_of(&key).and_then(|(number, _)| group_of.get(&number).copied());
         let (mut is_newest, mut is_hidden) = (true, false);
         for (at, cursor) in cursors.iter_mut().enumerate().rev() {
@@ -287,10 +357,14 @@ fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Ve
     }
     let stored = |parts: &[u64]| {
         let part = |(at, part): (usize, &u64)| {
-            let share = u128::from(segments[at].info().bytes) * u128::from(*part) / u128::from(all[at].max(1));
+            let share = u128::from(segments[at].info().bytes) * u128::from(*part)
+                / u128::from(all[at].max(1));
             u64::try_from(share).unwrap_or(u64::MAX)
         };
         parts.iter().enumerate().map(part).sum()
     };
-    Ok((groups.iter().map(|parts| stored(parts)).collect(), stored(&unused)))
+    Ok((
+        groups.iter().map(|parts| stored(parts)).collect(),
+        stored(&unused),
+    ))
 }

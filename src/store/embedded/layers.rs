@@ -27,13 +27,13 @@ pub const EMPTY: u64 = u64::MAX;
 pub struct Overlay {
     /// What the layers below hold for the key.
     pub below: Below,
-    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone, [`EMPTY`] for one without
-    /// a byte.
+    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone,
+    /// [`EMPTY`] for one without a byte.
     pub len: u64,
     /// What changed of its tiles.
     pub tiles: ByTile<TileChange>,
-    /// Users added by a log to tiles that were not read when the store was opened. They apply on top of `tiles`, and may be
-    /// in the tiles already.
+    /// Users added by a log to tiles that were not read when the store was opened. They apply on
+    /// top of `tiles`, and may be in the tiles already.
     pub unread: ByTile<Tile>,
 }
 
@@ -49,10 +49,16 @@ impl Overlay {
             let now = tiles.get(number).cloned().unwrap_or_default().over(below);
             let new = users.diff(&now).compact();
             if !new.is_empty() {
-                tiles.get_or_insert_with(number, TileChange::default).take_in(&new);
+                tiles
+                    .get_or_insert_with(number, TileChange::default)
+                    .take_in(&new);
             }
         }
-        Ok(Overlay { tiles, unread: ByTile::default(), ..*self })
+        Ok(Overlay {
+            tiles,
+            unread: ByTile::default(),
+            ..*self
+        })
     }
 }
 
@@ -118,19 +124,23 @@ impl<T> FromIterator<(u16, T)> for ByTile<T> {
     }
 }
 
-/// The changes of one tile since the layer below: users added who were not in it, and users removed who were.
+/// The changes of one tile since the layer below: users added who were not in it, and users removed
+/// who were.
 #[derive(Debug, Clone, Default)]
 pub struct TileChange {
     /// Those added.
     pub added: Arc<Tile>,
-    /// Those removed, if there are any. Mostly there are none, and there may be millions of tiles with a user or two.
+    /// Those removed, if there are any. Mostly there are none, and there may be millions of tiles
+    /// with a user or two.
     removed: Option<Arc<Tile>>,
 }
 
 impl TileChange {
     /// The tile, laid over what the layer below has.
     pub fn over(&self, below: Option<Arc<Tile>>) -> Arc<Tile> {
-        let Some(below) = below.filter(|below| !below.is_empty()) else { return Arc::clone(&self.added) };
+        let Some(below) = below.filter(|below| !below.is_empty()) else {
+            return Arc::clone(&self.added);
+        };
         match &self.removed {
             None if self.added.is_empty() => below,
             None => Arc::new(below.or(&self.added)),
@@ -140,7 +150,9 @@ impl TileChange {
 
     /// The users removed.
     pub fn removed(&self) -> Cow<'_, Tile> {
-        self.removed.as_deref().map_or_else(Cow::default, Cow::Borrowed)
+        self.removed
+            .as_deref()
+            .map_or_else(Cow::default, Cow::Borrowed)
     }
 
     /// How many users there are where there are so many below.
@@ -157,7 +169,11 @@ impl TileChange {
     fn says(&self, place: u16) -> Option<bool> {
         if self.added.contains(place) {
             Some(true)
-        } else if self.removed.as_ref().is_some_and(|removed| removed.contains(place)) {
+        } else if self
+            .removed
+            .as_ref()
+            .is_some_and(|removed| removed.contains(place))
+        {
             Some(false)
         } else {
             None
@@ -168,7 +184,10 @@ impl TileChange {
     fn flip(&mut self, place: u16, value: bool) {
         // Back to what the layer below has, or away from it.
         if value {
-            let is_back = self.removed.as_mut().is_some_and(|removed| Arc::make_mut(removed).set(place, false));
+            let is_back = self
+                .removed
+                .as_mut()
+                .is_some_and(|removed| Arc::make_mut(removed).set(place, false));
             if !is_back {
                 Arc::make_mut(&mut self.added).set(place, true);
             }
@@ -183,7 +202,9 @@ impl TileChange {
         if self.removed.is_none() {
             Arc::make_mut(&mut self.added).add(users);
         } else {
-            users.iter().for_each(|user| self.flip(split(*user).1, true));
+            users
+                .iter()
+                .for_each(|user| self.flip(split(*user).1, true));
         }
     }
 
@@ -193,7 +214,8 @@ impl TileChange {
             None => self.added = Arc::new(self.added.or(users)),
             Some(removed) => {
                 self.added = Arc::new(self.added.or(&users.diff(&removed)));
-                self.removed = Some(Arc::new(removed.diff(users))).filter(|removed| !removed.is_empty());
+                self.removed =
+                    Some(Arc::new(removed.diff(users))).filter(|removed| !removed.is_empty());
             }
         }
     }
@@ -205,8 +227,8 @@ impl TileChange {
     }
 }
 
-/// Changes by the text of their key. Readers share them: a writer copies the overlays, and of these the tiles, that a reader
-/// still holds.
+/// Changes by the text of their key. Readers share them: a writer copies the overlays, and of these
+/// the tiles, that a reader still holds.
 pub type Overlays = HashMap<Box<str>, Arc<Overlay>>;
 
 /// Everything that is not in the file yet.
@@ -218,7 +240,8 @@ pub struct Layers {
     pub frozen: Option<Arc<Overlays>>,
     /// The keys in `dirty` with unread users.
     pub unread: BTreeSet<Box<str>>,
-    /// The text ids that are new since the last checkpoint began, and what the checkpoint is writing of them.
+    /// The text ids that are new since the last checkpoint began, and what the checkpoint is
+    /// writing of them.
     pub rolls: Rolls,
     /// As `frozen`.
     pub frozen_rolls: Option<Arc<Rolls>>,
@@ -277,7 +300,11 @@ impl Lifetimes {
 
     /// The keys whose time has come.
     pub fn over(&self, now: u64) -> Vec<String> {
-        self.in_order.iter().take_while(|(until, _)| *until <= now).map(|(_, text)| text.to_string()).collect()
+        self.in_order
+            .iter()
+            .take_while(|(until, _)| *until <= now)
+            .map(|(_, text)| text.to_string())
+            .collect()
     }
 
     /// How many keys will go.
@@ -291,8 +318,8 @@ impl Lifetimes {
     }
 }
 
-/// All keys in an order that does not change while keys come and go: who walks through it in steps, keeping only a
-/// number, meets every key that was there all the time.
+/// All keys in an order that does not change while keys come and go: who walks through it in steps,
+/// keeping only a number, meets every key that was there all the time.
 #[derive(Debug, Default)]
 pub struct Index {
     places: BTreeMap<u64, Vec<Box<str>>>,
@@ -337,7 +364,8 @@ impl Index {
         self.places.values().flatten().map(|text| &**text)
     }
 
-    /// At least `count` keys from the place `cursor` on, if there are so many, and the place to go on from; 0 at the end.
+    /// At least `count` keys from the place `cursor` on, if there are so many, and the place to go
+    /// on from; 0 at the end.
     pub fn walk(&self, cursor: u64, count: usize) -> (u64, Vec<&str>) {
         let mut found = Vec::new();
         for (place, texts) in self.places.range(cursor..) {
@@ -350,8 +378,8 @@ impl Index {
     }
 }
 
-/// Bits to change, sorted out by key and tile, with the tiles they change. Made before anything is written, so that a
-/// failure to read leaves everything as it was.
+/// Bits to change, sorted out by key and tile, with the tiles they change. Made before anything is
+/// written, so that a failure to read leaves everything as it was.
 pub struct Prepared {
     keys: Vec<PreparedKey>,
 }
@@ -370,18 +398,19 @@ struct PreparedTile {
     flips: Vec<(u16, bool)>,
 }
 
-/// Sorts bits, given as in [`Change::Bits`], by key, user and order of arrival. Returns key and user of each bit, packed into
-/// one number, and its index.
+/// Sorts bits, given as in [`Change::Bits`], by key, user and order of arrival. Returns key and
+/// user of each bit, packed into one number, and its index.
 fn in_order(bits: &[(u32, u32)]) -> Vec<(u64, u32)> {
-    let at = |(key_and_value, user): &(u32, u32)| u64::from(key_and_value / 2) << 32 | u64::from(*user);
+    let at =
+        |(key_and_value, user): &(u32, u32)| u64::from(key_and_value / 2) << 32 | u64::from(*user);
     let mut order: Vec<(u64, u32)> = bits.iter().map(at).zip(0..).collect();
     order.sort_unstable();
     order
 }
 
 impl Layers {
-    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`]; `before` is told of each what it was, the
-    /// changes in front of it included.
+    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`]; `before` is told of
+    /// each what it was, the changes in front of it included.
     pub fn prepare(
         &mut self,
         keys: &[String],
@@ -392,7 +421,10 @@ impl Layers {
         let order = in_order(bits);
         let mut prepared: Vec<PreparedKey> = Vec::with_capacity(keys.len());
         for bits_of_key in order.chunk_by(|(a, _), (b, _)| a >> 32 == b >> 32) {
-            let Some(text) = bits_of_key.first().and_then(|(at, _)| keys.get(usize::try_from(at >> 32).ok()?)) else {
+            let Some(text) = bits_of_key
+                .first()
+                .and_then(|(at, _)| keys.get(usize::try_from(at >> 32).ok()?))
+            else {
                 continue;
             };
             self.resolve(text, reader)?;
@@ -401,7 +433,9 @@ impl Layers {
             let last = bits_of_key.last().map_or(0, user);
             let mut tiles = Vec::new();
             for bits_of_tile in bits_of_key.chunk_by(|a, b| split(user(a)).0 == split(user(b)).0) {
-                let Some(number) = bits_of_tile.first().map(|bit| split(user(bit)).0) else { continue };
+                let Some(number) = bits_of_tile.first().map(|bit| split(user(bit)).0) else {
+                    continue;
+                };
                 let probe = view.probe(number, reader);
                 let (mut flips, mut previous) = (Vec::new(), None);
                 for (_, i) in bits_of_tile {
@@ -411,7 +445,8 @@ impl Layers {
                         Some((last, value)) if last == place => value,
                         _ => probe.contains(place)?,
                     };
-                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i)) {
+                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i))
+                    {
                         *before = was;
                     }
                     if was != value {
@@ -424,15 +459,26 @@ impl Layers {
                 }
             }
             let len = view.len.max(u64::from(last) / 8 + 1);
-            prepared.push(PreparedKey { text: text.as_str().into(), new: !view.exists, len, tiles });
+            prepared.push(PreparedKey {
+                text: text.as_str().into(),
+                new: !view.exists,
+                len,
+                tiles,
+            });
         }
         Ok(Prepared { keys: prepared })
     }
 
     /// Resolves the unread users of a key.
     pub fn resolve(&mut self, text: &str, reader: Option<&Reader<'_>>) -> Result<()> {
-        let Some(reader) = reader.filter(|_| self.unread.contains(text)) else { return Ok(()) };
-        if let Some(overlay) = self.dirty.get(text).filter(|overlay| !overlay.unread.is_empty()) {
+        let Some(reader) = reader.filter(|_| self.unread.contains(text)) else {
+            return Ok(());
+        };
+        if let Some(overlay) = self
+            .dirty
+            .get(text)
+            .filter(|overlay| !overlay.unread.is_empty())
+        {
             let resolved = overlay.resolved(reader.record(text)?.as_deref(), reader)?;
             self.replace(text.into(), resolved);
         }
@@ -442,14 +488,25 @@ impl Layers {
 
     /// Returns the first key after `after` that has unread users, and its overlay.
     pub fn next_unread(&self, after: &str) -> Option<(Box<str>, Arc<Overlay>)> {
-        let text = self.unread.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).next()?;
-        Some((text.clone(), self.dirty.get(text).map(Arc::clone).unwrap_or_default()))
+        let text = self
+            .unread
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
+            .next()?;
+        Some((
+            text.clone(),
+            self.dirty.get(text).map(Arc::clone).unwrap_or_default(),
+        ))
     }
 
-    /// Replaces an overlay by its [resolved](Overlay::resolved) form, unless the key was changed in the meantime.
+    /// Replaces an overlay by its [resolved](Overlay::resolved) form, unless the key was changed in
+    /// the meantime.
     pub fn put_resolved(&mut self, text: Box<str>, overlay: &Arc<Overlay>, resolved: Overlay) {
         self.unread.remove(&text);
-        if self.dirty.get(&text).is_some_and(|now| Arc::ptr_eq(now, overlay)) {
+        if self
+            .dirty
+            .get(&text)
+            .is_some_and(|now| Arc::ptr_eq(now, overlay))
+        {
             self.replace(text, resolved);
         }
     }
@@ -462,33 +519,50 @@ impl Layers {
         Ok(())
     }
 
-    /// Adds users of a log, in ascending order, to a bitmap. Reads no tile, because a log may change many and a start must be
-    /// quick.
+    /// Adds users of a log, in ascending order, to a bitmap. Reads no tile, because a log may
+    /// change many and a start must be quick.
     fn put_unread(&mut self, text: &str, users: &[UserId], reader: &Reader<'_>) -> Result<()> {
-        let Some(last) = users.last() else { return Ok(()) };
+        let Some(last) = users.last() else {
+            return Ok(());
+        };
         let overlay = self.dirty.get(text);
         let record = match overlay {
             Some(overlay) if overlay.below != Below::Changed => None,
             _ => reader.record(text)?,
         };
-        let len = overlay.map_or_else(|| record.as_ref().map_or(0, |record| record.len), |overlay| overlay.len);
+        let len = overlay.map_or_else(
+            || record.as_ref().map_or(0, |record| record.len),
+            |overlay| overlay.len,
+        );
         let is_new = len == 0;
         let bytes = if len == EMPTY { 0 } else { len };
         let (mut known, mut unread) = (Vec::new(), Vec::new());
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
             let number = split(users[0]).0;
-            if record.as_ref().is_some_and(|record| record.users_in(number) > 0) {
+            if record
+                .as_ref()
+                .is_some_and(|record| record.users_in(number) > 0)
+            {
                 unread.push((number, users));
             } else {
                 let change = overlay.and_then(|overlay| overlay.tiles.get(number));
-                known.push((number, change.map_or_else(|| users.to_vec(), |change| change.added.missing(users))));
+                known.push((
+                    number,
+                    change.map_or_else(|| users.to_vec(), |change| change.added.missing(users)),
+                ));
             }
         }
         if is_new {
             self.made(text);
         }
         let known = known.into_iter().filter(|(_, users)| !users.is_empty());
-        self.change(text, is_new, bytes.max(u64::from(last / 8) + 1), known, |tile, users| tile.add(&users));
+        self.change(
+            text,
+            is_new,
+            bytes.max(u64::from(last / 8) + 1),
+            known,
+            |tile, users| tile.add(&users),
+        );
         if !unread.is_empty() {
             let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
             for (number, users) in unread {
@@ -508,14 +582,20 @@ impl Layers {
             if key.new {
                 self.made(&key.text);
             }
-            let changes = key.tiles.into_iter().map(|PreparedTile { number, flips }| (number, flips));
+            let changes = key
+                .tiles
+                .into_iter()
+                .map(|PreparedTile { number, flips }| (number, flips));
             self.change(&key.text, key.new, key.len, changes, |tile, flips| {
-                flips.into_iter().for_each(|(place, value)| tile.flip(place, value));
+                flips
+                    .into_iter()
+                    .for_each(|(place, value)| tile.flip(place, value));
             });
         }
     }
 
-    /// Changes tiles of a key, and extends its bitmap to at least `len` bytes. `new` means that the key does not exist yet.
+    /// Changes tiles of a key, and extends its bitmap to at least `len` bytes. `new` means that the
+    /// key does not exist yet.
     pub fn change<C>(
         &mut self,
         text: &str,
@@ -526,7 +606,13 @@ impl Layers {
     ) {
         if !self.dirty.contains_key(text) {
             let below = if new { Below::Nothing } else { Below::Changed };
-            self.dirty.insert(text.into(), Arc::new(Overlay { below, ..Overlay::default() }));
+            self.dirty.insert(
+                text.into(),
+                Arc::new(Overlay {
+                    below,
+                    ..Overlay::default()
+                }),
+            );
         }
         let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
         // What was empty has a byte now.
@@ -544,7 +630,11 @@ impl Layers {
     }
 
     /// Those of the keys that exist, each once.
-    pub fn existing(&self, keys: &[String], reader: Option<&Reader<'_>>) -> Result<BTreeSet<Box<str>>> {
+    pub fn existing(
+        &self,
+        keys: &[String],
+        reader: Option<&Reader<'_>>,
+    ) -> Result<BTreeSet<Box<str>>> {
         let mut there = BTreeSet::new();
         for text in keys {
             if self.view(text, reader)?.exists {
@@ -563,18 +653,41 @@ impl Layers {
             }
             self.lifetimes.set(&text, None);
             // One that was made since needs no entry that it is gone.
-            self.deleted |= self.dirty.get(&text).is_none_or(|overlay| overlay.below == Below::Changed);
-            self.replace(text, Overlay { below: Below::Replaced, ..Overlay::default() });
+            self.deleted |= self
+                .dirty
+                .get(&text)
+                .is_none_or(|overlay| overlay.below == Below::Changed);
+            self.replace(
+                text,
+                Overlay {
+                    below: Below::Replaced,
+                    ..Overlay::default()
+                },
+            );
         }
     }
 
     /// Makes a bitmap in memory, in place of what there is of that name. Cannot fail.
     pub fn put(&mut self, text: &str, len: u64, tiles: impl IntoIterator<Item = (u16, Arc<Tile>)>) {
-        let whole = |added| TileChange { added, ..TileChange::default() };
-        let tiles = tiles.into_iter().map(|(number, tile)| (number, whole(tile))).collect();
+        let whole = |added| TileChange {
+            added,
+            ..TileChange::default()
+        };
+        let tiles = tiles
+            .into_iter()
+            .map(|(number, tile)| (number, whole(tile)))
+            .collect();
         self.made(text);
         self.lifetimes.set(text, None);
-        self.replace(text.into(), Overlay { below: Below::Replaced, len, tiles, ..Overlay::default() });
+        self.replace(
+            text.into(),
+            Overlay {
+                below: Below::Replaced,
+                len,
+                tiles,
+                ..Overlay::default()
+            },
+        );
     }
 
     fn replace(&mut self, text: Box<str>, overlay: Overlay) {
@@ -603,8 +716,8 @@ impl Layers {
         bitmap::combine(operation, sources.len(), &Leaves::of(texts, self, reader)?)
     }
 
-    /// Carries out what a frame says, as it was carried out when it was written. The order of frames is that of changes,
-    /// so what one of them computed is computed again.
+    /// Carries out what a frame says, as it was carried out when it was written. The order of
+    /// frames is that of changes, so what one of them computed is computed again.
     pub fn replay(&mut self, change: Change, reader: &Reader<'_>) -> Result<()> {
         match change {
             Change::Bits { keys, bits } => {
@@ -621,9 +734,19 @@ impl Layers {
                 self.delete(existing);
             }
             Change::Put { key, len, tiles } => {
-                self.put(&key, len, tiles.into_iter().map(|(number, Packed(tile))| (number, tile)));
+                self.put(
+                    &key,
+                    len,
+                    tiles
+                        .into_iter()
+                        .map(|(number, Packed(tile))| (number, tile)),
+                );
             }
-            Change::Combine { operation, target, sources } => {
+            Change::Combine {
+                operation,
+                target,
+                sources,
+            } => {
                 let (len, tiles) = self.combine(operation, &sources, Some(reader))?;
                 if len > 0 {
                     self.put(&target, len, tiles);
@@ -633,23 +756,37 @@ impl Layers {
                 }
             }
             Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
-            Change::Enroll { prefix, first, texts } => {
-                // Numbers ascend until they are forgotten. If this one does not, the record that forgot them was lost.
-                if self.next_number(&prefix, Some(reader.version()))?.is_some_and(|next| first < next) {
+            Change::Enroll {
+                prefix,
+                first,
+                texts,
+            } => {
+                // Numbers ascend until they are forgotten. If this one does not, the record that
+                // forgot them was lost.
+                if self
+                    .next_number(&prefix, Some(reader.version()))?
+                    .is_some_and(|next| first < next)
+                {
                     self.forget(&prefix);
                 }
                 self.enroll(&prefix, first, texts.iter().map(String::as_str));
             }
             Change::Forget { prefix } => self.forget(&prefix),
-            Change::All(changes) => changes.into_iter().try_for_each(|change| self.replay(change, reader))?,
+            Change::All(changes) => changes
+                .into_iter()
+                .try_for_each(|change| self.replay(change, reader))?,
         }
         Ok(())
     }
 
-    /// These layers as they are now, of some keys: enough to read these, and to see when they go. It shares its memory with
-    /// the layers and takes none but for the keys that have changed since the last checkpoint.
+    /// These layers as they are now, of some keys: enough to read these, and to see when they go.
+    /// It shares its memory with the layers and takes none but for the keys that have changed since
+    /// the last checkpoint.
     pub fn part<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Layers {
-        let mut part = Layers { frozen: self.frozen.clone(), ..Layers::default() };
+        let mut part = Layers {
+            frozen: self.frozen.clone(),
+            ..Layers::default()
+        };
         for text in keys {
             if let Some(overlay) = self.dirty.get(text) {
                 part.dirty.insert(text.into(), Arc::clone(overlay));
@@ -663,20 +800,35 @@ impl Layers {
 
     /// The same of all keys that begin so, to list them.
     pub fn part_beginning(&self, beginning: &str) -> Layers {
-        let dirty = self.dirty.iter().filter(|(text, _)| text.starts_with(beginning));
-        let dirty = dirty.map(|(text, overlay)| (text.clone(), Arc::clone(overlay))).collect();
-        Layers { dirty, frozen: self.frozen.clone(), ..Layers::default() }
+        let dirty = self
+            .dirty
+            .iter()
+            .filter(|(text, _)| text.starts_with(beginning));
+        let dirty = dirty
+            .map(|(text, overlay)| (text.clone(), Arc::clone(overlay)))
+            .collect();
+        Layers {
+            dirty,
+            frozen: self.frozen.clone(),
+            ..Layers::default()
+        }
     }
 
     /// One key through all layers.
     pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
         let frozen = self.frozen.as_ref().and_then(|frozen| frozen.get(text));
-        let mut overlays =
-            [self.dirty.get(text), frozen].map(|overlay| overlay.map(|overlay| Cow::Borrowed(&**overlay)));
-        if overlays[0].as_ref().is_some_and(|overlay| overlay.below != Below::Changed) {
+        let mut overlays = [self.dirty.get(text), frozen]
+            .map(|overlay| overlay.map(|overlay| Cow::Borrowed(&**overlay)));
+        if overlays[0]
+            .as_ref()
+            .is_some_and(|overlay| overlay.below != Below::Changed)
+        {
             overlays[1] = None;
         }
-        let hidden = overlays.iter().flatten().any(|overlay| overlay.below != Below::Changed);
+        let hidden = overlays
+            .iter()
+            .flatten()
+            .any(|overlay| overlay.below != Below::Changed);
         let base = match reader {
             Some(reader) if !hidden => reader.record(text)?,
             _ => None,
@@ -690,7 +842,12 @@ impl Layers {
             Some(overlay) => overlay.len,
             None => base.as_ref().map_or(0, |record| record.len),
         };
-        Ok(View { overlays, base, exists: len > 0, len: if len == EMPTY { 0 } else { len } })
+        Ok(View {
+            overlays,
+            base,
+            exists: len > 0,
+            len: if len == EMPTY { 0 } else { len },
+        })
     }
 
     /// All keys there are, in the order of [`place_of`].
@@ -707,7 +864,8 @@ impl Layers {
         Ok(self.index.get_or_init(Index::default))
     }
 
-    /// Gives the texts of all keys that begin so, in no particular order, until `each` answers `false`.
+    /// Gives the texts of all keys that begin so, in no particular order, until `each` answers
+    /// `false`.
     pub fn visit_keys(
         &self,
         beginning: &str,
@@ -717,7 +875,9 @@ impl Layers {
         // The newer layer over the older.
         let mut changed: HashMap<&str, bool> = HashMap::new();
         for overlays in self.frozen.as_deref().into_iter().chain([&self.dirty]) {
-            let begins_so = overlays.iter().filter(|(text, _)| text.starts_with(beginning));
+            let begins_so = overlays
+                .iter()
+                .filter(|(text, _)| text.starts_with(beginning));
             changed.extend(begins_so.map(|(text, overlay)| (&**text, overlay.exists())));
         }
         let mut goes_on = true;
@@ -728,14 +888,17 @@ impl Layers {
             })?;
         }
         if goes_on {
-            let _ = changed.into_iter().filter(|(_, exists)| *exists).all(|(text, _)| each(text));
+            let _ = changed
+                .into_iter()
+                .filter(|(_, exists)| *exists)
+                .all(|(text, _)| each(text));
         }
         Ok(())
     }
 }
 
-/// Frames of the log on their way back into the layers: bits are gathered over many frames and put in together, as
-/// each key and tile is then looked up once and not once a frame.
+/// Frames of the log on their way back into the layers: bits are gathered over many frames and put
+/// in together, as each key and tile is then looked up once and not once a frame.
 pub struct Gathered<'a> {
     layers: &'a mut Layers,
     reader: &'a Reader<'a>,
@@ -751,7 +914,13 @@ const GATHERED: usize = 4 << 20;
 impl<'a> Gathered<'a> {
     /// Nothing yet.
     pub fn new(layers: &'a mut Layers, reader: &'a Reader<'a>) -> Self {
-        Gathered { layers, reader, places: Vec::new(), keys: Vec::new(), bits: Vec::new() }
+        Gathered {
+            layers,
+            reader,
+            places: Vec::new(),
+            keys: Vec::new(),
+            bits: Vec::new(),
+        }
     }
 
     /// Takes in the next frame of the log at `path`, which names these keys.
@@ -784,7 +953,8 @@ impl<'a> Gathered<'a> {
                     }
                     if self.places[at].is_none() {
                         let next = u32::try_from(self.keys.len()).ok();
-                        let name = named(key).ok_or_else(|| damaged(format!("it does not name key {key}")));
+                        let name = named(key)
+                            .ok_or_else(|| damaged(format!("it does not name key {key}")));
                         match name {
                             Ok(name) => self.keys.push(name),
                             Err(_) if accepts_loss => {
@@ -797,10 +967,11 @@ impl<'a> Gathered<'a> {
                     }
                     places.push(self.places[at]);
                 }
-                self.bits.extend(bits.into_iter().filter_map(|(key_and_value, user)| {
-                    let place = (*places.get(key_and_value as usize / 2)?)?;
-                    Some((place * 2 + key_and_value % 2, user))
-                }));
+                self.bits
+                    .extend(bits.into_iter().filter_map(|(key_and_value, user)| {
+                        let place = (*places.get(key_and_value as usize / 2)?)?;
+                        Some((place * 2 + key_and_value % 2, user))
+                    }));
                 if self.bits.len() > GATHERED {
                     self.put_in()?;
                 }
@@ -810,13 +981,17 @@ impl<'a> Gathered<'a> {
                 match change.renamed(&mut |place| named(place)) {
                     Some(change) => {
                         if let (true, Change::Runs { runs }) = (self.layers.lost, &change) {
-                            let named = runs.iter().filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
+                            let named = runs
+                                .iter()
+                                .filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
                             self.reader.pass_over(self.layers, named)?;
                         }
                         self.layers.replay(change, self.reader)?;
                     }
                     None if accepts_loss => {}
-                    None => return Err(damaged("it does not name a key that it changes".to_owned())),
+                    None => {
+                        return Err(damaged("it does not name a key that it changes".to_owned()));
+                    }
                 }
             }
         }
@@ -838,12 +1013,18 @@ impl<'a> Gathered<'a> {
             if bits_of_key.iter().all(|at| bit(at).0 % 2 == 1) {
                 let mut users: Vec<UserId> = bits_of_key.iter().map(|at| bit(at).1).collect();
                 users.dedup();
-                self.layers.put_unread(&keys[bit(&bits_of_key[0]).0 as usize / 2], &users, self.reader)?;
+                self.layers.put_unread(
+                    &keys[bit(&bits_of_key[0]).0 as usize / 2],
+                    &users,
+                    self.reader,
+                )?;
             } else {
                 cleared.extend(bits_of_key.iter().map(bit));
             }
         }
-        let prepared = self.layers.prepare(&keys, &cleared, Some(self.reader), None)?;
+        let prepared = self
+            .layers
+            .prepare(&keys, &cleared, Some(self.reader), None)?;
         self.layers.apply(prepared);
         Ok(())
     }
@@ -856,7 +1037,9 @@ impl Gathered<'_> {
             let user = (*user).max(greatest.get(&(key_and_value / 2)).copied().unwrap_or(0));
             greatest.insert(key_and_value / 2, user);
         }
-        let named = greatest.into_iter().filter_map(|(place, user)| Some((keys.get(place as usize)?, user)));
+        let named = greatest
+            .into_iter()
+            .filter_map(|(place, user)| Some((keys.get(place as usize)?, user)));
         self.reader.pass_over(self.layers, named)
     }
 }
@@ -874,13 +1057,21 @@ pub struct View<'a> {
 impl View<'_> {
     /// What changed of a tile, from the older to the newer layer.
     fn changes(&self, number: u16) -> impl Iterator<Item = &TileChange> {
-        self.overlays.iter().rev().flatten().filter_map(move |overlay| overlay.tiles.get(number))
+        self.overlays
+            .iter()
+            .rev()
+            .flatten()
+            .filter_map(move |overlay| overlay.tiles.get(number))
     }
 
     /// How many users are in a tile.
     fn users_in(&self, number: u16) -> u64 {
-        let below = self.base.as_ref().map_or(0, |record| record.users_in(number));
-        self.changes(number).fold(below, |below, change| change.users(below))
+        let below = self
+            .base
+            .as_ref()
+            .map_or(0, |record| record.users_in(number));
+        self.changes(number)
+            .fold(below, |below, change| change.users(below))
     }
 
     /// Whether there are users in a tile.
@@ -891,28 +1082,51 @@ impl View<'_> {
     /// How many users there are.
     fn users(&self) -> u64 {
         let below = self.base.as_ref().map_or(0, |record| record.users());
-        let changes = self.overlays.iter().rev().flatten().flat_map(|overlay| overlay.tiles.iter());
+        let changes = self
+            .overlays
+            .iter()
+            .rev()
+            .flatten()
+            .flat_map(|overlay| overlay.tiles.iter());
         changes.fold(below, |below, (_, change)| change.users(below))
     }
 
-    /// About how many bytes it takes on the disk: what the table has of it, and what the next checkpoint adds.
+    /// About how many bytes it takes on the disk: what the table has of it, and what the next
+    /// checkpoint adds.
     pub fn stored(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<u64> {
         let mut bytes = match (&self.base, reader) {
             (Some(record), Some(reader)) => reader.stored(text, record)?,
             _ => 0,
         };
-        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.iter());
-        bytes += changed.map(|(_, tile)| packed::pack(&tile.added).len() as u64 + 12).sum::<u64>();
+        let changed = self
+            .overlays
+            .iter()
+            .flatten()
+            .flat_map(|overlay| overlay.tiles.iter());
+        bytes += changed
+            .map(|(_, tile)| packed::pack(&tile.added).len() as u64 + 12)
+            .sum::<u64>();
         Ok(bytes)
     }
 
     /// The numbers of the tiles that hold users, ascending.
     pub fn tiles(&self) -> Tiles {
         let base = self.base.as_ref();
-        if self.overlays.iter().flatten().all(|overlay| overlay.tiles.is_empty()) {
-            return base.map_or(Tiles::Own(Vec::new()), |record| Tiles::Recorded(Arc::clone(record)));
+        if self
+            .overlays
+            .iter()
+            .flatten()
+            .all(|overlay| overlay.tiles.is_empty())
+        {
+            return base.map_or(Tiles::Own(Vec::new()), |record| {
+                Tiles::Recorded(Arc::clone(record))
+            });
         }
-        let changed = self.overlays.iter().flatten().flat_map(|overlay| overlay.tiles.iter());
+        let changed = self
+            .overlays
+            .iter()
+            .flatten()
+            .flat_map(|overlay| overlay.tiles.iter());
         let recorded = base.iter().flat_map(|record| &record.tiles).copied();
         let mut numbers: Vec<u16> = recorded.chain(changed.map(|(number, _)| number)).collect();
         numbers.sort_unstable();
@@ -924,23 +1138,35 @@ impl View<'_> {
     /// A tile, which is empty where it has no users.
     pub fn tile(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Arc<Tile>> {
         let below = self.below(number, reader)?;
-        Ok(self.changes(number).fold(below, |below, change| Some(change.over(below))).unwrap_or_default())
+        Ok(self
+            .changes(number)
+            .fold(below, |below, change| Some(change.over(below)))
+            .unwrap_or_default())
     }
 
     /// What the table has of a tile, if it has it.
     fn below(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Option<Arc<Tile>>> {
         match (&self.base, reader) {
-            (Some(record), Some(reader)) if record.users_in(number) > 0 => reader.tile(record, number).map(Some),
+            (Some(record), Some(reader)) if record.users_in(number) > 0 => {
+                reader.tile(record, number).map(Some)
+            }
             _ => Ok(None),
         }
     }
 
     /// Those of some users of a tile, ascending, who are not in it.
-    pub fn missing(&self, number: u16, users: &[UserId], reader: Option<&Reader<'_>>) -> Result<Vec<UserId>> {
+    pub fn missing(
+        &self,
+        number: u16,
+        users: &[UserId],
+        reader: Option<&Reader<'_>>,
+    ) -> Result<Vec<UserId>> {
         if self.changes(number).any(|change| change.removed.is_some()) {
             return Ok(self.tile(number, reader)?.missing(users));
         }
-        let mut missing = self.below(number, reader)?.map_or_else(|| users.to_vec(), |tile| tile.missing(users));
+        let mut missing = self
+            .below(number, reader)?
+            .map_or_else(|| users.to_vec(), |tile| tile.missing(users));
         for change in self.changes(number) {
             missing = change.added.missing(&missing);
         }
@@ -949,7 +1175,12 @@ impl View<'_> {
 
     /// To ask for single users of a tile.
     pub fn probe<'a>(&'a self, number: u16, reader: Option<&'a Reader<'a>>) -> Probe<'a> {
-        Probe { view: self, number, reader, below: OnceCell::new() }
+        Probe {
+            view: self,
+            number,
+            reader,
+            below: OnceCell::new(),
+        }
     }
 }
 
@@ -1015,7 +1246,11 @@ impl<'a> Leaves<'a> {
     ) -> Result<Self> {
         let view = |text: &str| Ok((layers.view(text, reader)?, OnceLock::new()));
         let views = texts.into_iter().map(|text| text.map(view).transpose());
-        Ok(Leaves { views: views.collect::<Result<_>>()?, cancel: Cancel::current(), reader })
+        Ok(Leaves {
+            views: views.collect::<Result<_>>()?,
+            cancel: Cancel::current(),
+            reader,
+        })
     }
 }
 
@@ -1027,11 +1262,17 @@ impl Source for Leaves<'_> {
     }
 
     fn users(&self, leaf: usize) -> Option<u64> {
-        Some(self.views[leaf].as_ref().map_or(0, |(view, _)| view.users()))
+        Some(
+            self.views[leaf]
+                .as_ref()
+                .map_or(0, |(view, _)| view.users()),
+        )
     }
 
     fn tiles(&self, leaf: usize) -> &[u16] {
-        let Some((view, tiles)) = &self.views[leaf] else { return &[] };
+        let Some((view, tiles)) = &self.views[leaf] else {
+            return &[];
+        };
         tiles.get_or_init(|| view.tiles())
     }
 

@@ -1,11 +1,14 @@
-//! The write-ahead log: the changes since the last checkpoint, in frames whose checksums show that they are complete.
+//! The write-ahead log: the changes since the last checkpoint, in frames whose checksums show that
+//! they are complete.
 //!
-//! A file starts with [`MAGIC`], the number of its store and its own number, both little-endian `u64`s. A frame is
+//! A file starts with [`MAGIC`], the number of its store and its own number, both little-endian
+//! `u64`s. A frame is
 //! [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the payload. The payload is the sequence number,
-//! the keys that this log names for the first time, and a [`Change`] that refers to keys by their index among the keys of
-//! the log, all in `postcard` encoding. A reader searches for the marker after a damaged place. A frame counts once it was
-//! handed to the operating system, so the end of the process, however sudden, loses nothing that was acknowledged. Syncing
-//! protects against the case that the machine loses power.
+//! the keys that this log names for the first time, and a [`Change`] that refers to keys by their
+//! index among the keys of the log, all in `postcard` encoding. A reader searches for the marker
+//! after a damaged place. A frame counts once it was handed to the operating system, so the end of
+//! the process, however sudden, loses nothing that was acknowledged. Syncing protects against the
+//! case that the machine loses power.
 
 use std::fmt;
 use std::fs::File;
@@ -25,7 +28,8 @@ use crate::store::embedded::table::Manifest;
 use crate::store::{Result, StoreError, private};
 
 const MAGIC: &[u8; 16] = b"cohortist log 2\n";
-/// The start of logs of formats 1 to 4. No numbers follow it, and each frame contains its keys as text.
+/// The start of logs of formats 1 to 4. No numbers follow it, and each frame contains its keys as
+/// text.
 const OLD_MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const BEGINNING: usize = 32;
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
@@ -64,8 +68,8 @@ pub enum Change<K = String> {
         /// The numbers of its tiles, ascending, and the tiles. None of them is empty.
         tiles: Vec<(u16, Packed)>,
     },
-    /// A bitmap computed from others, as they are at this point in the log. This takes a few bytes instead of the whole
-    /// result.
+    /// A bitmap computed from others, as they are at this point in the log. This takes a few bytes
+    /// instead of the whole result.
     Combine {
         /// The operation.
         operation: Operation,
@@ -108,25 +112,52 @@ impl<K> Change<K> {
     /// Returns the same change with other names for its keys, or `None` if a key has no other name.
     pub fn renamed<L>(self, name: &mut impl FnMut(K) -> Option<L>) -> Option<Change<L>> {
         Some(match self {
-            Change::Bits { keys, bits } => {
-                Change::Bits { keys: keys.into_iter().map(name).collect::<Option<_>>()?, bits }
-            }
-            Change::Delete { keys } => Change::Delete { keys: keys.into_iter().map(name).collect::<Option<_>>()? },
-            Change::Put { key, len, tiles } => Change::Put { key: name(key)?, len, tiles },
-            Change::Combine { operation, target, sources } => Change::Combine {
+            Change::Bits { keys, bits } => Change::Bits {
+                keys: keys.into_iter().map(name).collect::<Option<_>>()?,
+                bits,
+            },
+            Change::Delete { keys } => Change::Delete {
+                keys: keys.into_iter().map(name).collect::<Option<_>>()?,
+            },
+            Change::Put { key, len, tiles } => Change::Put {
+                key: name(key)?,
+                len,
+                tiles,
+            },
+            Change::Combine {
+                operation,
+                target,
+                sources,
+            } => Change::Combine {
                 operation,
                 target: name(target)?,
                 sources: sources.into_iter().map(name).collect::<Option<_>>()?,
             },
-            Change::Lifetime { key, until } => Change::Lifetime { key: name(key)?, until },
-            Change::All(changes) => {
-                Change::All(changes.into_iter().map(|change| change.renamed(name)).collect::<Option<_>>()?)
-            }
-            Change::Enroll { prefix, first, texts } => Change::Enroll { prefix, first, texts },
+            Change::Lifetime { key, until } => Change::Lifetime {
+                key: name(key)?,
+                until,
+            },
+            Change::All(changes) => Change::All(
+                changes
+                    .into_iter()
+                    .map(|change| change.renamed(name))
+                    .collect::<Option<_>>()?,
+            ),
+            Change::Enroll {
+                prefix,
+                first,
+                texts,
+            } => Change::Enroll {
+                prefix,
+                first,
+                texts,
+            },
             Change::Forget { prefix } => Change::Forget { prefix },
             Change::Runs { runs } => {
                 let runs = runs.into_iter().map(|(key, run)| Some((name(key)?, run)));
-                Change::Runs { runs: runs.collect::<Option<_>>()? }
+                Change::Runs {
+                    runs: runs.collect::<Option<_>>()?,
+                }
             }
         })
     }
@@ -162,7 +193,8 @@ impl<'de> Deserialize<'de> for Packed {
             }
 
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Packed, E> {
-                let tile = Tile::from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))?;
+                let tile =
+                    Tile::from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))?;
                 Ok(Packed(Arc::new(tile)))
             }
         }
@@ -192,14 +224,20 @@ pub struct LogFile {
 impl LogFile {
     /// Wraps a file that only needs to be synced.
     pub fn new(file: File) -> Self {
-        LogFile { file, failed: AtomicBool::new(false) }
+        LogFile {
+            file,
+            failed: AtomicBool::new(false),
+        }
     }
 
-    /// Syncs what was appended so far. After a failure, every later call fails too: the system may have discarded what it
-    /// could not write, and then reports the next attempt as a success. A checkpoint writes all of it elsewhere.
+    /// Syncs what was appended so far. After a failure, every later call fails too: the system may
+    /// have discarded what it could not write, and then reports the next attempt as a success. A
+    /// checkpoint writes all of it elsewhere.
     pub fn sync(&self) -> io::Result<()> {
         if self.failed() {
-            return Err(io::Error::other("an earlier attempt to force the log to disk failed"));
+            return Err(io::Error::other(
+                "an earlier attempt to force the log to disk failed",
+            ));
         }
         self.file.sync_data().inspect_err(|_| self.fail())
     }
@@ -218,7 +256,8 @@ impl LogFile {
 /// The result of reading a log file.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// What an operator should know: an incomplete last record and, with [`Expected::accepts_loss`], what was damaged.
+    /// What an operator should know: an incomplete last record and, with
+    /// [`Expected::accepts_loss`], what was damaged.
     pub notes: Vec<String>,
     /// The keys that the log names, by index. `None` for keys whose records were lost.
     names: Vec<Option<Arc<str>>>,
@@ -242,14 +281,27 @@ pub struct Expected {
 impl Expected {
     /// Returns what a manifest says about the log with a number.
     pub fn of(directory: &Path, manifest: &Manifest, number: u64, accepts_loss: bool) -> Self {
-        // A power cut may truncate a log after a checkpoint has named its successor but before anything is written to that.
+        // A power cut may truncate a log after a checkpoint has named its successor but before
+        // anything is written to that.
         let is_empty = |later: &u64| {
             let metadata = std::fs::metadata(log_path(directory, *later));
             metadata.is_ok_and(|metadata| metadata.len() <= BEGINNING as u64)
         };
-        let is_last = manifest.logs.iter().filter(|later| **later > number).all(is_empty);
-        let len = manifest.closed_at.filter(|_| manifest.logs.last() == Some(&number));
-        Expected { store: manifest.store, number, len, is_last, accepts_loss }
+        let is_last = manifest
+            .logs
+            .iter()
+            .filter(|later| **later > number)
+            .all(is_empty);
+        let len = manifest
+            .closed_at
+            .filter(|_| manifest.logs.last() == Some(&number));
+        Expected {
+            store: manifest.store,
+            number,
+            len,
+            is_last,
+            accepts_loss,
+        }
     }
 }
 
@@ -264,7 +316,11 @@ impl Log {
     /// Creates a log file and syncs it. A file that could not be created completely is removed.
     pub fn create(path: &Path, store: u64, number: u64) -> io::Result<Self> {
         let create = || {
-            let mut file = private::options().write(true).create(true).truncate(true).open(path)?;
+            let mut file = private::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)?;
             let beginning = [&MAGIC[..], &store.to_le_bytes(), &number.to_le_bytes()].concat();
             file.write_all(&beginning)?;
             file.sync_all()?;
@@ -278,12 +334,21 @@ impl Log {
     pub fn open(path: &Path, replay: Replay) -> io::Result<Self> {
         let file = private::options().write(true).open(path)?;
         file.set_len(replay.len)?;
-        let names = (0..).zip(replay.names).filter_map(|(place, name)| Some((name?, place))).collect();
+        let names = (0..)
+            .zip(replay.names)
+            .filter_map(|(place, name)| Some((name?, place)))
+            .collect();
         Ok(Log::of(path, file, replay.len, names))
     }
 
     fn of(path: &Path, file: File, len: u64, names: HashMap<Arc<str>, u32>) -> Self {
-        Log { path: path.to_owned(), file: Arc::new(LogFile::new(file)), len, names, broken: None }
+        Log {
+            path: path.to_owned(),
+            file: Arc::new(LogFile::new(file)),
+            len,
+            names,
+            broken: None,
+        }
     }
 
     /// Returns the file, so that it can be synced.
@@ -311,15 +376,18 @@ impl Log {
         self.broken.is_none() && !self.file.failed()
     }
 
-    /// Appends a complete frame, or leaves the log unchanged. An error comes with the length of the frame.
+    /// Appends a complete frame, or leaves the log unchanged. An error comes with the length of the
+    /// frame.
     pub fn append(&mut self, frame: Frame) -> Result<(), (io::Error, usize)> {
         let mut names: Vec<Arc<str>> = Vec::new();
         let encoded = self.encode(frame, &mut names).map_err(|error| (error, 0));
-        let appended = encoded.and_then(|encoded| self.write(&encoded).map_err(|error| (error, encoded.len())));
+        let appended = encoded
+            .and_then(|encoded| self.write(&encoded).map_err(|error| (error, encoded.len())));
         appended.inspect_err(|_| names.iter().for_each(|name| _ = self.names.remove(name)))
     }
 
-    /// Encodes a frame as its bytes in the log. Adds the keys that it names for the first time to `new`.
+    /// Encodes a frame as its bytes in the log. Adds the keys that it names for the first time to
+    /// `new`.
     fn encode(&mut self, frame: Frame, new: &mut Vec<Arc<str>>) -> io::Result<Vec<u8>> {
         let Frame { sequence, change } = frame;
         let too_many = || io::Error::other("a log names at most 4 billion keys");
@@ -335,7 +403,11 @@ impl Log {
         };
         let change = change.renamed(&mut place).ok_or_else(too_many)?;
         let names = new.iter().map(|name| &**name).collect();
-        seal(&Payload::<&str> { sequence, names, change })
+        seal(&Payload::<&str> {
+            sequence,
+            names,
+            change,
+        })
     }
 
     fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
@@ -343,17 +415,22 @@ impl Log {
             return Err(io::Error::other(reason.clone()));
         }
         if self.file.failed() {
-            return Err(io::Error::other("the log could not be forced to disk; the next checkpoint begins a new one"));
+            return Err(io::Error::other(
+                "the log could not be forced to disk; the next checkpoint begins a new one",
+            ));
         }
         let mut file = &self.file.file;
-        let written = file.seek(SeekFrom::Start(self.len)).and_then(|_| file.write_all(encoded));
+        let written = file
+            .seek(SeekFrom::Start(self.len))
+            .and_then(|_| file.write_all(encoded));
         match written {
             Ok(()) => {
                 self.len += encoded.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                // A truncated frame would end the log for a later reader, and hide the frames after it.
+                // A truncated frame would end the log for a later reader, and hide the frames after
+                // it.
                 if let Err(second) = file.set_len(self.len) {
                     self.broken = Some(format!(
                         "an earlier write failed ({error}) and could not be undone ({second}); the next checkpoint begins a new log"
@@ -369,15 +446,16 @@ impl Log {
 fn seal(payload: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(payload, vec![0; HEAD]).map_err(io::Error::other)?;
     let (head, payload) = bytes.split_at_mut(HEAD);
-    let len = u32::try_from(payload.len()).map_err(|_| io::Error::other("a batch may take at most 4 GiB"))?;
+    let len = u32::try_from(payload.len())
+        .map_err(|_| io::Error::other("a batch may take at most 4 GiB"))?;
     head[..4].copy_from_slice(MARKER);
     head[4..8].copy_from_slice(&len.to_le_bytes());
     head[8..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
     Ok(bytes)
 }
 
-/// Returns the payload of the frame at the start of `bytes` and the length of the frame, or `None` if the frame is
-/// incomplete or damaged.
+/// Returns the payload of the frame at the start of `bytes` and the length of the frame, or `None`
+/// if the frame is incomplete or damaged.
 fn unseal(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (marker, rest) = bytes.split_first_chunk()?;
     let (len, rest) = rest.split_first_chunk()?;
@@ -389,27 +467,42 @@ fn unseal(bytes: &[u8]) -> Option<(&[u8], usize)> {
 
 /// Returns the start of the next complete frame, from `from` on.
 fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
-    let candidates = bytes.get(from..)?.windows(MARKER.len()).enumerate().filter(|(_, window)| window == MARKER);
-    candidates.map(|(at, _)| from + at).find(|at| unseal(&bytes[*at..]).is_some())
+    let candidates = bytes
+        .get(from..)?
+        .windows(MARKER.len())
+        .enumerate()
+        .filter(|(_, window)| window == MARKER);
+    candidates
+        .map(|(at, _)| from + at)
+        .find(|at| unseal(&bytes[*at..]).is_some())
 }
 
-/// Reads a log file, and passes each complete frame to `each` in order, together with the keys that it refers to.
+/// Reads a log file, and passes each complete frame to `each` in order, together with the keys that
+/// it refers to.
 ///
 /// # Errors
-/// Returns an error if the file is missing, is not the expected log, or is damaged. An incomplete record at the end of the
-/// last log, as left by a crash, is only recorded in the notes.
+/// Returns an error if the file is missing, is not the expected log, or is damaged. An incomplete
+/// record at the end of the last log, as left by a crash, is only recorded in the notes.
 pub fn read(
     path: &Path,
     expected: Expected,
     mut each: impl FnMut(Frame<u32>, &[Option<Arc<str>>]) -> Result<()>,
 ) -> Result<Replay> {
     let damaged = |reason: String| StoreError::damaged(path, reason);
-    let mut replay = Replay { len: BEGINNING as u64, ..Replay::default() };
+    let mut replay = Replay {
+        len: BEGINNING as u64,
+        ..Replay::default()
+    };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => damaged("the file is missing".to_owned()),
         _ => damaged(format!("it cannot be read: {error}")),
     })?;
-    let beginning = [&MAGIC[..], &expected.store.to_le_bytes(), &expected.number.to_le_bytes()].concat();
+    let beginning = [
+        &MAGIC[..],
+        &expected.store.to_le_bytes(),
+        &expected.number.to_le_bytes(),
+    ]
+    .concat();
     let mut lose = |at: usize, end: usize, what: &str| {
         let reason = format!("{what} (bytes {at} to {end})");
         if expected.accepts_loss {
@@ -420,7 +513,11 @@ pub fn read(
         }
     };
     if !bytes.starts_with(&beginning) {
-        lose(0, BEGINNING.min(bytes.len()), "its head does not match the store and log number in the manifest")?;
+        lose(
+            0,
+            BEGINNING.min(bytes.len()),
+            "its head does not match the store and log number in the manifest",
+        )?;
     }
     if let Some(len) = expected.len.filter(|len| *len != bytes.len() as u64) {
         lose(
@@ -437,14 +534,24 @@ pub fn read(
             Some((payload, len))
         });
         if let Some((payload, len)) = frame {
-            let Payload { sequence, names: new, change } = payload;
+            let Payload {
+                sequence,
+                names: new,
+                change,
+            } = payload;
             let (change, first) = first_new(change, new.len());
             match first {
                 Some(first) if first > names.len() => {
-                    lose(at, at + len, "records that name keys are missing before the record")?;
+                    lose(
+                        at,
+                        at + len,
+                        "records that name keys are missing before the record",
+                    )?;
                     names.resize(first, None);
                 }
-                Some(first) if first < names.len() => lose(at, at + len, "a record names keys that have names")?,
+                Some(first) if first < names.len() => {
+                    lose(at, at + len, "a record names keys that have names")?
+                }
                 _ => {}
             }
             names.extend(new.into_iter().map(|name| Some(Arc::from(name))));
@@ -471,8 +578,8 @@ pub fn read(
     Ok(replay)
 }
 
-/// Returns the change, and the index of the first key that it names for the first time, or `None` if there is none. A record
-/// uses all names that it introduces, and their indexes are its highest.
+/// Returns the change, and the index of the first key that it names for the first time, or `None`
+/// if there is none. A record uses all names that it introduces, and their indexes are its highest.
 fn first_new(change: Change<u32>, new: usize) -> (Change<u32>, Option<usize>) {
     if new == 0 {
         return (change, None);
@@ -493,24 +600,32 @@ pub fn holds_something(path: &Path) -> bool {
 /// Returns the number of the store that a log belongs to.
 pub fn store_of(path: &Path) -> Option<u64> {
     let mut beginning = [0; BEGINNING];
-    File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut beginning)).ok()?;
+    File::open(path)
+        .and_then(|mut file| io::Read::read_exact(&mut file, &mut beginning))
+        .ok()?;
     let (store, _) = beginning.strip_prefix(MAGIC)?.split_first_chunk()?;
     Some(u64::from_le_bytes(*store))
 }
 
-/// Reads a log of formats 1 to 4. Skips damaged places before complete frames, and reports the first of them.
+/// Reads a log of formats 1 to 4. Skips damaged places before complete frames, and reports the
+/// first of them.
 pub fn read_old(path: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<Option<String>> {
     let mut damage = None;
     let bytes = std::fs::read(path).map_err(|error| StoreError::Damaged {
         path: path.display().to_string(),
         reason: format!("it cannot be read: {error}"),
     })?;
-    let mut at = if bytes.starts_with(OLD_MAGIC) { Some(OLD_MAGIC.len()) } else { next_frame(&bytes, 0) };
+    let mut at = if bytes.starts_with(OLD_MAGIC) {
+        Some(OLD_MAGIC.len())
+    } else {
+        next_frame(&bytes, 0)
+    };
     if let Some(at) = at.filter(|at| *at > 0 && !bytes.starts_with(OLD_MAGIC)) {
         damage = Some(format!("its first {at} bytes are damaged"));
     }
     while let Some(from) = at.filter(|at| *at < bytes.len()) {
-        let frame = unseal(&bytes[from..]).and_then(|(payload, len)| Some((postcard::from_bytes(payload).ok()?, len)));
+        let frame = unseal(&bytes[from..])
+            .and_then(|(payload, len)| Some((postcard::from_bytes(payload).ok()?, len)));
         at = match frame {
             Some((frame, len)) => {
                 each(frame)?;
@@ -519,7 +634,9 @@ pub fn read_old(path: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Resul
             None => {
                 let next = next_frame(&bytes, from + 1);
                 if let Some(next) = next {
-                    damage.get_or_insert_with(|| format!("a record is damaged (bytes {from} to {next})"));
+                    damage.get_or_insert_with(|| {
+                        format!("a record is damaged (bytes {from} to {next})")
+                    });
                 }
                 next
             }
@@ -533,19 +650,34 @@ mod tests {
     use super::*;
 
     const STORE: u64 = 99;
-    const EXPECTED: Expected = Expected { store: STORE, number: 1, len: None, is_last: true, accepts_loss: false };
+    const EXPECTED: Expected = Expected {
+        store: STORE,
+        number: 1,
+        len: None,
+        is_last: true,
+        accepts_loss: false,
+    };
 
     fn frame(sequence: u64) -> Frame {
-        let bits = (0..u32::try_from(sequence % 7).unwrap()).map(|n| (1, n)).collect();
+        let bits = (0..u32::try_from(sequence % 7).unwrap())
+            .map(|n| (1, n))
+            .collect();
         // Some keys occur again.
-        Frame { sequence, change: Change::Bits { keys: vec![format!("trackist_active_2026-{}", sequence % 3)], bits } }
+        Frame {
+            sequence,
+            change: Change::Bits {
+                keys: vec![format!("trackist_active_2026-{}", sequence % 3)],
+                bits,
+            },
+        }
     }
 
     fn read(path: &Path, expected: Expected) -> Result<(Replay, Vec<u64>)> {
         let mut sequences = Vec::new();
         let replay = super::read(path, expected, |found, names| {
-            let named =
-                found.change.renamed(&mut |place: u32| names.get(place as usize)?.as_ref().map(ToString::to_string));
+            let named = found.change.renamed(&mut |place: u32| {
+                names.get(place as usize)?.as_ref().map(ToString::to_string)
+            });
             assert_eq!(named, Some(frame(found.sequence).change));
             sequences.push(found.sequence);
             Ok(())
@@ -576,43 +708,91 @@ mod tests {
             let expected = ends.iter().filter(|end| **end <= cut as u64).count();
             assert_eq!(frames.len(), expected, "cut at {cut}");
             let clean = cut == BEGINNING || ends.contains(&(cut as u64));
-            assert_eq!(replay.notes.is_empty(), clean, "cut at {cut}: {:?}", replay.notes);
+            assert_eq!(
+                replay.notes.is_empty(),
+                clean,
+                "cut at {cut}: {:?}",
+                replay.notes
+            );
             // Appending continues from there.
             let mut log = Log::open(&path, replay).unwrap();
             log.append(frame(99)).unwrap();
             let (again, frames) = read(&path, EXPECTED).unwrap();
-            assert_eq!((frames.len(), again.notes.len()), (expected + 1, 0), "cut at {cut}");
+            assert_eq!(
+                (frames.len(), again.notes.len()),
+                (expected + 1, 0),
+                "cut at {cut}"
+            );
         }
     }
 
-    /// A record that is lost takes the names of keys with it, and no later record is about another key because of it.
+    /// A record that is lost takes the names of keys with it, and no later record is about another
+    /// key because of it.
     #[test]
     fn keys_keep_their_names_when_a_record_that_names_others_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log-1");
         let mut log = Log::create(&path, STORE, 1).unwrap();
-        let keys: [&[&str]; 5] = [&["a"], &["b", "a", "b2"], &["c"], &["b"], &["d", "c", "e", "a"]];
+        let keys: [&[&str]; 5] = [
+            &["a"],
+            &["b", "a", "b2"],
+            &["c"],
+            &["b"],
+            &["d", "c", "e", "a"],
+        ];
         let mut damaged_at = 0;
         for (sequence, keys) in (1..).zip(keys) {
             if sequence == 2 {
                 damaged_at = usize::try_from(log.len()).unwrap() + HEAD;
             }
             let keys = keys.iter().map(ToString::to_string).collect();
-            log.append(Frame { sequence, change: Change::Delete { keys } }).unwrap();
+            log.append(Frame {
+                sequence,
+                change: Change::Delete { keys },
+            })
+            .unwrap();
         }
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[damaged_at] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let mut found = Vec::new();
-        super::read(&path, Expected { accepts_loss: true, ..EXPECTED }, |frame, names| {
-            let Change::Delete { keys } = frame.change else { panic!("{frame:?}") };
-            let name = |place: u32| names.get(place as usize).cloned().flatten().map(|name| name.to_string());
-            found.push((frame.sequence, keys.into_iter().map(name).collect::<Vec<_>>()));
-            Ok(())
-        })
+        super::read(
+            &path,
+            Expected {
+                accepts_loss: true,
+                ..EXPECTED
+            },
+            |frame, names| {
+                let Change::Delete { keys } = frame.change else {
+                    panic!("{frame:?}")
+                };
+                let name = |place: u32| {
+                    names
+                        .get(place as usize)
+                        .cloned()
+                        .flatten()
+                        .map(|name| name.to_string())
+                };
+                found.push((
+                    frame.sequence,
+                    keys.into_iter().map(name).collect::<Vec<_>>(),
+                ));
+                Ok(())
+            },
+        )
         .unwrap();
-        let some = |names: &[&str]| names.iter().map(|name| Some(name.to_string())).collect::<Vec<_>>();
-        let expected = [(1, some(&["a"])), (3, some(&["c"])), (4, vec![None]), (5, some(&["d", "c", "e", "a"]))];
+        let some = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| Some(name.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [
+            (1, some(&["a"])),
+            (3, some(&["c"])),
+            (4, vec![None]),
+            (5, some(&["d", "c", "e", "a"])),
+        ];
         assert_eq!(found, expected);
         let strict = super::read(&path, EXPECTED, |_, _| Ok(()));
         assert!(matches!(strict, Err(StoreError::Damaged { .. })));
@@ -622,23 +802,47 @@ mod tests {
     fn a_log_that_was_closed_in_order_has_its_length() {
         let (_dir, path, ends) = written(5);
         let whole = std::fs::read(&path).unwrap();
-        let closed = Expected { len: ends.last().copied(), ..EXPECTED };
+        let closed = Expected {
+            len: ends.last().copied(),
+            ..EXPECTED
+        };
         assert_eq!(read(&path, closed).unwrap().1.len(), 5);
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(read(&path, closed), Err(StoreError::Damaged { .. })), "cut at {cut}");
+            assert!(
+                matches!(read(&path, closed), Err(StoreError::Damaged { .. })),
+                "cut at {cut}"
+            );
         }
         std::fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
-        assert!(matches!(read(&path, closed), Err(StoreError::Damaged { .. })));
+        assert!(matches!(
+            read(&path, closed),
+            Err(StoreError::Damaged { .. })
+        ));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })));
+        assert!(matches!(
+            read(&path, EXPECTED),
+            Err(StoreError::Damaged { .. })
+        ));
     }
 
     #[test]
     fn a_log_of_another_store_or_number_is_damage() {
         let (_dir, path, _) = written(2);
-        for other in [Expected { store: 7, ..EXPECTED }, Expected { number: 2, ..EXPECTED }] {
-            assert!(matches!(read(&path, other), Err(StoreError::Damaged { .. })));
+        for other in [
+            Expected {
+                store: 7,
+                ..EXPECTED
+            },
+            Expected {
+                number: 2,
+                ..EXPECTED
+            },
+        ] {
+            assert!(matches!(
+                read(&path, other),
+                Err(StoreError::Damaged { .. })
+            ));
         }
     }
 
@@ -647,9 +851,14 @@ mod tests {
         let (_dir, path, ends) = written(9);
         let whole = std::fs::read(&path).unwrap();
         let end = |n: usize| usize::try_from(ends[n]).unwrap();
-        // Damage in a payload; in a length; across two frames and the head of a third. All keys are named before the damage.
+        // Damage in a payload; in a length; across two frames and the head of a third. All keys are
+        // named before the damage.
         for (from, to, kept) in [
-            (end(3) + HEAD + 1, end(3) + HEAD + 2, &[1, 2, 3, 4, 6, 7, 8, 9][..]),
+            (
+                end(3) + HEAD + 1,
+                end(3) + HEAD + 2,
+                &[1, 2, 3, 4, 6, 7, 8, 9][..],
+            ),
             (end(3) + 5, end(3) + 7, &[1, 2, 3, 4, 6, 7, 8, 9]),
             (end(3) + 1, end(5) + 2, &[1, 2, 3, 4, 8, 9]),
             (3, 20, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
@@ -657,17 +866,43 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[from..to].iter_mut().for_each(|b| *b ^= 0x5a);
             std::fs::write(&path, &bytes).unwrap();
-            assert!(matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })), "damaged from {from} to {to}");
-            let (replay, frames) = read(&path, Expected { accepts_loss: true, ..EXPECTED }).unwrap();
-            assert_eq!((frames.as_slice(), replay.notes.len()), (kept, 1), "damaged from {from} to {to}");
+            assert!(
+                matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })),
+                "damaged from {from} to {to}"
+            );
+            let (replay, frames) = read(
+                &path,
+                Expected {
+                    accepts_loss: true,
+                    ..EXPECTED
+                },
+            )
+            .unwrap();
+            assert_eq!(
+                (frames.as_slice(), replay.notes.len()),
+                (kept, 1),
+                "damaged from {from} to {to}"
+            );
         }
         // A damaged last record counts as incomplete only if the length of the log is unknown.
         let mut bytes = whole.clone();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(read(&path, EXPECTED).unwrap().1.len(), 8);
-        for strict in [Expected { len: ends.last().copied(), ..EXPECTED }, Expected { is_last: false, ..EXPECTED }] {
-            assert!(matches!(read(&path, strict), Err(StoreError::Damaged { .. })));
+        for strict in [
+            Expected {
+                len: ends.last().copied(),
+                ..EXPECTED
+            },
+            Expected {
+                is_last: false,
+                ..EXPECTED
+            },
+        ] {
+            assert!(matches!(
+                read(&path, strict),
+                Err(StoreError::Damaged { .. })
+            ));
         }
     }
 

@@ -5,17 +5,19 @@
 //! read ──▶ dirty ▷ frozen (being written) ▷ tile cache ▷ segments, the newer over the older
 //! ```
 //!
-//! Every batch is one frame of the log and counts as recorded once the operating system has it: `kill -9` loses
-//! nothing acknowledged. One thread forces the log to disk once a second. Another begins a checkpoint when enough has
-//! changed or the log is long: the dirty tiles are frozen, a new log file begins, what changed of the frozen tiles is written to a new
-//! segment, the manifest names it, and the old log file is deleted. A third thread merges segments. At start, what the logs hold beyond
-//! the last checkpoint is replayed.
+//! Every batch is one frame of the log and counts as recorded once the operating system has it:
+//! `kill -9` loses nothing acknowledged. One thread forces the log to disk once a second. Another
+//! begins a checkpoint when enough has changed or the log is long: the dirty tiles are frozen, a
+//! new log file begins, what changed of the frozen tiles is written to a new segment, the manifest
+//! names it, and the old log file is deleted. A third thread merges segments. At start, what the
+//! logs hold beyond the last checkpoint is replayed.
 //!
-//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `Base`, `Signal` and
-//! `Vitals`, each of which is held for a moment and with no other lock inside.
+//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `Base`,
+//! `Signal` and `Vitals`, each of which is held for a moment and with no other lock inside.
 //!
-//! A reader takes under the lock of the layers what it needs of one moment: the changes of its keys, which it shares, and a
-//! read transaction of the file. It answers without the lock, so a question keeps no mark waiting; a batch appears whole.
+//! A reader takes under the lock of the layers what it needs of one moment: the changes of its
+//! keys, which it shares, and a read transaction of the file. It answers without the lock, so a
+//! question keeps no mark waiting; a batch appears whole.
 
 mod backup;
 mod base;
@@ -52,8 +54,8 @@ use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
 use crate::store::unlisted::prefix_of;
 use crate::store::{
-    Cancel, Durability, Health, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress, Result, Saved, Store,
-    StoreError, StoreInfo, Strays, TextIds,
+    Cancel, Durability, Health, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress, Result,
+    Saved, Store, StoreError, StoreInfo, Strays, TextIds,
 };
 pub use backup::{ask_owner, restore};
 use base::{Base, Reader};
@@ -77,7 +79,8 @@ const LOG: &str = "log-";
 /// Looking for a user in fewer bitmaps than twice as many is not worth a second thread.
 const WORTH_A_THREAD: usize = 2000;
 
-/// A log at least this long is worth a checkpoint when the store is closed; a shorter one is replayed in no time.
+/// A log at least this long is worth a checkpoint when the store is closed; a shorter one is
+/// replayed in no time.
 const WORTH_A_CHECKPOINT: u64 = 1 << 20;
 
 /// Of how many keys the sizes are looked up together.
@@ -146,12 +149,18 @@ impl ReadTxn<'_> {
     /// What it would cost to count a plan. What cannot be read is reported by whoever counts it.
     fn cost(&self, plan: &Plan, prefix: &Prefix) -> Cost {
         let view = |key: &Key| self.layers.view(&key.text(prefix), self.reader.as_ref());
-        Cost::of(plan, |key| view(key).map_or(0, |view| view.tiles().len() as u64))
+        Cost::of(plan, |key| {
+            view(key).map_or(0, |view| view.tiles().len() as u64)
+        })
     }
 
     /// The keys of a plan as the evaluator wants them, by their texts.
     fn leaves(&self, texts: &[Option<String>]) -> Result<Leaves<'_>> {
-        Leaves::of(texts.iter().map(Option::as_deref), &self.layers, self.reader.as_ref())
+        Leaves::of(
+            texts.iter().map(Option::as_deref),
+            &self.layers,
+            self.reader.as_ref(),
+        )
     }
 }
 
@@ -178,7 +187,8 @@ impl EmbeddedStore {
     /// Opens the store in a directory, making it if there is none.
     ///
     /// # Errors
-    /// When another process has it open, the directory holds something else, or its files cannot be read or written.
+    /// When another process has it open, the directory holds something else, or its files cannot be
+    /// read or written.
     pub fn open(directory: &Path, options: &Options) -> Result<Self> {
         let (engine, old_logs) = open(directory, options)?;
         let engine = Arc::new(engine);
@@ -188,29 +198,51 @@ impl EmbeddedStore {
             Some(disk) if old_logs => disk.signal.request(),
             _ => {}
         }
-        let mut keeper = Keeper { engine: Arc::clone(&engine), threads: Vec::new() };
-        keeper.spawn("cohortist-store", Engine::keep).map_err(|e| cannot_open(directory, &e))?;
-        keeper.spawn("cohortist-sync", |engine| engine.keep_durable()).map_err(|e| cannot_open(directory, &e))?;
+        let mut keeper = Keeper {
+            engine: Arc::clone(&engine),
+            threads: Vec::new(),
+        };
+        keeper
+            .spawn("cohortist-store", Engine::keep)
+            .map_err(|e| cannot_open(directory, &e))?;
+        keeper
+            .spawn("cohortist-sync", |engine| engine.keep_durable())
+            .map_err(|e| cannot_open(directory, &e))?;
         keeper
             .spawn("cohortist-compact", |engine| engine.compact_when_due())
             .map_err(|e| cannot_open(directory, &e))?;
         let (prefix, left_out) = (options.prefix.clone(), Arc::default());
-        Ok(EmbeddedStore { engine, prefix, left_out, _keeper: Some(Arc::new(keeper)) })
+        Ok(EmbeddedStore {
+            engine,
+            prefix,
+            left_out,
+            _keeper: Some(Arc::new(keeper)),
+        })
     }
 
     /// The same store under another prefix: another set of events in the same files.
     pub fn under(&self, prefix: Prefix) -> Self {
-        EmbeddedStore { prefix, left_out: Arc::default(), ..self.clone() }
+        EmbeddedStore {
+            prefix,
+            left_out: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// The texts of a plan's keys, by their nodes.
     fn texts(&self, plan: &Plan) -> Vec<Option<String>> {
-        let text = |node: &Node| if let Node::Key(key) = node { Some(key.text(&self.prefix)) } else { None };
+        let text = |node: &Node| {
+            if let Node::Key(key) = node {
+                Some(key.text(&self.prefix))
+            } else {
+                None
+            }
+        };
         plan.nodes().iter().map(text).collect()
     }
 
-    /// Writes everything there is at this moment to a new file, from which [`restore`] makes a store; says how many bitmaps
-    /// there are. Marks go on meanwhile.
+    /// Writes everything there is at this moment to a new file, from which [`restore`] makes a
+    /// store; says how many bitmaps there are. Marks go on meanwhile.
     ///
     /// # Errors
     /// When there is such a file already, or it cannot be written, or the store is damaged.
@@ -226,15 +258,24 @@ impl EmbeddedStore {
         self.engine.checkpoint()
     }
 
-    /// Keeps checkpoints from beginning and ending while the result lives. Marks go on until the log is full.
+    /// Keeps checkpoints from beginning and ending while the result lives. Marks go on until the
+    /// log is full.
     pub fn hold_checkpoints(&self) -> Held<'_> {
-        Held(self.engine.disk.as_ref().map(|disk| disk.pending.lock().unwrap_or_else(PoisonError::into_inner)))
+        Held(
+            self.engine
+                .disk
+                .as_ref()
+                .map(|disk| disk.pending.lock().unwrap_or_else(PoisonError::into_inner)),
+        )
     }
 }
 
 /// No checkpoint of a store begins or ends while this lives.
 #[must_use = "checkpoints go on when it is dropped"]
-pub struct Held<'a>(#[expect(dead_code, reason = "held until it is dropped")] Option<MutexGuard<'a, Option<Pending>>>);
+pub struct Held<'a>(
+    #[expect(dead_code, reason = "held until it is dropped")]
+    Option<MutexGuard<'a, Option<Pending>>>,
+);
 
 impl Engine {
     fn read(&self) -> RwLockReadGuard<'_, Layers> {
@@ -249,8 +290,8 @@ impl Engine {
         self.disk.as_ref().map(|disk| disk.base.reader())
     }
 
-    /// Sets and clears bits, as one frame; `before` is told what each was. `guarded` is whoever may know nothing of text
-    /// ids.
+    /// Sets and clears bits, as one frame; `before` is told what each was. `guarded` is whoever may
+    /// know nothing of text ids.
     fn write_bits(
         &self,
         keys: Vec<String>,
@@ -265,7 +306,11 @@ impl Engine {
         let reader = self.reader();
         // Everything that can fail comes before the log, and the log before memory.
         let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
-        let changed = if self.is_heard() { keys.clone() } else { Vec::new() };
+        let changed = if self.is_heard() {
+            keys.clone()
+        } else {
+            Vec::new()
+        };
         self.append(&mut layers, Change::Bits { keys, bits })?;
         layers.apply(prepared);
         self.tell(changed.iter().map(String::as_str));
@@ -273,7 +318,11 @@ impl Engine {
     }
 
     /// Carries out several changes as one frame: all of them or none, with nobody's between them.
-    fn change<T>(&self, guarded: bool, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
+    fn change<T>(
+        &self,
+        guarded: bool,
+        work: impl FnOnce(&mut Space<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut layers = self.lock_with_room()?;
         let reader = self.reader();
         let mut space = Space::new(&mut layers, reader.as_ref(), guarded.then_some(self));
@@ -298,14 +347,22 @@ impl Engine {
     }
 
     fn is_heard(&self) -> bool {
-        !self.listeners.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// Tells of bitmaps that changed. Called while the layers are locked: nobody has seen it yet.
     fn tell<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
-        let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
+        let listeners = self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         if !listeners.is_empty() {
-            keys.into_iter().for_each(|key| listeners.iter().for_each(|told| told(key)));
+            keys.into_iter()
+                .for_each(|key| listeners.iter().for_each(|told| told(key)));
         }
     }
 
@@ -332,8 +389,13 @@ impl Engine {
 
     /// What is to be done when a frame is in the log and its changes are in memory.
     fn written(&self, layers: RwLockWriteGuard<'_, Layers>) -> Result<()> {
-        self.next_end.store(layers.lifetimes.next().unwrap_or(u64::MAX), Ordering::Release);
-        let Some(disk) = &self.disk else { return Ok(()) };
+        self.next_end.store(
+            layers.lifetimes.next().unwrap_or(u64::MAX),
+            Ordering::Release,
+        );
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
         let log_bytes = layers.log.as_ref().map_or(0, Log::len);
         if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
             disk.signal.request();
@@ -346,8 +408,8 @@ impl Engine {
         }
     }
 
-    /// Deletes the keys whose time has come. Everybody who asks or changes something does this first, so that no answer
-    /// holds a key that should be gone.
+    /// Deletes the keys whose time has come. Everybody who asks or changes something does this
+    /// first, so that no answer holds a key that should be gone.
     fn let_go(&self) {
         let now = now();
         if now < self.next_end.load(Ordering::Acquire) {
@@ -363,12 +425,14 @@ impl Engine {
             }
             self.append(layers, Change::Delete { keys: keys.clone() })?;
             layers.delete(existing);
-            keys.iter().for_each(|text| layers.lifetimes.set(text, None));
+            keys.iter()
+                .for_each(|text| layers.lifetimes.set(text, None));
             self.tell(keys.iter().map(String::as_str));
             Ok(())
         };
         let outcome = delete(&mut layers);
-        // What cannot be deleted for want of a disk is tried again in a while, and is still seen until then.
+        // What cannot be deleted for want of a disk is tried again in a while, and is still seen
+        // until then.
         let next = match &outcome {
             Ok(()) => layers.lifetimes.next().unwrap_or(u64::MAX),
             Err(_) => now + 1000,
@@ -380,13 +444,17 @@ impl Engine {
         }
     }
 
-    /// Begins to read what `part` takes of the layers, as of one moment. What is read afterwards holds no lock: writers go
-    /// on, and copy what this still holds. `part` must be quick.
+    /// Begins to read what `part` takes of the layers, as of one moment. What is read afterwards
+    /// holds no lock: writers go on, and copy what this still holds. `part` must be quick.
     fn begin_read(&self, part: impl FnOnce(&Layers) -> Layers) -> Result<ReadTxn<'_>> {
         let layers = self.shown();
-        // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither or not as of then.
+        // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither
+        // or not as of then.
         let reader = self.reader();
-        Ok(ReadTxn { layers: part(&layers), reader })
+        Ok(ReadTxn {
+            layers: part(&layers),
+            reader,
+        })
     }
 
     /// The layers as they are to be shown now.
@@ -400,10 +468,18 @@ impl Engine {
         let forced = disk.durable.reach(sequence, || {
             let (closed, file, latest) = {
                 let layers = self.read();
-                (layers.closed.clone(), layers.log.as_ref().map(|log| Arc::clone(log.file())), layers.sequence)
+                (
+                    layers.closed.clone(),
+                    layers.log.as_ref().map(|log| Arc::clone(log.file())),
+                    layers.sequence,
+                )
             };
             // The older first: what is durable has no gaps.
-            closed.iter().chain(&file).try_for_each(|file| file.sync()).map(|()| latest)
+            closed
+                .iter()
+                .chain(&file)
+                .try_for_each(|file| file.sync())
+                .map(|()| latest)
         });
         disk.vitals.synced(forced.map_err(|error| {
             // The next checkpoint writes what the log may have lost.
@@ -420,16 +496,18 @@ impl Disk {
     fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
         let sequence = layers.sequence + 1;
         if let Some(log) = &mut layers.log {
-            log.append(Frame { sequence, change }).map_err(|(error, bytes)| {
-                self.vitals.refused(bytes);
-                StoreError::write(log.path(), &error)
-            })?;
+            log.append(Frame { sequence, change })
+                .map_err(|(error, bytes)| {
+                    self.vitals.refused(bytes);
+                    StoreError::write(log.path(), &error)
+                })?;
         }
         layers.sequence = sequence;
         Ok(())
     }
 
-    /// How long a log may be before a checkpoint: it is read through at start, which must not take long.
+    /// How long a log may be before a checkpoint: it is read through at start, which must not take
+    /// long.
     fn log_bytes(&self) -> u64 {
         self.checkpoint_bytes as u64 / 4
     }
@@ -441,16 +519,26 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn spawn(&mut self, name: &str, work: impl FnOnce(&Arc<Engine>) + Send + 'static) -> io::Result<()> {
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Arc<Engine>) + Send + 'static,
+    ) -> io::Result<()> {
         let engine = Arc::clone(&self.engine);
-        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&engine))?);
+        self.threads.push(
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || work(&engine))?,
+        );
         Ok(())
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let Some(disk) = &self.engine.disk else { return };
+        let Some(disk) = &self.engine.disk else {
+            return;
+        };
         disk.signal.stop();
         for thread in self.threads.drain(..) {
             // A panic there was reported by the thread itself.
@@ -490,7 +578,9 @@ impl Store for EmbeddedStore {
 
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let texts = self.texts(plan);
-        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         Ok(read.cost(plan, &self.prefix))
     }
 
@@ -498,36 +588,50 @@ impl Store for EmbeddedStore {
         // Bitmaps without users have no tile between which it would be checked.
         Cancel::current().check()?;
         let texts = self.texts(plan);
-        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         effort::check(|| Ok(read.cost(plan, &self.prefix)))?;
         bitmap::count(plan, &read.leaves(&texts)?)
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut found = Vec::new();
-        let Some(from) = after.map_or(Some(0), |after| after.checked_add(1)) else { return Ok(found) };
+        let Some(from) = after.map_or(Some(0), |after| after.checked_add(1)) else {
+            return Ok(found);
+        };
         if limit == 0 {
             return Ok(found);
         }
         let mut plan = Plan::new();
         let root = plan.add(set)?;
         let texts = self.texts(&plan);
-        let read = self.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
         effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
         let (first, place) = bitmap::split(from);
-        bitmap::collect(&plan, root, &read.leaves(&texts)?, first..=u16::MAX, |number, tile| {
-            tile.visit(if number == first { place } else { 0 }, |place| {
-                found.push(bitmap::user(number, place));
+        bitmap::collect(
+            &plan,
+            root,
+            &read.leaves(&texts)?,
+            first..=u16::MAX,
+            |number, tile| {
+                tile.visit(if number == first { place } else { 0 }, |place| {
+                    found.push(bitmap::user(number, place));
+                    found.len() < limit
+                });
                 found.len() < limit
-            });
-            found.len() < limit
-        })?;
+            },
+        )?;
         Ok(found)
     }
 
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
         let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
         let (layers, reader) = (&read.layers, read.reader.as_ref());
         let cancel = Cancel::current();
         let look = |texts: &[String]| -> Result<Vec<bool>> {
@@ -537,17 +641,24 @@ impl Store for EmbeddedStore {
             });
             found.collect()
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(keys.len() / WORTH_A_THREAD);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(keys.len() / WORTH_A_THREAD);
         if threads < 2 {
             return look(&texts);
         }
         std::thread::scope(|scope| {
             let look = &look;
-            let parts = texts.chunks(texts.len().div_ceil(threads)).map(|part| scope.spawn(move || look(part)));
+            let parts = texts
+                .chunks(texts.len().div_ceil(threads))
+                .map(|part| scope.spawn(move || look(part)));
             let parts: Vec<_> = parts.collect();
             let mut found = Vec::with_capacity(keys.len());
             for part in parts {
-                found.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+                found.extend(
+                    part.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                );
             }
             Ok(found)
         })
@@ -555,12 +666,15 @@ impl Store for EmbeddedStore {
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         let beginning = format!("{}{starting_with}", self.prefix);
-        let read = self.engine.begin_read(|layers| layers.part_beginning(&beginning))?;
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part_beginning(&beginning))?;
         let mut listing = Listing::new(&self.prefix, starting_with);
-        read.layers.visit_keys(&beginning, read.reader.as_ref(), |text| {
-            listing.take(text, Some(text));
-            true
-        })?;
+        read.layers
+            .visit_keys(&beginning, read.reader.as_ref(), |text| {
+                listing.take(text, Some(text));
+                true
+            })?;
         Ok(self.left_out.keep(listing))
     }
 
@@ -575,7 +689,12 @@ impl Store for EmbeddedStore {
             texts.push(text.to_owned());
             texts.len() <= SOME_KEYS
         })?;
-        Ok(OtherPrefixes::of(&self.prefix, texts.iter().take(SOME_KEYS), texts.len() <= SOME_KEYS, prefix_of))
+        Ok(OtherPrefixes::of(
+            &self.prefix,
+            texts.iter().take(SOME_KEYS),
+            texts.len() <= SOME_KEYS,
+            prefix_of,
+        ))
     }
 
     fn keys_version(&self) -> Option<u64> {
@@ -589,7 +708,11 @@ impl Store for EmbeddedStore {
                 told(key);
             }
         });
-        self.engine.listeners.write().unwrap_or_else(PoisonError::into_inner).push(told);
+        self.engine
+            .listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(told);
         true
     }
 
@@ -598,7 +721,9 @@ impl Store for EmbeddedStore {
         // Not of one moment: it is an estimate.
         for keys in keys.chunks(SIZES_AT_ONCE) {
             let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-            let read = self.engine.begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+            let read = self
+                .engine
+                .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
             let reader = read.reader.as_ref();
             for text in &texts {
                 sizes.push(Some(read.layers.view(text, reader)?.stored(text, reader)?));
@@ -626,14 +751,20 @@ impl Store for EmbeddedStore {
                 return Ok(Saved::Taken);
             }
             effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
-            bitmap::collect(&plan, root, &read.leaves(&texts)?, bitmap::EVERYWHERE, |number, tile| {
-                if let Some(last) = tile.last() {
-                    people += tile.len();
-                    len = u64::from(bitmap::user(number, last)) / 8 + 1;
-                    tiles.push((number, Arc::new(tile.compact())));
-                }
-                true
-            })?;
+            bitmap::collect(
+                &plan,
+                root,
+                &read.leaves(&texts)?,
+                bitmap::EVERYWHERE,
+                |number, tile| {
+                    if let Some(last) = tile.last() {
+                        people += tile.len();
+                        len = u64::from(bitmap::user(number, last)) / 8 + 1;
+                        tiles.push((number, Arc::new(tile.compact())));
+                    }
+                    true
+                },
+            )?;
         }
         if people == 0 {
             return Ok(Saved::Nobody);
@@ -664,32 +795,63 @@ impl Store for EmbeddedStore {
     fn progress(&self) -> Progress {
         let written = self.engine.read().sequence;
         // What is in memory alone is as durable as it ever will be.
-        let durable = self.engine.disk.as_ref().map_or(written, |disk| disk.durable.get());
+        let durable = self
+            .engine
+            .disk
+            .as_ref()
+            .map_or(written, |disk| disk.durable.get());
         Progress { written, durable }
     }
 
     fn flush(&self) -> Result<()> {
         let written = self.engine.read().sequence;
-        self.engine.disk.as_ref().map_or(Ok(()), |disk| self.engine.sync(disk, written))
+        self.engine
+            .disk
+            .as_ref()
+            .map_or(Ok(()), |disk| self.engine.sync(disk, written))
     }
 
     fn health(&self) -> Health {
-        self.engine.disk.as_ref().map_or_else(Health::default, Disk::health)
+        self.engine
+            .disk
+            .as_ref()
+            .map_or_else(Health::default, Disk::health)
     }
 
     fn describe(&self) -> Result<StoreInfo> {
         let location = match &self.engine.disk {
             Some(disk) => {
-                let directory = std::path::absolute(&disk.directory).unwrap_or_else(|_| disk.directory.clone());
+                let directory =
+                    std::path::absolute(&disk.directory).unwrap_or_else(|_| disk.directory.clone());
                 directory.display().to_string()
             }
             None => "memory:".to_owned(),
         };
         let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
-        let kind = if self.engine.disk.is_some() { "Embedded" } else { "In memory" };
-        let refusal = self.engine.disk.as_ref().and_then(|disk| disk.vitals.failure());
+        let kind = if self.engine.disk.is_some() {
+            "Embedded"
+        } else {
+            "In memory"
+        };
+        let refusal = self
+            .engine
+            .disk
+            .as_ref()
+            .and_then(|disk| disk.vitals.failure());
         let created = self.engine.disk.as_ref().is_none_or(|disk| disk.created);
-        let (kind, prefix, notes) = (kind.to_owned(), self.prefix.clone(), self.engine.notes.clone());
-        Ok(StoreInfo { kind, location, prefix, created, notes, text_ids, refusal })
+        let (kind, prefix, notes) = (
+            kind.to_owned(),
+            self.prefix.clone(),
+            self.engine.notes.clone(),
+        );
+        Ok(StoreInfo {
+            kind,
+            location,
+            prefix,
+            created,
+            notes,
+            text_ids,
+            refusal,
+        })
     }
 }

@@ -1,5 +1,5 @@
-//! Tests `signal.rs` under a scheduler that tries many interleavings of its threads. The scheduler has no notion of time: a
-//! wait that only a timeout would end is a deadlock, and fails.
+//! Tests `signal.rs` under a scheduler that tries many interleavings of its threads. The scheduler
+//! has no notion of time: a wait that only a timeout would end is a deadlock, and fails.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,10 @@ mod sync {
 }
 
 #[path = "signal.rs"]
-#[allow(clippy::duplicate_mod, reason = "the same code with other primitives is the point")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the same code with other primitives is the point"
+)]
 #[allow(dead_code, reason = "the models use what waits")]
 mod signal;
 
@@ -85,7 +88,9 @@ fn every_writer_gets_room_and_every_thread_ends() {
             })
             .collect();
         signal.request();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
         signal.stop();
         keeper.join().unwrap();
         syncer.join().unwrap();
@@ -100,13 +105,25 @@ fn a_checkpoint_that_fails_is_told_to_every_writer() {
         let writers: Vec<_> = (0..2)
             .map(|_| {
                 let signal = Arc::clone(&signal);
-                thread::spawn(move || assert_eq!(signal.wait_for_room(far()), Waited::Failed("full".to_owned())))
+                thread::spawn(move || {
+                    assert_eq!(
+                        signal.wait_for_room(far()),
+                        Waited::Failed("full".to_owned())
+                    )
+                })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
         let waiting = thread::spawn({
             let signal = Arc::clone(&signal);
-            move || assert!(matches!(signal.wait_for_room(far()), Waited::Failed(_) | Waited::Stopped))
+            move || {
+                assert!(matches!(
+                    signal.wait_for_room(far()),
+                    Waited::Failed(_) | Waited::Stopped
+                ))
+            }
         });
         signal.stop();
         waiting.join().unwrap();
@@ -121,7 +138,11 @@ fn what_is_called_durable_was_forced_to_disk() {
         let (written, disk) = (Arc::new(Mutex::new(0)), Arc::new(AtomicU64::new(0)));
         let threads: Vec<_> = (0..3)
             .map(|_| {
-                let (durable, written, disk) = (Arc::clone(&durable), Arc::clone(&written), Arc::clone(&disk));
+                let (durable, written, disk) = (
+                    Arc::clone(&durable),
+                    Arc::clone(&written),
+                    Arc::clone(&disk),
+                );
                 thread::spawn(move || {
                     let sequence = {
                         let mut written = written.lock().unwrap();
@@ -140,7 +161,9 @@ fn what_is_called_durable_was_forced_to_disk() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(durable.get(), 3);
     });
 }
@@ -151,7 +174,12 @@ fn what_could_not_be_forced_to_disk_is_not_called_durable() {
         let durable = Arc::new(Durable::new(7));
         let failing = thread::spawn({
             let durable = Arc::clone(&durable);
-            move || assert_eq!(durable.reach(9, || Err("the disk failed")), Err("the disk failed"))
+            move || {
+                assert_eq!(
+                    durable.reach(9, || Err("the disk failed")),
+                    Err("the disk failed")
+                )
+            }
         });
         assert_eq!(durable.reach(8, || Ok::<u64, ()>(8)), Ok(()));
         failing.join().unwrap();

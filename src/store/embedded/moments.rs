@@ -1,4 +1,5 @@
-//! Tests of what a reader sees who began before others wrote, and before checkpoints that it knows nothing of.
+//! Tests of what a reader sees who began before others wrote, and before checkpoints that it knows
+//! nothing of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -58,7 +59,8 @@ enum Step {
     Finish,
     /// Segments are merged: all of them, or those that are due.
     Merge(bool),
-    /// What a start finds that comes now, after a crash: what the log says, over the table. Then that user of that bitmap is marked.
+    /// What a start finds that comes now, after a crash: what the log says, over the table. Then
+    /// that user of that bitmap is marked.
     Replay(usize, usize, bool),
     /// A reader begins.
     Begin,
@@ -86,14 +88,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn mark(key_place: usize, user: UserId, value: bool) -> Mark {
-    Mark { key: key(key_place), user, value }
+    Mark {
+        key: key(key_place),
+        user,
+        value,
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// Every reader sees one moment to its end, whatever is written, frozen, checkpointed and cached meanwhile by those
-    /// who began before and after it.
+    /// Every reader sees one moment to its end, whatever is written, frozen, checkpointed and
+    /// cached meanwhile by those who began before and after it.
     #[test]
     fn a_reader_sees_the_moment_it_began(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
@@ -221,15 +227,21 @@ impl Source for Held<'_> {
     }
 }
 
-/// Nobody waits for a question that takes its time: neither who marks, nor who asks, nor a checkpoint.
+/// Nobody waits for a question that takes its time: neither who marks, nor who asks, nor a
+/// checkpoint.
 #[test]
 fn a_question_under_way_holds_nobody_up() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
-    store.apply(&[mark(0, 7, true), mark(1, 7, true), mark(2, 70_000, true)]).unwrap();
+    store
+        .apply(&[mark(0, 7, true), mark(1, 7, true), mark(2, 70_000, true)])
+        .unwrap();
     store.checkpoint().unwrap();
     store.apply(&[mark(0, 8, true), mark(1, 8, true)]).unwrap();
-    let (plan, before) = (plan(), Model::from([(0, [7, 8].into()), (1, [7, 8].into()), (2, [70_000].into())]));
+    let (plan, before) = (
+        plan(),
+        Model::from([(0, [7, 8].into()), (1, [7, 8].into()), (2, [70_000].into())]),
+    );
     let texts = store.texts(&plan);
     std::thread::scope(|scope| {
         let (began, begins) = channel();
@@ -237,24 +249,40 @@ fn a_question_under_way_holds_nobody_up() {
         let (store, plan, texts) = (&store, &plan, &texts);
         let question = scope.spawn(move || {
             let channels = Mutex::new((began, goes_on));
-            let read =
-                store.engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str))).unwrap();
+            let read = store
+                .engine
+                .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))
+                .unwrap();
             let hold = move || {
                 let (began, goes_on) = &*channels.lock().unwrap();
                 began.send(()).unwrap();
                 // It may go on when the other end is gone.
-                assert_eq!(goes_on.recv_timeout(Duration::from_secs(60)), Err(RecvTimeoutError::Disconnected));
+                assert_eq!(
+                    goes_on.recv_timeout(Duration::from_secs(60)),
+                    Err(RecvTimeoutError::Disconnected)
+                );
             };
             bitmap::count(plan, &Held(read.leaves(texts).unwrap(), Box::new(hold))).unwrap()
         });
         begins.recv().unwrap();
         let others = scope.spawn(move || {
             for user in 0..50 {
-                store.apply(&[mark(0, 100_000 + user, true), mark(1, 100_000 + user, true)]).unwrap();
+                store
+                    .apply(&[mark(0, 100_000 + user, true), mark(1, 100_000 + user, true)])
+                    .unwrap();
                 store.checkpoint().unwrap();
                 let counts = store.count(plan).unwrap();
-                assert_eq!((counts[0], counts[2]), (3 + u64::from(user), 3 + u64::from(user)));
-                assert!(store.keyspace().unwrap().look_at(["e0_u"], |look| look.bit("e0_u", 8)).is_ok());
+                assert_eq!(
+                    (counts[0], counts[2]),
+                    (3 + u64::from(user), 3 + u64::from(user))
+                );
+                assert!(
+                    store
+                        .keyspace()
+                        .unwrap()
+                        .look_at(["e0_u"], |look| look.bit("e0_u", 8))
+                        .is_ok()
+                );
             }
         });
         others.join().unwrap();

@@ -36,7 +36,8 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
              name another directory with --store"
         ),
         io::ErrorKind::ReadOnlyFilesystem => {
-            "its file system is mounted read-only. Name a directory on another one with --store".to_owned()
+            "its file system is mounted read-only. Name a directory on another one with --store"
+                .to_owned()
         }
         _ => error.to_string(),
     };
@@ -56,7 +57,11 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if let Some(number) = path.file_name().and_then(|n| n.to_str()).and_then(log_number) {
+        if let Some(number) = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(log_number)
+        {
             found.push((number, path));
         }
     }
@@ -66,23 +71,32 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 /// Returns whether a directory contains a store, of any format, including a damaged one.
 pub(super) fn is_store(directory: &Path) -> bool {
-    directory.join(MANIFEST).exists() || directory.join(old::DATABASE).exists() || has_parts(directory)
+    directory.join(MANIFEST).exists()
+        || directory.join(old::DATABASE).exists()
+        || has_parts(directory)
 }
 
 /// Returns whether a directory contains store files with contents, which a manifest must name.
 fn has_parts(directory: &Path) -> bool {
-    let is_segment =
-        |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| segment::number_of(name).is_some());
+    let is_segment = |entry: &fs::DirEntry| {
+        entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| segment::number_of(name).is_some())
+    };
     fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| is_segment(&entry)))
-        || log_files(directory).is_ok_and(|logs| logs.iter().any(|(_, path)| log::holds_something(path)))
+        || log_files(directory)
+            .is_ok_and(|logs| logs.iter().any(|(_, path)| log::holds_something(path)))
 }
 
-/// Returns the logs that are newer than those the manifest names and are not empty. A log is named before anything is
-/// written to it, so if there are any, the manifest is out of date.
+/// Returns the logs that are newer than those the manifest names and are not empty. A log is named
+/// before anything is written to it, so if there are any, the manifest is out of date.
 pub(super) fn unnamed_logs(directory: &Path, manifest: &Manifest) -> Result<Vec<u64>> {
     let last = manifest.logs.last().copied().unwrap_or(0);
     let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
-    let unnamed = logs.into_iter().filter(|(number, path)| *number > last && log::holds_something(path));
+    let unnamed = logs
+        .into_iter()
+        .filter(|(number, path)| *number > last && log::holds_something(path));
     Ok(unnamed.map(|(number, _)| number).collect())
 }
 
@@ -97,19 +111,29 @@ pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Optio
 
 /// Refuses to create a store where there is something else already.
 pub(super) fn check_directory(directory: &Path) -> Result<()> {
-    let not_ours =
-        |reason: &str| Err(StoreError::NotAStore { path: directory.display().to_string(), reason: reason.to_owned() });
+    let not_ours = |reason: &str| {
+        Err(StoreError::NotAStore {
+            path: directory.display().to_string(),
+            reason: reason.to_owned(),
+        })
+    };
     if directory.is_file() {
         return not_ours("it is a file, and the embedded store is a directory");
     }
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Ok(());
+    };
     let ours = |name: &str| {
-        [MANIFEST, LOG, "segment-", old::DATABASE].iter().any(|beginning| name.starts_with(beginning))
+        [MANIFEST, LOG, "segment-", old::DATABASE]
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
             || name == OWNER
             || name == LOCK
             || backup::is_ours(name)
     };
-    let all_ours = entries.flatten().all(|entry| entry.file_name().to_str().is_some_and(ours));
+    let all_ours = entries
+        .flatten()
+        .all(|entry| entry.file_name().to_str().is_some_and(ours));
     if all_ours || is_store(directory) {
         Ok(())
     } else {
@@ -120,20 +144,30 @@ pub(super) fn check_directory(directory: &Path) -> Result<()> {
 /// Locks a store's directory for this process. The lock is released when the file is dropped.
 pub(super) fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
-    let file = private::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = private::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let file = file.map_err(|error| cannot_open(directory, &error))?;
     patiently(directory, || file.try_lock())?;
     Ok(file)
 }
 
-/// Takes a lock. A process that is being started briefly holds a copy of every open file, including a lock that was just
-/// released. This function waits for that copy to be closed.
-pub(super) fn patiently(directory: &Path, lock: impl Fn() -> std::result::Result<(), TryLockError>) -> Result<()> {
+/// Takes a lock. A process that is being started briefly holds a copy of every open file, including
+/// a lock that was just released. This function waits for that copy to be closed.
+pub(super) fn patiently(
+    directory: &Path,
+    lock: impl Fn() -> std::result::Result<(), TryLockError>,
+) -> Result<()> {
     let until = Instant::now() + STARTED_WITHIN;
     loop {
         match lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(STARTED_WITHIN / 50),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(STARTED_WITHIN / 50)
+            }
             Err(TryLockError::WouldBlock) => return Err(locked(directory)),
             Err(TryLockError::Error(error)) => return Err(cannot_open(directory, &error)),
         }
@@ -144,7 +178,11 @@ pub(super) fn locked(directory: &Path) -> StoreError {
     let path = directory.display();
     let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
     let (process, url) = owner.split_once('\n').unwrap_or((&owner, ""));
-    let process = if process.is_empty() { String::new() } else { format!(" (process {process})") };
+    let process = if process.is_empty() {
+        String::new()
+    } else {
+        format!(" (process {process})")
+    };
     StoreError::Locked(match url {
         "" => format!(
             "{path} is open in another process{process}: only one process can open an embedded store. Stop that process. If it is `cohortist serve`, use its pages, or restart it with --resp 127.0.0.1:6380 so that other commands can use the store through it"
@@ -175,7 +213,9 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
             manifest
         }
         Ok(None) if !has_parts(directory) => new_manifest(directory)?,
-        missing_or_damaged if options.accept_loss => salvage::manifest(directory, missing_or_damaged.err())?,
+        missing_or_damaged if options.accept_loss => {
+            salvage::manifest(directory, missing_or_damaged.err())?
+        }
         Ok(None) => {
             return Err(StoreError::Damaged {
                 path: manifest_path(directory).display().to_string(),
@@ -189,7 +229,11 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         Some(error) => return Err(error),
         None => manifest,
     };
-    let manifest = if options.accept_loss { salvage::segments(directory, manifest)? } else { manifest };
+    let manifest = if options.accept_loss {
+        salvage::segments(directory, manifest)?
+    } else {
+        manifest
+    };
     let base = Base::open(directory, manifest, options.cache_bytes)?;
     let layers = replay(directory, &base, options, &mut notes)?;
     let several = base.table().manifest().logs.len() > 1;
@@ -197,7 +241,13 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     for note in &notes {
         tracing::warn!("{note}");
     }
-    notes.extend(base.table().manifest().losses.iter().map(|loss| format!("lost and accepted: {loss}")));
+    notes.extend(
+        base.table()
+            .manifest()
+            .losses
+            .iter()
+            .map(|loss| format!("lost and accepted: {loss}")),
+    );
     let checkpoint = base.table().manifest().sequence;
     let disk = Disk {
         directory: directory.to_owned(),
@@ -226,13 +276,23 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
 }
 
 fn new_manifest(directory: &Path) -> Result<Manifest> {
-    let manifest = Manifest { store: new_store(), ..Manifest::default() };
-    manifest.write(directory).map_err(|error| cannot_open(directory, &error))?;
+    let manifest = Manifest {
+        store: new_store(),
+        ..Manifest::default()
+    };
+    manifest
+        .write(directory)
+        .map_err(|error| cannot_open(directory, &error))?;
     Ok(manifest)
 }
 
 /// Reads what the logs hold beyond the last checkpoint, and provides a log to write to.
-pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &mut Vec<String>) -> Result<Layers> {
+pub(super) fn replay(
+    directory: &Path,
+    base: &Base,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Layers> {
     let manifest = base.table().manifest();
     let mut layers = base.layers()?;
     let mut losses = Vec::new();
@@ -251,7 +311,9 @@ pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &m
                 }
             });
             let read = match read {
-                Err(error @ StoreError::Damaged { .. }) if options.accept_loss && !path.exists() => {
+                Err(error @ StoreError::Damaged { .. })
+                    if options.accept_loss && !path.exists() =>
+                {
                     losses.push(error.to_string());
                     continue;
                 }
@@ -267,7 +329,10 @@ pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &m
                 layers.log = Some(Log::open(&path, read).map_err(|e| cannot_open(&path, &e))?);
             } else {
                 // The previous process may not have synced it.
-                let file = private::options().write(true).open(&path).map_err(|e| cannot_open(&path, &e))?;
+                let file = private::options()
+                    .write(true)
+                    .open(&path)
+                    .map_err(|e| cannot_open(&path, &e))?;
                 if !options.accept_loss {
                     read.truncate(&file).map_err(|e| cannot_open(&path, &e))?;
                 }
@@ -278,10 +343,15 @@ pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &m
     layers.lost = false;
     let next = if layers.log.is_none() {
         let there = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
-        let last = there.iter().map(|(number, _)| *number).chain(manifest.logs.iter().copied()).max();
+        let last = there
+            .iter()
+            .map(|(number, _)| *number)
+            .chain(manifest.logs.iter().copied())
+            .max();
         let number = last.map_or(1, |last| last + 1);
         let path = log_path(directory, number);
-        layers.log = Some(Log::create(&path, manifest.store, number).map_err(|e| cannot_open(&path, &e))?);
+        layers.log =
+            Some(Log::create(&path, manifest.store, number).map_err(|e| cannot_open(&path, &e))?);
         sync_directory(directory);
         Some(number)
     } else {
@@ -296,8 +366,8 @@ pub(super) fn replay(directory: &Path, base: &Base, options: &Options, notes: &m
     Ok(layers)
 }
 
-/// Deletes what interrupted processes left behind: segments that the manifest does not name, logs whose changes are in the
-/// segments, unfinished files, and files that earlier versions set aside.
+/// Deletes what interrupted processes left behind: segments that the manifest does not name, logs
+/// whose changes are in the segments, unfinished files, and files that earlier versions set aside.
 fn remove_leftovers(directory: &Path, manifest: &Manifest) {
     let first = manifest.logs.first().copied().unwrap_or(0);
     let named: Vec<u64> = manifest.segments.iter().map(|info| info.number).collect();
@@ -310,14 +380,20 @@ fn remove_leftovers(directory: &Path, manifest: &Manifest) {
         let is_converted = name.starts_with(old::DATABASE);
         let is_unnamed = segment::number_of(name).is_some_and(|number| !named.contains(&number));
         let is_new_manifest = name == UNFINISHED_MANIFEST;
-        if is_over || is_aside || is_converted || is_unnamed || is_new_manifest || backup::is_unfinished(name) {
+        if is_over
+            || is_aside
+            || is_converted
+            || is_unnamed
+            || is_new_manifest
+            || backup::is_unfinished(name)
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Converts a store of an older format to this format. The new files are written next to the old ones, which are deleted
-/// once everything is in the new files.
+/// Converts a store of an older format to this format. The new files are written next to the old
+/// ones, which are deleted once everything is in the new files.
 fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let database = directory.join(old::DATABASE);
     let store = new_store();
@@ -326,11 +402,15 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let converted = old::convert(&database, &mut writer).map_err(|error| match error {
         StoreError::Damaged { path, reason } if options.accept_loss => StoreError::Open {
             path,
-            reason: format!("{reason}. --accept-loss cannot read files of older formats: restore a backup"),
+            reason: format!(
+                "{reason}. --accept-loss cannot read files of older formats: restore a backup"
+            ),
         },
         error => error,
     })?;
-    let info = writer.finish(converted.sequence).map_err(|e| StoreError::write(&path, &e))?;
+    let info = writer
+        .finish(converted.sequence)
+        .map_err(|e| StoreError::write(&path, &e))?;
     let manifest = Manifest {
         store,
         sequence: converted.sequence,
@@ -351,7 +431,11 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
                 if frame.sequence > converted.sequence {
                     let missing = layers.sequence + 1..frame.sequence;
                     if !missing.is_empty() && !options.accept_loss {
-                        let reason = format!("the changes {} to {} are missing", missing.start, missing.end - 1);
+                        let reason = format!(
+                            "the changes {} to {} are missing",
+                            missing.start,
+                            missing.end - 1
+                        );
                         return Err(damaged(reason));
                     }
                     layers.sequence = layers.sequence.max(frame.sequence);
@@ -369,13 +453,22 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     layers.resolve_all(&base.reader())?;
     // This writes the manifest, which puts everything into effect.
     let rolls: Rolls = std::mem::take(&mut layers.rolls);
-    let (sequence, first_log) = (layers.sequence, logs.last().map_or(1, |(number, _)| number + 1));
+    let (sequence, first_log) = (
+        layers.sequence,
+        logs.last().map_or(1, |(number, _)| number + 1),
+    );
     let log = log_path(directory, first_log);
     Log::create(&log, store, first_log).map_err(|e| StoreError::write(&log, &e))?;
-    let written = base.write(&layers.dirty, &rolls, &layers.lifetimes, sequence, |manifest| {
-        manifest.logs = vec![first_log];
-        manifest.losses = losses;
-    })?;
+    let written = base.write(
+        &layers.dirty,
+        &rolls,
+        &layers.lifetimes,
+        sequence,
+        |manifest| {
+            manifest.logs = vec![first_log];
+            manifest.losses = losses;
+        },
+    )?;
     base.publish(written);
     let manifest = base.table().manifest();
     drop(base);

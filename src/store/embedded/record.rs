@@ -17,9 +17,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Creates the record of a bitmap from its tiles, in ascending order, and the number of users in each: from 1 to 65,536.
+    /// Creates the record of a bitmap from its tiles, in ascending order, and the number of users
+    /// in each: from 1 to 65,536.
     pub fn new(number: u32, len: u64, tiles: &[(u16, u64)]) -> Self {
-        let less_one = |users: u64| u16::try_from(users - 1).expect("a tile that is stored has 1 to 65,536 users");
+        let less_one = |users: u64| {
+            u16::try_from(users - 1).expect("a tile that is stored has 1 to 65,536 users")
+        };
         Record {
             number,
             len,
@@ -36,12 +39,17 @@ impl Record {
 
     /// Returns how many users are in a tile; 0 if the tile does not exist.
     pub fn users_in(&self, tile: u16) -> u64 {
-        self.tiles.binary_search(&tile).map_or(0, |place| u64::from(self.less_one[place]) + 1)
+        self.tiles
+            .binary_search(&tile)
+            .map_or(0, |place| u64::from(self.less_one[place]) + 1)
     }
 
     /// Iterates over the tiles, each with its number of users minus one.
     pub fn counted(&self) -> impl Iterator<Item = (u16, u16)> {
-        self.tiles.iter().copied().zip(self.less_one.iter().copied())
+        self.tiles
+            .iter()
+            .copied()
+            .zip(self.less_one.iter().copied())
     }
 
     /// Returns approximately how many bytes of memory the record takes.
@@ -49,9 +57,9 @@ impl Record {
         96 + 4 * self.tiles.len()
     }
 
-    /// Appends the record as stored: number, length, and number of tiles as varints; the distance of each tile from the previous
-    /// one, minus one, as a varint; for each tile its number of users, minus one, as a varint. [`EMPTY`](super::layers::EMPTY) is
-    /// stored as length 0.
+    /// Appends the record as stored: number, length, and number of tiles as varints; the distance
+    /// of each tile from the previous one, minus one, as a varint; for each tile its number of
+    /// users, minus one, as a varint. [`EMPTY`](super::layers::EMPTY) is stored as length 0.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         put_varint(bytes, self.number.into());
         put_varint(bytes, self.len.wrapping_add(1));
@@ -61,7 +69,9 @@ impl Record {
             put_varint(bytes, u64::from(*tile) - next);
             next = u64::from(*tile) + 1;
         }
-        self.less_one.iter().for_each(|less_one| put_varint(bytes, (*less_one).into()));
+        self.less_one
+            .iter()
+            .for_each(|less_one| put_varint(bytes, (*less_one).into()));
     }
 
     /// Reads what [`write`](Self::write) wrote. Returns `None` for anything else.
@@ -81,8 +91,17 @@ impl Record {
         for _ in 0..count {
             less_one.push(u16::try_from(input.varint()?).ok()?);
         }
-        let users = less_one.iter().map(|less_one| u64::from(*less_one) + 1).sum();
-        input.is_empty().then_some(Record { number, len, tiles, less_one, users })
+        let users = less_one
+            .iter()
+            .map(|less_one| u64::from(*less_one) + 1)
+            .sum();
+        input.is_empty().then_some(Record {
+            number,
+            len,
+            tiles,
+            less_one,
+            users,
+        })
     }
 }
 

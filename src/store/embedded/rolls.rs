@@ -1,6 +1,8 @@
-//! String ids: for each prefix the roll of its users, in memory since the last checkpoint and in the file before.
+//! String ids: for each prefix the roll of its users, in memory since the last checkpoint and in
+//! the file before.
 //!
-//! Numbers are given under the lock of the layers and logged before anybody hears of them, like marks.
+//! Numbers are given under the lock of the layers and logged before anybody hears of them, like
+//! marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -11,7 +13,9 @@ use hashbrown::DefaultHashBuilder;
 use crate::sets::{Key, Prefix, SCRATCH, Texts, UserId};
 use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
-use crate::store::embedded::table::{Entry, ID, Input, PRESENT, ROLL, TEXT, Version, put_varint, text_key};
+use crate::store::embedded::table::{
+    Entry, ID, Input, PRESENT, ROLL, TEXT, Version, put_varint, text_key,
+};
 use crate::store::embedded::{EmbeddedStore, Engine};
 use crate::store::{Result, StoreError, TextIds};
 
@@ -24,8 +28,9 @@ const ENROLLED_AT_ONCE: usize = 1 << 14;
 /// The smallest batch of string ids for which a filter is built.
 const WORTH_A_FILTER: usize = 1 << 12;
 
-/// A filter that rules out most string ids without a number. An import adds many new ones, and a lookup of each would read the
-/// table again and again. Implemented as a list of Bloom filters, each twice as large as the previous one.
+/// A filter that rules out most string ids without a number. An import adds many new ones, and a
+/// lookup of each would read the table again and again. Implemented as a list of Bloom filters,
+/// each twice as large as the previous one.
 #[derive(Debug, Default)]
 pub struct Given {
     filters: Vec<BloomFilter<DefaultHashBuilder>>,
@@ -42,10 +47,14 @@ impl Given {
     fn add(&mut self, text: &str) {
         if self.room == 0 {
             self.room = Self::FIRST << self.filters.len();
-            let filter = BloomFilter::with_false_pos(Self::FALSE_POSITIVES).hasher(DefaultHashBuilder::default());
+            let filter = BloomFilter::with_false_pos(Self::FALSE_POSITIVES)
+                .hasher(DefaultHashBuilder::default());
             self.filters.push(filter.expected_items(self.room));
         }
-        self.filters.last_mut().expect("there is room in one").insert(text);
+        self.filters
+            .last_mut()
+            .expect("there is room in one")
+            .insert(text);
         self.room -= 1;
     }
 
@@ -75,9 +84,14 @@ impl Roll {
     fn enroll<'t>(&mut self, first: u64, texts: impl IntoIterator<Item = &'t str>) -> usize {
         let before = self.memory();
         for (number, text) in (first..).zip(texts) {
-            let Ok(number) = UserId::try_from(number) else { break };
+            let Ok(number) = UserId::try_from(number) else {
+                break;
+            };
             if self.texts.insert(text) as usize == self.numbers.len() {
-                debug_assert!(self.numbers.last().is_none_or(|last| *last < number), "numbers are given in order");
+                debug_assert!(
+                    self.numbers.last().is_none_or(|last| *last < number),
+                    "numbers are given in order"
+                );
                 self.numbers.push(number);
             }
             self.next = self.next.max(u64::from(number) + 1);
@@ -91,11 +105,16 @@ impl Roll {
     }
 
     fn number(&self, text: &str) -> Option<UserId> {
-        self.texts.place(text).map(|place| self.numbers[place as usize])
+        self.texts
+            .place(text)
+            .map(|place| self.numbers[place as usize])
     }
 
     fn text(&self, user: UserId) -> Option<&str> {
-        self.numbers.binary_search(&user).ok().map(|place| self.texts.get(place))
+        self.numbers
+            .binary_search(&user)
+            .ok()
+            .map(|place| self.texts.get(place))
     }
 
     fn iter(&self) -> impl Iterator<Item = (UserId, &str)> {
@@ -103,7 +122,8 @@ impl Roll {
     }
 }
 
-/// Puts places of texts in the order of these texts. The first bytes of a text decide mostly, and are beside its place.
+/// Puts places of texts in the order of these texts. The first bytes of a text decide mostly, and
+/// are beside its place.
 fn sort_by_text<'t>(places: &mut [(u128, u32)], text: impl Fn(u32) -> &'t str) {
     places.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| text(a.1).cmp(text(b.1))));
 }
@@ -121,7 +141,10 @@ struct NotAbove;
 
 impl Layers {
     fn rolls_of(&self, prefix: &str) -> impl Iterator<Item = &Roll> {
-        let frozen = self.frozen_rolls.as_ref().and_then(|rolls| rolls.get(prefix));
+        let frozen = self
+            .frozen_rolls
+            .as_ref()
+            .and_then(|rolls| rolls.get(prefix));
         [self.rolls.get(prefix), frozen].into_iter().flatten()
     }
 
@@ -134,7 +157,8 @@ impl Layers {
         }
     }
 
-    /// The number of a text as far as it is known above the table; `Err` where the table has to be asked.
+    /// The number of a text as far as it is known above the table; `Err` where the table has to be
+    /// asked.
     fn number_above(&self, prefix: &str, text: &str) -> Result<Option<UserId>, NotAbove> {
         for roll in self.rolls_of(prefix) {
             if let Some(number) = roll.number(text) {
@@ -148,7 +172,12 @@ impl Layers {
     }
 
     /// The numbers of texts, in their order.
-    fn numbers(&self, prefix: &str, texts: &[&str], table: Option<&Version>) -> Result<Vec<Option<UserId>>> {
+    fn numbers(
+        &self,
+        prefix: &str,
+        texts: &[&str],
+        table: Option<&Version>,
+    ) -> Result<Vec<Option<UserId>>> {
         let mut numbers: Vec<Option<UserId>> = vec![None; texts.len()];
         let mut below = Vec::new();
         let given = self.given.get(prefix);
@@ -156,7 +185,10 @@ impl Layers {
             match self.number_above(prefix, text) {
                 Ok(number) => numbers[place] = number,
                 Err(NotAbove) if given.is_some_and(|given| !given.may_have(text)) => {}
-                Err(NotAbove) => below.push((first_bytes(text), u32::try_from(place).expect("a batch is smaller"))),
+                Err(NotAbove) => below.push((
+                    first_bytes(text),
+                    u32::try_from(place).expect("a batch is smaller"),
+                )),
             }
         }
         if let Some(table) = table {
@@ -165,8 +197,9 @@ impl Layers {
             let mut lookup = table.lookup();
             for (_, place) in below {
                 let place = place as usize;
-                numbers[place] =
-                    lookup.get(&id_key(prefix, texts[place]), |value| UserId::try_from(read_number(value)?).ok())?;
+                numbers[place] = lookup.get(&id_key(prefix, texts[place]), |value| {
+                    UserId::try_from(read_number(value)?).ok()
+                })?;
             }
         }
         Ok(numbers)
@@ -185,7 +218,12 @@ impl Layers {
     }
 
     /// Gives texts the numbers from `first` on, in memory. Cannot fail.
-    pub fn enroll<'t>(&mut self, prefix: &str, first: u64, texts: impl IntoIterator<Item = &'t str>) {
+    pub fn enroll<'t>(
+        &mut self,
+        prefix: &str,
+        first: u64,
+        texts: impl IntoIterator<Item = &'t str>,
+    ) {
         self.enrolled.insert(prefix.into());
         let mut given = self.given.get_mut(prefix);
         let texts = texts.into_iter().inspect(|text| {
@@ -193,23 +231,40 @@ impl Layers {
                 given.add(text);
             }
         });
-        self.dirty_bytes += self.rolls.entry(prefix.into()).or_default().enroll(first, texts);
+        self.dirty_bytes += self
+            .rolls
+            .entry(prefix.into())
+            .or_default()
+            .enroll(first, texts);
     }
 
     /// Forgets a roll, in memory. Cannot fail.
     pub fn forget(&mut self, prefix: &str) {
         self.enrolled.remove(prefix);
         self.given.remove(prefix);
-        self.rolls.insert(prefix.into(), Roll { fresh: true, ..Roll::default() });
+        self.rolls.insert(
+            prefix.into(),
+            Roll {
+                fresh: true,
+                ..Roll::default()
+            },
+        );
     }
 
     /// No number of somebody whose text was lost with a part of the log is given to somebody else.
     pub fn pass_over(&mut self, key: &str, user: UserId, file: Option<&Version>) -> Result<()> {
-        let prefixes: Vec<Box<str>> =
-            self.enrolled.iter().filter(|prefix| key.starts_with(&***prefix)).cloned().collect();
+        let prefixes: Vec<Box<str>> = self
+            .enrolled
+            .iter()
+            .filter(|prefix| key.starts_with(&***prefix))
+            .cloned()
+            .collect();
         for prefix in prefixes {
             let next = u64::from(user) + 1;
-            if self.next_number(&prefix, file)?.is_some_and(|given| given < next) {
+            if self
+                .next_number(&prefix, file)?
+                .is_some_and(|given| given < next)
+            {
                 self.rolls.entry(prefix).or_default().next = next;
             }
         }
@@ -255,7 +310,9 @@ fn next_in(table: &Version, prefix: &str) -> Result<Option<u64>> {
 }
 
 fn text_in(table: &Version, prefix: &str, user: UserId) -> Result<Option<String>> {
-    table.get(&number_key(prefix, user), |value| String::from_utf8(value.to_vec()).ok())
+    table.get(&number_key(prefix, user), |value| {
+        String::from_utf8(value.to_vec()).ok()
+    })
 }
 
 /// The prefixes whose users are string ids.
@@ -270,7 +327,10 @@ pub fn prefixes(table: &Version) -> Result<BTreeSet<Box<str>>> {
 
 /// Both entries of a string id.
 pub fn id_entries(prefix: &str, text: &str, user: UserId) -> [(Vec<u8>, Vec<u8>); 2] {
-    [(id_key(prefix, text), number_value(user.into())), (number_key(prefix, user), text_value(text))]
+    [
+        (id_key(prefix, text), number_value(user.into())),
+        (number_key(prefix, user), text_value(text)),
+    ]
 }
 
 fn text_value(text: &str) -> Vec<u8> {
@@ -301,8 +361,17 @@ pub fn read_entry(key: &[u8], value: &[u8]) -> Option<(String, IdEntry)> {
     let len = input.len()?;
     let prefix = text(input.take(len)?)?;
     Some(match *kind {
-        ID => (prefix, IdEntry::ByText(text(input.0)?, UserId::try_from(read_number(value)?).ok()?)),
-        _ => (prefix, IdEntry::ByNumber(UserId::from_be_bytes(input.0.try_into().ok()?), text(value)?)),
+        ID => (
+            prefix,
+            IdEntry::ByText(text(input.0)?, UserId::try_from(read_number(value)?).ok()?),
+        ),
+        _ => (
+            prefix,
+            IdEntry::ByNumber(
+                UserId::from_be_bytes(input.0.try_into().ok()?),
+                text(value)?,
+            ),
+        ),
     })
 }
 
@@ -334,10 +403,14 @@ fn with_removed<'a>(
     Box::new(all.into_iter())
 }
 
-/// Returns the entries that a checkpoint writes for rolls. There may be millions of string ids, so entries are created lazily.
+/// Returns the entries that a checkpoint writes for rolls. There may be millions of string ids, so
+/// entries are created lazily.
 pub fn entries<'a>(table: Option<&Version>, rolls: &'a Rolls) -> Result<IdEntries<'a>> {
-    let mut entries =
-        IdEntries { ids: Box::new(std::iter::empty()), texts: Box::new(std::iter::empty()), rolls: Vec::new() };
+    let mut entries = IdEntries {
+        ids: Box::new(std::iter::empty()),
+        texts: Box::new(std::iter::empty()),
+        rolls: Vec::new(),
+    };
     let mut in_order: Vec<_> = rolls.iter().collect();
     in_order.sort_by_key(|(prefix, _)| beginning(ID, prefix));
     for (prefix, roll) in in_order {
@@ -346,28 +419,41 @@ pub fn entries<'a>(table: Option<&Version>, rolls: &'a Rolls) -> Result<IdEntrie
             // What came back is written anew.
             let beginning_of = |kind| beginning(kind, prefix);
             table.visit(&beginning_of(ID), |rest, _| {
-                let is_back = std::str::from_utf8(rest).is_ok_and(|text| roll.number(text).is_some());
+                let is_back =
+                    std::str::from_utf8(rest).is_ok_and(|text| roll.number(text).is_some());
                 no_ids.extend((!is_back).then(|| ([&beginning_of(ID)[..], rest].concat(), None)));
                 Ok(true)
             })?;
             table.visit(&beginning_of(TEXT), |rest, _| {
-                let is_back = rest.try_into().is_ok_and(|user| roll.text(UserId::from_be_bytes(user)).is_some());
-                no_texts.extend((!is_back).then(|| ([&beginning_of(TEXT)[..], rest].concat(), None)));
+                let is_back = rest
+                    .try_into()
+                    .is_ok_and(|user| roll.text(UserId::from_be_bytes(user)).is_some());
+                no_texts
+                    .extend((!is_back).then(|| ([&beginning_of(TEXT)[..], rest].concat(), None)));
                 Ok(true)
             })?;
         }
-        let mut places: Vec<(u128, u32)> =
-            (0..).zip(roll.texts.iter()).map(|(place, text)| (first_bytes(text), place)).collect();
+        let mut places: Vec<(u128, u32)> = (0..)
+            .zip(roll.texts.iter())
+            .map(|(place, text)| (first_bytes(text), place))
+            .collect();
         sort_by_text(&mut places, |place| roll.texts.get(place as usize));
         let ids = places.into_iter().map(move |(_, place)| {
             let text = roll.texts.get(place as usize);
-            (id_key(prefix, text), Some(number_value(roll.numbers[place as usize].into())))
+            (
+                id_key(prefix, text),
+                Some(number_value(roll.numbers[place as usize].into())),
+            )
         });
-        let texts = roll.iter().map(move |(user, text)| (number_key(prefix, user), Some(text_value(text))));
+        let texts = roll
+            .iter()
+            .map(move |(user, text)| (number_key(prefix, user), Some(text_value(text))));
         entries.ids = Box::new(entries.ids.chain(with_removed(ids, no_ids)));
         entries.texts = Box::new(entries.texts.chain(with_removed(texts, no_texts)));
         if roll.next > 0 {
-            entries.rolls.push((text_key(ROLL, prefix), Some(number_value(roll.next))));
+            entries
+                .rolls
+                .push((text_key(ROLL, prefix), Some(number_value(roll.next))));
         } else if roll.fresh {
             entries.rolls.push((text_key(ROLL, prefix), None));
         }
@@ -382,26 +468,37 @@ impl Engine {
     }
 
     fn location(&self) -> String {
-        self.disk.as_ref().map_or("memory:".to_owned(), |disk| disk.directory.display().to_string())
+        self.disk.as_ref().map_or("memory:".to_owned(), |disk| {
+            disk.directory.display().to_string()
+        })
     }
 
-    /// Refuses what would put a number among text ids that no text has: it would come to be somebody else's. Temporary
-    /// keys are nobody's event.
+    /// Refuses what would put a number among text ids that no text has: it would come to be
+    /// somebody else's. Temporary keys are nobody's event.
     pub(super) fn guard(&self, layers: &Layers, key: &str) -> Result<()> {
-        let behind = layers.enrolled.iter().find_map(|prefix| key.strip_prefix(&**prefix));
+        let behind = layers
+            .enrolled
+            .iter()
+            .find_map(|prefix| key.strip_prefix(&**prefix));
         if behind.is_none_or(|rest| rest.starts_with(SCRATCH)) {
             return Ok(());
         }
         let reason = format!(
             "`{key}` belongs to a store with string ids, so a numeric id could refer to the wrong user. Mark over HTTP, with `cohortist mark` or with `import`"
         );
-        Err(StoreError::Refused { location: self.location(), reason })
+        Err(StoreError::Refused {
+            location: self.location(),
+            reason,
+        })
     }
 }
 
 impl EmbeddedStore {
     /// What is found in the roll as it is now, where there is one.
-    fn looked_up<T>(&self, find: impl FnOnce(&Layers, Option<&Version>) -> Result<T>) -> Result<Option<T>> {
+    fn looked_up<T>(
+        &self,
+        find: impl FnOnce(&Layers, Option<&Version>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let layers = self.engine.read();
         let table = self.engine.table();
         match layers.next_number(self.prefix.as_str(), table.as_deref())? {
@@ -423,7 +520,12 @@ impl TextIds for EmbeddedStore {
 
     fn settle_numbers(&self) -> Result<bool> {
         let prefix = self.prefix.as_str();
-        let settled = || self.engine.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = || {
+            self.engine
+                .settled
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         if settled().contains(prefix) {
             return Ok(true);
         }
@@ -438,7 +540,8 @@ impl TextIds for EmbeddedStore {
 
     fn begin(&self) -> Result<bool> {
         let layers = self.engine.lock();
-        Ok(layers.enrolled.contains(self.prefix.as_str()) || self.engine.may_begin(&layers, self.prefix.as_str())?)
+        Ok(layers.enrolled.contains(self.prefix.as_str())
+            || self.engine.may_begin(&layers, self.prefix.as_str())?)
     }
 
     fn withdraw(&self) -> Result<()> {
@@ -452,31 +555,59 @@ impl TextIds for EmbeddedStore {
         }
         // Most are known, and finding them holds nobody up.
         let looked_in = self.engine.table();
-        let known = self.numbers(texts)?.unwrap_or_else(|| vec![None; texts.len()]);
-        let unknown: Vec<&str> = texts.iter().zip(&known).filter(|(_, n)| n.is_none()).map(|(text, _)| *text).collect();
+        let known = self
+            .numbers(texts)?
+            .unwrap_or_else(|| vec![None; texts.len()]);
+        let unknown: Vec<&str> = texts
+            .iter()
+            .zip(&known)
+            .filter(|(_, n)| n.is_none())
+            .map(|(text, _)| *text)
+            .collect();
         if unknown.is_empty() {
             return Ok(known.into_iter().flatten().collect());
         }
         let mut given = Vec::with_capacity(unknown.len());
         for few in unknown.chunks(ENROLLED_AT_ONCE) {
-            given.extend(self.engine.enroll(self.prefix.as_str(), few, looked_in.as_ref())?);
+            given.extend(
+                self.engine
+                    .enroll(self.prefix.as_str(), few, looked_in.as_ref())?,
+            );
         }
         let mut given = given.into_iter();
-        Ok(known.into_iter().filter_map(|number| number.or_else(|| given.next())).collect())
+        Ok(known
+            .into_iter()
+            .filter_map(|number| number.or_else(|| given.next()))
+            .collect())
     }
 
     fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>> {
-        self.looked_up(|layers, file| users.iter().map(|user| layers.text(self.prefix.as_str(), *user, file)).collect())
+        self.looked_up(|layers, file| {
+            users
+                .iter()
+                .map(|user| layers.text(self.prefix.as_str(), *user, file))
+                .collect()
+        })
     }
 
     fn forget(&self) -> Result<u64> {
-        let settled = || self.engine.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = || {
+            self.engine
+                .settled
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         let Some(given) = self.next()? else {
             settled().remove(self.prefix.as_str());
             return Ok(0);
         };
         let mut layers = self.engine.lock_with_room()?;
-        self.engine.append(&mut layers, Change::Forget { prefix: self.prefix.to_string() })?;
+        self.engine.append(
+            &mut layers,
+            Change::Forget {
+                prefix: self.prefix.to_string(),
+            },
+        )?;
         layers.forget(self.prefix.as_str());
         settled().remove(self.prefix.as_str());
         self.engine.written(layers)?;
@@ -487,7 +618,12 @@ impl TextIds for EmbeddedStore {
 impl Engine {
     /// Whether the first text may come: not where users are numbers.
     fn may_begin(&self, layers: &Layers, prefix: &str) -> Result<bool> {
-        if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(prefix) {
+        if self
+            .settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(prefix)
+        {
             return Ok(false);
         }
         let reader = self.reader();
@@ -500,20 +636,29 @@ impl Engine {
         Ok(is_free)
     }
 
-    /// Builds the filter of the string ids that have numbers. Gives up if the table changes twice in the meantime: the filter
-    /// only saves time.
+    /// Builds the filter of the string ids that have numbers. Gives up if the table changes twice
+    /// in the meantime: the filter only saves time.
     fn learn_given(&self, prefix: &str) -> Result<()> {
         for _ in 0..2 {
-            let Some(table) = self.table().filter(|_| !self.read().given.contains_key(prefix)) else { break };
+            let Some(table) = self
+                .table()
+                .filter(|_| !self.read().given.contains_key(prefix))
+            else {
+                break;
+            };
             let mut given = Given::default();
             table.visit(&beginning(ID, prefix), |text, _| {
                 given.add(&String::from_utf8_lossy(text));
                 Ok(true)
             })?;
             let mut layers = self.lock();
-            // A checkpoint in the meantime would have moved string ids from the layers to a new version of the table.
+            // A checkpoint in the meantime would have moved string ids from the layers to a new
+            // version of the table.
             if self.table().is_some_and(|now| Arc::ptr_eq(&now, &table)) {
-                layers.rolls_of(prefix).flat_map(|roll| roll.texts.iter()).for_each(|text| given.add(text));
+                layers
+                    .rolls_of(prefix)
+                    .flat_map(|roll| roll.texts.iter())
+                    .for_each(|text| given.add(text));
                 layers.given.insert(prefix.into(), given);
             }
         }
@@ -521,11 +666,20 @@ impl Engine {
     }
 
     /// Gives numbers to texts that had none a moment ago, when the table was `looked_in`.
-    fn enroll(&self, prefix: &str, texts: &[&str], looked_in: Option<&Arc<Version>>) -> Result<Vec<UserId>> {
+    fn enroll(
+        &self,
+        prefix: &str,
+        texts: &[&str],
+        looked_in: Option<&Arc<Version>>,
+    ) -> Result<Vec<UserId>> {
         let mut layers = self.lock_with_room()?;
         if !layers.enrolled.contains(prefix) && !self.may_begin(&layers, prefix)? {
-            let reason = "its users are numbers already, and text ids cannot be mixed with them".to_owned();
-            return Err(StoreError::Refused { location: self.location(), reason });
+            let reason =
+                "its users are numbers already, and text ids cannot be mixed with them".to_owned();
+            return Err(StoreError::Refused {
+                location: self.location(),
+                reason,
+            });
         }
         let table = self.table();
         let is_same = match (&table, looked_in) {
@@ -539,23 +693,39 @@ impl Engine {
         let numbers: Vec<u64> = texts
             .iter()
             .zip(found)
-            .map(|(text, found)| found.map_or_else(|| first + u64::from(new.insert(text)), u64::from))
+            .map(|(text, found)| {
+                found.map_or_else(|| first + u64::from(new.insert(text)), u64::from)
+            })
             .collect();
         if first + new.len() as u64 > NUMBERS_IN_ALL {
             let reason = "it has no numbers left for text ids".to_owned();
-            return Err(StoreError::Refused { location: self.location(), reason });
+            return Err(StoreError::Refused {
+                location: self.location(),
+                reason,
+            });
         }
         if !new.is_empty() {
             let owned = new.iter().map(str::to_owned).collect();
-            self.append(&mut layers, Change::Enroll { prefix: prefix.to_owned(), first, texts: owned })?;
+            self.append(
+                &mut layers,
+                Change::Enroll {
+                    prefix: prefix.to_owned(),
+                    first,
+                    texts: owned,
+                },
+            )?;
             layers.enroll(prefix, first, new.iter());
-            // To whoever asks for numbers, texts that may be lost are none: no mark is made with them.
+            // To whoever asks for numbers, texts that may be lost are none: no mark is made with
+            // them.
             self.written(layers).map_err(|error| match error {
                 StoreError::Unsynced { path, reason } => StoreError::Write { path, reason },
                 error => error,
             })?;
         }
-        Ok(numbers.into_iter().map(|number| UserId::try_from(number).expect("checked above")).collect())
+        Ok(numbers
+            .into_iter()
+            .map(|number| UserId::try_from(number).expect("checked above"))
+            .collect())
     }
 }
 
@@ -572,7 +742,9 @@ mod tests {
         (0..count).for_each(|n| given.add(&format!("{n}@example.com")));
         assert_eq!(given.filters.len(), 2);
         assert!((0..count).all(|n| given.may_have(&format!("{n}@example.com"))));
-        let taken_for_given = (0..100_000).filter(|n| given.may_have(&format!("{n}@example.org"))).count();
+        let taken_for_given = (0..100_000)
+            .filter(|n| given.may_have(&format!("{n}@example.org")))
+            .count();
         assert!(taken_for_given < 100, "{taken_for_given}");
     }
 
@@ -583,9 +755,16 @@ mod tests {
         let options = Options::default();
         let mut store = EmbeddedStore::open(directory.path(), &options).unwrap();
         let mut model: BTreeMap<String, UserId> = BTreeMap::new();
-        let enroll = |store: &EmbeddedStore, model: &mut BTreeMap<String, UserId>, numbers: std::ops::Range<usize>| {
-            let texts: Vec<String> = numbers.map(|n| format!("user-{}", n * 7919 % 100_003)).collect();
-            let given = store.text_ids().enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let enroll = |store: &EmbeddedStore,
+                      model: &mut BTreeMap<String, UserId>,
+                      numbers: std::ops::Range<usize>| {
+            let texts: Vec<String> = numbers
+                .map(|n| format!("user-{}", n * 7919 % 100_003))
+                .collect();
+            let given = store
+                .text_ids()
+                .enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+                .unwrap();
             for (text, number) in texts.into_iter().zip(given) {
                 let next = UserId::try_from(model.len()).unwrap();
                 assert_eq!(*model.entry(text).or_insert(next), number);
@@ -597,10 +776,20 @@ mod tests {
             store.checkpoint().unwrap();
             enroll(&store, &mut model, 0..20);
             enroll(&store, &mut model, 100..2 * WORTH_A_FILTER);
-            enroll(&store, &mut model, 2 * WORTH_A_FILTER..2 * WORTH_A_FILTER + 3);
+            enroll(
+                &store,
+                &mut model,
+                2 * WORTH_A_FILTER..2 * WORTH_A_FILTER + 3,
+            );
             store.checkpoint().unwrap();
             enroll(&store, &mut model, 0..3 * WORTH_A_FILTER);
-            assert!(store.engine.read().given.contains_key(store.prefix.as_str()));
+            assert!(
+                store
+                    .engine
+                    .read()
+                    .given
+                    .contains_key(store.prefix.as_str())
+            );
             if round == 1 {
                 assert_eq!(store.text_ids().forget().unwrap(), model.len() as u64);
                 model.clear();

@@ -1,7 +1,7 @@
 //! Runs: delta-coded batches of users in ascending order that are added to one bitmap together.
 //!
-//! Data that arrives in runs, as in an import, needs no sorting by key and tile, one lookup per tile, and a byte or two per
-//! user in the log.
+//! Data that arrives in runs, as in an import, needs no sorting by key and tile, one lookup per
+//! tile, and a byte or two per user in the log.
 
 use std::fmt;
 
@@ -16,8 +16,9 @@ use crate::store::embedded::layers::Layers;
 use crate::store::embedded::log::Change;
 use crate::store::{Result, Store, marks};
 
-/// A run as stored in the log: the distance of each user from the previous one, the first from 0. Each byte holds seven
-/// bits, lowest first. The eighth bit is set if another byte follows. The users are strictly ascending.
+/// A run as stored in the log: the distance of each user from the previous one, the first from 0.
+/// Each byte holds seven bits, lowest first. The eighth bit is set if another byte follows. The
+/// users are strictly ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run(Vec<u8>);
 
@@ -78,14 +79,19 @@ impl<'de> Deserialize<'de> for Run {
 
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Run, E> {
                 let run = Run(bytes.to_vec());
-                if run.users().is_some() { Ok(run) } else { Err(E::invalid_length(bytes.len(), &self)) }
+                if run.users().is_some() {
+                    Ok(run)
+                } else {
+                    Err(E::invalid_length(bytes.len(), &self))
+                }
             }
         }
         deserializer.deserialize_bytes(Bytes)
     }
 }
 
-/// Runs, with what they change. Prepared before anything is written, so that a failed read leaves everything unchanged.
+/// Runs, with what they change. Prepared before anything is written, so that a failed read leaves
+/// everything unchanged.
 pub struct PreparedRuns<'a> {
     runs: Vec<PreparedRun<'a>>,
 }
@@ -102,21 +108,32 @@ struct PreparedRun<'a> {
 impl EmbeddedStore {
     /// Like [`Store::add`], in one frame.
     pub(super) fn add_runs(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        if !runs.iter().all(|(_, users)| users.is_sorted_by(|a, b| a < b)) {
+        if !runs
+            .iter()
+            .all(|(_, users)| users.is_sorted_by(|a, b| a < b))
+        {
             return self.apply(&marks(runs));
         }
         let runs = runs.iter().filter(|(_, users)| !users.is_empty());
-        let runs: Vec<(String, &[UserId])> = runs.map(|(key, users)| (key.text(&self.prefix), *users)).collect();
+        let runs: Vec<(String, &[UserId])> = runs
+            .map(|(key, users)| (key.text(&self.prefix), *users))
+            .collect();
         if runs.is_empty() {
             return Ok(());
         }
-        let packed = runs.iter().map(|(text, users)| (text.clone(), Run::pack(users))).collect();
+        let packed = runs
+            .iter()
+            .map(|(text, users)| (text.clone(), Run::pack(users)))
+            .collect();
         let engine = &self.engine;
         let mut layers = engine.lock_with_room()?;
         let reader = engine.reader();
-        // Everything that can fail comes before the write to the log, and the log comes before memory.
-        let prepared =
-            layers.prepare_runs(runs.iter().map(|(text, users)| (text.as_str(), *users)), reader.as_ref())?;
+        // Everything that can fail comes before the write to the log, and the log comes before
+        // memory.
+        let prepared = layers.prepare_runs(
+            runs.iter().map(|(text, users)| (text.as_str(), *users)),
+            reader.as_ref(),
+        )?;
         engine.append(&mut layers, Change::Runs { runs: packed })?;
         layers.apply_runs(prepared);
         engine.tell(runs.iter().map(|(text, _)| text.as_str()));
@@ -125,7 +142,8 @@ impl EmbeddedStore {
 }
 
 impl Layers {
-    /// Reads what runs change. Each run is the name of the key it goes into and its users in ascending order.
+    /// Reads what runs change. Each run is the name of the key it goes into and its users in
+    /// ascending order.
     pub fn prepare_runs<'a>(
         &mut self,
         runs: impl Iterator<Item = (&'a str, &'a [UserId])>,
@@ -137,15 +155,24 @@ impl Layers {
             let view = self.view(text, reader)?;
             let mut tiles = Vec::new();
             for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
-                let Some(number) = users.first().map(|user| split(*user).0) else { continue };
+                let Some(number) = users.first().map(|user| split(*user).0) else {
+                    continue;
+                };
                 let new = view.missing(number, users, reader)?;
                 if !new.is_empty() {
                     tiles.push((number, new));
                 }
             }
-            Ok(PreparedRun { text, new: !view.exists, len: view.len.max(u64::from(last / 8) + 1), tiles })
+            Ok(PreparedRun {
+                text,
+                new: !view.exists,
+                len: view.len.max(u64::from(last / 8) + 1),
+                tiles,
+            })
         });
-        Ok(PreparedRuns { runs: runs.collect::<Result<_>>()? })
+        Ok(PreparedRuns {
+            runs: runs.collect::<Result<_>>()?,
+        })
     }
 
     /// Adds the users in memory. Cannot fail.
@@ -154,7 +181,13 @@ impl Layers {
             if run.new {
                 self.made(run.text);
             }
-            self.change(run.text, run.new, run.len, run.tiles.into_iter(), |tile, users| tile.add(&users));
+            self.change(
+                run.text,
+                run.new,
+                run.len,
+                run.tiles.into_iter(),
+                |tile, users| tile.add(&users),
+            );
         }
     }
 }
@@ -188,10 +221,17 @@ mod tests {
 
     #[test]
     fn what_goes_beyond_the_last_user_is_no_run() {
-        assert_eq!(Run(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(), Some(vec![UserId::MAX]));
-        for bytes in
-            [&[0xff, 0xff, 0xff, 0xff, 0x10][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 1], &[0x80; 6], &[5, 0], &[0x80]]
-        {
+        assert_eq!(
+            Run(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(),
+            Some(vec![UserId::MAX])
+        );
+        for bytes in [
+            &[0xff, 0xff, 0xff, 0xff, 0x10][..],
+            &[0xff, 0xff, 0xff, 0xff, 0x0f, 1],
+            &[0x80; 6],
+            &[5, 0],
+            &[0x80],
+        ] {
             assert_eq!(Run(bytes.to_vec()).users(), None, "{bytes:?}");
         }
         assert_eq!(Run::pack(&[0, 1, 300]).0, [0, 1, 0xab, 2]);

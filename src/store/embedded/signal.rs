@@ -1,8 +1,8 @@
-//! Synchronization between the threads of a store on disk: writers wait for room, threads wait for work and for
-//! shutdown, and all of them wait for the disk.
+//! Synchronization between the threads of a store on disk: writers wait for room, threads wait for
+//! work and for shutdown, and all of them wait for the disk.
 //!
-//! This file is compiled twice: with the primitives of `std`, and in `model.rs` with those of `shuttle`, which decide the
-//! order in which threads run.
+//! This file is compiled twice: with the primitives of `std`, and in `model.rs` with those of
+//! `shuttle`, which decide the order in which threads run.
 
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -54,10 +54,20 @@ impl Signal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change of the state, no later than `until`. Returns `None` if that time has passed.
-    fn wait<'s>(&self, state: MutexGuard<'s, State>, until: Instant) -> Option<MutexGuard<'s, State>> {
+    /// Waits for a change of the state, no later than `until`. Returns `None` if that time has
+    /// passed.
+    fn wait<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        until: Instant,
+    ) -> Option<MutexGuard<'s, State>> {
         let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
+        (!left.is_zero()).then(|| {
+            self.changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
+        })
     }
 
     /// Requests a checkpoint.
@@ -69,7 +79,8 @@ impl Signal {
         }
     }
 
-    /// Requests a checkpoint that begins after this call, and waits until it has made room or ended.
+    /// Requests a checkpoint that begins after this call, and waits until it has made room or
+    /// ended.
     pub fn wait_for_room(&self, until: Instant) -> Waited {
         let mut state = self.lock();
         let (taken_over, attempt) = (state.taken_over, state.begun + 1);
@@ -96,7 +107,10 @@ impl Signal {
     pub fn wait_for_work(&self, until: Instant) -> Work {
         let mut state = self.lock();
         loop {
-            let work = Work { stop: state.stop, checkpoint: state.requested };
+            let work = Work {
+                stop: state.stop,
+                checkpoint: state.requested,
+            };
             if work.stop || work.checkpoint {
                 return work;
             }
@@ -162,7 +176,10 @@ pub struct Durable {
 impl Durable {
     /// Creates a state in which every change up to this one is already durable.
     pub fn new(sequence: u64) -> Self {
-        Durable { sequence: AtomicU64::new(sequence), turn: Mutex::new(()) }
+        Durable {
+            sequence: AtomicU64::new(sequence),
+            turn: Mutex::new(()),
+        }
     }
 
     /// Returns the sequence number up to which every change is durable.
@@ -175,8 +192,8 @@ impl Durable {
         self.sequence.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Makes every change up to this one durable. `force` makes all existing changes durable and returns the last of them. One
-    /// caller's `force` is enough for all callers that wait here.
+    /// Makes every change up to this one durable. `force` makes all existing changes durable and
+    /// returns the last of them. One caller's `force` is enough for all callers that wait here.
     pub fn reach<E>(&self, sequence: u64, force: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         if self.get() >= sequence {
             return Ok(());

@@ -1,4 +1,5 @@
-//! The embedded store as a keyspace of named bitmaps, regardless of what their names mean. This is how Redis clients see it.
+//! The embedded store as a keyspace of named bitmaps, regardless of what their names mean. This is
+//! how Redis clients see it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -24,18 +25,25 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub(super) fn of(store: &EmbeddedStore) -> Self {
-        Keyspace { engine: Arc::clone(&store.engine), _keeper: store._keeper.clone() }
+        Keyspace {
+            engine: Arc::clone(&store.engine),
+            _keeper: store._keeper.clone(),
+        }
     }
 
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Publishes the URL at which other processes, which cannot open the store, can reach its bitmaps.
+    /// Publishes the URL at which other processes, which cannot open the store, can reach its
+    /// bitmaps.
     pub fn tell_others(&self, url: &str) {
         if let Some(disk) = &self.engine.disk {
             // If this fails, other processes learn only the process id.
-            let _ = private::write(&disk.directory.join(OWNER), format!("{}\n{url}", std::process::id()));
+            let _ = private::write(
+                &disk.directory.join(OWNER),
+                format!("{}\n{url}", std::process::id()),
+            );
         }
     }
 
@@ -47,7 +55,8 @@ impl Keyspace {
         self.engine.back_up(file)
     }
 
-    /// Reads only these keys, as of one moment. `ask` sees no other keys. Changes are not blocked in the meantime.
+    /// Reads only these keys, as of one moment. `ask` sees no other keys. Changes are not blocked
+    /// in the meantime.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read, and the errors of `ask`.
@@ -57,7 +66,10 @@ impl Keyspace {
         ask: impl FnOnce(Look<'_>) -> Result<T>,
     ) -> Result<T> {
         let read = self.engine.begin_read(|layers| layers.part(keys))?;
-        ask(Look { layers: &read.layers, reader: read.reader.as_ref() })
+        ask(Look {
+            layers: &read.layers,
+            reader: read.reader.as_ref(),
+        })
     }
 
     /// Reads all keys as of one moment. Changes wait until `ask` returns.
@@ -67,36 +79,45 @@ impl Keyspace {
     pub fn look<T>(&self, ask: impl FnOnce(Look<'_>) -> Result<T>) -> Result<T> {
         let layers = self.engine.shown();
         let reader = self.engine.reader();
-        ask(Look { layers: &layers, reader: reader.as_ref() })
+        ask(Look {
+            layers: &layers,
+            reader: reader.as_ref(),
+        })
     }
 
-    /// Applies several changes atomically: no other change comes between them, and if `work` fails, none is applied. They are
-    /// as durable as marks.
+    /// Applies several changes atomically: no other change comes between them, and if `work` fails,
+    /// none is applied. They are as durable as marks.
     ///
     /// # Errors
-    /// Returns an error if the changes cannot be written, and the errors of `work`. Nothing is changed in these cases.
+    /// Returns an error if the changes cannot be written, and the errors of `work`. Nothing is
+    /// changed in these cases.
     pub fn change<T>(&self, work: impl FnOnce(&mut Space<'_>) -> Result<T>) -> Result<T> {
         self.engine.change(true, work)
     }
 
-    /// Sets and clears many bits, all of them or none. `bits` are (index of the key × 2 + value, user), in order. Returns the
-    /// previous value of each bit.
+    /// Sets and clears many bits, all of them or none. `bits` are (index of the key × 2 + value,
+    /// user), in order. Returns the previous value of each bit.
     ///
     /// # Errors
     /// Returns an error if the bits cannot be written. Nothing is changed in this case.
     pub fn set_bits(&self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
         let mut before = vec![false; bits.len()];
-        self.engine.write_bits(keys, bits, Some(&mut before), true)?;
+        self.engine
+            .write_bits(keys, bits, Some(&mut before), true)?;
         Ok(before)
     }
 
-    /// Sets and clears bits independently of each other: every bit that can be changed is changed. Returns for each bit its
-    /// previous value, or why it was refused.
-    pub fn set_each<'m>(&self, marks: impl Iterator<Item = (&'m str, UserId, bool)> + Clone) -> Vec<Result<bool>> {
+    /// Sets and clears bits independently of each other: every bit that can be changed is changed.
+    /// Returns for each bit its previous value, or why it was refused.
+    pub fn set_each<'m>(
+        &self,
+        marks: impl Iterator<Item = (&'m str, UserId, bool)> + Clone,
+    ) -> Vec<Result<bool>> {
         let each = marks.clone();
         let changed = self.change(|space| {
             let set = |(key, user, value): (&str, UserId, bool)| {
-                let before = space.set_bits(vec![key.to_owned()], vec![(u32::from(value), user)])?;
+                let before =
+                    space.set_bits(vec![key.to_owned()], vec![(u32::from(value), user)])?;
                 Ok(before.first() == Some(&true))
             };
             Ok(each.map(set).collect())
@@ -145,20 +166,36 @@ impl<'a> Look<'a> {
         let view = self.layers.view(key, self.reader)?;
         let ((from, from_place), (to, to_place)) = (split(first), split(last));
         let mut total = 0;
-        for number in view.tiles().iter().copied().filter(|number| (from..=to).contains(number)) {
+        for number in view
+            .tiles()
+            .iter()
+            .copied()
+            .filter(|number| (from..=to).contains(number))
+        {
             let tile = view.tile(number, self.reader)?;
             let start = if number == from { from_place } else { 0 };
             let end = if number == to { to_place } else { u16::MAX };
-            total += if (start, end) == (0, u16::MAX) { tile.len() } else { tile.count_between(start, end) };
+            total += if (start, end) == (0, u16::MAX) {
+                tile.len()
+            } else {
+                tile.count_between(start, end)
+            };
         }
         Ok(total)
     }
 
-    /// Finds the first bit of that value from `first` to `last`, both included. Beyond the end of the bitmap all bits are 0.
+    /// Finds the first bit of that value from `first` to `last`, both included. Beyond the end of
+    /// the bitmap all bits are 0.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn position(&self, key: &str, value: bool, first: UserId, last: UserId) -> Result<Option<UserId>> {
+    pub fn position(
+        &self,
+        key: &str,
+        value: bool,
+        first: UserId,
+        last: UserId,
+    ) -> Result<Option<UserId>> {
         let view = self.layers.view(key, self.reader)?;
         let ((from, from_place), (to, _)) = (split(first), split(last));
         let there = view.tiles();
@@ -167,7 +204,11 @@ impl<'a> Look<'a> {
             Some(user(number, place)).filter(|found| *found <= last)
         };
         if value {
-            for number in there.iter().copied().filter(|number| (from..=to).contains(number)) {
+            for number in there
+                .iter()
+                .copied()
+                .filter(|number| (from..=to).contains(number))
+            {
                 if let Some(found) = within(number, &*view.tile(number, self.reader)?) {
                     return Ok(Some(found));
                 }
@@ -196,20 +237,33 @@ impl<'a> Look<'a> {
             return Ok(None);
         }
         let numbers = view.tiles();
-        let tiles = numbers.iter().map(|number| Ok((*number, view.tile(*number, self.reader)?)));
-        Ok(Some(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? }))
+        let tiles = numbers
+            .iter()
+            .map(|number| Ok((*number, view.tile(*number, self.reader)?)));
+        Ok(Some(Snapshot {
+            len: view.len,
+            tiles: tiles.collect::<Result<_>>()?,
+        }))
     }
 
-    /// Like [`snapshot`](Self::snapshot), but only for the tiles that hold the bytes from `first` to `last`, both included.
+    /// Like [`snapshot`](Self::snapshot), but only for the tiles that hold the bytes from `first`
+    /// to `last`, both included.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn part(&self, key: &str, first: u64, last: u64) -> Result<Snapshot> {
         let view = self.layers.view(key, self.reader)?;
         let numbers = view.tiles();
-        let within = |number: &&u16| (first / TILE_BYTES..=last / TILE_BYTES).contains(&u64::from(**number));
-        let tiles = numbers.iter().filter(within).map(|number| Ok((*number, view.tile(*number, self.reader)?)));
-        Ok(Snapshot { len: view.len, tiles: tiles.collect::<Result<_>>()? })
+        let within =
+            |number: &&u16| (first / TILE_BYTES..=last / TILE_BYTES).contains(&u64::from(**number));
+        let tiles = numbers
+            .iter()
+            .filter(within)
+            .map(|number| Ok((*number, view.tile(*number, self.reader)?)));
+        Ok(Snapshot {
+            len: view.len,
+            tiles: tiles.collect::<Result<_>>()?,
+        })
     }
 
     /// Returns when a bitmap expires, in milliseconds since 1970.
@@ -248,10 +302,14 @@ const ZEROS: [u8; 8192] = [0; 8192];
 impl Snapshot {
     /// Creates a bitmap of `len` bytes without users.
     pub fn of_zeros(len: u64) -> Self {
-        Snapshot { len, tiles: Vec::new() }
+        Snapshot {
+            len,
+            tiles: Vec::new(),
+        }
     }
 
-    /// Adds bytes starting at `at`, which must be a whole number of tiles and lie after everything added before.
+    /// Adds bytes starting at `at`, which must be a whole number of tiles and lie after everything
+    /// added before.
     pub fn fill(&mut self, at: u64, bytes: &[u8]) {
         for (number, bytes) in (at / TILE_BYTES..).zip(bytes.chunks(ZEROS.len())) {
             let tile = Tile::of_bytes(bytes).compact();
@@ -265,7 +323,12 @@ impl Snapshot {
     /// Returns whether both have the same length and hold the same users.
     pub fn same(&self, other: &Snapshot) -> bool {
         let full = |snapshot: &Snapshot| -> Vec<Numbered> {
-            snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect()
+            snapshot
+                .tiles
+                .iter()
+                .filter(|(_, tile)| !tile.is_empty())
+                .cloned()
+                .collect()
         };
         let (own, others) = (full(self), full(other));
         // The same users may be stored in different representations.
@@ -290,20 +353,35 @@ impl Snapshot {
 
     /// Returns all bytes of the bitmap.
     pub fn whole(&self) -> Vec<u8> {
-        if self.len == 0 { Vec::new() } else { self.piece(0, self.len - 1) }
+        if self.len == 0 {
+            Vec::new()
+        } else {
+            self.piece(0, self.len - 1)
+        }
     }
 
-    /// Passes the bytes from `first` to `last`, both included, to `each`, piece by piece, until it fails.
+    /// Passes the bytes from `first` to `last`, both included, to `each`, piece by piece, until it
+    /// fails.
     ///
     /// # Errors
     /// Returns the errors of `each`.
-    pub fn bytes<E>(&self, first: u64, last: u64, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn bytes<E>(
+        &self,
+        first: u64,
+        last: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut tiles = self.tiles.iter().peekable();
         let mut at = first;
         while at <= last {
             let number = at / TILE_BYTES;
-            while tiles.next_if(|(tile, _)| u64::from(*tile) < number).is_some() {}
-            let bytes = tiles.next_if(|(tile, _)| u64::from(*tile) == number).map(|(_, tile)| tile.bytes());
+            while tiles
+                .next_if(|(tile, _)| u64::from(*tile) < number)
+                .is_some()
+            {}
+            let bytes = tiles
+                .next_if(|(tile, _)| u64::from(*tile) == number)
+                .map(|(_, tile)| tile.bytes());
             let end = last.min(number * TILE_BYTES + TILE_BYTES - 1);
             // The offset is below the length of a tile.
             let place = |byte: u64| usize::try_from(byte % TILE_BYTES).unwrap_or(0);
@@ -357,7 +435,8 @@ impl Layers {
             }
         }
         self.dirty_bytes = undo.dirty_bytes;
-        // No reader can have listed keys in the meantime, because the layers were locked. The version only ever increases.
+        // No reader can have listed keys in the meantime, because the layers were locked. The
+        // version only ever increases.
         self.keys_version += 1;
         self.index.take();
     }
@@ -374,9 +453,23 @@ pub struct Space<'a> {
 }
 
 impl<'a> Space<'a> {
-    pub(super) fn new(layers: &'a mut Layers, reader: Option<&'a Reader<'a>>, guard: Option<&'a Engine>) -> Self {
-        let undo = Undo { keys: HashMap::new(), dirty_bytes: layers.dirty_bytes, rolls: None };
-        Space { layers, reader, changes: Vec::new(), undo, guard }
+    pub(super) fn new(
+        layers: &'a mut Layers,
+        reader: Option<&'a Reader<'a>>,
+        guard: Option<&'a Engine>,
+    ) -> Self {
+        let undo = Undo {
+            keys: HashMap::new(),
+            dirty_bytes: layers.dirty_bytes,
+            rolls: None,
+        };
+        Space {
+            layers,
+            reader,
+            changes: Vec::new(),
+            undo,
+            guard,
+        }
     }
 
     pub(super) fn end(self) -> (Vec<Change>, Undo) {
@@ -385,17 +478,24 @@ impl<'a> Space<'a> {
 
     /// Returns the bitmaps as they are now.
     pub fn look(&self) -> Look<'_> {
-        Look { layers: self.layers, reader: self.reader }
+        Look {
+            layers: self.layers,
+            reader: self.reader,
+        }
     }
 
     fn may_write(&self, key: &str) -> Result<()> {
-        self.guard.map_or(Ok(()), |engine| engine.guard(self.layers, key))
+        self.guard
+            .map_or(Ok(()), |engine| engine.guard(self.layers, key))
     }
 
     fn remember(&mut self, key: &str) {
         if let Entry::Vacant(entry) = self.undo.keys.entry(key.into()) {
             let overlay = self.layers.dirty.get(key).cloned();
-            entry.insert(Before { overlay, until: self.layers.lifetimes.of(key) });
+            entry.insert(Before {
+                overlay,
+                until: self.layers.lifetimes.of(key),
+            });
         }
     }
 
@@ -406,14 +506,17 @@ impl<'a> Space<'a> {
     pub fn set_bits(&mut self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
         keys.iter().try_for_each(|key| self.may_write(key))?;
         let mut before = vec![false; bits.len()];
-        let prepared = self.layers.prepare(&keys, &bits, self.reader, Some(&mut before))?;
+        let prepared = self
+            .layers
+            .prepare(&keys, &bits, self.reader, Some(&mut before))?;
         keys.iter().for_each(|key| self.remember(key));
         self.layers.apply(prepared);
         self.changes.push(Change::Bits { keys, bits });
         Ok(before)
     }
 
-    /// Creates a bitmap that does not expire, replacing any bitmap of that name. A bitmap without bytes exists all the same.
+    /// Creates a bitmap that does not expire, replacing any bitmap of that name. A bitmap without
+    /// bytes exists all the same.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
@@ -421,19 +524,36 @@ impl<'a> Space<'a> {
         self.may_write(key)?;
         let len = if len == 0 { EMPTY } else { len };
         self.remember(key);
-        let packed = tiles.iter().map(|(number, tile)| (*number, Packed(Arc::clone(tile)))).collect();
-        self.changes.push(Change::Put { key: key.to_owned(), len, tiles: packed });
+        let packed = tiles
+            .iter()
+            .map(|(number, tile)| (*number, Packed(Arc::clone(tile))))
+            .collect();
+        self.changes.push(Change::Put {
+            key: key.to_owned(),
+            len,
+            tiles: packed,
+        });
         self.layers.put(key, len, tiles);
         Ok(())
     }
 
-    /// Like [`put`](Self::put), with the contents of a snapshot. The bitmap expires at `until`, in milliseconds since 1970, or
-    /// never.
+    /// Like [`put`](Self::put), with the contents of a snapshot. The bitmap expires at `until`, in
+    /// milliseconds since 1970, or never.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn put_snapshot(&mut self, key: &str, snapshot: &Snapshot, until: Option<u64>) -> Result<()> {
-        let tiles = snapshot.tiles.iter().filter(|(_, tile)| !tile.is_empty()).cloned().collect();
+    pub fn put_snapshot(
+        &mut self,
+        key: &str,
+        snapshot: &Snapshot,
+        until: Option<u64>,
+    ) -> Result<()> {
+        let tiles = snapshot
+            .tiles
+            .iter()
+            .filter(|(_, tile)| !tile.is_empty())
+            .cloned()
+            .collect();
         self.put(key, snapshot.len, tiles)?;
         self.set_until(key, until)?;
         Ok(())
@@ -449,7 +569,9 @@ impl<'a> Space<'a> {
             return Ok(0);
         }
         existing.iter().for_each(|key| self.remember(key));
-        self.changes.push(Change::Delete { keys: existing.iter().map(|key| key.to_string()).collect() });
+        self.changes.push(Change::Delete {
+            keys: existing.iter().map(|key| key.to_string()).collect(),
+        });
         let deleted = existing.len() as u64;
         self.layers.delete(existing);
         Ok(deleted)
@@ -462,17 +584,25 @@ impl<'a> Space<'a> {
         }
         let before = (self.layers.rolls.clone(), self.layers.enrolled.clone());
         for prefix in &before.1 {
-            self.changes.push(Change::Forget { prefix: prefix.to_string() });
+            self.changes.push(Change::Forget {
+                prefix: prefix.to_string(),
+            });
             self.layers.forget(prefix);
         }
         self.undo.rolls.get_or_insert(before);
     }
 
-    /// Stores the result of the operation on `sources` in `target`. Returns its byte length. An empty result leaves no bitmap.
+    /// Stores the result of the operation on `sources` in `target`. Returns its byte length. An
+    /// empty result leaves no bitmap.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn combine(&mut self, operation: Operation, target: &str, sources: &[String]) -> Result<u64> {
+    pub fn combine(
+        &mut self,
+        operation: Operation,
+        target: &str,
+        sources: &[String],
+    ) -> Result<u64> {
         let (len, tiles) = self.layers.combine(operation, sources, self.reader)?;
         if len == 0 {
             self.delete(&[target.to_owned()])?;
@@ -480,13 +610,18 @@ impl<'a> Space<'a> {
         }
         self.may_write(target)?;
         self.remember(target);
-        self.changes.push(Change::Combine { operation, target: target.to_owned(), sources: sources.to_vec() });
+        self.changes.push(Change::Combine {
+            operation,
+            target: target.to_owned(),
+            sources: sources.to_vec(),
+        });
         self.layers.put(target, len, tiles);
         Ok(len)
     }
 
-    /// Sets when a bitmap expires, in milliseconds since 1970, or that it never expires. Returns whether the bitmap exists. A
-    /// bitmap whose expiry time has already passed is deleted before the next read.
+    /// Sets when a bitmap expires, in milliseconds since 1970, or that it never expires. Returns
+    /// whether the bitmap exists. A bitmap whose expiry time has already passed is deleted before
+    /// the next read.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
@@ -497,18 +632,23 @@ impl<'a> Space<'a> {
         if self.layers.lifetimes.of(key) != until {
             self.remember(key);
             self.layers.lifetimes.set(key, until);
-            self.changes.push(Change::Lifetime { key: key.to_owned(), until });
+            self.changes.push(Change::Lifetime {
+                key: key.to_owned(),
+                until,
+            });
         }
         Ok(true)
     }
 
-    /// Renames a bitmap, replacing any bitmap of the new name. Its expiry moves with it. Returns `false` if there is no bitmap
-    /// to rename.
+    /// Renames a bitmap, replacing any bitmap of the new name. Its expiry moves with it. Returns
+    /// `false` if there is no bitmap to rename.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<bool> {
-        let Some(Snapshot { len, tiles }) = self.look().snapshot(from)? else { return Ok(false) };
+        let Some(Snapshot { len, tiles }) = self.look().snapshot(from)? else {
+            return Ok(false);
+        };
         if from != to {
             let until = self.layers.lifetimes.of(from);
             self.put(to, len, tiles)?;

@@ -36,7 +36,10 @@ struct Counts {
 
 impl Counts {
     fn failure(&self) -> Option<&StoreError> {
-        self.write.as_ref().or(self.sync.as_ref()).or(self.checkpoint.as_ref())
+        self.write
+            .as_ref()
+            .or(self.sync.as_ref())
+            .or(self.checkpoint.as_ref())
     }
 
     /// Records an outcome. Logs when writing works again.
@@ -54,8 +57,8 @@ impl Vitals {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a write reached the log, and passes the outcome on. An error is counted once: pass each outcome to this
-    /// function where it is decided.
+    /// Records whether a write reached the log, and passes the outcome on. An error is counted
+    /// once: pass each outcome to this function where it is decided.
     pub fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
             tracing::error!("{error}");
@@ -68,7 +71,8 @@ impl Vitals {
 
     /// Records whether the log could be synced, and passes the outcome on.
     pub fn synced(&self, outcome: Result<()>) -> Result<()> {
-        self.lock().set(|counts| counts.sync = outcome.as_ref().err().cloned());
+        self.lock()
+            .set(|counts| counts.sync = outcome.as_ref().err().cloned());
         outcome
     }
 
@@ -92,7 +96,10 @@ impl Vitals {
     /// Returns how many bytes to retry with after a refused write, at most [`RETRIED_BYTES`].
     pub fn refused_bytes(&self) -> Option<usize> {
         let counts = self.lock();
-        counts.write.is_some().then_some(counts.refused_bytes.min(RETRIED_BYTES))
+        counts
+            .write
+            .is_some()
+            .then_some(counts.refused_bytes.min(RETRIED_BYTES))
     }
 
     /// Records that writing works again.
@@ -116,15 +123,26 @@ impl Disk {
     /// Reports the health of the files. Never waits for the lock on the layers.
     pub(super) fn health(&self) -> Health {
         let sizes = |paths: &[std::path::PathBuf]| {
-            paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()
+            paths
+                .iter()
+                .filter_map(|path| fs::metadata(path).ok())
+                .map(|m| m.len())
+                .sum()
         };
-        let logs: Vec<_> = log_files(&self.directory).unwrap_or_default().into_iter().map(|(_, path)| path).collect();
+        let logs: Vec<_> = log_files(&self.directory)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect();
         let counts = self.vitals.lock();
         Health {
-            writable: counts.failure().map_or(Ok(()), |error| Err(error.to_string())),
+            writable: counts
+                .failure()
+                .map_or(Ok(()), |error| Err(error.to_string())),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
-                store_bytes: self.base.table().version().bytes() + sizes(&[self.directory.join(MANIFEST)]),
+                store_bytes: self.base.table().version().bytes()
+                    + sizes(&[self.directory.join(MANIFEST)]),
                 log_bytes: sizes(&logs),
                 checkpoint_seconds: self.vitals.checkpoints.histogram(),
                 ..counts.files.clone()

@@ -1,5 +1,5 @@
-//! What a server knows, and what it lets us do. Old ones lack a command here and there, bitmapist-server most of them;
-//! replicas take no writes, and some users may only read.
+//! What a server knows, and what it lets us do. Old ones lack a command here and there,
+//! bitmapist-server most of them; replicas take no writes, and some users may only read.
 
 use ::redis::{Value, cmd};
 
@@ -8,17 +8,19 @@ use super::wire::{Batch, Conn, Reply, accept, refuses_writes};
 /// The commands a server has, and what stands in for those it has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Why nothing can be computed into temporary keys, in the server's words: it is a replica, this user may not write,
-    /// its memory is full, …
+    /// Why nothing can be computed into temporary keys, in the server's words: it is a replica,
+    /// this user may not write, its memory is full, …
     pub refusal: Option<String>,
-    /// Whether that is so for everything that writes: the whole server refuses, and not only this user or command.
+    /// Whether that is so for everything that writes: the whole server refuses, and not only this
+    /// user or command.
     pub takes_nothing: bool,
     /// MULTI and EXEC; without, commands are sent together and hopefully carried out so.
     pub transactions: bool,
-    /// The same, and they can be used now, by this user: without, what is only read is sent together.
+    /// The same, and they can be used now, by this user: without, what is only read is sent
+    /// together.
     pub transactions_allowed: bool,
-    /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS: bitmapist-server
-    /// answers it with 0 for every key.)
+    /// STRLEN; without, TTL tells whether a key is there, and lengths are not known. (Not EXISTS:
+    /// bitmapist-server answers it with 0 for every key.)
     pub lengths: bool,
     /// SCAN; without, KEYS.
     pub scan: bool,
@@ -60,7 +62,8 @@ impl Capabilities {
             cmd("DEL").arg(key),
         ]))?;
         for reply in &replies {
-            // A server that is not ready or wants a password says so of everything: nothing learned.
+            // A server that is not ready or wants a password says so of everything: nothing
+            // learned.
             if let Value::ServerError(error) = reply
                 && matches!(error.code(), "LOADING" | "BUSY" | "NOAUTH" | "MASTERDOWN")
             {
@@ -69,15 +72,22 @@ impl Capabilities {
         }
         let knows = |place: usize| replies.get(place).is_some_and(|reply| !is_unknown(reply));
         // Temporary keys have to be made and deleted, in whichever way.
-        let refusal =
-            refusal(replies.get(10)).or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
+        let refusal = refusal(replies.get(10))
+            .or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
         // A server without memory queues nothing, not even what is only read.
-        let is_full = refusal.as_ref().is_some_and(|reason| reason.starts_with("OOM"));
+        let is_full = refusal
+            .as_ref()
+            .is_some_and(|reason| reason.starts_with("OOM"));
         let whole = |reply: &Value| match reply {
-            Value::ServerError(error) => ["READONLY", "OOM", "MISCONF", "NOREPLICAS"].contains(&error.code()),
+            Value::ServerError(error) => {
+                ["READONLY", "OOM", "MISCONF", "NOREPLICAS"].contains(&error.code())
+            }
             _ => false,
         };
-        let takes_nothing = [10, 0, 11].into_iter().filter_map(|place| replies.get(place)).any(whole);
+        let takes_nothing = [10, 0, 11]
+            .into_iter()
+            .filter_map(|place| replies.get(place))
+            .any(whole);
         Ok(Capabilities {
             refusal,
             takes_nothing,
@@ -91,15 +101,20 @@ impl Capabilities {
             },
             ranges: knows(5) && knows(6),
             hashes: knows(9),
-            // Doing without transactions because this user may not use them would break promises behind his back.
+            // Doing without transactions because this user may not use them would break promises
+            // behind his back.
             transactions_allowed: knows(7) && !is_full,
             transactions: !matches!(&replies.get(7), Some(Value::ServerError(e)) if says_unknown(e)),
         })
     }
 
-    /// The same for a request that only reads, which may do without transactions where they are forbidden.
+    /// The same for a request that only reads, which may do without transactions where they are
+    /// forbidden.
     pub fn to_read(&self) -> Self {
-        Capabilities { transactions: self.transactions_allowed, ..self.clone() }
+        Capabilities {
+            transactions: self.transactions_allowed,
+            ..self.clone()
+        }
     }
 
     /// Whether bitmaps can be fetched piece by piece and counted here.
@@ -116,9 +131,11 @@ impl Capabilities {
 /// A server's words when it does not carry out a command that writes.
 fn refusal(reply: Option<&Value>) -> Option<String> {
     match reply {
-        Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => {
-            Some(format!("{} {}", error.code(), error.details().unwrap_or_default()).trim().to_owned())
-        }
+        Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => Some(
+            format!("{} {}", error.code(), error.details().unwrap_or_default())
+                .trim()
+                .to_owned(),
+        ),
         _ => None,
     }
 }
@@ -127,7 +144,8 @@ fn refusal(reply: Option<&Value>) -> Option<String> {
 pub(super) fn is_unknown(reply: &Value) -> bool {
     match reply {
         Value::ServerError(error) => {
-            let forbidden = error.code() == "NOPERM" && error.details().is_some_and(|d| d.contains("command"));
+            let forbidden =
+                error.code() == "NOPERM" && error.details().is_some_and(|d| d.contains("command"));
             says_unknown(error) || forbidden
         }
         _ => false,
@@ -135,6 +153,7 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
 }
 
 fn says_unknown(error: &::redis::ServerError) -> bool {
-    let words = format!("{} {}", error.code(), error.details().unwrap_or_default()).to_ascii_lowercase();
+    let words =
+        format!("{} {}", error.code(), error.details().unwrap_or_default()).to_ascii_lowercase();
     words.contains("unknown command") || words.contains("unsupported command")
 }

@@ -12,9 +12,10 @@ use super::wire::{Batch, Conn, Fault, Reply, io_fault, io_kind, server_fault};
 
 /// A pool of places for connections.
 ///
-/// r2d2 keeps the number of connections down, hands them out and closes idle ones. It does not make them: after a
-/// failure it waits ever longer, up to half the time-out, before it tries anew, so that the first request after Redis
-/// came back would fail. What it pools are places that are empty at first and filled by whoever gets them.
+/// r2d2 keeps the number of connections down, hands them out and closes idle ones. It does not make
+/// them: after a failure it waits ever longer, up to half the time-out, before it tries anew, so
+/// that the first request after Redis came back would fail. What it pools are places that are empty
+/// at first and filled by whoever gets them.
 pub(super) struct Pool {
     places: r2d2::Pool<Places>,
     connector: Connector,
@@ -33,7 +34,12 @@ impl Pool {
             .connection_timeout(timeout)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Places);
-        let connector = Connector { address: Arc::new(address), timeout, connections, dialling: Arc::default() };
+        let connector = Connector {
+            address: Arc::new(address),
+            timeout,
+            connections,
+            dialling: Arc::default(),
+        };
         Pool { places, connector }
     }
 
@@ -50,8 +56,8 @@ impl Pool {
         &self.connector
     }
 
-    /// Runs a request on a connection that has just answered a PING. Waiting for a place, connecting, logging in and
-    /// the PING together take no longer than the time-out.
+    /// Runs a request on a connection that has just answered a PING. Waiting for a place,
+    /// connecting, logging in and the PING together take no longer than the time-out.
     pub fn with<T>(&self, run: impl FnOnce(&mut Conn) -> Reply<T>) -> Reply<T> {
         let end = Instant::now() + self.connector.timeout;
         let mut place = self.places.get().map_err(|_| {
@@ -61,7 +67,8 @@ impl Pool {
                 self.connector.timeout.as_secs_f64()
             ))
         })?;
-        // Taken out while in use, so that it is gone if the request should panic halfway through the replies.
+        // Taken out while in use, so that it is gone if the request should panic halfway through
+        // the replies.
         let mut conn = match place.0.take() {
             Some(conn) => self.connector.check(conn, end)?,
             None => self.connector.connect(end)?,
@@ -113,7 +120,11 @@ impl Connector {
 
     /// A pooled connection if it still answers, else a fresh one.
     fn check(&self, mut conn: Conn, end: Instant) -> Reply<Conn> {
-        if conn.is_alive(end.saturating_duration_since(Instant::now())) { Ok(conn) } else { self.connect(end) }
+        if conn.is_alive(end.saturating_duration_since(Instant::now())) {
+            Ok(conn)
+        } else {
+            self.connect(end)
+        }
     }
 
     /// A fresh connection, logged in.
@@ -125,22 +136,29 @@ impl Connector {
         Ok(conn)
     }
 
-    /// Opens the socket on a thread of its own. Looking up a name, trying its addresses one after the other and a Unix
-    /// socket whose queue is full all take what they take, whatever the time-out says.
+    /// Opens the socket on a thread of its own. Looking up a name, trying its addresses one after
+    /// the other and a Unix socket whose queue is full all take what they take, whatever the
+    /// time-out says.
     fn dial(&self, limit: Duration) -> Reply<::redis::Connection> {
         // When attempts hang, so would more of them.
         if self.dialling.load(Ordering::Relaxed) >= self.connections.saturating_mul(4) {
-            return Err(Fault::Away("earlier attempts to connect are still waiting".to_owned()));
+            return Err(Fault::Away(
+                "earlier attempts to connect are still waiting".to_owned(),
+            ));
         }
         let (address, dialling) = (Arc::clone(&self.address), Arc::clone(&self.dialling));
         let (sender, receiver) = mpsc::sync_channel::<Result<::redis::Connection, RedisError>>(1);
         dialling.fetch_add(1, Ordering::Relaxed);
-        let spawned = std::thread::Builder::new().name("redis-connect".to_owned()).spawn(move || {
-            let result = address.client.get_connection_with_timeout(limit.max(Duration::from_millis(1)));
-            dialling.fetch_sub(1, Ordering::Relaxed);
-            // Nobody waits any more when the time was up; then the connection closes here.
-            let _ = sender.send(result);
-        });
+        let spawned = std::thread::Builder::new()
+            .name("redis-connect".to_owned())
+            .spawn(move || {
+                let result = address
+                    .client
+                    .get_connection_with_timeout(limit.max(Duration::from_millis(1)));
+                dialling.fetch_sub(1, Ordering::Relaxed);
+                // Nobody waits any more when the time was up; then the connection closes here.
+                let _ = sender.send(result);
+            });
         if let Err(error) = spawned {
             self.dialling.fetch_sub(1, Ordering::Relaxed);
             return Err(Fault::Away(format!("no thread to connect with: {error}")));
@@ -149,26 +167,41 @@ impl Connector {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) if error.is_connection_refusal() => {
                 let is_missing = io_kind(&error) == Some(std::io::ErrorKind::NotFound);
-                let what = if is_missing { "no such socket" } else { "connection refused" };
-                Err(Fault::Away(format!("{what}: is redis-server running there?")))
+                let what = if is_missing {
+                    "no such socket"
+                } else {
+                    "connection refused"
+                };
+                Err(Fault::Away(format!(
+                    "{what}: is redis-server running there?"
+                )))
             }
             Ok(Err(error)) => match io_fault(&error, limit) {
                 // Addresses such as 0.0.0.0 that the client does not take.
                 Fault::Refused(_) => Err(Fault::Away(error.to_string())),
                 fault => Err(fault),
             },
-            Err(_) => Err(Fault::Away(format!("no connection within {:.1} s", self.timeout.as_secs_f64()))),
+            Err(_) => Err(Fault::Away(format!(
+                "no connection within {:.1} s",
+                self.timeout.as_secs_f64()
+            ))),
         }
     }
 
     /// AUTH, SELECT and PING in one trip.
     fn log_in(&self, conn: &mut Conn, end: Instant) -> Reply<()> {
-        let with_user = self.address.login.as_ref().is_some_and(|login| login.user.is_some());
+        let with_user = self
+            .address
+            .login
+            .as_ref()
+            .is_some_and(|login| login.user.is_some());
         match self.introduce(conn, end, with_user)? {
             // Before Redis 6 there were no users.
             Greeting::NoUsers if with_user => match self.introduce(conn, end, false)? {
                 Greeting::Welcome => Ok(()),
-                Greeting::NoUsers => Err(Fault::Refused("AUTH with a password alone was refused".to_owned())),
+                Greeting::NoUsers => Err(Fault::Refused(
+                    "AUTH with a password alone was refused".to_owned(),
+                )),
             },
             _ => Ok(()),
         }
@@ -190,8 +223,15 @@ impl Connector {
         batch.push(&cmd("PING"));
         let replies = conn.trip_within(&batch, end.saturating_duration_since(Instant::now()))?;
         for (place, reply) in replies.into_iter().enumerate() {
-            let Value::ServerError(error) = reply else { continue };
-            if place == 0 && with_user && error.details().is_some_and(|d| d.contains("wrong number of arguments")) {
+            let Value::ServerError(error) = reply else {
+                continue;
+            };
+            if place == 0
+                && with_user
+                && error
+                    .details()
+                    .is_some_and(|d| d.contains("wrong number of arguments"))
+            {
                 return Ok(Greeting::NoUsers);
             }
             return Err(without_password(server_fault(&error, None), login));
@@ -207,7 +247,9 @@ enum Greeting {
 
 /// A server that does not know AUTH repeats its arguments in the error.
 fn without_password(fault: Fault, login: Option<&Login>) -> Fault {
-    let Some(login) = login.filter(|login| !login.password.is_empty()) else { return fault };
+    let Some(login) = login.filter(|login| !login.password.is_empty()) else {
+        return fault;
+    };
     fault.map(|text| match text.contains(&login.password) {
         // Telling where in the text it stood would tell the password if it is a word of the text.
         true => "AUTH was refused".to_owned(),

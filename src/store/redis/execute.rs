@@ -1,4 +1,5 @@
-//! Carrying out a script of set operations on the server, in chunks, with temporary keys that cannot stay behind.
+//! Carrying out a script of set operations on the server, in chunks, with temporary keys that
+//! cannot stay behind.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -13,8 +14,8 @@ use super::resolve::{Op, Script, Source, Step};
 use super::wire::{Batch, Conn, Fault, Reply, go_on, natural};
 use crate::sets::{Prefix, SCRATCH};
 
-/// How much one chunk may do. Redis serves nobody else while it carries out a chunk; between chunks everybody has his
-/// turn.
+/// How much one chunk may do. Redis serves nobody else while it carries out a chunk; between chunks
+/// everybody has his turn.
 #[derive(Clone, Copy)]
 struct Chunk {
     /// How many bytes of bitmaps it may touch.
@@ -24,10 +25,16 @@ struct Chunk {
 }
 
 /// Some 5 ms.
-const CHUNK: Chunk = Chunk { bytes: 16 << 20, commands: 512 };
+const CHUNK: Chunk = Chunk {
+    bytes: 16 << 20,
+    commands: 512,
+};
 
 /// Some 50 ms, for what is done now and then and is to be of one moment.
-const LARGE_CHUNK: Chunk = Chunk { bytes: 160 << 20, commands: 5120 };
+const LARGE_CHUNK: Chunk = Chunk {
+    bytes: 160 << 20,
+    commands: 5120,
+};
 
 /// What is wanted of a script.
 struct Wish {
@@ -38,15 +45,16 @@ struct Wish {
     chunk: Chunk,
 }
 
-/// How many operands one BITOP takes. Beyond 16 Redis goes through them byte by byte instead of word by word, which
-/// takes some ten times as long.
+/// How many operands one BITOP takes. Beyond 16 Redis goes through them byte by byte instead of
+/// word by word, which takes some ten times as long.
 const FAST_OPERANDS: usize = 16;
 
 /// What a bitmap of unknown length is taken for.
 const UNKNOWN_BYTES: u64 = 256 << 10;
 
-/// What a server does at least in a microsecond, in bytes: cautious by a factor of ten or more. The time for work that
-/// is known to be much comes on top of the time-out, so that a server that works is not taken for one that is away.
+/// What a server does at least in a microsecond, in bytes: cautious by a factor of ten or more. The
+/// time for work that is known to be much comes on top of the time-out, so that a server that works
+/// is not taken for one that is away.
 const BYTES_PER_MICROSECOND: u64 = 200;
 
 /// How long the server may take for work on so many bytes.
@@ -72,11 +80,15 @@ pub(super) struct Scratch {
 impl Scratch {
     pub fn new(prefix: &Prefix) -> Self {
         static REQUESTS: AtomicU64 = AtomicU64::new(0);
-        // `RandomState` is keyed by the system's random numbers, which the counter makes different each time.
+        // `RandomState` is keyed by the system's random numbers, which the counter makes different
+        // each time.
         let mut hasher = RandomState::new().build_hasher();
         hasher.write_u64(REQUESTS.fetch_add(1, Ordering::Relaxed));
         hasher.write_u32(std::process::id());
-        Scratch { base: format!("{prefix}{SCRATCH}{OURS}{:016x}", hasher.finish()), live: BTreeSet::new() }
+        Scratch {
+            base: format!("{prefix}{SCRATCH}{OURS}{:016x}", hasher.finish()),
+            live: BTreeSet::new(),
+        }
     }
 
     /// The key for the result of a step that later steps take.
@@ -84,7 +96,8 @@ impl Scratch {
         format!("{}:{node}", self.base)
     }
 
-    /// The key for what is made apart from any step, under the number of no step; it is deleted with the others.
+    /// The key for what is made apart from any step, under the number of no step; it is deleted
+    /// with the others.
     pub fn made(&mut self, number: usize) -> String {
         self.live.insert(number);
         self.key(number)
@@ -168,29 +181,66 @@ pub(super) struct Executor<'a> {
 impl Executor<'_> {
     /// Counts the roots.
     ///
-    /// Each chunk is one transaction: its counts are of one moment, but marks may come in between chunks.
+    /// Each chunk is one transaction: its counts are of one moment, but marks may come in between
+    /// chunks.
     pub fn count(&mut self, script: &Script) -> Reply<HashMap<Source, u64>> {
-        self.run(script, Wish { count: true, keep: false, chunk: CHUNK })
+        self.run(
+            script,
+            Wish {
+                count: true,
+                keep: false,
+                chunk: CHUNK,
+            },
+        )
     }
 
     /// Computes a single root into its temporary key, which stays alive and in the scratch's list.
     pub fn compute(&mut self, script: &Script) -> Reply<()> {
-        self.run(script, Wish { count: false, keep: true, chunk: CHUNK }).map(drop)
+        self.run(
+            script,
+            Wish {
+                count: false,
+                keep: true,
+                chunk: CHUNK,
+            },
+        )
+        .map(drop)
     }
 
     /// [`compute`](Self::compute), and how many users are in it. What touches no more than [`LARGE_CHUNK`] is of one
     /// moment.
     pub fn compute_and_count(&mut self, script: &Script) -> Reply<u64> {
-        let counts = self.run(script, Wish { count: true, keep: true, chunk: LARGE_CHUNK })?;
-        Ok(script.roots.first().and_then(|root| counts.get(root)).copied().unwrap_or(0))
+        let counts = self.run(
+            script,
+            Wish {
+                count: true,
+                keep: true,
+                chunk: LARGE_CHUNK,
+            },
+        )?;
+        Ok(script
+            .roots
+            .first()
+            .and_then(|root| counts.get(root))
+            .copied()
+            .unwrap_or(0))
     }
 
-    fn run(&mut self, script: &Script, Wish { count, keep, chunk: most }: Wish) -> Reply<HashMap<Source, u64>> {
+    fn run(
+        &mut self,
+        script: &Script,
+        Wish {
+            count,
+            keep,
+            chunk: most,
+        }: Wish,
+    ) -> Reply<HashMap<Source, u64>> {
         let roots: BTreeSet<Source> = script.roots.iter().copied().collect();
-        // Bitmaps are counted after what was made from them: marks that come in between then make the size of a cohort
-        // greater, and never smaller than what is left of it.
+        // Bitmaps are counted after what was made from them: marks that come in between then make
+        // the size of a cohort greater, and never smaller than what is left of it.
         let mut items: Vec<Item<'_>> = script.steps.iter().map(Item::Step).collect();
-        let mut uses: HashMap<usize, usize> = script.steps.iter().map(|s| (s.node, s.uses)).collect();
+        let mut uses: HashMap<usize, usize> =
+            script.steps.iter().map(|s| (s.node, s.uses)).collect();
         for root in &roots {
             match root {
                 Source::Key(node) if count => {
@@ -235,8 +285,8 @@ impl Executor<'_> {
             expected.push(expect);
         };
 
-        // First of all: are the keys from earlier chunks that this one reads still there? Within the transaction they
-        // cannot go. Others that wait for their turn are kept alive.
+        // First of all: are the keys from earlier chunks that this one reads still there? Within
+        // the transaction they cannot go. Others that wait for their turn are kept alive.
         let read: BTreeSet<usize> = items.iter().flat_map(Item::steps_read).collect();
         for (&node, made) in &mut run.made {
             if made.length > 0 && (read.contains(&node) || made.touched.elapsed() > REFRESH) {
@@ -253,7 +303,10 @@ impl Executor<'_> {
             let step = match item {
                 Item::Step(step) => step,
                 Item::Key(node) => {
-                    push(cmd("BITCOUNT").arg(self.name(Source::Key(*node))), Expect::Count(Source::Key(*node)));
+                    push(
+                        cmd("BITCOUNT").arg(self.name(Source::Key(*node))),
+                        Expect::Count(Source::Key(*node)),
+                    );
                     continue;
                 }
             };
@@ -267,14 +320,32 @@ impl Executor<'_> {
                 shared_used = true;
                 self.scratch.shared()
             };
-            let at_least = step.operands.iter().filter_map(|source| run.made_length(*source)).max().unwrap_or(0);
+            let at_least = step
+                .operands
+                .iter()
+                .filter_map(|source| run.made_length(*source))
+                .max()
+                .unwrap_or(0);
             let commands = self.bitops(step, &target);
             for (place, command) in commands.iter().enumerate() {
                 let whole = place + 1 == commands.len();
-                push(command, if whole { Expect::Length { node: step.node, at_least } } else { Expect::Done });
+                push(
+                    command,
+                    if whole {
+                        Expect::Length {
+                            node: step.node,
+                            at_least,
+                        }
+                    } else {
+                        Expect::Done
+                    },
+                );
             }
             if run.counted.contains(&Source::Step(step.node)) {
-                push(cmd("BITCOUNT").arg(&target), Expect::Count(Source::Step(step.node)));
+                push(
+                    cmd("BITCOUNT").arg(&target),
+                    Expect::Count(Source::Step(step.node)),
+                );
             }
             for source in &step.operands {
                 if let Source::Step(node) = source
@@ -288,7 +359,8 @@ impl Executor<'_> {
             }
         }
 
-        // BITOP takes away the lifetime of the key it writes; whatever outlives this transaction gets one.
+        // BITOP takes away the lifetime of the key it writes; whatever outlives this transaction
+        // gets one.
         for node in made_here.iter().filter(|node| !finished.contains(node)) {
             if let Some(command) = expiry(&self.scratch.key(*node), self.capabilities) {
                 push(&command, Expect::Alive(*node));
@@ -306,9 +378,15 @@ impl Executor<'_> {
         }
 
         // Where lengths are not known, one bitmap may be as long as bitmaps get.
-        let unknown = if self.capabilities.lengths { 0 } else { 1 << 29 };
+        let unknown = if self.capabilities.lengths {
+            0
+        } else {
+            1 << 29
+        };
         let limit = self.conn.timeout() + time_for(bytes + unknown);
-        let replies = self.conn.transaction(&batch, self.capabilities.transactions, limit, &|_| None)?;
+        let replies =
+            self.conn
+                .transaction(&batch, self.capabilities.transactions, limit, &|_| None)?;
         for (expect, reply) in expected.iter().zip(&replies) {
             match expect {
                 Expect::Length { node, at_least } => {
@@ -317,7 +395,13 @@ impl Executor<'_> {
                     if self.capabilities.lengths && length < *at_least {
                         return Err(vanished());
                     }
-                    run.made.insert(*node, Made { length, touched: Instant::now() });
+                    run.made.insert(
+                        *node,
+                        Made {
+                            length,
+                            touched: Instant::now(),
+                        },
+                    );
                 }
                 Expect::Alive(node) => {
                     let is_empty = run.made.get(node).is_some_and(|made| made.length == 0);
@@ -347,7 +431,11 @@ impl Executor<'_> {
             command.arg(name).arg(target).arg(sources);
             command
         };
-        let operands: Vec<String> = step.operands.iter().map(|source| self.name(*source)).collect();
+        let operands: Vec<String> = step
+            .operands
+            .iter()
+            .map(|source| self.name(*source))
+            .collect();
         let in_groups = |name: &str| {
             let (first, mut rest) = operands.split_at(operands.len().min(FAST_OPERANDS));
             let mut commands = vec![bitop(name, first)];
@@ -365,8 +453,14 @@ impl Executor<'_> {
             Op::Not => vec![bitop("NOT", &operands)],
             // a without b is a ^ (a & b): `a AND NOT b` would lose all users beyond the end of b.
             Op::Diff => {
-                let first = operands.first().cloned().unwrap_or_else(|| self.scratch.nobody());
-                vec![bitop("AND", &operands), bitop("XOR", &[first, target.to_owned()])]
+                let first = operands
+                    .first()
+                    .cloned()
+                    .unwrap_or_else(|| self.scratch.nobody());
+                vec![
+                    bitop("AND", &operands),
+                    bitop("XOR", &[first, target.to_owned()]),
+                ]
             }
         }
     }
@@ -374,7 +468,11 @@ impl Executor<'_> {
     fn name(&self, source: Source) -> String {
         match source {
             Source::Missing => self.scratch.nobody(),
-            Source::Key(node) => self.keys.get(node).cloned().unwrap_or_else(|| self.scratch.nobody()),
+            Source::Key(node) => self
+                .keys
+                .get(node)
+                .cloned()
+                .unwrap_or_else(|| self.scratch.nobody()),
             Source::Step(node) => self.scratch.key(node),
         }
     }
@@ -399,7 +497,11 @@ struct Run<'a> {
 
 /// How many bytes of bitmaps the server goes through to carry out the steps of a script.
 pub(super) fn work(script: &Script) -> u64 {
-    script.steps.iter().map(|step| cost(&Item::Step(step), &script.lengths).0).fold(0, u64::saturating_add)
+    script
+        .steps
+        .iter()
+        .map(|step| cost(&Item::Step(step), &script.lengths).0)
+        .fold(0, u64::saturating_add)
 }
 
 impl Run<'_> {
@@ -414,7 +516,13 @@ impl Run<'_> {
 
 /// How many bytes and commands a thing to do takes.
 fn cost(item: &Item<'_>, lengths: &[Option<u64>]) -> (u64, usize) {
-    let length = |node: usize| lengths.get(node).copied().flatten().unwrap_or(UNKNOWN_BYTES);
+    let length = |node: usize| {
+        lengths
+            .get(node)
+            .copied()
+            .flatten()
+            .unwrap_or(UNKNOWN_BYTES)
+    };
     let source = |source: &Source| match source {
         Source::Missing => 0,
         Source::Key(node) | Source::Step(node) => length(*node),
@@ -422,19 +530,33 @@ fn cost(item: &Item<'_>, lengths: &[Option<u64>]) -> (u64, usize) {
     match item {
         Item::Key(node) => (length(*node), 1),
         Item::Step(step) => {
-            let (times, commands) =
-                if step.op == Op::Diff { (2, 3) } else { (1, 2 + step.operands.len() / FAST_OPERANDS) };
+            let (times, commands) = if step.op == Op::Diff {
+                (2, 3)
+            } else {
+                (1, 2 + step.operands.len() / FAST_OPERANDS)
+            };
             let read: u64 = step.operands.iter().map(source).sum();
             // Keys that stay have their lifetime set and are deleted.
-            (read * times + length(step.node), commands + usize::from(step.uses > 0) * 2)
+            (
+                read * times + length(step.node),
+                commands + usize::from(step.uses > 0) * 2,
+            )
         }
     }
 }
 
 impl Item<'_> {
     fn steps_read(&self) -> Vec<usize> {
-        let Item::Step(step) = self else { return Vec::new() };
-        let node = |source: &Source| if let Source::Step(node) = source { Some(*node) } else { None };
+        let Item::Step(step) = self else {
+            return Vec::new();
+        };
+        let node = |source: &Source| {
+            if let Source::Step(node) = source {
+                Some(*node)
+            } else {
+                None
+            }
+        };
         step.operands.iter().filter_map(node).collect()
     }
 }

@@ -1,21 +1,25 @@
 //! Counting here what a server may not, or need not, compute: bitmaps are fetched piece by piece.
 //!
-//! The plan is evaluated a range of users after the other. What is needed of a range is worked out first (see
+//! The plan is evaluated a range of users after the other. What is needed of a range is worked out
+//! first (see
 //! [`needs`]): where one operand of an intersection is empty the others are not fetched, and BITPOS finds empty parts
-//! without moving them. So a cohort of new users, whose bitmap is a megabyte of zeros before a few bytes, costs those
-//! bytes and as many of each bitmap it is met with.
+//! without moving them. So a cohort of new users, whose bitmap is a megabyte of zeros before a few
+//! bytes, costs those bytes and as many of each bitmap it is met with.
 //!
 //! # What is of one moment
-//! All that is fetched of a range comes in one transaction, in which also the parts that were taken for empty are looked
-//! at again; if somebody has come into one, the range is fetched anew with it. So a reader sees a batch of marks whole
-//! within 65 536 users, and nobody is counted as having returned who is not in the cohort: every count of a range is
-//! made of the same bytes. Marks that come in meanwhile may be in later ranges and not in earlier ones. (Where this user
-//! may not use transactions, or one tile of all bitmaps is more than [`MOST`], commands are merely sent together.)
+//! All that is fetched of a range comes in one transaction, in which also the parts that were taken
+//! for empty are looked at again; if somebody has come into one, the range is fetched anew with it.
+//! So a reader sees a batch of marks whole within 65 536 users, and nobody is counted as having
+//! returned who is not in the cohort: every count of a range is made of the same bytes. Marks that
+//! come in meanwhile may be in later ranges and not in earlier ones. (Where this user may not use
+//! transactions, or one tile of all bitmaps is more than [`MOST`], commands are merely sent
+//! together.)
 //!
 //! # What it takes
-//! A piece is at most [`MOST`] in all, or a tile of 8 KiB of each bitmap where that is more; memory is about twice as
-//! much for each request, and Redis serves others between pieces. Pieces begin small and grow while they come quickly, so
-//! that a slow link is not taken for a server that is away.
+//! A piece is at most [`MOST`] in all, or a tile of 8 KiB of each bitmap where that is more; memory
+//! is about twice as much for each request, and Redis serves others between pieces. Pieces begin
+//! small and grow while they come quickly, so that a slow link is not taken for a server that is
+//! away.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -41,7 +45,8 @@ pub(super) const FIRST: u64 = 1 << 20;
 /// The first piece when users are listed, of whom the first few are often all that is wanted.
 pub(super) const FIRST_OF_LIST: u64 = 128 << 10;
 
-/// A piece that came in less is followed by one of twice the size; one that took ten times as long, by one of half.
+/// A piece that came in less is followed by one of twice the size; one that took ten times as long,
+/// by one of half.
 const QUICK: Duration = Duration::from_millis(50);
 
 /// How far one BITPOS looks, in tiles: 16 MiB.
@@ -124,10 +129,14 @@ impl<'a> Fetcher<'a> {
         };
         let tiles: Vec<u32> = lengths.iter().map(|length| tiles_of(*length)).collect();
         let is_key = |root: &usize| matches!(plan.nodes()[*root], Node::Key(_));
-        let (counted, computed): (Vec<usize>, Vec<usize>) = plan.roots().iter().map(|id| id.index()).partition(is_key);
+        let (counted, computed): (Vec<usize>, Vec<usize>) =
+            plan.roots().iter().map(|id| id.index()).partition(is_key);
         let end = computed.iter().map(|root| tiles[*root]).max().unwrap_or(0);
         // What reaches beyond the last piece will not be fetched whole.
-        let counted = counted.into_iter().map(|node| (node, (tiles[node] <= end).then_some(0))).collect();
+        let counted = counted
+            .into_iter()
+            .map(|node| (node, (tiles[node] <= end).then_some(0)))
+            .collect();
         Ok(Fetcher {
             conn,
             atomic: capabilities.transactions_allowed,
@@ -145,10 +154,13 @@ impl<'a> Fetcher<'a> {
     /// How many bytes it would fetch, as far as is known.
     fn expected(&self) -> u64 {
         let windows = (0..self.end).step_by(WIDTH as usize);
-        windows.map(|start| self.bytes(&self.needs(start).words, below(WIDTH))).fold(0, u64::saturating_add)
+        windows
+            .map(|start| self.bytes(&self.needs(start).words, below(WIDTH)))
+            .fold(0, u64::saturating_add)
     }
 
-    /// Whether it would fetch no more than so many bytes. Looks into the bitmaps when their lengths alone do not tell.
+    /// Whether it would fetch no more than so many bytes. Looks into the bitmaps when their lengths
+    /// alone do not tell.
     pub fn is_within(&mut self, bytes: u64) -> Reply<bool> {
         if self.expected() <= bytes {
             return Ok(true);
@@ -170,30 +182,38 @@ impl<'a> Fetcher<'a> {
         while let Some(piece) = self.next(start)? {
             start = piece.end;
             let Ok(more) = bitmap::count_within(self.plan, &piece, piece.range());
-            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+            counts
+                .iter_mut()
+                .zip(more)
+                .for_each(|(count, more)| *count += more);
         }
         let roots = self.plan.roots().iter().map(|id| id.index());
-        Ok(roots.zip(counts).map(|(root, count)| self.counted.get(&root).copied().unwrap_or(Some(count))).collect())
+        Ok(roots
+            .zip(counts)
+            .map(|(root, count)| self.counted.get(&root).copied().unwrap_or(Some(count)))
+            .collect())
     }
 
     /// Users of the only root, which is no key, in ascending order, after `after`, at most `limit`.
     pub fn members(mut self, after: Option<UserId>, limit: usize) -> Reply<Vec<UserId>> {
         let mut found = Vec::new();
         let from = after.map_or(Some(0), |after| after.checked_add(1));
-        let (Some(from), Some(root)) = (from.filter(|_| limit > 0), self.plan.roots().first()) else {
+        let (Some(from), Some(root)) = (from.filter(|_| limit > 0), self.plan.roots().first())
+        else {
             return Ok(found);
         };
         let (first, place) = split(from);
         let mut start = u32::from(first);
         while let Some(piece) = self.next(start)?.filter(|_| found.len() < limit) {
             start = piece.end;
-            let Ok(()) = bitmap::collect(self.plan, *root, &piece, piece.range(), |number, tile| {
-                tile.visit(if number == first { place } else { 0 }, |place| {
-                    found.push(bitmap::user(number, place));
+            let Ok(()) =
+                bitmap::collect(self.plan, *root, &piece, piece.range(), |number, tile| {
+                    tile.visit(if number == first { place } else { 0 }, |place| {
+                        found.push(bitmap::user(number, place));
+                        found.len() < limit
+                    });
                     found.len() < limit
                 });
-                found.len() < limit
-            });
             if found.len() >= limit {
                 break;
             }
@@ -206,8 +226,11 @@ impl<'a> Fetcher<'a> {
         while start < self.end {
             go_on()?;
             let mut needed = self.needs(start);
-            let vague: Vec<usize> =
-                self.leaves(&needed.words).map(|(node, _)| node).filter(|n| self.known[*n].is_vague(start)).collect();
+            let vague: Vec<usize> = self
+                .leaves(&needed.words)
+                .map(|(node, _)| node)
+                .filter(|n| self.known[*n].is_vague(start))
+                .collect();
             if !vague.is_empty() {
                 self.look(start, &vague)?;
                 needed = self.needs(start);
@@ -225,7 +248,9 @@ impl<'a> Fetcher<'a> {
     }
 
     fn needs(&self, start: u32) -> Needs {
-        needs(self.plan, &self.tiles, start, |node| self.present(node, start))
+        needs(self.plan, &self.tiles, start, |node| {
+            self.present(node, start)
+        })
     }
 
     /// Where a key may hold users.
@@ -236,18 +261,24 @@ impl<'a> Fetcher<'a> {
     /// The keys of which anything is needed.
     fn leaves<'w>(&self, words: &'w [u64]) -> impl Iterator<Item = (usize, u64)> + use<'a, 'w> {
         let nodes = self.plan.nodes().iter().zip(words).enumerate();
-        nodes.filter(|(_, (node, word))| **word != 0 && matches!(node, Node::Key(_))).map(|(i, (_, word))| (i, *word))
+        nodes
+            .filter(|(_, (node, word))| **word != 0 && matches!(node, Node::Key(_)))
+            .map(|(i, (_, word))| (i, *word))
     }
 
     fn bytes(&self, words: &[u64], mask: u64) -> u64 {
-        self.leaves(words).map(|(_, word)| u64::from((word & mask).count_ones()) * TILE_BYTES).sum()
+        self.leaves(words)
+            .map(|(_, word)| u64::from((word & mask).count_ones()) * TILE_BYTES)
+            .sum()
     }
 
     /// Remembers of which keys not all is fetched.
     fn skip(&mut self, start: u32, width: u32, needed: &Needs) {
         let (known, tiles) = (&self.known, &self.tiles);
         for (node, users) in &mut self.counted {
-            if between(start, known[*node].next, tiles[*node]) & below(width) & !needed.words[*node] != 0 {
+            if between(start, known[*node].next, tiles[*node]) & below(width) & !needed.words[*node]
+                != 0
+            {
                 *users = None;
             }
         }
@@ -270,7 +301,9 @@ impl<'a> Fetcher<'a> {
                 nodes.next();
             }
             go_on()?;
-            let replies = self.conn.trip_within(&batch, self.conn.timeout() + time_for(bytes))?;
+            let replies = self
+                .conn
+                .trip_within(&batch, self.conn.timeout() + time_for(bytes))?;
             for ((node, from), reply) in asked.into_iter().zip(replies) {
                 let reply = accept(reply, Some(self.keys[node].clone()))?;
                 self.known[node] = next_of(&reply, from, LOOK)?;
@@ -283,7 +316,9 @@ impl<'a> Fetcher<'a> {
     fn bitpos(&self, node: usize, from: u32, to: u32) -> Cmd {
         let mut command = cmd("BITPOS");
         command.arg(&self.keys[node]).arg(1);
-        command.arg(u64::from(from) * TILE_BYTES).arg(u64::from(to) * TILE_BYTES - 1);
+        command
+            .arg(u64::from(from) * TILE_BYTES)
+            .arg(u64::from(to) * TILE_BYTES - 1);
         command
     }
 
@@ -297,23 +332,29 @@ impl<'a> Fetcher<'a> {
             let mut requests = self.requests(start, width, &needed).into_iter().peekable();
             while requests.peek().is_some() {
                 let (mut batch, mut expected, mut bytes) = (Batch::default(), Vec::new(), 0);
-                while let Some((command, expect, more)) = requests
-                    .next_if(|(_, _, more)| expected.is_empty() || bytes + more <= MOST && expected.len() < COMMANDS)
-                {
+                while let Some((command, expect, more)) = requests.next_if(|(_, _, more)| {
+                    expected.is_empty() || bytes + more <= MOST && expected.len() < COMMANDS
+                }) {
                     batch.push(&command);
                     expected.push(expect);
                     bytes += more;
                 }
                 let began = Instant::now();
                 let limit = self.conn.timeout() + time_for(bytes);
-                let about = |place: usize| expected.get(place).map(|expect| self.keys[expect.node()].clone());
+                let about = |place: usize| {
+                    expected
+                        .get(place)
+                        .map(|expect| self.keys[expect.node()].clone())
+                };
                 let replies = self.conn.transaction(&batch, self.atomic, limit, &about)?;
                 self.pace(began.elapsed());
                 for (expect, reply) in expected.iter().zip(replies) {
                     match expect {
                         Expect::Tiles { node, first } => piece.add(*node, *first, reply)?,
                         Expect::Nobody { node } => stale.extend(found(&reply)?.map(|_| *node)),
-                        Expect::Next { node, from } => learned.push((*node, next_of(&reply, *from, LOOK_ALONG)?)),
+                        Expect::Next { node, from } => {
+                            learned.push((*node, next_of(&reply, *from, LOOK_ALONG)?))
+                        }
                     }
                 }
             }
@@ -324,10 +365,17 @@ impl<'a> Fetcher<'a> {
                     let more: u64 = piece.tiles[*node].1.iter().map(|tile| tile.len()).sum();
                     *users = users.map(|users| users + more);
                 }
-                learned.into_iter().for_each(|(node, known)| self.known[node] = known);
+                learned
+                    .into_iter()
+                    .for_each(|(node, known)| self.known[node] = known);
                 return Ok(piece);
             }
-            stale.into_iter().for_each(|node| self.known[node] = Known { next: start, sure: true });
+            stale.into_iter().for_each(|node| {
+                self.known[node] = Known {
+                    next: start,
+                    sure: true,
+                }
+            });
         }
     }
 
@@ -335,7 +383,9 @@ impl<'a> Fetcher<'a> {
     fn requests(&self, start: u32, width: u32, needed: &Needs) -> Vec<(Cmd, Expect, u64)> {
         let mut requests = Vec::new();
         // First of all what is taken for empty and would count if it were not.
-        let longest = needs(self.plan, &self.tiles, start, |node| between(start, 0, self.tiles[node]));
+        let longest = needs(self.plan, &self.tiles, start, |node| {
+            between(start, 0, self.tiles[node])
+        });
         for (node, word) in self.leaves(&longest.words) {
             let next = self.known[node].next.min(start + width);
             if next > start && word & below(next - start) != 0 {
@@ -346,15 +396,27 @@ impl<'a> Fetcher<'a> {
             for (first, end) in runs(word & below(width)) {
                 let (first, end) = (start + first, start + end);
                 let from = u64::from(first) * TILE_BYTES;
-                // No more than it was when it was asked for its length, which complements have gone by.
+                // No more than it was when it was asked for its length, which complements have gone
+                // by.
                 let to = (u64::from(end) * TILE_BYTES).min(self.lengths[node]);
                 let mut command = cmd("GETRANGE");
-                command.arg(&self.keys[node]).arg(from).arg(to.saturating_sub(1));
-                requests.push((command, Expect::Tiles { node, first }, to.saturating_sub(from)));
+                command
+                    .arg(&self.keys[node])
+                    .arg(from)
+                    .arg(to.saturating_sub(1));
+                requests.push((
+                    command,
+                    Expect::Tiles { node, first },
+                    to.saturating_sub(from),
+                ));
             }
             let from = start + width;
             if from < self.tiles[node] {
-                requests.push((self.bitpos(node, from, from + LOOK_ALONG), Expect::Next { node, from }, 0));
+                requests.push((
+                    self.bitpos(node, from, from + LOOK_ALONG),
+                    Expect::Next { node, from },
+                    0,
+                ));
             }
         }
         requests
@@ -372,7 +434,9 @@ impl<'a> Fetcher<'a> {
 impl Expect {
     fn node(&self) -> usize {
         match self {
-            Expect::Tiles { node, .. } | Expect::Nobody { node } | Expect::Next { node, .. } => *node,
+            Expect::Tiles { node, .. } | Expect::Nobody { node } | Expect::Next { node, .. } => {
+                *node
+            }
         }
     }
 }
@@ -385,8 +449,14 @@ fn found(reply: &Value) -> Reply<Option<u32>> {
 /// What a BITPOS that looked through so many tiles says.
 fn next_of(reply: &Value, from: u32, looked: u32) -> Reply<Known> {
     Ok(match found(reply)? {
-        Some(tile) => Known { next: tile, sure: true },
-        None => Known { next: from.saturating_add(looked), sure: false },
+        Some(tile) => Known {
+            next: tile,
+            sure: true,
+        },
+        None => Known {
+            next: from.saturating_add(looked),
+            sure: false,
+        },
     })
 }
 
@@ -405,7 +475,13 @@ impl Piece {
     /// Nothing yet of a range of tiles. `lengths` are those of a plan's nodes, in bytes.
     pub fn new(tiles: Range<u32>, lengths: &Arc<[u64]>, whole: bool) -> Self {
         let nothing = vec![Default::default(); lengths.len()];
-        Piece { start: tiles.start, end: tiles.end, lengths: Arc::clone(lengths), whole, tiles: nothing }
+        Piece {
+            start: tiles.start,
+            end: tiles.end,
+            lengths: Arc::clone(lengths),
+            whole,
+            tiles: nothing,
+        }
     }
 
     pub fn range(&self) -> RangeInclusive<u16> {
@@ -452,6 +528,9 @@ impl bitmap::Source for Piece {
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Infallible> {
         let (numbers, tiles) = &self.tiles[leaf];
         let place = numbers.binary_search(&number).ok();
-        Ok(place.and_then(|place| tiles.get(place)).map(Arc::clone).unwrap_or_default())
+        Ok(place
+            .and_then(|place| tiles.get(place))
+            .map(Arc::clone)
+            .unwrap_or_default())
     }
 }

@@ -15,8 +15,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A server and how to log in there.
 pub(super) struct Address {
-    /// Connects, and only that: the client is given neither password nor database, as the crate's own login reads
-    /// one reply after the other with the whole time-out for each.
+    /// Connects, and only that: the client is given neither password nor database, as the crate's
+    /// own login reads one reply after the other with the whole time-out for each.
     pub client: Client,
     /// `AUTH` with these when there is a password.
     pub login: Option<Login>,
@@ -24,7 +24,8 @@ pub(super) struct Address {
     pub database: i64,
     /// For people, without any password: `redis://host:6379/0`.
     pub location: String,
-    /// Whether the server is on this machine, as far as the address tells: bytes then cost next to nothing.
+    /// Whether the server is on this machine, as far as the address tells: bytes then cost next to
+    /// nothing.
     pub is_near: bool,
 }
 
@@ -44,9 +45,10 @@ impl Address {
         if database < 0 {
             return Err(bad());
         }
-        let login = settings
-            .password()
-            .map(|password| Login { user: settings.username().map(str::to_owned), password: password.to_owned() });
+        let login = settings.password().map(|password| Login {
+            user: settings.username().map(str::to_owned),
+            password: password.to_owned(),
+        });
         let location = location(&url, info.addr(), database);
         let is_near = is_near(info.addr());
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -55,8 +57,16 @@ impl Address {
         }
         let bare = info
             .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name())
-            .set_tcp_settings(TcpSettings::default().set_keepalive(TcpKeepalive::new().with_time(KEEP_ALIVE)));
-        Ok(Address { client: Client::open(bare).map_err(|_| bad())?, login, database, location, is_near })
+            .set_tcp_settings(
+                TcpSettings::default().set_keepalive(TcpKeepalive::new().with_time(KEEP_ALIVE)),
+            );
+        Ok(Address {
+            client: Client::open(bare).map_err(|_| bad())?,
+            login,
+            database,
+            location,
+            is_near,
+        })
     }
 }
 
@@ -65,7 +75,11 @@ fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
     match address {
         ConnectionAddr::Tcp(..) | ConnectionAddr::TcpTls { .. } => {
             // `host_str` keeps the brackets of an IPv6 address.
-            format!("{scheme}://{}:{}/{database}", url.host_str().unwrap_or_default(), url.port().unwrap_or(6379))
+            format!(
+                "{scheme}://{}:{}/{database}",
+                url.host_str().unwrap_or_default(),
+                url.port().unwrap_or(6379)
+            )
         }
         ConnectionAddr::Unix(path) if database == 0 => format!("{scheme}://{}", path.display()),
         ConnectionAddr::Unix(path) => format!("{scheme}://{}?db={database}", path.display()),
@@ -76,7 +90,11 @@ fn location(url: &Url, address: &ConnectionAddr, database: i64) -> String {
 fn is_near(address: &ConnectionAddr) -> bool {
     match address {
         ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
-            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+            host == "localhost"
+                || host
+                    .trim_matches(['[', ']'])
+                    .parse()
+                    .is_ok_and(|ip: IpAddr| ip.is_loopback())
         }
         ConnectionAddr::Unix(_) => true,
         _ => false,
@@ -112,8 +130,14 @@ mod tests {
             ("redis://ann:secret@host:7000/3", "redis://host:7000/3"),
             ("rediss://:secret@[::1]:7000", "rediss://[::1]:7000/0"),
             ("valkey://host", "valkey://host:6379/0"),
-            ("redis+unix:///run/redis.sock?db=2&pass=secret", "redis+unix:///run/redis.sock?db=2"),
-            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+            (
+                "redis+unix:///run/redis.sock?db=2&pass=secret",
+                "redis+unix:///run/redis.sock?db=2",
+            ),
+            (
+                "unix:///run/redis.sock?pass=secret",
+                "unix:///run/redis.sock",
+            ),
         ] {
             assert_eq!(Address::parse(text).unwrap().location, shown);
         }
@@ -131,7 +155,9 @@ mod tests {
         ] {
             let error = Address::parse(text).err().unwrap().to_string();
             assert!(
-                error.contains("is not a store") && !error.contains("secret") && !error.contains("cr/et"),
+                error.contains("is not a store")
+                    && !error.contains("secret")
+                    && !error.contains("cr/et"),
                 "{error}"
             );
         }
@@ -139,10 +165,19 @@ mod tests {
 
     #[test]
     fn what_is_on_this_machine_is_near() {
-        for near in ["redis://localhost", "redis://127.0.0.1:7000/3", "rediss://[::1]", "unix:///run/redis.sock"] {
+        for near in [
+            "redis://localhost",
+            "redis://127.0.0.1:7000/3",
+            "rediss://[::1]",
+            "unix:///run/redis.sock",
+        ] {
             assert!(Address::parse(near).unwrap().is_near, "{near}");
         }
-        for far in ["redis://host", "redis://10.0.0.5/0", "rediss://[fe80::1]:7000"] {
+        for far in [
+            "redis://host",
+            "redis://10.0.0.5/0",
+            "rediss://[fe80::1]:7000",
+        ] {
             assert!(!Address::parse(far).unwrap().is_near, "{far}");
         }
     }
@@ -151,6 +186,13 @@ mod tests {
     fn login_and_database_are_read() {
         let address = Address::parse("redis://ann:s%40crit@host/4").unwrap();
         let login = address.login.unwrap();
-        assert_eq!((login.user.as_deref(), login.password.as_str(), address.database), (Some("ann"), "s@crit", 4));
+        assert_eq!(
+            (
+                login.user.as_deref(),
+                login.password.as_str(),
+                address.database
+            ),
+            (Some("ann"), "s@crit", 4)
+        );
     }
 }

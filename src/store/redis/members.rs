@@ -7,8 +7,8 @@ use super::execute::{expiry, vanished};
 use super::wire::{Batch, Conn, Reply, accept, go_on, integer, natural, unexpected};
 use crate::sets::UserId;
 
-/// The first piece read, in bytes. Pieces double, so that neither a short list from a dense bitmap nor a long one from
-/// a sparse bitmap reads much more than it needs.
+/// The first piece read, in bytes. Pieces double, so that neither a short list from a dense bitmap
+/// nor a long one from a sparse bitmap reads much more than it needs.
 const FIRST_PIECE: u64 = 4 << 10;
 
 /// The largest piece, in bytes.
@@ -40,7 +40,11 @@ impl Bitmap<'_> {
             return Ok(users);
         }
         if !capabilities.ranges {
-            let whole = bytes("GET", self.ask(conn, capabilities, &[cmd("GET").arg(self.key)])?.pop())?;
+            let whole = bytes(
+                "GET",
+                self.ask(conn, capabilities, &[cmd("GET").arg(self.key)])?
+                    .pop(),
+            )?;
             collect(&whole, 0, first, limit, &mut users);
             return Ok(users);
         }
@@ -58,25 +62,51 @@ impl Bitmap<'_> {
                 ],
             )?;
             start = position(&replies.pop().unwrap_or_default())?;
-            collect(&bytes("GETRANGE", replies.pop())?, at, first, limit, &mut users);
+            collect(
+                &bytes("GETRANGE", replies.pop())?,
+                at,
+                first,
+                limit,
+                &mut users,
+            );
             piece = (piece * 2).min(LARGEST_PIECE);
         }
         Ok(users)
     }
 
     /// The byte that holds the first user at or behind a byte.
-    fn next_byte(&self, conn: &mut Conn, capabilities: &Capabilities, from: u64) -> Reply<Option<u64>> {
-        let mut replies = self.ask(conn, capabilities, &[cmd("BITPOS").arg(self.key).arg(1).arg(from)])?;
+    fn next_byte(
+        &self,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        from: u64,
+    ) -> Reply<Option<u64>> {
+        let mut replies = self.ask(
+            conn,
+            capabilities,
+            &[cmd("BITPOS").arg(self.key).arg(1).arg(from)],
+        )?;
         position(&replies.pop().unwrap_or_default())
     }
 
-    fn ask(&self, conn: &mut Conn, capabilities: &Capabilities, commands: &[&mut Cmd]) -> Reply<Vec<Value>> {
-        let alive = if self.temporary { expiry(self.key, capabilities) } else { None };
+    fn ask(
+        &self,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        commands: &[&mut Cmd],
+    ) -> Reply<Vec<Value>> {
+        let alive = if self.temporary {
+            expiry(self.key, capabilities)
+        } else {
+            None
+        };
         let mut batch = Batch::of(&alive);
         commands.iter().for_each(|command| batch.push(command));
         let replies = conn.trip(&batch)?;
-        let mut replies =
-            replies.into_iter().map(|r| accept(r, Some(self.key.to_owned()))).collect::<Reply<Vec<Value>>>()?;
+        let mut replies = replies
+            .into_iter()
+            .map(|r| accept(r, Some(self.key.to_owned())))
+            .collect::<Reply<Vec<Value>>>()?;
         // When it had gone, the rest of this reply would look like the end of the list.
         if alive.is_some() && natural("PEXPIRE", &replies.remove(0))? == 0 {
             return Err(vanished());
@@ -86,7 +116,9 @@ impl Bitmap<'_> {
 }
 
 fn position(reply: &Value) -> Reply<Option<u64>> {
-    Ok(u64::try_from(integer("BITPOS", reply)?).ok().map(|bit| bit / 8))
+    Ok(u64::try_from(integer("BITPOS", reply)?)
+        .ok()
+        .map(|bit| bit / 8))
 }
 
 fn bytes(command: &str, reply: Option<Value>) -> Reply<Vec<u8>> {
@@ -101,8 +133,11 @@ fn bytes(command: &str, reply: Option<Value>) -> Reply<Vec<u8>> {
 fn collect(piece: &[u8], at: u64, first: UserId, limit: usize, users: &mut Vec<UserId>) {
     for (byte, bits) in (at..).zip(piece).filter(|(_, bits)| **bits != 0) {
         for bit in (0..8_u8).filter(|bit| bits & (0x80 >> bit) != 0) {
-            // A string of Redis has at most 2³² bits; one that was raised to more holds nobody there.
-            let Ok(user) = UserId::try_from(byte * 8 + u64::from(bit)) else { return };
+            // A string of Redis has at most 2³² bits; one that was raised to more holds nobody
+            // there.
+            let Ok(user) = UserId::try_from(byte * 8 + u64::from(bit)) else {
+                return;
+            };
             if users.len() == limit {
                 return;
             }

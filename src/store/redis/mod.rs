@@ -1,15 +1,17 @@
 //! The store in Redis: bitmapist's own bitmaps, where bitmapist keeps them.
 //!
-//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of it is empty. Then
-//! either the server computes, one trip for each chunk of BITOP and BITCOUNT, or the bitmaps are fetched piece by piece
-//! and counted here. See [`RedisStore`] for what is promised.
+//! A plan takes a few round trips: one for the sizes of its bitmaps, which often shows that most of
+//! it is empty. Then either the server computes, one trip for each chunk of BITOP and BITCOUNT, or
+//! the bitmaps are fetched piece by piece and counted here. See [`RedisStore`] for what is
+//! promised.
 //!
 //! # Layout
-//! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains errors,
-//! `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute` carries out on the server;
-//! `window` finds what has to be fetched, `fetch` does and counts here; `members` reads bitmaps, `scan` finds and deletes
-//! keys, `server` moves keys of any type, `text_ids` calls users by texts; `watch` is told which
-//! bitmaps have changed; `cluster` makes one store of many such.
+//! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains
+//! errors, `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute`
+//! carries out on the server; `window` finds what has to be fetched, `fetch` does and counts here;
+//! `members` reads bitmaps, `scan` finds and deletes keys, `server` moves keys of any type,
+//! `text_ids` calls users by texts; `watch` is told which bitmaps have changed; `cluster` makes one
+//! store of many such.
 
 mod capabilities;
 mod cluster;
@@ -53,38 +55,42 @@ use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::effort::{self, Cost};
 use crate::store::unlisted::{as_is, prefix_of};
 use crate::store::{
-    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store, StoreError, StoreInfo, Strays,
-    TextIds, UNKNOWN_TILES, bitmaps, seen,
+    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store, StoreError,
+    StoreInfo, Strays, TextIds, UNKNOWN_TILES, bitmaps, seen,
 };
 
 /// How many commands that take no time are sent in one trip.
 const SMALL_COMMANDS: usize = 4096;
 
-/// How long it is taken for granted that a server takes no writes: a replica may be promoted, a user be given permission.
+/// How long it is taken for granted that a server takes no writes: a replica may be promoted, a
+/// user be given permission.
 const RECHECK: Duration = Duration::from_secs(5);
 
-/// Under [`RedisEval::Auto`] bitmaps are fetched when the server would have to go through so many times the bytes that it
-/// takes to fetch them. A server goes through some 8 GB/s. Fetching and counting come to about 1 GB/s over a socket of the
-/// same machine (NEAR), and to what the link brings otherwise, taken for 1 Gbit/s (FAR): where it is slower `auto` may
-/// fetch too much, where it is faster too little, and is at most as slow as it was. `benches/redis_eval.rs` measures; of a
-/// 31 × 13 table over 10 M users sign-ups are fetched whatever the link (0.9 MB for 1.2 GB of work), and those active on
-/// each of 31 days only nearby (39 MB for 1.1 GB).
+/// Under [`RedisEval::Auto`] bitmaps are fetched when the server would have to go through so many
+/// times the bytes that it takes to fetch them. A server goes through some 8 GB/s. Fetching and
+/// counting come to about 1 GB/s over a socket of the same machine (NEAR), and to what the link
+/// brings otherwise, taken for 1 Gbit/s (FAR): where it is slower `auto` may fetch too much, where
+/// it is faster too little, and is at most as slow as it was. `benches/redis_eval.rs` measures; of
+/// a 31 × 13 table over 10 M users sign-ups are fetched whatever the link (0.9 MB for 1.2 GB of
+/// work), and those active on each of 31 days only nearby (39 MB for 1.1 GB).
 const FAR: u64 = 64;
 const NEAR: u64 = 8;
 
 /// Bitmaps in Redis ≥ 5, Valkey or bitmapist-server, bit for bit as bitmapist keeps them.
 ///
-/// * Opening it connects to nothing. Each request finds Redis there or fails within the time-out, and the next one
-///   tries anew.
-/// * [`count`](Store::count) carries out a plan in chunks, between which Redis serves others. The counts of one chunk
-///   are of one moment; marks that come in meanwhile may be in the counts of later chunks and not in those of earlier.
-/// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They are deleted before a
-///   request returns, whether it succeeds or not, and outside a transaction none exists without a time to live: when
-///   this process is killed they are gone within a minute. (On servers that have no transactions this holds but for a
-///   moment; [`sweep`](Store::sweep) is for that.)
-/// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where that is cheaper, bitmaps
-///   are fetched and counted here ([`RedisEval`]); which, is found out and kept up to date. Saving always computes on
-///   the server.
+/// * Opening it connects to nothing. Each request finds Redis there or fails within the time-out,
+///   and the next one tries anew.
+/// * [`count`](Store::count) carries out a plan in chunks, between which Redis serves others. The
+///   counts of one chunk are of one moment; marks that come in meanwhile may be in the counts of
+///   later chunks and not in those of earlier.
+/// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They
+///   are deleted before a request returns, whether it succeeds or not, and outside a transaction
+///   none exists without a time to live: when this process is killed they are gone within a minute.
+///   (On servers that have no transactions this holds but for a moment; [`sweep`](Store::sweep) is
+///   for that.)
+/// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where
+///   that is cheaper, bitmaps are fetched and counted here ([`RedisEval`]); which, is found out and
+///   kept up to date. Saving always computes on the server.
 /// * A password in the URL appears in no error and no description.
 pub struct RedisStore {
     route: Route,
@@ -101,13 +107,17 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// A store at `redis://[user:password@]host[:6379][/database]`, `rediss://…` (TLS), `valkey://…`, `valkeys://…`,
-    /// `redis+unix:///path[?db=1&user=…&pass=…]` or `unix://…`.
+    /// A store at `redis://[user:password@]host[:6379][/database]`, `rediss://…` (TLS),
+    /// `valkey://…`, `valkeys://…`, `redis+unix:///path[?db=1&user=…&pass=…]` or `unix://…`.
     ///
     /// # Errors
     /// [`StoreError::Url`] when the text is no such URL. That Redis is away is no error here.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
-        let route = Route::Server(Pool::new(Address::parse(url)?, options.connections, options.timeout));
+        let route = Route::Server(Pool::new(
+            Address::parse(url)?,
+            options.connections,
+            options.timeout,
+        ));
         let (prefix, eval) = (options.prefix.clone(), options.redis_eval);
         Ok(RedisStore::at(route, prefix, eval, None))
     }
@@ -127,8 +137,9 @@ impl RedisStore {
         }
     }
 
-    /// Runs a request; once more when its connection turns out to be broken, as after a restart of Redis between the
-    /// PING and the request. So requests must come to the same if they are carried out twice.
+    /// Runs a request; once more when its connection turns out to be broken, as after a restart of
+    /// Redis between the PING and the request. So requests must come to the same if they are
+    /// carried out twice.
     fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
         self.twice(RECHECK, run)
     }
@@ -141,10 +152,15 @@ impl RedisStore {
 
     /// The same for what must not be carried out twice.
     fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
-        self.once(Duration::ZERO, run).map_err(|fault| self.error(fault))
+        self.once(Duration::ZERO, run)
+            .map_err(|fault| self.error(fault))
     }
 
-    fn twice<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+    fn twice<T>(
+        &self,
+        believed: Duration,
+        run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>,
+    ) -> Result<T> {
         match self.once(believed, &run) {
             Err(Fault::Dropped(reason)) => {
                 tracing::debug!(location = self.route.location(), reason, "trying once more");
@@ -155,7 +171,11 @@ impl RedisStore {
         .map_err(|fault| self.error(fault))
     }
 
-    fn once<T>(&self, believed: Duration, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Reply<T> {
+    fn once<T>(
+        &self,
+        believed: Duration,
+        run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>,
+    ) -> Reply<T> {
         self.route.with(|conn| {
             let capabilities = self.capabilities(conn, believed)?;
             let result = run(conn, &capabilities);
@@ -166,7 +186,11 @@ impl RedisStore {
 
     /// What the server knows and lets us do. That it takes no writes is believed for so long.
     fn capabilities(&self, conn: &mut Conn, believed: Duration) -> Reply<Capabilities> {
-        let known = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .learned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some((known, at)) = &known
             && (known.refusal.is_none() || at.elapsed() < believed)
         {
@@ -174,11 +198,15 @@ impl RedisStore {
         }
         let new = Capabilities::probe(conn, &Scratch::new(&self.prefix).nobody())?;
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = learned.as_ref().and_then(|(known, _)| known.refusal.as_ref());
+        let before = learned
+            .as_ref()
+            .and_then(|(known, _)| known.refusal.as_ref());
         let location = self.route.location();
         // Once, and not by each of the requests that find out at the same time.
         match (before, &new.refusal) {
-            (None, Some(reason)) => tracing::info!(location, "{} ({reason})", self.read_only_note()),
+            (None, Some(reason)) => {
+                tracing::info!(location, "{} ({reason})", self.read_only_note())
+            }
             (Some(_), None) => tracing::info!(location, "this Redis takes writes again"),
             _ => {}
         }
@@ -205,24 +233,35 @@ impl RedisStore {
         }
     }
 
-    /// Runs a request that may make temporary keys, and deletes them whatever happens. When the server turns out to take no
-    /// writes any more, it is run once more and told so.
-    fn evaluated<T>(&self, run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>) -> Result<T> {
+    /// Runs a request that may make temporary keys, and deletes them whatever happens. When the
+    /// server turns out to take no writes any more, it is run once more and told so.
+    fn evaluated<T>(
+        &self,
+        run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>,
+    ) -> Result<T> {
         let refused = Cell::new(false);
         let run = |conn: &mut Conn, capabilities: &Capabilities| {
             let refused = refused.get();
-            self.cleaned(conn, capabilities, |conn, capabilities, scratch| run(conn, capabilities, scratch, refused))
+            self.cleaned(conn, capabilities, |conn, capabilities, scratch| {
+                run(conn, capabilities, scratch, refused)
+            })
         };
         self.with(|conn, capabilities| match run(conn, capabilities) {
             Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Auto && !refused.get() => {
-                tracing::debug!(location = self.route.location(), reason, "computing here instead");
+                tracing::debug!(
+                    location = self.route.location(),
+                    reason,
+                    "computing here instead"
+                );
                 self.unlearn(&Err::<(), _>(Fault::Unwritable(reason)));
                 refused.set(true);
                 let capabilities = self.capabilities(conn, RECHECK)?;
                 run(conn, &capabilities)
             }
             Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Server => {
-                Err(Fault::Unwritable(format!("{reason}; --redis-eval auto fetches bitmaps and counts them here")))
+                Err(Fault::Unwritable(format!(
+                    "{reason}; --redis-eval auto fetches bitmaps and counts them here"
+                )))
             }
             result => result,
         })
@@ -263,39 +302,75 @@ impl RedisStore {
     fn error(&self, fault: Fault) -> StoreError {
         let location = self.route.location().to_owned();
         match fault {
-            Fault::Dropped(reason) | Fault::Away(reason) => StoreError::Unreachable { location, reason },
+            Fault::Dropped(reason) | Fault::Away(reason) => {
+                StoreError::Unreachable { location, reason }
+            }
             Fault::Moved(reason) | Fault::Between(reason) => match self.route {
                 Route::Server(_) => {
                     let hint = "this is a node of a cluster: name it with redis-cluster://";
-                    StoreError::Refused { location, reason: format!("{reason} — {hint}") }
+                    StoreError::Refused {
+                        location,
+                        reason: format!("{reason} — {hint}"),
+                    }
                 }
                 Route::Slot(..) => StoreError::Unreachable { location, reason },
             },
-            Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
+            Fault::Refused(reason) | Fault::Unwritable(reason) => {
+                StoreError::Refused { location, reason }
+            }
             Fault::Cancelled => StoreError::Cancelled,
         }
     }
 
-    /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each node as well.
-    fn prepare(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<(Script, Vec<String>)> {
+    /// Asks for the sizes of a plan's bitmaps and resolves it. Returns the text of the key at each
+    /// node as well.
+    fn prepare(
+        &self,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        plan: &Plan,
+    ) -> Reply<(Script, Vec<String>)> {
         let (texts, lengths) = self.measure(conn, capabilities, plan)?;
         Ok((resolve(plan, &lengths), texts))
     }
 
     /// The text of the key at each node of a plan, and how many bytes it has.
-    fn measure(&self, conn: &mut Conn, capabilities: &Capabilities, plan: &Plan) -> Reply<Measures> {
+    fn measure(
+        &self,
+        conn: &mut Conn,
+        capabilities: &Capabilities,
+        plan: &Plan,
+    ) -> Reply<Measures> {
         let texts: Vec<String> = plan
             .nodes()
             .iter()
-            .map(|node| if let Node::Key(key) = node { key.text(&self.prefix) } else { String::new() })
+            .map(|node| {
+                if let Node::Key(key) = node {
+                    key.text(&self.prefix)
+                } else {
+                    String::new()
+                }
+            })
             .collect();
-        let keys: Vec<(usize, &String)> = texts.iter().enumerate().filter(|(_, text)| !text.is_empty()).collect();
+        let keys: Vec<(usize, &String)> = texts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
         let mut lengths = vec![Some(0); texts.len()];
-        let replies = lengths_of(conn, capabilities, &keys.iter().map(|(_, text)| *text).collect::<Vec<_>>())?;
+        let replies = lengths_of(
+            conn,
+            capabilities,
+            &keys.iter().map(|(_, text)| *text).collect::<Vec<_>>(),
+        )?;
         for ((node, _), length) in keys.into_iter().zip(replies) {
             lengths[node] = length;
         }
-        let longest = lengths.iter().flatten().max().map_or(0, |bytes| window::tiles_of(*bytes).into());
+        let longest = lengths
+            .iter()
+            .flatten()
+            .max()
+            .map_or(0, |bytes| window::tiles_of(*bytes).into());
         self.longest.fetch_max(longest, Ordering::Relaxed);
         Ok((texts, lengths))
     }
@@ -321,8 +396,8 @@ impl RedisStore {
         fetcher.count().map(Some)
     }
 
-    /// Whether lists of people are made here. They are read a page at a time, and the server would have to compute the whole
-    /// set for each.
+    /// Whether lists of people are made here. They are read a page at a time, and the server would
+    /// have to compute the whole set for each.
     fn fetches_members(&self, capabilities: &Capabilities) -> bool {
         match self.eval {
             RedisEval::Fetch => true,
@@ -332,8 +407,8 @@ impl RedisStore {
     }
 }
 
-/// Has the server count the roots that were not fetched whole. After the others, so that marks that come in between make the
-/// size of a cohort greater and never smaller than what is left of it.
+/// Has the server count the roots that were not fetched whole. After the others, so that marks that
+/// come in between make the size of a cohort greater and never smaller than what is left of it.
 fn count_rest(
     conn: &mut Conn,
     capabilities: &Capabilities,
@@ -343,24 +418,54 @@ fn count_rest(
     keys: &[String],
     found: Vec<Option<u64>>,
 ) -> Reply<Vec<u64>> {
-    let left = plan.roots().iter().zip(&found).filter(|(_, count)| count.is_none());
+    let left = plan
+        .roots()
+        .iter()
+        .zip(&found)
+        .filter(|(_, count)| count.is_none());
     let roots = left.map(|(root, _)| Source::Key(root.index())).collect();
-    let script = Script { steps: Vec::new(), roots, lengths: script.lengths };
+    let script = Script {
+        steps: Vec::new(),
+        roots,
+        lengths: script.lengths,
+    };
     let capabilities = &capabilities.to_read();
-    let counts = Executor { conn, capabilities, scratch, keys }.count(&script)?;
+    let counts = Executor {
+        conn,
+        capabilities,
+        scratch,
+        keys,
+    }
+    .count(&script)?;
     let counted = |root: usize| counts.get(&Source::Key(root)).copied().unwrap_or(0);
-    Ok(plan.roots().iter().zip(found).map(|(root, count)| count.unwrap_or_else(|| counted(root.index()))).collect())
+    Ok(plan
+        .roots()
+        .iter()
+        .zip(found)
+        .map(|(root, count)| count.unwrap_or_else(|| counted(root.index())))
+        .collect())
 }
 
 type Measures = (Vec<String>, Vec<Option<u64>>);
 
-/// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot tell.
-fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) -> Reply<Vec<Option<u64>>> {
+/// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot
+/// tell.
+fn lengths_of(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    keys: &[&String],
+) -> Reply<Vec<Option<u64>>> {
     let mut lengths = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(SMALL_COMMANDS) {
         let mut batch = Batch::default();
-        let command = if capabilities.lengths { "STRLEN" } else { "TTL" };
-        chunk.iter().for_each(|key| batch.push(cmd(command).arg(key)));
+        let command = if capabilities.lengths {
+            "STRLEN"
+        } else {
+            "TTL"
+        };
+        chunk
+            .iter()
+            .for_each(|key| batch.push(cmd(command).arg(key)));
         for (key, reply) in chunk.iter().zip(conn.trip(&batch)?) {
             let reply = accept(reply, Some((*key).clone()))?;
             lengths.push(match integer(command, &reply)? {
@@ -375,7 +480,12 @@ fn lengths_of(conn: &mut Conn, capabilities: &Capabilities, keys: &[&String]) ->
 }
 
 /// Gives a temporary key a name for good; says whether the name was free.
-fn rename_new(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, name: &str) -> Reply<bool> {
+fn rename_new(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    temporary: &str,
+    name: &str,
+) -> Reply<bool> {
     let mut batch = Batch::default();
     let lifetime = expiry(temporary, capabilities);
     if lifetime.is_some() {
@@ -386,13 +496,15 @@ fn rename_new(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, nam
     // Where the name was taken, the key is temporary as before; otherwise there is none.
     lifetime.iter().for_each(|command| batch.push(command));
     let limit = conn.timeout();
-    let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(name.to_owned()))?;
+    let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+        Some(name.to_owned())
+    })?;
     Ok(natural("RENAMENX", replies.get(place).unwrap_or(&Value::Nil))? != 0)
 }
 
 impl Store for RedisStore {
-    /// One transaction. When the time is up before Redis answered, it may have been carried out none the less; marking
-    /// the same again does no harm.
+    /// One transaction. When the time is up before Redis answered, it may have been carried out
+    /// none the less; marking the same again does no harm.
     fn apply(&self, marks: &[Mark]) -> Result<()> {
         if marks.is_empty() {
             return Ok(());
@@ -400,7 +512,9 @@ impl Store for RedisStore {
         let mut texts: BTreeMap<&Key, String> = BTreeMap::new();
         let mut highest: BTreeMap<&Key, UserId> = BTreeMap::new();
         for mark in marks {
-            texts.entry(&mark.key).or_insert_with(|| mark.key.text(&self.prefix));
+            texts
+                .entry(&mark.key)
+                .or_insert_with(|| mark.key.text(&self.prefix));
             let user = highest.entry(&mark.key).or_default();
             *user = mark.user.max(*user);
         }
@@ -408,7 +522,12 @@ impl Store for RedisStore {
         let mut batch = Batch::default();
         for mark in marks {
             if let Some(key) = texts.get(&mark.key) {
-                batch.push(cmd("SETBIT").arg(key).arg(mark.user).arg(u8::from(mark.value)));
+                batch.push(
+                    cmd("SETBIT")
+                        .arg(key)
+                        .arg(mark.user)
+                        .arg(u8::from(mark.value)),
+                );
             }
         }
         // The bitmaps themselves tell from now on that users are numbers.
@@ -416,20 +535,26 @@ impl Store for RedisStore {
             batch.push(cmd("DEL").arg(text_ids::settled_key(&self.prefix)));
         }
         self.with(|conn, capabilities| {
-            // Redis' transactions go on after a command that failed. The only one that can is SETBIT of a key that is
-            // no bitmap, so that is found out before.
+            // Redis' transactions go on after a command that failed. The only one that can is
+            // SETBIT of a key that is no bitmap, so that is found out before.
             let lengths = lengths_of(conn, capabilities, &keys)?;
             // Up to half a gigabyte of zeros for the first user with a great id.
-            let grows =
-                |(user, length): (&UserId, Option<u64>)| (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0));
+            let grows = |(user, length): (&UserId, Option<u64>)| {
+                (u64::from(user / 8) + 1).saturating_sub(length.unwrap_or(0))
+            };
             let limit = conn.timeout() + time_for(highest.values().zip(lengths).map(grows).sum());
-            let name = |place: usize| marks.get(place).and_then(|mark| texts.get(&mark.key).cloned());
+            let name = |place: usize| {
+                marks
+                    .get(place)
+                    .and_then(|mark| texts.get(&mark.key).cloned())
+            };
             conn.transaction(&batch, capabilities.transactions, limit, &name)?;
             self.route.confirm(conn)
         })
     }
 
-    /// By the longest bitmap that was asked about so far: a look at each would be a trip of its own.
+    /// By the longest bitmap that was asked about so far: a look at each would be a trip of its
+    /// own.
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let tiles = self.longest.load(Ordering::Relaxed);
         Ok(Cost::of(plan, |_| tiles))
@@ -443,17 +568,38 @@ impl Store for RedisStore {
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, plan)?;
             if !script.steps.is_empty() {
-                let fetcher = Fetcher::new(conn, capabilities, plan, &keys, &script.lengths, fetch::FIRST);
+                let fetcher = Fetcher::new(
+                    conn,
+                    capabilities,
+                    plan,
+                    &keys,
+                    &script.lengths,
+                    fetch::FIRST,
+                );
                 if let Some(found) = self.count_here(fetcher, capabilities, &script, refused)? {
                     return count_rest(conn, capabilities, scratch, plan, script, &keys, found);
                 }
             }
             // Where nothing is computed nothing is written.
             let reading = capabilities.to_read();
-            let capabilities = if script.steps.is_empty() { &reading } else { capabilities };
-            let counts = Executor { conn, capabilities, scratch, keys: &keys }.count(&script)?;
+            let capabilities = if script.steps.is_empty() {
+                &reading
+            } else {
+                capabilities
+            };
+            let counts = Executor {
+                conn,
+                capabilities,
+                scratch,
+                keys: &keys,
+            }
+            .count(&script)?;
             // Only what is missing has no count.
-            Ok(script.roots.iter().map(|root| counts.get(root).copied().unwrap_or(0)).collect())
+            Ok(script
+                .roots
+                .iter()
+                .map(|root| counts.get(root).copied().unwrap_or(0))
+                .collect())
         })
     }
 
@@ -466,8 +612,9 @@ impl Store for RedisStore {
         }
     }
 
-    /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to compute: then it does so
-    /// anew for each page. A bitmap that changes meanwhile is read partly as it was.
+    /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to
+    /// compute: then it does so anew for each page. A bitmap that changes meanwhile is read partly
+    /// as it was.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
@@ -476,16 +623,36 @@ impl Store for RedisStore {
             let (script, keys) = self.prepare(conn, capabilities, &plan)?;
             match script.roots.first() {
                 None | Some(Source::Missing) => Ok(Vec::new()),
-                Some(Source::Key(node)) => {
-                    Bitmap { key: &keys[*node], temporary: false }.read(conn, capabilities, after, limit)
+                Some(Source::Key(node)) => Bitmap {
+                    key: &keys[*node],
+                    temporary: false,
                 }
+                .read(conn, capabilities, after, limit),
                 Some(Source::Step(_)) if refused || self.fetches_members(capabilities) => {
                     let lengths = &script.lengths;
-                    Fetcher::new(conn, capabilities, &plan, &keys, lengths, fetch::FIRST_OF_LIST)?.members(after, limit)
+                    Fetcher::new(
+                        conn,
+                        capabilities,
+                        &plan,
+                        &keys,
+                        lengths,
+                        fetch::FIRST_OF_LIST,
+                    )?
+                    .members(after, limit)
                 }
                 Some(Source::Step(node)) => {
-                    Executor { conn, capabilities, scratch, keys: &keys }.compute(&script)?;
-                    Bitmap { key: &scratch.key(*node), temporary: true }.read(conn, capabilities, after, limit)
+                    Executor {
+                        conn,
+                        capabilities,
+                        scratch,
+                        keys: &keys,
+                    }
+                    .compute(&script)?;
+                    Bitmap {
+                        key: &scratch.key(*node),
+                        temporary: true,
+                    }
+                    .read(conn, capabilities, after, limit)
                 }
             }
         })
@@ -500,7 +667,9 @@ impl Store for RedisStore {
             for chunk in keys.chunks(SMALL_COMMANDS) {
                 let texts: Vec<String> = chunk.iter().map(|key| key.text(&self.prefix)).collect();
                 let mut batch = Batch::default();
-                texts.iter().for_each(|key| batch.push(cmd("GETBIT").arg(key).arg(user)));
+                texts
+                    .iter()
+                    .for_each(|key| batch.push(cmd("GETBIT").arg(key).arg(user)));
                 for (key, reply) in texts.into_iter().zip(conn.trip(&batch)?) {
                     answers.push(natural("GETBIT", &accept(reply, Some(key))?)? != 0);
                 }
@@ -517,7 +686,9 @@ impl Store for RedisStore {
         let start = format!("{}{starting_with}", self.prefix);
         self.with(|conn, capabilities| {
             let found = scan::keys(conn, capabilities, &start)?;
-            Ok(self.left_out.parse(&self.prefix, starting_with, &found, as_is))
+            Ok(self
+                .left_out
+                .parse(&self.prefix, starting_with, &found, as_is))
         })
     }
 
@@ -548,9 +719,9 @@ impl Store for RedisStore {
         self.once_to_write(|conn, capabilities| scan::delete(conn, capabilities, &texts))
     }
 
-    /// The set is computed into a temporary key, which is then given its name in one step (RENAMENX). It is of one moment
-    /// unless it takes more than some 160 MB of bitmaps; then, as with [`count`](Store::count), marks that come in
-    /// meanwhile may be in it in part.
+    /// The set is computed into a temporary key, which is then given its name in one step
+    /// (RENAMENX). It is of one moment unless it takes more than some 160 MB of bitmaps; then, as
+    /// with [`count`](Store::count), marks that come in meanwhile may be in it in part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
@@ -563,19 +734,33 @@ impl Store for RedisStore {
             }
             let (mut script, keys) = self.prepare(conn, capabilities, &plan)?;
             script.copy_keys();
-            let Some(Source::Step(node)) = script.roots.first().copied() else { return Ok(Saved::Nobody) };
-            let made = Executor { conn, capabilities, scratch, keys: &keys }.compute_and_count(&script)?;
+            let Some(Source::Step(node)) = script.roots.first().copied() else {
+                return Ok(Saved::Nobody);
+            };
+            let made = Executor {
+                conn,
+                capabilities,
+                scratch,
+                keys: &keys,
+            }
+            .compute_and_count(&script)?;
             if made == 0 {
                 return Ok(Saved::Nobody);
             }
-            rename_new(conn, capabilities, &scratch.key(node), &name)
-                .map(|renamed| if renamed { Saved::People(made) } else { Saved::Taken })
+            rename_new(conn, capabilities, &scratch.key(node), &name).map(|renamed| {
+                if renamed {
+                    Saved::People(made)
+                } else {
+                    Saved::Taken
+                }
+            })
         };
         self.once_to_write(|conn, capabilities| self.cleaned(conn, capabilities, run))
     }
 
-    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that have no time to live.
-    /// Those of ours that have one are left: they are in use, or go by themselves within a minute.
+    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that
+    /// have no time to live. Those of ours that have one are left: they are in use, or go by
+    /// themselves within a minute.
     fn sweep(&self) -> Result<u64> {
         self.once_to_write(|conn, capabilities| {
             let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;

@@ -52,7 +52,12 @@ impl Script {
         for root in &mut self.roots {
             if let Source::Key(node) = *root {
                 if !self.steps.iter().any(|step| step.node == node) {
-                    self.steps.push(Step { node, op: Op::Or, operands: vec![*root], uses: 0 });
+                    self.steps.push(Step {
+                        node,
+                        op: Op::Or,
+                        operands: vec![*root],
+                        uses: 0,
+                    });
                 }
                 *root = Source::Step(node);
             }
@@ -60,13 +65,15 @@ impl Script {
     }
 }
 
-/// Resolves a plan. `lengths` has for each node that is a key its length in bytes: 0 when it is missing, `None` when
-/// it exists and the server cannot tell its length. Other nodes' entries are not read.
+/// Resolves a plan. `lengths` has for each node that is a key its length in bytes: 0 when it is
+/// missing, `None` when it exists and the server cannot tell its length. Other nodes' entries are
+/// not read.
 ///
-/// Redis' bitmaps have a length, which a complement makes visible: `BITOP NOT` of three empty bytes has 24 users, and an
-/// intersection is as long as its longest operand, also with one that is missing. So there are two ways to be empty:
-/// *blank*, no user in it, and *missing*, no bytes. Blank operands are left out, except beneath a complement, where
-/// every length has to come out as Redis would have it.
+/// Redis' bitmaps have a length, which a complement makes visible: `BITOP NOT` of three empty bytes
+/// has 24 users, and an intersection is as long as its longest operand, also with one that is
+/// missing. So there are two ways to be empty: *blank*, no user in it, and *missing*, no bytes.
+/// Blank operands are left out, except beneath a complement, where every length has to come out as
+/// Redis would have it.
 pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
     let nodes = plan.nodes();
     let mut lengths = lengths.to_vec();
@@ -88,7 +95,8 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
             };
     }
 
-    // Users of a node come after it, so going backwards all that is asked of a node is known when its turn comes.
+    // Users of a node come after it, so going backwards all that is asked of a node is known when
+    // its turn comes.
     let mut needed = vec![false; nodes.len()];
     let mut exact = vec![false; nodes.len()];
     for root in plan.roots() {
@@ -116,7 +124,13 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
             .operands()
             .iter()
             .map(|id| id.index())
-            .map(|o| if is_left_out(exactly, blank[o], lengths[o]) { Source::Missing } else { place[o] })
+            .map(|o| {
+                if is_left_out(exactly, blank[o], lengths[o]) {
+                    Source::Missing
+                } else {
+                    place[o]
+                }
+            })
             .collect();
         let op = match node {
             Node::Empty => continue,
@@ -131,7 +145,11 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
             }
             Node::Or(_) | Node::Xor(_) => {
                 operands.retain(|source| *source != Source::Missing);
-                if matches!(node, Node::Or(_)) { Op::Or } else { Op::Xor }
+                if matches!(node, Node::Or(_)) {
+                    Op::Or
+                } else {
+                    Op::Xor
+                }
             }
             Node::Diff(_) => {
                 if operands.get(1) == Some(&Source::Missing) {
@@ -146,7 +164,12 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
             continue;
         }
         place[i] = Source::Step(i);
-        steps.push(Step { node: i, op, operands, uses: 0 });
+        steps.push(Step {
+            node: i,
+            op,
+            operands,
+            uses: 0,
+        });
     }
 
     let mut uses = vec![0; nodes.len()];
@@ -158,8 +181,18 @@ pub(super) fn resolve(plan: &Plan, lengths: &[Option<u64>]) -> Script {
     for step in &mut steps {
         step.uses = uses[step.node];
     }
-    let root = |id: &NodeId| if blank[id.index()] { Source::Missing } else { place[id.index()] };
-    Script { steps, roots: plan.roots().iter().map(root).collect(), lengths }
+    let root = |id: &NodeId| {
+        if blank[id.index()] {
+            Source::Missing
+        } else {
+            place[id.index()]
+        }
+    };
+    Script {
+        steps,
+        roots: plan.roots().iter().map(root).collect(),
+        lengths,
+    }
 }
 
 fn is_left_out(exactly: bool, blank: bool, length: Option<u64>) -> bool {
@@ -168,7 +201,9 @@ fn is_left_out(exactly: bool, blank: bool, length: Option<u64>) -> bool {
 
 /// The greatest length; unknown when one is, unless all are known to be 0.
 fn longest(ids: &[NodeId], lengths: &[Option<u64>]) -> Option<u64> {
-    ids.iter().map(|id| lengths[id.index()]).try_fold(0, |most, length| Some(most.max(length?)))
+    ids.iter()
+        .map(|id| lengths[id.index()])
+        .try_fold(0, |most, length| Some(most.max(length?)))
 }
 
 #[cfg(test)]
@@ -197,7 +232,11 @@ mod tests {
     }
 
     fn ops(set: &Set) -> Vec<(Op, usize)> {
-        script(set).steps.iter().map(|step| (step.op, step.operands.len())).collect()
+        script(set)
+            .steps
+            .iter()
+            .map(|step| (step.op, step.operands.len()))
+            .collect()
     }
 
     #[test]
@@ -212,7 +251,11 @@ mod tests {
             Set::Empty,
         ] {
             let script = script(&empty);
-            assert_eq!((script.steps.len(), &script.roots[..]), (0, &[Source::Missing][..]), "{empty:?}");
+            assert_eq!(
+                (script.steps.len(), &script.roots[..]),
+                (0, &[Source::Missing][..]),
+                "{empty:?}"
+            );
         }
     }
 
@@ -221,18 +264,33 @@ mod tests {
         assert_eq!(ops(&(key("a") | key("gone"))), []);
         assert_eq!(ops(&(key("a") - key("gone"))), []);
         assert_eq!(ops(&(key("a") ^ key("gone") ^ key("b"))), [(Op::Xor, 2)]);
-        assert_eq!(ops(&((key("a") | (key("b") & key("gone"))) & key("c"))), [(Op::And, 2)]);
+        assert_eq!(
+            ops(&((key("a") | (key("b") & key("gone"))) & key("c"))),
+            [(Op::And, 2)]
+        );
     }
 
     #[test]
     fn beneath_a_complement_lengths_stay() {
         // Ten empty bytes, complemented: 80 users.
-        assert_eq!(ops(&!(key("a") & key("gone"))), [(Op::And, 2), (Op::Not, 1)]);
-        assert_eq!(ops(&!(key("a") | (key("b") & key("gone")))), [(Op::And, 2), (Op::Or, 2), (Op::Not, 1)]);
-        assert_eq!(ops(&!(key("gone") - key("a"))), [(Op::Diff, 2), (Op::Not, 1)]);
+        assert_eq!(
+            ops(&!(key("a") & key("gone"))),
+            [(Op::And, 2), (Op::Not, 1)]
+        );
+        assert_eq!(
+            ops(&!(key("a") | (key("b") & key("gone")))),
+            [(Op::And, 2), (Op::Or, 2), (Op::Not, 1)]
+        );
+        assert_eq!(
+            ops(&!(key("gone") - key("a"))),
+            [(Op::Diff, 2), (Op::Not, 1)]
+        );
         assert_eq!(ops(&!(key("a") - key("gone"))), [(Op::Not, 1)]);
         let and = &script(&!(Set::And(vec![key("gone"), key("a")]))).steps[0];
-        assert!(matches!(and.operands[..], [Source::Key(_), Source::Missing]), "what is there comes first");
+        assert!(
+            matches!(and.operands[..], [Source::Key(_), Source::Missing]),
+            "what is there comes first"
+        );
     }
 
     #[test]

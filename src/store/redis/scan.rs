@@ -16,12 +16,25 @@ const SCAN_COUNT: u32 = 1000;
 const DELETE_COUNT: usize = 500;
 
 /// The keys that begin with `start`, each once. Keys that are not UTF-8 are not ours and left out.
-pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) -> Reply<BTreeSet<String>> {
+pub(super) fn keys(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    start: &str,
+) -> Reply<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    each(conn, capabilities, &format!("{}*", escaped(start)), &mut |name| {
-        // The pattern may let in a little more; see `escaped`.
-        found.extend(String::from_utf8(name).ok().filter(|text| text.starts_with(start)));
-    })?;
+    each(
+        conn,
+        capabilities,
+        &format!("{}*", escaped(start)),
+        &mut |name| {
+            // The pattern may let in a little more; see `escaped`.
+            found.extend(
+                String::from_utf8(name)
+                    .ok()
+                    .filter(|text| text.starts_with(start)),
+            );
+        },
+    )?;
     Ok(found)
 }
 
@@ -29,9 +42,14 @@ pub(super) fn keys(conn: &mut Conn, capabilities: &Capabilities, start: &str) ->
 const SOME: u32 = 20;
 
 /// Some of all keys, and whether they are all there are.
-pub(super) fn some(conn: &mut Conn, capabilities: &Capabilities) -> Reply<(BTreeSet<String>, bool)> {
+pub(super) fn some(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+) -> Reply<(BTreeSet<String>, bool)> {
     let mut found = BTreeSet::new();
-    let complete = rounds(conn, capabilities, "*", SOME, &mut |name| found.extend(String::from_utf8(name).ok()))?;
+    let complete = rounds(conn, capabilities, "*", SOME, &mut |name| {
+        found.extend(String::from_utf8(name).ok())
+    })?;
     Ok((found, complete))
 }
 
@@ -71,7 +89,14 @@ fn rounds(
     }
     let mut cursor = "0".to_owned();
     for _ in 0..most {
-        let reply = conn.ask(cmd("SCAN").arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT))?;
+        let reply = conn.ask(
+            cmd("SCAN")
+                .arg(&cursor)
+                .arg("MATCH")
+                .arg(pattern)
+                .arg("COUNT")
+                .arg(SCAN_COUNT),
+        )?;
         let (next, keys) = match reply {
             Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
                 Ok([next, keys]) => (next, keys),
@@ -93,8 +118,8 @@ fn rounds(
     Ok(false)
 }
 
-/// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which bitmapist-server
-/// (SQLite's GLOB) takes for themselves; for a backslash any character will do.
+/// A pattern that matches `text`. Wildcards stand in brackets rather than behind backslashes, which
+/// bitmapist-server (SQLite's GLOB) takes for themselves; for a backslash any character will do.
 pub(super) fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
@@ -111,19 +136,28 @@ pub(super) fn escaped(text: &str) -> String {
 pub(super) fn delete(conn: &mut Conn, capabilities: &Capabilities, keys: &[String]) -> Reply<u64> {
     let mut deleted = 0;
     for chunk in keys.chunks(DELETE_COUNT) {
-        deleted += natural(capabilities.delete(), &conn.ask(cmd(capabilities.delete()).arg(chunk))?)?;
+        deleted += natural(
+            capabilities.delete(),
+            &conn.ask(cmd(capabilities.delete()).arg(chunk))?,
+        )?;
     }
     Ok(deleted)
 }
 
-/// The temporary keys that nobody will delete: bitmapist's, and those of ours without a lifetime. Keys of ours that have
-/// one belong to requests under way, maybe another process's, or go by themselves within a minute.
-pub(super) fn leftovers(conn: &mut Conn, capabilities: &Capabilities, prefix: &Prefix) -> Reply<Vec<String>> {
+/// The temporary keys that nobody will delete: bitmapist's, and those of ours without a lifetime.
+/// Keys of ours that have one belong to requests under way, maybe another process's, or go by
+/// themselves within a minute.
+pub(super) fn leftovers(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    prefix: &Prefix,
+) -> Reply<Vec<String>> {
     let mut temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?;
     // An event called `bitop` has keys that begin so.
     temporary.retain(|text| Key::parse(prefix, text).is_none());
-    let (ours, mut theirs): (Vec<_>, Vec<_>) =
-        temporary.into_iter().partition(|key| key.starts_with(&format!("{prefix}{SCRATCH}{OURS}")));
+    let (ours, mut theirs): (Vec<_>, Vec<_>) = temporary
+        .into_iter()
+        .partition(|key| key.starts_with(&format!("{prefix}{SCRATCH}{OURS}")));
     for chunk in ours.chunks(DELETE_COUNT) {
         let mut batch = Batch::default();
         chunk.iter().for_each(|key| batch.push(cmd("TTL").arg(key)));

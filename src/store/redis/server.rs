@@ -1,4 +1,5 @@
-//! All keys of a Redis, whoever made them and of whatever type: what is needed to move a whole database.
+//! All keys of a Redis, whoever made them and of whatever type: what is needed to move a whole
+//! database.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::store::{Options, Result};
 /// How many bytes of a string are read or written in one go: a whole number of tiles.
 const PIECE: u64 = 128 * TILE_BYTES;
 
-/// How many times longer than a mere count of bits a dump may take, which is packed, sent, and unpacked.
+/// How many times longer than a mere count of bits a dump may take, which is packed, sent, and
+/// unpacked.
 const DUMP_EFFORT: u64 = 20;
 
 /// One database of a Redis.
@@ -56,7 +58,8 @@ pub enum Made {
     Unreadable(String),
 }
 
-/// A key to make of what was written down: its name, its bytes, and in how many milliseconds it goes by itself.
+/// A key to make of what was written down: its name, its bytes, and in how many milliseconds it
+/// goes by itself.
 pub type Written<'a> = (&'a [u8], &'a [u8], Option<u64>);
 
 /// A bitmap to make: its name, its bits, and in how many milliseconds it goes by itself.
@@ -103,19 +106,36 @@ impl Server {
                 batch.push(cmd("MEMORY").arg("USAGE").arg(name));
             }
             let replies = conn.trip(&batch)?;
-            let read = names.iter().zip(replies.chunks_exact(4)).map(|(name, replies)| {
-                let kind = match accept(replies[0].clone(), shown(name))? {
-                    Value::SimpleString(kind) => kind,
-                    Value::BulkString(kind) => String::from_utf8_lossy(&kind).into_owned(),
-                    other => return Err(unexpected("TYPE", &other)),
-                };
-                let left = integer("PTTL", &accept(replies[1].clone(), shown(name))?)?;
-                // Either may be refused, of another type or as unknown, and then the other will do.
-                let size =
-                    |reply: &Value| if let Value::Int(bytes) = reply { u64::try_from(*bytes).unwrap_or(0) } else { 0 };
-                let bytes = if kind == "string" { size(&replies[2]) } else { size(&replies[3]) };
-                Ok(Kind { name: kind, bytes, lifetime: u64::try_from(left).ok() })
-            });
+            let read = names
+                .iter()
+                .zip(replies.chunks_exact(4))
+                .map(|(name, replies)| {
+                    let kind = match accept(replies[0].clone(), shown(name))? {
+                        Value::SimpleString(kind) => kind,
+                        Value::BulkString(kind) => String::from_utf8_lossy(&kind).into_owned(),
+                        other => return Err(unexpected("TYPE", &other)),
+                    };
+                    let left = integer("PTTL", &accept(replies[1].clone(), shown(name))?)?;
+                    // Either may be refused, of another type or as unknown, and then the other will
+                    // do.
+                    let size = |reply: &Value| {
+                        if let Value::Int(bytes) = reply {
+                            u64::try_from(*bytes).unwrap_or(0)
+                        } else {
+                            0
+                        }
+                    };
+                    let bytes = if kind == "string" {
+                        size(&replies[2])
+                    } else {
+                        size(&replies[3])
+                    };
+                    Ok(Kind {
+                        name: kind,
+                        bytes,
+                        lifetime: u64::try_from(left).ok(),
+                    })
+                });
             read.collect()
         })
     }
@@ -127,7 +147,9 @@ impl Server {
     pub fn dumps(&self, names: &[&[u8]], bytes: u64) -> Result<Vec<Dump>> {
         self.0.with(|conn, _| {
             let mut batch = Batch::default();
-            names.iter().for_each(|name| batch.push(cmd("DUMP").arg(name)));
+            names
+                .iter()
+                .for_each(|name| batch.push(cmd("DUMP").arg(name)));
             let replies = conn.trip_within(&batch, dump_time(conn, bytes))?;
             let read = names.iter().zip(replies).map(|(name, reply)| match reply {
                 Value::BulkString(payload) => Ok(Dump::Payload(payload)),
@@ -139,8 +161,9 @@ impl Server {
         })
     }
 
-    /// Makes keys of what was written down; `replace` puts them in place of what is there of that name. `bytes` is about how
-    /// many the values take unpacked: a bitmap of half a gigabyte may travel as a few megabytes.
+    /// Makes keys of what was written down; `replace` puts them in place of what is there of that
+    /// name. `bytes` is about how many the values take unpacked: a bitmap of half a gigabyte may
+    /// travel as a few megabytes.
     ///
     /// # Errors
     /// When the server failed, as for want of memory; those before may have been made.
@@ -150,29 +173,42 @@ impl Server {
             for (name, payload, lifetime) in keys {
                 let mut command = cmd("RESTORE");
                 // A lifetime of 0 would be none.
-                command.arg(name).arg(lifetime.map_or(0, |left| left.max(1))).arg(payload);
+                command
+                    .arg(name)
+                    .arg(lifetime.map_or(0, |left| left.max(1)))
+                    .arg(payload);
                 if replace {
                     command.arg("REPLACE");
                 }
                 batch.push(&command);
             }
             let replies = conn.trip_within(&batch, dump_time(conn, bytes))?;
-            let made = keys.iter().zip(replies).map(|((name, ..), reply)| match reply {
-                Value::ServerError(error) if error.code() == "BUSYKEY" => Ok(Made::Taken),
-                Value::ServerError(error)
-                    if error.details().is_some_and(|d| d.contains("DUMP payload") || d.contains("Bad data format")) =>
-                {
-                    Ok(Made::Unreadable(error.details().unwrap_or_default().to_owned()))
-                }
-                reply if is_unknown(&reply) => Ok(Made::Unreadable("it does not know RESTORE".to_owned())),
-                reply => accept(reply, shown(name)).map(|_| Made::New),
-            });
+            let made = keys
+                .iter()
+                .zip(replies)
+                .map(|((name, ..), reply)| match reply {
+                    Value::ServerError(error) if error.code() == "BUSYKEY" => Ok(Made::Taken),
+                    Value::ServerError(error)
+                        if error.details().is_some_and(|d| {
+                            d.contains("DUMP payload") || d.contains("Bad data format")
+                        }) =>
+                    {
+                        Ok(Made::Unreadable(
+                            error.details().unwrap_or_default().to_owned(),
+                        ))
+                    }
+                    reply if is_unknown(&reply) => {
+                        Ok(Made::Unreadable("it does not know RESTORE".to_owned()))
+                    }
+                    reply => accept(reply, shown(name)).map(|_| Made::New),
+                });
             made.collect()
         })
     }
 
-    /// Whether two servers' keys of that name and type have the same value, by asking for all of it (of a stream its entries,
-    /// not who has read them); `None` for types that only the server itself can read.
+    /// Whether two servers' keys of that name and type have the same value, by asking for all of it
+    /// (of a stream its entries, not who has read them); `None` for types that only the server
+    /// itself can read.
     ///
     /// # Errors
     /// When one of the two could not be read.
@@ -191,38 +227,60 @@ impl Server {
         let batch = Batch::of([&*cmd(command).arg(name).arg(arguments)]);
         let read = |server: &Server| {
             server.0.with(|conn, _| {
-                let reply = conn.trip_within(&batch, dump_time(conn, kind.bytes))?.pop().unwrap_or_default();
+                let reply = conn
+                    .trip_within(&batch, dump_time(conn, kind.bytes))?
+                    .pop()
+                    .unwrap_or_default();
                 Ok(in_order(&kind.name, accept(reply, shown(name))?))
             })
         };
         Ok(Some(read(self)? == read(other)?))
     }
 
-    /// Strings as bitmaps, each given with about how many bytes it has; the short ones in one trip. `None` for a key that
-    /// went meanwhile; what changes meanwhile is read partly as it was.
+    /// Strings as bitmaps, each given with about how many bytes it has; the short ones in one trip.
+    /// `None` for a key that went meanwhile; what changes meanwhile is read partly as it was.
     ///
     /// # Errors
     /// When one could not be read, or is no string.
     pub fn bitmaps(&self, names: &[(&[u8], u64)]) -> Result<Vec<Option<Snapshot>>> {
         let short = |bytes: u64| bytes <= PIECE;
-        let read = self.0.with(|conn, _| {
-            let mut batch = Batch::default();
-            let asked: Vec<&[u8]> = names.iter().filter(|(_, bytes)| short(*bytes)).map(|(name, _)| *name).collect();
-            asked.iter().for_each(|name| batch.push(cmd("GET").arg(name)));
-            let bytes = names.iter().map(|(_, bytes)| *bytes).filter(|bytes| short(*bytes)).sum();
-            let replies = conn.trip_within(&batch, dump_time(conn, bytes))?;
-            let read = asked.iter().zip(replies).map(|(name, reply)| match accept(reply, shown(name))? {
-                Value::Nil => Ok(None),
-                reply => Ok(Some(bitmap_of(&text(reply)?))),
-            });
-            read.collect::<Reply<Vec<_>>>()
-        })?;
+        let read =
+            self.0.with(|conn, _| {
+                let mut batch = Batch::default();
+                let asked: Vec<&[u8]> = names
+                    .iter()
+                    .filter(|(_, bytes)| short(*bytes))
+                    .map(|(name, _)| *name)
+                    .collect();
+                asked
+                    .iter()
+                    .for_each(|name| batch.push(cmd("GET").arg(name)));
+                let bytes = names
+                    .iter()
+                    .map(|(_, bytes)| *bytes)
+                    .filter(|bytes| short(*bytes))
+                    .sum();
+                let replies = conn.trip_within(&batch, dump_time(conn, bytes))?;
+                let read = asked.iter().zip(replies).map(|(name, reply)| {
+                    match accept(reply, shown(name))? {
+                        Value::Nil => Ok(None),
+                        reply => Ok(Some(bitmap_of(&text(reply)?))),
+                    }
+                });
+                read.collect::<Reply<Vec<_>>>()
+            })?;
         let mut read = read.into_iter();
-        let bitmaps = names.iter().map(|(name, bytes)| match short(*bytes).then(|| read.next()).flatten() {
-            Some(bitmap) => Ok(bitmap),
-            // It was a long one; there is none without a byte but where there is no such key.
-            None => self.bitmap(name).map(|bitmap| Some(bitmap).filter(|bitmap| bitmap.len > 0)),
-        });
+        let bitmaps =
+            names.iter().map(
+                |(name, bytes)| match short(*bytes).then(|| read.next()).flatten() {
+                    Some(bitmap) => Ok(bitmap),
+                    // It was a long one; there is none without a byte but where there is no such
+                    // key.
+                    None => self
+                        .bitmap(name)
+                        .map(|bitmap| Some(bitmap).filter(|bitmap| bitmap.len > 0)),
+                },
+            );
         bitmaps.collect()
     }
 
@@ -232,7 +290,10 @@ impl Server {
             if !capabilities.ranges {
                 return Ok(bitmap_of(&text(conn.ask(cmd("GET").arg(name))?)?));
             }
-            let length = conn.trip(&Batch::of([&*cmd("STRLEN").arg(name)]))?.pop().unwrap_or_default();
+            let length = conn
+                .trip(&Batch::of([&*cmd("STRLEN").arg(name)]))?
+                .pop()
+                .unwrap_or_default();
             let len = natural("STRLEN", &accept(length, shown(name))?)?;
             let mut bitmap = Snapshot::of_zeros(len);
             let mut at = 0;
@@ -246,7 +307,8 @@ impl Server {
         })
     }
 
-    /// Makes bitmaps, each all at once; `replace` puts them in place of what is there of their names.
+    /// Makes bitmaps, each all at once; `replace` puts them in place of what is there of their
+    /// names.
     ///
     /// # Errors
     /// When the server failed; those before may have been made.
@@ -256,20 +318,36 @@ impl Server {
             .filter(|(_, bitmap, _)| bitmap.len <= PIECE)
             .map(|(name, bitmap, lifetime)| set(name, &bitmap.whole(), *lifetime, replace))
             .collect();
-        let bytes = keys.iter().map(|(_, bitmap, _)| bitmap.len.min(PIECE)).sum();
-        let mut made = self.0.with(|conn, _| carry_out(conn, &short, bytes))?.into_iter();
-        let outcomes = keys.iter().map(|(name, bitmap, lifetime)| match bitmap.len {
-            0..=PIECE => Ok(made.next().unwrap_or(Made::Taken)),
-            _ => self.put_long(name, bitmap, *lifetime, replace),
-        });
+        let bytes = keys
+            .iter()
+            .map(|(_, bitmap, _)| bitmap.len.min(PIECE))
+            .sum();
+        let mut made = self
+            .0
+            .with(|conn, _| carry_out(conn, &short, bytes))?
+            .into_iter();
+        let outcomes = keys
+            .iter()
+            .map(|(name, bitmap, lifetime)| match bitmap.len {
+                0..=PIECE => Ok(made.next().unwrap_or(Made::Taken)),
+                _ => self.put_long(name, bitmap, *lifetime, replace),
+            });
         outcomes.collect()
     }
 
-    fn put_long(&self, name: &[u8], bitmap: &Snapshot, lifetime: Option<u64>, replace: bool) -> Result<Made> {
+    fn put_long(
+        &self,
+        name: &[u8],
+        bitmap: &Snapshot,
+        lifetime: Option<u64>,
+        replace: bool,
+    ) -> Result<Made> {
         // Under a temporary name, which goes by itself if this process does not come to the end.
         let scratch = Scratch::new(&self.0.prefix);
         let temporary = scratch.key(0);
-        let written = self.0.with_to_write(|conn, capabilities| write(conn, capabilities, &temporary, bitmap))?;
+        let written = self
+            .0
+            .with_to_write(|conn, capabilities| write(conn, capabilities, &temporary, bitmap))?;
         if !written {
             let whole = [set(name, &bitmap.whole(), lifetime, replace)];
             let made = self.0.with(|conn, _| carry_out(conn, &whole, bitmap.len))?;
@@ -282,9 +360,14 @@ impl Server {
                 Some(left) => batch.push(cmd("PEXPIRE").arg(&temporary).arg(left.max(1))),
                 None => batch.push(cmd("PERSIST").arg(&temporary)),
             }
-            batch.push(cmd(if replace { "RENAME" } else { "RENAMENX" }).arg(&temporary).arg(name));
+            batch.push(
+                cmd(if replace { "RENAME" } else { "RENAMENX" })
+                    .arg(&temporary)
+                    .arg(name),
+            );
             let limit = conn.timeout();
-            let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| shown(name))?;
+            let replies =
+                conn.transaction(&batch, capabilities.transactions, limit, &|_| shown(name))?;
             if matches!(replies.get(1), Some(Value::Int(0))) {
                 conn.ask(cmd(capabilities.delete()).arg(&temporary))?;
                 return Ok(Made::Taken);
@@ -317,12 +400,23 @@ fn set(name: &[u8], bytes: &[u8], lifetime: Option<u64>, replace: bool) -> Cmd {
 fn carry_out(conn: &mut Conn, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
     let limit = dump_time(conn, bytes);
     let replies = conn.trip_within(&Batch::of(sets), limit)?.into_iter();
-    let made = replies.map(|reply| Ok(if accept(reply, None)? == Value::Nil { Made::Taken } else { Made::New }));
+    let made = replies.map(|reply| {
+        Ok(if accept(reply, None)? == Value::Nil {
+            Made::Taken
+        } else {
+            Made::New
+        })
+    });
     made.collect()
 }
 
 /// Writes a bitmap under a temporary name; `false` when the server cannot write a part of one.
-fn write(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, bitmap: &Snapshot) -> Reply<bool> {
+fn write(
+    conn: &mut Conn,
+    capabilities: &Capabilities,
+    temporary: &str,
+    bitmap: &Snapshot,
+) -> Reply<bool> {
     // Begun with its lifetime, so that it has one whenever this process ends.
     conn.ask(cmd("SET").arg(temporary).arg("").arg("EX").arg(60))?;
     let mut at = 0;
@@ -332,7 +426,9 @@ fn write(conn: &mut Conn, capabilities: &Capabilities, temporary: &str, bitmap: 
         // Redis fills up with zeros by itself; the last byte says how long it is.
         if end == bitmap.len || piece.iter().any(|byte| *byte != 0) {
             let mut batch = Batch::of([&*cmd("SETRANGE").arg(temporary).arg(at).arg(&piece)]);
-            expiry(temporary, capabilities).iter().for_each(|command| batch.push(command));
+            expiry(temporary, capabilities)
+                .iter()
+                .for_each(|command| batch.push(command));
             // The zeros in front of it may be half a gigabyte.
             let limit = conn.timeout() + time_for(end);
             for reply in conn.trip_within(&batch, limit)? {
@@ -363,7 +459,13 @@ fn text(reply: Value) -> Reply<Vec<u8>> {
 
 /// Elements that come in no particular order, in one.
 fn in_order(kind: &str, reply: Value) -> Value {
-    let bytes = |value: &Value| if let Value::BulkString(bytes) = value { bytes.clone() } else { Vec::new() };
+    let bytes = |value: &Value| {
+        if let Value::BulkString(bytes) = value {
+            bytes.clone()
+        } else {
+            Vec::new()
+        }
+    };
     match (kind, reply) {
         ("set", Value::Array(mut members)) => {
             members.sort_by_cached_key(bytes);

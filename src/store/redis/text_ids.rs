@@ -1,7 +1,7 @@
 //! Text ids in Redis: two hashes beside the bitmaps, and a script that gives numbers out.
 //!
-//! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that comes next;
-//! `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
+//! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that
+//! comes next; `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,14 +14,15 @@ use super::wire::{Batch, Conn, Fault, Reply, accept, natural, unexpected};
 use crate::sets::{Prefix, SCRATCH, UserId};
 use crate::store::{Result, TextIds};
 
-/// Texts looked for by one command, or given numbers by one run of the script: about a millisecond, in which Redis serves
-/// nobody else.
+/// Texts looked for by one command, or given numbers by one run of the script: about a millisecond,
+/// in which Redis serves nobody else.
 const AT_ONCE: usize = 1000;
 
 /// Commands of so many texts in one trip.
 const IN_A_TRIP: usize = 16;
 
-/// Answers the number of each text, giving new ones where needed. Nobody else's commands come between.
+/// Answers the number of each text, giving new ones where needed. Nobody else's commands come
+/// between.
 const ENROLL: &str = "
 local found = redis.call('HMGET', KEYS[1], unpack(ARGV))
 local next = tonumber(redis.call('HGET', KEYS[1], '') or 0)
@@ -47,7 +48,8 @@ end
 return found
 ";
 
-/// Lets texts begin: not while numbers are being marked. From then on whoever marks numbers is refused.
+/// Lets texts begin: not while numbers are being marked. From then on whoever marks numbers is
+/// refused.
 const BEGIN: &str = "
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSETNX', KEYS[1], '', 0)
@@ -67,8 +69,8 @@ fn numbers_key(prefix: &Prefix) -> String {
     format!("{prefix}ids")
 }
 
-/// There while numbers are being marked. A temporary key like others: it expires, and is no event. The first marks take it
-/// away where they are in the same slot.
+/// There while numbers are being marked. A temporary key like others: it expires, and is no event.
+/// The first marks take it away where they are in the same slot.
 pub(super) fn settled_key(prefix: &Prefix) -> String {
     format!("{prefix}{SCRATCH}{OURS}numbers")
 }
@@ -88,7 +90,9 @@ pub(super) fn asking(prefix: &Prefix) -> Cmd {
 fn number(reply: &Value) -> Reply<Option<u64>> {
     let number = match reply {
         Value::Nil => return Ok(None),
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok()),
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     };
@@ -108,11 +112,15 @@ fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Val
 }
 
 fn no_hashes() -> Fault {
-    Fault::Refused("text ids need hashes, which this server does not know: use Redis or Valkey itself".to_owned())
+    Fault::Refused(
+        "text ids need hashes, which this server does not know: use Redis or Valkey itself"
+            .to_owned(),
+    )
 }
 
 impl RedisStore {
-    /// What many fields of a hash hold, in order; whether there are any text ids is asked in the same trip.
+    /// What many fields of a hash hold, in order; whether there are any text ids is asked in the
+    /// same trip.
     fn looked_up<T>(
         &self,
         parts: impl Iterator<Item = Cmd> + Clone,
@@ -120,19 +128,31 @@ impl RedisStore {
         read: impl Fn(&Value) -> Reply<T>,
     ) -> Result<Option<Vec<T>>> {
         self.with(|conn, capabilities| {
-            // A server without hashes, as bitmapist-server and our own listener are, has no text ids.
+            // A server without hashes, as bitmapist-server and our own listener are, has no text
+            // ids.
             if !capabilities.hashes {
                 return Ok(None);
             }
             let mut parts = parts.clone();
             let mut batch = Batch::of([&asking(&self.prefix)]);
-            parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
+            parts
+                .by_ref()
+                .take(IN_A_TRIP)
+                .for_each(|command| batch.push(&command));
             let mut replies = conn.trip(&batch)?.into_iter();
             if number(&accept(replies.next().unwrap_or_default(), None)?)?.is_none() {
                 return Ok(None);
             }
-            let found = items(replies, about)?.iter().map(&read).collect::<Reply<Vec<T>>>()?;
-            Ok(Some([found, answers(conn, parts, about, false, &read)?].into_iter().flatten().collect()))
+            let found = items(replies, about)?
+                .iter()
+                .map(&read)
+                .collect::<Reply<Vec<T>>>()?;
+            Ok(Some(
+                [found, answers(conn, parts, about, false, &read)?]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+            ))
         })
     }
 }
@@ -149,7 +169,10 @@ fn answers<T>(
     while parts.peek().is_some() {
         let mut batch = Batch::default();
         batch.confirm = writes;
-        parts.by_ref().take(IN_A_TRIP).for_each(|command| batch.push(&command));
+        parts
+            .by_ref()
+            .take(IN_A_TRIP)
+            .for_each(|command| batch.push(&command));
         for item in items(conn.trip(&batch)?, about)? {
             answers.push(read(&item)?);
         }
@@ -158,7 +181,9 @@ fn answers<T>(
 }
 
 fn user(reply: &Value) -> Reply<Option<UserId>> {
-    number(reply)?.map(|number| UserId::try_from(number).map_err(|_| unexpected("HMGET", reply))).transpose()
+    number(reply)?
+        .map(|number| UserId::try_from(number).map_err(|_| unexpected("HMGET", reply)))
+        .transpose()
 }
 
 impl TextIds for RedisStore {
@@ -189,10 +214,18 @@ impl TextIds for RedisStore {
                 return Ok(true);
             }
             let mut batch = Batch::default();
-            batch.push(cmd("SET").arg(&key).arg(1).arg("PX").arg(SETTLED.as_millis().to_string()));
+            batch.push(
+                cmd("SET")
+                    .arg(&key)
+                    .arg(1)
+                    .arg("PX")
+                    .arg(SETTLED.as_millis().to_string()),
+            );
             batch.push(&asking(&self.prefix));
             let limit = conn.timeout();
-            let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(key.clone()))?;
+            let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+                Some(key.clone())
+            })?;
             let has_texts = number(replies.get(1).unwrap_or(&Value::Nil))?.is_some();
             if has_texts {
                 conn.ask(cmd(capabilities.delete()).arg(&key))?;
@@ -208,20 +241,31 @@ impl TextIds for RedisStore {
             if !capabilities.hashes {
                 return Err(no_hashes());
             }
-            Ok(natural("EVAL", &conn.ask(cmd("EVAL").arg(BEGIN).arg(2).arg(&numbers).arg(&settled))?)? == 1)
+            Ok(natural(
+                "EVAL",
+                &conn.ask(cmd("EVAL").arg(BEGIN).arg(2).arg(&numbers).arg(&settled))?,
+            )? == 1)
         })
     }
 
     fn withdraw(&self) -> Result<()> {
         let key = numbers_key(&self.prefix);
-        self.with(|conn, _| conn.ask(cmd("EVAL").arg(WITHDRAW).arg(1).arg(&key)).map(drop))
+        self.with(|conn, _| {
+            conn.ask(cmd("EVAL").arg(WITHDRAW).arg(1).arg(&key))
+                .map(drop)
+        })
     }
 
     fn enroll(&self, texts: &[&str]) -> Result<Vec<UserId>> {
         let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
         let parts = texts.chunks(AT_ONCE).map(|texts| {
             let mut command = cmd("EVAL");
-            command.arg(ENROLL).arg(2).arg(&numbers).arg(&names).arg(texts);
+            command
+                .arg(ENROLL)
+                .arg(2)
+                .arg(&numbers)
+                .arg(&names)
+                .arg(texts);
             command
         });
         self.with(|conn, capabilities| {
@@ -252,7 +296,11 @@ impl TextIds for RedisStore {
 
     fn forget(&self) -> Result<u64> {
         let given = self.next()?;
-        let keys = [numbers_key(&self.prefix), texts_key(&self.prefix), settled_key(&self.prefix)];
+        let keys = [
+            numbers_key(&self.prefix),
+            texts_key(&self.prefix),
+            settled_key(&self.prefix),
+        ];
         self.with(|conn, capabilities| {
             let command = capabilities.delete();
             natural(command, &conn.ask(cmd(command).arg(&keys))?)

@@ -13,7 +13,9 @@ const ALL_TILES: u32 = 1 << 16;
 
 /// How many tiles a bitmap of so many bytes has.
 pub(super) fn tiles_of(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(TILE_BYTES)).unwrap_or(ALL_TILES).min(ALL_TILES)
+    u32::try_from(bytes.div_ceil(TILE_BYTES))
+        .unwrap_or(ALL_TILES)
+        .min(ALL_TILES)
 }
 
 /// The tiles from `from` on and before `to`, in the window that begins at `start`.
@@ -34,12 +36,17 @@ pub(super) struct Needs {
     pub roots: u64,
 }
 
-/// What a plan needs in the window at `start`. `tiles` has for each node how many tiles it has, by Redis' rules for
-/// lengths; `present` says of a key where it may hold anybody.
+/// What a plan needs in the window at `start`. `tiles` has for each node how many tiles it has, by
+/// Redis' rules for lengths; `present` says of a key where it may hold anybody.
 ///
-/// Where an operand of an intersection is empty the others are not needed, and so on down to the keys. Roots that are
-/// keys need nothing: a server counts these itself.
-pub(super) fn needs(plan: &Plan, tiles: &[u32], start: u32, present: impl Fn(usize) -> u64) -> Needs {
+/// Where an operand of an intersection is empty the others are not needed, and so on down to the
+/// keys. Roots that are keys need nothing: a server counts these itself.
+pub(super) fn needs(
+    plan: &Plan,
+    tiles: &[u32],
+    start: u32,
+    present: impl Fn(usize) -> u64,
+) -> Needs {
     let mut holds: Vec<u64> = Vec::with_capacity(plan.nodes().len());
     for (i, node) in plan.nodes().iter().enumerate() {
         let operands = node.operands().iter().map(|id| holds[id.index()]);
@@ -60,18 +67,22 @@ pub(super) fn needs(plan: &Plan, tiles: &[u32], start: u32, present: impl Fn(usi
             roots |= holds[root.index()];
         }
     }
-    // Operands come before the nodes that use them, so going backwards all that is asked of a node is known.
+    // Operands come before the nodes that use them, so going backwards all that is asked of a node
+    // is known.
     for (i, node) in plan.nodes().iter().enumerate().rev() {
         let asked = words[i];
         if asked != 0 {
-            node.operands().iter().map(|id| id.index()).for_each(|operand| words[operand] |= asked & holds[operand]);
+            node.operands()
+                .iter()
+                .map(|id| id.index())
+                .for_each(|operand| words[operand] |= asked & holds[operand]);
         }
     }
     Needs { words, roots }
 }
 
-/// How many tiles of a window can be taken at once: as many as need no more than `most` tiles of bitmaps together, and
-/// always so many that something is.
+/// How many tiles of a window can be taken at once: as many as need no more than `most` tiles of
+/// bitmaps together, and always so many that something is.
 pub(super) fn width(words: impl Iterator<Item = u64>, most: u64) -> u32 {
     let mut at = [0_u64; WIDTH as usize];
     for word in words {
@@ -113,7 +124,8 @@ mod tests {
         Set::ever(&EventName::new(name).unwrap())
     }
 
-    /// What a set needs of the keys `a`, `b` and `c` when they may hold users in these tiles; all bitmaps have 8 tiles.
+    /// What a set needs of the keys `a`, `b` and `c` when they may hold users in these tiles; all
+    /// bitmaps have 8 tiles.
     fn of_keys(set: &Set, present: [u64; 3]) -> [u64; 3] {
         let mut plan = Plan::new();
         plan.count_set(set).unwrap();
@@ -122,7 +134,9 @@ mod tests {
             _ => None,
         };
         let tiles = vec![8; plan.nodes().len()];
-        let needs = needs(&plan, &tiles, 0, |node| present[place(&plan.nodes()[node]).unwrap()]);
+        let needs = needs(&plan, &tiles, 0, |node| {
+            present[place(&plan.nodes()[node]).unwrap()]
+        });
         let mut found = [0; 3];
         for (node, word) in plan.nodes().iter().zip(needs.words) {
             if let Some(place) = place(node) {
@@ -136,14 +150,30 @@ mod tests {
     fn only_what_can_change_the_answer_is_needed() {
         let (a, b, c) = (key("a"), key("b"), key("c"));
         let present = [0b0011_1100, 0b1111_0000, 0b1000_0001];
-        assert_eq!(of_keys(&(a.clone() & b.clone()), present), [0b0011_0000, 0b0011_0000, 0]);
-        assert_eq!(of_keys(&(a.clone() | b.clone()), present), [0b0011_1100, 0b1111_0000, 0]);
-        assert_eq!(of_keys(&(b.clone() - a.clone()), present), [0b0011_0000, 0b1111_0000, 0]);
-        assert_eq!(of_keys(&((a.clone() | b.clone()) & c.clone()), present), [0, 0b1000_0000, 0b1000_0000]);
+        assert_eq!(
+            of_keys(&(a.clone() & b.clone()), present),
+            [0b0011_0000, 0b0011_0000, 0]
+        );
+        assert_eq!(
+            of_keys(&(a.clone() | b.clone()), present),
+            [0b0011_1100, 0b1111_0000, 0]
+        );
+        assert_eq!(
+            of_keys(&(b.clone() - a.clone()), present),
+            [0b0011_0000, 0b1111_0000, 0]
+        );
+        assert_eq!(
+            of_keys(&((a.clone() | b.clone()) & c.clone()), present),
+            [0, 0b1000_0000, 0b1000_0000]
+        );
         assert_eq!(of_keys(&(a.clone() & b & c.clone()), present), [0, 0, 0]);
         assert_eq!(of_keys(&!a.clone(), present), [0b0011_1100, 0, 0]);
         assert_eq!(of_keys(&(!a.clone() & c), present), [0, 0, 0b1000_0001]);
-        assert_eq!(of_keys(&a, present), [0, 0, 0], "servers count keys themselves");
+        assert_eq!(
+            of_keys(&a, present),
+            [0, 0, 0],
+            "servers count keys themselves"
+        );
     }
 
     #[test]
@@ -166,11 +196,30 @@ mod tests {
     #[test]
     fn a_window_ends_where_enough_is_needed() {
         assert_eq!(width([u64::MAX, u64::MAX].into_iter(), 10), 5);
-        assert_eq!(width([0b1000, 0b1000, 0b1000].into_iter(), 2), 64, "one tile is taken whatever it needs");
+        assert_eq!(
+            width([0b1000, 0b1000, 0b1000].into_iter(), 2),
+            64,
+            "one tile is taken whatever it needs"
+        );
         assert_eq!(width([0b1_1000, 0b1000, 0b1000].into_iter(), 2), 4);
         assert_eq!(width([].into_iter(), 2), 64);
-        assert_eq!((below(0), below(3), below(64), below(99)), (0, 7, u64::MAX, u64::MAX));
-        assert_eq!((between(64, 66, 70), between(64, 0, 65), between(64, 0, 3)), (0b11_1100, 1, 0));
-        assert_eq!((tiles_of(0), tiles_of(1), tiles_of(8192), tiles_of(8193), tiles_of(u64::MAX)), (0, 1, 1, 2, 65536));
+        assert_eq!(
+            (below(0), below(3), below(64), below(99)),
+            (0, 7, u64::MAX, u64::MAX)
+        );
+        assert_eq!(
+            (between(64, 66, 70), between(64, 0, 65), between(64, 0, 3)),
+            (0b11_1100, 1, 0)
+        );
+        assert_eq!(
+            (
+                tiles_of(0),
+                tiles_of(1),
+                tiles_of(8192),
+                tiles_of(8193),
+                tiles_of(u64::MAX)
+            ),
+            (0, 1, 1, 2, 65536)
+        );
     }
 }

@@ -18,7 +18,8 @@ pub(super) enum Fault {
     Away(String),
     /// A node of a cluster said that the key is elsewhere, or that it is not a primary any more.
     Moved(String),
-    /// A node of a cluster said that the keys are on their way to another one, and not all on the same side.
+    /// A node of a cluster said that the keys are on their way to another one, and not all on the
+    /// same side.
     Between(String),
     /// The server said no.
     Refused(String),
@@ -50,7 +51,8 @@ pub(super) fn go_on() -> Reply<()> {
     Cancel::current().check().map_err(|_| Fault::Cancelled)
 }
 
-/// How long a connection that was idle may take to show that it still works. Longer than a server is busy with one chunk.
+/// How long a connection that was idle may take to show that it still works. Longer than a server
+/// is busy with one chunk.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// Commands that travel together.
@@ -79,7 +81,9 @@ impl Batch {
     /// The commands, each as it is sent.
     pub fn commands(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).filter_map(|(start, end)| self.packed.get(start..*end))
+        starts
+            .zip(&self.ends)
+            .filter_map(|(start, end)| self.packed.get(start..*end))
     }
 
     pub fn of<'a>(commands: impl IntoIterator<Item = &'a Cmd>) -> Self {
@@ -95,14 +99,15 @@ impl Batch {
 
 /// Carries out elsewhere what a node of a cluster does not have any more.
 pub(super) trait Follow: Send + Sync {
-    /// One trip of commands to the node at `to`, as `ASK` calls it. Errors the server answers with are among the replies.
+    /// One trip of commands to the node at `to`, as `ASK` calls it. Errors the server answers with
+    /// are among the replies.
     fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>>;
 }
 
 /// A connection that is logged in.
 ///
-/// The `redis` crate's pipelines are not used: after a time-out they go on to wait as long for each of the other
-/// replies, which for a hanging server adds up to many minutes.
+/// The `redis` crate's pipelines are not used: after a time-out they go on to wait as long for each
+/// of the other replies, which for a hanging server adds up to many minutes.
 pub(super) struct Conn {
     raw: ::redis::Connection,
     timeout: Duration,
@@ -114,7 +119,13 @@ pub(super) struct Conn {
 
 impl Conn {
     pub fn new(raw: ::redis::Connection, timeout: Duration) -> Self {
-        Conn { raw, timeout, broken: false, told: None, follow: None }
+        Conn {
+            raw,
+            timeout,
+            broken: false,
+            told: None,
+            follow: None,
+        }
     }
 
     /// Whether replies may be missing or still to come, so that it must not be used again.
@@ -122,7 +133,8 @@ impl Conn {
         self.broken
     }
 
-    /// From now on remembers which keys the server says were changed, as it does unasked once CLIENT TRACKING is on.
+    /// From now on remembers which keys the server says were changed, as it does unasked once
+    /// CLIENT TRACKING is on.
     pub fn listen(&mut self) {
         self.told = Some(Vec::new());
     }
@@ -139,12 +151,15 @@ impl Conn {
 
     /// One round trip. Errors the server answers with are among the replies.
     ///
-    /// In a cluster, commands whose keys have gone ahead to the node their slot is moving to are carried out there, each by
-    /// itself and after the others. A key is whole on one side at any time: while it moves, the node it leaves answers
-    /// nobody, and that one is asked first. So what is on neither side is nowhere.
+    /// In a cluster, commands whose keys have gone ahead to the node their slot is moving to are
+    /// carried out there, each by itself and after the others. A key is whole on one side at any
+    /// time: while it moves, the node it leaves answers nobody, and that one is asked first. So
+    /// what is on neither side is nowhere.
     pub fn trip(&mut self, batch: &Batch) -> Reply<Vec<Value>> {
         let mut replies = self.trip_within(batch, self.timeout)?;
-        let Some(follow) = &self.follow else { return Ok(replies) };
+        let Some(follow) = &self.follow else {
+            return Ok(replies);
+        };
         let mut gone: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (place, reply) in replies.iter().enumerate() {
             if let Some(to) = asked_to(reply) {
@@ -152,7 +167,10 @@ impl Conn {
             }
         }
         for (to, places) in gone {
-            let mut part = Batch { confirm: batch.confirm, ..Batch::default() };
+            let mut part = Batch {
+                confirm: batch.confirm,
+                ..Batch::default()
+            };
             let mut wanted = places.iter().peekable();
             for (place, command) in batch.commands().enumerate() {
                 if wanted.next_if(|wanted| **wanted == place).is_some() {
@@ -186,14 +204,19 @@ impl Conn {
         let mut replies = Vec::with_capacity(batch.count);
         let mut checked = Instant::now();
         while replies.len() < batch.count {
-            // The socket's time-out is for one read; a server that trickles must not stretch the whole.
+            // The socket's time-out is for one read; a server that trickles must not stretch the
+            // whole.
             let now = Instant::now();
             if now.duration_since(checked) > Duration::from_millis(50) {
                 checked = now;
-                self.raw.set_read_timeout(Some(positive(end.saturating_duration_since(now))))?;
+                self.raw
+                    .set_read_timeout(Some(positive(end.saturating_duration_since(now))))?;
             }
             match self.raw.recv_response()? {
-                Value::Push { kind: PushKind::Invalidate, data } => {
+                Value::Push {
+                    kind: PushKind::Invalidate,
+                    data,
+                } => {
                     if let Some(told) = &mut self.told {
                         told.push(data);
                     }
@@ -205,11 +228,16 @@ impl Conn {
         Ok(replies)
     }
 
-    /// Whether the other side answers a PING within a part of `limit`, so that the rest is enough for another connection. A
-    /// connection that was cut off without a word, as by a NAT that forgot it, looks like a server that hangs.
+    /// Whether the other side answers a PING within a part of `limit`, so that the rest is enough
+    /// for another connection. A connection that was cut off without a word, as by a NAT that
+    /// forgot it, looks like a server that hangs.
     pub fn is_alive(&mut self, limit: Duration) -> bool {
         let answer = self.trip_within(&Batch::of([&::redis::cmd("PING")]), PROBE.min(limit / 4));
-        answer.is_ok_and(|replies| !replies.iter().any(|reply| matches!(reply, Value::ServerError(_))))
+        answer.is_ok_and(|replies| {
+            !replies
+                .iter()
+                .any(|reply| matches!(reply, Value::ServerError(_)))
+        })
     }
 
     /// One command; an error the server answers with is an error.
@@ -218,8 +246,9 @@ impl Conn {
         accept(replies.pop().unwrap_or_default(), None)
     }
 
-    /// One round trip of commands that are carried out together, with nobody else's between them: MULTI … EXEC. Every
-    /// reply is checked. On servers without transactions the commands are merely sent together.
+    /// One round trip of commands that are carried out together, with nobody else's between them:
+    /// MULTI … EXEC. Every reply is checked. On servers without transactions the commands are
+    /// merely sent together.
     ///
     /// `name` names what the command at a place is about.
     pub fn transaction(
@@ -234,11 +263,14 @@ impl Conn {
         }
         let replies = if atomic {
             let mut wrapped = Batch::of([&::redis::cmd("MULTI")]);
-            batch.commands().for_each(|command| wrapped.push_packed(command));
+            batch
+                .commands()
+                .for_each(|command| wrapped.push_packed(command));
             wrapped.push(&::redis::cmd("EXEC"));
             let mut replies = self.trip_within(&wrapped, limit)?;
             let executed = replies.pop().unwrap_or_default();
-            // A command that could not even be queued says why; EXEC then only says that it gave up.
+            // A command that could not even be queued says why; EXEC then only says that it gave
+            // up.
             for (place, reply) in replies.into_iter().enumerate() {
                 accept(reply, place.checked_sub(1).and_then(name))?;
             }
@@ -249,7 +281,11 @@ impl Conn {
         } else {
             self.trip_within(batch, limit)?
         };
-        replies.into_iter().enumerate().map(|(place, reply)| accept_at(reply, place, name)).collect()
+        replies
+            .into_iter()
+            .enumerate()
+            .map(|(place, reply)| accept_at(reply, place, name))
+            .collect()
     }
 
     /// From now on a trip may take so long.
@@ -272,8 +308,14 @@ fn accept_at(reply: Value, place: usize, name: &dyn Fn(usize) -> Option<String>)
 
 /// The node that `ASK 93 host:port` tells to ask.
 fn asked_to(reply: &Value) -> Option<String> {
-    let Value::ServerError(error) = reply else { return None };
-    let to = error.details().filter(|_| error.code() == "ASK")?.split_ascii_whitespace().nth(1)?;
+    let Value::ServerError(error) = reply else {
+        return None;
+    };
+    let to = error
+        .details()
+        .filter(|_| error.code() == "ASK")?
+        .split_ascii_whitespace()
+        .nth(1)?;
     Some(to.to_owned())
 }
 
@@ -307,7 +349,9 @@ pub(super) fn unexpected(command: &str, reply: &Value) -> Fault {
         Value::Array(_) => "a list",
         _ => "something else",
     };
-    Fault::Refused(format!("{command} was answered with {kind}; is this Redis, and no proxy in front of it?"))
+    Fault::Refused(format!(
+        "{command} was answered with {kind}; is this Redis, and no proxy in front of it?"
+    ))
 }
 
 /// A time-out of zero is an error to the system.
@@ -322,37 +366,49 @@ pub(super) fn io_fault(error: &RedisError, limit: Duration) -> Fault {
     } else if error.is_connection_dropped() {
         Fault::Dropped(format!("the connection was closed ({error})"))
     } else if io_kind(error) == Some(std::io::ErrorKind::Interrupted) {
-        // Linux ends a read that has a time limit when the process is stopped and goes on, as by Ctrl-Z and `fg`. What
-        // was read of a reply cannot be taken up again.
+        // Linux ends a read that has a time limit when the process is stopped and goes on, as by
+        // Ctrl-Z and `fg`. What was read of a reply cannot be taken up again.
         Fault::Dropped("waiting for the answer was interrupted".to_owned())
     } else if error.is_io_error() {
         Fault::Away(error.to_string())
     } else {
-        Fault::Refused(format!("what answers there does not speak Redis' protocol ({})", error.category()))
+        Fault::Refused(format!(
+            "what answers there does not speak Redis' protocol ({})",
+            error.category()
+        ))
     }
 }
 
 /// What kind of error of the system a client met, if it met one. The `redis` crate wraps it.
 pub(super) fn io_kind(error: &RedisError) -> Option<std::io::ErrorKind> {
-    let wrapped = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())?;
-    wrapped.downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+    let wrapped = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())?;
+    wrapped
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind)
 }
 
-/// Whether an error says that a server takes no writes, or none of this user's. A transaction that is given up because of
-/// it has the reason behind its own code.
+/// Whether an error says that a server takes no writes, or none of this user's. A transaction that
+/// is given up because of it has the reason behind its own code.
 pub(super) fn refuses_writes(error: &ServerError) -> bool {
     const CODES: [&str; 5] = ["READONLY", "NOPERM", "OOM", "MISCONF", "NOREPLICAS"];
     let details = error.details().unwrap_or_default();
-    CODES.contains(&error.code()) || error.code() == "EXECABORT" && CODES.iter().any(|code| details.contains(code))
+    CODES.contains(&error.code())
+        || error.code() == "EXECABORT" && CODES.iter().any(|code| details.contains(code))
 }
 
-/// What Redis and Valkey answer to WAIT on a replica. The reply has no code of its own, so these words are the protocol.
+/// What Redis and Valkey answer to WAIT on a replica. The reply has no code of its own, so these
+/// words are the protocol.
 const WAIT_ON_A_REPLICA: &str = "WAIT cannot be used with replica instances";
 
-/// Whether an error says that the primary that was spoken to became a replica: before it carried out WAIT, or while WAIT
-/// waited.
+/// Whether an error says that the primary that was spoken to became a replica: before it carried
+/// out WAIT, or while WAIT waited.
 fn changed_role(error: &ServerError) -> bool {
-    error.code() == "UNBLOCKED" || error.details().is_some_and(|details| details.starts_with(WAIT_ON_A_REPLICA))
+    error.code() == "UNBLOCKED"
+        || error
+            .details()
+            .is_some_and(|details| details.starts_with(WAIT_ON_A_REPLICA))
 }
 
 /// What to tell of an error of the server's, and what to do about it.
@@ -403,13 +459,28 @@ mod tests {
     #[test]
     fn a_primary_that_became_a_replica_is_an_owner_that_moved() {
         for (line, moved) in [
-            ("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 …\r\n", true),
-            ("-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n", true),
+            (
+                "-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 …\r\n",
+                true,
+            ),
+            (
+                "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n",
+                true,
+            ),
             ("-MOVED 3999 127.0.0.1:6381\r\n", true),
-            ("-ERR wrong number of arguments for 'wait' command\r\n", false),
+            (
+                "-ERR wrong number of arguments for 'wait' command\r\n",
+                false,
+            ),
         ] {
-            let Ok(Value::ServerError(error)) = ::redis::parse_redis_value(line.as_bytes()) else { panic!("{line}") };
-            assert_eq!(matches!(server_fault(&error, None), Fault::Moved(_)), moved, "{line}");
+            let Ok(Value::ServerError(error)) = ::redis::parse_redis_value(line.as_bytes()) else {
+                panic!("{line}")
+            };
+            assert_eq!(
+                matches!(server_fault(&error, None), Fault::Moved(_)),
+                moved,
+                "{line}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `/api/v1`: the same numbers for programs, and the door through which marks come in.
 //!
-//! What is here is described by `static/openapi.json`, served beside it; `tests/it/api.rs` holds the two together.
+//! What is here is described by `static/openapi.json`, served beside it; `tests/it/api.rs` holds
+//! the two together.
 
 pub mod marks;
 
@@ -21,7 +22,8 @@ use crate::web::error::{WebError, answer};
 use crate::web::query::{Field, Problem};
 use crate::web::{State, View, block};
 
-/// The most sets a request may count, and the most characters of addresses would soon be the limit anyway.
+/// The most sets a request may count, and the most characters of addresses would soon be the limit
+/// anyway.
 const MAX_SETS: usize = 200;
 
 /// How many users a page of people holds, unless asked otherwise, and at most.
@@ -33,7 +35,9 @@ const OPENAPI: &str = include_str!("../../../static/openapi.json");
 
 /// `/api/v1/openapi.json`
 pub async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(OPENAPI)
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(OPENAPI)
 }
 
 /// A moment as programs write it.
@@ -56,17 +60,30 @@ fn wrong(field: Field, message: impl ToString) -> WebError {
 fn set(state: &State, text: &str) -> Result<Set, WebError> {
     parse_set(text, state.tracker.segments()).map_err(|error| {
         let message = format!("`{text}`: {error}");
-        WebError::Query(vec![Problem { field: Field::Set, message, column: Some(error.column) }])
+        WebError::Query(vec![Problem {
+            field: Field::Set,
+            message,
+            column: Some(error.column),
+        }])
     })
 }
 
 /// Names in the sets that nothing was ever recorded for: a 0 may be a slip.
 fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError> {
-    let names = sets.iter().flat_map(|set| set.keys()).map(|key| key.event());
-    Ok(state.tracker.never_recorded(names)?.into_iter().map(EventName::to_string).collect())
+    let names = sets
+        .iter()
+        .flat_map(|set| set.keys())
+        .map(|key| key.event());
+    Ok(state
+        .tracker
+        .never_recorded(names)?
+        .into_iter()
+        .map(EventName::to_string)
+        .collect())
 }
 
-/// Whether the count of a set is known, by its periods: the name of a state; `None` for a set without dates.
+/// Whether the count of a set is known, by its periods: the name of a state; `None` for a set
+/// without dates.
 fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
     // What was read as a set has periods.
     state_of(count, &set_periods(text).unwrap_or_default(), coverage).map(|state| state.as_str())
@@ -74,7 +91,9 @@ fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
 
 /// The last day with data, where that is before now.
 fn data_ends(coverage: &Coverage) -> Option<String> {
-    coverage.data_ends(Grain::Day).map(|period| period.to_string())
+    coverage
+        .data_ends(Grain::Day)
+        .map(|period| period.to_string())
 }
 
 #[derive(Serialize)]
@@ -95,13 +114,25 @@ struct Count {
 /// `/api/v1/count?set=…&set=…`
 pub async fn count(request: HttpRequest) -> HttpResponse {
     let counted = block(&request, |view| {
-        let texts: Vec<String> = given(view.query(), "set").filter(|text| !text.is_empty()).collect();
+        let texts: Vec<String> = given(view.query(), "set")
+            .filter(|text| !text.is_empty())
+            .collect();
         if !(1..=MAX_SETS).contains(&texts.len()) {
-            return Err(wrong(Field::Set, format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`")));
+            return Err(wrong(
+                Field::Set,
+                format!("give 1 to {MAX_SETS} of them, such as `set=active@2026-11-23`"),
+            ));
         }
-        let sets: Vec<Set> = texts.iter().map(|text| set(view, text)).collect::<Result<_, _>>()?;
+        let sets: Vec<Set> = texts
+            .iter()
+            .map(|text| set(view, text))
+            .collect::<Result<_, _>>()?;
         let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
-        let count = |(set, count): (String, u64)| Count { state: state(&set, count, &coverage), set, count };
+        let count = |(set, count): (String, u64)| Count {
+            state: state(&set, count, &coverage),
+            set,
+            count,
+        };
         Ok(Counts {
             as_of: moment(coverage.now()),
             data_ends: data_ends(&coverage),
@@ -109,7 +140,10 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
         })
     });
-    answer(&request, counted.await.map(|counts| HttpResponse::Ok().json(counts)))
+    answer(
+        &request,
+        counted.await.map(|counts| HttpResponse::Ok().json(counts)),
+    )
 }
 
 #[derive(Serialize)]
@@ -119,7 +153,8 @@ struct People {
     count: u64,
     state: Option<&'static str>,
     data_ends: Option<String>,
-    /// In ascending order of their numbers: where they are called by texts, of when they were first met.
+    /// In ascending order of their numbers: where they are called by texts, of when they were first
+    /// met.
     users: Vec<Called>,
     /// What to give as `after` for those that follow; `null` at the end.
     next: Option<Called>,
@@ -138,7 +173,12 @@ impl Called {
     fn all(state: &State, users: &[UserId]) -> Result<Vec<Self>, WebError> {
         Ok(match state.tracker.ids()? {
             Ids::Numbers => users.iter().copied().map(Called::Number).collect(),
-            Ids::Texts => state.tracker.called(users)?.into_iter().map(Called::Text).collect(),
+            Ids::Texts => state
+                .tracker
+                .called(users)?
+                .into_iter()
+                .map(Called::Text)
+                .collect(),
         })
     }
 }
@@ -147,7 +187,10 @@ impl Called {
 fn user(state: &State, text: &str) -> Result<UserId, WebError> {
     match state.tracker.user(text) {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(wrong(Field::After, format!("nobody here is called `{text}`"))),
+        Ok(None) => Err(wrong(
+            Field::After,
+            format!("nobody here is called `{text}`"),
+        )),
         Err(crate::Error::Ids(_)) => Err(wrong(Field::After, format!("`{text}` is no user id"))),
         Err(error) => Err(error.into()),
     }
@@ -156,8 +199,13 @@ fn user(state: &State, text: &str) -> Result<UserId, WebError> {
 /// `/api/v1/people?set=…&after=…&limit=…`
 pub async fn people(request: HttpRequest) -> HttpResponse {
     let found = block(&request, |view| {
-        let one = |name: &'static str| given(view.query(), name).last().filter(|text| !text.is_empty());
-        let text = one("set").ok_or_else(|| wrong(Field::Set, "write a set, such as `set=active@2026-11-23`"))?;
+        let one = |name: &'static str| {
+            given(view.query(), name)
+                .last()
+                .filter(|text| !text.is_empty())
+        };
+        let text = one("set")
+            .ok_or_else(|| wrong(Field::Set, "write a set, such as `set=active@2026-11-23`"))?;
         let set = set(view, &text)?;
         let after = match one("after") {
             None => None,
@@ -169,7 +217,12 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=MAX_USERS).contains(limit))
-                .ok_or_else(|| wrong(Field::Limit, format!("`{text}` does not fit: 1 to {MAX_USERS}")))?,
+                .ok_or_else(|| {
+                    wrong(
+                        Field::Limit,
+                        format!("`{text}` does not fit: 1 to {MAX_USERS}"),
+                    )
+                })?,
         };
         let mut users = view.tracker.store().members(&set, after, limit + 1)?;
         let more = users.len() > limit;
@@ -186,7 +239,10 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
             set: text,
         })
     });
-    answer(&request, found.await.map(|people| HttpResponse::Ok().json(people)))
+    answer(
+        &request,
+        found.await.map(|people| HttpResponse::Ok().json(people)),
+    )
 }
 
 #[derive(Serialize)]
@@ -230,7 +286,8 @@ struct RunningPeriods {
     month: String,
 }
 
-/// People in the running period, in the last complete one, and in the one before; `null` where that is not recorded.
+/// People in the running period, in the last complete one, and in the one before; `null` where that
+/// is not recorded.
 #[derive(Serialize)]
 struct Numbers {
     so_far: Option<u64>,
@@ -240,20 +297,30 @@ struct Numbers {
 
 impl From<Recent> for Numbers {
     fn from(recent: Recent) -> Self {
-        Numbers { so_far: recent.current, last: recent.last, before: recent.before }
+        Numbers {
+            so_far: recent.current,
+            last: recent.last,
+            before: recent.before,
+        }
     }
 }
 
 /// `/api/v1/events`
 pub async fn events(request: HttpRequest) -> HttpResponse {
     let listed = block(&request, listed);
-    answer(&request, listed.await.map(|events| HttpResponse::Ok().json(events)))
+    answer(
+        &request,
+        listed.await.map(|events| HttpResponse::Ok().json(events)),
+    )
 }
 
 fn listed(view: &View) -> Result<Events, WebError> {
     let glossary = &view.dashboard.glossary;
     let all = view.tracker.catalogue()?;
-    let shown = all.events().filter(|known| !glossary.hides(&known.event)).map(|known| all.of_known(known));
+    let shown = all
+        .events()
+        .filter(|known| !glossary.hides(&known.event))
+        .map(|known| all.of_known(known));
     let mut plan = Plan::new();
     let coverage = view.coverage()?;
     let question = OverviewQuestion::of(&mut plan, shown, &coverage);
@@ -264,7 +331,9 @@ fn listed(view: &View) -> Result<Events, WebError> {
         Event {
             name: entry.event.to_string(),
             label: glossary.label(&entry.event).map(str::to_owned),
-            group: glossary.group(&entry.event).map(|(_, group)| group.to_owned()),
+            group: glossary
+                .group(&entry.event)
+                .map(|(_, group)| group.to_owned()),
             day: dated(entry.day),
             week: dated(entry.week),
             month: dated(entry.month),
@@ -284,6 +353,11 @@ fn listed(view: &View) -> Result<Events, WebError> {
         },
         zone: "UTC",
         events: overview.entries.iter().map(event).collect(),
-        segments: saved.map(|(name, means)| Segment { name: name.to_string(), means: means.to_string() }).collect(),
+        segments: saved
+            .map(|(name, means)| Segment {
+                name: name.to_string(),
+                means: means.to_string(),
+            })
+            .collect(),
     })
 }

@@ -10,7 +10,8 @@ use url::form_urlencoded;
 use crate::calendar::{Grain, Period};
 use crate::render::{self, FileName, chart, thousands, trend, words};
 use crate::reports::activity::{
-    Activity, ActivityError, ActivityQuestion, Entry, Overview, OverviewQuestion, Point, Recent, Running,
+    Activity, ActivityError, ActivityQuestion, Entry, Overview, OverviewQuestion, Point, Recent,
+    Running,
 };
 use crate::reports::coverage::State as Progress;
 use crate::sets::{EventName, Key, Plan, Segment};
@@ -26,7 +27,12 @@ const ROOT: &str = "/events/";
 const CSV: &str = ".csv";
 
 /// What stands in a path as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':');
 
 /// The address of an event's page, or of its file when `ending` is `.csv`.
 pub fn address(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> String {
@@ -36,22 +42,33 @@ pub fn address(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> String
         // However they are written, browsers take them for a way up.
         query.append_pair("name", name.as_str());
         path.clear();
-    } else if let Some(stem) = [CSV, ".json"].iter().find_map(|end| path.strip_suffix(end).map(str::len)) {
+    } else if let Some(stem) = [CSV, ".json"]
+        .iter()
+        .find_map(|end| path.strip_suffix(end).map(str::len))
+    {
         path.replace_range(stem..=stem, "%2E");
     }
     query.extend_pairs(pairs);
     let query = query.finish();
-    format!("{ROOT}{path}{ending}{}{query}", if query.is_empty() { "" } else { "?" })
+    format!(
+        "{ROOT}{path}{ending}{}{query}",
+        if query.is_empty() { "" } else { "?" }
+    )
 }
 
 /// Whose page or file a request is after. `None` when that can be no event's name.
 fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
     let rest = path.strip_prefix(ROOT).unwrap_or_default();
-    let (rest, is_file) = rest.strip_suffix(CSV).map_or((rest, false), |rest| (rest, true));
+    let (rest, is_file) = rest
+        .strip_suffix(CSV)
+        .map_or((rest, false), |rest| (rest, true));
     let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "name");
     let name = match given {
         Some((_, name)) if rest.is_empty() => EventName::new(&name).ok(),
-        _ => percent_decode_str(rest).decode_utf8().ok().and_then(|name| EventName::new(&name).ok()),
+        _ => percent_decode_str(rest)
+            .decode_utf8()
+            .ok()
+            .and_then(|name| EventName::new(&name).ok()),
     };
     (name, is_file)
 }
@@ -82,8 +99,11 @@ impl Stretch {
 
     fn read(query: &str) -> Result<Self, WebError> {
         let (mut grain, mut count) = (Grain::Day, None);
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
-            let wrong = |what: &str| WebError::Address(format!("`{name}={value}` does not fit: {what}"));
+        for (name, value) in
+            form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty())
+        {
+            let wrong =
+                |what: &str| WebError::Address(format!("`{name}={value}` does not fit: {what}"));
             match &*name {
                 "by" => {
                     grain = match value.parse() {
@@ -92,20 +112,29 @@ impl Stretch {
                     }
                 }
                 "last" => {
-                    let number = value.parse().map_err(|_| wrong("ask for a whole number from 1 to 400"))?;
+                    let number = value
+                        .parse()
+                        .map_err(|_| wrong("ask for a whole number from 1 to 400"))?;
                     count = Some(number);
                 }
                 _ => {}
             }
         }
-        Ok(Stretch { grain, count: count.unwrap_or(Self::default_count(grain)) })
+        Ok(Stretch {
+            grain,
+            count: count.unwrap_or(Self::default_count(grain)),
+        })
     }
 
     fn address(self, name: &EventName, ending: &str) -> String {
         let count = self.count.to_string();
         let by = (self.grain != Grain::Day).then_some(("by", self.grain.as_str()));
         let last = (self.count != Self::default_count(self.grain)).then_some(("last", &*count));
-        address(name, ending, &by.into_iter().chain(last).collect::<Vec<_>>())
+        address(
+            name,
+            ending,
+            &by.into_iter().chain(last).collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -211,7 +240,11 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         match &name {
             Some(name) if !keys.is_empty() => {
                 let stretch = Stretch::read(&query)?;
-                if is_file { file(view, name, stretch, &keys) } else { written(view, name, stretch, &keys) }
+                if is_file {
+                    file(view, name, stretch, &keys)
+                } else {
+                    written(view, name, stretch, &keys)
+                }
             }
             _ if shown.ends_with(".json") => Err(WebError::NotFound),
             name => missing(view, name.as_ref(), shown.clone(), is_file),
@@ -228,19 +261,34 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     answer(&request, found.await.map(respond))
 }
 
-fn missing(view: &View, name: Option<&EventName>, shown: String, is_file: bool) -> Result<Found, WebError> {
+fn missing(
+    view: &View,
+    name: Option<&EventName>,
+    shown: String,
+    is_file: bool,
+) -> Result<Found, WebError> {
     let (events, store): (_, StoreInfo) = (view.events()?, view.tracker.describe()?);
     let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
     let called = words::shortened(name.map_or(&shown, |name| name.as_str()), 200);
     if is_file {
         let similar: Vec<&str> = similar.iter().map(|name| name.as_str()).collect();
-        let mean = if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(" or ")) };
-        return Ok(Found::Text(StatusCode::NOT_FOUND, format!("no event is called “{called}”{mean}\n")));
+        let mean = if similar.is_empty() {
+            String::new()
+        } else {
+            format!("; did you mean {}?", similar.join(" or "))
+        };
+        return Ok(Found::Text(
+            StatusCode::NOT_FOUND,
+            format!("no event is called “{called}”{mean}\n"),
+        ));
     }
     let page = Missing {
         shell: Shell::new(view, &store, Some(&events)),
         name: called,
-        similar: similar.into_iter().map(|name| (name.to_string(), view.to(&address(name, "", &[])))).collect(),
+        similar: similar
+            .into_iter()
+            .map(|name| (name.to_string(), view.to(&address(name, "", &[]))))
+            .collect(),
     };
     Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
 }
@@ -251,24 +299,44 @@ fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result
     let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, &view.coverage()?)?;
     let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
     let activity = question.activity(&counted.counts);
-    Ok(Found::Csv { name: render::activity_name(&activity).ending("csv"), body: render::csv::activity(&activity) })
+    Ok(Found::Csv {
+        name: render::activity_name(&activity).ending("csv"),
+        body: render::csv::activity(&activity),
+    })
 }
 
-fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+fn written(
+    view: &View,
+    name: &EventName,
+    stretch: Stretch,
+    keys: &[Key],
+) -> Result<Found, WebError> {
     let (events, store) = (view.events()?, view.tracker.describe()?);
     let (coverage, segment, mut plan) = (view.coverage()?, Segment::event(name), Plan::new());
     // One plan for the whole page.
     let overview = OverviewQuestion::new(&mut plan, keys, &coverage);
-    let mut ask = |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, &coverage);
-    let (asked, weeks, months) = (ask(stretch.grain, stretch.count)?, ask(Grain::Week, 26)?, ask(Grain::Month, 12)?);
+    let mut ask =
+        |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, &coverage);
+    let (asked, weeks, months) = (
+        ask(stretch.grain, stretch.count)?,
+        ask(Grain::Week, 26)?,
+        ask(Grain::Month, 12)?,
+    );
     let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let overview = overview.overview(&counts);
-    let (activity, weeks, months) = (asked.activity(&counts), weeks.activity(&counts), months.activity(&counts));
+    let (activity, weeks, months) = (
+        asked.activity(&counts),
+        weeks.activity(&counts),
+        months.activity(&counts),
+    );
     let entry = overview.entries.first();
 
     let mut facts = Vec::new();
     if let Some(span) = activity.span {
-        let (first, last) = (seen(span.first, overview.today), seen(span.last, overview.today));
+        let (first, last) = (
+            seen(span.first, overview.today),
+            seen(span.last, overview.today),
+        );
         facts.extend([format!("first seen {first}"), format!("last seen {last}")]);
     }
     if let Some(ever) = entry.and_then(|entry| entry.ever) {
@@ -277,7 +345,14 @@ fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Res
     facts.extend(overview.data_ends.map(words::ends));
     facts.push(view.as_of(coverage.now(), age));
     let report = match (entry, activity.span) {
-        (Some(entry), Some(_)) => Some(report(view, name, stretch, (&overview, entry), &activity, [&weeks, &months])),
+        (Some(entry), Some(_)) => Some(report(
+            view,
+            name,
+            stretch,
+            (&overview, entry),
+            &activity,
+            [&weeks, &months],
+        )),
         _ => None,
     };
     let page = Page {
@@ -286,7 +361,10 @@ fn written(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Res
         label: view.dashboard.glossary.label(name).map(str::to_owned),
         facts,
         csv: view.to(&stretch.address(name, CSV)),
-        retention: view.to(&format!("/retention?{}", Asked::new(segment.clone(), segment).canonical())),
+        retention: view.to(&format!(
+            "/retention?{}",
+            Asked::new(segment.clone(), segment).canonical()
+        )),
         undated: Segment::Ever(name.clone()).to_string(),
         report,
     };
@@ -301,7 +379,11 @@ fn report(
     activity: &Activity,
     [weeks, months]: [&Activity; 2],
 ) -> Report {
-    let sticky = if stretch.grain == Grain::Week { weeks } else { months };
+    let sticky = if stretch.grain == Grain::Week {
+        weeks
+    } else {
+        months
+    };
     let recorded = activity.recorded();
     let cut = recorded.len() < activity.points.len();
     Report {
@@ -309,8 +391,15 @@ fn report(
         stretches: STRETCHES
             .iter()
             .map(|(grain, count, label)| {
-                let this = Stretch { grain: *grain, count: *count };
-                Choice { label, href: view.to(&this.address(name, "")), taken: this == stretch }
+                let this = Stretch {
+                    grain: *grain,
+                    count: *count,
+                };
+                Choice {
+                    label,
+                    href: view.to(&this.address(name, "")),
+                    taken: this == stretch,
+                }
             })
             .collect(),
         figures: figures(overview, entry, weeks, months),
@@ -319,7 +408,9 @@ fn report(
         sticky_grain: sticky.grain,
         sticky: trend::stickiness(sticky),
         sticky_twin: trend::stickiness_twin(sticky),
-        gaps: recorded.iter().any(|point| point.state == Progress::NotRecorded),
+        gaps: recorded
+            .iter()
+            .any(|point| point.state == Progress::NotRecorded),
         lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
         against: match stretch.grain {
@@ -327,7 +418,10 @@ fn report(
             Grain::Week => "week before",
             _ => "month before",
         },
-        since: activity.span.filter(|_| cut).map(|span| words::when(span.first)),
+        since: activity
+            .span
+            .filter(|_| cut)
+            .map(|span| words::when(span.first)),
     }
 }
 
@@ -338,7 +432,9 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
     let weekday = format!("the {} before", previous(day).start().format("%A"));
     let is_now = overview.data_ends.is_none();
     let of = |recent: Recent, running: Period, [last, this, before]: [&str; 3]| {
-        let change = recent.change().map(|change| format!("{} on {before}", words::change(change)));
+        let change = recent
+            .change()
+            .map(|change| format!("{} on {before}", words::change(change)));
         let so_far = recent.current.map(thousands).map(|current| match is_now {
             true => format!("{current} {this} so far"),
             false => format!("{current} so far {}", words::when(running)),
@@ -352,20 +448,43 @@ fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activi
             notes: change.into_iter().chain(so_far).collect(),
         }
     };
-    let sticky = |activity: &Activity| activity.last_complete().and_then(Point::stickiness).map(words::percent);
-    let whole_month = months.last_complete().filter(|month| month.stickiness().is_some());
+    let sticky = |activity: &Activity| {
+        activity
+            .last_complete()
+            .and_then(Point::stickiness)
+            .map(words::percent)
+    };
+    let whole_month = months
+        .last_complete()
+        .filter(|month| month.stickiness().is_some());
     let note = match whole_month {
         Some(month) => {
-            format!("{} people a day, in {}", month.daily.map(words::mean).unwrap_or_default(), month.period.label())
+            format!(
+                "{} people a day, in {}",
+                month.daily.map(words::mean).unwrap_or_default(),
+                month.period.label()
+            )
         }
         None => "needs a month recorded whole".to_owned(),
     };
-    let last_week = if is_now { "last week".to_owned() } else { words::when(previous(week)) };
+    let last_week = if is_now {
+        "last week".to_owned()
+    } else {
+        words::when(previous(week))
+    };
     let sticky_week = sticky(weeks).map(|share| format!("day ÷ week {share}, {last_week}"));
     vec![
         of(entry.day, day, ["yesterday", "today", &weekday]),
-        of(entry.week, week, ["last week", "this week", "the week before"]),
-        of(entry.month, month, ["last month", "this month", "the month before"]),
+        of(
+            entry.week,
+            week,
+            ["last week", "this week", "the week before"],
+        ),
+        of(
+            entry.month,
+            month,
+            ["last month", "this month", "the month before"],
+        ),
         Figure {
             value: sticky(months),
             label: "stickiness, day ÷ month".to_owned(),
@@ -424,9 +543,19 @@ mod tests {
             for (ending, is_file) in [("", false), (CSV, true)] {
                 let address = address(&name, ending, &[("by", "week")]);
                 let url = url::Url::parse(&format!("http://localhost{address}")).unwrap();
-                assert_eq!(wanted(url.path(), url.query().unwrap()), (Some(name.clone()), is_file), "{address}");
-                assert_eq!(Stretch::read(url.query().unwrap()).unwrap().grain, Grain::Week);
-                assert!(!url.path().ends_with(".json"), "an error there would be JSON");
+                assert_eq!(
+                    wanted(url.path(), url.query().unwrap()),
+                    (Some(name.clone()), is_file),
+                    "{address}"
+                );
+                assert_eq!(
+                    Stretch::read(url.query().unwrap()).unwrap().grain,
+                    Grain::Week
+                );
+                assert!(
+                    !url.path().ends_with(".json"),
+                    "an error there would be JSON"
+                );
             }
         }
         assert_eq!(wanted("/events/", ""), (None, false));
@@ -436,11 +565,19 @@ mod tests {
     #[test]
     fn a_stretch_is_read_and_said_shortly() {
         let name = EventName::new("a").unwrap();
-        let canonical = |query: &str| Stretch::read(query).map(|s| s.address(&name, "")).map_err(|e| e.to_string());
+        let canonical = |query: &str| {
+            Stretch::read(query)
+                .map(|s| s.address(&name, ""))
+                .map_err(|e| e.to_string())
+        };
         assert_eq!(canonical("").unwrap(), "/events/a");
         assert_eq!(canonical("by=day&last=90&q=").unwrap(), "/events/a?last=90");
         assert_eq!(canonical("last=12&by=month").unwrap(), "/events/a?by=month");
-        assert!(canonical("by=hour").unwrap_err().contains("by=day, by=week or by=month"));
+        assert!(
+            canonical("by=hour")
+                .unwrap_err()
+                .contains("by=day, by=week or by=month")
+        );
         assert!(canonical("last=-1").unwrap_err().contains("from 1 to 400"));
     }
 }

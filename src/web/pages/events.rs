@@ -51,14 +51,22 @@ struct Asked {
 
 impl Asked {
     fn read(query: &str) -> Result<Self, WebError> {
-        let mut asked = Asked { search: String::new(), sort: Sort::People };
+        let mut asked = Asked {
+            search: String::new(),
+            sort: Sort::People,
+        };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "q" => asked.search = value.trim().to_owned(),
                 "sort" if !value.is_empty() => {
-                    asked.sort = Sort::ALL.into_iter().find(|sort| sort.as_str() == value).ok_or_else(|| {
-                        WebError::Address(format!("`{value}` is no way to sort: write sort=people or sort=name"))
-                    })?;
+                    asked.sort = Sort::ALL
+                        .into_iter()
+                        .find(|sort| sort.as_str() == value)
+                        .ok_or_else(|| {
+                            WebError::Address(format!(
+                                "`{value}` is no way to sort: write sort=people or sort=name"
+                            ))
+                        })?;
                 }
                 _ => {}
             }
@@ -76,13 +84,20 @@ impl Asked {
             query.append_pair("sort", sort.as_str());
         }
         let query = query.finish();
-        if query.is_empty() { "/events".to_owned() } else { format!("/events?{query}") }
+        if query.is_empty() {
+            "/events".to_owned()
+        } else {
+            format!("/events?{query}")
+        }
     }
 
     /// Every word of the search stands somewhere in the name or the label, in either case.
     fn matches(&self, glossary: &Glossary, name: &EventName) -> bool {
         let text = format!("{name} {}", glossary.label(name).unwrap_or_default()).to_lowercase();
-        self.search.to_lowercase().split_whitespace().all(|word| text.contains(word))
+        self.search
+            .to_lowercase()
+            .split_whitespace()
+            .all(|word| text.contains(word))
     }
 }
 
@@ -96,7 +111,11 @@ struct Pair {
 impl Pair {
     fn new(recent: Recent) -> Self {
         let change = recent.change().map(words::change).unwrap_or_default();
-        Pair { current: words::count_or_dash(recent.current), last: words::count_or_dash(recent.last), change }
+        Pair {
+            current: words::count_or_dash(recent.current),
+            last: words::count_or_dash(recent.last),
+            change,
+        }
     }
 }
 
@@ -115,7 +134,11 @@ struct Dated {
 impl Dated {
     fn has_gap(&self) -> bool {
         let pairs = [&self.day, &self.week, &self.month];
-        pairs.iter().any(|pair| [&pair.current, &pair.last].into_iter().any(|number| number == words::NOT_RECORDED))
+        pairs.iter().any(|pair| {
+            [&pair.current, &pair.last]
+                .into_iter()
+                .any(|number| number == words::NOT_RECORDED)
+        })
     }
 }
 
@@ -158,7 +181,9 @@ fn lines<'a, T>(
 
 /// The group of an event, and its place among the groups.
 fn group<'a>(glossary: &'a Glossary, event: &EventName) -> (usize, &'a str) {
-    glossary.group(event).unwrap_or((glossary.groups.len(), "Other"))
+    glossary
+        .group(event)
+        .unwrap_or((glossary.groups.len(), "Other"))
 }
 
 /// What the columns of the list are about.
@@ -193,7 +218,11 @@ impl Heads {
 
 /// What the last day of the little bars is called.
 fn last_day(overview: &Overview) -> String {
-    if overview.running.day == overview.today { "today".to_owned() } else { words::date(overview.running.day) }
+    if overview.running.day == overview.today {
+        "today".to_owned()
+    } else {
+        words::date(overview.running.day)
+    }
 }
 
 fn dated(entry: &Entry, today: Period, last_day: &str) -> Option<Dated> {
@@ -209,7 +238,8 @@ fn dated(entry: &Entry, today: Period, last_day: &str) -> Option<Dated> {
     })
 }
 
-/// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or a week or month where no days are kept.
+/// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or a week or month where no days
+/// are kept.
 pub(super) fn seen(period: Period, today: Period) -> String {
     match (period.grain(), today.since(period)) {
         (_, Some(0)) => "today".to_owned(),
@@ -260,33 +290,59 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     let (store, glossary) = (view.tracker.describe()?, &view.dashboard.glossary);
     let all = view.tracker.catalogue()?;
-    let names: Vec<EventName> =
-        all.events().map(|known| &known.event).filter(|name| !glossary.hides(name)).cloned().collect();
+    let names: Vec<EventName> = all
+        .events()
+        .map(|known| &known.event)
+        .filter(|name| !glossary.hides(name))
+        .cloned()
+        .collect();
     let shell = Shell::new(view, &store, Some(&names));
     if names.is_empty() {
         return Ok(Welcome::new(view, shell, store, "events")?.render()?);
     }
     let mut plan = Plan::new();
-    let shown = all.events().filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
+    let shown = all
+        .events()
+        .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
     let shown = shown.map(|known| all.of_known(known));
     let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
     let counted = view.tracker.store().counted(&plan, Freshness::Remembered)?;
     let as_of = view.as_of(view.now(), counted.age);
     let strays = view.tracker.store().strays();
-    let strays =
-        (strays.count > 0).then(|| words::curly(&words::strays(store.prefix.as_str(), strays.count, &strays.example)));
-    let page = page_of(view, asked, &names, question.overview(&counted.counts), shell, as_of);
+    let strays = (strays.count > 0).then(|| {
+        words::curly(&words::strays(
+            store.prefix.as_str(),
+            strays.count,
+            &strays.example,
+        ))
+    });
+    let page = page_of(
+        view,
+        asked,
+        &names,
+        question.overview(&counted.counts),
+        shell,
+        as_of,
+    );
     Ok(Page { strays, ..page }.render()?)
 }
 
-fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, shell: Shell, as_of: String) -> Page {
+fn page_of(
+    view: &View,
+    asked: &Asked,
+    names: &[EventName],
+    overview: Overview,
+    shell: Shell,
+    as_of: String,
+) -> Page {
     let heads = Heads::new(&overview);
     let (today, last_day, data_ends) = (overview.today, last_day(&overview), overview.data_ends);
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
         // Names keep their order among equals, and those without dates come last.
-        entries
-            .sort_by_cached_key(|e| std::cmp::Reverse((e.span.is_some(), e.month.current.max(e.month.last), e.ever)));
+        entries.sort_by_cached_key(|e| {
+            std::cmp::Reverse((e.span.is_some(), e.month.current.max(e.month.last), e.ever))
+        });
     }
     entries.sort_by_key(|entry| group(&view.dashboard.glossary, &entry.event).0);
     let shown = || entries.iter().take(MAX_SHOWN);
@@ -296,20 +352,33 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
         Some(_) => None,
     });
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let (found, without) = (entries.len(), entries.iter().filter(|entry| entry.span.is_none()).count());
+    let (found, without) = (
+        entries.len(),
+        entries.iter().filter(|entry| entry.span.is_none()).count(),
+    );
     let mut facts = vec![if found < names.len() {
-        format!("{} of {}", thousands(number(found)), many(number(names.len()), "event"))
+        format!(
+            "{} of {}",
+            thousands(number(found)),
+            many(number(names.len()), "event")
+        )
     } else {
         many(number(found), "event")
     }];
     if without > 0 && without < found {
-        facts.push(format!("{} of them without dates", thousands(number(without))));
+        facts.push(format!(
+            "{} of them without dates",
+            thousands(number(without))
+        ));
     }
     facts.extend(data_ends.map(words::ends));
     facts.push(as_of);
     let more = match found.saturating_sub(MAX_SHOWN) {
         0 => String::new(),
-        more => format!("{} match and are not shown: search for a part of the name.", many(number(more), "more event")),
+        more => format!(
+            "{} match and are not shown: search for a part of the name.",
+            many(number(more), "more event")
+        ),
     };
     let similar = match EventName::new(&asked.search) {
         Ok(name) if found == 0 => name.similar(names),
@@ -318,9 +387,17 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
     Page {
         shell,
         search: asked.search.clone(),
-        sort: if asked.sort == Sort::People { "" } else { asked.sort.as_str() },
+        sort: if asked.sort == Sort::People {
+            ""
+        } else {
+            asked.sort.as_str()
+        },
         ways: Sort::ALL
-            .map(|sort| Way { label: sort.label(), href: view.to(&asked.sorted(sort)), taken: sort == asked.sort })
+            .map(|sort| Way {
+                label: sort.label(),
+                href: view.to(&asked.sorted(sort)),
+                taken: sort == asked.sort,
+            })
             .into(),
         facts,
         strays: None,
@@ -330,6 +407,9 @@ fn page_of(view: &View, asked: &Asked, names: &[EventName], overview: Overview, 
         lines: known,
         undated,
         more,
-        similar: similar.into_iter().map(|name| (name.to_string(), view.to(&event::address(name, "", &[])))).collect(),
+        similar: similar
+            .into_iter()
+            .map(|name| (name.to_string(), view.to(&event::address(name, "", &[]))))
+            .collect(),
     }
 }

@@ -26,7 +26,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Whether it holds a date, or nothing: a date field would hide any other text instead of keeping it.
+    /// Whether it holds a date, or nothing: a date field would hide any other text instead of
+    /// keeping it.
     pub fn is_date(&self) -> bool {
         self.value.is_empty() || parse_date(&self.value).is_ok()
     }
@@ -93,7 +94,11 @@ impl Form {
     /// The form for what was typed. `asked` is the question when there is one.
     pub fn new(state: &State, typed: &Typed, asked: Option<&Asked>, problems: &[Problem]) -> Self {
         let problem = |field: Field| {
-            let said: Vec<&str> = problems.iter().filter(|p| p.field == field).map(|p| &*p.message).collect();
+            let said: Vec<&str> = problems
+                .iter()
+                .filter(|p| p.field == field)
+                .map(|p| &*p.message)
+                .collect();
             (!said.is_empty()).then(|| words::curly(&said.join("; ")))
         };
         let input = |field: Field, value: &str| Input {
@@ -102,15 +107,26 @@ impl Form {
             label: field.label(),
             value: value.to_owned(),
             problem: problem(field),
-            column: problems.iter().find(|p| p.field == field).and_then(|p| p.column),
+            column: problems
+                .iter()
+                .find(|p| p.field == field)
+                .and_then(|p| p.column),
             remove: None,
         };
         let filters = |field: fn(usize) -> Field, values: &[String]| -> Vec<Input> {
-            let remove = |i: usize| Some(state.to(&format!("/retention?{}", asked?.without(field(i)).canonical())));
+            let remove = |i: usize| {
+                Some(state.to(&format!(
+                    "/retention?{}",
+                    asked?.without(field(i)).canonical()
+                )))
+            };
             let mut inputs: Vec<Input> = values
                 .iter()
                 .enumerate()
-                .map(|(i, value)| Input { remove: remove(i), ..input(field(i), value) })
+                .map(|(i, value)| Input {
+                    remove: remove(i),
+                    ..input(field(i), value)
+                })
                 .collect();
             inputs.push(input(field(values.len()), ""));
             inputs
@@ -120,42 +136,60 @@ impl Form {
             Grain::Day => "On the day".to_owned(),
             grain => format!("In the {grain}"),
         };
-        let choices = |field: Field, legend: &'static str, typed: &str, list: Vec<(&'static str, String)>| {
-            let known = list.iter().any(|(value, _)| *value == typed);
-            Choices {
-                name: field.name(),
-                legend,
-                choices: list
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, (value, label))| Choice {
-                        value,
-                        label,
-                        checked: if known { value == typed } else { i == 0 },
-                    })
-                    .collect(),
-                problem: problem(field),
-            }
+        let choices =
+            |field: Field, legend: &'static str, typed: &str, list: Vec<(&'static str, String)>| {
+                let known = list.iter().any(|(value, _)| *value == typed);
+                Choices {
+                    name: field.name(),
+                    legend,
+                    choices: list
+                        .into_iter()
+                        .enumerate()
+                        .map(|(i, (value, label))| Choice {
+                            value,
+                            label,
+                            checked: if known { value == typed } else { i == 0 },
+                        })
+                        .collect(),
+                    problem: problem(field),
+                }
+            };
+        let by = if typed.by.is_empty() {
+            Grain::Day.as_str()
+        } else {
+            &typed.by
         };
-        let by = if typed.by.is_empty() { Grain::Day.as_str() } else { &typed.by };
         Form {
             cohort: input(Field::Cohort, &typed.cohort),
             cohort_and: filters(Field::CohortAnd, &typed.cohort_and),
             returning: input(Field::Returning, &typed.returning),
             returning_and: filters(Field::ReturningAnd, &typed.returning_and),
             choices: [
-                choices(Field::By, "by", by, Grain::ALL.map(|g| (g.as_str(), capital(g.as_str()))).to_vec()),
+                choices(
+                    Field::By,
+                    "by",
+                    by,
+                    Grain::ALL
+                        .map(|g| (g.as_str(), capital(g.as_str())))
+                        .to_vec(),
+                ),
                 choices(
                     Field::Measure,
                     "counted",
                     &typed.measure,
-                    vec![(Measure::On.as_str(), on), (Measure::OnOrAfter.as_str(), "On or after".to_owned())],
+                    vec![
+                        (Measure::On.as_str(), on),
+                        (Measure::OnOrAfter.as_str(), "On or after".to_owned()),
+                    ],
                 ),
                 choices(
                     Field::As,
                     "show",
                     &typed.show,
-                    vec![(Show::Percent.as_str(), "%".to_owned()), (Show::Count.as_str(), "People".to_owned())],
+                    vec![
+                        (Show::Percent.as_str(), "%".to_owned()),
+                        (Show::Count.as_str(), "People".to_owned()),
+                    ],
                 ),
                 choices(
                     Field::Average,
@@ -173,11 +207,15 @@ impl Form {
             from: input(Field::From, &typed.from),
             to: input(Field::To, &typed.to),
             summary: summary(typed, grain),
-            kept: [(Field::Order, &typed.order), (Field::Scale, &typed.scale), (Field::Trend, &typed.trend)]
-                .into_iter()
-                .filter(|(_, value)| !value.is_empty())
-                .map(|(field, value)| (field.name(), value.clone()))
-                .collect(),
+            kept: [
+                (Field::Order, &typed.order),
+                (Field::Scale, &typed.scale),
+                (Field::Trend, &typed.trend),
+            ]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(field, value)| (field.name(), value.clone()))
+            .collect(),
             ranges: Range::ALL
                 .map(|range| Choice {
                     value: range.as_str(),
@@ -194,17 +232,29 @@ impl Form {
 
     /// What is wrong, in the order of the form.
     pub fn problems(&self) -> Vec<Wrong<'_>> {
-        let sides =
-            [&self.cohort].into_iter().chain(&self.cohort_and).chain([&self.returning]).chain(&self.returning_and);
+        let sides = [&self.cohort]
+            .into_iter()
+            .chain(&self.cohort_and)
+            .chain([&self.returning])
+            .chain(&self.returning_and);
         let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to]);
         let typed = inputs.filter_map(|input| {
             let place = input.column.map(|column| place(&input.value, column));
-            Some(Wrong { id: &input.id, label: input.label, message: input.problem.as_deref()?, place })
+            Some(Wrong {
+                id: &input.id,
+                label: input.label,
+                message: input.problem.as_deref()?,
+                place,
+            })
         });
-        let chosen = self
-            .choices
-            .iter()
-            .filter_map(|c| Some(Wrong { id: c.name, label: c.legend, message: c.problem.as_deref()?, place: None }));
+        let chosen = self.choices.iter().filter_map(|c| {
+            Some(Wrong {
+                id: c.name,
+                label: c.legend,
+                message: c.problem.as_deref()?,
+                place: None,
+            })
+        });
         typed.chain(chosen).collect()
     }
 }
@@ -226,17 +276,29 @@ pub struct Wrong<'a> {
 pub(super) fn place(text: &str, column: usize) -> [String; 3] {
     let mut chars = text.chars();
     let before: String = chars.by_ref().take(column.saturating_sub(1)).collect();
-    let at = chars.next().map_or_else(|| "\u{2003}".to_owned(), String::from);
+    let at = chars
+        .next()
+        .map_or_else(|| "\u{2003}".to_owned(), String::from);
     [before, at, chars.collect()]
 }
 
 /// `By day, on the day, 14 cohorts × 14 periods`, as far as that is what was typed.
 fn summary(typed: &Typed, grain: Grain) -> String {
     let size = default_size(grain).to_string();
-    let number = |typed: &str| if typed.is_empty() { size.clone() } else { words::shortened(typed, 8) };
+    let number = |typed: &str| {
+        if typed.is_empty() {
+            size.clone()
+        } else {
+            words::shortened(typed, 8)
+        }
+    };
     let counted = typed.measure.parse().unwrap_or_default();
-    let dates = [("from", &typed.from), ("to", &typed.to)].into_iter().filter(|(_, date)| !date.is_empty());
-    let dates: String = dates.map(|(word, date)| format!(", {word} {}", words::shortened(date, 12))).collect();
+    let dates = [("from", &typed.from), ("to", &typed.to)]
+        .into_iter()
+        .filter(|(_, date)| !date.is_empty());
+    let dates: String = dates
+        .map(|(word, date)| format!(", {word} {}", words::shortened(date, 12)))
+        .collect();
     format!(
         "By {grain}, {} the {grain}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
         words::counted(counted, grain),
@@ -247,5 +309,7 @@ fn summary(typed: &Typed, grain: Grain) -> String {
 
 fn capital(word: &str) -> String {
     let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }

@@ -3,7 +3,9 @@
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, Show, colour, many, thousands, words};
 use crate::reports::figures::{Against, Figures, Return, Sizes};
-use crate::reports::retention::{Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table};
+use crate::reports::retention::{
+    Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
+};
 use crate::web::query::Asked;
 
 /// One figure above the chart.
@@ -47,12 +49,21 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
                     Against::Before => format!("the {} before", change.older_cohorts),
                     Against::WeekBefore => "the same weekdays a week before".to_owned(),
                 };
-                format!("{}, last {newer} vs {against}", words::column_name(table, change.column))
+                format!(
+                    "{}, last {newer} vs {against}",
+                    words::column_name(table, change.column)
+                )
             },
             note: {
                 let (older, newer) = (words::percent(change.older), words::percent(change.newer));
-                let margin = change.margin.map_or_else(String::new, |m| format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0));
-                let chance = if change.may_be_chance() { ", may be chance" } else { "" };
+                let margin = change.margin.map_or_else(String::new, |m| {
+                    format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0)
+                });
+                let chance = if change.may_be_chance() {
+                    ", may be chance"
+                } else {
+                    ""
+                };
                 format!("{older} → {newer}{margin}{chance}")
             },
         },
@@ -69,7 +80,12 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         },
     };
     let size = match figures.size {
-        Some(Sizes { median, least, most, cohorts }) => Tile {
+        Some(Sizes {
+            median,
+            least,
+            most,
+            cohorts,
+        }) => Tile {
             value: Some(thousands(median)),
             label: "people in a median cohort".to_owned(),
             note: format!(
@@ -85,7 +101,12 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
             note: nobody(table).unwrap_or("no complete cohort yet").to_owned(),
         },
     };
-    figures.returns.iter().map(came_back).chain([change, size]).collect()
+    figures
+        .returns
+        .iter()
+        .map(came_back)
+        .chain([change, size])
+        .collect()
 }
 
 /// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
@@ -100,7 +121,10 @@ fn points(points: f64) -> String {
 fn trust(average: &Average) -> String {
     let cohorts = many(average.cohorts.into(), "complete cohort");
     match average.interval {
-        Some((low, high)) => format!("{cohorts}\u{a0}· ±{:.1}\u{a0}pt", (high - low) / 2.0 * 100.0),
+        Some((low, high)) => format!(
+            "{cohorts}\u{a0}· ±{:.1}\u{a0}pt",
+            (high - low) / 2.0 * 100.0
+        ),
         None => cohorts,
     }
 }
@@ -125,18 +149,21 @@ pub struct Number {
     pub heat: u8,
     /// Its column.
     pub column: usize,
-    /// The class of its state, with a blank before it: ` run` while it can still change, ` part` for a lower bound.
+    /// The class of its state, with a blank before it: ` run` while it can still change, ` part`
+    /// for a lower bound.
     pub class: &'static str,
     /// The number, with a star while it can still change.
     pub text: String,
-    /// What the number is not: how many people where it is their share, their share where it is how many.
+    /// What the number is not: how many people where it is their share, their share where it is how
+    /// many.
     pub other: String,
 }
 
 /// One cohort's line.
 #[derive(Debug)]
 pub struct Line {
-    /// Its place among the cohorts, the oldest being 0: where its people are, behind the page's base address.
+    /// Its place among the cohorts, the oldest being 0: where its people are, behind the page's
+    /// base address.
     pub row: usize,
     /// Its period, by which its marks in the charts are found.
     pub at: Period,
@@ -194,7 +221,8 @@ pub struct Grid {
     pub shades: (String, String),
     /// The sentence of a cell, with `{n}` and the like where a cell puts its own.
     pub sentence: String,
-    /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort on.
+    /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort
+    /// on.
     pub whens: String,
     /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
@@ -237,12 +265,27 @@ impl Grid {
             Averaging::Simple => "Simple average",
         };
         // A mean of counts of cohorts of any size would say nothing.
-        let average_of =
-            if show == Show::Count { "share of the cohort; complete cohorts in it" } else { "complete cohorts in it" };
-        let what = if show == Show::Percent { "Share" } else { "Number of people" };
-        let means = table.averages.iter().enumerate().map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
-        let mut lines: Vec<Line> =
-            table.rows.iter().enumerate().map(|(i, row)| line(table, i, row, show, shades)).collect();
+        let average_of = if show == Show::Count {
+            "share of the cohort; complete cohorts in it"
+        } else {
+            "complete cohorts in it"
+        };
+        let what = if show == Show::Percent {
+            "Share"
+        } else {
+            "Number of people"
+        };
+        let means = table
+            .averages
+            .iter()
+            .enumerate()
+            .map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
+        let mut lines: Vec<Line> = table
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| line(table, i, row, show, shades))
+            .collect();
         if asked.order == Order::Newest {
             lines.reverse();
         }
@@ -271,12 +314,16 @@ impl Grid {
             means: means.collect(),
             shades: shades.ends(table),
             sentence: words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
-            partial_sentence: words::PARTIAL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
+            partial_sentence: words::PARTIAL_SENTENCE
+                .replace("{when}", &format!("{before}{{when}}")),
             gaps: table.has_gaps(),
             whens: whens(table),
             lines,
             running: table.has_running()
-                || table.rows.iter().any(|row| row.state == State::InProgress && row.people() > 0),
+                || table
+                    .rows
+                    .iter()
+                    .any(|row| row.state == State::InProgress && row.people() > 0),
             statement: statement(table),
             recorded: words::recorded(table),
         }
@@ -289,7 +336,11 @@ fn is_dense(cols: usize) -> bool {
 
 /// A rate as its cell has room for.
 fn shown(table: &Table, rate: f64) -> String {
-    if is_dense(table.averages.len()) { words::whole_percent(rate) } else { words::percent(rate) }
+    if is_dense(table.averages.len()) {
+        words::whole_percent(rate)
+    } else {
+        words::percent(rate)
+    }
 }
 
 /// What the shades of the cells stand for.
@@ -305,35 +356,73 @@ impl Shades {
     fn new(table: &Table, scale: Scale) -> Self {
         // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
         let from = usize::from(table.averages.len() > 1);
-        let cells = || table.rows.iter().flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number));
-        // A running cell begins near 0 and would set the scale for all others; only where nothing is over, it may.
+        let cells = || {
+            table
+                .rows
+                .iter()
+                .flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number))
+        };
+        // A running cell begins near 0 and would set the scale for all others; only where nothing
+        // is over, it may.
         let none_is_complete = cells().all(|number| number.state != State::Complete);
         let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
-        let averages = table.averages.iter().skip(from).flatten().map(|average| average.rate);
-        let rates: Vec<f64> = cells().filter(is_fitted).map(|number| number.rate()).chain(averages).collect();
+        let averages = table
+            .averages
+            .iter()
+            .skip(from)
+            .flatten()
+            .map(|average| average.rate);
+        let rates: Vec<f64> = cells()
+            .filter(is_fitted)
+            .map(|number| number.rate())
+            .chain(averages)
+            .collect();
         if scale == Scale::Absolute || rates.is_empty() {
-            return Shades { low: 0.0, high: 1.0 };
+            return Shades {
+                low: 0.0,
+                high: 1.0,
+            };
         }
-        Shades { low: rates.iter().copied().fold(1.0, f64::min), high: rates.iter().copied().fold(0.0, f64::max) }
+        Shades {
+            low: rates.iter().copied().fold(1.0, f64::min),
+            high: rates.iter().copied().fold(0.0, f64::max),
+        }
     }
 
     /// Both ends in words; a cell may lie beyond them.
     fn ends(self, table: &Table) -> (String, String) {
         let all = || table.numbers().map(|number| number.rate());
-        let lower = if all().any(|rate| rate < self.low) { " or less" } else { "" };
-        let higher = if all().any(|rate| rate > self.high) { " or more" } else { "" };
-        let (low, high) = (words::percent_of_scale(self.low), words::percent_of_scale(self.high));
+        let lower = if all().any(|rate| rate < self.low) {
+            " or less"
+        } else {
+            ""
+        };
+        let higher = if all().any(|rate| rate > self.high) {
+            " or more"
+        } else {
+            ""
+        };
+        let (low, high) = (
+            words::percent_of_scale(self.low),
+            words::percent_of_scale(self.high),
+        );
         (format!("{low}{lower}"), format!("{high}{higher}"))
     }
 
     fn step(self, rate: f64) -> u8 {
         let width = self.high - self.low;
-        colour::step(if width > 0.0 { (rate - self.low) / width } else { rate })
+        colour::step(if width > 0.0 {
+            (rate - self.low) / width
+        } else {
+            rate
+        })
     }
 }
 
 fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
-    let interval = average.interval.map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
+    let interval = average
+        .interval
+        .map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
     Mean {
         heat: shades.step(average.rate),
         text: shown(table, average.rate),
@@ -365,7 +454,13 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             State::PartlyRecorded => (" part", words::at_least(&text)),
             _ => ("", text),
         };
-        Number { heat: shades.step(number.rate()), column, class, text, other }
+        Number {
+            heat: shades.step(number.rate()),
+            column,
+            class,
+            text,
+            other,
+        }
     };
     let mut places: Vec<Place> = Vec::new();
     let mut future = 0;
@@ -396,11 +491,16 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
     }
 }
 
-/// A cell's period is its cohort's and as many more as its column says: each is written once, and not in every cell.
+/// A cell's period is its cohort's and as many more as its column says: each is written once, and
+/// not in every cell.
 fn whens(table: &Table) -> String {
-    let Some(first) = table.rows.first().map(|row| row.period) else { return String::new() };
+    let Some(first) = table.rows.first().map(|row| row.period) else {
+        return String::new();
+    };
     let many = u32::try_from(table.rows.len() + table.averages.len()).unwrap_or(u32::MAX);
-    let begun = first.range(many).take_while(|period| *period <= table.current);
+    let begun = first
+        .range(many)
+        .take_while(|period| *period <= table.current);
     begun.map(Period::label).collect::<Vec<_>>().join("|")
 }
 
@@ -440,7 +540,9 @@ mod tests {
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
     fn table(query: Query) -> Table {
-        let question = query.at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
+        let question = query
+            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
+            .unwrap();
         let mut table = question.table(&vec![100; question.plan().roots().len()]);
         for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
             if let Cell::Number(number) = cell {
@@ -451,13 +553,22 @@ mod tests {
     }
 
     fn query(grain: Grain, rows: u32) -> Query {
-        Query { rows: Some(rows), cols: Some(rows), ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain) }
+        Query {
+            rows: Some(rows),
+            cols: Some(rows),
+            ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain)
+        }
     }
 
     /// The label and the note of the tile that tells a change.
     fn change(table: &Table) -> String {
         let tile = tiles(table).swap_remove(2);
-        format!("{} | {} | {}", tile.value.unwrap_or_else(|| "–".to_owned()), tile.label, tile.note)
+        format!(
+            "{} | {} | {}",
+            tile.value.unwrap_or_else(|| "–".to_owned()),
+            tile.label,
+            tile.note
+        )
     }
 
     #[test]
@@ -468,15 +579,25 @@ mod tests {
         insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, as weekdays differ");
         insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
         insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
-        let later = Query { measure: Measure::OnOrAfter, rows: Some(20), cols: Some(14), ..query(Grain::Day, 20) };
+        let later = Query {
+            measure: Measure::OnOrAfter,
+            rows: Some(20),
+            cols: Some(14),
+            ..query(Grain::Day, 20)
+        };
         insta::assert_snapshot!(change(&table(later)), @"0.0 pt | days 1–13, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
     }
 
     #[test]
     fn where_nobody_is_in_any_cohort_every_figure_says_so() {
         for grain in Grain::ALL {
-            let question = query(grain, 14).at(parse_moment("2026-11-23T14:05:00Z").unwrap()).unwrap();
-            let notes: Vec<String> = tiles(&question.table(&[])).into_iter().map(|tile| tile.note).collect();
+            let question = query(grain, 14)
+                .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
+                .unwrap();
+            let notes: Vec<String> = tiles(&question.table(&[]))
+                .into_iter()
+                .map(|tile| tile.note)
+                .collect();
             assert!(
                 notes.len() >= 4 && notes.iter().all(|note| note == "nobody in these cohorts"),
                 "{grain}: {notes:?}"

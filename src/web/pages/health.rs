@@ -13,8 +13,8 @@ pub async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `/readyz`: the store answers, takes what this server is there to write, and what its operator should know of it. 503
-/// when it does not.
+/// `/readyz`: the store answers, takes what this server is there to write, and what its operator
+/// should know of it. 503 when it does not.
 pub async fn ready(request: HttpRequest) -> HttpResponse {
     let checked = block(&request, |view| {
         let info = view.tracker.describe()?;
@@ -25,9 +25,16 @@ pub async fn ready(request: HttpRequest) -> HttpResponse {
         Ok(checked) => checked,
         Err(error) => return unavailable(&error.to_string(), &[]),
     };
-    let StoreInfo { kind, mut notes, refusal, .. } = info;
+    let StoreInfo {
+        kind,
+        mut notes,
+        refusal,
+        ..
+    } = info;
     match refusal {
-        Some(reason) if !ready => unavailable(&format!("the store cannot be written: {reason}"), &notes),
+        Some(reason) if !ready => {
+            unavailable(&format!("the store cannot be written: {reason}"), &notes)
+        }
         refusal => {
             notes.extend(refusal.map(|reason| {
                 format!("the store cannot be written, and this server stays ready as it only reads it: {reason}")
@@ -37,8 +44,9 @@ pub async fn ready(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Whether a server is of no use when its store cannot be written: it takes marks, or its store is its own, where a failure
-/// to write is always a fault. A dashboard on a Redis replica that may save a segment now and then is as useful without.
+/// Whether a server is of no use when its store cannot be written: it takes marks, or its store is
+/// its own, where a failure to write is always a fault. A dashboard on a Redis replica that may
+/// save a segment now and then is as useful without.
 fn must_write(state: &State) -> bool {
     let takes_marks = state.dashboard.write_token.is_some();
     !state.read_only && (takes_marks || state.tracker.store().keyspace().is_some())

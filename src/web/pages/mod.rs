@@ -49,7 +49,9 @@ pub struct Door {
 impl Shell {
     /// Without a word on the store, for pages that must not ask it.
     pub fn bare(state: Option<&State>, here: &str) -> Self {
-        let (title, base) = state.map_or((crate::web::TITLE, ""), |state| (&state.dashboard.title, &state.base));
+        let (title, base) = state.map_or((crate::web::TITLE, ""), |state| {
+            (&state.dashboard.title, &state.base)
+        });
         Shell {
             here: format!("{base}{here}"),
             title: title.to_owned(),
@@ -70,7 +72,11 @@ impl Shell {
             None => store.kind.clone(),
         };
         let (source, numbers) = (Some((source, store.location.clone())), !store.text_ids);
-        Shell { source, numbers, ..Shell::bare(Some(view), &view.here) }
+        Shell {
+            source,
+            numbers,
+            ..Shell::bare(Some(view), &view.here)
+        }
     }
 
     /// The stylesheet's address.
@@ -97,5 +103,10 @@ fn doors(state: &State, here: &str) -> Vec<Door> {
         href: format!("{}{here}", state.dashboard.base(i)),
         here: i == state.index,
     };
-    stores.iter().enumerate().filter(|_| several).map(door).collect()
+    stores
+        .iter()
+        .enumerate()
+        .filter(|_| several)
+        .map(door)
+        .collect()
 }

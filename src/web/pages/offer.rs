@@ -17,7 +17,8 @@ use crate::web::{State, block};
 pub struct Offered {
     /// Its name.
     pub name: String,
-    /// What to write for it in a segment: quoted where it has to be, with `@ever` where only that finds anybody.
+    /// What to write for it in a segment: quoted where it has to be, with `@ever` where only that
+    /// finds anybody.
     pub text: String,
     /// What people call it, where that is not its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,8 +26,8 @@ pub struct Offered {
     /// What it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// How many people did it on the running day, so far: today, or the day on which the data ends. `None` for an event
-    /// recorded without dates.
+    /// How many people did it on the running day, so far: today, or the day on which the data ends.
+    /// `None` for an event recorded without dates.
     pub today: Option<u64>,
 }
 
@@ -38,7 +39,10 @@ impl Offered {
             known.push('\n');
             known.push_str(&text.to_lowercase());
         }
-        words.to_lowercase().split_whitespace().all(|word| known.contains(word))
+        words
+            .to_lowercase()
+            .split_whitespace()
+            .all(|word| known.contains(word))
     }
 }
 
@@ -68,14 +72,22 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
             None => "today".to_owned(),
         };
         events.retain(|event| event.matches(&search));
-        Ok(Answer { as_of, when, zone: "UTC", events })
+        Ok(Answer {
+            as_of,
+            when,
+            zone: "UTC",
+            events,
+        })
     });
-    answer(&request, found.await.map(|found| HttpResponse::Ok().json(found)))
+    answer(
+        &request,
+        found.await.map(|found| HttpResponse::Ok().json(found)),
+    )
 }
 
-/// Every segment and event there is to offer: those of the glossary's groups first, in its order; of each the ones with
-/// most people on the running day, then by name, those without dates last. The one place such a list is made: one plan counts
-/// the people of all of them.
+/// Every segment and event there is to offer: those of the glossary's groups first, in its order;
+/// of each the ones with most people on the running day, then by name, those without dates last.
+/// The one place such a list is made: one plan counts the people of all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let today = Running::of(&state.coverage()?).day;
     let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
@@ -83,14 +95,24 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let mut listed: Vec<(&EventName, Segment, Option<usize>)> = Vec::new();
     for (name, _) in saved.iter() {
         // Long segments beyond what one plan takes are offered without a number.
-        listed.push((name, Segment::event(name), plan.count_set(&saved.expand_name(name).at(today)).ok()));
+        listed.push((
+            name,
+            Segment::event(name),
+            plan.count_set(&saved.expand_name(name).at(today)).ok(),
+        ));
     }
     let names = state.events()?;
     for name in names.iter().filter(|name| saved.get(name).is_none()) {
         listed.push(if state.tracker.is_undated(name)? {
             (name, Segment::Ever(name.clone()), None)
         } else {
-            (name, Segment::event(name), Key::new(name.clone(), today).ok().map(|key| plan.count_key(&key)))
+            (
+                name,
+                Segment::event(name),
+                Key::new(name.clone(), today)
+                    .ok()
+                    .map(|key| plan.count_key(&key)),
+            )
         });
     }
     let counts = state.tracker.store().count(&plan)?;

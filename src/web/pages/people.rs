@@ -27,7 +27,9 @@ use crate::web::pages::set_notices::{cell_notice, set_notices};
 use crate::web::pages::user::{self, Linked};
 use crate::web::pages::{Shell, home};
 use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{Patience, State, View, admitted, block, changed, disposition, html, is_own_page, place};
+use crate::web::{
+    Patience, State, View, admitted, block, changed, disposition, html, is_own_page, place,
+};
 
 /// The longest body of a form, in bytes: one field.
 const MAX_FORM: usize = 1 << 20;
@@ -63,7 +65,11 @@ struct Given {
 
 impl Given {
     fn read(query: &str) -> Self {
-        let mut given = Given { question: Typed::read(query), query: query.to_owned(), ..Given::default() };
+        let mut given = Given {
+            question: Typed::read(query),
+            query: query.to_owned(),
+            ..Given::default()
+        };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if name == "saved" {
                 (given.saved, given.unsynced) = (true, value == UNSYNCED);
@@ -85,14 +91,24 @@ impl Given {
     fn check(&self, state: &State) -> Result<Option<Wanted>, Vec<Problem>> {
         let after = match self.after.as_str() {
             "" => None,
-            text => Some(text.parse::<UserId>().map_err(|_| wrong(Field::After, "that is no user id"))?),
+            text => Some(
+                text.parse::<UserId>()
+                    .map_err(|_| wrong(Field::After, "that is no user id"))?,
+            ),
         };
         let whom = if !self.set.is_empty() {
             let set = parse_set(&self.set, state.tracker.segments()).map_err(|error| {
                 let message = error.to_string();
-                vec![Problem { field: Field::Set, message, column: Some(error.column) }]
+                vec![Problem {
+                    field: Field::Set,
+                    message,
+                    column: Some(error.column),
+                }]
             })?;
-            Whom::Set { text: self.set.clone(), set }
+            Whom::Set {
+                text: self.set.clone(),
+                set,
+            }
         } else if self.at.is_empty() && self.question.asks_nothing() {
             return Ok(None);
         } else {
@@ -105,13 +121,22 @@ impl Given {
         let asked = self.question.check()?;
         let (now, query) = (state.now(), asked.query());
         // What is counted has its saved segments written out; what is said names them.
-        let counted =
-            query.expanded(state.tracker.segments()).map_err(|error| vec![Problem::of_query(&error.into())])?;
-        counted.at(now).map_err(|error| vec![Problem::of_query(&error)])?;
-        let at = self.at.parse::<Period>().map_err(|error| wrong(Field::At, error))?;
+        let counted = query
+            .expanded(state.tracker.segments())
+            .map_err(|error| vec![Problem::of_query(&error.into())])?;
+        counted
+            .at(now)
+            .map_err(|error| vec![Problem::of_query(&error)])?;
+        let at = self
+            .at
+            .parse::<Period>()
+            .map_err(|error| wrong(Field::At, error))?;
         let column = match self.column.as_str() {
             "" => None,
-            text => Some(text.parse::<u32>().map_err(|_| wrong(Field::Column, "ask for a whole number from 0 on"))?),
+            text => Some(
+                text.parse::<u32>()
+                    .map_err(|_| wrong(Field::Column, "ask for a whole number from 0 on"))?,
+            ),
         };
         let who = match self.who.as_str() {
             "" if column.is_none() => Who::Cohort,
@@ -119,15 +144,31 @@ impl Given {
             word => word.parse().map_err(|error| wrong(Field::Who, error))?,
         };
         // A store that is away says so when its people are asked for.
-        let coverage = state.coverage().or_else(|_| Coverage::whole(now)).map_err(|error| wrong(Field::At, error))?;
+        let coverage = state
+            .coverage()
+            .or_else(|_| Coverage::whole(now))
+            .map_err(|error| wrong(Field::At, error))?;
         let crowd = Crowd::at(&counted, at, column, &coverage).map_err(|error: CrowdError| {
-            let field = if error.is_column() { Field::Column } else { Field::At };
+            let field = if error.is_column() {
+                Field::Column
+            } else {
+                Field::At
+            };
             wrong(field, error)
         })?;
         let Some(set) = crowd.set(who).cloned() else {
-            return Err(wrong(Field::Column, "name the column, k=1, whose people you want"));
+            return Err(wrong(
+                Field::Column,
+                "name the column, k=1, whose people you want",
+            ));
         };
-        Ok(Whom::Cell(Box::new(Cell { asked, query, crowd, who, set })))
+        Ok(Whom::Cell(Box::new(Cell {
+            asked,
+            query,
+            crowd,
+            who,
+            set,
+        })))
     }
 }
 
@@ -170,23 +211,46 @@ impl Cell {
         let text = match self.crowd.back.as_ref().filter(|_| self.who != Who::Cohort) {
             None => cohort,
             Some(back) => {
-                let periods =
-                    back.window.until.since(back.window.from).and_then(|more| u32::try_from(more + 1).ok())?;
+                let periods = back
+                    .window
+                    .until
+                    .since(back.window.from)
+                    .and_then(|more| u32::try_from(more + 1).ok())?;
                 if periods > MOST_PERIODS {
                     return None;
                 }
-                let came: Vec<String> =
-                    back.window.from.range(periods).map(|p| tied(&self.query.returning, p)).collect();
-                let came = if came.len() == 1 { came.concat() } else { format!("({})", came.join(" | ")) };
-                format!("{cohort} & {}{came}", if self.who == Who::Lost { "!" } else { "" })
+                let came: Vec<String> = back
+                    .window
+                    .from
+                    .range(periods)
+                    .map(|p| tied(&self.query.returning, p))
+                    .collect();
+                let came = if came.len() == 1 {
+                    came.concat()
+                } else {
+                    format!("({})", came.join(" | "))
+                };
+                format!(
+                    "{cohort} & {}{came}",
+                    if self.who == Who::Lost { "!" } else { "" }
+                )
             }
         };
         parse_set(&text, segments).is_ok().then_some(text)
     }
 
     fn link(&self, who: Who) -> String {
-        let column = self.crowd.back.as_ref().map_or_else(String::new, |back| format!("&k={}", back.column));
-        format!("{}&at={}{column}&who={}", self.asked.canonical(), self.crowd.period, who.as_str())
+        let column = self
+            .crowd
+            .back
+            .as_ref()
+            .map_or_else(String::new, |back| format!("&k={}", back.column));
+        format!(
+            "{}&at={}{column}&who={}",
+            self.asked.canonical(),
+            self.crowd.period,
+            who.as_str()
+        )
     }
 }
 
@@ -217,7 +281,9 @@ impl Whom {
 
 /// `set=…`, escaped.
 fn set_query(text: &str) -> String {
-    form_urlencoded::Serializer::new(String::new()).append_pair("set", text).finish()
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("set", text)
+        .finish()
 }
 
 /// The address of the people in a set.
@@ -254,7 +320,8 @@ struct List {
     share: Option<String>,
     /// Why the numbers can still change, or what has not begun.
     notices: Vec<String>,
-    /// Names in the set that were never recorded, with those perhaps meant, or where all names are when there is none.
+    /// Names in the set that were never recorded, with those perhaps meant, or where all names are
+    /// when there is none.
     unknown: Vec<(String, Option<String>)>,
     back: Option<String>,
     tabs: Vec<Tab>,
@@ -292,16 +359,30 @@ struct Page {
     list: Option<List>,
 }
 
-/// What the addresses of a table's cells are relative to: behind it `3.2` are the people of the fourth cohort who came
-/// back in column 2, `3` are all of that cohort, and `trend-2` is the page again with the trend of column 2. Said once
-/// for the page, the question is not said in each of its cells.
+/// What the addresses of a table's cells are relative to: behind it `3.2` are the people of the
+/// fourth cohort who came back in column 2, `3` are all of that cohort, and `trend-2` is the page
+/// again with the trend of column 2. Said once for the page, the question is not said in each of
+/// its cells.
 pub(super) fn cells(asked: &Asked, first: Period) -> String {
-    let question = Asked { trend: None, ..asked.clone() }.canonical();
-    format!("/people/{}/{first}/", utf8_percent_encode(&question, IN_PATH))
+    let question = Asked {
+        trend: None,
+        ..asked.clone()
+    }
+    .canonical();
+    format!(
+        "/people/{}/{first}/",
+        utf8_percent_encode(&question, IN_PATH)
+    )
 }
 
-/// What stands in a path as it is; everything else is escaped, so that no proxy takes a part of it for its own.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'=');
+/// What stands in a path as it is; everything else is escaped, so that no proxy takes a part of it
+/// for its own.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'=');
 
 /// The address that one behind [`cells`] stands for.
 fn of_cell(path: &str) -> Option<String> {
@@ -309,9 +390,14 @@ fn of_cell(path: &str) -> Option<String> {
     let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
     let question = percent_decode_str(question).decode_utf8().ok()?;
     if let Some(column) = cell.strip_prefix("trend-") {
-        return Some(format!("/retention?{question}&trend={}#trend", column.parse::<u32>().ok()?));
+        return Some(format!(
+            "/retention?{question}&trend={}#trend",
+            column.parse::<u32>().ok()?
+        ));
     }
-    let (row, column) = cell.split_once('.').map_or((cell, None), |(row, column)| (row, Some(column)));
+    let (row, column) = cell
+        .split_once('.')
+        .map_or((cell, None), |(row, column)| (row, Some(column)));
     let (first, row) = (first.parse::<Period>().ok()?, row.parse::<u32>().ok()?);
     let at = first.shift(row.into()).ok()?;
     let column = match column {
@@ -325,7 +411,9 @@ fn of_cell(path: &str) -> Option<String> {
 pub async fn cell(request: HttpRequest) -> HttpResponse {
     let (state, path) = place(&request);
     let base = state.as_ref().map_or("", |state| state.base.as_str());
-    let to = of_cell(path).map(|to| format!("{base}{to}")).ok_or(WebError::NotFound);
+    let to = of_cell(path)
+        .map(|to| format!("{base}{to}"))
+        .ok_or(WebError::NotFound);
     // What was decoded may be anything; an address that is none is not sent.
     let found = |to: String| {
         let to = HeaderValue::from_str(&to).map_err(|_| WebError::NotFound)?;
@@ -347,7 +435,8 @@ struct Refused {
     why: String,
 }
 
-/// `POST /people?…` with `name=…`: the people that the address stands for become the undated event of that name.
+/// `POST /people?…` with `name=…`: the people that the address stands for become the undated event
+/// of that name.
 pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
     match body(&request, payload, MAX_FORM).await {
         Ok(body) => saved(&request, &body).await,
@@ -357,7 +446,9 @@ pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
 
 async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
     let given = Given::read(request.query_string());
-    let name = form_urlencoded::parse(body).filter(|(name, _)| name == "name").last();
+    let name = form_urlencoded::parse(body)
+        .filter(|(name, _)| name == "name")
+        .last();
     let name = name.map_or_else(String::new, |(_, name)| name.trim().to_owned());
     let own = is_own_page(request);
     let saved = block(request, move |view| {
@@ -367,9 +458,21 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             ));
         }
         if !own {
-            return Err(WebError::Forbidden("the page that sent this is not one of this dashboard".to_owned()));
+            return Err(WebError::Forbidden(
+                "the page that sent this is not one of this dashboard".to_owned(),
+            ));
         }
-        let refused = |why: String| written(view, &given, Some(Refused { name: name.clone(), why })).map(Outcome::Page);
+        let refused = |why: String| {
+            written(
+                view,
+                &given,
+                Some(Refused {
+                    name: name.clone(),
+                    why,
+                }),
+            )
+            .map(Outcome::Page)
+        };
         let Ok(Some(wanted)) = given.check(view) else {
             return written(view, &given, None).map(Outcome::Page);
         };
@@ -377,26 +480,37 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
             Ok(event) => event,
             Err(error) => return refused(error.to_string()),
         };
-        let taken = format!("“{event}” exists already, and nothing is overwritten: take another name");
+        let taken =
+            format!("“{event}” exists already, and nothing is overwritten: take another name");
         if view.tracker.segments().get(&event).is_some() {
             return refused(taken);
         }
-        let Written { answer, warning } = changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
+        let Written { answer, warning } =
+            changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
         match answer {
             Some(Saved::Taken) => return refused(taken),
             Some(Saved::Nobody) => {
-                return refused("nobody is in this list any more, so there is nothing to save".to_owned());
+                return refused(
+                    "nobody is in this list any more, so there is nothing to save".to_owned(),
+                );
             }
-            Some(Saved::People(count)) => tracing::info!(event = event.as_str(), count, "people saved as a segment"),
+            Some(Saved::People(count)) => {
+                tracing::info!(event = event.as_str(), count, "people saved as a segment")
+            }
             None => {}
         }
         let saved = if warning.is_some() { UNSYNCED } else { "1" };
-        Ok(Outcome::Saved(format!("{}&saved={saved}", link(view, &Segment::Ever(event).to_string()))))
+        Ok(Outcome::Saved(format!(
+            "{}&saved={saved}",
+            link(view, &Segment::Ever(event).to_string())
+        )))
     });
     answer(
         request,
         saved.await.map(|outcome| match outcome {
-            Outcome::Saved(to) => HttpResponse::SeeOther().insert_header((LOCATION, to)).finish(),
+            Outcome::Saved(to) => HttpResponse::SeeOther()
+                .insert_header((LOCATION, to))
+                .finish(),
             Outcome::Page(page) => html(page),
         }),
     )
@@ -408,9 +522,15 @@ enum Outcome {
     Page((StatusCode, String)),
 }
 
-fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(StatusCode, String), WebError> {
+fn written(
+    view: &View,
+    given: &Given,
+    refused: Option<Refused>,
+) -> Result<(StatusCode, String), WebError> {
     let checked = given.check(view);
-    let known = view.events().and_then(|events| Ok((view.tracker.describe()?, events)));
+    let known = view
+        .events()
+        .and_then(|events| Ok((view.tracker.describe()?, events)));
     let (shell, events) = match known {
         Ok((store, events)) => (Shell::new(view, &store, Some(&events)), events),
         // A slip of the pen is told without a store.
@@ -430,7 +550,11 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
     let status = match checked {
         Ok(Some(wanted)) => {
             let mut list = list(view, &wanted, &events)?;
-            let status = if refused.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+            let status = if refused.is_some() {
+                StatusCode::BAD_REQUEST
+            } else {
+                StatusCode::OK
+            };
             if let (Some(save), Some(refused)) = (&mut list.save, refused) {
                 (save.name, save.wrong) = (refused.name, Some(words::curly(&refused.why)));
             }
@@ -456,9 +580,14 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
             StatusCode::OK
         }
         Err(problems) => {
-            let (set, others) = problems.into_iter().partition::<Vec<_>, _>(|p| p.field == Field::Set);
+            let (set, others) = problems
+                .into_iter()
+                .partition::<Vec<_>, _>(|p| p.field == Field::Set);
             page.wrong = set.into_iter().next().map(|problem| {
-                (words::curly(&problem.message), problem.column.map(|column| place_of(&given.set, column)))
+                (
+                    words::curly(&problem.message),
+                    problem.column.map(|column| place_of(&given.set, column)),
+                )
             });
             page.problems = others.into_iter().map(Problem::for_page).collect();
             StatusCode::BAD_REQUEST
@@ -469,11 +598,18 @@ fn written(view: &View, given: &Given, refused: Option<Refused>) -> Result<(Stat
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
     let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
-    let mut users = view.tracker.store().members(set, wanted.after, PAGE + 1).map_err(WebError::Store)?;
+    let mut users = view
+        .tracker
+        .store()
+        .members(set, wanted.after, PAGE + 1)
+        .map_err(WebError::Store)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
     let canonical = wanted.whom.canonical();
-    let next = users.last().filter(|_| more).map(|last| view.to(&format!("/people?{canonical}&after={last}")));
+    let next = users
+        .last()
+        .filter(|_| more)
+        .map(|last| view.to(&format!("/people?{canonical}&after={last}")));
     let mut list = List {
         heading: String::new(),
         pieces: Vec::new(),
@@ -487,7 +623,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         empty: false,
         unrecorded: false,
         whole: wanted.after.is_none() && !more,
-        first: wanted.after.is_some().then(|| view.to(&format!("/people?{canonical}"))),
+        first: wanted
+            .after
+            .is_some()
+            .then(|| view.to(&format!("/people?{canonical}"))),
         next,
         csv: view.to(&format!("/people.csv?{canonical}")),
         save: None,
@@ -505,18 +644,32 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 true => format!("No data for {}", labelled(text, labels)),
                 false => format!("{} in {}", words::people(count), labelled(text, labels)),
             };
-            let unknown = view.tracker.never_recorded(set.keys().into_iter().map(|key| key.event()))?;
+            let unknown = view
+                .tracker
+                .never_recorded(set.keys().into_iter().map(|key| key.event()))?;
             let more = unknown.len().saturating_sub(MAX_TOLD);
             for name in unknown.into_iter().take(MAX_TOLD) {
                 let called = Segment::event(name).called(labels);
-                let meant: Vec<String> = name.similar(events).into_iter().map(|n| format!("“{n}”")).collect();
-                let hint = if meant.is_empty() { String::new() } else { format!(" Perhaps {}?", meant.join(" or ")) };
+                let meant: Vec<String> = name
+                    .similar(events)
+                    .into_iter()
+                    .map(|n| format!("“{n}”"))
+                    .collect();
+                let hint = if meant.is_empty() {
+                    String::new()
+                } else {
+                    format!(" Perhaps {}?", meant.join(" or "))
+                };
                 let all = meant.is_empty().then(|| view.to("/events"));
-                list.unknown.push((format!("Nothing was ever recorded for “{called}”.{hint}"), all));
+                list.unknown.push((
+                    format!("Nothing was ever recorded for “{called}”.{hint}"),
+                    all,
+                ));
             }
             if more > 0 {
                 let more = render::many(more as u64, "event");
-                list.unknown.push((format!("Nothing was ever recorded for {more} more."), None));
+                list.unknown
+                    .push((format!("Nothing was ever recorded for {more} more."), None));
             }
             list.notices = set_notices(&periods, &coverage);
             count
@@ -526,16 +679,34 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             let counts = view.tracker.counts(sets)?;
             let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
             list.total = words::people(count(cell.who));
-            list.heading =
-                words::crowd(&cell.query, labels, &cell.crowd, cell.who, count(Who::Cohort), count(cell.who));
+            list.heading = words::crowd(
+                &cell.query,
+                labels,
+                &cell.crowd,
+                cell.who,
+                count(Who::Cohort),
+                count(cell.who),
+            );
             dates.push(cell.crowd.period.label());
-            dates.extend(cell.crowd.back.iter().flat_map(|b| [b.window.from.label(), b.window.until.label()]));
+            dates.extend(
+                cell.crowd
+                    .back
+                    .iter()
+                    .flat_map(|b| [b.window.from.label(), b.window.until.label()]),
+            );
             let (part, whole) = (count(Who::Returned), count(Who::Cohort));
-            let share = rate(part, whole).zip(wilson(part, whole)).filter(|_| cell.who == Who::Returned);
+            let share = rate(part, whole)
+                .zip(wilson(part, whole))
+                .filter(|_| cell.who == Who::Returned);
             list.share = share.map(|(share, interval)| {
-                format!("{} of the cohort (95% {})", words::percent(share), words::interval(interval))
+                format!(
+                    "{} of the cohort (95% {})",
+                    words::percent(share),
+                    words::interval(interval)
+                )
             });
-            list.notices.extend(cell_notice(&cell.query, &cell.crowd, cell.who));
+            list.notices
+                .extend(cell_notice(&cell.query, &cell.crowd, cell.who));
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -569,7 +740,9 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
 
 /// A text cut at the dates in it.
 fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
-    let found = dates.iter().filter_map(|date| Some((text.find(date.as_str())?, date)));
+    let found = dates
+        .iter()
+        .filter_map(|date| Some((text.find(date.as_str())?, date)));
     match found.min() {
         Some((at, date)) => {
             let (before, rest) = text.split_at(at);
@@ -583,15 +756,24 @@ fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
 
 /// The default question, of those among its cohorts who are in a segment.
 fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>, WebError> {
-    let Ok(filter) = segment.parse::<Segment>() else { return Ok(None) };
-    let Some(mut asked) = home::default_question(view)? else { return Ok(None) };
+    let Ok(filter) = segment.parse::<Segment>() else {
+        return Ok(None);
+    };
+    let Some(mut asked) = home::default_question(view)? else {
+        return Ok(None);
+    };
     asked.cohort_and.push(filter);
-    Ok(Some((segment.to_owned(), view.to(&format!("/retention?{}", asked.canonical())))))
+    Ok(Some((
+        segment.to_owned(),
+        view.to(&format!("/retention?{}", asked.canonical())),
+    )))
 }
 
 /// Sets to try, of events there are.
 fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(String, String)> {
-    let Some(asked) = home::likely_question(events) else { return Vec::new() };
+    let Some(asked) = home::likely_question(events) else {
+        return Vec::new();
+    };
     let Running { day, week, month } = Running::of(coverage);
     let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
     let sets = [
@@ -608,26 +790,49 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
     let head = request.method() == Method::HEAD;
     // The first piece is read before anything is said, so that a store that is away is a 503.
     let begun = block(&request, move |view| {
-        let nothing = || WebError::Query(wrong(Field::Set, "write a set, such as `active@2026-11-23`"));
-        let wanted = given.check(view).map_err(WebError::Query)?.ok_or_else(nothing)?;
+        let nothing = || {
+            WebError::Query(wrong(
+                Field::Set,
+                "write a set, such as `active@2026-11-23`",
+            ))
+        };
+        let wanted = given
+            .check(view)
+            .map_err(WebError::Query)?
+            .ok_or_else(nothing)?;
         let members = view.tracker.members(wanted.whom.set());
-        let members = if let Some(after) = wanted.after { members.after(after) } else { members };
-        let (members, first) = if head { (members, Bytes::new()) } else { piece(&view.tracker, members, "user_id\n")? };
+        let members = if let Some(after) = wanted.after {
+            members.after(after)
+        } else {
+            members
+        };
+        let (members, first) = if head {
+            (members, Bytes::new())
+        } else {
+            piece(&view.tracker, members, "user_id\n")?
+        };
         Ok((wanted.whom.file_name(), view.clone(), members, first))
     });
     let begun = begun.await.map(|(name, view, members, first)| {
-        // As fast as the client takes it, one piece in memory. When the store fails on the way the answer is broken off,
-        // which every client can tell from its end.
+        // As fast as the client takes it, one piece in memory. When the store fails on the way the
+        // answer is broken off, which every client can tell from its end.
         let rest = stream::try_unfold((view, members), |(view, members)| async {
             let tracker = view.tracker.clone();
             let next = move || piece(&tracker, members.clone(), "");
-            let (members, bytes) = admitted(&view, Patience::Endless, next).await.inspect_err(|error| {
-                tracing::error!("a list of people was broken off: {error}");
-            })?;
+            let (members, bytes) =
+                admitted(&view, Patience::Endless, next)
+                    .await
+                    .inspect_err(|error| {
+                        tracing::error!("a list of people was broken off: {error}");
+                    })?;
             Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (view, members))))
         });
         let all = stream::once(async { Ok(first) }).chain(rest);
-        let rest = if head { stream::empty().boxed_local() } else { all.boxed_local() };
+        let rest = if head {
+            stream::empty().boxed_local()
+        } else {
+            all.boxed_local()
+        };
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
             .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
@@ -637,8 +842,15 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
 }
 
 /// The next ids, one a line, behind some text. Without any, the list is at its end.
-fn piece(tracker: &Tracker, mut members: Members, before: &str) -> Result<(Members, Bytes), WebError> {
-    let users = members.by_ref().take(PIECE).collect::<crate::Result<Vec<UserId>>>()?;
+fn piece(
+    tracker: &Tracker,
+    mut members: Members,
+    before: &str,
+) -> Result<(Members, Bytes), WebError> {
+    let users = members
+        .by_ref()
+        .take(PIECE)
+        .collect::<crate::Result<Vec<UserId>>>()?;
     let text = render::csv::people(before, &tracker.called(&users)?);
     Ok((members, text.into()))
 }

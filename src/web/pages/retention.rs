@@ -178,29 +178,44 @@ impl Page {
     }
 
     /// What the page says as soon as the question is known.
-    fn of(view: &View, store: &StoreInfo, typed: &Typed, asked: &Asked, question: &Question) -> Self {
+    fn of(
+        view: &View,
+        store: &StoreInfo,
+        typed: &Typed,
+        asked: &Asked,
+        question: &Question,
+    ) -> Self {
         Page {
             title: title(view, asked),
-            cells: question.first().map(|first| view.to(&people::cells(asked, first))),
+            cells: question
+                .first()
+                .map(|first| view.to(&people::cells(asked, first))),
             ..Page::new(view, store, Form::new(view, typed, Some(asked), &[]))
         }
     }
 }
 
-/// The most event names offered while typing without a script, and how many bytes of them: with five hundred events
-/// the list would outweigh the page. The script asks for all of them when a field is used.
+/// The most event names offered while typing without a script, and how many bytes of them: with
+/// five hundred events the list would outweigh the page. The script asks for all of them when a
+/// field is used.
 const MAX_OFFERED: (usize, usize) = (60, 1_000);
 
-/// The parameter that has everything counted anew. It leads on to the address without it, which may be sent to others.
+/// The parameter that has everything counted anew. It leads on to the address without it, which may
+/// be sent to others.
 const ANEW: &str = "anew";
 
 /// `/retention`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     let typed = Typed::read(request.query_string());
-    let anew = form_urlencoded::parse(request.query_string().as_bytes()).any(|(name, _)| name == ANEW);
+    let anew =
+        form_urlencoded::parse(request.query_string().as_bytes()).any(|(name, _)| name == ANEW);
     if typed.is_command() || typed.export_csv || anew {
         let to = block(&request, move |view| {
-            let path = if typed.export_csv { Dress::Csv.path() } else { "/retention" };
+            let path = if typed.export_csv {
+                Dress::Csv.path()
+            } else {
+                "/retention"
+            };
             let typed = typed.clone().carried_out(view.now());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &typed) {
@@ -219,7 +234,9 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             other => {
                 let other = other.map_err(|error| sized(error, &request));
                 let found = |to: Option<String>| {
-                    HttpResponse::Found().insert_header((LOCATION, to.unwrap_or_default())).finish()
+                    HttpResponse::Found()
+                        .insert_header((LOCATION, to.unwrap_or_default()))
+                        .finish()
                 };
                 return answer(&request, other.map(found));
             }
@@ -233,7 +250,10 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 fn sized(error: WebError, request: &HttpRequest) -> WebError {
     match error {
         WebError::Busy(busy) => {
-            let size = Typed::read(request.query_string()).check().ok().and_then(|asked| asked.query().size());
+            let size = Typed::read(request.query_string())
+                .check()
+                .ok()
+                .and_then(|asked| asked.query().size());
             WebError::Busy(size.map_or(busy, |(rows, cols)| busy.of_table(rows, cols)))
         }
         error => error,
@@ -242,16 +262,19 @@ fn sized(error: WebError, request: &HttpRequest) -> WebError {
 
 /// Counts everything anew, for the next to ask.
 fn recounted(view: &View, asked: &Asked) -> Result<(), WebError> {
-    view.tracker.answer(&asked.query(), view.as_asked(), Freshness::Anew, |_| ())?;
+    view.tracker
+        .answer(&asked.query(), view.as_asked(), Freshness::Anew, |_| ())?;
     Ok(())
 }
 
 /// How long an answer may take before the page begins without it.
 const FRAME_AFTER: Duration = Duration::from_millis(600);
 
-/// The page when it is ready soon; otherwise its frame at once, and the rest as soon as there is one.
+/// The page when it is ready soon; otherwise its frame at once, and the rest as soon as there is
+/// one.
 async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
-    // A store that is away is said with the status it deserves, so nothing is sent before it has answered once.
+    // A store that is away is said with the status it deserves, so nothing is sent before it has
+    // answered once.
     let begun = block(request, |view| {
         let typed = Typed::read(view.query()).carried_out(view.now());
         match view.tracker.describe() {
@@ -279,8 +302,12 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
         return done.map(html);
     }
-    let Some(planned) = found.get() else { return work.await.map(html) };
-    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed, planned)? else { return work.await.map(html) };
+    let Some(planned) = found.get() else {
+        return work.await.map(html);
+    };
+    let Some(frame) = frame(&frame_of, &frame_store, &frame_typed, planned)? else {
+        return work.await.map(html);
+    };
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
@@ -304,9 +331,13 @@ fn slip(view: &View, typed: &Typed) -> Result<Option<(StatusCode, String)>, WebE
     let asked = typed.check().and_then(|asked| {
         // Where the data ends makes no query right or wrong.
         let checked = asked.query().at(view.now());
-        checked.map(drop).map_err(|error| vec![Problem::of_query(&error)])
+        checked
+            .map(drop)
+            .map_err(|error| vec![Problem::of_query(&error)])
     });
-    let Err(problems) = asked else { return Ok(None) };
+    let Err(problems) = asked else {
+        return Ok(None);
+    };
     let page = Page {
         shell: Shell::bare(Some(view), &view.here),
         title: "Retention".to_owned(),
@@ -323,17 +354,25 @@ fn slip(view: &View, typed: &Typed) -> Result<Option<(StatusCode, String)>, WebE
 const CUT: &str = "<!--answer-->";
 
 fn after_frame(html: String) -> String {
-    html.split_once(CUT).map_or(html.clone(), |(_, rest)| rest.to_owned())
+    html.split_once(CUT)
+        .map_or(html.clone(), |(_, rest)| rest.to_owned())
 }
 
 /// The page up to its answer; `None` when the question has none to wait for.
-fn frame(view: &View, store: &StoreInfo, typed: &Typed, question: &Question) -> Result<Option<String>, WebError> {
-    let Ok(asked) = typed.check() else { return Ok(None) };
+fn frame(
+    view: &View,
+    store: &StoreInfo,
+    typed: &Typed,
+    question: &Question,
+) -> Result<Option<String>, WebError> {
+    let Ok(asked) = typed.check() else {
+        return Ok(None);
+    };
     let html = Page::of(view, store, typed, &asked, question).render()?;
     let words = "Counting … The table appears here by itself; loading this page again would only begin anew.";
-    Ok(html
-        .split_once(CUT)
-        .map(|(frame, _)| format!("{frame}<p class=\"notice waiting\" role=\"status\">{words}</p>\n")))
+    Ok(html.split_once(CUT).map(|(frame, _)| {
+        format!("{frame}<p class=\"notice waiting\" role=\"status\">{words}</p>\n")
+    }))
 }
 
 /// `/retention.csv` and its siblings.
@@ -341,9 +380,14 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
     let typed = Typed::read(request.query_string());
     let written = block(&request, move |view| {
         let asked = asked(view, &typed.clone().carried_out(view.now()))?;
-        let counted = view.tracker.answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
+        let counted =
+            view.tracker
+                .answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
         let table = counted.table().called(&view.dashboard.glossary.labels);
-        Ok((dress.file_name(&table, asked.show), dress.body(&table, asked.show)))
+        Ok((
+            dress.file_name(&table, asked.show),
+            dress.body(&table, asked.show),
+        ))
     });
     let (content_type, kind) = dress.content();
     let respond = |(name, body): (FileName, String)| {
@@ -352,12 +396,22 @@ pub async fn file(request: HttpRequest, dress: Dress) -> HttpResponse {
             .insert_header((CONTENT_DISPOSITION, disposition(kind, &name)))
             .body(body)
     };
-    answer(&request, written.await.map(respond).map_err(|error| sized(error, &request)))
+    answer(
+        &request,
+        written
+            .await
+            .map(respond)
+            .map_err(|error| sized(error, &request)),
+    )
 }
 
 /// What was typed, with both sides of the default question when neither was.
 fn completed(state: &State, typed: &Typed) -> Result<Typed, WebError> {
-    let default = if typed.asks_nothing() { home::default_question(state)? } else { None };
+    let default = if typed.asks_nothing() {
+        home::default_question(state)?
+    } else {
+        None
+    };
     Ok(default.map_or_else(|| typed.clone(), |default| typed.or(&default)))
 }
 
@@ -366,7 +420,8 @@ fn asked(state: &State, typed: &Typed) -> Result<Asked, WebError> {
     completed(state, typed)?.check().map_err(WebError::Query)
 }
 
-/// The page; one that was kept where `packing` says how it is wanted. The question is `planned` before it is counted.
+/// The page; one that was kept where `packing` says how it is wanted. The question is `planned`
+/// before it is counted.
 fn written(
     view: &View,
     store: StoreInfo,
@@ -378,14 +433,24 @@ fn written(
     let (now, now_given) = view.as_asked();
     let (typed, events) = (completed(view, &typed)?, view.events()?);
     if typed.asks_nothing() {
-        let welcome = Welcome::new(view, Shell::new(view, &store, Some(&events)), store, "retention")?;
+        let welcome = Welcome::new(
+            view,
+            Shell::new(view, &store, Some(&events)),
+            store,
+            "retention",
+        )?;
         return Ok((StatusCode::OK, welcome.render()?).into());
     }
     let offered = |asked: Option<&Asked>| offered(view, &events, asked);
     let answered = typed.check().map(|asked| {
-        let answer = view.tracker.answer(&asked.query(), (now, now_given), Freshness::Remembered, |question| {
-            planned.get_or_init(|| question.clone());
-        });
+        let answer = view.tracker.answer(
+            &asked.query(),
+            (now, now_given),
+            Freshness::Remembered,
+            |question| {
+                planned.get_or_init(|| question.clone());
+            },
+        );
         (asked, answer)
     });
     let answered = match answered {
@@ -398,30 +463,60 @@ fn written(
         Err(problems) => {
             let form = Form::new(view, &typed, None, &problems);
             let shell = Shell::new(view, &store, Some(&events));
-            let page = Page { shell, offered: offered(None)?, ..Page::new(view, &store, form) };
+            let page = Page {
+                shell,
+                offered: offered(None)?,
+                ..Page::new(view, &store, form)
+            };
             return Ok((StatusCode::BAD_REQUEST, page.render()?).into());
         }
     };
     let shell = Shell::new(view, &store, Some(&events));
-    let Answer { keys, coverage, question, counted } = answer;
+    let Answer {
+        keys,
+        coverage,
+        question,
+        counted,
+    } = answer;
     let (counts, age) = (counted.counts, counted.age);
-    let ground = Ground { now, as_of: view.as_of(now, age), shell, keys, coverage, counts };
+    let ground = Ground {
+        now,
+        as_of: view.as_of(now, age),
+        shell,
+        keys,
+        coverage,
+        counts,
+    };
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
-    if let Some(found) = place.as_ref().and_then(|place| view.dashboard.kept.find(place, &ground)) {
+    if let Some(found) = place
+        .as_ref()
+        .and_then(|place| view.dashboard.kept.find(place, &ground))
+    {
         return Ok(found);
     }
-    let table = question.table(&ground.counts).recorded_since(question.recorded(&ground.keys));
+    let table = question
+        .table(&ground.counts)
+        .recorded_since(question.recorded(&ground.keys));
     let table = table.called(&view.dashboard.glossary.labels);
-    let lost: Vec<Notice> = typed.lost_trend(&asked).map(Notice::new).into_iter().collect();
+    let lost: Vec<Notice> = typed
+        .lost_trend(&asked)
+        .map(Notice::new)
+        .into_iter()
+        .collect();
     let page = Page {
         shell: ground.shell.clone(),
         offered: offered(Some(&asked))?,
-        notices: [lost, notices(view, &asked, &table, &ground.coverage, &events)?].concat(),
+        notices: [
+            lost,
+            notices(view, &asked, &table, &ground.coverage, &events)?,
+        ]
+        .concat(),
         report: Some(report(view, &asked, &table, age)),
         ..Page::of(view, &store, &typed, &asked, &question)
     };
     let sheet = (StatusCode::OK, page.render()?).into();
-    // A notice may stand on more: whether another range has somebody, or a name that is a second old.
+    // A notice may stand on more: whether another range has somebody, or a name that is a second
+    // old.
     let place = place.filter(|_| page.notices.is_empty());
     Ok(match place {
         Some(place) => view.dashboard.kept.keep(place, ground, sheet),
@@ -429,20 +524,38 @@ fn written(
     })
 }
 
-/// What the fields offer without a script, as segment text: the names of the question, saved segments, and the events that
-/// were recorded in the most periods, as far as there is room.
-fn offered(state: &State, events: &[EventName], asked: Option<&Asked>) -> Result<Vec<String>, WebError> {
+/// What the fields offer without a script, as segment text: the names of the question, saved
+/// segments, and the events that were recorded in the most periods, as far as there is room.
+fn offered(
+    state: &State,
+    events: &[EventName],
+    asked: Option<&Asked>,
+) -> Result<Vec<String>, WebError> {
     let (saved, catalogue) = (state.tracker.segments(), state.tracker.catalogue()?);
-    let mut used: Vec<&EventName> = asked.into_iter().flat_map(Asked::segments).flat_map(Segment::names).collect();
+    let mut used: Vec<&EventName> = asked
+        .into_iter()
+        .flat_map(Asked::segments)
+        .flat_map(Segment::names)
+        .collect();
     used.retain(|name| events.contains(name) || saved.get(name).is_some());
     let mut biggest: Vec<&EventName> = events.iter().collect();
-    // How many people there were would cost a count for each of them; names are sorted already, and the sort is stable.
+    // How many people there were would cost a count for each of them; names are sorted already, and
+    // the sort is stable.
     biggest.sort_by_key(|name| std::cmp::Reverse(catalogue.of(name).len()));
     let (mut offered, mut bytes) = (Vec::new(), 0);
     let names = saved.iter().map(|(name, _)| name).chain(biggest);
-    for (name, always) in used.into_iter().map(|name| (name, true)).chain(names.map(|name| (name, false))) {
+    for (name, always) in used
+        .into_iter()
+        .map(|name| (name, true))
+        .chain(names.map(|name| (name, false)))
+    {
         let undated = saved.get(name).is_none() && state.tracker.is_undated(name)?;
-        let text = if undated { Segment::Ever(name.clone()) } else { Segment::event(name) }.to_string();
+        let text = if undated {
+            Segment::Ever(name.clone())
+        } else {
+            Segment::event(name)
+        }
+        .to_string();
         let room = offered.len() < MAX_OFFERED.0 && bytes + text.len() <= MAX_OFFERED.1;
         if (always || room) && !offered.contains(&text) {
             bytes += text.len();
@@ -459,11 +572,17 @@ fn called(state: &State, segment: &Segment) -> String {
 
 fn title(state: &State, asked: &Asked) -> String {
     let side = |main: &Segment, filters: &[Segment]| {
-        let all: Vec<String> = [main].into_iter().chain(filters).map(|segment| called(state, segment)).collect();
+        let all: Vec<String> = [main]
+            .into_iter()
+            .chain(filters)
+            .map(|segment| called(state, segment))
+            .collect();
         all.join(" and ")
     };
-    let (cohort, returning) =
-        (side(&asked.bare.cohort, &asked.cohort_and), side(&asked.bare.returning, &asked.returning_and));
+    let (cohort, returning) = (
+        side(&asked.bare.cohort, &asked.cohort_and),
+        side(&asked.bare.returning, &asked.returning_and),
+    );
     render::title_of(&asked.query(), cohort, returning)
 }
 
@@ -471,10 +590,17 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
     let address = |asked: &Asked| state.to(&format!("/retention?{}", asked.canonical()));
     let side = |main: &Segment, filters: &[Segment]| Side {
         text: called(state, main),
-        filters: filters.iter().map(|segment| called(state, segment)).collect(),
+        filters: filters
+            .iter()
+            .map(|segment| called(state, segment))
+            .collect(),
     };
     let entries = if table.people < table.entries {
-        format!("{} by {}", words::entries(table.entries), words::people(table.people))
+        format!(
+            "{} by {}",
+            words::entries(table.entries),
+            words::people(table.people)
+        )
     } else {
         words::people(table.entries)
     };
@@ -489,8 +615,24 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
     let mut names: Vec<&EventName> = asked.segments().flat_map(Segment::names).collect();
     names.sort_unstable();
     names.dedup();
-    let order = |order: Order| (address(&Asked { order, ..asked.clone() }), asked.order == order);
-    let scale = |scale: Scale| (address(&Asked { scale, ..asked.clone() }), asked.scale == scale);
+    let order = |order: Order| {
+        (
+            address(&Asked {
+                order,
+                ..asked.clone()
+            }),
+            asked.order == order,
+        )
+    };
+    let scale = |scale: Scale| {
+        (
+            address(&Asked {
+                scale,
+                ..asked.clone()
+            }),
+            asked.scale == scale,
+        )
+    };
     let way = |label, (href, taken)| (label, href, taken);
     let query = asked.numbers().canonical();
     Report {
@@ -499,12 +641,24 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
         facts: facts.collect(),
         meanings: names
             .iter()
-            .filter_map(|name| Some((called(state, &Segment::event(name)), called(state, saved.get(name)?))))
+            .filter_map(|name| {
+                Some((
+                    called(state, &Segment::event(name)),
+                    called(state, saved.get(name)?),
+                ))
+            })
             .collect(),
         link: address(asked),
-        refresh: state.tracker.store().recall().map(|_| format!("{}&{ANEW}=1", address(asked))),
+        refresh: state
+            .tracker
+            .store()
+            .recall()
+            .map(|_| format!("{}&{ANEW}=1", address(asked))),
         exports: Dress::ALL
-            .map(|dress| Export { href: state.to(&format!("{}?{query}", dress.path())), label: dress.label() })
+            .map(|dress| Export {
+                href: state.to(&format!("{}?{query}", dress.path())),
+                label: dress.label(),
+            })
             .into(),
         tiles: tiles(table),
         curve: chart::within_page(&chart::curve(table)),
@@ -512,24 +666,36 @@ fn report(state: &State, asked: &Asked, table: &Table, age: Duration) -> Report 
         curve_twin: chart::curve_twin(table),
         sizes: chart::within_page(&chart::sizes(table)),
         sizes_twin: chart::sizes_twin(table),
-        trend: asked.trend.and_then(|column| usize::try_from(column).ok()).map(|column| Trend {
-            when: words::column(table, column),
-            chart: chart::within_page(&chart::trend(table, column)),
-            small_chart: chart::within_page(&chart::trend_small(table, column)),
-            caption: chart::trend_caption(table, column),
-            twin: chart::trend_twin(table, column),
-            close: address(&Asked { trend: None, ..asked.clone() }),
-        }),
+        trend: asked
+            .trend
+            .and_then(|column| usize::try_from(column).ok())
+            .map(|column| Trend {
+                when: words::column(table, column),
+                chart: chart::within_page(&chart::trend(table, column)),
+                small_chart: chart::within_page(&chart::trend_small(table, column)),
+                caption: chart::trend_caption(table, column),
+                twin: chart::trend_twin(table, column),
+                close: address(&Asked {
+                    trend: None,
+                    ..asked.clone()
+                }),
+            }),
         grain: asked.bare.grain,
         grid: Grid::new(table, asked),
         switches: [
             Switch {
                 legend: "On top",
-                ways: [way("Newest", order(Order::Newest)), way("Oldest", order(Order::Oldest))],
+                ways: [
+                    way("Newest", order(Order::Newest)),
+                    way("Oldest", order(Order::Oldest)),
+                ],
             },
             Switch {
                 legend: "Shades",
-                ways: [way("0–100%", scale(Scale::Absolute)), way("Fitted", scale(Scale::Fitted))],
+                ways: [
+                    way("0–100%", scale(Scale::Absolute)),
+                    way("Fitted", scale(Scale::Fitted)),
+                ],
             },
         ],
     }

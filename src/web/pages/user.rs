@@ -87,17 +87,30 @@ pub(super) struct Linked {
 /// Users as a list shows them.
 pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, WebError> {
     let named = state.tracker.called(users)?.into_iter();
-    Ok(named.map(|name| Linked { href: link(state, &name), name }).collect())
+    Ok(named
+        .map(|name| Linked {
+            href: link(state, &name),
+            name,
+        })
+        .collect())
 }
 
 /// What stands in a path as it is.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'@');
 
 /// The address of a user's page.
 fn link(state: &State, name: &str) -> String {
     let escaped = utf8_percent_encode(name, IN_PATH).to_string();
     // The page of somebody whose name ends like a file is no file.
-    let escaped = escaped.strip_suffix(JSON).map(|rest| format!("{rest}%2Ejson")).unwrap_or(escaped);
+    let escaped = escaped
+        .strip_suffix(JSON)
+        .map(|rest| format!("{rest}%2Ejson"))
+        .unwrap_or(escaped);
     state.to(&format!("{ROOT}{escaped}"))
 }
 
@@ -111,7 +124,10 @@ enum Outcome {
 /// `/users?id=123`: on to that user's page; without an id, a field to type one in.
 pub async fn find(request: HttpRequest) -> HttpResponse {
     let query = form_urlencoded::parse(request.query_string().as_bytes());
-    let typed = query.filter(|(name, _)| name == "id").last().map_or_else(String::new, |(_, id)| id.trim().to_owned());
+    let typed = query
+        .filter(|(name, _)| name == "id")
+        .last()
+        .map_or_else(String::new, |(_, id)| id.trim().to_owned());
     let found = block(&request, move |view| match view.tracker.user(&typed) {
         Ok(Some(user)) if !typed.is_empty() => {
             let name = view.tracker.called(&[user])?.concat();
@@ -126,9 +142,17 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
 pub async fn page(request: HttpRequest) -> HttpResponse {
     // As it was sent: what is escaped there is no part of the address.
     let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let (sent, as_json) = sent.strip_suffix(JSON).map_or((sent, false), |id| (id, true));
+    let (sent, as_json) = sent
+        .strip_suffix(JSON)
+        .map_or((sent, false), |id| (id, true));
     let typed = percent_decode_str(sent).decode_utf8_lossy().into_owned();
-    let found = block(&request, move |view| if as_json { json(view, &typed) } else { shown(view, typed.clone()) });
+    let found = block(&request, move |view| {
+        if as_json {
+            json(view, &typed)
+        } else {
+            shown(view, typed.clone())
+        }
+    });
     told(&request, found.await)
 }
 
@@ -148,10 +172,34 @@ fn shown(view: &View, typed: String) -> Result<Outcome, WebError> {
         Ok((user, name)) => {
             let history = view.tracker.history(user, &view.coverage()?)?;
             let report = report(view, &history, &name);
-            (StatusCode::OK, Page { shell, id: name, wrong: None, report: Some(report) })
+            (
+                StatusCode::OK,
+                Page {
+                    shell,
+                    id: name,
+                    wrong: None,
+                    report: Some(report),
+                },
+            )
         }
-        Err(_) if typed.is_empty() => (StatusCode::OK, Page { shell, id: typed, wrong: None, report: None }),
-        Err((status, message)) => (status, Page { shell, id: typed, wrong: Some(message), report: None }),
+        Err(_) if typed.is_empty() => (
+            StatusCode::OK,
+            Page {
+                shell,
+                id: typed,
+                wrong: None,
+                report: None,
+            },
+        ),
+        Err((status, message)) => (
+            status,
+            Page {
+                shell,
+                id: typed,
+                wrong: Some(message),
+                report: None,
+            },
+        ),
     };
     Ok(Outcome::Page((status, page.render()?)))
 }
@@ -165,7 +213,10 @@ fn json(view: &View, typed: &str) -> Result<Outcome, WebError> {
         Ids::Numbers => json!(user),
         Ids::Texts => json!(name),
     };
-    Ok(Outcome::Json(as_json(&view.tracker.history(user, &view.coverage()?)?, &called)))
+    Ok(Outcome::Json(as_json(
+        &view.tracker.history(user, &view.coverage()?)?,
+        &called,
+    )))
 }
 
 /// A user and what they are called, or what is wrong with what was typed.
@@ -176,14 +227,23 @@ fn read(view: &View, typed: &str) -> Result<Known, WebError> {
     let shown = words::shortened(typed, 40);
     match view.tracker.user(typed) {
         Ok(Some(user)) => Ok(Ok((user, view.tracker.called(&[user])?.concat()))),
-        Ok(None) => Ok(Err((StatusCode::NOT_FOUND, format!("“{shown}”: nobody here is called so")))),
-        Err(crate::Error::Ids(IdsError::Malformed(UserIdError::NoNumber(_) | UserIdError::Text(_)))) => {
-            let message = format!("“{shown}” is no user id: ask for a whole number from 0 to {}", UserId::MAX);
+        Ok(None) => Ok(Err((
+            StatusCode::NOT_FOUND,
+            format!("“{shown}”: nobody here is called so"),
+        ))),
+        Err(crate::Error::Ids(IdsError::Malformed(
+            UserIdError::NoNumber(_) | UserIdError::Text(_),
+        ))) => {
+            let message = format!(
+                "“{shown}” is no user id: ask for a whole number from 0 to {}",
+                UserId::MAX
+            );
             Ok(Err((StatusCode::BAD_REQUEST, message)))
         }
-        Err(crate::Error::Ids(IdsError::Malformed(error))) => {
-            Ok(Err((StatusCode::BAD_REQUEST, words::curly(&error.to_string()))))
-        }
+        Err(crate::Error::Ids(IdsError::Malformed(error))) => Ok(Err((
+            StatusCode::BAD_REQUEST,
+            words::curly(&error.to_string()),
+        ))),
         Err(error) => Err(error.into()),
     }
 }
@@ -191,21 +251,36 @@ fn read(view: &View, typed: &str) -> Result<Known, WebError> {
 /// The address of everybody who did an event in a period, or ever.
 fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
-    Chip { name: called(state, &seen.event), href: people::link(state, &set) }
+    Chip {
+        name: called(state, &seen.event),
+        href: people::link(state, &set),
+    }
 }
 
 /// An event's label, or its name.
 fn called(state: &State, event: &EventName) -> String {
-    state.dashboard.glossary.label(event).unwrap_or(event.as_str()).to_owned()
+    state
+        .dashboard
+        .glossary
+        .label(event)
+        .unwrap_or(event.as_str())
+        .to_owned()
 }
 
 fn report(state: &State, history: &History, name: &str) -> Report {
     let (span, events) = (history.span, &history.events);
-    let running = |label, period: Period, is: fn(&Seen) -> bool, shorter: (&'static str, fn(&Seen) -> bool)| {
-        // Nothing is said twice, unless a week began in the month before and holds what the month does not.
+    let running = |label,
+                   period: Period,
+                   is: fn(&Seen) -> bool,
+                   shorter: (&'static str, fn(&Seen) -> bool)| {
+        // Nothing is said twice, unless a week began in the month before and holds what the month
+        // does not.
         let (name, before) = shorter;
-        let as_before = events.iter().any(before) && events.iter().all(|seen| is(seen) || !before(seen));
-        let rest = events.iter().filter(|seen| is(seen) && !(as_before && before(seen)));
+        let as_before =
+            events.iter().any(before) && events.iter().all(|seen| is(seen) || !before(seen));
+        let rest = events
+            .iter()
+            .filter(|seen| is(seen) && !(as_before && before(seen)));
         Answer {
             label,
             period: period.label(),
@@ -218,15 +293,37 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     };
     let data_ends = history.coverage.data_ends(Grain::Day);
     let [[today, _], [this_week, in_day], [this_month, in_week]] = match data_ends {
-        None => [["Today", ""], ["This week", "today"], ["This month", "this week"]],
-        Some(_) => [["Last day with data", ""], ["Its week", "that day"], ["Its month", "that week"]],
+        None => [
+            ["Today", ""],
+            ["This week", "today"],
+            ["This month", "this week"],
+        ],
+        Some(_) => [
+            ["Last day with data", ""],
+            ["Its week", "that day"],
+            ["Its month", "that week"],
+        ],
     };
     let mut answers = vec![
         running(today, span.today, |seen| seen.today, ("", |_| false)),
-        running(this_week, span.week, |seen| seen.week, (in_day, |seen| seen.today)),
-        running(this_month, span.month, |seen| seen.month, (in_week, |seen| seen.week)),
+        running(
+            this_week,
+            span.week,
+            |seen| seen.week,
+            (in_day, |seen| seen.today),
+        ),
+        running(
+            this_month,
+            span.month,
+            |seen| seen.month,
+            (in_week, |seen| seen.week),
+        ),
     ];
-    let ever: Vec<Chip> = events.iter().filter(|seen| seen.ever).map(|seen| chip(state, seen, "ever")).collect();
+    let ever: Vec<Chip> = events
+        .iter()
+        .filter(|seen| seen.ever)
+        .map(|seen| chip(state, seen, "ever"))
+        .collect();
     if !ever.is_empty() {
         let period = "marked ever".to_owned();
         answers.push(Answer {
@@ -240,27 +337,60 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         });
     }
     let today = history.coverage.current(Grain::Day);
-    let day = |period: Period| if period == today { "today".to_owned() } else { words::when(period) };
+    let day = |period: Period| {
+        if period == today {
+            "today".to_owned()
+        } else {
+            words::when(period)
+        }
+    };
     let mut facts = Vec::new();
-    let first = events.iter().filter_map(|seen| seen.first).min_by_key(|p| p.start());
-    let last = events.iter().filter_map(|seen| seen.last).max_by_key(|p| p.start());
+    let first = events
+        .iter()
+        .filter_map(|seen| seen.first)
+        .min_by_key(|p| p.start());
+    let last = events
+        .iter()
+        .filter_map(|seen| seen.last)
+        .max_by_key(|p| p.start());
     facts.extend(first.map(|period| format!("First seen {}", day(period))));
     facts.extend(last.map(|period| format!("last seen {}", day(period))));
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) = events.iter().partition(|seen| seen.property);
+    let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) =
+        events.iter().partition(|seen| seen.property);
     let known = count(history.known.saturating_sub(history.properties));
     facts.push(format!("did {} of {}", deeds.len(), many(known, "event")));
     if history.properties > 0 {
-        let noun = if history.properties == 1 { "property" } else { "properties" };
-        facts.push(format!("{} of {} {noun}", properties.len(), thousands(count(history.properties))));
+        let noun = if history.properties == 1 {
+            "property"
+        } else {
+            "properties"
+        };
+        facts.push(format!(
+            "{} of {} {noun}",
+            properties.len(),
+            thousands(count(history.properties))
+        ));
     }
     facts.extend(data_ends.map(words::ends));
     facts.push(state.as_of(state.now(), Duration::ZERO));
-    // From when on anybody could be missed: no sooner than this user was there at all, and only where there is data.
-    let begun = |period: Option<Period>| period.map_or(span.today, |period| period).start().date_naive();
+    // From when on anybody could be missed: no sooner than this user was there at all, and only
+    // where there is data.
+    let begun = |period: Option<Period>| {
+        period
+            .map_or(span.today, |period| period)
+            .start()
+            .date_naive()
+    };
     let dated = || events.iter().filter(|seen| seen.first.is_some());
-    let recorded = dated().map(|seen| begun(seen.recorded)).min().unwrap_or_else(|| begun(None));
-    let axis = strip::Axis::new(recorded.max(span.since.start().date_naive()), span.today.start().date_naive());
+    let recorded = dated()
+        .map(|seen| begun(seen.recorded))
+        .min()
+        .unwrap_or_else(|| begun(None));
+    let axis = strip::Axis::new(
+        recorded.max(span.since.start().date_naive()),
+        span.today.start().date_naive(),
+    );
     let unrecorded = unrecorded(history);
     let weeks = match data_ends {
         None => "in the last 53 weeks".to_owned(),
@@ -271,11 +401,21 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
         let label = format!("Calendar of {name}: {count} {weeks}; which ones is listed below");
         Days {
-            strip: axis.strip(begun(seen.recorded).max(begun(first)), &unrecorded, &seen.days, &label),
+            strip: axis.strip(
+                begun(seen.recorded).max(begun(first)),
+                &unrecorded,
+                &seen.days,
+                &label,
+            ),
             facts: match (seen.first, seen.last) {
-                (Some(first), Some(last)) if first == last => vec![format!("only {}", short(first, today))],
+                (Some(first), Some(last)) if first == last => {
+                    vec![format!("only {}", short(first, today))]
+                }
                 (Some(first), Some(last)) => {
-                    vec![count, format!("{} to {}", short(first, today), short(last, today))]
+                    vec![
+                        count,
+                        format!("{} to {}", short(first, today), short(last, today)),
+                    ]
                 }
                 _ => vec![count],
             },
@@ -285,16 +425,38 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     });
     let (days, axis) = (days.collect(), axis.svg());
     let json = format!("{}.json", link(state, name));
-    Report { facts, answers, axis, days, json, empty: events.is_empty() }
+    Report {
+        facts,
+        answers,
+        axis,
+        days,
+        json,
+        empty: events.is_empty(),
+    }
 }
 
 /// The days of the calendar without data, in stretches, both ends included.
 fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
     let span = history.span;
-    let days = span.today.since(span.since).and_then(|days| u32::try_from(days + 1).ok()).unwrap_or(0);
-    let without: Vec<Period> = span.since.range(days).filter(|day| !history.coverage.is_recorded(*day)).collect();
+    let days = span
+        .today
+        .since(span.since)
+        .and_then(|days| u32::try_from(days + 1).ok())
+        .unwrap_or(0);
+    let without: Vec<Period> = span
+        .since
+        .range(days)
+        .filter(|day| !history.coverage.is_recorded(*day))
+        .collect();
     let stretches = without.chunk_by(|a, b| b.since(*a) == Some(1));
-    stretches.filter_map(|run| Some((run.first()?.start().date_naive(), run.last()?.start().date_naive()))).collect()
+    stretches
+        .filter_map(|run| {
+            Some((
+                run.first()?.start().date_naive(),
+                run.last()?.start().date_naive(),
+            ))
+        })
+        .collect()
 }
 
 /// `today`, `10 Aug 2026`, or a month where no days are known.

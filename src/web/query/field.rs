@@ -107,7 +107,12 @@ impl Field {
             Field::User => "User",
             Field::Name => "Name",
             Field::Trend => "column of the trend",
-            Field::Who | Field::After | Field::Limit | Field::Range | Field::Order | Field::Scale => self.name(),
+            Field::Who
+            | Field::After
+            | Field::Limit
+            | Field::Range
+            | Field::Order
+            | Field::Scale => self.name(),
             Field::By | Field::From | Field::To | Field::Average => self.name(),
         }
     }
@@ -136,12 +141,19 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(field: Field, message: impl Into<String>) -> Self {
-        Problem { field, message: message.into(), column: None }
+        Problem {
+            field,
+            message: message.into(),
+            column: None,
+        }
     }
 
     /// The same in the words of a page, which has no backticks.
     pub fn for_page(self) -> Self {
-        Problem { message: words::curly(&self.message), ..self }
+        Problem {
+            message: words::curly(&self.message),
+            ..self
+        }
     }
 
     /// A question that cannot be answered, at the field that asks too much.

@@ -1,4 +1,5 @@
-//! Query strings ⇄ questions: the page's own names, and bitmapist's, so that old bookmarks open. Pure.
+//! Query strings ⇄ questions: the page's own names, and bitmapist's, so that old bookmarks open.
+//! Pure.
 
 mod field;
 mod range;
@@ -46,8 +47,8 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// Reads a query string. Unknown names are ignored. Where a field is given by its own name and by bitmapist's, its own
-    /// counts.
+    /// Reads a query string. Unknown names are ignored. Where a field is given by its own name and
+    /// by bitmapist's, its own counts.
     pub fn read(query: &str) -> Self {
         let (mut own, mut old) = (Typed::default(), Typed::default());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -74,9 +75,21 @@ impl Typed {
                 "time_group" => old.by = value.strip_suffix('s').unwrap_or(&value).to_owned(),
                 "num_results" => old.rows = value,
                 // bitmapist counts the columns behind column 0.
-                "num_of_rows" => old.cols = value.parse::<u32>().map_or(value, |n| (u64::from(n) + 1).to_string()),
+                "num_of_rows" => {
+                    old.cols = value
+                        .parse::<u32>()
+                        .map_or(value, |n| (u64::from(n) + 1).to_string())
+                }
                 "start_date" => old.from = value,
-                "as_percent" => old.show = if value == "0" { Show::Count } else { Show::Percent }.as_str().to_owned(),
+                "as_percent" => {
+                    old.show = if value == "0" {
+                        Show::Count
+                    } else {
+                        Show::Percent
+                    }
+                    .as_str()
+                    .to_owned()
+                }
                 "export_csv" => own.export_csv = value != "0",
                 _ => {}
             }
@@ -121,25 +134,38 @@ impl Typed {
         })
     }
 
-    /// Whether it asks for something to be done to the question before it is asked: exchange its sides, or take a range.
+    /// Whether it asks for something to be done to the question before it is asked: exchange its
+    /// sides, or take a range.
     pub fn is_command(&self) -> bool {
         self.swap || !self.range.is_empty()
     }
 
-    /// The same with its command carried out, as of `now`. A range nobody knows is left, for [`check`](Self::check) to
-    /// refuse.
+    /// The same with its command carried out, as of `now`. A range nobody knows is left, for
+    /// [`check`](Self::check) to refuse.
     pub fn carried_out(mut self, now: DateTime<Utc>) -> Self {
         if std::mem::take(&mut self.swap) {
             std::mem::swap(&mut self.cohort, &mut self.returning);
             std::mem::swap(&mut self.cohort_and, &mut self.returning_and);
         }
-        if let Some(range) = Range::ALL.into_iter().find(|range| range.as_str() == self.range) {
-            let size = |size: u32| if size == default_size(range.grain()) { String::new() } else { size.to_string() };
+        if let Some(range) = Range::ALL
+            .into_iter()
+            .find(|range| range.as_str() == self.range)
+        {
+            let size = |size: u32| {
+                if size == default_size(range.grain()) {
+                    String::new()
+                } else {
+                    size.to_string()
+                }
+            };
             let (rows, cols) = range.size();
             self.by = range.grain().as_str().to_owned();
             self.rows = rows.map(size).unwrap_or_default();
             self.cols = size(cols);
-            self.from = range.from(now).map(|date| date.to_string()).unwrap_or_default();
+            self.from = range
+                .from(now)
+                .map(|date| date.to_string())
+                .unwrap_or_default();
             self.to = String::new();
             self.range = String::new();
             // What it says is said once.
@@ -149,13 +175,19 @@ impl Typed {
         self
     }
 
-    /// What to say of a trend that was asked for and is not drawn, because the table has no such column: fewer columns than
-    /// before, and the one picked is gone with the others.
+    /// What to say of a trend that was asked for and is not drawn, because the table has no such
+    /// column: fewer columns than before, and the one picked is gone with the others.
     pub fn lost_trend(&self, asked: &Asked) -> Option<String> {
         let column: u32 = self.trend.parse().ok().filter(|_| asked.trend.is_none())?;
         let last = asked.bare.cols() - 1;
-        let columns = if last == 0 { "0 alone".to_owned() } else { format!("0 to {last}") };
-        Some(format!("There is no column {column} to draw the trend of: the table has {columns}."))
+        let columns = if last == 0 {
+            "0 alone".to_owned()
+        } else {
+            format!("0 to {last}")
+        };
+        Some(format!(
+            "There is no column {column} to draw the trend of: the table has {columns}."
+        ))
     }
 
     /// Whether neither side of the question was given, so that the default question is meant.
@@ -163,11 +195,16 @@ impl Typed {
         self.cohort.is_empty() && self.returning.is_empty()
     }
 
-    /// The same, asking `default` where it names no event. What else was given stays, and all of `default` counts when
-    /// nothing else was.
+    /// The same, asking `default` where it names no event. What else was given stays, and all of
+    /// `default` counts when nothing else was.
     pub fn or(&self, default: &Asked) -> Typed {
         let sides = Typed::read(&default.canonical());
-        let bare = Typed { cohort: String::new(), cohort_and: Vec::new(), returning: String::new(), ..self.clone() };
+        let bare = Typed {
+            cohort: String::new(),
+            cohort_and: Vec::new(),
+            returning: String::new(),
+            ..self.clone()
+        };
         if bare == Typed::default() {
             return sides;
         }
@@ -200,15 +237,33 @@ impl Typed {
         let averaging = word(&mut problems, Field::Average, &self.average).unwrap_or_default();
         let order = word(&mut problems, Field::Order, &self.order).unwrap_or_default();
         let scale = word(&mut problems, Field::Scale, &self.scale).unwrap_or_default();
-        let trend = column(&mut problems, &self.trend, cols.unwrap_or(default_size(grain)));
+        let trend = column(
+            &mut problems,
+            &self.trend,
+            cols.unwrap_or(default_size(grain)),
+        );
         if !self.range.is_empty() {
             let known: Vec<&str> = Range::ALL.map(Range::as_str).to_vec();
-            let message = format!("`{}` is none of {}", words::shortened(&self.range, 24), known.join(", "));
+            let message = format!(
+                "`{}` is none of {}",
+                words::shortened(&self.range, 24),
+                known.join(", ")
+            );
             problems.push(Problem::new(Field::Range, message));
         }
         match (cohort, returning) {
             (Some(cohort), Some(returning)) if problems.is_empty() => Ok(Asked {
-                bare: Query { cohort, returning, grain, rows, cols, from, to, measure, averaging },
+                bare: Query {
+                    cohort,
+                    returning,
+                    grain,
+                    rows,
+                    cols,
+                    from,
+                    to,
+                    measure,
+                    averaging,
+                },
                 cohort_and,
                 returning_and,
                 show,
@@ -227,7 +282,13 @@ fn twice(field: Field) -> Problem {
         Field::Returning => ": a second event is a filter, returning_and=…",
         _ => "",
     };
-    Problem::new(field, format!("`{}` is in the address twice{more}; leave one of the two out", field.name()))
+    Problem::new(
+        field,
+        format!(
+            "`{}` is in the address twice{more}; leave one of the two out",
+            field.name()
+        ),
+    )
 }
 
 /// bitmapist's fields hold a raw event name, whatever characters it has.
@@ -240,14 +301,18 @@ fn name_as_segment(name: &str) -> String {
 
 fn segment(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<Segment> {
     if text.is_empty() {
-        problems
-            .push(Problem::new(field, "name an event, such as `signup`, or a segment, such as `active & (web | ios)`"));
+        problems.push(Problem::new(
+            field,
+            "name an event, such as `signup`, or a segment, such as `active & (web | ios)`",
+        ));
         return None;
     }
     text.parse()
         .map_err(|SyntaxError { column, message }| {
             // The most frequent slip: an event whose name holds a blank or a sign.
-            let plain = text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_-.:".contains(c));
+            let plain = text
+                .chars()
+                .all(|c| c.is_alphanumeric() || c.is_whitespace() || "_-.:".contains(c));
             let hint = if plain && text.contains(char::is_whitespace) {
                 format!(". If that is one event's name, put it in quotes: \"{text}\"")
             } else {
@@ -262,13 +327,27 @@ fn segment(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<Segm
         .ok()
 }
 
-fn segments(problems: &mut Vec<Problem>, field: fn(usize) -> Field, texts: &[String]) -> Vec<Segment> {
-    texts.iter().enumerate().filter_map(|(i, text)| segment(problems, field(i), text)).collect()
+fn segments(
+    problems: &mut Vec<Problem>,
+    field: fn(usize) -> Field,
+    texts: &[String],
+) -> Vec<Segment> {
+    texts
+        .iter()
+        .enumerate()
+        .filter_map(|(i, text)| segment(problems, field(i), text))
+        .collect()
 }
 
-fn word<T: FromStr<Err: fmt::Display>>(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<T> {
+fn word<T: FromStr<Err: fmt::Display>>(
+    problems: &mut Vec<Problem>,
+    field: Field,
+    text: &str,
+) -> Option<T> {
     let parsed = (!text.is_empty()).then(|| text.parse())?;
-    parsed.map_err(|error: T::Err| problems.push(Problem::new(field, error.to_string()))).ok()
+    parsed
+        .map_err(|error: T::Err| problems.push(Problem::new(field, error.to_string())))
+        .ok()
 }
 
 fn number(problems: &mut Vec<Problem>, field: Field, text: &str, most: u32) -> Option<u32> {
@@ -278,7 +357,10 @@ fn number(problems: &mut Vec<Problem>, field: Field, text: &str, most: u32) -> O
     let parsed = text.parse::<u32>().ok().filter(|n| (1..=most).contains(n));
     if parsed.is_none() {
         let shown: String = text.chars().take(24).collect();
-        problems.push(Problem::new(field, format!("`{shown}` does not fit: ask for a whole number from 1 to {most}")));
+        problems.push(Problem::new(
+            field,
+            format!("`{shown}` does not fit: ask for a whole number from 1 to {most}"),
+        ));
     }
     parsed
 }
@@ -291,7 +373,10 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
     let parsed = text.parse::<u32>().ok();
     if parsed.is_none() {
         let shown = words::shortened(text, 24);
-        problems.push(Problem::new(Field::Trend, format!("`{shown}` is no column: ask for a whole number from 0 on")));
+        problems.push(Problem::new(
+            Field::Trend,
+            format!("`{shown}` is no column: ask for a whole number from 0 on"),
+        ));
     }
     // One that is not there is not drawn, and the page says so.
     parsed.filter(|k| *k < cols)
@@ -299,7 +384,9 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
 
 fn date(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<NaiveDate> {
     let parsed = (!text.is_empty()).then(|| parse_date(text))?;
-    parsed.map_err(|error| problems.push(Problem::new(field, error.to_string()))).ok()
+    parsed
+        .map_err(|error| problems.push(Problem::new(field, error.to_string())))
+        .ok()
 }
 
 /// A question as the page asks it.
@@ -331,45 +418,94 @@ impl Asked {
         }
     }
 
-    /// The same question without what only concerns the page: order, scale and trend change no number.
+    /// The same question without what only concerns the page: order, scale and trend change no
+    /// number.
     pub fn numbers(&self) -> Self {
-        Asked { order: Order::default(), scale: Scale::default(), trend: None, ..self.clone() }
+        Asked {
+            order: Order::default(),
+            scale: Scale::default(),
+            trend: None,
+            ..self.clone()
+        }
     }
 
     /// The report's question.
     pub fn query(&self) -> Query {
         Query {
-            cohort: self.bare.cohort.clone().and_all(self.cohort_and.iter().cloned()),
-            returning: self.bare.returning.clone().and_all(self.returning_and.iter().cloned()),
+            cohort: self
+                .bare
+                .cohort
+                .clone()
+                .and_all(self.cohort_and.iter().cloned()),
+            returning: self
+                .bare
+                .returning
+                .clone()
+                .and_all(self.returning_and.iter().cloned()),
             ..self.bare.clone()
         }
     }
 
-    /// The one query string of this question: own names, fixed order, defaults left out. [`Typed::read`] and
+    /// The one query string of this question: own names, fixed order, defaults left out.
+    /// [`Typed::read`] and
     /// [`Typed::check`] give the question back.
     pub fn canonical(&self) -> String {
         let mut out = form_urlencoded::Serializer::new(String::new());
         out.append_pair("cohort", &self.bare.cohort.to_string());
-        out.extend_pairs(self.cohort_and.iter().map(|s| ("cohort_and", s.to_string())));
+        out.extend_pairs(
+            self.cohort_and
+                .iter()
+                .map(|s| ("cohort_and", s.to_string())),
+        );
         out.append_pair("returning", &self.bare.returning.to_string());
-        out.extend_pairs(self.returning_and.iter().map(|s| ("returning_and", s.to_string())));
+        out.extend_pairs(
+            self.returning_and
+                .iter()
+                .map(|s| ("returning_and", s.to_string())),
+        );
         out.append_pair("by", self.bare.grain.as_str());
         let optional = [
             ("rows", self.bare.rows.map(|n| n.to_string())),
             ("cols", self.bare.cols.map(|n| n.to_string())),
             ("from", self.bare.from.map(|d| d.to_string())),
             ("to", self.bare.to.map(|d| d.to_string())),
-            ("measure", Some(self.bare.measure).filter(|m| *m != Measure::default()).map(|m| m.as_str().to_owned())),
-            ("as", Some(self.show).filter(|s| *s != Show::default()).map(|s| s.as_str().to_owned())),
+            (
+                "measure",
+                Some(self.bare.measure)
+                    .filter(|m| *m != Measure::default())
+                    .map(|m| m.as_str().to_owned()),
+            ),
+            (
+                "as",
+                Some(self.show)
+                    .filter(|s| *s != Show::default())
+                    .map(|s| s.as_str().to_owned()),
+            ),
             (
                 "average",
-                Some(self.bare.averaging).filter(|a| *a != Averaging::default()).map(|a| a.as_str().to_owned()),
+                Some(self.bare.averaging)
+                    .filter(|a| *a != Averaging::default())
+                    .map(|a| a.as_str().to_owned()),
             ),
-            ("order", Some(self.order).filter(|o| *o != Order::default()).map(|o| o.as_str().to_owned())),
-            ("scale", Some(self.scale).filter(|s| *s != Scale::default()).map(|s| s.as_str().to_owned())),
+            (
+                "order",
+                Some(self.order)
+                    .filter(|o| *o != Order::default())
+                    .map(|o| o.as_str().to_owned()),
+            ),
+            (
+                "scale",
+                Some(self.scale)
+                    .filter(|s| *s != Scale::default())
+                    .map(|s| s.as_str().to_owned()),
+            ),
             ("trend", self.trend.map(|k| k.to_string())),
         ];
-        out.extend_pairs(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        out.extend_pairs(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         out.finish()
     }
 
@@ -378,7 +514,9 @@ impl Asked {
         let mut asked = self.clone();
         match filter {
             Field::CohortAnd(i) if i < asked.cohort_and.len() => drop(asked.cohort_and.remove(i)),
-            Field::ReturningAnd(i) if i < asked.returning_and.len() => drop(asked.returning_and.remove(i)),
+            Field::ReturningAnd(i) if i < asked.returning_and.len() => {
+                drop(asked.returning_and.remove(i))
+            }
             _ => {}
         }
         asked
@@ -386,7 +524,13 @@ impl Asked {
 
     /// The same question with one event's name replaced wherever it stands.
     pub fn renamed(&self, from: &EventName, to: &EventName) -> Self {
-        let name = |name: &EventName| if name == from { to.clone() } else { name.clone() };
+        let name = |name: &EventName| {
+            if name == from {
+                to.clone()
+            } else {
+                name.clone()
+            }
+        };
         self.changed(&|leaf| match leaf {
             Segment::Ever(event) => Segment::Ever(name(event)),
             Segment::Event(event) => Segment::Event(name(event)),
@@ -418,7 +562,11 @@ impl Asked {
 
     /// Every segment of the question.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        [&self.bare.cohort].into_iter().chain(&self.cohort_and).chain([&self.bare.returning]).chain(&self.returning_and)
+        [&self.bare.cohort]
+            .into_iter()
+            .chain(&self.cohort_and)
+            .chain([&self.bare.returning])
+            .chain(&self.returning_and)
     }
 }
 
@@ -430,7 +578,9 @@ fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
         Segment::And(list) => Segment::And(all(list)),
         Segment::Or(list) => Segment::Or(all(list)),
         Segment::Xor(list) => Segment::Xor(all(list)),
-        Segment::Diff(a, b) => Segment::Diff(Box::new(changed(a, leaf)), Box::new(changed(b, leaf))),
+        Segment::Diff(a, b) => {
+            Segment::Diff(Box::new(changed(a, leaf)), Box::new(changed(b, leaf)))
+        }
     }
 }
 
@@ -446,15 +596,31 @@ mod tests {
 
     fn problems(query: &str) -> Vec<(String, String)> {
         let found = Typed::read(query).check().unwrap_err();
-        found.into_iter().map(|p| (p.field.to_string(), p.message)).collect()
+        found
+            .into_iter()
+            .map(|p| (p.field.to_string(), p.message))
+            .collect()
     }
 
     #[test]
     fn blank_fields_are_defaults() {
-        assert_eq!(problems("cohort=a&cohort=a&cohort=b&returning=c&rows=3&rows=4").len(), 2);
-        assert_eq!(asked("cohort=a&cohort=a&returning=c&rows=3&rows=3").bare.rows, Some(3));
-        let blank = asked("cohort=signup&returning=active&rows=&cols=+&from=&to=&cohort_and=&measure=&as=&by=&utm=x");
-        assert_eq!(blank, Asked::new("signup".parse().unwrap(), "active".parse().unwrap()));
+        assert_eq!(
+            problems("cohort=a&cohort=a&cohort=b&returning=c&rows=3&rows=4").len(),
+            2
+        );
+        assert_eq!(
+            asked("cohort=a&cohort=a&returning=c&rows=3&rows=3")
+                .bare
+                .rows,
+            Some(3)
+        );
+        let blank = asked(
+            "cohort=signup&returning=active&rows=&cols=+&from=&to=&cohort_and=&measure=&as=&by=&utm=x",
+        );
+        assert_eq!(
+            blank,
+            Asked::new("signup".parse().unwrap(), "active".parse().unwrap())
+        );
         assert_eq!(blank.canonical(), "cohort=signup&returning=active&by=day");
     }
 
@@ -483,7 +649,10 @@ mod tests {
         let now = crate::calendar::parse_moment("2026-11-23T14:05:00Z").unwrap();
         let done = |query: &str| Typed::read(query).carried_out(now).check().unwrap();
         let swapped = done("cohort=a&cohort_and=x&returning=b&by=week&swap=1");
-        assert_eq!(swapped.canonical(), "cohort=b&returning=a&returning_and=x&by=week");
+        assert_eq!(
+            swapped.canonical(),
+            "cohort=b&returning=a&returning_and=x&by=week"
+        );
         for (range, query) in [
             ("7d", "by=day&rows=7&cols=7"),
             ("14d", "by=day"),
@@ -492,28 +661,60 @@ mod tests {
             ("12m", "by=month"),
             ("ytd", "by=month&from=2026-01-01"),
         ] {
-            let asked =
-                done(&format!("cohort=a&returning=b&rows=3&from=2020-01-01&to=2020-02-01&as=count&range={range}"));
-            assert_eq!(asked.canonical(), format!("cohort=a&returning=b&{query}&as=count"));
-            let taken: Vec<&str> = Range::ALL.into_iter().filter(|r| r.is_of(&asked, now)).map(Range::as_str).collect();
+            let asked = done(&format!(
+                "cohort=a&returning=b&rows=3&from=2020-01-01&to=2020-02-01&as=count&range={range}"
+            ));
+            assert_eq!(
+                asked.canonical(),
+                format!("cohort=a&returning=b&{query}&as=count")
+            );
+            let taken: Vec<&str> = Range::ALL
+                .into_iter()
+                .filter(|r| r.is_of(&asked, now))
+                .map(Range::as_str)
+                .collect();
             assert_eq!(taken, [range]);
         }
         // Without dates "on or after" covers older cohorts than these.
         let pressed = |query: &str| {
-            let asked = Typed::read(&format!("cohort=a&returning=b&measure=on_or_after&{query}")).check().unwrap();
-            Range::ALL.into_iter().filter(|r| r.is_of(&asked, now)).map(Range::as_str).collect::<Vec<_>>()
+            let asked = Typed::read(&format!("cohort=a&returning=b&measure=on_or_after&{query}"))
+                .check()
+                .unwrap();
+            Range::ALL
+                .into_iter()
+                .filter(|r| r.is_of(&asked, now))
+                .map(Range::as_str)
+                .collect::<Vec<_>>()
         };
-        assert_eq!((pressed("by=day"), pressed("by=month&from=2026-01-01")), (vec![], vec!["ytd"]));
-        let unknown = Typed::read("cohort=a&returning=b&range=1d").carried_out(now).check().unwrap_err();
-        assert_eq!(unknown[0].message, "`1d` is none of 7d, 14d, 30d, 90d, 12w, 12m, ytd");
+        assert_eq!(
+            (pressed("by=day"), pressed("by=month&from=2026-01-01")),
+            (vec![], vec!["ytd"])
+        );
+        let unknown = Typed::read("cohort=a&returning=b&range=1d")
+            .carried_out(now)
+            .check()
+            .unwrap_err();
+        assert_eq!(
+            unknown[0].message,
+            "`1d` is none of 7d, 14d, 30d, 90d, 12w, 12m, ytd"
+        );
     }
 
     #[test]
     fn what_only_concerns_the_page_changes_no_number() {
         let asked = asked("cohort=a&returning=b&order=oldest&scale=fitted&trend=3");
-        assert_eq!(asked.canonical(), "cohort=a&returning=b&by=day&order=oldest&scale=fitted&trend=3");
+        assert_eq!(
+            asked.canonical(),
+            "cohort=a&returning=b&by=day&order=oldest&scale=fitted&trend=3"
+        );
         assert_eq!(asked.numbers().canonical(), "cohort=a&returning=b&by=day");
-        assert_eq!(Typed::read("cohort=a&returning=b&cols=3&trend=3").check().unwrap().trend, None);
+        assert_eq!(
+            Typed::read("cohort=a&returning=b&cols=3&trend=3")
+                .check()
+                .unwrap()
+                .trend,
+            None
+        );
     }
 
     #[test]
@@ -522,27 +723,71 @@ mod tests {
             "cohort=active+%26+!&cohort_and=web&cohort_and=%28&by=fortnight&rows=0&cols=1000000000000&from=2026-02-30&as=x",
         );
         let fields: Vec<&str> = found.iter().map(|(field, _)| &**field).collect();
-        assert_eq!(fields, ["cohort", "cohort_and-1", "returning", "by", "rows", "cols", "from", "as"]);
-        assert_eq!(found[0].1, "column 11: expected an event name or `(`, found the end");
-        assert_eq!(found[4].1, "`0` does not fit: ask for a whole number from 1 to 400");
-        assert_eq!(found[6].1, "`2026-02-30` is not a date: write it as 2026-11-23");
+        assert_eq!(
+            fields,
+            [
+                "cohort",
+                "cohort_and-1",
+                "returning",
+                "by",
+                "rows",
+                "cols",
+                "from",
+                "as"
+            ]
+        );
+        assert_eq!(
+            found[0].1,
+            "column 11: expected an event name or `(`, found the end"
+        );
+        assert_eq!(
+            found[4].1,
+            "`0` does not fit: ask for a whole number from 1 to 400"
+        );
+        assert_eq!(
+            found[6].1,
+            "`2026-02-30` is not a date: write it as 2026-11-23"
+        );
         let hint = &problems("cohort=User+Signup&returning=a")[0].1;
-        assert!(hint.ends_with("put it in quotes: \"User Signup\""), "{hint}");
+        assert!(
+            hint.ends_with("put it in quotes: \"User Signup\""),
+            "{hint}"
+        );
     }
 
     #[test]
     fn names_are_replaced_and_filters_removed() {
-        let before = asked("cohort=actve+%26+(web+%7C+actve)&returning=b&returning_and=x&returning_and=y");
+        let before =
+            asked("cohort=actve+%26+(web+%7C+actve)&returning=b&returning_and=x&returning_and=y");
         let name = |text| EventName::new(text).unwrap();
-        assert_eq!(before.renamed(&name("actve"), &name("active")).bare.cohort.to_string(), "active & (web | active)");
-        assert_eq!(before.ever(&name("web")).bare.cohort.to_string(), "actve & (web@ever | actve)");
-        assert_eq!(before.without(Field::ReturningAnd(0)).returning_and, ["y".parse().unwrap()]);
+        assert_eq!(
+            before
+                .renamed(&name("actve"), &name("active"))
+                .bare
+                .cohort
+                .to_string(),
+            "active & (web | active)"
+        );
+        assert_eq!(
+            before.ever(&name("web")).bare.cohort.to_string(),
+            "actve & (web@ever | actve)"
+        );
+        assert_eq!(
+            before.without(Field::ReturningAnd(0)).returning_and,
+            ["y".parse().unwrap()]
+        );
         assert_eq!(before.without(Field::ReturningAnd(7)), before);
     }
 
     fn segments() -> impl Strategy<Value = Segment> {
         let name = "[^\\p{Cc}]{1,12}".prop_filter_map("a name", |text| EventName::new(&text).ok());
-        let leaf = (name, any::<bool>()).prop_map(|(n, ever)| if ever { Segment::Ever(n) } else { Segment::Event(n) });
+        let leaf = (name, any::<bool>()).prop_map(|(n, ever)| {
+            if ever {
+                Segment::Ever(n)
+            } else {
+                Segment::Event(n)
+            }
+        });
         leaf.prop_recursive(2, 8, 3, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 2..4).prop_map(Segment::Or),

@@ -67,7 +67,9 @@ impl Range {
 
     /// The first cohort's date, where it is not counted back from now.
     pub(super) fn from(self, now: DateTime<Utc>) -> Option<NaiveDate> {
-        (self == Range::YearToDate).then(|| NaiveDate::from_ymd_opt(now.year(), 1, 1)).flatten()
+        (self == Range::YearToDate)
+            .then(|| NaiveDate::from_ymd_opt(now.year(), 1, 1))
+            .flatten()
     }
 
     /// Whether this is the range of a question, as of `now`.
@@ -77,7 +79,8 @@ impl Range {
         // Without dates "on or after" takes older cohorts: the last whose whole window is over.
         let up_to_now = asked.measure == Measure::On || asked.from.is_some();
         up_to_now
-            && (asked.grain, asked.cols(), asked.from, asked.to) == (self.grain(), cols, self.from(now), None)
+            && (asked.grain, asked.cols(), asked.from, asked.to)
+                == (self.grain(), cols, self.from(now), None)
             && rows.is_none_or(|rows| rows == asked.rows.unwrap_or(default_size(asked.grain)))
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike};
 use cohortist::calendar::{Grain, MAX_YEAR, MIN_YEAR, Period};
-use cohortist::ingest::{EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row, Wishes};
+use cohortist::ingest::{
+    EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row, Wishes,
+};
 use cohortist::sets::{EventName, Key, UserId};
 
 use super::import_model::{Expected, Model};
@@ -24,13 +26,21 @@ pub struct Manner {
 }
 
 impl Manner {
-    /// By a letter, so that kept inputs can be read: `g`uess, `c`sv, `n`djson, one `e`vent for all lines, a `p`roperty,
-    /// some properties that are in each other's way (`q`), columns with `w`ished names. Any other byte is one of these too.
+    /// By a letter, so that kept inputs can be read: `g`uess, `c`sv, `n`djson, one `e`vent for all
+    /// lines, a `p`roperty, some properties that are in each other's way (`q`), columns with
+    /// `w`ished names. Any other byte is one of these too.
     fn of(letter: u8) -> Self {
-        let place = b"gcnepqw".iter().position(|known| *known == letter).unwrap_or(usize::from(letter) % 7);
+        let place = b"gcnepqw"
+            .iter()
+            .position(|known| *known == letter)
+            .unwrap_or(usize::from(letter) % 7);
         let properties = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let named = |name: &str| Some(name.to_owned());
-        let mut manner = Manner { format: None, wishes: Wishes::default(), most: 100 };
+        let mut manner = Manner {
+            format: None,
+            wishes: Wishes::default(),
+            most: 100,
+        };
         match place {
             1 => manner.format = Some(Format::Csv),
             2 => manner.format = Some(Format::Ndjson),
@@ -59,8 +69,16 @@ impl Manner {
 /// What a line came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    Good { event: String, user: UserId, at: i64, undated: Vec<String> },
-    Bad { line: u64, reason: String },
+    Good {
+        event: String,
+        user: UserId,
+        at: i64,
+        undated: Vec<String>,
+    },
+    Bad {
+        line: u64,
+        reason: String,
+    },
 }
 
 /// The values of each property that became events.
@@ -69,7 +87,8 @@ type Values = Vec<(String, Vec<String>)>;
 /// A file that was read to its end.
 struct Reading {
     lines: Vec<Line>,
-    /// Where reading was before each line and behind the last one, and which values of properties were met by then.
+    /// Where reading was before each line and behind the last one, and which values of properties
+    /// were met by then.
     places: Vec<(Position, Values)>,
     /// It could not be read on.
     broken: bool,
@@ -77,7 +96,9 @@ struct Reading {
 
 /// The first byte says how the others, a file, are read.
 pub fn check(bytes: &[u8]) {
-    let Some((letter, file)) = bytes.split_first() else { return };
+    let Some((letter, file)) = bytes.split_first() else {
+        return;
+    };
     // The `csv` crate takes away a second byte order mark, which nobody writes.
     if file.starts_with(b"\xEF\xBB\xBF\xEF\xBB\xBF") {
         return;
@@ -88,7 +109,10 @@ pub fn check(bytes: &[u8]) {
     let mut records = match Records::open(file, manner.format, &manner.wishes, &mut names) {
         Ok(records) => records,
         Err(Problem::File(reason)) => {
-            assert!(model.is_err() && !reason.is_empty() && !reason.contains('\n'), "refused: {reason}");
+            assert!(
+                model.is_err() && !reason.is_empty() && !reason.contains('\n'),
+                "refused: {reason}"
+            );
             return;
         }
         Err(problem) => panic!("nothing can fail here: {problem}"),
@@ -105,19 +129,33 @@ pub fn check(bytes: &[u8]) {
     gathered_bits_are_those_of_the_rows(&reading.lines);
 }
 
-/// A file that is said over and over, and so without its line ends, is read as quickly as it is long: what is done twice
-/// for each byte before it takes minutes and not a moment at this size.
+/// A file that is said over and over, and so without its line ends, is read as quickly as it is
+/// long: what is done twice for each byte before it takes minutes and not a moment at this size.
 pub fn is_quick(bytes: &[u8]) {
     const LONG: usize = 1 << 19;
-    let Some((letter, file)) = bytes.split_first().filter(|(_, file)| !file.is_empty()) else { return };
+    let Some((letter, file)) = bytes.split_first().filter(|(_, file)| !file.is_empty()) else {
+        return;
+    };
     let manner = Manner::of(*letter);
-    let head = file.iter().position(|byte| *byte == b'\n').map_or(file.len(), |end| end + 1);
-    let unbroken: Vec<u8> = file[head..].iter().copied().filter(|byte| *byte != b'\n').collect();
-    for part in [file, &unbroken, b"\"", b","].into_iter().filter(|part| !part.is_empty()) {
+    let head = file
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(file.len(), |end| end + 1);
+    let unbroken: Vec<u8> = file[head..]
+        .iter()
+        .copied()
+        .filter(|byte| *byte != b'\n')
+        .collect();
+    for part in [file, &unbroken, b"\"", b","]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+    {
         let long = [&file[..head], &part.repeat(LONG / part.len())].concat();
         let began = Instant::now();
         let mut names = manner.names();
-        if let Ok(mut records) = Records::open(long.as_slice(), manner.format, &manner.wishes, &mut names) {
+        if let Ok(mut records) =
+            Records::open(long.as_slice(), manner.format, &manner.wishes, &mut names)
+        {
             while records.next(&mut names).is_some() {}
         }
         let took = began.elapsed();
@@ -131,18 +169,34 @@ pub fn is_quick(bytes: &[u8]) {
 
 /// Reads to the end.
 fn read<R: BufRead>(records: &mut Records<R>, names: &mut Names) -> Reading {
-    let mut reading = Reading { lines: Vec::new(), places: vec![(records.position(), names.values())], broken: false };
+    let mut reading = Reading {
+        lines: Vec::new(),
+        places: vec![(records.position(), names.values())],
+        broken: false,
+    };
     while let Some(row) = records.next(names) {
         let name = |number: u32| names.get(number).unwrap().as_str().to_owned();
         reading.lines.push(match row {
             Ok(Row { event, user, at }) => {
-                let undated = records.properties().iter().map(|number| name(*number)).collect();
-                Line::Good { event: name(event), user, at, undated }
+                let undated = records
+                    .properties()
+                    .iter()
+                    .map(|number| name(*number))
+                    .collect();
+                Line::Good {
+                    event: name(event),
+                    user,
+                    at,
+                    undated,
+                }
             }
             Err(Problem::Line { line, reason }) => Line::Bad { line, reason },
             Err(Problem::File(reason)) => panic!("too late to refuse the file: {reason}"),
             Err(Problem::Read(_)) => {
-                assert!(records.next(names).is_none(), "something comes behind an error");
+                assert!(
+                    records.next(names).is_none(),
+                    "something comes behind an error"
+                );
                 reading.broken = true;
                 break;
             }
@@ -152,19 +206,35 @@ fn read<R: BufRead>(records: &mut Records<R>, names: &mut Names) -> Reading {
     reading
 }
 
-/// Lines and bytes are counted on, to the end of the file and no further, and a bad line is one of those just read.
+/// Lines and bytes are counted on, to the end of the file and no further, and a bad line is one of
+/// those just read.
 fn positions_ascend(reading: &Reading, file: &[u8]) {
-    let last = Position { byte: file.len() as u64, line: file.split_inclusive(|byte| *byte == b'\n').count() as u64 };
+    let last = Position {
+        byte: file.len() as u64,
+        line: file.split_inclusive(|byte| *byte == b'\n').count() as u64,
+    };
     for (step, line) in reading.places.windows(2).zip(&reading.lines) {
         let (before, behind) = (step[0].0, step[1].0);
-        assert!(before.byte < behind.byte && before.line <= behind.line, "{before:?}, then {behind:?}");
+        assert!(
+            before.byte < behind.byte && before.line <= behind.line,
+            "{before:?}, then {behind:?}"
+        );
         if let Line::Bad { line, reason } = line {
-            assert!(before.line < *line && *line <= behind.line, "line {line} from {before:?} to {behind:?}: {reason}");
-            assert!(!reason.is_empty() && !reason.chars().any(char::is_control), "{reason:?}");
+            assert!(
+                before.line < *line && *line <= behind.line,
+                "line {line} from {before:?} to {behind:?}: {reason}"
+            );
+            assert!(
+                !reason.is_empty() && !reason.chars().any(char::is_control),
+                "{reason:?}"
+            );
         }
     }
     for (place, _) in &reading.places {
-        assert!(place.byte <= last.byte && place.line <= last.line, "{place:?} of {last:?}");
+        assert!(
+            place.byte <= last.byte && place.line <= last.line,
+            "{place:?} of {last:?}"
+        );
     }
 }
 
@@ -182,7 +252,9 @@ fn agrees(lines: &[Line], mut model: Model) {
                 }
                 model.follow(found);
             }
-            (Expected::End, found) => panic!("there is no further line, and this is one: {found:?}"),
+            (Expected::End, found) => {
+                panic!("there is no further line, and this is one: {found:?}")
+            }
         }
     }
     let end = model.next_line();
@@ -193,13 +265,30 @@ fn agrees(lines: &[Line], mut model: Model) {
 fn pieces_agree(reading: &Reading, file: &[u8], manner: &Manner, letter: &u8) {
     let mut dice = Dice::of(file);
     for most in [1, 5 + usize::from(*letter % 32)] {
-        let pieces = Pieces { rest: file, piece: dice.roll(most), fails: false };
+        let pieces = Pieces {
+            rest: file,
+            piece: dice.roll(most),
+            fails: false,
+        };
         let mut names = manner.names();
         let mut records = Records::open(pieces, manner.format, &manner.wishes, &mut names).unwrap();
         let again = read(&mut records, &mut names);
-        assert_eq!(again.lines, reading.lines, "in pieces of at most {most} bytes");
-        let places = |reading: &Reading| reading.places.iter().map(|(place, _)| *place).collect::<Vec<_>>();
-        assert_eq!(places(&again), places(reading), "in pieces of at most {most} bytes");
+        assert_eq!(
+            again.lines, reading.lines,
+            "in pieces of at most {most} bytes"
+        );
+        let places = |reading: &Reading| {
+            reading
+                .places
+                .iter()
+                .map(|(place, _)| *place)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            places(&again),
+            places(reading),
+            "in pieces of at most {most} bytes"
+        );
     }
 }
 
@@ -211,19 +300,36 @@ fn it_goes_on_anywhere(reading: &Reading, file: &[u8], manner: &Manner, layout: 
         names.remember(values);
         let rest = &file[usize::try_from(place.byte).unwrap()..];
         // A byte order mark or a quote at the seam is met whole and in pieces.
-        let rest = Pieces { rest, piece: if at % 2 == 0 { usize::MAX } else { 1 }, fails: false };
+        let rest = Pieces {
+            rest,
+            piece: if at % 2 == 0 { usize::MAX } else { 1 },
+            fails: false,
+        };
         let mut records = Records::resume(rest, layout, &manner.wishes, *place, &mut names);
         let again = read(&mut records, &mut names);
         assert_eq!(again.lines, reading.lines[at..], "from {place:?} on");
-        let places = |places: &[(Position, _)]| places.iter().map(|(place, _)| *place).collect::<Vec<Position>>();
-        assert_eq!(places(&again.places), places(&reading.places[at..]), "from {place:?} on");
+        let places = |places: &[(Position, _)]| {
+            places
+                .iter()
+                .map(|(place, _)| *place)
+                .collect::<Vec<Position>>()
+        };
+        assert_eq!(
+            places(&again.places),
+            places(&reading.places[at..]),
+            "from {place:?} on"
+        );
     }
 }
 
 /// A disk that fails in the middle of a file spoils no line before it, and is no end of the file.
 fn failing_ends_it(reading: &Reading, file: &[u8], manner: &Manner) {
     for cut in cuts(file.len(), 3) {
-        let pieces = Pieces { rest: &file[..cut], piece: 16, fails: true };
+        let pieces = Pieces {
+            rest: &file[..cut],
+            piece: 16,
+            fails: true,
+        };
         let mut names = manner.names();
         let mut records = match Records::open(pieces, manner.format, &manner.wishes, &mut names) {
             Ok(records) => records,
@@ -232,8 +338,15 @@ fn failing_ends_it(reading: &Reading, file: &[u8], manner: &Manner) {
         };
         let part = read(&mut records, &mut names);
         let empty = file.iter().all(u8::is_ascii_whitespace);
-        assert!(part.broken || empty, "the end of {cut} bytes is taken for that of the file");
-        assert!(reading.lines.starts_with(&part.lines), "{:?} in the first {cut} bytes", part.lines);
+        assert!(
+            part.broken || empty,
+            "the end of {cut} bytes is taken for that of the file"
+        );
+        assert!(
+            reading.lines.starts_with(&part.lines),
+            "{:?} in the first {cut} bytes",
+            part.lines
+        );
     }
 }
 
@@ -245,24 +358,47 @@ fn gathered_bits_are_those_of_the_rows(lines: &[Line]) {
     let numbers: Vec<(String, u32)> = events
         .iter()
         .map(|event| {
-            let object = serde_json::json!({ "user": 1, "event": event, "timestamp": "2026-11-23" }).to_string();
-            let mut records =
-                Records::open(object.as_bytes(), Some(Format::Ndjson), &Wishes::default(), &mut names).unwrap();
-            ((*event).to_owned(), records.next(&mut names).unwrap().unwrap().event)
+            let object =
+                serde_json::json!({ "user": 1, "event": event, "timestamp": "2026-11-23" })
+                    .to_string();
+            let mut records = Records::open(
+                object.as_bytes(),
+                Some(Format::Ndjson),
+                &Wishes::default(),
+                &mut names,
+            )
+            .unwrap();
+            (
+                (*event).to_owned(),
+                records.next(&mut names).unwrap().unwrap().event,
+            )
         })
         .collect();
     for (hourly, ever) in [(false, false), (true, true)] {
         let mut gather = Gather::new(hourly, ever);
         let mut expected: BTreeSet<(String, UserId)> = BTreeSet::new();
         for line in lines {
-            let Line::Good { event, user, at, .. } = line else { continue };
+            let Line::Good {
+                event, user, at, ..
+            } = line
+            else {
+                continue;
+            };
             let moment = DateTime::from_timestamp(*at, 0).unwrap();
             assert!((MIN_YEAR..=MAX_YEAR).contains(&moment.year()), "{moment}");
             let number = numbers.iter().find(|(name, _)| name == event).unwrap().1;
-            gather.add(Row { event: number, user: *user, at: *at }, &[]);
+            gather.add(
+                Row {
+                    event: number,
+                    user: *user,
+                    at: *at,
+                },
+                &[],
+            );
             let name = EventName::new(event).unwrap();
-            for grain in
-                Grain::ALL.into_iter().filter(|grain| *grain != Grain::Year && (hourly || *grain != Grain::Hour))
+            for grain in Grain::ALL
+                .into_iter()
+                .filter(|grain| *grain != Grain::Year && (hourly || *grain != Grain::Hour))
             {
                 // The first and the last week of all years are not whole.
                 if let Ok(period) = Period::containing(grain, moment) {
@@ -276,9 +412,15 @@ fn gathered_bits_are_those_of_the_rows(lines: &[Line]) {
         let bits = gather.drain(&names).bits().unwrap();
         let mut found = BTreeSet::new();
         for (key, users) in bits.groups() {
-            assert!(users.windows(2).all(|pair| pair[0] < pair[1]), "{key}: {users:?}");
+            assert!(
+                users.windows(2).all(|pair| pair[0] < pair[1]),
+                "{key}: {users:?}"
+            );
             for user in users {
-                assert!(found.insert((key.to_string(), *user)), "{key} comes twice with {user}");
+                assert!(
+                    found.insert((key.to_string(), *user)),
+                    "{key} comes twice with {user}"
+                );
             }
         }
         assert_eq!(found, expected);

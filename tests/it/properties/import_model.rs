@@ -1,4 +1,5 @@
-//! What an import has to come to, in plain code that reads the whole file at once and knows no quick way.
+//! What an import has to come to, in plain code that reads the whole file at once and knows no
+//! quick way.
 
 use std::collections::BTreeSet;
 
@@ -59,8 +60,15 @@ impl Model {
         let Some(first) = text.iter().find(|byte| !byte.is_ascii_whitespace()) else {
             return Ok(Model::of_objects(&[], manner));
         };
-        let magics: [&[u8]; 7] =
-            [b"\xFF\xFE", b"\xFE\xFF", b"\x1F\x8B", b"\x28\xB5\x2F\xFD", b"PK\x03\x04", b"BZh", b"\xFD7zXZ"];
+        let magics: [&[u8]; 7] = [
+            b"\xFF\xFE",
+            b"\xFE\xFF",
+            b"\x1F\x8B",
+            b"\x28\xB5\x2F\xFD",
+            b"PK\x03\x04",
+            b"BZh",
+            b"\xFD7zXZ",
+        ];
         if magics.iter().any(|magic| text.starts_with(magic)) {
             return Err("it is packed or no UTF-8");
         }
@@ -76,7 +84,10 @@ impl Model {
     }
 
     fn of_csv(text: &[u8], manner: &Manner) -> Result<Self, &'static str> {
-        let header = text.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
+        let header = text
+            .split(|byte| *byte == b'\n')
+            .find(|line| !line.trim_ascii().is_empty())
+            .unwrap_or_default();
         let times = |sign: u8| header.iter().filter(|byte| **byte == sign).count();
         // More than commas, and more than the other; a tab when they are as many.
         let delimiter = match (times(b','), times(b';'), times(b'\t')) {
@@ -96,7 +107,9 @@ impl Model {
         let mut records = Vec::new();
         for record in reader.byte_records() {
             let record: Vec<Vec<u8>> = record.unwrap().iter().map(<[u8]>::to_vec).collect();
-            let line = starts.next().unwrap_or_else(|| panic!("the model counts too few records"));
+            let line = starts
+                .next()
+                .unwrap_or_else(|| panic!("the model counts too few records"));
             if !record.iter().flatten().all(u8::is_ascii_whitespace) {
                 records.push((line, record));
             }
@@ -104,17 +117,26 @@ impl Model {
         assert_eq!(starts.next(), None, "the model counts too many records");
         let mut records = records.into_iter();
         let header = records.next().map(|(_, record)| record).unwrap_or_default();
-        let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        let header: Vec<String> = header
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).trim().to_owned())
+            .collect();
         let find = |name: &str| {
             let exact = header.iter().position(|column| column == name);
-            exact.or_else(|| header.iter().position(|column| column.eq_ignore_ascii_case(name)))
+            exact.or_else(|| {
+                header
+                    .iter()
+                    .position(|column| column.eq_ignore_ascii_case(name))
+            })
         };
         let any = |wish: Option<&str>, usual: &[&str]| match wish {
             Some(name) => find(name).map(Field::Place),
             None => usual.iter().find_map(|name| find(name)).map(Field::Place),
         };
         let wishes = &manner.wishes;
-        let posthog = ["distinct_id", "event", "timestamp"].iter().all(|name| find(name).is_some())
+        let posthog = ["distinct_id", "event", "timestamp"]
+            .iter()
+            .all(|name| find(name).is_some())
             && header.iter().any(|name| {
                 matches!(name.as_str(), "elements_chain" | "properties" | "person_id")
                     || name.starts_with("properties.")
@@ -124,7 +146,12 @@ impl Model {
             let mut places: Vec<Field> = find(name).map(Field::Place).into_iter().collect();
             if posthog {
                 let parents = ["properties.", "person.properties.", "person_properties."];
-                places.extend(parents.iter().filter_map(|parent| find(&format!("{parent}{name}"))).map(Field::Place));
+                places.extend(
+                    parents
+                        .iter()
+                        .filter_map(|parent| find(&format!("{parent}{name}")))
+                        .map(Field::Place),
+                );
             }
             if places.is_empty() {
                 return Err("no column for a property");
@@ -139,7 +166,10 @@ impl Model {
                 EventFrom::Column(name) => Ok(any(Some(name), &EVENTS).ok_or("no event")?),
                 EventFrom::Guess => Ok(any(None, &EVENTS).ok_or("no event")?),
             },
-            lines: records.map(|(line, record)| (line, Fields::Record(record))).collect::<Vec<_>>().into_iter(),
+            lines: records
+                .map(|(line, record)| (line, Fields::Record(record)))
+                .collect::<Vec<_>>()
+                .into_iter(),
             properties,
             milliseconds: false,
             most: manner.most,
@@ -147,12 +177,16 @@ impl Model {
     }
 
     fn of_objects(text: &[u8], manner: &Manner) -> Self {
-        let lines = (1..).zip(text.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
+        let lines = (1..)
+            .zip(text.split(|byte| *byte == b'\n'))
+            .filter(|(_, line)| !line.trim_ascii().is_empty());
         let lines: Vec<(u64, Fields)> = lines
             .map(|(number, line)| {
                 let fields = match serde_json::from_slice(line) {
                     Ok(object) => Fields::Object(object),
-                    Err(_) => Fields::Unreadable { surely: serde_json::from_slice::<IgnoredAny>(line).is_err() },
+                    Err(_) => Fields::Unreadable {
+                        surely: serde_json::from_slice::<IgnoredAny>(line).is_err(),
+                    },
                 };
                 (number, fields)
             })
@@ -162,16 +196,24 @@ impl Model {
             _ => None,
         };
         let has = |name: &str| first.is_some_and(|object| object.contains_key(name));
-        let inner =
-            |name: &str| first.is_some_and(|object| object.get("properties").is_some_and(|it| it.get(name).is_some()));
+        let inner = |name: &str| {
+            first.is_some_and(|object| {
+                object
+                    .get("properties")
+                    .is_some_and(|it| it.get(name).is_some())
+            })
+        };
         let amplitude = has("event_type") && has("event_time");
         let mixpanel = !amplitude && has("event") && inner("distinct_id") && inner("time");
         let own = |name: &str| Field::Path(name.to_owned(), None);
         let named = |name: &str| match name.split_once('.') {
-            Some((parent, child)) if !has(name) => Field::Path(parent.to_owned(), Some(child.to_owned())),
+            Some((parent, child)) if !has(name) => {
+                Field::Path(parent.to_owned(), Some(child.to_owned()))
+            }
             _ => own(name),
         };
-        let usual = |mixpanels: &str, amplitudes: &str, others: &[&str]| match (mixpanel, amplitude) {
+        let usual = |mixpanels: &str, amplitudes: &str, others: &[&str]| match (mixpanel, amplitude)
+        {
             (true, _) => named(mixpanels),
             (_, true) => own(amplitudes),
             _ => own(others.iter().find(|name| has(name)).unwrap_or(&others[0])),
@@ -183,12 +225,24 @@ impl Model {
             _ => &[],
         };
         let properties = wishes.properties.iter().map(|name| {
-            let inside = parents.iter().map(|parent| Field::Path((*parent).to_owned(), Some(name.clone())));
-            (name.clone(), inside.chain([named(name)]).collect(), BTreeSet::new())
+            let inside = parents
+                .iter()
+                .map(|parent| Field::Path((*parent).to_owned(), Some(name.clone())));
+            (
+                name.clone(),
+                inside.chain([named(name)]).collect(),
+                BTreeSet::new(),
+            )
         });
         Model {
-            user: wishes.user.as_deref().map_or_else(|| usual("properties.distinct_id", "user_id", &USERS), named),
-            time: wishes.time.as_deref().map_or_else(|| usual("properties.time", "event_time", &TIMES), named),
+            user: wishes
+                .user
+                .as_deref()
+                .map_or_else(|| usual("properties.distinct_id", "user_id", &USERS), named),
+            time: wishes
+                .time
+                .as_deref()
+                .map_or_else(|| usual("properties.time", "event_time", &TIMES), named),
             event: match &wishes.event {
                 EventFrom::Always(name) => Err(name.clone()),
                 EventFrom::Column(name) => Ok(named(name)),
@@ -202,11 +256,15 @@ impl Model {
     }
 
     pub fn next_line(&mut self) -> Expected {
-        let Some((number, fields)) = self.lines.next() else { return Expected::End };
+        let Some((number, fields)) = self.lines.next() else {
+            return Expected::End;
+        };
         match fields {
             Fields::Unreadable { surely: true } => Expected::Bad(number),
             Fields::Unreadable { surely: false } => Expected::Either(number),
-            fields => self.row(&fields).map_or(Expected::Bad(number), Expected::Good),
+            fields => self
+                .row(&fields)
+                .map_or(Expected::Bad(number), Expected::Good),
         }
     }
 
@@ -221,26 +279,42 @@ impl Model {
                     Fields::Record(_) => text.strip_suffix(b"\r").unwrap_or(&text),
                     _ => &text,
                 };
-                EventName::new(std::str::from_utf8(text).ok()?).ok()?.as_str().to_owned()
+                EventName::new(std::str::from_utf8(text).ok()?)
+                    .ok()?
+                    .as_str()
+                    .to_owned()
             }
         };
         let mut undated = Vec::new();
         for (name, places, known) in &mut self.properties {
-            let Some(value) = places.iter().find_map(|place| fields.property(place)) else { continue };
+            let Some(value) = places.iter().find_map(|place| fields.property(place)) else {
+                continue;
+            };
             let value = value.trim_ascii();
-            let Ok(text) = std::str::from_utf8(value) else { continue };
-            let Ok(full) = EventName::new(&format!("{name}:{text}")) else { continue };
+            let Ok(text) = std::str::from_utf8(value) else {
+                continue;
+            };
+            let Ok(full) = EventName::new(&format!("{name}:{text}")) else {
+                continue;
+            };
             if !value.is_empty() && (known.contains(value) || known.len() < self.most) {
                 known.insert(value.to_vec());
                 undated.push(full.as_str().to_owned());
             }
         }
-        Some(Line::Good { event, user, at, undated })
+        Some(Line::Good {
+            event,
+            user,
+            at,
+            undated,
+        })
     }
 
     /// Learns the values of a line that it had no opinion about.
     pub fn follow(&mut self, line: &Line) {
-        let Line::Good { undated, .. } = line else { return };
+        let Line::Good { undated, .. } = line else {
+            return;
+        };
         for full in undated {
             for (name, _, known) in &mut self.properties {
                 if let Some(value) = full.strip_prefix(&format!("{name}:")) {
@@ -275,14 +349,18 @@ impl Fields {
                 Value::String(text) => Some(text.clone().into_bytes()),
                 other => Some(other.to_string().into_bytes()),
             },
-            _ => self.text(field).filter(|text| !text.trim_ascii().is_empty()),
+            _ => self
+                .text(field)
+                .filter(|text| !text.trim_ascii().is_empty()),
         }
     }
 
     fn value(&self, field: &Field) -> Option<&Value> {
         match (self, field) {
             (Fields::Object(object), Field::Path(name, None)) => object.get(name),
-            (Fields::Object(object), Field::Path(parent, Some(child))) => object.get(parent)?.as_object()?.get(child),
+            (Fields::Object(object), Field::Path(parent, Some(child))) => {
+                object.get(parent)?.as_object()?.get(child)
+            }
             _ => None,
         }
     }
@@ -294,7 +372,11 @@ fn user_of(field: &[u8]) -> Option<UserId> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    if number.is_empty() { Some(0) } else { number.parse().ok() }
+    if number.is_empty() {
+        Some(0)
+    } else {
+        number.parse().ok()
+    }
 }
 
 fn moment_of(field: &[u8], milliseconds: bool) -> Option<i64> {

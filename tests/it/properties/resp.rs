@@ -17,7 +17,12 @@ pub fn check(bytes: &[u8]) {
     let mut rest = bytes;
     while let Found::Request { arguments, len } = read(rest, KNOWN) {
         places_are_inside(&arguments, len, rest);
-        encoding_is_read_back(&arguments.iter().map(|argument| argument.of(rest)).collect::<Vec<_>>());
+        encoding_is_read_back(
+            &arguments
+                .iter()
+                .map(|argument| argument.of(rest))
+                .collect::<Vec<_>>(),
+        );
         rest = &rest[len..];
     }
 }
@@ -28,17 +33,31 @@ fn prefixes_agree(bytes: &[u8], limits: Limits) {
     for cut in cuts(bytes.len(), PREFIXES) {
         match read(&bytes[..cut], limits) {
             Found::Incomplete(needed) => {
-                assert!(needed > cut, "{cut} bytes are there, and {needed} are asked for");
+                assert!(
+                    needed > cut,
+                    "{cut} bytes are there, and {needed} are asked for"
+                );
                 match &whole {
                     Found::Request { len, .. } => {
-                        assert!(needed <= *len, "{needed} bytes are asked for at {cut}, and {len} are enough");
-                        assert!(cut < *len, "the request of {len} bytes is not seen in {cut}");
+                        assert!(
+                            needed <= *len,
+                            "{needed} bytes are asked for at {cut}, and {len} are enough"
+                        );
+                        assert!(
+                            cut < *len,
+                            "the request of {len} bytes is not seen in {cut}"
+                        );
                     }
                     // Who sends nonsense may be told later than could be.
                     Found::Malformed(_) | Found::Foreign | Found::Incomplete(_) => {}
                 }
             }
-            found => assert_eq!(found, whole, "the first {cut} bytes and all {}", bytes.len()),
+            found => assert_eq!(
+                found,
+                whole,
+                "the first {cut} bytes and all {}",
+                bytes.len()
+            ),
         }
     }
 }
@@ -47,7 +66,10 @@ fn prefixes_agree(bytes: &[u8], limits: Limits) {
 type Request = Vec<Vec<u8>>;
 
 fn owned(arguments: &[Argument], bytes: &[u8]) -> Request {
-    arguments.iter().map(|argument| argument.of(bytes).to_vec()).collect()
+    arguments
+        .iter()
+        .map(|argument| argument.of(bytes).to_vec())
+        .collect()
 }
 
 /// All requests of the bytes, and what the last of them says that is none.
@@ -56,7 +78,11 @@ fn at_once(bytes: &[u8], limits: Limits) -> (Vec<Request>, Found) {
     loop {
         match read(rest, limits) {
             Found::Request { arguments, len } => {
-                assert!(len > 0 && len <= rest.len(), "a request of {len} bytes in {}", rest.len());
+                assert!(
+                    len > 0 && len <= rest.len(),
+                    "a request of {len} bytes in {}",
+                    rest.len()
+                );
                 requests.push(owned(&arguments, rest));
                 rest = &rest[len..];
             }
@@ -65,7 +91,8 @@ fn at_once(bytes: &[u8], limits: Limits) -> (Vec<Request>, Found) {
     }
 }
 
-/// However the bytes arrive, and though nobody looks before what was asked for is there, the same requests are found.
+/// However the bytes arrive, and though nobody looks before what was asked for is there, the same
+/// requests are found.
 fn pieces_agree(bytes: &[u8], limits: Limits) {
     let (expected, end) = at_once(bytes, limits);
     let mut dice = Dice::of(bytes);
@@ -73,7 +100,9 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
         let (mut found, mut buffer, mut needed, mut arrived) = (Vec::new(), Vec::new(), 1, 0);
         let mut refused = None;
         while arrived < bytes.len() && refused.is_none() {
-            let piece = dice.roll(most.max(bytes.len() / 200)).min(bytes.len() - arrived);
+            let piece = dice
+                .roll(most.max(bytes.len() / 200))
+                .min(bytes.len() - arrived);
             buffer.extend_from_slice(&bytes[arrived..arrived + piece]);
             arrived += piece;
             while buffer.len() >= needed {
@@ -95,7 +124,10 @@ fn pieces_agree(bytes: &[u8], limits: Limits) {
         match refused {
             Some(refused) => assert_eq!(refused, end, "in pieces of at most {most} bytes"),
             // What is left is no request, whoever looks.
-            None => assert!(!matches!(read(&buffer, limits), Found::Request { .. }), "a request was overlooked"),
+            None => assert!(
+                !matches!(read(&buffer, limits), Found::Request { .. }),
+                "a request was overlooked"
+            ),
         }
     }
 }
@@ -109,17 +141,28 @@ fn the_password_changes_no_meaning(bytes: &[u8]) {
 }
 
 fn places_are_inside(arguments: &[Argument], len: usize, bytes: &[u8]) {
-    assert!(len <= bytes.len(), "a request of {len} bytes in {}", bytes.len());
+    assert!(
+        len <= bytes.len(),
+        "a request of {len} bytes in {}",
+        bytes.len()
+    );
     let mut before = 0;
     for argument in arguments {
         match argument {
             Argument::At(range) => {
-                assert!(before <= range.start && range.start <= range.end && range.end <= len, "{range:?} in {len}");
+                assert!(
+                    before <= range.start && range.start <= range.end && range.end <= len,
+                    "{range:?} in {len}"
+                );
                 assert_eq!(argument.lasting(bytes), Some(argument.of(bytes)));
                 before = range.end;
             }
             Argument::Typed(typed) => {
-                assert!(typed.len() <= len, "{} bytes out of a line of {len}", typed.len());
+                assert!(
+                    typed.len() <= len,
+                    "{} bytes out of a line of {len}",
+                    typed.len()
+                );
                 assert_eq!(argument.lasting(bytes), None);
             }
         }
@@ -135,7 +178,11 @@ fn encoding_is_read_back(arguments: &[&[u8]]) {
         encoded.extend_from_slice(argument);
         encoded.extend_from_slice(b"\r\n");
         typed.push(b'"');
-        typed.extend(argument.iter().flat_map(|byte| format!("\\x{byte:02x}").into_bytes()));
+        typed.extend(
+            argument
+                .iter()
+                .flat_map(|byte| format!("\\x{byte:02x}").into_bytes()),
+        );
         typed.extend_from_slice(b"\" ");
     }
     typed.extend_from_slice(b"\r\n");
@@ -146,7 +193,10 @@ fn encoding_is_read_back(arguments: &[&[u8]]) {
     }
     for line in lines {
         match read(&line, KNOWN) {
-            Found::Request { arguments: again, len } => {
+            Found::Request {
+                arguments: again,
+                len,
+            } => {
                 assert_eq!(len, line.len(), "{}", line.escape_ascii());
                 assert_eq!(owned(&again, &line), arguments, "{}", line.escape_ascii());
             }

@@ -1,11 +1,13 @@
-//! Segments and set literals: `str::parse::<Segment>`, `parse_set`, and what the sets they make hold.
+//! Segments and set literals: `str::parse::<Segment>`, `parse_set`, and what the sets they make
+//! hold.
 
 use std::sync::Arc;
 
 use cohortist::bitmap::{self, Source, Tile};
 use cohortist::calendar::Period;
 use cohortist::sets::{
-    EventName, Labels, Node, Plan, Segment, Segments, Set, SyntaxError, labelled, parse_set, set_periods,
+    EventName, Labels, Node, Plan, Segment, Segments, Set, SyntaxError, labelled, parse_set,
+    set_periods,
 };
 
 use super::Dice;
@@ -15,7 +17,9 @@ const MONTH: &str = "2026-11";
 
 /// The bytes are a text that somebody typed into a field, or put into an address.
 pub fn check(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     let saved = Segments::default();
     match text.parse::<Segment>() {
         Err(error) => points_inside(text, &error),
@@ -54,8 +58,17 @@ fn too_much(error: &SyntaxError) -> bool {
 /// The column an error names is one of a character, or the place behind the last one.
 fn points_inside(text: &str, error: &SyntaxError) {
     let end = text.chars().count() + 1;
-    assert!((1..=end).contains(&error.column), "column {} of {end}: {}", error.column, error.message);
-    assert!(!error.message.is_empty() && !error.message.contains('\n'), "{:?}", error.message);
+    assert!(
+        (1..=end).contains(&error.column),
+        "column {} of {end}: {}",
+        error.column,
+        error.message
+    );
+    assert!(
+        !error.message.is_empty() && !error.message.contains('\n'),
+        "{:?}",
+        error.message
+    );
 }
 
 fn printed_is_read_back(segment: &Segment) {
@@ -87,7 +100,11 @@ fn evaluations_agree(text: &str, period: Option<Period>, set: &Set) {
     });
     let keys = Bitmaps(keys.collect());
     match bitmap::count(&plan, &keys) {
-        Ok(counts) => assert_eq!(counts, [u64::from(by_text.count_ones())], "the plan of `{text}`"),
+        Ok(counts) => assert_eq!(
+            counts,
+            [u64::from(by_text.count_ones())],
+            "the plan of `{text}`"
+        ),
         Err(never) => match never {},
     }
 }
@@ -105,23 +122,37 @@ fn of_set(set: &Set) -> People {
     }
 }
 
-/// As the text says it: cut at the loosest sign outside of quotes and parentheses, over and over. Only for texts that
-/// were read already, so nothing is checked. Without a period names are undated.
+/// As the text says it: cut at the loosest sign outside of quotes and parentheses, over and over.
+/// Only for texts that were read already, so nothing is checked. Without a period names are
+/// undated.
 fn of_text(text: &[char], period: Option<Period>) -> People {
     let parts = |sign: char| split(text, sign);
     let either = parts('|');
     if either.len() > 1 {
-        return either.into_iter().map(|part| of_text(part, period)).fold(0, |a, b| a | b);
+        return either
+            .into_iter()
+            .map(|part| of_text(part, period))
+            .fold(0, |a, b| a | b);
     }
     let odd = parts('^');
     if odd.len() > 1 {
-        return odd.into_iter().map(|part| of_text(part, period)).fold(0, |a, b| a ^ b);
+        return odd
+            .into_iter()
+            .map(|part| of_text(part, period))
+            .fold(0, |a, b| a ^ b);
     }
     let mut people = People::MAX;
     for part in parts('&') {
         let bare: Vec<char> = trimmed(part).to_vec();
-        let signs = bare.iter().take_while(|c| **c == '!' || c.is_whitespace()).filter(|c| **c == '!').count();
-        let start = bare.iter().take_while(|c| **c == '!' || c.is_whitespace()).count();
+        let signs = bare
+            .iter()
+            .take_while(|c| **c == '!' || c.is_whitespace())
+            .filter(|c| **c == '!')
+            .count();
+        let start = bare
+            .iter()
+            .take_while(|c| **c == '!' || c.is_whitespace())
+            .count();
         let found = of_operand(&bare[start..], period);
         people &= if signs % 2 == 1 { !found } else { found };
     }
@@ -134,7 +165,14 @@ fn of_operand(text: &[char], period: Option<Period>) -> People {
         [inner, when] => {
             let when: String = trimmed(when).iter().collect();
             let ever = when == "ever";
-            (trimmed(inner), if ever { None } else { Some(when.parse::<Period>().unwrap()) })
+            (
+                trimmed(inner),
+                if ever {
+                    None
+                } else {
+                    Some(when.parse::<Period>().unwrap())
+                },
+            )
         }
         _ => (trimmed(text), period),
     };

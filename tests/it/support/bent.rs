@@ -11,7 +11,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 type Told<T> = Box<dyn Fn(T) + Send + Sync>;
 type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 
-/// Passes everything on; what is bent is told first, or answers in the other's place, whose answer it gets.
+/// Passes everything on; what is bent is told first, or answers in the other's place, whose answer
+/// it gets.
 pub struct Bent {
     inner: Arc<dyn Store>,
     before_counting: Told<Plan>,
@@ -48,51 +49,100 @@ impl Bent {
 
     /// Told of each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
-        Bent { before_counting: Box::new(told), ..self }
+        Bent {
+            before_counting: Box::new(told),
+            ..self
+        }
     }
 
     pub fn applying(self, bend: impl Fn(Result<()>) -> Result<()> + Send + Sync + 'static) -> Self {
-        Bent { applying: Box::new(bend), ..self }
+        Bent {
+            applying: Box::new(bend),
+            ..self
+        }
     }
 
     /// Takes plans for so much more work than they are.
     pub fn costing(self, work: impl Fn(&Plan) -> u64 + Send + Sync + 'static) -> Self {
-        Bent { work: Box::new(work), ..self }
+        Bent {
+            work: Box::new(work),
+            ..self
+        }
     }
 
-    pub fn counting(self, bend: impl Fn(Result<Vec<u64>>) -> Result<Vec<u64>> + Send + Sync + 'static) -> Self {
-        Bent { counting: Box::new(bend), ..self }
+    pub fn counting(
+        self,
+        bend: impl Fn(Result<Vec<u64>>) -> Result<Vec<u64>> + Send + Sync + 'static,
+    ) -> Self {
+        Bent {
+            counting: Box::new(bend),
+            ..self
+        }
     }
 
-    pub fn members(self, bend: impl Fn(Result<Vec<UserId>>) -> Result<Vec<UserId>> + Send + Sync + 'static) -> Self {
-        Bent { members: Box::new(bend), ..self }
+    pub fn members(
+        self,
+        bend: impl Fn(Result<Vec<UserId>>) -> Result<Vec<UserId>> + Send + Sync + 'static,
+    ) -> Self {
+        Bent {
+            members: Box::new(bend),
+            ..self
+        }
     }
 
-    pub fn keys(self, bend: impl Fn(Result<Vec<Key>>) -> Result<Vec<Key>> + Send + Sync + 'static) -> Self {
-        Bent { keys: Box::new(bend), ..self }
+    pub fn keys(
+        self,
+        bend: impl Fn(Result<Vec<Key>>) -> Result<Vec<Key>> + Send + Sync + 'static,
+    ) -> Self {
+        Bent {
+            keys: Box::new(bend),
+            ..self
+        }
     }
 
-    pub fn describing(self, bend: impl Fn(Result<StoreInfo>) -> Result<StoreInfo> + Send + Sync + 'static) -> Self {
-        Bent { describing: Box::new(bend), ..self }
+    pub fn describing(
+        self,
+        bend: impl Fn(Result<StoreInfo>) -> Result<StoreInfo> + Send + Sync + 'static,
+    ) -> Self {
+        Bent {
+            describing: Box::new(bend),
+            ..self
+        }
     }
 
-    pub fn saving(self, bend: impl Fn(Result<Saved>) -> Result<Saved> + Send + Sync + 'static) -> Self {
-        Bent { saving: Box::new(bend), ..self }
+    pub fn saving(
+        self,
+        bend: impl Fn(Result<Saved>) -> Result<Saved> + Send + Sync + 'static,
+    ) -> Self {
+        Bent {
+            saving: Box::new(bend),
+            ..self
+        }
     }
 
     /// A store that another server keeps.
     pub fn elsewhere(self) -> Self {
-        Bent { is_elsewhere: true, ..self }
+        Bent {
+            is_elsewhere: true,
+            ..self
+        }
     }
 
     /// Whether it says when its keys have changed.
     pub fn says_version(self, says_version: bool) -> Self {
-        Bent { says_version, ..self }
+        Bent {
+            says_version,
+            ..self
+        }
     }
 
-    /// Whether it reports changes if the inner one does; where not, it is as Redis with others beside us.
+    /// Whether it reports changes if the inner one does; where not, it is as Redis with others
+    /// beside us.
     pub fn reports_changes(self, reports_changes: bool) -> Self {
-        Bent { reports_changes, ..self }
+        Bent {
+            reports_changes,
+            ..self
+        }
     }
 
     pub fn shared(self) -> Arc<dyn Store> {
@@ -106,7 +156,10 @@ impl Store for Bent {
     }
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let cost = self.inner.cost(plan)?;
-        Ok(Cost { work: cost.work + (self.work)(plan), ..cost })
+        Ok(Cost {
+            work: cost.work + (self.work)(plan),
+            ..cost
+        })
     }
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
         effort::check(|| self.cost(plan))?;

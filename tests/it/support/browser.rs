@@ -24,7 +24,10 @@ struct Process(Child);
 impl Drop for Process {
     fn drop(&mut self) {
         // The driver is the head of a group of its own: a test that fails leaves no browser behind.
-        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &format!("-{}", self.0.id())])
+            .stderr(Stdio::null())
+            .status();
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -61,8 +64,11 @@ impl Browser {
 
     /// With more flags.
     pub async fn with(flags: &[&str]) -> Browser {
-        // It takes a port that is free for one kind of address, and ends when somebody has the same for the other.
-        let (process, port) = (0..5).find_map(|_| Browser::drive()).expect("chromedriver to say its port");
+        // It takes a port that is free for one kind of address, and ends when somebody has the same
+        // for the other.
+        let (process, port) = (0..5)
+            .find_map(|_| Browser::drive())
+            .expect("chromedriver to say its port");
         let profile = TempDir::new().unwrap();
         let mut wanted = DesiredCapabilities::chrome();
         for flag in [
@@ -83,28 +89,50 @@ impl Browser {
         {
             wanted.add_arg(flag).unwrap();
         }
-        wanted.insert_base_capability("goog:loggingPrefs".to_owned(), serde_json::json!({ "browser": "ALL" }));
+        wanted.insert_base_capability(
+            "goog:loggingPrefs".to_owned(),
+            serde_json::json!({ "browser": "ALL" }),
+        );
         let driver = WebDriver::new(&format!("http://127.0.0.1:{port}"), wanted)
             .await
             .unwrap_or_else(|e| panic!("Chromium did not start: {e}; {INSTALL}"));
-        Browser { driver, process, _profile: profile }
+        Browser {
+            driver,
+            process,
+            _profile: profile,
+        }
     }
 
     pub async fn text(&self, css: &str) -> String {
-        self.driver.find(By::Css(css)).await.unwrap().text().await.unwrap()
+        self.driver
+            .find(By::Css(css))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     }
 
     pub async fn js(&self, script: &str) -> serde_json::Value {
-        self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
+        self.driver
+            .execute(script, Vec::new())
+            .await
+            .unwrap()
+            .json()
+            .clone()
     }
 
     pub async fn cdp(&self, command: &str, parameters: serde_json::Value) {
-        ChromeDevTools::new(self.driver.handle.clone()).execute_cdp_with_params(command, parameters).await.unwrap();
+        ChromeDevTools::new(self.driver.handle.clone())
+            .execute_cdp_with_params(command, parameters)
+            .await
+            .unwrap();
     }
 
     pub async fn size(&self, width: u32, height: u32) {
         let metrics = serde_json::json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
     }
 
     pub async fn dark(&self) {
@@ -115,19 +143,30 @@ impl Browser {
     /// Writes a picture where `COHORTIST_SHOTS` says, to look at.
     pub async fn picture(&self, name: &str) {
         if let Some(directory) = std::env::var_os("COHORTIST_SHOTS") {
-            self.driver.screenshot(&std::path::Path::new(&directory).join(name)).await.unwrap();
+            self.driver
+                .screenshot(&std::path::Path::new(&directory).join(name))
+                .await
+                .unwrap();
         }
     }
 
-    /// Nothing was written to the console: no script failed, and the Content-Security-Policy dropped nothing.
+    /// Nothing was written to the console: no script failed, and the Content-Security-Policy
+    /// dropped nothing.
     pub async fn is_quiet(&self) {
         let log = self.driver.handle.clone();
         let said = self.console(log).await;
         assert!(said.is_empty(), "the console says {said:?}");
     }
 
-    pub async fn console(&self, handle: std::sync::Arc<thirtyfour::session::handle::SessionHandle>) -> Vec<String> {
-        let url = format!("{}session/{}/se/log", handle.server_url(), handle.session_id());
+    pub async fn console(
+        &self,
+        handle: std::sync::Arc<thirtyfour::session::handle::SessionHandle>,
+    ) -> Vec<String> {
+        let url = format!(
+            "{}session/{}/se/log",
+            handle.server_url(),
+            handle.session_id()
+        );
         let agent = ureq::Agent::new_with_defaults();
         let body = tokio::task::spawn_blocking(move || {
             agent
@@ -140,7 +179,12 @@ impl Browser {
                 .unwrap()
         });
         let answer: serde_json::Value = serde_json::from_str(&body.await.unwrap()).unwrap();
-        answer["value"].as_array().unwrap().iter().map(|line| line["message"].to_string()).collect()
+        answer["value"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line["message"].to_string())
+            .collect()
     }
 
     pub async fn end(self) {

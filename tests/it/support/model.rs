@@ -30,9 +30,11 @@ impl Model {
         }
     }
 
-    /// As Redis has it: a result is as long as its longest operand, and a complement as its operand.
+    /// As Redis has it: a result is as long as its longest operand, and a complement as its
+    /// operand.
     pub fn evaluate(&self, set: &Set) -> Bits {
-        let all = |sets: &[Set]| -> Vec<Bits> { sets.iter().map(|set| self.evaluate(set)).collect() };
+        let all =
+            |sets: &[Set]| -> Vec<Bits> { sets.iter().map(|set| self.evaluate(set)).collect() };
         match set {
             Set::Empty => Bits::default(),
             Set::Key(key) => self.0.get(&key.to_string()).cloned().unwrap_or_default(),
@@ -48,7 +50,11 @@ impl Model {
     pub fn count(&self, plan: &Plan) -> Vec<u64> {
         let mut nodes: Vec<Bits> = Vec::new();
         for node in plan.nodes() {
-            let operands: Vec<Bits> = node.operands().iter().map(|id| nodes[id.index()].clone()).collect();
+            let operands: Vec<Bits> = node
+                .operands()
+                .iter()
+                .map(|id| nodes[id.index()].clone())
+                .collect();
             nodes.push(match node {
                 Node::Empty => Bits::default(),
                 Node::Key(key) => self.evaluate(&Set::Key(key.clone())),
@@ -59,7 +65,10 @@ impl Model {
                 Node::Not(_) => complement(&operands[0]),
             });
         }
-        plan.roots().iter().map(|id| nodes[id.index()].users.len() as u64).collect()
+        plan.roots()
+            .iter()
+            .map(|id| nodes[id.index()].users.len() as u64)
+            .collect()
     }
 
     /// The keys there are, cleared ones included.
@@ -68,14 +77,28 @@ impl Model {
     }
 }
 
-fn join(operands: &[Bits], with: impl Fn(&BTreeSet<UserId>, &BTreeSet<UserId>) -> BTreeSet<UserId>) -> Bits {
-    let Some((first, rest)) = operands.split_first() else { return Bits::default() };
-    rest.iter().fold(first.clone(), |a, b| Bits { users: with(&a.users, &b.users), bytes: a.bytes.max(b.bytes) })
+fn join(
+    operands: &[Bits],
+    with: impl Fn(&BTreeSet<UserId>, &BTreeSet<UserId>) -> BTreeSet<UserId>,
+) -> Bits {
+    let Some((first, rest)) = operands.split_first() else {
+        return Bits::default();
+    };
+    rest.iter().fold(first.clone(), |a, b| Bits {
+        users: with(&a.users, &b.users),
+        bytes: a.bytes.max(b.bytes),
+    })
 }
 
 fn complement(bits: &Bits) -> Bits {
-    let users = (0..bits.bytes * 8).map(|user| user as UserId).filter(|user| !bits.users.contains(user)).collect();
-    Bits { users, bytes: bits.bytes }
+    let users = (0..bits.bytes * 8)
+        .map(|user| user as UserId)
+        .filter(|user| !bits.users.contains(user))
+        .collect();
+    Bits {
+        users,
+        bytes: bits.bytes,
+    }
 }
 
 /// The key of a text such as `active_2026-11-3` or `active_u`.
@@ -91,7 +114,14 @@ pub fn set(text: &str) -> Set {
 
 /// Sets the bit of each of `users`.
 pub fn marks_of(key_text: &str, users: impl IntoIterator<Item = UserId>) -> Vec<Mark> {
-    users.into_iter().map(|user| Mark { key: key(key_text), user, value: true }).collect()
+    users
+        .into_iter()
+        .map(|user| Mark {
+            key: key(key_text),
+            user,
+            value: true,
+        })
+        .collect()
 }
 
 /// The bitmaps random marks go into; random sets name one more that nobody ever marks.
@@ -118,11 +148,12 @@ fn ids() -> impl Strategy<Value = UserId> {
 
 /// Marks of a few users of a few events; one in six clears.
 pub fn marks() -> impl Strategy<Value = Vec<Mark>> {
-    let mark = (0..KEYS.len() - 1, ids(), prop::bool::weighted(0.84)).prop_map(|(at, user, value)| Mark {
-        key: key(KEYS[at]),
-        user,
-        value,
-    });
+    let mark =
+        (0..KEYS.len() - 1, ids(), prop::bool::weighted(0.84)).prop_map(|(at, user, value)| Mark {
+            key: key(KEYS[at]),
+            user,
+            value,
+        });
     prop::collection::vec(mark, 0..120)
 }
 

@@ -28,10 +28,13 @@ pub struct Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let err = String::from_utf8(output.stderr).unwrap();
-        let (store, err): (Vec<&str>, Vec<&str>) =
-            err.split_inclusive('\n').partition(|line| line.starts_with("store: "));
+        let (store, err): (Vec<&str>, Vec<&str>) = err
+            .split_inclusive('\n')
+            .partition(|line| line.starts_with("store: "));
         Ran {
-            store: store.first().map(|line| line.trim_start_matches("store: ").trim_end().to_owned()),
+            store: store
+                .first()
+                .map(|line| line.trim_start_matches("store: ").trim_end().to_owned()),
             code: output.status.code().expect("it was not killed"),
             out: String::from_utf8(output.stdout).unwrap(),
             err: err.concat(),
@@ -52,10 +55,15 @@ impl Ran {
         self.out
     }
 
-    /// Its one error, after checking the code, and that it is an error as promised: no panic, no debug dump.
+    /// Its one error, after checking the code, and that it is an error as promised: no panic, no
+    /// debug dump.
     pub fn error(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (code, ""), "{}", self.err);
-        assert!(self.err.starts_with("error: ") || self.err.contains("\nerror: "), "{}", self.err);
+        assert!(
+            self.err.starts_with("error: ") || self.err.contains("\nerror: "),
+            "{}",
+            self.err
+        );
         for ugly in ["panicked", "RUST_BACKTRACE", "Some(", "Error {", "Err("] {
             assert!(!self.err.contains(ugly), "{}", self.err);
         }
@@ -65,7 +73,9 @@ impl Ran {
 
 impl Shop {
     pub fn new() -> Self {
-        Shop { directory: tempfile::tempdir().unwrap() }
+        Shop {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -80,24 +90,34 @@ impl Shop {
     /// The program, on this shop's store, at 14:05 on Monday 23 November 2026.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program();
-        command.args(args).current_dir(self.directory.path()).env("COHORTIST_NOW", NOW);
+        command
+            .args(args)
+            .current_dir(self.directory.path())
+            .env("COHORTIST_NOW", NOW);
         command
     }
 
     /// The program, with system calls that fail or kill it as these options of `strace` say.
     pub fn traced(&self, options: &[&str], args: &[&str]) -> Command {
         let mut command = self.inside(Command::new("strace"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COHORTIST_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COHORTIST_"))
+        {
             command.env_remove(name);
         }
-        command.env("COHORTIST_NOW", NOW).args(["-f", "-qq", "-o", "/dev/null"]).args(options);
+        command
+            .env("COHORTIST_NOW", NOW)
+            .args(["-f", "-qq", "-o", "/dev/null"])
+            .args(options);
         command.arg(program().get_program()).args(args);
         command
     }
 
     /// A command in this shop, at the same time.
     pub fn inside(&self, mut command: Command) -> Command {
-        command.current_dir(self.directory.path()).env("COHORTIST_NOW", NOW);
+        command
+            .current_dir(self.directory.path())
+            .env("COHORTIST_NOW", NOW);
         command
     }
 
@@ -120,7 +140,12 @@ impl Shop {
 }
 
 fn piped(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// The program with none of its variables set.
@@ -152,7 +177,8 @@ impl Serving {
         Self::spawned(command, "").0
     }
 
-    /// Also answers what follows `words` in the line that begins with them; they come before the address.
+    /// Also answers what follows `words` in the line that begins with them; they come before the
+    /// address.
     pub fn saying(shop: &Shop, args: &[&str], words: &str) -> (Self, String) {
         Self::spawned(&mut shop.command(args), words)
     }
@@ -168,7 +194,9 @@ impl Serving {
             if let Some(rest) = line.strip_prefix(words).filter(|_| !words.is_empty()) {
                 said = rest.to_owned();
             }
-            let address = line.strip_prefix("cohortist is listening on http://").map(str::to_owned);
+            let address = line
+                .strip_prefix("cohortist is listening on http://")
+                .map(str::to_owned);
             before.push(line);
             address
         });
@@ -185,8 +213,16 @@ impl Serving {
                 }
             }
         });
-        let address = address.unwrap_or_else(|| panic!("it says where it listens, but said {before:?}"));
-        (Serving { address, child, log }, said)
+        let address =
+            address.unwrap_or_else(|| panic!("it says where it listens, but said {before:?}"));
+        (
+            Serving {
+                address,
+                child,
+                log,
+            },
+            said,
+        )
     }
 
     /// What it has logged since it listens.
@@ -202,10 +238,17 @@ impl Serving {
     /// Waits until it has logged some words so often.
     pub fn says_times(&self, words: &str, times: usize) -> String {
         let text = self.log.0.lock().unwrap();
-        let waited =
-            self.log.1.wait_timeout_while(text, Duration::from_secs(60), |text| text.matches(words).count() < times);
+        let waited = self
+            .log
+            .1
+            .wait_timeout_while(text, Duration::from_secs(60), |text| {
+                text.matches(words).count() < times
+            });
         let (text, timeout) = waited.unwrap();
-        assert!(!timeout.timed_out(), "it does not say {words:?} {times} times: {text}");
+        assert!(
+            !timeout.timed_out(),
+            "it does not say {words:?} {times} times: {text}"
+        );
         text.clone()
     }
 
@@ -215,7 +258,12 @@ impl Serving {
     }
 
     pub fn get(&self, path: &str) -> String {
-        ureq::get(format!("http://{}{path}", self.address)).call().unwrap().body_mut().read_to_string().unwrap()
+        ureq::get(format!("http://{}{path}", self.address))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap()
     }
 }
 

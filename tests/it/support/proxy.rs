@@ -1,5 +1,5 @@
-//! What stands between the program and a server, and can hold what passes, so that a test steps a server instead of timing
-//! it.
+//! What stands between the program and a server, and can hold what passes, so that a test steps a
+//! server instead of timing it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -63,7 +63,9 @@ impl Proxy {
             move || {
                 for client in listener.incoming() {
                     let client = client.unwrap();
-                    let Some((server, to)) = connect() else { continue };
+                    let Some((server, to)) = connect() else {
+                        continue;
+                    };
                     let number = {
                         let mut state = gate.state.lock().unwrap();
                         state.connections += 1;
@@ -120,7 +122,9 @@ impl Proxy {
     pub fn step(&self) {
         self.wait("request to be held", |state| state.waiting > 0);
         self.allow(1);
-        self.wait("next request to be held", |state| state.allowed == 0 && state.waiting > 0);
+        self.wait("next request to be held", |state| {
+            state.allowed == 0 && state.waiting > 0
+        });
     }
 
     /// Holds nothing any more.
@@ -136,7 +140,11 @@ impl Proxy {
 
     fn wait(&self, what: &str, is_so: impl Fn(&State) -> bool) {
         let state = self.gate.state.lock().unwrap();
-        let (state, waited) = self.gate.moved.wait_timeout_while(state, PATIENCE, |state| !is_so(state)).unwrap();
+        let (state, waited) = self
+            .gate
+            .moved
+            .wait_timeout_while(state, PATIENCE, |state| !is_so(state))
+            .unwrap();
         assert!(!waited.timed_out(), "no {what}: {} wait", state.waiting);
     }
 }
@@ -151,19 +159,27 @@ impl Gate {
         let mut state = self.state.lock().unwrap();
         end.extend_from_slice(bytes);
         let is_held = |state: &State| {
-            connection >= state.cut_below && state.held.as_ref().is_some_and(|held| contains(end, held))
+            connection >= state.cut_below
+                && state.held.as_ref().is_some_and(|held| contains(end, held))
         };
         if is_held(&state) {
             state.waiting += 1;
             self.moved.notify_all();
-            state = self.moved.wait_while(state, |state| is_held(state) && state.allowed == 0).unwrap();
+            state = self
+                .moved
+                .wait_while(state, |state| is_held(state) && state.allowed == 0)
+                .unwrap();
             state.waiting -= 1;
             if is_held(&state) {
                 state.allowed -= 1;
             }
             self.moved.notify_all();
         }
-        let kept = state.held.as_ref().map_or(0, |held| held.len() - 1).min(end.len());
+        let kept = state
+            .held
+            .as_ref()
+            .map_or(0, |held| held.len() - 1)
+            .min(end.len());
         end.drain(..end.len() - kept);
         connection >= state.cut_below
     }

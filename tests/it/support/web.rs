@@ -25,12 +25,15 @@ pub fn name(text: &str) -> EventName {
 
 /// A number below `below`, the same for the same `seed`.
 fn dice(seed: &mut u64, below: u64) -> u64 {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     (*seed >> 33) % below
 }
 
-/// People signing up for `days` days up to [`now`], `daily` on a Tuesday and fewer at weekends, who come back less and
-/// less; `plan:pro` and `web` are marked too. The hours of the last day are kept.
+/// People signing up for `days` days up to [`now`], `daily` on a Tuesday and fewer at weekends, who
+/// come back less and less; `plan:pro` and `web` are marked too. The hours of the last day are
+/// kept.
 pub fn product(days: i64, daily: u64) -> Tracker {
     let tracker = empty();
     let [signup, active, web, pro] = ["signup", "active", "web", "plan:pro"].map(name);
@@ -39,21 +42,51 @@ pub fn product(days: i64, daily: u64) -> Tracker {
     for day in (0..days).rev() {
         let noon = now() - TimeDelta::days(day);
         let weekday = noon.format("%u").to_string();
-        let weight = if matches!(&*weekday, "6" | "7") { 62 } else { 96 };
-        let today = if day == 0 { daily * 4 / 10 } else { daily * weight / 100 + dice(&mut seed, daily / 5 + 1) };
+        let weight = if matches!(&*weekday, "6" | "7") {
+            62
+        } else {
+            96
+        };
+        let today = if day == 0 {
+            daily * 4 / 10
+        } else {
+            daily * weight / 100 + dice(&mut seed, daily / 5 + 1)
+        };
         for _ in 0..today {
             user += 1;
             let is_pro = dice(&mut seed, 4) == 0;
-            batch.mark_to(&signup, user, noon, Extent { hourly: day < 2, ever: false }).unwrap();
+            batch
+                .mark_to(
+                    &signup,
+                    user,
+                    noon,
+                    Extent {
+                        hourly: day < 2,
+                        ever: false,
+                    },
+                )
+                .unwrap();
             if is_pro {
                 batch.mark_ever(&pro, user);
             }
             for k in 0..=day {
-                let share = (if is_pro { 62 } else { 46 }) * 100 / (100 + 28 * u64::try_from(k).unwrap()) + 6;
+                let share = (if is_pro { 62 } else { 46 }) * 100
+                    / (100 + 28 * u64::try_from(k).unwrap())
+                    + 6;
                 let share = if k == 0 { 92 } else { share };
                 if dice(&mut seed, 100) < share {
                     let back = noon + TimeDelta::days(k);
-                    batch.mark_to(&active, user, back, Extent { hourly: day - k < 2, ever: false }).unwrap();
+                    batch
+                        .mark_to(
+                            &active,
+                            user,
+                            back,
+                            Extent {
+                                hourly: day - k < 2,
+                                ever: false,
+                            },
+                        )
+                        .unwrap();
                     if dice(&mut seed, 3) > 0 {
                         batch.mark(&web, user, back).unwrap();
                     }
@@ -80,11 +113,12 @@ pub fn serve_dashboard(dashboard: web::Dashboard) -> SocketAddr {
     std::thread::spawn(move || {
         web::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
     });
-    told.recv_timeout(std::time::Duration::from_secs(120)).expect("the dashboard to listen")
+    told.recv_timeout(std::time::Duration::from_secs(120))
+        .expect("the dashboard to listen")
 }
 
-/// Event names that mean something to HTML, addresses, paths, spreadsheets, segments, XML or the eye, and must mean
-/// nothing at all.
+/// Event names that mean something to HTML, addresses, paths, spreadsheets, segments, XML or the
+/// eye, and must mean nothing at all.
 pub fn hostile_names() -> Vec<String> {
     let mut names: Vec<String> = [
         "<script>alert(1)</script>",

@@ -17,16 +17,26 @@ pub struct Wire {
 impl Wire {
     pub fn tcp(address: &str) -> Wire {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(120)))
+            .unwrap();
         stream.set_nodelay(true).unwrap();
-        Wire { stream: Box::new(stream), buffer: Vec::new() }
+        Wire {
+            stream: Box::new(stream),
+            buffer: Vec::new(),
+        }
     }
 
     /// `redis+unix:///path`
     pub fn unix(url: &str) -> Wire {
         let stream = UnixStream::connect(url.strip_prefix("redis+unix://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        Wire { stream: Box::new(stream), buffer: Vec::new() }
+        stream
+            .set_read_timeout(Some(Duration::from_secs(120)))
+            .unwrap();
+        Wire {
+            stream: Box::new(stream),
+            buffer: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -43,7 +53,10 @@ impl Wire {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return std::mem::take(&mut self.buffer),
                 Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
-                Err(error) => panic!("{error}; so far {:?}", String::from_utf8_lossy(&self.buffer)),
+                Err(error) => panic!(
+                    "{error}; so far {:?}",
+                    String::from_utf8_lossy(&self.buffer)
+                ),
             }
         }
     }
@@ -74,7 +87,12 @@ pub fn packed(command: &[impl AsRef<[u8]>]) -> Vec<u8> {
 /// How long the reply at the beginning is, once it is whole.
 pub fn reply_len(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let number = || std::str::from_utf8(&bytes[1..end]).unwrap().parse::<i64>().unwrap();
+    let number = || {
+        std::str::from_utf8(&bytes[1..end])
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+    };
     let parts = match bytes[0] {
         b'+' | b'-' | b':' | b'_' => return Some(end + 2),
         b'$' | b'=' => {
@@ -95,5 +113,9 @@ pub fn reply_len(bytes: &[u8]) -> Option<usize> {
 /// The texts of a reply that is a flat list of them.
 pub fn texts(reply: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(reply).into_owned();
-    text.split("\r\n").skip(1).filter(|line| !line.is_empty() && !line.starts_with('$')).map(str::to_owned).collect()
+    text.split("\r\n")
+        .skip(1)
+        .filter(|line| !line.is_empty() && !line.starts_with('$'))
+        .map(str::to_owned)
+        .collect()
 }

@@ -1,7 +1,8 @@
 //! The 31 × 13 table by the `roaring` crate, on as many threads as there are processors.
 //!
-//! `roaring-peer DIRECTORY` reads the bitmaps that `marks.py` keeps there, and answers as `benches/plan.rs` does: a line for
-//! each question from its standard input, and for each a line of JSON with the milliseconds it took and the counts.
+//! `roaring-peer DIRECTORY` reads the bitmaps that `marks.py` keeps there, and answers as
+//! `benches/plan.rs` does: a line for each question from its standard input, and for each a line of
+//! JSON with the milliseconds it took and the counts.
 
 use std::fs;
 use std::io::{BufRead, Write};

@@ -1,4 +1,5 @@
-//! Stores of the formats 1 to 4: a redb file with logs beside it. They are read here once, to be converted.
+//! Stores of the formats 1 to 4: a redb file with logs beside it. They are read here once, to be
+//! converted.
 
 mod record;
 
@@ -38,7 +39,9 @@ const MAGIC: &[u8] = b"redb";
 /// Whether a file is a store, or a backup, of one of these formats.
 pub fn is_old(path: &Path) -> bool {
     let mut beginning = [0; MAGIC.len()];
-    fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut beginning)).is_ok()
+    fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut beginning))
+        .is_ok()
         && beginning == MAGIC
 }
 
@@ -60,7 +63,10 @@ fn unseal(bytes: &[u8]) -> Option<Tile> {
         return Some(Tile::of_bytes(bytes));
     }
     let (places, rest) = bytes.as_chunks::<2>();
-    let places: Vec<u16> = places.iter().map(|place| u16::from_le_bytes(*place)).collect();
+    let places: Vec<u16> = places
+        .iter()
+        .map(|place| u16::from_le_bytes(*place))
+        .collect();
     (rest.is_empty() && places.is_sorted_by(|a, b| a < b)).then(|| places.into_iter().collect())
 }
 
@@ -78,9 +84,14 @@ fn shielded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb:
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     std::panic::set_hook(Box::new(move |panic| before(panic)));
     outcome.unwrap_or_else(|panic| {
-        let words =
-            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(corrupted(format!("its pages are in disorder ({})", words.unwrap_or("no details"))))
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(corrupted(format!(
+            "its pages are in disorder ({})",
+            words.unwrap_or("no details")
+        )))
     })
 }
 
@@ -97,9 +108,10 @@ pub fn convert(path: &Path, writer: &mut Writer) -> Result<Converted> {
             "{} is open in a process of an older version of cohortist: stop that one first",
             path.display()
         ))),
-        Err(redb::Error::Io(error)) => {
-            Err(StoreError::Write { path: path.display().to_string(), reason: error.to_string() })
-        }
+        Err(redb::Error::Io(error)) => Err(StoreError::Write {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }),
         Err(error) => Err(damaged(error.to_string())),
     }
 }
@@ -108,20 +120,32 @@ fn read(path: &Path, writer: &mut Writer) -> Result<Converted, redb::Error> {
     let mut database = Database::builder().set_cache_size(64 << 20).open(path)?;
     // Its pages carry checksums, which nothing else looks at.
     if !database.check_integrity()? {
-        tracing::warn!("{} was not closed in order and was repaired", path.display());
+        tracing::warn!(
+            "{} was not closed in order and was repaired",
+            path.display()
+        );
     }
     let transaction = database.begin_read()?;
-    let (mut converted, mut add) =
-        (Converted { format: 0, sequence: 0, next_key: 0, keys: 0 }, |key: &[u8], value: &[u8]| {
-            writer.add(key, value).map_err(redb::Error::Io)
-        });
+    let (mut converted, mut add) = (
+        Converted {
+            format: 0,
+            sequence: 0,
+            next_key: 0,
+            keys: 0,
+        },
+        |key: &[u8], value: &[u8]| writer.add(key, value).map_err(redb::Error::Io),
+    );
     {
         let meta = transaction.open_table(META)?;
-        let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
+        let number =
+            |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
         converted.format = number("format")?
             .filter(|format| FORMATS.contains(format))
             .ok_or_else(|| corrupted("its format is not known"))?;
-        (converted.sequence, converted.next_key) = (number("sequence")?.unwrap_or(0), number("next_key")?.unwrap_or(0));
+        (converted.sequence, converted.next_key) = (
+            number("sequence")?.unwrap_or(0),
+            number("next_key")?.unwrap_or(0),
+        );
     }
     // In the order of the keys of a segment.
     let with_number = |number: u64| {
@@ -151,14 +175,17 @@ fn read(path: &Path, writer: &mut Writer) -> Result<Converted, redb::Error> {
             hasher.update(&user.to_le_bytes());
             hasher.update(text.as_bytes());
             if hasher.finalize() != checksum {
-                return Err(corrupted(format!("the string id of user {user} is not whole")));
+                return Err(corrupted(format!(
+                    "the string id of user {user} is not whole"
+                )));
             }
             texts.extend(rolls::id_entries(prefix, text, user));
         }
     }
     texts.sort_unstable();
-    let (ids, numbers) =
-        texts.split_at(texts.partition_point(|(key, _)| key.first() == Some(&crate::store::embedded::table::ID)));
+    let (ids, numbers) = texts.split_at(
+        texts.partition_point(|(key, _)| key.first() == Some(&crate::store::embedded::table::ID)),
+    );
     ids.iter().try_for_each(|(key, value)| add(key, value))?;
     let tiles = transaction.open_table(TILES)?;
     let tile = |number: u32, tile: u16| {
@@ -185,21 +212,28 @@ fn read(path: &Path, writer: &mut Writer) -> Result<Converted, redb::Error> {
         add(&text_key(KEY, text.value()), &value)?;
         converted.keys += 1;
     }
-    numbers.iter().try_for_each(|(key, value)| add(key, value))?;
+    numbers
+        .iter()
+        .try_for_each(|(key, value)| add(key, value))?;
     for (prefix, next) in rolls_found {
-        add(&text_key(crate::store::embedded::table::ROLL, &prefix), &with_number(next))?;
+        add(
+            &text_key(crate::store::embedded::table::ROLL, &prefix),
+            &with_number(next),
+        )?;
     }
     let mut found = 0_u64;
     for entry in tiles.iter()? {
         let (place, bytes) = entry?;
         let (number, tile) = place.value();
-        let bits =
-            unseal(bytes.value()).ok_or_else(|| corrupted(format!("tile {tile} of key {number} is not whole")))?;
+        let bits = unseal(bytes.value())
+            .ok_or_else(|| corrupted(format!("tile {tile} of key {number} is not whole")))?;
         add(&tile_key(number, tile), &packed::pack(&bits))?;
         found += 1;
     }
     if named != found {
-        return Err(corrupted(format!("its records name {named} tiles, and there are {found}")));
+        return Err(corrupted(format!(
+            "its records name {named} tiles, and there are {found}"
+        )));
     }
     Ok(converted)
 }

@@ -1,20 +1,24 @@
-//! A block: a group of entries of a segment in ascending key order, compressed and checksummed as a unit.
+//! A block: a group of entries of a segment in ascending key order, compressed and checksummed as a
+//! unit.
 //!
-//! Stored as: 0 or 1 for the codec (none, zstd), the uncompressed length of the entries as a little-endian `u32`, the
-//! entries, and a CRC-32 of the location of the block and all preceding bytes. The entries are stored as their number as a
-//! varint, the lengths of the key and the value of each entry as varints, all keys, and all values.
+//! Stored as: 0 or 1 for the codec (none, zstd), the uncompressed length of the entries as a
+//! little-endian `u32`, the entries, and a CRC-32 of the location of the block and all preceding
+//! bytes. The entries are stored as their number as a varint, the lengths of the key and the value
+//! of each entry as varints, all keys, and all values.
 
 use std::cell::RefCell;
 
 use crate::store::embedded::table::codec::{Input, put_varint};
 
-/// The approximate number of bytes of entries in a block. Larger blocks compress better, smaller blocks are read faster.
+/// The approximate number of bytes of entries in a block. Larger blocks compress better, smaller
+/// blocks are read faster.
 pub const BLOCK_BYTES: usize = 32 << 10;
 
 const NONE: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// The fastest zstd level that entropy-codes literals. Places and bits have no repetitions to search for.
+/// The fastest zstd level that entropy-codes literals. Places and bits have no repetitions to
+/// search for.
 const LEVEL: i32 = 1;
 
 /// The length of a block's head in bytes. The entries follow it, then a checksum of four bytes.
@@ -79,8 +83,10 @@ impl Builder {
         }
         self.count = 0;
         let len = u32::try_from(entries.len()).expect("an entry is at most some megabytes");
-        // Entries that hardly shrink are stored uncompressed, because they are read faster that way.
-        let packed = compress(&entries).filter(|packed| packed.len() < entries.len() - entries.len() / 16);
+        // Entries that hardly shrink are stored uncompressed, because they are read faster that
+        // way.
+        let packed =
+            compress(&entries).filter(|packed| packed.len() < entries.len() - entries.len() / 16);
         let (codec, body) = packed.map_or((NONE, entries), |packed| (ZSTD, packed));
         let mut stored = Vec::with_capacity(HEAD + body.len() + 4);
         stored.push(codec);
@@ -92,7 +98,8 @@ impl Builder {
     }
 }
 
-/// The location of a block. It is part of the checksum, so that a block written to another location is not accepted here.
+/// The location of a block. It is part of the checksum, so that a block written to another location
+/// is not accepted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub store: u64,
@@ -123,7 +130,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// Reads a block. Returns `None` if it is incomplete, damaged, or does not belong at that location.
+    /// Reads a block. Returns `None` if it is incomplete, damaged, or does not belong at that
+    /// location.
     pub fn read(stored: &[u8], place: Place) -> Option<Block> {
         let (checked, sum) = stored.split_last_chunk()?;
         if place.checksum(checked) != u32::from_le_bytes(*sum) {
@@ -154,7 +162,12 @@ impl Block {
         }
         let keys_at = u32::try_from(len - input.0.len()).ok()?;
         let values_at = keys_at.checked_add(u32::try_from(keys).ok()?)?;
-        let block = Block { bytes, ends, keys_at, values_at };
+        let block = Block {
+            bytes,
+            ends,
+            keys_at,
+            values_at,
+        };
         let ascends = (1..block.len()).all(|at| block.key(at - 1) < block.key(at));
         ascends.then_some(block)
     }
@@ -194,7 +207,11 @@ impl Block {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = usize::midpoint(low, high);
-            if self.key(middle) < key { low = middle + 1 } else { high = middle }
+            if self.key(middle) < key {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         low
     }
@@ -214,7 +231,11 @@ mod tests {
 
     use super::*;
 
-    const PLACE: Place = Place { store: 7, segment: 3, offset: 96 };
+    const PLACE: Place = Place {
+        store: 7,
+        segment: 3,
+        offset: 96,
+    };
 
     proptest! {
         #[test]
@@ -259,8 +280,16 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Block::read(&flipped, PLACE).is_none(), "bit {bit}");
         }
-        (0..stored.len()).for_each(|end| assert!(Block::read(&stored[..end], PLACE).is_none(), "cut at {end}"));
-        for place in [Place { store: 8, ..PLACE }, Place { segment: 4, ..PLACE }, Place { offset: 0, ..PLACE }] {
+        (0..stored.len())
+            .for_each(|end| assert!(Block::read(&stored[..end], PLACE).is_none(), "cut at {end}"));
+        for place in [
+            Place { store: 8, ..PLACE },
+            Place {
+                segment: 4,
+                ..PLACE
+            },
+            Place { offset: 0, ..PLACE },
+        ] {
             assert!(Block::read(&stored, place).is_none());
         }
     }

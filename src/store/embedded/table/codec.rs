@@ -9,7 +9,8 @@ pub fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-/// Bytes that are read from the front. Each method returns `None` if they do not hold the requested value.
+/// Bytes that are read from the front. Each method returns `None` if they do not hold the requested
+/// value.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a>(pub &'a [u8]);
 

@@ -13,8 +13,8 @@ use crate::store::{Result, StoreError};
 /// The write rate of a merge, in bytes per second, while other operations need the disk.
 const BYTES_A_SECOND: u64 = 48 << 20;
 
-/// The maximum total size of segments, in bytes, that are merged when the store is closed. More than that is merged when the
-/// store is open again.
+/// The maximum total size of segments, in bytes, that are merged when the store is closed. More
+/// than that is merged when the store is open again.
 const WORTH_COMPACTING_AT_CLOSE: u64 = 256 << 20;
 
 /// The maximum number of segments left when the store is closed. A query looks into each of them.
@@ -36,7 +36,8 @@ pub fn due(segments: &[SegmentInfo]) -> Option<Range<usize>> {
     if much_is_removed(segments) {
         return Some(0..segments.len());
     }
-    // Finds the oldest segment that is too small for the newer ones. It is merged with all newer segments.
+    // Finds the oldest segment that is too small for the newer ones. It is merged with all newer
+    // segments.
     let mut newer = 0;
     let mut from = None;
     for (at, info) in segments.iter().enumerate().rev() {
@@ -48,8 +49,8 @@ pub fn due(segments: &[SegmentInfo]) -> Option<Range<usize>> {
     from.map(|from| from..segments.len())
 }
 
-/// Returns whether a merge may free at least a fifth of all entries. Each entry that marks something as removed may hide one entry in every
-/// other segment.
+/// Returns whether a merge may free at least a fifth of all entries. Each entry that marks
+/// something as removed may hide one entry in every other segment.
 fn much_is_removed(segments: &[SegmentInfo]) -> bool {
     let removed: u64 = segments.iter().map(|info| info.removed).sum();
     let entries: u64 = segments.iter().map(|info| info.entries).sum();
@@ -58,10 +59,14 @@ fn much_is_removed(segments: &[SegmentInfo]) -> bool {
 }
 
 impl Table {
-    /// Does the merges that a closing process should not leave to another one: if much was removed, or if there are many
-    /// segments. Each run of a program that writes a little and ends adds a segment.
+    /// Does the merges that a closing process should not leave to another one: if much was removed,
+    /// or if there are many segments. Each run of a program that writes a little and ends adds a
+    /// segment.
     pub fn compact_at_close(&self) -> Result<()> {
-        let pace = Pace { hurries: true, goes_on: &|| true };
+        let pace = Pace {
+            hurries: true,
+            goes_on: &|| true,
+        };
         loop {
             let segments = self.manifest().segments;
             let bytes: u64 = segments.iter().map(|info| info.bytes).sum();
@@ -76,8 +81,14 @@ impl Table {
     pub fn compact_due(&self, pace: &Pace<'_>) -> Result<bool> {
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
-        let infos: Vec<SegmentInfo> = version.segments.iter().map(|segment| segment.info().clone()).collect();
-        let Some(range) = due(&infos) else { return Ok(false) };
+        let infos: Vec<SegmentInfo> = version
+            .segments
+            .iter()
+            .map(|segment| segment.info().clone())
+            .collect();
+        let Some(range) = due(&infos) else {
+            return Ok(false);
+        };
         self.merge_segments(&version, range, pace)
     }
 
@@ -85,30 +96,53 @@ impl Table {
     pub fn compact_all(&self, pace: &Pace<'_>) -> Result<bool> {
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
-        let removed: u64 = version.segments.iter().map(|segment| segment.info().removed).sum();
+        let removed: u64 = version
+            .segments
+            .iter()
+            .map(|segment| segment.info().removed)
+            .sum();
         if version.segments.len() < 2 && removed == 0 {
             return Ok(false);
         }
         self.merge_segments(&version, 0..version.segments.len(), pace)
     }
 
-    fn merge_segments(&self, version: &Version, range: Range<usize>, pace: &Pace<'_>) -> Result<bool> {
+    fn merge_segments(
+        &self,
+        version: &Version,
+        range: Range<usize>,
+        pace: &Pace<'_>,
+    ) -> Result<bool> {
         let merged = &version.segments[range.clone()];
         let (store, number) = self.new_segment()?;
         let path = self.directory.join(segment::file_name(number));
-        let mut writer = Writer::create(&path, store, number).map_err(|error| StoreError::write(&path, &error))?;
-        if !copy(&mut Merge::new(merged, &[], range.start == 0)?, &mut writer, &path, pace)? {
+        let mut writer = Writer::create(&path, store, number)
+            .map_err(|error| StoreError::write(&path, &error))?;
+        if !copy(
+            &mut Merge::new(merged, &[], range.start == 0)?,
+            &mut writer,
+            &path,
+            pace,
+        )? {
             return Ok(false);
         }
         let sequence = merged.last().map_or(0, |segment| segment.info().sequence);
-        let info = writer.finish(sequence).map_err(|error| StoreError::write(&path, &error))?;
+        let info = writer
+            .finish(sequence)
+            .map_err(|error| StoreError::write(&path, &error))?;
         let is_empty = info.entries == 0;
-        let new = if is_empty { None } else { Some(Arc::new(Segment::open(&path, store, &info)?)) };
+        let new = if is_empty {
+            None
+        } else {
+            Some(Arc::new(Segment::open(&path, store, &info)?))
+        };
         sync_directory(&self.directory);
         let old: Vec<u64> = merged.iter().map(|segment| segment.info().number).collect();
         let edited = self.edit(|manifest| {
             // A checkpoint may have added newer segments in the meantime.
-            manifest.segments.splice(range.clone(), new.as_ref().map(|_| info.clone()));
+            manifest
+                .segments
+                .splice(range.clone(), new.as_ref().map(|_| info.clone()));
         });
         if let Err(error) = edited {
             let _ = fs::remove_file(&path);
@@ -118,7 +152,10 @@ impl Table {
             let mut version = self.version.write().unwrap_or_else(PoisonError::into_inner);
             let mut segments = version.segments.clone();
             segments.splice(range, new);
-            *version = Arc::new(Version { segments, blocks: Arc::clone(&self.blocks) });
+            *version = Arc::new(Version {
+                segments,
+                blocks: Arc::clone(&self.blocks),
+            });
         }
         if is_empty {
             let _ = fs::remove_file(&path);
@@ -126,19 +163,25 @@ impl Table {
         for number in old {
             let path = self.directory.join(segment::file_name(number));
             if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!("cannot delete {}, which is no longer needed: {error}", path.display());
+                tracing::warn!(
+                    "cannot delete {}, which is no longer needed: {error}",
+                    path.display()
+                );
             }
         }
         Ok(true)
     }
 }
 
-/// Writes all entries to a new file. `path` is the name of the file in errors. Returns whether it reached the end.
+/// Writes all entries to a new file. `path` is the name of the file in errors. Returns whether it
+/// reached the end.
 pub fn copy(merge: &mut Merge, writer: &mut Writer, path: &Path, pace: &Pace<'_>) -> Result<bool> {
     let began = Instant::now();
     let mut written = 0;
     while let Some(entry) = merge.next()? {
-        writer.add(&entry.key, &entry.value).map_err(|error| StoreError::write(path, &error))?;
+        writer
+            .add(&entry.key, &entry.value)
+            .map_err(|error| StoreError::write(path, &error))?;
         if writer.bytes() > written {
             written = writer.bytes();
             if !(pace.goes_on)() {
@@ -176,22 +219,54 @@ mod tests {
         assert_eq!(due(&infos(&[])), None);
         assert_eq!(due(&infos(&[(100, 10, 0)])), None);
         assert_eq!(due(&infos(&[(100, 10, 0), (40, 10, 0)])), None);
-        assert_eq!(due(&infos(&[(100, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(1..3));
-        assert_eq!(due(&infos(&[(90, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(0..3));
-        assert_eq!(due(&infos(&[(1000, 10, 0), (30, 10, 0), (20, 10, 0)])), Some(1..3));
-        assert_eq!(due(&infos(&[(1000, 100, 0), (30, 10, 10), (1, 1, 1)])), None);
+        assert_eq!(
+            due(&infos(&[(100, 10, 0), (30, 10, 0), (20, 10, 0)])),
+            Some(1..3)
+        );
+        assert_eq!(
+            due(&infos(&[(90, 10, 0), (30, 10, 0), (20, 10, 0)])),
+            Some(0..3)
+        );
+        assert_eq!(
+            due(&infos(&[(1000, 10, 0), (30, 10, 0), (20, 10, 0)])),
+            Some(1..3)
+        );
+        assert_eq!(
+            due(&infos(&[(1000, 100, 0), (30, 10, 10), (1, 1, 1)])),
+            None
+        );
         assert_eq!(due(&infos(&[(1000, 100, 0), (30, 50, 50)])), Some(0..2));
         assert_eq!(due(&infos(&[(10, 10, 10)])), Some(0..1));
         // What is removed from the last one is in all three of them.
-        assert_eq!(due(&infos(&[(1000, 100, 0), (300, 100, 0), (100, 100, 0), (1, 25, 25)])), Some(0..4));
-        assert_eq!(due(&infos(&[(1000, 100, 0), (300, 100, 0), (100, 100, 0), (1, 15, 15)])), None);
-        // With segments of equal size, their number stays small and each byte is written only a few times.
+        assert_eq!(
+            due(&infos(&[
+                (1000, 100, 0),
+                (300, 100, 0),
+                (100, 100, 0),
+                (1, 25, 25)
+            ])),
+            Some(0..4)
+        );
+        assert_eq!(
+            due(&infos(&[
+                (1000, 100, 0),
+                (300, 100, 0),
+                (100, 100, 0),
+                (1, 15, 15)
+            ])),
+            None
+        );
+        // With segments of equal size, their number stays small and each byte is written only a few
+        // times.
         let (mut segments, mut written) = (Vec::new(), 0);
         for _ in 0..256 {
             segments.push((100, 10, 0));
             written += 100;
             while let Some(range) = due(&infos(&segments)) {
-                let merged: u64 = segments[range.clone()].iter().map(|info: &(u64, u64, u64)| info.0).sum();
+                let merged: u64 = segments[range.clone()]
+                    .iter()
+                    .map(|info: &(u64, u64, u64)| info.0)
+                    .sum();
                 segments.splice(range, [(merged, 10, 0)]);
                 written += merged;
             }

@@ -1,8 +1,8 @@
-//! The manifest lists the files that make up the store. It is replaced as a whole. A file that it does not name is not part
-//! of the store.
+//! The manifest lists the files that make up the store. It is replaced as a whole. A file that it
+//! does not name is not part of the store.
 //!
-//! Stored as the text `cohortist store\n`, the format as a little-endian `u32`, a [`Manifest`] in `postcard` encoding, and a
-//! CRC-32 of everything before it.
+//! Stored as the text `cohortist store\n`, the format as a little-endian `u32`, a [`Manifest`] in
+//! `postcard` encoding, and a CRC-32 of everything before it.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -47,8 +47,8 @@ pub struct Manifest {
     pub losses: Vec<String>,
 }
 
-/// Syncs a directory, so that created, renamed and deleted names survive a power cut. Not every file system supports this,
-/// but it does no harm on any.
+/// Syncs a directory, so that created, renamed and deleted names survive a power cut. Not every
+/// file system supports this, but it does no harm on any.
 pub fn sync_directory(directory: &Path) {
     if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();
@@ -88,10 +88,13 @@ impl Manifest {
                 "it has format {format}, and this version of cohortist reads formats up to {FORMAT}: use a newer version"
             )));
         }
-        postcard::from_bytes(rest).map(Some).map_err(|_| not_whole())
+        postcard::from_bytes(rest)
+            .map(Some)
+            .map_err(|_| not_whole())
     }
 
-    /// Durably replaces the manifest of a directory with this one. If this fails, the old manifest remains valid.
+    /// Durably replaces the manifest of a directory with this one. If this fails, the old manifest
+    /// remains valid.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(FORMAT.to_le_bytes());
@@ -100,7 +103,11 @@ impl Manifest {
         bytes.extend(checksum.to_le_bytes());
         let new = directory.join(UNFINISHED_MANIFEST);
         let write = || {
-            let mut file = private::options().write(true).create(true).truncate(true).open(&new)?;
+            let mut file = private::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             fs::rename(&new, path(directory))
@@ -119,7 +126,14 @@ mod tests {
     fn it_reads_back_and_no_flipped_bit_goes_unnoticed() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Manifest::read(directory.path()).unwrap(), None);
-        let info = SegmentInfo { number: 3, sequence: 8, bytes: 99, entries: 4, removed: 1, checksum: 5 };
+        let info = SegmentInfo {
+            number: 3,
+            sequence: 8,
+            bytes: 99,
+            entries: 4,
+            removed: 1,
+            checksum: 5,
+        };
         let manifest = Manifest {
             store: u64::MAX,
             sequence: 9,
@@ -136,11 +150,23 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &flipped).unwrap();
-            assert!(matches!(Manifest::read(directory.path()), Err(StoreError::Damaged { .. })), "bit {bit}");
+            assert!(
+                matches!(
+                    Manifest::read(directory.path()),
+                    Err(StoreError::Damaged { .. })
+                ),
+                "bit {bit}"
+            );
         }
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(Manifest::read(directory.path()), Err(StoreError::Damaged { .. })), "cut at {cut}");
+            assert!(
+                matches!(
+                    Manifest::read(directory.path()),
+                    Err(StoreError::Damaged { .. })
+                ),
+                "cut at {cut}"
+            );
         }
     }
 }

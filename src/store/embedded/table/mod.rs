@@ -1,4 +1,5 @@
-//! The immutable table: segments, of which newer ones take precedence over older ones, and the manifest that names them.
+//! The immutable table: segments, of which newer ones take precedence over older ones, and the
+//! manifest that names them.
 //!
 //! ```text
 //! checkpoint ──▶ new segment ─┐
@@ -6,10 +7,11 @@
 //! compaction ──▶ merged one ──┘
 //! ```
 //!
-//! A reader holds a [`Version`]: segments do not change, and a deleted file stays readable for readers that have it open. A
-//! segment holds the changes since the previous one. Compaction merges adjacent segments until each segment is at least
-//! twice as big as all newer ones together. Therefore there are few segments, and an entry is rewritten a logarithmic number
-//! of times (the scheme of log-structured merge trees, O'Neil et al. 1996).
+//! A reader holds a [`Version`]: segments do not change, and a deleted file stays readable for
+//! readers that have it open. A segment holds the changes since the previous one. Compaction merges
+//! adjacent segments until each segment is at least twice as big as all newer ones together.
+//! Therefore there are few segments, and an entry is rewritten a logarithmic number of times (the
+//! scheme of log-structured merge trees, O'Neil et al. 1996).
 //!
 //! Keys are bytes. The first byte is the kind of the entry:
 //!
@@ -22,8 +24,8 @@
 //! | `r` prefix | the number of the next new string id, as a varint |
 //! | `t` number of the bitmap (4 bytes), number of the tile (2 bytes), both big endian | the tile as in [`packed`], without the byte 1 |
 //!
-//! In `i` and `n` keys, the length of the prefix precedes it as a varint. The value 0 marks a removal: it removes what older
-//! segments hold for the key.
+//! In `i` and `n` keys, the length of the prefix precedes it as a varint. The value 0 marks a
+//! removal: it removes what older segments hold for the key.
 
 mod block;
 mod codec;
@@ -40,7 +42,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use codec::{Input, put_varint};
 pub use compaction::{Pace, copy};
-pub use manifest::{FORMAT, MANIFEST, Manifest, UNFINISHED_MANIFEST, new_store, path as manifest_path, sync_directory};
+pub use manifest::{
+    FORMAT, MANIFEST, Manifest, UNFINISHED_MANIFEST, new_store, path as manifest_path,
+    sync_directory,
+};
 pub use merge::Merge;
 use packed::Packed;
 use segment::{Blocks, LastBlock, REMOVED, Segment, SegmentInfo, Writer};
@@ -78,13 +83,18 @@ pub fn tile_key(number: u32, tile: u16) -> [u8; 7] {
 /// Returns the numbers in the key of a tile.
 pub fn tile_of(key: &[u8]) -> Option<(u32, u16)> {
     let (number, rest) = key.strip_prefix(&[TILE])?.split_first_chunk()?;
-    Some((u32::from_be_bytes(*number), u16::from_be_bytes(rest.try_into().ok()?)))
+    Some((
+        u32::from_be_bytes(*number),
+        u16::from_be_bytes(rest.try_into().ok()?),
+    ))
 }
 
 /// Returns the number of the bitmap that a record describes.
 pub fn record_number(value: &[u8]) -> Option<u32> {
     let (first, record) = value.split_first()?;
-    (*first == PRESENT).then(|| Record::read(record))?.map(|record| record.number)
+    (*first == PRESENT)
+        .then(|| Record::read(record))?
+        .map(|record| record.number)
 }
 
 /// An entry: its key, and its value or `None` for a removal.
@@ -105,7 +115,10 @@ impl Version {
 
     /// Returns a lookup for several keys. A key close to the previous one takes little work.
     pub fn lookup(&self) -> Lookup<'_> {
-        Lookup { version: self, last: vec![None; self.segments.len()] }
+        Lookup {
+            version: self,
+            last: vec![None; self.segments.len()],
+        }
     }
 
     /// Returns a tile of a bitmap, or `None` if the bitmap has no tile of that number.
@@ -135,15 +148,18 @@ impl Version {
                 }
             }
         }
-        let tile = changes.into_iter().rev().fold(whole, |below, change| Some(change.over(below)));
+        let tile = changes
+            .into_iter()
+            .rev()
+            .fold(whole, |below, change| Some(change.over(below)));
         Ok(tile.map(|tile| match tile {
             Packed::Whole(tile) => tile.compact(),
             Packed::Change { .. } => unreachable!("a change over anything is whole"),
         }))
     }
 
-    /// Returns approximately how many bytes a key takes in the files: in each block that has the key, the share of its
-    /// entry.
+    /// Returns approximately how many bytes a key takes in the files: in each block that has the
+    /// key, the share of its entry.
     pub fn stored(&self, key: &[u8]) -> Result<u64> {
         let mut bytes = 0;
         for segment in &self.segments {
@@ -157,12 +173,18 @@ impl Version {
         Merge::new(&self.segments, from, true)
     }
 
-    /// Passes each entry whose key starts with `beginning` to `each`, until `each` returns `false`. `each` receives the key
-    /// without `beginning`, and the value without its first byte.
-    pub fn visit(&self, beginning: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+    /// Passes each entry whose key starts with `beginning` to `each`, until `each` returns `false`.
+    /// `each` receives the key without `beginning`, and the value without its first byte.
+    pub fn visit(
+        &self,
+        beginning: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let mut merge = self.merge(beginning)?;
         while let Some(entry) = merge.next()? {
-            let Some(rest) = entry.key.strip_prefix(beginning) else { break };
+            let Some(rest) = entry.key.strip_prefix(beginning) else {
+                break;
+            };
             if !each(rest, entry.value.get(1..).unwrap_or_default())? {
                 break;
             }
@@ -172,11 +194,14 @@ impl Version {
 
     /// Creates a version of a single segment, such as a backup.
     pub fn of(segment: Segment) -> Version {
-        Version { segments: vec![Arc::new(segment)], blocks: Arc::new(Blocks::new(1 << 20)) }
+        Version {
+            segments: vec![Arc::new(segment)],
+            blocks: Arc::new(Blocks::new(1 << 20)),
+        }
     }
 
-    /// Reads every block and every tile, and checks that everything listed in the records exists, and nothing else. Returns
-    /// the number of bitmaps.
+    /// Reads every block and every tile, and checks that everything listed in the records exists,
+    /// and nothing else. Returns the number of bitmaps.
     pub fn check(&self) -> Result<u64> {
         merge::check(self)
     }
@@ -187,7 +212,10 @@ impl Version {
 
     /// Returns the total size of the files, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.info().bytes).sum()
+        self.segments
+            .iter()
+            .map(|segment| segment.info().bytes)
+            .sum()
     }
 }
 
@@ -200,15 +228,22 @@ pub struct Lookup<'v> {
 
 impl Lookup<'_> {
     /// Returns the value of a key, without the first byte. The key must not be the key of a tile.
-    pub fn get<T>(&mut self, key: &[u8], mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+    pub fn get<T>(
+        &mut self,
+        key: &[u8],
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>> {
         for (segment, last) in self.version.segments.iter().zip(&mut self.last).rev() {
-            let found = segment.get_from(last, key, &self.version.blocks, |value| match value.split_first() {
-                Some((&REMOVED, _)) => Some(None),
-                Some((_, value)) => read(value).map(Some),
-                None => None,
+            let found = segment.get_from(last, key, &self.version.blocks, |value| {
+                match value.split_first() {
+                    Some((&REMOVED, _)) => Some(None),
+                    Some((_, value)) => read(value).map(Some),
+                    None => None,
+                }
             })?;
             if let Some(found) = found {
-                return found.ok_or_else(|| StoreError::damaged(segment.path(), "an entry cannot be read"));
+                return found
+                    .ok_or_else(|| StoreError::damaged(segment.path(), "an entry cannot be read"));
             }
         }
         Ok(None)
@@ -231,10 +266,18 @@ impl Table {
     pub fn open(directory: &Path, manifest: Manifest, cache_bytes: u64) -> Result<Self> {
         let blocks = Arc::new(Blocks::new(cache_bytes));
         let open = |info: &SegmentInfo| {
-            Segment::open(&directory.join(segment::file_name(info.number)), manifest.store, info).map(Arc::new)
+            Segment::open(
+                &directory.join(segment::file_name(info.number)),
+                manifest.store,
+                info,
+            )
+            .map(Arc::new)
         };
         let segments = manifest.segments.iter().map(open).collect::<Result<_>>()?;
-        let version = Arc::new(Version { segments, blocks: Arc::clone(&blocks) });
+        let version = Arc::new(Version {
+            segments,
+            blocks: Arc::clone(&blocks),
+        });
         Ok(Table {
             directory: directory.to_owned(),
             blocks,
@@ -264,7 +307,9 @@ impl Table {
         let mut changed = manifest.clone();
         change(&mut changed);
         if changed != *manifest {
-            changed.write(&self.directory).map_err(|e| StoreError::write(&manifest::path(&self.directory), &e))?;
+            changed
+                .write(&self.directory)
+                .map_err(|e| StoreError::write(&manifest::path(&self.directory), &e))?;
             *manifest = changed;
         }
         Ok(())
@@ -272,15 +317,17 @@ impl Table {
 
     /// Takes a number for a new segment.
     fn new_segment(&self) -> Result<(u64, u64)> {
-        // If the file is never finished, its number is not in any manifest and may be taken again after a restart.
+        // If the file is never finished, its number is not in any manifest and may be taken again
+        // after a restart.
         let mut manifest = self.lock();
         let number = manifest.next_segment;
         manifest.next_segment += 1;
         Ok((manifest.store, number))
     }
 
-    /// Adds a segment of these entries, which ascend by key and hold the changes up to `sequence`, and changes the manifest
-    /// in the same step. If this fails, the table is unchanged. Readers see the segment once it is
+    /// Adds a segment of these entries, which ascend by key and hold the changes up to `sequence`,
+    /// and changes the manifest in the same step. If this fails, the table is unchanged. Readers
+    /// see the segment once it is
     /// [published](Self::publish).
     pub fn add(
         &self,
@@ -302,7 +349,9 @@ impl Table {
         let mut writer = Writer::create(&path, store, number).map_err(|e| failed(&e))?;
         for entry in entries {
             let (key, value) = entry?;
-            writer.add(&key, value.as_deref().unwrap_or(&[REMOVED])).map_err(|e| failed(&e))?;
+            writer
+                .add(&key, value.as_deref().unwrap_or(&[REMOVED]))
+                .map_err(|e| failed(&e))?;
         }
         let info = writer.finish(sequence).map_err(|e| failed(&e))?;
         let committed = Segment::open(&path, store, &info).and_then(|segment| {
@@ -322,7 +371,10 @@ impl Table {
         let mut version = self.version.write().unwrap_or_else(PoisonError::into_inner);
         let mut segments = version.segments.clone();
         segments.push(Arc::new(segment));
-        *version = Arc::new(Version { segments, blocks: Arc::clone(&self.blocks) });
+        *version = Arc::new(Version {
+            segments,
+            blocks: Arc::clone(&self.blocks),
+        });
     }
 
     pub fn directory(&self) -> &Path {

@@ -15,8 +15,8 @@ const RUNS: u8 = 2;
 const BITS: u8 = 3;
 const CHANGE: u8 = 4;
 
-/// The maximum number of users stored as places. A tile with more users is stored as bits, unless it is stored as runs: a
-/// list is read one user at a time.
+/// The maximum number of users stored as places. A tile with more users is stored as bits, unless
+/// it is stored as runs: a list is read one user at a time.
 const MOST_PLACES: u64 = 4096;
 
 /// [`TILE_BYTES`] as a `usize`.
@@ -34,7 +34,11 @@ pub enum Packed {
 
 /// Returns approximately how many bytes a tile with `users` users takes on disk.
 pub const fn estimated_bytes(users: u64) -> u64 {
-    if users < TILE_BYTES { users } else { TILE_BYTES }
+    if users < TILE_BYTES {
+        users
+    } else {
+        TILE_BYTES
+    }
 }
 
 /// Returns the bytes of a whole tile.
@@ -47,7 +51,8 @@ pub fn pack(tile: &Tile) -> Vec<u8> {
         bits.extend_from_slice(&tile.bytes());
         return bits;
     }
-    let mut list = Vec::with_capacity(usize::try_from(tile.len().min(TILE_BYTES)).unwrap_or(0) + 64);
+    let mut list =
+        Vec::with_capacity(usize::try_from(tile.len().min(TILE_BYTES)).unwrap_or(0) + 64);
     if are_runs {
         list.push(RUNS);
         put_runs(&mut list, tile);
@@ -75,11 +80,16 @@ impl Packed {
         match input.byte()? {
             PLACES => places(input).map(Packed::Whole),
             RUNS => runs(input).map(Packed::Whole),
-            BITS if input.0.len() as u64 == TILE_BYTES => Some(Packed::Whole(Tile::of_bytes(input.0))),
+            BITS if input.0.len() as u64 == TILE_BYTES => {
+                Some(Packed::Whole(Tile::of_bytes(input.0)))
+            }
             CHANGE => {
                 let len = input.len()?;
                 let added = places(Input(input.take(len)?))?;
-                Some(Packed::Change { added, removed: places(input)? })
+                Some(Packed::Change {
+                    added,
+                    removed: places(input)?,
+                })
             }
             _ => None,
         }
@@ -92,13 +102,19 @@ impl Packed {
 
     /// Applies this to what the segment below holds. A tile missing there counts as empty.
     pub fn over(self, below: Option<Packed>) -> Packed {
-        let Packed::Change { added, removed } = self else { return self };
+        let Packed::Change { added, removed } = self else {
+            return self;
+        };
         match below {
             None => Packed::Whole(added),
             Some(Packed::Whole(tile)) => Packed::Whole(tile.diff(&removed).or(&added)),
-            Some(Packed::Change { added: more, removed: fewer }) => {
-                Packed::Change { added: more.diff(&removed).or(&added), removed: fewer.diff(&added).or(&removed) }
-            }
+            Some(Packed::Change {
+                added: more,
+                removed: fewer,
+            }) => Packed::Change {
+                added: more.diff(&removed).or(&added),
+                removed: fewer.diff(&added).or(&removed),
+            },
         }
     }
 
@@ -147,7 +163,9 @@ fn places(input: Input<'_>) -> Option<Tile> {
     let mut bits = Bits::new(input.0.len());
     match &mut bits {
         Bits::Few(places) => each_place(input, |place| places.push(place))?,
-        Bits::Many(bytes) => each_place(input, |place| bytes[usize::from(place / 8)] |= 0x80 >> (place % 8))?,
+        Bits::Many(bytes) => each_place(input, |place| {
+            bytes[usize::from(place / 8)] |= 0x80 >> (place % 8)
+        })?,
     }
     Some(bits.tile())
 }
@@ -182,7 +200,11 @@ enum Bits {
 
 impl Bits {
     fn new(most: usize) -> Self {
-        if most <= 256 { Bits::Few(Vec::with_capacity(most)) } else { Bits::Many(vec![0; TILE_LEN].into()) }
+        if most <= 256 {
+            Bits::Few(Vec::with_capacity(most))
+        } else {
+            Bits::Many(vec![0; TILE_LEN].into())
+        }
     }
 
     /// Adds a place. Returns `None` if it is beyond the end of a tile.
@@ -213,7 +235,8 @@ mod tests {
 
     /// Generates tiles with few users, with many users, and with runs.
     fn tiles() -> impl Strategy<Value = Tile> {
-        let few = prop::collection::btree_set(any::<u16>(), 0..40).prop_map(|places| places.into_iter().collect());
+        let few = prop::collection::btree_set(any::<u16>(), 0..40)
+            .prop_map(|places| places.into_iter().collect());
         let many = (any::<u64>(), 1_u32..30).prop_map(|(seed, one_in)| {
             let mut state = seed | 1;
             let mut next = || {
@@ -222,10 +245,15 @@ mod tests {
                 state ^= state << 17;
                 state
             };
-            (0..=u16::MAX).filter(|_| next() % u64::from(one_in) == 0).collect()
+            (0..=u16::MAX)
+                .filter(|_| next() % u64::from(one_in) == 0)
+                .collect()
         });
-        let runs = prop::collection::vec((any::<u16>(), 0_u16..3000), 0..8)
-            .prop_map(|runs| runs.into_iter().flat_map(|(from, len)| from..=from.saturating_add(len)).collect());
+        let runs = prop::collection::vec((any::<u16>(), 0_u16..3000), 0..8).prop_map(|runs| {
+            runs.into_iter()
+                .flat_map(|(from, len)| from..=from.saturating_add(len))
+                .collect()
+        });
         prop_oneof![few, many, runs, Just((0..=u16::MAX).collect::<Tile>())]
     }
 
@@ -285,6 +313,9 @@ mod tests {
         let every_third: Tile = (0..=u16::MAX).step_by(3).collect();
         assert_eq!(pack(&every_third).len() as u64, TILE_BYTES + 1);
         let few: BTreeSet<u16> = [0, 1, 9, 65_535].into();
-        assert_eq!(pack(&few.iter().copied().collect()), [PLACES, 0, 0, 7, 0xf5, 0xff, 3]);
+        assert_eq!(
+            pack(&few.iter().copied().collect()),
+            [PLACES, 0, 0, 7, 0xf5, 0xff, 3]
+        );
     }
 }

@@ -4,8 +4,8 @@
 //! head (32 bytes) │ block │ block │ … │ index block │ foot (64 bytes)
 //! ```
 //!
-//! The index is also a block: the first key of each block, with its offset and length as varints. `docs/format.md` describes
-//! every byte.
+//! The index is also a block: the first key of each block, with its offset and length as varints.
+//! `docs/format.md` describes every byte.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -75,7 +75,11 @@ pub struct Writer {
 
 impl Writer {
     pub fn create(path: &Path, store: u64, number: u64) -> io::Result<Self> {
-        let file = private::options().write(true).create(true).truncate(true).open(path)?;
+        let file = private::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
         let mut buffer = MAGIC.to_vec();
         buffer.extend(store.to_le_bytes());
         buffer.extend(number.to_le_bytes());
@@ -83,7 +87,11 @@ impl Writer {
             path: path.to_owned(),
             file,
             buffer,
-            place: Place { store, segment: number, offset: HEAD_BYTES as u64 },
+            place: Place {
+                store,
+                segment: number,
+                offset: HEAD_BYTES as u64,
+            },
             block: Builder::default(),
             first: Vec::new(),
             last: Vec::new(),
@@ -97,7 +105,10 @@ impl Writer {
 
     /// Adds an entry. Its key must be greater than all previous keys.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        assert!(self.entries == 0 || self.last[..] < *key, "the keys of a segment ascend");
+        assert!(
+            self.entries == 0 || self.last[..] < *key,
+            "the keys of a segment ascend"
+        );
         self.last.clear();
         self.last.extend_from_slice(key);
         if self.block.is_empty() {
@@ -107,7 +118,11 @@ impl Writer {
         self.block.add(key, value);
         self.entries += 1;
         self.removed += u64::from(value.first() == Some(&REMOVED));
-        if self.block.bytes() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
+        if self.block.bytes() >= BLOCK_BYTES {
+            self.end_block()
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns the size of the segment so far, in bytes.
@@ -154,7 +169,15 @@ impl Writer {
         self.put(&index)?;
         let mut foot = Vec::with_capacity(FOOT_BYTES);
         let len = index.len() as u64;
-        for number in [self.place.store, self.place.segment, index_at, len, self.entries, self.removed, sequence] {
+        for number in [
+            self.place.store,
+            self.place.segment,
+            index_at,
+            len,
+            self.entries,
+            self.removed,
+            sequence,
+        ] {
             foot.extend(number.to_le_bytes());
         }
         // The checksum covers the location of the foot, which would differ in a shorter file.
@@ -226,7 +249,11 @@ fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     {
         let mut done = 0;
         while done < len {
-            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], offset + done as u64)? {
+            match std::os::windows::fs::FileExt::seek_read(
+                file,
+                &mut bytes[done..],
+                offset + done as u64,
+            )? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => done += read,
             }
@@ -247,14 +274,21 @@ impl Foot {
     /// Reads the head and the foot of a file. An error describes what is wrong.
     fn read(file: &File) -> Result<Foot, String> {
         let bytes = file.metadata().map_err(|e| e.to_string())?.len();
-        let foot_at = bytes.checked_sub(FOOT_BYTES as u64).filter(|at| *at >= HEAD_BYTES as u64);
-        let foot_at = foot_at.ok_or_else(|| format!("it has {bytes} bytes, too few for a segment"))?;
+        let foot_at = bytes
+            .checked_sub(FOOT_BYTES as u64)
+            .filter(|at| *at >= HEAD_BYTES as u64);
+        let foot_at =
+            foot_at.ok_or_else(|| format!("it has {bytes} bytes, too few for a segment"))?;
         let head = read_at(file, 0, HEAD_BYTES).map_err(|e| e.to_string())?;
         let foot = read_at(file, foot_at, FOOT_BYTES).map_err(|e| e.to_string())?;
         let read = || {
             let mut head = Input(&head);
             (head.take(MAGIC.len())? == MAGIC).then_some(())?;
-            let place = Place { store: head.u64()?, segment: head.u64()?, offset: foot_at };
+            let place = Place {
+                store: head.u64()?,
+                segment: head.u64()?,
+                offset: foot_at,
+            };
             let (checked, mut rest) = (&foot[..FOOT_BYTES - 8], Input(&foot[FOOT_BYTES - 8..]));
             let checksum = rest.u32()?;
             (place.checksum(checked) == checksum && rest.0 == b"seg\n").then_some(())?;
@@ -262,9 +296,21 @@ impl Foot {
             ((foot.u64()?, foot.u64()?) == (place.store, place.segment)).then_some(())?;
             let (index_at, index_bytes) = (foot.u64()?, usize::try_from(foot.u64()?).ok()?);
             let (entries, removed, sequence) = (foot.u64()?, foot.u64()?, foot.u64()?);
-            let info = SegmentInfo { number: place.segment, sequence, bytes, entries, removed, checksum };
+            let info = SegmentInfo {
+                number: place.segment,
+                sequence,
+                bytes,
+                entries,
+                removed,
+                checksum,
+            };
             (index_at.checked_add(index_bytes as u64) == Some(foot_at)).then_some(())?;
-            Some(Foot { place, index_at, index_bytes, info })
+            Some(Foot {
+                place,
+                index_at,
+                index_bytes,
+                info,
+            })
         };
         read().ok_or_else(|| "its head or its foot is not whole".to_owned())
     }
@@ -275,7 +321,10 @@ impl Segment {
     pub fn open(path: &Path, store: u64, expected: &SegmentInfo) -> Result<Self> {
         let segment = Segment::open_any(path)?;
         if segment.info != *expected || segment.place.store != store {
-            return Err(StoreError::damaged(path, "it is another segment than the one the manifest names"));
+            return Err(StoreError::damaged(
+                path,
+                "it is another segment than the one the manifest names",
+            ));
         }
         Ok(segment)
     }
@@ -287,10 +336,23 @@ impl Segment {
             _ => StoreError::damaged(path, format!("it cannot be opened: {error}")),
         })?;
         let foot = Foot::read(&file).map_err(|reason| StoreError::damaged(path, reason))?;
-        let stored = read_at(&file, foot.index_at, foot.index_bytes).map_err(|e| StoreError::damaged(path, e))?;
-        let index = Block::read(&stored, Place { offset: foot.index_at, ..foot.place })
-            .ok_or_else(|| StoreError::damaged(path, "its index is not whole"))?;
-        Ok(Segment { path: path.to_owned(), file, place: foot.place, index, info: foot.info })
+        let stored = read_at(&file, foot.index_at, foot.index_bytes)
+            .map_err(|e| StoreError::damaged(path, e))?;
+        let index = Block::read(
+            &stored,
+            Place {
+                offset: foot.index_at,
+                ..foot.place
+            },
+        )
+        .ok_or_else(|| StoreError::damaged(path, "its index is not whole"))?;
+        Ok(Segment {
+            path: path.to_owned(),
+            file,
+            place: foot.place,
+            index,
+            info: foot.info,
+        })
     }
 
     pub fn info(&self) -> &SegmentInfo {
@@ -314,14 +376,27 @@ impl Segment {
     pub fn read(&self, number: usize) -> Result<Block> {
         let mut at = Input(self.index.value(number));
         let place = at.varint().zip(at.len()).filter(|_| at.is_empty());
-        let (offset, len) = place.ok_or_else(|| StoreError::damaged(&self.path, "its index is not whole"))?;
-        let not_whole = |reason: &str| StoreError::damaged(&self.path, format!("the block at byte {offset} {reason}"));
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.info.bytes) {
+        let (offset, len) =
+            place.ok_or_else(|| StoreError::damaged(&self.path, "its index is not whole"))?;
+        let not_whole = |reason: &str| {
+            StoreError::damaged(&self.path, format!("the block at byte {offset} {reason}"))
+        };
+        if offset
+            .checked_add(len as u64)
+            .is_none_or(|end| end > self.info.bytes)
+        {
             return Err(not_whole("lies beyond its end"));
         }
-        let stored =
-            read_at(&self.file, offset, len).map_err(|error| not_whole(&format!("cannot be read: {error}")))?;
-        let block = Block::read(&stored, Place { offset, ..self.place }).ok_or_else(|| not_whole("is not whole"))?;
+        let stored = read_at(&self.file, offset, len)
+            .map_err(|error| not_whole(&format!("cannot be read: {error}")))?;
+        let block = Block::read(
+            &stored,
+            Place {
+                offset,
+                ..self.place
+            },
+        )
+        .ok_or_else(|| not_whole("is not whole"))?;
         if block.len() == 0 || block.key(0) != self.index.key(number) {
             return Err(not_whole("is not the one the index names"));
         }
@@ -329,7 +404,10 @@ impl Segment {
     }
 
     fn cached(&self, number: usize, blocks: &Blocks) -> Result<Arc<Block>> {
-        let place = (self.info.number, u32::try_from(number).expect("a segment has fewer than 4 billion blocks"));
+        let place = (
+            self.info.number,
+            u32::try_from(number).expect("a segment has fewer than 4 billion blocks"),
+        );
         if let Some(block) = blocks.0.get(&place) {
             return Ok(block);
         }
@@ -341,11 +419,20 @@ impl Segment {
     /// Returns the number of the block that has a key, if the segment has the key.
     fn block_of(&self, key: &[u8]) -> Option<usize> {
         let at = self.index.lower_bound(key);
-        if at < self.index.len() && self.index.key(at) == key { Some(at) } else { at.checked_sub(1) }
+        if at < self.index.len() && self.index.key(at) == key {
+            Some(at)
+        } else {
+            at.checked_sub(1)
+        }
     }
 
     /// Looks up a key, and passes its value to `found`.
-    pub fn get<T>(&self, key: &[u8], blocks: &Blocks, found: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+    pub fn get<T>(
+        &self,
+        key: &[u8],
+        blocks: &Blocks,
+        found: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
         self.get_from(&mut None, key, blocks, found)
     }
 
@@ -363,18 +450,25 @@ impl Segment {
         let block = match last {
             Some((number, block)) if is_within(*number, block) => block,
             _ => {
-                let Some(number) = self.block_of(key) else { return Ok(None) };
+                let Some(number) = self.block_of(key) else {
+                    return Ok(None);
+                };
                 &last.insert((number, self.cached(number, blocks)?)).1
             }
         };
         Ok(block.get(key).map(found))
     }
 
-    /// Returns approximately how many bytes of the file a key takes: the share of its block that its entry has.
+    /// Returns approximately how many bytes of the file a key takes: the share of its block that
+    /// its entry has.
     pub fn stored(&self, key: &[u8], blocks: &Blocks) -> Result<u64> {
-        let Some(number) = self.block_of(key) else { return Ok(0) };
+        let Some(number) = self.block_of(key) else {
+            return Ok(0);
+        };
         let block = self.cached(number, blocks)?;
-        let Some(value) = block.get(key) else { return Ok(0) };
+        let Some(value) = block.get(key) else {
+            return Ok(0);
+        };
         let mut at = Input(self.index.value(number));
         let len = at.varint().and_then(|_| at.varint()).unwrap_or(0);
         // Each of the two lengths takes one or two bytes.
@@ -395,7 +489,12 @@ impl Cursor {
     /// Starts at the first key that is not less than `key`.
     pub fn at(segment: &Arc<Segment>, key: &[u8]) -> Result<Self> {
         let next_block = segment.block_of(key).unwrap_or(0);
-        let mut cursor = Cursor { segment: Arc::clone(segment), block: None, next_block, at: 0 };
+        let mut cursor = Cursor {
+            segment: Arc::clone(segment),
+            block: None,
+            next_block,
+            at: 0,
+        };
         cursor.next_block()?;
         while let Some(block) = &cursor.block {
             cursor.at = block.lower_bound(key);
@@ -436,7 +535,11 @@ impl Cursor {
 
     pub fn advance(&mut self) -> Result<()> {
         self.at += 1;
-        if self.block.as_ref().is_some_and(|block| self.at >= block.len()) {
+        if self
+            .block
+            .as_ref()
+            .is_some_and(|block| self.at >= block.len())
+        {
             self.next_block()?;
         }
         Ok(())
@@ -453,8 +556,11 @@ mod tests {
         let mut writer = Writer::create(&path, 77, 5).unwrap();
         for number in 0..entries {
             // Only every second number, so that there are absent keys in between.
-            let value =
-                if number % 10 == 0 { vec![REMOVED] } else { [&[7], &number.to_le_bytes().repeat(9)[1..]].concat() };
+            let value = if number % 10 == 0 {
+                vec![REMOVED]
+            } else {
+                [&[7], &number.to_le_bytes().repeat(9)[1..]].concat()
+            };
             writer.add(&(2 * number).to_be_bytes(), &value).unwrap();
         }
         let info = writer.finish(9).unwrap();
@@ -465,11 +571,19 @@ mod tests {
     fn every_entry_is_found_and_no_other() {
         for entries in [0, 1, 7000] {
             let (_directory, path, info) = written(entries);
-            assert_eq!((info.entries, info.removed), (entries.into(), entries.div_ceil(10).into()));
+            assert_eq!(
+                (info.entries, info.removed),
+                (entries.into(), entries.div_ceil(10).into())
+            );
             assert_eq!(info.bytes, std::fs::metadata(&path).unwrap().len());
-            let (segment, blocks) = (Arc::new(Segment::open(&path, 77, &info).unwrap()), Blocks::new(1 << 20));
+            let (segment, blocks) = (
+                Arc::new(Segment::open(&path, 77, &info).unwrap()),
+                Blocks::new(1 << 20),
+            );
             for number in 0..2 * entries + 2 {
-                let found = segment.get(&number.to_be_bytes(), &blocks, |value| value.len()).unwrap();
+                let found = segment
+                    .get(&number.to_be_bytes(), &blocks, |value| value.len())
+                    .unwrap();
                 let is_there = number % 2 == 0 && number / 2 < entries;
                 let expected = is_there.then_some(if number % 20 == 0 { 1 } else { 36 });
                 assert_eq!(found, expected, "{number}");
@@ -481,7 +595,8 @@ mod tests {
                     seen.push(u32::from_be_bytes(key.try_into().unwrap()));
                     cursor.advance().unwrap();
                 }
-                let expected: Vec<u32> = (0..entries).map(|n| 2 * n).filter(|n| *n >= from).collect();
+                let expected: Vec<u32> =
+                    (0..entries).map(|n| 2 * n).filter(|n| *n >= from).collect();
                 assert_eq!(seen, expected);
             }
         }
@@ -505,11 +620,18 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[byte] ^= 1 << (byte % 8);
             std::fs::write(&path, &flipped).unwrap();
-            assert!(matches!(read_all(), Err(StoreError::Damaged { .. })), "byte {byte} of {}", whole.len());
+            assert!(
+                matches!(read_all(), Err(StoreError::Damaged { .. })),
+                "byte {byte} of {}",
+                whole.len()
+            );
         }
         for cut in [0, 31, 100, whole.len() - 1] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(read_all(), Err(StoreError::Damaged { .. })), "cut at {cut}");
+            assert!(
+                matches!(read_all(), Err(StoreError::Damaged { .. })),
+                "cut at {cut}"
+            );
         }
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(read_all(), Err(StoreError::Damaged { .. })));
@@ -521,6 +643,13 @@ mod tests {
         let path = directory.path().join("segment-1");
         drop(Writer::create(&path, 1, 1).unwrap());
         assert!(!path.exists());
-        assert_eq!([number_of("segment-12"), number_of("segment-012"), number_of("segment-x")], [Some(12), None, None]);
+        assert_eq!(
+            [
+                number_of("segment-12"),
+                number_of("segment-012"),
+                number_of("segment-x")
+            ],
+            [Some(12), None, None]
+        );
     }
 }

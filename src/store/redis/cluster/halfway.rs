@@ -1,8 +1,9 @@
 //! Answering for a shard whose slot is on its way to another node, with some keys on either side.
 //!
-//! Redis refuses whatever needs several keys then (TRYAGAIN, ASK): intersections, transactions. What needs one key works, and
-//! goes to the side where the key is ([`Conn::trip`]). So bitmaps are fetched and counted here, each looked at once for all that
-//! is asked, and marks are made one by one. A bitmap that was there and is not a moment later makes the request begin anew.
+//! Redis refuses whatever needs several keys then (TRYAGAIN, ASK): intersections, transactions.
+//! What needs one key works, and goes to the side where the key is ([`Conn::trip`]). So bitmaps are
+//! fetched and counted here, each looked at once for all that is asked, and marks are made one by
+//! one. A bitmap that was there and is not a moment later makes the request begin anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +24,20 @@ use crate::store::{Mark, Result};
 
 /// Records marks one by one; after an error some may have been.
 pub(super) fn apply(store: &RedisStore, marks: &[Mark]) -> Result<()> {
-    // The last word about each user, as one may be carried out on the other side, after those that stand behind it.
-    let last: BTreeMap<(&Key, UserId), bool> = marks.iter().map(|mark| ((&mark.key, mark.user), mark.value)).collect();
-    let texts: BTreeMap<&Key, String> = last.keys().map(|(key, _)| (*key, key.text(&store.prefix))).collect();
-    let marks: Vec<(&String, UserId, bool)> =
-        last.iter().filter_map(|((key, user), value)| Some((texts.get(key)?, *user, *value))).collect();
+    // The last word about each user, as one may be carried out on the other side, after those that
+    // stand behind it.
+    let last: BTreeMap<(&Key, UserId), bool> = marks
+        .iter()
+        .map(|mark| ((&mark.key, mark.user), mark.value))
+        .collect();
+    let texts: BTreeMap<&Key, String> = last
+        .keys()
+        .map(|(key, _)| (*key, key.text(&store.prefix)))
+        .collect();
+    let marks: Vec<(&String, UserId, bool)> = last
+        .iter()
+        .filter_map(|((key, user), value)| Some((texts.get(key)?, *user, *value)))
+        .collect();
     store.with(|conn, capabilities| {
         // That one is no bitmap is found out before anything is written.
         lengths_of(conn, capabilities, &texts.values().collect::<Vec<_>>())?;
@@ -46,14 +56,29 @@ pub(super) fn apply(store: &RedisStore, marks: &[Mark]) -> Result<()> {
 }
 
 /// Counts the roots of a plan in a shard.
-pub(super) fn count(store: &RedisStore, plan: &Plan, shard: Shard, reach: &Reach) -> Result<Vec<u64>> {
+pub(super) fn count(
+    store: &RedisStore,
+    plan: &Plan,
+    shard: Shard,
+    reach: &Reach,
+) -> Result<Vec<u64>> {
     store.with(|conn, capabilities| {
-        let bitmaps = Bitmaps::measure(store, conn, capabilities, plan, shard, reach.lengths.as_ref())?;
+        let bitmaps = Bitmaps::measure(
+            store,
+            conn,
+            capabilities,
+            plan,
+            shard,
+            reach.lengths.as_ref(),
+        )?;
         let mut counts = vec![0; plan.roots().len()];
         let mut start = 0;
         while let Some(piece) = bitmaps.piece(conn, start)? {
             let Ok(more) = bitmap::count_within(plan, &piece, piece.range());
-            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+            counts
+                .iter_mut()
+                .zip(more)
+                .for_each(|(count, more)| *count += more);
             start += bitmaps.at_once;
         }
         Ok(counts)
@@ -72,9 +97,18 @@ pub(super) fn members(
     store.with(|conn, capabilities| {
         let mut found = Vec::new();
         let from = after.map_or(Some(0), |after| after.checked_add(1));
-        let (Some(from), Some(root)) = (from.filter(|_| limit > 0), plan.roots().first()) else { return Ok(found) };
+        let (Some(from), Some(root)) = (from.filter(|_| limit > 0), plan.roots().first()) else {
+            return Ok(found);
+        };
         let (first, place) = bitmap::split(from);
-        let bitmaps = Bitmaps::measure(store, conn, capabilities, plan, shard, reach.lengths.as_ref())?;
+        let bitmaps = Bitmaps::measure(
+            store,
+            conn,
+            capabilities,
+            plan,
+            shard,
+            reach.lengths.as_ref(),
+        )?;
         let mut start = u32::from(first);
         while let Some(piece) = bitmaps.piece(conn, start)?.filter(|_| found.len() < limit) {
             let Ok(()) = bitmap::collect(plan, *root, &piece, piece.range(), |number, tile| {
@@ -117,14 +151,34 @@ impl Bitmaps {
             Some(whole) => whole.taken(plan, shard, &actual).0,
             None => actual.clone(),
         };
-        let unknown = || Fault::Refused("it has no STRLEN for this user, by which bitmaps are fetched".to_owned());
-        let lengths: Arc<[u64]> = taken.into_iter().collect::<Option<Arc<[u64]>>>().ok_or_else(unknown)?;
-        let there: Vec<(usize, u64)> =
-            actual.iter().enumerate().map(|(node, bytes)| (node, bytes.unwrap_or(0))).filter(|(_, b)| *b > 0).collect();
-        let each = u64::try_from(there.len()).unwrap_or(u64::MAX).saturating_mul(TILE_BYTES).max(1);
+        let unknown = || {
+            Fault::Refused(
+                "it has no STRLEN for this user, by which bitmaps are fetched".to_owned(),
+            )
+        };
+        let lengths: Arc<[u64]> = taken
+            .into_iter()
+            .collect::<Option<Arc<[u64]>>>()
+            .ok_or_else(unknown)?;
+        let there: Vec<(usize, u64)> = actual
+            .iter()
+            .enumerate()
+            .map(|(node, bytes)| (node, bytes.unwrap_or(0)))
+            .filter(|(_, b)| *b > 0)
+            .collect();
+        let each = u64::try_from(there.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(TILE_BYTES)
+            .max(1);
         let at_once = u32::try_from(MOST / each).unwrap_or(1).max(1);
         let end = tiles_of(lengths.iter().copied().max().unwrap_or(0));
-        Ok(Bitmaps { texts, lengths, there, at_once, end })
+        Ok(Bitmaps {
+            texts,
+            lengths,
+            there,
+            at_once,
+            end,
+        })
     }
 
     /// The tiles of all bitmaps from one on; nothing behind the last.
@@ -135,16 +189,31 @@ impl Bitmaps {
         go_on()?;
         let end = start.saturating_add(self.at_once).min(self.end);
         let mut piece = Piece::new(start..end, &self.lengths, true);
-        let (from, to) = (u64::from(start) * TILE_BYTES, u64::from(end) * TILE_BYTES - 1);
-        let reach: Vec<usize> = self.there.iter().filter(|(_, bytes)| *bytes > from).map(|(node, _)| *node).collect();
+        let (from, to) = (
+            u64::from(start) * TILE_BYTES,
+            u64::from(end) * TILE_BYTES - 1,
+        );
+        let reach: Vec<usize> = self
+            .there
+            .iter()
+            .filter(|(_, bytes)| *bytes > from)
+            .map(|(node, _)| *node)
+            .collect();
         for nodes in reach.chunks(SMALL_COMMANDS) {
             let mut batch = Batch::default();
-            nodes.iter().for_each(|node| batch.push(cmd("GETRANGE").arg(&self.texts[*node]).arg(from).arg(to)));
+            nodes.iter().for_each(|node| {
+                batch.push(cmd("GETRANGE").arg(&self.texts[*node]).arg(from).arg(to))
+            });
             for (node, reply) in nodes.iter().zip(conn.trip(&batch)?) {
                 let reply = accept(reply, Some(self.texts[*node].clone()))?;
-                if matches!(&reply, Value::BulkString(bytes) if bytes.is_empty()) || reply == Value::Nil {
+                if matches!(&reply, Value::BulkString(bytes) if bytes.is_empty())
+                    || reply == Value::Nil
+                {
                     // Deleted, or gone further than it was followed: its length will tell.
-                    return Err(Fault::Between(format!("`{}` is not where it was a moment ago", self.texts[*node])));
+                    return Err(Fault::Between(format!(
+                        "`{}` is not where it was a moment ago",
+                        self.texts[*node]
+                    )));
                 }
                 piece.add(*node, start, reply)?;
             }
@@ -154,7 +223,8 @@ impl Bitmaps {
 }
 
 impl ClusterStore {
-    /// Asks a shard something that needs several keys on one node, or in the other way when they are on either side.
+    /// Asks a shard something that needs several keys on one node, or in the other way when they
+    /// are on either side.
     pub(super) fn ask_or<T>(
         &self,
         shard: Shard,
@@ -164,6 +234,10 @@ impl ClusterStore {
         let store = self.shard(shard, true);
         let result = run(&store);
         self.learn(&store);
-        if result.is_err() && store.route.was_between() { self.ask(shard, halfway) } else { result }
+        if result.is_err() && store.route.was_between() {
+            self.ask(shard, halfway)
+        } else {
+            result
+        }
     }
 }

@@ -8,8 +8,8 @@ use crate::store::{Cancel, Result, StoreError};
 /// How many nodes one request may be at at the same time.
 const AT_ONCE: usize = 32;
 
-/// Carries out the things of each lane one after the other, and lanes side by side. After a failure nothing more is begun;
-/// the first one is told. Answers come in the order of the things.
+/// Carries out the things of each lane one after the other, and lanes side by side. After a failure
+/// nothing more is begun; the first one is told. Answers come in the order of the things.
 pub(super) fn side_by_side<I: Sync, T: Send>(
     lanes: &[Vec<I>],
     location: &str,
@@ -19,10 +19,16 @@ pub(super) fn side_by_side<I: Sync, T: Send>(
         return Ok(vec![lane.iter().map(run).collect::<Result<_>>()?]);
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let outcomes: Vec<Mutex<Result<Vec<T>>>> = lanes.iter().map(|_| Mutex::new(Ok(Vec::new()))).collect();
+    let outcomes: Vec<Mutex<Result<Vec<T>>>> =
+        lanes.iter().map(|_| Mutex::new(Ok(Vec::new()))).collect();
     let work = || {
-        while let Some((lane, outcome)) = lane_and_outcome(lanes, &outcomes, next.fetch_add(1, Ordering::Relaxed)) {
-            let answers = lane.iter().take_while(|_| !failed.load(Ordering::Relaxed)).map(run);
+        while let Some((lane, outcome)) =
+            lane_and_outcome(lanes, &outcomes, next.fetch_add(1, Ordering::Relaxed))
+        {
+            let answers = lane
+                .iter()
+                .take_while(|_| !failed.load(Ordering::Relaxed))
+                .map(run);
             let answers: Result<Vec<T>> = answers.collect();
             failed.fetch_or(answers.is_err(), Ordering::Relaxed);
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = answers;
@@ -34,7 +40,10 @@ pub(super) fn side_by_side<I: Sync, T: Send>(
         let spawned = (1..lanes.len().min(AT_ONCE)).try_for_each(|_| {
             let (cancel, work) = (cancel.clone(), &work);
             let lane = move || cancel.during(work);
-            std::thread::Builder::new().name("cluster-lane".to_owned()).spawn_scoped(scope, lane).map(drop)
+            std::thread::Builder::new()
+                .name("cluster-lane".to_owned())
+                .spawn_scoped(scope, lane)
+                .map(drop)
         });
         work();
         // Fewer threads take longer and come to the same.
@@ -42,12 +51,22 @@ pub(super) fn side_by_side<I: Sync, T: Send>(
             tracing::warn!(location, %error, "no thread for each node");
         }
     });
-    let outcomes = outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let outcomes = outcomes
+        .into_iter()
+        .map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
     let answers: Vec<Vec<T>> = outcomes.collect::<Result<_>>()?;
-    // Lanes end early only when one failed; if that could happen otherwise, a number would be too small.
-    if answers.iter().zip(lanes).any(|(answers, lane)| answers.len() != lane.len()) {
+    // Lanes end early only when one failed; if that could happen otherwise, a number would be too
+    // small.
+    if answers
+        .iter()
+        .zip(lanes)
+        .any(|(answers, lane)| answers.len() != lane.len())
+    {
         let reason = "not every shard was asked".to_owned();
-        return Err(StoreError::Unreachable { location: location.to_owned(), reason });
+        return Err(StoreError::Unreachable {
+            location: location.to_owned(),
+            reason,
+        });
     }
     Ok(answers)
 }
@@ -69,19 +88,32 @@ mod tests {
 
     #[test]
     fn answers_come_in_the_order_of_the_things() {
-        let lanes: Vec<Vec<u32>> =
-            (0..100).map(|lane| (0..lane % 7).map(|thing| lane * 10 + thing).collect()).collect();
-        assert_eq!(side_by_side(&lanes, "", &|thing| Ok(*thing)).unwrap(), lanes);
-        assert_eq!(side_by_side(&[] as &[Vec<u32>], "", &|thing| Ok(*thing)).unwrap(), Vec::<Vec<u32>>::new());
+        let lanes: Vec<Vec<u32>> = (0..100)
+            .map(|lane| (0..lane % 7).map(|thing| lane * 10 + thing).collect())
+            .collect();
+        assert_eq!(
+            side_by_side(&lanes, "", &|thing| Ok(*thing)).unwrap(),
+            lanes
+        );
+        assert_eq!(
+            side_by_side(&[] as &[Vec<u32>], "", &|thing| Ok(*thing)).unwrap(),
+            Vec::<Vec<u32>>::new()
+        );
     }
 
     #[test]
     fn a_failure_is_the_answer_and_ends_the_rest() {
         let begun = AtomicUsize::new(0);
-        let lanes: Vec<Vec<u32>> = (0..40).map(|lane| (0..1000).map(|thing| lane * 1000 + thing).collect()).collect();
+        let lanes: Vec<Vec<u32>> = (0..40)
+            .map(|lane| (0..1000).map(|thing| lane * 1000 + thing).collect())
+            .collect();
         let error = side_by_side(&lanes, "there", &|thing| {
             begun.fetch_add(1, Ordering::Relaxed);
-            if *thing == 3 { Err(StoreError::Url("three".to_owned())) } else { Ok(()) }
+            if *thing == 3 {
+                Err(StoreError::Url("three".to_owned()))
+            } else {
+                Ok(())
+            }
         });
         assert!(error.unwrap_err().to_string().contains("three"));
         assert!(begun.into_inner() < 40_000);

@@ -1,15 +1,18 @@
-//! Which shard a user is in, what its keys are called, and in which of the cluster's slots they are. Pure.
+//! Which shard a user is in, what its keys are called, and in which of the cluster's slots they
+//! are. Pure.
 //!
-//! A shard is 2²⁰ ids in a row: user 3 145 735 is user 7 of shard 3. A bitmap of a shard is a key of its own, at most
-//! 128 KiB long, `{prefix}{shard3z}active_2026-11-23`; what stands in braces is all that Redis looks at to find the slot of
-//! a key, so that all bitmaps of a shard, and the temporary keys made of them, are on one node. The shard's size is a
-//! compromise: a command for a bitmap of 128 KiB takes Redis some ten times as long as reading the command does, and ten
+//! A shard is 2²⁰ ids in a row: user 3 145 735 is user 7 of shard 3. A bitmap of a shard is a key
+//! of its own, at most 128 KiB long, `{prefix}{shard3z}active_2026-11-23`; what stands in braces is
+//! all that Redis looks at to find the slot of a key, so that all bitmaps of a shard, and the
+//! temporary keys made of them, are on one node. The shard's size is a compromise: a command for a
+//! bitmap of 128 KiB takes Redis some ten times as long as reading the command does, and ten
 //! million users are enough to keep several nodes busy.
 //!
-//! Why `shard3z` and not plainly `3`: what slot a tag is in is a matter of its checksum, and those of `u0`, `u1`, `u2` … happen
-//! to lie badly: three primaries that have a third of the slots each get six, two and two of the first ten shards, so that
-//! the first of them has more than half of the work. With these tags it is three, four and three, and about as even
-//! for other numbers of primaries and shards.
+//! Why `shard3z` and not plainly `3`: what slot a tag is in is a matter of its checksum, and those
+//! of `u0`, `u1`, `u2` … happen to lie badly: three primaries that have a third of the slots each
+//! get six, two and two of the first ten shards, so that the first of them has more than half of
+//! the work. With these tags it is three, four and three, and about as even for other numbers of
+//! primaries and shards.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -54,16 +57,24 @@ pub(super) const AROUND: (&str, &str) = ("{shard", "z}");
 /// What stands behind the prefix in the names of text ids, so that all of them are in one slot.
 pub(super) const IDS: &str = "{ids}";
 
-/// Reads a key's text: which shard it belongs to, and the key. `None` for whatever is no bitmap of an event.
+/// Reads a key's text: which shard it belongs to, and the key. `None` for whatever is no bitmap of
+/// an event.
 pub(super) fn parse(of_all: &Prefix, text: &str) -> Option<(Shard, Key)> {
-    let digits = text.strip_prefix(of_all.as_str())?.strip_prefix(AROUND.0)?.split_once(AROUND.1)?.0;
+    let digits = text
+        .strip_prefix(of_all.as_str())?
+        .strip_prefix(AROUND.0)?
+        .split_once(AROUND.1)?
+        .0;
     let shard: Shard = digits.parse().ok().filter(|shard| *shard < SHARDS)?;
     // Nothing but what we would write ourselves, so no leading zeros.
-    (shard.to_string() == digits).then(|| Key::parse(&prefix(of_all, shard), text)).flatten().map(|key| (shard, key))
+    (shard.to_string() == digits)
+        .then(|| Key::parse(&prefix(of_all, shard), text))
+        .flatten()
+        .map(|key| (shard, key))
 }
 
-/// What a single server calls the key: its text without the tag of a shard or of the text ids. Keys without a tag are not
-/// read, unless they are temporary.
+/// What a single server calls the key: its text without the tag of a shard or of the text ids. Keys
+/// without a tag are not read, unless they are temporary.
 pub(super) fn plain<'a>(of_all: &Prefix, text: &'a str) -> Option<Cow<'a, str>> {
     let rest = text.strip_prefix(of_all.as_str())?;
     let behind = match parse(of_all, text) {
@@ -76,7 +87,8 @@ pub(super) fn plain<'a>(of_all: &Prefix, text: &'a str) -> Option<Cow<'a, str>> 
     };
     match behind {
         Some(behind) => Some(Cow::Owned(format!("{of_all}{behind}"))),
-        None => (rest.starts_with(SCRATCH) && Key::parse(of_all, text).is_none()).then_some(Cow::Borrowed(text)),
+        None => (rest.starts_with(SCRATCH) && Key::parse(of_all, text).is_none())
+            .then_some(Cow::Borrowed(text)),
     }
 }
 
@@ -88,7 +100,10 @@ pub(super) fn prefix_of(text: &str) -> Option<&str> {
 
 /// The slot of a key: of what stands between its first `{` and the next `}`, or else of all of it.
 pub(super) fn slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag);
     checksum(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % 16_384
 }
 
@@ -96,7 +111,11 @@ pub(super) fn slot(key: &str) -> u16 {
 pub(super) fn slot_of(shard: Shard) -> u16 {
     static SLOTS_OF_SHARDS: OnceLock<Vec<u16>> = OnceLock::new();
     // Any prefix will do, as a prefix has no braces.
-    let all = || (0..SHARDS).map(|shard| slot(prefix(&Prefix::new(""), shard).as_str())).collect();
+    let all = || {
+        (0..SHARDS)
+            .map(|shard| slot(prefix(&Prefix::new(""), shard).as_str()))
+            .collect()
+    };
     usize::try_from(shard)
         .ok()
         .and_then(|shard| SLOTS_OF_SHARDS.get_or_init(all).get(shard).copied())
@@ -106,7 +125,9 @@ pub(super) fn slot_of(shard: Shard) -> u16 {
 /// CRC-16 as Redis Cluster has it: polynomial 0x1021, from 0, the highest bit first (XMODEM's).
 fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
-        (0..8).fold(sum ^ u16::from(*byte) << 8, |sum, _| sum << 1 ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 })
+        (0..8).fold(sum ^ u16::from(*byte) << 8, |sum, _| {
+            sum << 1 ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 }
+        })
     })
 }
 
@@ -118,9 +139,13 @@ mod tests {
     #[test]
     fn slots_are_those_of_redis() {
         // As `CLUSTER KEYSLOT` answers.
-        for (key, expected) in
-            [("123456789", 12_739), ("foo", 12_182), ("a{foo}b{c}", 12_182), ("a{}foo", 16_292), ("", 0)]
-        {
+        for (key, expected) in [
+            ("123456789", 12_739),
+            ("foo", 12_182),
+            ("a{foo}b{c}", 12_182),
+            ("a{}foo", 16_292),
+            ("", 0),
+        ] {
             assert_eq!(slot(key), expected, "{key}");
         }
         assert_eq!(slot_of(3), slot("trackist_{shard3z}{x}active_u"));
@@ -143,7 +168,11 @@ mod tests {
             let text = format!("{}a_{{b}}_2026-11-3", prefix(&all, shard));
             let (found, key) = parse(&all, &text).unwrap();
             assert_eq!(
-                (found, key.to_string().as_str(), key.text(&prefix(&all, shard))),
+                (
+                    found,
+                    key.to_string().as_str(),
+                    key.text(&prefix(&all, shard))
+                ),
                 (shard, "a_{b}_2026-11-3", text)
             );
         }
@@ -174,18 +203,34 @@ mod tests {
         ] {
             assert_eq!(plain(&all, text).as_deref(), name, "{text}");
         }
-        let prefixes = ["shop:{shard0z}a_u", "shop:{shard0z}cache", "shop:a_u", "{shard7z}a_2026-11"].map(prefix_of);
+        let prefixes = [
+            "shop:{shard0z}a_u",
+            "shop:{shard0z}cache",
+            "shop:a_u",
+            "{shard7z}a_2026-11",
+        ]
+        .map(prefix_of);
         assert_eq!(prefixes, [Some("shop:"), None, None, Some("")]);
     }
 
     #[test]
     fn shards_lie_evenly_on_equal_primaries() {
-        for (primaries, shards, most) in
-            [(3, 3, 1), (3, 6, 2), (3, 10, 4), (4, 10, 3), (5, 10, 2), (6, 6, 1), (6, 20, 4)]
-        {
+        for (primaries, shards, most) in [
+            (3, 3, 1),
+            (3, 6, 2),
+            (3, 10, 4),
+            (4, 10, 3),
+            (5, 10, 2),
+            (6, 6, 1),
+            (6, 20, 4),
+        ] {
             let mut loads = vec![0; primaries];
-            (0..shards).for_each(|shard| loads[usize::from(slot_of(shard)) * primaries / SLOTS] += 1);
-            assert!(loads.iter().all(|load| *load <= most), "{primaries} primaries: {loads:?}");
+            (0..shards)
+                .for_each(|shard| loads[usize::from(slot_of(shard)) * primaries / SLOTS] += 1);
+            assert!(
+                loads.iter().all(|load| *load <= most),
+                "{primaries} primaries: {loads:?}"
+            );
         }
     }
 }

@@ -1,23 +1,26 @@
 //! One store of a whole cluster: users sharded by id range, each shard a store in Redis of its own.
 //!
-//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`] whose keys begin with the
-//! shard's tag and whose requests go to whichever node has the shard's slot (`route`, and `topology`, which reads who that
-//! is). What is asked here is asked of the shards there are, on the nodes side by side (`lanes`), and put together:
-//! counts are added, lists follow each other. `complement` makes complements come out as on one server, `save` saves.
+//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`]
+//! whose keys begin with the shard's tag and whose requests go to whichever node has the shard's
+//! slot (`route`, and `topology`, which reads who that is). What is asked here is asked of the
+//! shards there are, on the nodes side by side (`lanes`), and put together: counts are added, lists
+//! follow each other. `complement` makes complements come out as on one server, `save` saves.
 //!
-//! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and like those for one
-//! server they wait for each reply as long as for all.
+//! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and
+//! like those for one server they wait for each reply as long as for all.
 //!
-//! A shard whose slot is on its way has keys on either side. Commands go after their key one by one (`Follow` in `wire`), and
-//! `halfway` answers what the nodes then refuse to compute.
+//! A shard whose slot is on its way has keys on either side. Commands go after their key one by one
+//! (`Follow` in `wire`), and `halfway` answers what the nodes then refuse to compute.
 //!
 //! # Which shards there are
-//! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every primary how many keys it has
-//! in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts nothing; `shards` knows how to do with few), and which slots
-//! are its own at that moment or later. Only when all slots have an owner, and every owner's word is what was thought, the
-//! answer holds; a slot that is on its way to another node, or changed hands just now, is taken for one with a shard in it, and
-//! one that only the node it goes to remembers to be on its way makes the request fail. So a shard that was marked before a
-//! request is never left out of its answer: it is there, or the request fails.
+//! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every
+//! primary how many keys it has in the slots of shards (CLUSTER COUNTKEYSINSLOT, which counts
+//! nothing; `shards` knows how to do with few), and which slots are its own at that moment or
+//! later. Only when all slots have an owner, and every owner's word is what was thought, the answer
+//! holds; a slot that is on its way to another node, or changed hands just now, is taken for one
+//! with a shard in it, and one that only the node it goes to remembers to be on its way makes the
+//! request fail. So a shard that was marked before a request is never left out of its answer: it is
+//! there, or the request fails.
 
 mod complement;
 mod halfway;
@@ -52,12 +55,13 @@ use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::effort::{self, Cost};
 use crate::store::{
-    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError, StoreInfo, Strays, TextIds,
-    UNKNOWN_TILES,
+    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError, StoreInfo,
+    Strays, TextIds, UNKNOWN_TILES,
 };
 
-/// How many slots of ours that nodes do not agree about are taken for being on their way. Some always are while slot after
-/// slot is moved; where they are more a replica has taken over, and it is quicker to ask anew.
+/// How many slots of ours that nodes do not agree about are taken for being on their way. Some
+/// always are while slot after slot is moved; where they are more a replica has taken over, and it
+/// is quicker to ask anew.
 const MOST_DISPUTED: usize = 64;
 
 /// How long until primaries that do not agree about slots are asked again.
@@ -65,19 +69,24 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Bitmaps in a Redis or Valkey Cluster, users sharded by id range.
 ///
-/// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single server but for the tag,
-///   and bit *n* is user *n* of the shard. All of them are in one slot, so on one node.
-/// * Numbers are right or there are none: a node that does not answer and a slot that nobody has are errors. Where a slot has
-///   moved or a replica has taken over, a request goes there. A shard that is on its way to another node is counted here,
-///   of bitmaps fetched from either side; each is looked at once for all that is asked within 65 536 users.
-/// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over all shards.
-/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards may have theirs, and
-///   of a shard that is on its way some marks may be there. Marking the same again does no harm.
-/// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is on its way for longer
-///   than the time-out.
-/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2 s, on that as well; after
-///   one that does not, those of the next second are on the primary alone.
-///   A fail-over loses nothing that both had; what only the primary had may be lost, as Redis replicates asynchronously.
+/// * A shard is 2²⁰ ids; its bitmaps are keys `{prefix}{shard3z}active_2026-11-23`, as on a single
+///   server but for the tag, and bit *n* is user *n* of the shard. All of them are in one slot, so
+///   on one node.
+/// * Numbers are right or there are none: a node that does not answer and a slot that nobody has
+///   are errors. Where a slot has moved or a replica has taken over, a request goes there. A shard
+///   that is on its way to another node is counted here, of bitmaps fetched from either side; each
+///   is looked at once for all that is asked within 65 536 users.
+/// * The counts of a plan are of one moment shard by shard, as with [`RedisStore`], and not over
+///   all shards.
+/// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards
+///   may have theirs, and of a shard that is on its way some marks may be there. Marking the same
+///   again does no harm.
+/// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is
+///   on its way for longer than the time-out.
+/// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2
+///   s, on that as well; after one that does not, those of the next second are on the primary
+///   alone. A fail-over loses nothing that both had; what only the primary had may be lost, as
+///   Redis replicates asynchronously.
 pub struct ClusterStore {
     nodes: Arc<Nodes>,
     prefix: Prefix,
@@ -127,11 +136,12 @@ struct Reach {
 }
 
 impl ClusterStore {
-    /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, any nodes of the cluster, or
-    /// `rediss-cluster://…` (TLS). Connects to nothing yet.
+    /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, any nodes of the
+    /// cluster, or `rediss-cluster://…` (TLS). Connects to nothing yet.
     ///
     /// # Errors
-    /// When the text is no such URL, and when the prefix has a brace in it, which Redis would take for the beginning of a tag.
+    /// When the text is no such URL, and when the prefix has a brace in it, which Redis would take
+    /// for the beginning of a tag.
     pub fn new(url: &str, options: &Options) -> Result<Self> {
         let nodes = Arc::new(Nodes::new(url, options)?);
         let prefix = options.prefix.clone();
@@ -139,14 +149,25 @@ impl ClusterStore {
             let reason = format!(
                 "the prefix `{prefix}` has a `{{` in it, by which a cluster would put all keys on one node: choose one without"
             );
-            return Err(StoreError::Refused { location: nodes.location.clone(), reason });
+            return Err(StoreError::Refused {
+                location: nodes.location.clone(),
+                reason,
+            });
         }
         let of_ids = Prefix::new(&format!("{prefix}{}", layout::IDS));
         let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
         let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
         let reached = AtomicU64::new(UNKNOWN_TILES);
         let (capabilities, seen, left_out) = Default::default();
-        Ok(ClusterStore { nodes, prefix, capabilities, seen, ids, reached, left_out })
+        Ok(ClusterStore {
+            nodes,
+            prefix,
+            capabilities,
+            seen,
+            ids,
+            reached,
+            left_out,
+        })
     }
 
     fn away(&self, reason: String) -> StoreError {
@@ -154,12 +175,19 @@ impl ClusterStore {
     }
 
     fn topology(&self) -> Result<Arc<Topology>> {
-        self.nodes.topology().map_err(|fault| self.nodes.error(fault))
+        self.nodes
+            .topology()
+            .map_err(|fault| self.nodes.error(fault))
     }
 
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
-        RedisStore::at(route, prefix, self.nodes.options.redis_eval, self.capabilities.get().cloned())
+        RedisStore::at(
+            route,
+            prefix,
+            self.nodes.options.redis_eval,
+            self.capabilities.get().cloned(),
+        )
     }
 
     /// Asks a shard something.
@@ -173,7 +201,11 @@ impl ClusterStore {
     /// A shard; `hasty` when there is another way to ask it while it is on its way.
     fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
         let slot = layout::slot_of(shard);
-        let route = if hasty { Route::hasty_slot(&self.nodes, slot) } else { Route::slot(&self.nodes, slot) };
+        let route = if hasty {
+            Route::hasty_slot(&self.nodes, slot)
+        } else {
+            Route::slot(&self.nodes, slot)
+        };
         self.store(route, layout::prefix(&self.prefix, shard))
     }
 
@@ -204,16 +236,24 @@ impl ClusterStore {
         let topology = self.topology()?;
         let mut lanes: BTreeMap<Option<&str>, Vec<Shard>> = BTreeMap::new();
         for shard in shards {
-            let owner = topology.owner(layout::slot_of(shard)).map(|owner| owner.address.as_str());
+            let owner = topology
+                .owner(layout::slot_of(shard))
+                .map(|owner| owner.address.as_str());
             lanes.entry(owner).or_default().push(shard);
         }
         let lanes: Vec<Vec<Shard>> = lanes.into_values().collect();
-        let answers = lanes::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
-        Ok(lanes.into_iter().flatten().zip(answers.into_iter().flatten()).collect())
+        let answers =
+            lanes::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
+        Ok(lanes
+            .into_iter()
+            .flatten()
+            .zip(answers.into_iter().flatten())
+            .collect())
     }
 
-    /// Asks every primary something, and makes sure that they were all and that no slot changed hands meanwhile. Tells
-    /// which slots were on their way; when `lenient`, those that did change hands are among them.
+    /// Asks every primary something, and makes sure that they were all and that no slot changed
+    /// hands meanwhile. Tells which slots were on their way; when `lenient`, those that did change
+    /// hands are among them.
     fn ask_primaries<T: Send>(
         &self,
         lenient: bool,
@@ -229,7 +269,10 @@ impl ClusterStore {
                 Err(error @ StoreError::Unreachable { .. }) => (error, false),
                 Err(error) => return Err(error),
             };
-            let fresh = self.nodes.refresh(Some(&topology)).map_err(|fault| self.nodes.error(fault))?;
+            let fresh = self
+                .nodes
+                .refresh(Some(&topology))
+                .map_err(|fault| self.nodes.error(fault))?;
             // Nothing that waiting would mend, unless nodes are about to hear of something.
             let settled = *fresh == *topology && (fresh.uncovered().is_some() || !is_disputed);
             if settled || Instant::now() >= end {
@@ -270,12 +313,21 @@ impl ClusterStore {
                         }
                     };
                     let Asked { answer, view } = run(conn, &capabilities, topology, primary)?;
-                    // Not before: a slot that is empty because its keys have gone is not his any more, or on its way.
+                    // Not before: a slot that is empty because its keys have gone is not his any
+                    // more, or on its way.
                     let view = match view {
                         Some(view) => view,
-                        None => conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default(),
+                        None => conn
+                            .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
+                            .pop()
+                            .unwrap_or_default(),
                     };
-                    Ok((answer, read_view(view, address)?.into_iter().find(|node| node.myself)))
+                    Ok((
+                        answer,
+                        read_view(view, address)?
+                            .into_iter()
+                            .find(|node| node.myself),
+                    ))
                 };
                 match pool.with(once) {
                     // As after a restart of the node between the PING and the request.
@@ -285,27 +337,43 @@ impl ClusterStore {
             });
             asked.map_err(|fault| self.nodes.error(at_node(address, fault)))
         };
-        let lanes: Vec<Vec<&Primary>> = topology.primaries.iter().map(|primary| vec![primary]).collect();
-        let asked: Vec<_> = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?.into_iter().flatten().collect();
+        let lanes: Vec<Vec<&Primary>> = topology
+            .primaries
+            .iter()
+            .map(|primary| vec![primary])
+            .collect();
+        let asked: Vec<_> = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?
+            .into_iter()
+            .flatten()
+            .collect();
         let mut moving = BTreeSet::new();
         for ((_, own), primary) in asked.iter().zip(&topology.primaries) {
             let own = own.as_ref();
             if own.is_some_and(|own| topology.agrees(primary, own)) {
                 continue;
             }
-            let disputed = self.slots().filter(|slot| own.is_none_or(|own| topology.is_disputed(primary, own, *slot)));
+            let disputed = self
+                .slots()
+                .filter(|slot| own.is_none_or(|own| topology.is_disputed(primary, own, *slot)));
             moving.extend(disputed);
             if !lenient || own.is_none() || moving.len() > MOST_DISPUTED {
-                return Ok(Err(Unsettled::Disputed("its nodes do not agree which slots are whose".to_owned())));
+                return Ok(Err(Unsettled::Disputed(
+                    "its nodes do not agree which slots are whose".to_owned(),
+                )));
             }
         }
-        let leaving: BTreeSet<u16> =
-            asked.iter().filter_map(|(_, own)| own.as_ref()).flat_map(|own| &own.leaving).copied().collect();
+        let leaving: BTreeSet<u16> = asked
+            .iter()
+            .filter_map(|(_, own)| own.as_ref())
+            .flat_map(|own| &own.leaving)
+            .copied()
+            .collect();
         let mut answers = Vec::new();
         moving.extend(&leaving);
         for ((answer, own), primary) in asked.into_iter().zip(&topology.primaries) {
             let coming = own.map(|own| own.coming).unwrap_or_default();
-            // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has gone already.
+            // Begun, and given up or forgotten in a fail-over: the owner takes for nowhere what has
+            // gone already.
             let forgotten = coming.difference(&leaving).copied().collect();
             if let Some(slot) = self.first_filled(primary, &forgotten)? {
                 return Ok(Err(Unsettled::Disputed(format!(
@@ -324,7 +392,9 @@ impl ClusterStore {
         let pass = || {
             self.ask_primaries(false, |conn, capabilities, _, _| {
                 let mut found = Vec::new();
-                scan::each(conn, capabilities, pattern, &mut |name| found.extend(String::from_utf8(name).ok()))?;
+                scan::each(conn, capabilities, pattern, &mut |name| {
+                    found.extend(String::from_utf8(name).ok())
+                })?;
                 Ok(Asked::of(found))
             })
         };
@@ -337,16 +407,27 @@ impl ClusterStore {
         Ok(names)
     }
 
-    /// The pattern for keys of all shards that go on with `rest`, in which wildcards stand for themselves.
+    /// The pattern for keys of all shards that go on with `rest`, in which wildcards stand for
+    /// themselves.
     fn pattern(&self, rest: &str) -> String {
-        format!("{}{}*{}{}*", scan::escaped(self.prefix.as_str()), AROUND.0, AROUND.1, scan::escaped(rest))
+        format!(
+            "{}{}*{}{}*",
+            scan::escaped(self.prefix.as_str()),
+            AROUND.0,
+            AROUND.1,
+            scan::escaped(rest)
+        )
     }
 
     fn reach(&self, plan: &Plan) -> Result<Reach> {
         let there = self.shards()?;
-        self.reached.store(TILES_OF_SHARD * there.len() as u64, Ordering::Relaxed);
+        self.reached
+            .store(TILES_OF_SHARD * there.len() as u64, Ordering::Relaxed);
         if !plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
-            return Ok(Reach { there, lengths: None });
+            return Ok(Reach {
+                there,
+                lengths: None,
+            });
         }
         let keys: Vec<Key> = keys_beneath(plan).into_iter().cloned().collect();
         let mut lengths = Lengths::default();
@@ -357,7 +438,10 @@ impl ClusterStore {
                 lengths.note(key, shard, size);
             }
         }
-        Ok(Reach { there, lengths: Some(lengths) })
+        Ok(Reach {
+            there,
+            lengths: Some(lengths),
+        })
     }
 
     /// Runs what needs a plan's script for a shard.
@@ -375,7 +459,10 @@ impl ClusterStore {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a request on a connection consists of")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a request on a connection consists of"
+    )]
     fn scripted<T>(
         store: &RedisStore,
         plan: &Plan,
@@ -388,12 +475,28 @@ impl ClusterStore {
     ) -> Reply<T> {
         let Some(lengths) = &reach.lengths else {
             let (script, keys) = store.prepare(conn, capabilities, plan)?;
-            return run(&mut Executor { conn, capabilities, scratch, keys: &keys }, script);
+            return run(
+                &mut Executor {
+                    conn,
+                    capabilities,
+                    scratch,
+                    keys: &keys,
+                },
+                script,
+            );
         };
         let (mut keys, actual) = store.measure(conn, capabilities, plan)?;
         let (script, needs_zeros) = lengths.resolve(plan, shard, &actual);
         if !needs_zeros {
-            return run(&mut Executor { conn, capabilities, scratch, keys: &keys }, script);
+            return run(
+                &mut Executor {
+                    conn,
+                    capabilities,
+                    scratch,
+                    keys: &keys,
+                },
+                script,
+            );
         }
         let zeros = scratch.made(keys.len());
         let lifetime = expiry(&zeros, capabilities);
@@ -402,7 +505,12 @@ impl ClusterStore {
         let limit = conn.timeout();
         conn.transaction(&batch, capabilities.transactions, limit, &|_| None)?;
         keys.push(zeros);
-        let mut executor = Executor { conn, capabilities, scratch, keys: &keys };
+        let mut executor = Executor {
+            conn,
+            capabilities,
+            scratch,
+            keys: &keys,
+        };
         let result = run(&mut executor, script)?;
         // Had they gone too early, complements would have ended too early.
         if let Some(command) = lifetime
@@ -420,11 +528,18 @@ impl Store for ClusterStore {
         let mut parts: BTreeMap<Shard, Vec<Mark>> = BTreeMap::new();
         for mark in marks {
             let (shard, user) = layout::place(mark.user);
-            parts.entry(shard).or_default().push(Mark { user, ..mark.clone() });
+            parts.entry(shard).or_default().push(Mark {
+                user,
+                ..mark.clone()
+            });
         }
         let apply = |shard: Shard| {
             let part = &parts[&shard];
-            self.ask_or(shard, |store| store.apply(part), |store| halfway::apply(store, part))
+            self.ask_or(
+                shard,
+                |store| store.apply(part),
+                |store| halfway::apply(store, part),
+            )
         };
         self.each(parts.keys().copied(), apply).map(drop)
     }
@@ -445,18 +560,30 @@ impl Store for ClusterStore {
         let count = |executor: &mut Executor<'_>, script: Script| {
             let found = executor.count(&script)?;
             // Only what is missing has no count.
-            Ok(script.roots.iter().map(|root| found.get(root).copied().unwrap_or(0)).collect::<Vec<u64>>())
+            Ok(script
+                .roots
+                .iter()
+                .map(|root| found.get(root).copied().unwrap_or(0))
+                .collect::<Vec<u64>>())
         };
         let parts = self.each(reach.there.iter().copied(), |shard| {
-            // Where nothing is known of other shards a shard is a Redis like any other, and computed or fetched like one.
+            // Where nothing is known of other shards a shard is a Redis like any other, and
+            // computed or fetched like one.
             let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
                 (None, _) => store.count(plan),
                 (Some(_), RedisEval::Fetch) => halfway::count(store, plan, shard, &reach),
                 (Some(_), _) => ClusterStore::with_script(store, plan, shard, &reach, count),
             };
-            self.ask_or(shard, run, |store| halfway::count(store, plan, shard, &reach))
+            self.ask_or(shard, run, |store| {
+                halfway::count(store, plan, shard, &reach)
+            })
         })?;
-        parts.values().for_each(|part| counts.iter_mut().zip(part).for_each(|(count, part)| *count += part));
+        parts.values().for_each(|part| {
+            counts
+                .iter_mut()
+                .zip(part)
+                .for_each(|(count, part)| *count += part)
+        });
         if let Some(lengths) = &reach.lengths {
             for shard in (0..lengths.shards()).filter(|shard| !reach.there.contains(shard)) {
                 let everybody = lengths.everybody(plan, shard);
@@ -471,7 +598,10 @@ impl Store for ClusterStore {
     /// Shard after shard, as long as there is room. The set is computed anew for each page.
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut users = Vec::new();
-        let Some(first) = after.map_or(Some(0), |after| after.checked_add(1)).filter(|_| limit > 0) else {
+        let Some(first) = after
+            .map_or(Some(0), |after| after.checked_add(1))
+            .filter(|_| limit > 0)
+        else {
             return Ok(users);
         };
         let mut plan = Plan::new();
@@ -479,29 +609,50 @@ impl Store for ClusterStore {
         let reach = self.reach(&plan)?;
         effort::check(|| self.cost(&plan))?;
         let (first_shard, first_number) = layout::place(first);
-        let last = reach.lengths.as_ref().map_or(0, Lengths::shards).max(reach.there.last().map_or(0, |last| last + 1));
+        let last = reach
+            .lengths
+            .as_ref()
+            .map_or(0, Lengths::shards)
+            .max(reach.there.last().map_or(0, |last| last + 1));
         for shard in first_shard..last {
-            let (room, from) = (limit - users.len(), if shard == first_shard { first_number } else { 0 });
+            let (room, from) = (
+                limit - users.len(),
+                if shard == first_shard {
+                    first_number
+                } else {
+                    0
+                },
+            );
             if room == 0 {
                 break;
             }
             if reach.there.contains(&shard) {
                 let after = from.checked_sub(1);
-                let read = |executor: &mut Executor<'_>, script: Script| match script.roots.first() {
+                let read = |executor: &mut Executor<'_>, script: Script| match script.roots.first()
+                {
                     None | Some(Source::Missing) => Ok(Vec::new()),
-                    Some(Source::Key(node)) => Bitmap { key: &executor.keys[*node], temporary: false }.read(
-                        executor.conn,
-                        executor.capabilities,
-                        after,
-                        room,
-                    ),
+                    Some(Source::Key(node)) => Bitmap {
+                        key: &executor.keys[*node],
+                        temporary: false,
+                    }
+                    .read(executor.conn, executor.capabilities, after, room),
                     Some(Source::Step(node)) => {
                         executor.compute(&script)?;
                         let key = executor.scratch.key(*node);
-                        Bitmap { key: &key, temporary: true }.read(executor.conn, executor.capabilities, after, room)
+                        Bitmap {
+                            key: &key,
+                            temporary: true,
+                        }
+                        .read(
+                            executor.conn,
+                            executor.capabilities,
+                            after,
+                            room,
+                        )
                     }
                 };
-                let fetched = |store: &RedisStore| halfway::members(store, &plan, shard, &reach, after, room);
+                let fetched =
+                    |store: &RedisStore| halfway::members(store, &plan, shard, &reach, after, room);
                 let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
                     (None, _) => store.members(set, after, room),
                     (Some(_), RedisEval::Fetch) => fetched(store),
@@ -510,9 +661,16 @@ impl Store for ClusterStore {
                 let some = self.ask_or(shard, run, fetched)?;
                 users.extend(some.into_iter().map(|number| layout::user(shard, number)));
             } else if let Some(lengths) = &reach.lengths
-                && plan.roots().iter().any(|root| lengths.everybody(&plan, shard)[root.index()])
+                && plan
+                    .roots()
+                    .iter()
+                    .any(|root| lengths.everybody(&plan, shard)[root.index()])
             {
-                users.extend((from..layout::USERS).take(room).map(|number| layout::user(shard, number)));
+                users.extend(
+                    (from..layout::USERS)
+                        .take(room)
+                        .map(|number| layout::user(shard, number)),
+                );
             }
         }
         Ok(users)
@@ -528,7 +686,8 @@ impl Store for ClusterStore {
     }
 
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        // All keys under the prefix, also those in no shard, where it is to be found out which are no event's.
+        // All keys under the prefix, also those in no shard, where it is to be found out which are
+        // no event's.
         let mut names = match starting_with {
             "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
             _ => self.names(&self.pattern(starting_with))?,
@@ -536,9 +695,15 @@ impl Store for ClusterStore {
         // The pattern may let in a little more; see `scan::escaped`.
         names.retain(|name| name.starts_with(self.prefix.as_str()));
         let plain = |text| layout::plain(&self.prefix, text);
-        let keys = self.left_out.parse(&self.prefix, starting_with, &names, plain);
+        let keys = self
+            .left_out
+            .parse(&self.prefix, starting_with, &names, plain);
         // A bitmap is one, in however many shards it is.
-        Ok(keys.into_iter().collect::<BTreeSet<Key>>().into_iter().collect())
+        Ok(keys
+            .into_iter()
+            .collect::<BTreeSet<Key>>()
+            .into_iter()
+            .collect())
     }
 
     fn strays(&self) -> Strays {
@@ -546,18 +711,30 @@ impl Store for ClusterStore {
     }
 
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        let (looked, _) =
-            self.ask_primaries(true, |conn, capabilities, _, _| scan::some(conn, capabilities).map(Asked::of))?;
+        let (looked, _) = self.ask_primaries(true, |conn, capabilities, _, _| {
+            scan::some(conn, capabilities).map(Asked::of)
+        })?;
         let complete = looked.iter().all(|(_, complete)| *complete);
         // A key that is on its way may be on two nodes.
         let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
-        Ok(OtherPrefixes::of(&self.prefix, &names, complete, layout::prefix_of))
+        Ok(OtherPrefixes::of(
+            &self.prefix,
+            &names,
+            complete,
+            layout::prefix_of,
+        ))
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         let mut sizes = vec![Some(0); keys.len()];
-        for part in self.ask_each(self.shards()?, |_, store| store.sizes(keys))?.values() {
-            sizes.iter_mut().zip(part).for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
+        for part in self
+            .ask_each(self.shards()?, |_, store| store.sizes(keys))?
+            .values()
+        {
+            sizes
+                .iter_mut()
+                .zip(part)
+                .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
         }
         Ok(sizes)
     }
@@ -573,14 +750,19 @@ impl Store for ClusterStore {
             unlink(store, &texts)
         })?;
         // A bitmap is one, in however many shards it was.
-        parts.values().for_each(|part| gone.iter_mut().zip(part).for_each(|(gone, part)| *gone |= part));
+        parts.values().for_each(|part| {
+            gone.iter_mut()
+                .zip(part)
+                .for_each(|(gone, part)| *gone |= part)
+        });
         Ok(gone.into_iter().map(u64::from).sum())
     }
 
-    /// Each shard computes its part into a temporary key; then all parts are given their name. While that goes on, for a few
-    /// milliseconds, a reader may see some parts and not the others. They stay temporary until all have their name, so
-    /// that an interruption leaves none of them a minute later; only between the first and the last that is told to stay
-    /// for good, one round trip, may the end of this process leave a part.
+    /// Each shard computes its part into a temporary key; then all parts are given their name.
+    /// While that goes on, for a few milliseconds, a reader may see some parts and not the others.
+    /// They stay temporary until all have their name, so that an interruption leaves none of them a
+    /// minute later; only between the first and the last that is told to stay for good, one round
+    /// trip, may the end of this process leave a part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let tiles = self.reached.load(Ordering::Relaxed);
         effort::check(|| Cost::of_set(set, |_| tiles))?;
@@ -590,19 +772,35 @@ impl Store for ClusterStore {
     fn sweep(&self) -> Result<u64> {
         let names = self.names(&self.pattern(SCRATCH))?;
         let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
-        for name in names.into_iter().filter(|name| layout::parse(&self.prefix, name).is_none()) {
-            let behind = name.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix(AROUND.0));
+        for name in names
+            .into_iter()
+            .filter(|name| layout::parse(&self.prefix, name).is_none())
+        {
+            let behind = name
+                .strip_prefix(self.prefix.as_str())
+                .and_then(|rest| rest.strip_prefix(AROUND.0));
             let shard = behind.and_then(|rest| rest.split_once(AROUND.1)?.0.parse::<Shard>().ok());
-            // A name that only looks like one of ours, as of another prefix that goes on with braces.
-            let Some(shard) = shard.filter(|shard| *shard < SHARDS) else { continue };
+            // A name that only looks like one of ours, as of another prefix that goes on with
+            // braces.
+            let Some(shard) = shard.filter(|shard| *shard < SHARDS) else {
+                continue;
+            };
             if name.starts_with(&format!("{}{SCRATCH}", layout::prefix(&self.prefix, shard))) {
                 parts.entry(shard).or_default().push(name);
             }
         }
         let swept = self.ask_each(parts.keys().copied(), |shard, store| {
-            let left = store
-                .with(|conn, _| without_lifetime(conn, &parts[&shard], &format!("{}{SCRATCH}{OURS}", store.prefix)))?;
-            Ok(unlink(store, &left)?.into_iter().map(u64::from).sum::<u64>())
+            let left = store.with(|conn, _| {
+                without_lifetime(
+                    conn,
+                    &parts[&shard],
+                    &format!("{}{SCRATCH}{OURS}", store.prefix),
+                )
+            })?;
+            Ok(unlink(store, &left)?
+                .into_iter()
+                .map(u64::from)
+                .sum::<u64>())
         })?;
         Ok(swept.values().sum())
     }
@@ -612,20 +810,29 @@ impl Store for ClusterStore {
         self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
         // That replicas have come or gone changes no answer, and is not noticed otherwise.
         let known = self.topology()?;
-        let topology = self.nodes.refresh(Some(&known)).map_err(|fault| self.nodes.error(fault))?;
+        let topology = self
+            .nodes
+            .refresh(Some(&known))
+            .map_err(|fault| self.nodes.error(fault))?;
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         let mut refusal = None;
         for primary in &topology.primaries {
-            let slot = (0..16_384).find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
+            let slot = (0..16_384)
+                .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
             let route = Route::slot(&self.nodes, slot.unwrap_or_default());
-            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys but for text ids.
+            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
+            // but for text ids.
             let store = self.store(route, self.prefix.clone());
             let info = store.describe()?;
             kinds.insert(info.kind);
             notes.extend(info.notes);
             refusal = refusal.or(info.refusal);
         }
-        let alone = topology.primaries.iter().filter(|primary| primary.replicas == 0).count();
+        let alone = topology
+            .primaries
+            .iter()
+            .filter(|primary| primary.replicas == 0)
+            .count();
         if alone > 0 {
             notes.insert(format!(
                 "{alone} of {} primaries have no replica that could take over",
@@ -656,9 +863,14 @@ fn unlink(store: &RedisStore, texts: &[String]) -> Result<Vec<bool>> {
         for (place, chunk) in texts.chunks(SMALL_COMMANDS).enumerate() {
             let mut batch = Batch::default();
             // One by one: a command with many keys is refused while their slot is on its way.
-            chunk.iter().for_each(|text| batch.push(cmd(capabilities.delete()).arg(text)));
+            chunk
+                .iter()
+                .for_each(|text| batch.push(cmd(capabilities.delete()).arg(text)));
             for (n, reply) in conn.trip(&batch)?.into_iter().enumerate() {
-                let deleted = natural(capabilities.delete(), &accept(reply, chunk.get(n).cloned())?)? > 0;
+                let deleted = natural(
+                    capabilities.delete(),
+                    &accept(reply, chunk.get(n).cloned())?,
+                )? > 0;
                 gone.borrow_mut()[place * SMALL_COMMANDS + n] |= deleted;
             }
         }
@@ -672,7 +884,9 @@ fn without_lifetime(conn: &mut Conn, names: &[String], ours: &str) -> Reply<Vec<
     let mut left = Vec::new();
     for chunk in names.chunks(SMALL_COMMANDS) {
         let mut batch = Batch::default();
-        chunk.iter().for_each(|name| batch.push(cmd("TTL").arg(name)));
+        chunk
+            .iter()
+            .for_each(|name| batch.push(cmd("TTL").arg(name)));
         for (name, reply) in chunk.iter().zip(conn.trip(&batch)?) {
             let lifetime = integer("TTL", &accept(reply, Some(name.clone()))?)?;
             if lifetime == -1 || !name.starts_with(ours) {

@@ -22,11 +22,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// How long a mark waits for a replica to have it.
 const CONFIRMATION: Duration = Duration::from_millis(200);
 
-/// How often in a row that was in vain when a replica is taken for one that hangs, and not for one that is busy.
+/// How often in a row that was in vain when a replica is taken for one that hangs, and not for one
+/// that is busy.
 const HANGS: u32 = 5;
 
-/// For how long none waits any more for one that hangs, so that it holds up one mark a second and not all. (Waiting for
-/// less would not do: an idle Redis looks at its clock ten times a second.)
+/// For how long none waits any more for one that hangs, so that it holds up one mark a second and
+/// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
 const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// Where the requests of a store go.
@@ -41,18 +42,27 @@ pub(in crate::store::redis) enum Route {
 pub(in crate::store::redis) struct Slot {
     nodes: Arc<Nodes>,
     number: u16,
-    /// Where a request that needs several keys on one node is told, and not waited for, that they are on either side.
+    /// Where a request that needs several keys on one node is told, and not waited for, that they
+    /// are on either side.
     between: Option<AtomicBool>,
 }
 
 impl Route {
     pub(super) fn slot(nodes: &Arc<Nodes>, number: u16) -> Self {
-        Route::Slot(Slot { nodes: Arc::clone(nodes), number, between: None })
+        Route::Slot(Slot {
+            nodes: Arc::clone(nodes),
+            number,
+            between: None,
+        })
     }
 
     /// The same for a request that there is another way to answer.
     pub(super) fn hasty_slot(nodes: &Arc<Nodes>, number: u16) -> Self {
-        Route::Slot(Slot { nodes: Arc::clone(nodes), number, between: Some(AtomicBool::new(false)) })
+        Route::Slot(Slot {
+            nodes: Arc::clone(nodes),
+            number,
+            between: Some(AtomicBool::new(false)),
+        })
     }
 
     /// Whether a request that there is another way to answer met keys on either side.
@@ -79,8 +89,9 @@ impl Route {
         }
     }
 
-    /// Runs a request on a connection that has just answered. Where the slot turns out to be elsewhere, it is run again
-    /// there; so what it did before it was told so must do no harm when it is done twice.
+    /// Runs a request on a connection that has just answered. Where the slot turns out to be
+    /// elsewhere, it is run again there; so what it did before it was told so must do no harm when
+    /// it is done twice.
     pub fn with<T>(&self, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
         match self {
             Route::Server(pool) => pool.with(run),
@@ -94,17 +105,25 @@ impl Route {
             Route::Server(pool) => pool.connector().connect(end),
             Route::Slot(Slot { nodes, number, .. }) => {
                 let topology = nodes.topology()?;
-                nodes.pool(&nodes.owner(&topology, *number)?.address)?.connector().connect(end)
+                nodes
+                    .pool(&nodes.owner(&topology, *number)?.address)?
+                    .connector()
+                    .connect(end)
             }
         }
     }
 
-    /// Waits until one replica has what was written on this connection, where there is one in sight. One that does not
-    /// say so in time is not waited for: a cluster goes on when a replica is away.
+    /// Waits until one replica has what was written on this connection, where there is one in
+    /// sight. One that does not say so in time is not waited for: a cluster goes on when a replica
+    /// is away.
     pub fn confirm(&self, conn: &mut Conn) -> Reply<()> {
-        let Route::Slot(Slot { nodes, number, .. }) = self else { return Ok(()) };
+        let Route::Slot(Slot { nodes, number, .. }) = self else {
+            return Ok(());
+        };
         let topology = nodes.topology()?;
-        let Some(owner) = topology.owner(*number) else { return Ok(()) };
+        let Some(owner) = topology.owner(*number) else {
+            return Ok(());
+        };
         // That there are none may have been true a while ago.
         if nodes.waited_in_vain(&owner.address) || (owner.replicas == 0 && !has_replicas(conn)?) {
             return Ok(());
@@ -130,7 +149,8 @@ pub(in crate::store::redis) struct Nodes {
 struct Known {
     topology: Option<Arc<Topology>>,
     pools: HashMap<String, Arc<Pool>>,
-    /// Of which primaries no replica confirmed in time, how often in a row, and when that was last waited for.
+    /// Of which primaries no replica confirmed in time, how often in a row, and when that was last
+    /// waited for.
     in_vain: HashMap<String, (u32, Instant)>,
 }
 
@@ -140,19 +160,35 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Nodes {
-    /// Reads `redis-cluster://[user:password@]host:port,host:port…`; `rediss-cluster://` speaks TLS.
+    /// Reads `redis-cluster://[user:password@]host:port,host:port…`; `rediss-cluster://` speaks
+    /// TLS.
     pub fn new(text: &str, options: &Options) -> Result<Self> {
         let bad = || StoreError::Url(redacted(text));
         let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let plain = scheme.strip_suffix("-cluster").ok_or_else(bad)?;
-        let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
+        let (login, hosts) = rest
+            .rsplit_once('@')
+            .map_or(("", rest), |(login, hosts)| (login, hosts));
         // A cluster has one database.
-        let hosts = hosts.strip_suffix("/0").or(hosts.strip_suffix('/')).unwrap_or(hosts);
-        let before_host = if login.is_empty() { format!("{plain}://") } else { format!("{plain}://{login}@") };
+        let hosts = hosts
+            .strip_suffix("/0")
+            .or(hosts.strip_suffix('/'))
+            .unwrap_or(hosts);
+        let before_host = if login.is_empty() {
+            format!("{plain}://")
+        } else {
+            format!("{plain}://{login}@")
+        };
         let mut seeds = Vec::new();
         for host in hosts.split(',').map(str::trim) {
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-            let host = if has_port { host.to_owned() } else { format!("{host}:6379") };
+            let has_port = host
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| !port.contains(']'));
+            let host = if has_port {
+                host.to_owned()
+            } else {
+                format!("{host}:6379")
+            };
             // A path, a query or a host that is none is a slip.
             if host.starts_with(':') || host.contains(['/', '?', '#']) {
                 return Err(bad());
@@ -162,16 +198,26 @@ impl Nodes {
         }
         let location = format!("{scheme}://{}", seeds.join(","));
         let (known, asking) = Default::default();
-        Ok(Nodes { before_host, seeds, location, options: options.clone(), known, asking })
+        Ok(Nodes {
+            before_host,
+            seeds,
+            location,
+            options: options.clone(),
+            known,
+            asking,
+        })
     }
 
     pub(super) fn error(&self, fault: Fault) -> StoreError {
         let location = self.location.clone();
         match fault {
-            Fault::Dropped(reason) | Fault::Away(reason) | Fault::Moved(reason) | Fault::Between(reason) => {
-                StoreError::Unreachable { location, reason }
+            Fault::Dropped(reason)
+            | Fault::Away(reason)
+            | Fault::Moved(reason)
+            | Fault::Between(reason) => StoreError::Unreachable { location, reason },
+            Fault::Refused(reason) | Fault::Unwritable(reason) => {
+                StoreError::Refused { location, reason }
             }
-            Fault::Refused(reason) | Fault::Unwritable(reason) => StoreError::Refused { location, reason },
             Fault::Cancelled => StoreError::Cancelled,
         }
     }
@@ -182,15 +228,24 @@ impl Nodes {
         if let Some(pool) = known.pools.get(address) {
             return Ok(Arc::clone(pool));
         }
-        let parsed = Address::parse(&format!("{}{address}", self.before_host))
-            .map_err(|_| Fault::Away(format!("a node says that it is at {address}, which is no address")))?;
-        let pool = Arc::new(Pool::new(parsed, self.options.connections, self.options.timeout));
+        let parsed = Address::parse(&format!("{}{address}", self.before_host)).map_err(|_| {
+            Fault::Away(format!(
+                "a node says that it is at {address}, which is no address"
+            ))
+        })?;
+        let pool = Arc::new(Pool::new(
+            parsed,
+            self.options.connections,
+            self.options.timeout,
+        ));
         known.pools.insert(address.to_owned(), Arc::clone(&pool));
         Ok(pool)
     }
 
     pub(super) fn owner<'a>(&self, topology: &'a Topology, slot: u16) -> Reply<&'a Primary> {
-        topology.owner(slot).ok_or_else(|| Fault::Away(format!("no node of the cluster has slot {slot}")))
+        topology
+            .owner(slot)
+            .ok_or_else(|| Fault::Away(format!("no node of the cluster has slot {slot}")))
     }
 
     /// Who has which slots, as far as is known.
@@ -208,8 +263,17 @@ impl Nodes {
         {
             return Ok(Arc::clone(known));
         }
-        let mut addresses: Vec<String> = known.iter().flat_map(|known| known.addresses.iter().cloned()).collect();
-        addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
+        let mut addresses: Vec<String> = known
+            .iter()
+            .flat_map(|known| known.addresses.iter().cloned())
+            .collect();
+        addresses.extend(
+            self.seeds
+                .iter()
+                .filter(|seed| !addresses.contains(seed))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         let views = self.views(&addresses)?;
         if let Some((one, other)) = strangers(&views) {
             return Err(Fault::Refused(format!(
@@ -218,8 +282,12 @@ impl Nodes {
         }
         let fresh = Arc::new(Topology::of(&views));
         let mut known = locked(&self.known);
-        known.in_vain.retain(|address, _| fresh.addresses.contains(address));
-        known.pools.retain(|address, _| fresh.addresses.contains(address) || self.seeds.contains(address));
+        known
+            .in_vain
+            .retain(|address, _| fresh.addresses.contains(address));
+        known
+            .pools
+            .retain(|address, _| fresh.addresses.contains(address) || self.seeds.contains(address));
         known.topology = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -229,9 +297,12 @@ impl Nodes {
         let (sender, receiver) = mpsc::channel();
         for address in addresses {
             let (pool, sender, asked) = (self.pool(address)?, sender.clone(), address.clone());
-            // On threads of their own, as one that hangs must not be waited for; each ends with its time-out.
+            // On threads of their own, as one that hangs must not be waited for; each ends with its
+            // time-out.
             let ask = move || {
-                let view = pool.with(|conn| view(conn, &asked)).map_err(|fault| at_node(&asked, fault));
+                let view = pool
+                    .with(|conn| view(conn, &asked))
+                    .map_err(|fault| at_node(&asked, fault));
                 // Nobody listens any more when others were quicker.
                 let _ = sender.send(view);
             };
@@ -243,7 +314,8 @@ impl Nodes {
         drop(sender);
         let mut end = Instant::now() + self.options.timeout;
         let (mut views, mut first_fault) = (Vec::new(), None);
-        while let Ok(answer) = receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(answer) = receiver.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             match answer {
                 Ok(view) => {
                     views.push(view);
@@ -252,14 +324,29 @@ impl Nodes {
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
         }
-        let nobody = || Fault::Away(format!("no node answered within {:.1} s", self.options.timeout.as_secs_f64()));
-        if views.is_empty() { Err(first_fault.unwrap_or_else(nobody)) } else { Ok(views) }
+        let nobody = || {
+            Fault::Away(format!(
+                "no node answered within {:.1} s",
+                self.options.timeout.as_secs_f64()
+            ))
+        };
+        if views.is_empty() {
+            Err(first_fault.unwrap_or_else(nobody))
+        } else {
+            Ok(views)
+        }
     }
 
     /// Has one replica confirm what was written on a connection.
     fn confirmation(&self) -> Cmd {
         let mut command = cmd("WAIT");
-        command.arg(1).arg(CONFIRMATION.min(self.options.timeout / 2).as_millis().max(1).to_string());
+        command.arg(1).arg(
+            CONFIRMATION
+                .min(self.options.timeout / 2)
+                .as_millis()
+                .max(1)
+                .to_string(),
+        );
         command
     }
 
@@ -275,8 +362,15 @@ impl Nodes {
         if confirmed {
             known.in_vain.remove(address);
         } else {
-            tracing::debug!(location = self.location, address, "no replica has confirmed yet what was recorded");
-            let (times, at) = known.in_vain.entry(address.to_owned()).or_insert((0, Instant::now()));
+            tracing::debug!(
+                location = self.location,
+                address,
+                "no replica has confirmed yet what was recorded"
+            );
+            let (times, at) = known
+                .in_vain
+                .entry(address.to_owned())
+                .or_insert((0, Instant::now()));
             (*times, *at) = (times.saturating_add(1), Instant::now());
         }
         Ok(())
@@ -284,13 +378,18 @@ impl Nodes {
 
     /// Runs a request where a slot is, and where it has gone to meanwhile.
     fn at<T>(self: &Arc<Self>, slot: &Slot, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
-        let Slot { number, between, .. } = slot;
+        let Slot {
+            number, between, ..
+        } = slot;
         let end = Instant::now() + self.options.timeout;
         let mut topology = self.topology()?;
         let mut pause = PAUSES.0;
         loop {
             let owner = self.owner(&topology, *number)?;
-            let follow = || Follower { nodes: Arc::clone(self), from: owner.address.clone() };
+            let follow = || Follower {
+                nodes: Arc::clone(self),
+                from: owner.address.clone(),
+            };
             let run = |conn: &mut Conn| {
                 conn.follow_by(Some(Box::new(follow())));
                 let result = run(conn);
@@ -307,8 +406,12 @@ impl Nodes {
                 return Err(fault);
             }
             let fresh = self.refresh(Some(&topology))?;
-            let elsewhere = fresh.owner(*number).is_some_and(|fresh| fresh.address != owner.address);
-            if Instant::now() >= end || !(elsewhere || matches!(fault, Fault::Moved(_) | Fault::Between(_))) {
+            let elsewhere = fresh
+                .owner(*number)
+                .is_some_and(|fresh| fresh.address != owner.address);
+            if Instant::now() >= end
+                || !(elsewhere || matches!(fault, Fault::Moved(_) | Fault::Between(_)))
+            {
                 return Err(fault);
             }
             if !elsewhere {
@@ -330,15 +433,25 @@ struct Follower {
 impl Follow for Follower {
     fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
         let nodes = &self.nodes;
-        let to = reached(to, &self.from)
-            .ok_or_else(|| Fault::Away(format!("node {} names {to}, which is no address", self.from)))?;
+        let to = reached(to, &self.from).ok_or_else(|| {
+            Fault::Away(format!(
+                "node {} names {to}, which is no address",
+                self.from
+            ))
+        })?;
         let topology = nodes.topology()?;
         let address = topology.address(&to).unwrap_or(&to);
-        let has_replicas = || topology.primaries.iter().any(|node| node.address == address && node.replicas > 0);
+        let has_replicas = || {
+            topology
+                .primaries
+                .iter()
+                .any(|node| node.address == address && node.replicas > 0)
+        };
         let confirm = commands.confirm && has_replicas() && !nodes.waited_in_vain(address);
         let mut batch = Batch::default();
         for command in commands.commands() {
-            // Of each command by itself: without, a node sends away whoever asks for a slot that is not its own yet.
+            // Of each command by itself: without, a node sends away whoever asks for a slot that is
+            // not its own yet.
             batch.push(&cmd("ASKING"));
             batch.push_packed(command);
         }
@@ -363,14 +476,22 @@ impl Follow for Follower {
 
 /// Whether a primary says that replicas are connected to it; it does not to a user who may not ask.
 fn has_replicas(conn: &mut Conn) -> Reply<bool> {
-    let reply = conn.trip(&Batch::of([&cmd("ROLE")]))?.pop().unwrap_or_default();
-    let Value::Array(parts) = &reply else { return Ok(false) };
+    let reply = conn
+        .trip(&Batch::of([&cmd("ROLE")]))?
+        .pop()
+        .unwrap_or_default();
+    let Value::Array(parts) = &reply else {
+        return Ok(false);
+    };
     Ok(matches!(parts.get(2), Some(Value::Array(replicas)) if !replicas.is_empty()))
 }
 
 /// What a node knows of all.
 pub(super) fn view(conn: &mut Conn, asked: &str) -> Reply<Vec<Node>> {
-    let reply = conn.trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?.pop().unwrap_or_default();
+    let reply = conn
+        .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
+        .pop()
+        .unwrap_or_default();
     read_view(reply, asked)
 }
 
@@ -381,12 +502,15 @@ pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
         Ok(Value::VerbatimString { text, .. }) => text,
         Ok(other) => return Err(unexpected("CLUSTER NODES", &other)),
         Err(Fault::Refused(words)) if words.contains("cluster support disabled") => {
-            return Err(Fault::Refused("this is a single server and no cluster: name it with redis://".to_owned()));
+            return Err(Fault::Refused(
+                "this is a single server and no cluster: name it with redis://".to_owned(),
+            ));
         }
         Err(fault) => return Err(fault),
     };
-    parse(&text, asked)
-        .ok_or_else(|| Fault::Refused("CLUSTER NODES was answered with what is no list of nodes".to_owned()))
+    parse(&text, asked).ok_or_else(|| {
+        Fault::Refused("CLUSTER NODES was answered with what is no list of nodes".to_owned())
+    })
 }
 
 /// Says which node it was.

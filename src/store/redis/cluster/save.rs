@@ -21,17 +21,22 @@ use crate::store::{Result, Saved, Store, StoreError};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Deletes a claim, or makes it last, if it is still this one.
-const RELEASE: &str = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
-const RENEW: &str = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0";
+const RELEASE: &str =
+    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0";
+const RENEW: &str =
+    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0";
 
-/// Deletes a part that was not told to stay. A bitmap that somebody else made under the name meanwhile has no time to live.
-const WITHDRAW: &str = "return redis.call('PTTL', KEYS[1]) >= 0 and redis.call('DEL', KEYS[1]) or 0";
+/// Deletes a part that was not told to stay. A bitmap that somebody else made under the name
+/// meanwhile has no time to live.
+const WITHDRAW: &str =
+    "return redis.call('PTTL', KEYS[1]) >= 0 and redis.call('DEL', KEYS[1]) or 0";
 
 /// How many users each shard's part has; shards of nobody have none.
 type Parts = BTreeMap<Shard, u64>;
 
 impl ClusterStore {
-    /// One after the other where several save under one name, as each shard by itself could not tell who was first.
+    /// One after the other where several save under one name, as each shard by itself could not
+    /// tell who was first.
     pub(super) fn save_in_parts(&self, set: &Set, key: &Key) -> Result<Saved> {
         // As random as the names of temporary keys, and one of them behind the prefix of any shard.
         let token = Scratch::new(&Prefix::new("")).nobody();
@@ -40,43 +45,80 @@ impl ClusterStore {
         let claims = self.store(route, self.prefix.clone());
         let lifetime = LIFETIME.as_millis().to_string();
         let mut set_new = cmd("SET");
-        set_new.arg(&claim).arg(&token).arg("NX").arg("PX").arg(&lifetime);
+        set_new
+            .arg(&claim)
+            .arg(&token)
+            .arg("NX")
+            .arg("PX")
+            .arg(&lifetime);
         let end = Instant::now() + self.nodes.options.timeout;
         while claims.with(|conn, _| conn.ask(&set_new))? == Value::Nil {
             if Instant::now() >= end {
-                let reason = format!("somebody else is saving under the name `{key}`; try again in a minute");
-                return Err(StoreError::Unreachable { location: self.nodes.location.clone(), reason });
+                let reason = format!(
+                    "somebody else is saving under the name `{key}`; try again in a minute"
+                );
+                return Err(StoreError::Unreachable {
+                    location: self.nodes.location.clone(),
+                    reason,
+                });
             }
             std::thread::sleep(PAUSE);
         }
         let renew = || {
             let mut command = cmd("EVAL");
-            command.arg(RENEW).arg(1).arg(&claim).arg(&token).arg(&lifetime);
-            claims.with(|conn, _| if natural("EVAL", &conn.ask(&command)?)? == 1 { Ok(()) } else { Err(vanished()) })
+            command
+                .arg(RENEW)
+                .arg(1)
+                .arg(&claim)
+                .arg(&token)
+                .arg(&lifetime);
+            claims.with(|conn, _| {
+                if natural("EVAL", &conn.ask(&command)?)? == 1 {
+                    Ok(())
+                } else {
+                    Err(vanished())
+                }
+            })
         };
         let result = self.save_claimed(set, key, &token, &renew);
         // What is not reached goes by itself.
-        let _ = claims.with(|conn, _| conn.ask(cmd("EVAL").arg(RELEASE).arg(1).arg(&claim).arg(&token)));
+        let _ = claims
+            .with(|conn, _| conn.ask(cmd("EVAL").arg(RELEASE).arg(1).arg(&claim).arg(&token)));
         result
     }
 
-    fn save_claimed(&self, set: &Set, key: &Key, token: &str, renew: &dyn Fn() -> Result<()>) -> Result<Saved> {
+    fn save_claimed(
+        &self,
+        set: &Set,
+        key: &Key,
+        token: &str,
+        renew: &dyn Fn() -> Result<()>,
+    ) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
         let reach = self.reach(&plan)?;
-        let sizes = self.ask_each(reach.there.iter().copied(), |_, store| store.sizes(std::slice::from_ref(key)))?;
+        let sizes = self.ask_each(reach.there.iter().copied(), |_, store| {
+            store.sizes(std::slice::from_ref(key))
+        })?;
         if sizes.values().flatten().any(|size| *size != Some(0)) {
             return Ok(Saved::Taken);
         }
         // Where a complement goes on in shards without bitmaps, everybody may be in it.
         let all = |shard: &Shard| {
-            let everybody = reach.lengths.as_ref().map(|lengths| lengths.everybody(&plan, *shard));
+            let everybody = reach
+                .lengths
+                .as_ref()
+                .map(|lengths| lengths.everybody(&plan, *shard));
             everybody.is_some_and(|all| plan.roots().iter().any(|root| all[root.index()]))
         };
         let last = reach.lengths.as_ref().map_or(0, Lengths::shards);
-        let beyond = (0..last).filter(|shard| !reach.there.contains(shard)).filter(all);
+        let beyond = (0..last)
+            .filter(|shard| !reach.there.contains(shard))
+            .filter(all);
         let shards: Vec<Shard> = reach.there.iter().copied().chain(beyond).collect();
-        let parts = self.ask_each(shards.iter().copied(), |shard, store| part(store, &plan, shard, &reach, token));
+        let parts = self.ask_each(shards.iter().copied(), |shard, store| {
+            part(store, &plan, shard, &reach, token)
+        });
         let saved = parts.and_then(|mut parts| {
             parts.retain(|_, users| *users > 0);
             if parts.is_empty() {
@@ -100,10 +142,15 @@ impl ClusterStore {
             let stayed = Mutex::new(BTreeSet::new());
             let stays = self.ask_each(parts.keys().copied(), |shard, store| {
                 stay(store, key)?;
-                stayed.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
+                stayed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(shard);
                 Ok(())
             });
-            let Err(error) = stays else { return Ok(Saved::People(parts.values().sum())) };
+            let Err(error) = stays else {
+                return Ok(Saved::People(parts.values().sum()));
+            };
             let stayed = stayed.into_inner().unwrap_or_else(PoisonError::into_inner);
             let gone = self.ask_each(stayed, |_, store| unlink(store, &[key.text(&store.prefix)]));
             self.withdraw(parts, key);
@@ -125,7 +172,14 @@ impl ClusterStore {
     fn withdraw(&self, parts: &Parts, key: &Key) {
         for shard in parts.keys() {
             let gone = self.ask(*shard, |store| {
-                store.with(|conn, _| conn.ask(cmd("EVAL").arg(WITHDRAW).arg(1).arg(key.text(&store.prefix))))
+                store.with(|conn, _| {
+                    conn.ask(
+                        cmd("EVAL")
+                            .arg(WITHDRAW)
+                            .arg(1)
+                            .arg(key.text(&store.prefix)),
+                    )
+                })
             });
             if let Err(error) = gone {
                 tracing::debug!(%error, shard, "a part of a set that was not saved goes by itself within a minute");
@@ -134,25 +188,45 @@ impl ClusterStore {
     }
 }
 
-/// Computes a shard's part into a temporary key, which goes by itself within a minute. How many users are in it.
+/// Computes a shard's part into a temporary key, which goes by itself within a minute. How many
+/// users are in it.
 fn part(store: &RedisStore, plan: &Plan, shard: Shard, reach: &Reach, token: &str) -> Result<u64> {
     let temporary = format!("{}{token}", store.prefix);
     if !reach.there.contains(&shard) {
         let whole = vec![0xff_u8; usize::try_from(layout::BYTES).unwrap_or_default()];
         let lifetime = LIFETIME.as_millis().to_string();
-        store.with(|conn, _| conn.ask(cmd("SET").arg(&temporary).arg(&whole[..]).arg("PX").arg(&lifetime)))?;
+        store.with(|conn, _| {
+            conn.ask(
+                cmd("SET")
+                    .arg(&temporary)
+                    .arg(&whole[..])
+                    .arg("PX")
+                    .arg(&lifetime),
+            )
+        })?;
         return Ok(u64::from(layout::USERS));
     }
     let compute = |executor: &mut Executor<'_>, mut script: Script| -> Reply<u64> {
         script.copy_keys();
-        let Some(Source::Step(node)) = script.roots.first().copied() else { return Ok(0) };
+        let Some(Source::Step(node)) = script.roots.first().copied() else {
+            return Ok(0);
+        };
         let users = executor.compute_and_count(&script)?;
         if users > 0 {
             // Out of reach of what deletes temporary keys at the end of a request.
-            let mut batch = Batch::of([&*cmd("RENAME").arg(executor.scratch.key(node)).arg(&temporary)]);
-            expiry(&temporary, executor.capabilities).iter().for_each(|command| batch.push(command));
+            let mut batch = Batch::of([&*cmd("RENAME")
+                .arg(executor.scratch.key(node))
+                .arg(&temporary)]);
+            expiry(&temporary, executor.capabilities)
+                .iter()
+                .for_each(|command| batch.push(command));
             let limit = executor.conn.timeout();
-            executor.conn.transaction(&batch, executor.capabilities.transactions, limit, &|_| None)?;
+            executor.conn.transaction(
+                &batch,
+                executor.capabilities.transactions,
+                limit,
+                &|_| None,
+            )?;
         }
         Ok(users)
     };
@@ -168,7 +242,9 @@ fn rename(store: &RedisStore, key: &Key, token: &str) -> Result<bool> {
         let mut batch = Batch::of(&lifetime);
         batch.push(cmd("RENAMENX").arg(&temporary).arg(&name));
         let limit = conn.timeout();
-        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(name.clone()))?;
+        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+            Some(name.clone())
+        })?;
         Ok(natural("RENAMENX", replies.last().unwrap_or(&Value::Nil))? != 0)
     })
 }
@@ -180,7 +256,9 @@ fn stay(store: &RedisStore, key: &Key) -> Result<()> {
         // The second time PERSIST would have nothing to do; what matters is that the part is there.
         let batch = Batch::of([&*cmd("PERSIST").arg(&name), cmd("STRLEN").arg(&name)]);
         let limit = conn.timeout();
-        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| Some(name.clone()))?;
+        let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+            Some(name.clone())
+        })?;
         if natural("STRLEN", replies.last().unwrap_or(&Value::Nil))? == 0 {
             return Err(vanished());
         }

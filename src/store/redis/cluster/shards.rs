@@ -1,9 +1,10 @@
 //! Which shards there are, asked with few commands.
 //!
-//! There may be 4096 shards, and asking for each whether it is there takes milliseconds. So it is remembered in which slots of
-//! a primary there were keys, and mostly only those are asked about, together with how many keys there are in all (DBSIZE),
-//! in one transaction: where the slots' numbers add up to that, there is no key elsewhere. Where they do not, every slot that
-//! a shard may be in is asked about, so what is remembered can be wrong and costs no more than time.
+//! There may be 4096 shards, and asking for each whether it is there takes milliseconds. So it is
+//! remembered in which slots of a primary there were keys, and mostly only those are asked about,
+//! together with how many keys there are in all (DBSIZE), in one transaction: where the slots'
+//! numbers add up to that, there is no key elsewhere. Where they do not, every slot that a shard
+//! may be in is asked about, so what is remembered can be wrong and costs no more than time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,8 @@ use crate::store::Result;
 use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::wire::{Batch, Conn, Fault, Reply, accept, natural};
 
-/// How many requests ask about every slot, at most, until it is tried again with those that are remembered.
+/// How many requests ask about every slot, at most, until it is tried again with those that are
+/// remembered.
 const MOST_SKIPPED: u32 = 63;
 
 /// In which slots of each primary there were keys, by the primary's address.
@@ -57,15 +59,18 @@ impl Seen {
         }
     }
 
-    /// Takes note of the slots that hold keys. `tried` says that those remembered were not enough: where that goes on, as
-    /// beside a program that makes keys in ever new slots, it is tried less and less often. Where the slots are not fewer
-    /// than `all` that would be asked about otherwise, a try would be the dearer way.
+    /// Takes note of the slots that hold keys. `tried` says that those remembered were not enough:
+    /// where that goes on, as beside a program that makes keys in ever new slots, it is tried less
+    /// and less often. Where the slots are not fewer than `all` that would be asked about
+    /// otherwise, a try would be the dearer way.
     fn learn(&self, address: &str, slots: BTreeSet<u16>, tried: bool, all: usize) {
         let mut known = self.locked();
         let keys = known.entry(address.to_owned()).or_default();
         if tried {
             keys.failures = keys.failures.saturating_add(1);
-            keys.skip = 1_u32.checked_shl(keys.failures - 1).map_or(MOST_SKIPPED, |skip| (skip - 1).min(MOST_SKIPPED));
+            keys.skip = 1_u32
+                .checked_shl(keys.failures - 1)
+                .map_or(MOST_SKIPPED, |skip| (skip - 1).min(MOST_SKIPPED));
         }
         if slots.len() >= all {
             (keys.slots, keys.skip) = (None, MOST_SKIPPED);
@@ -78,35 +83,53 @@ impl Seen {
     }
 
     fn retain(&self, topology: &Topology) {
-        self.locked().retain(|address, _| topology.primaries.iter().any(|primary| primary.address == *address));
+        self.locked().retain(|address, _| {
+            topology
+                .primaries
+                .iter()
+                .any(|primary| primary.address == *address)
+        });
     }
 }
 
 impl ClusterStore {
     /// The shards there are; some may be empty.
     pub(super) fn shards(&self) -> Result<BTreeSet<Shard>> {
-        let (filled, moving) = self.ask_primaries(true, |conn, capabilities, topology, primary| {
-            self.filled(conn, capabilities, topology, primary)
-        })?;
+        let (filled, moving) =
+            self.ask_primaries(true, |conn, capabilities, topology, primary| {
+                self.filled(conn, capabilities, topology, primary)
+            })?;
         self.seen.retain(&*self.topology()?);
         let filled: BTreeSet<u16> = filled.into_iter().flatten().chain(moving).collect();
-        Ok((0..SHARDS).filter(|shard| filled.contains(&layout::slot_of(*shard))).collect())
+        Ok((0..SHARDS)
+            .filter(|shard| filled.contains(&layout::slot_of(*shard)))
+            .collect())
     }
 
     /// The first of some slots that holds keys on a node, if it is one that we have keys in.
-    pub(super) fn first_filled(&self, primary: &Primary, slots: &BTreeSet<u16>) -> Result<Option<u16>> {
+    pub(super) fn first_filled(
+        &self,
+        primary: &Primary,
+        slots: &BTreeSet<u16>,
+    ) -> Result<Option<u16>> {
         let ours: BTreeSet<u16> = self.slots().filter(|slot| slots.contains(slot)).collect();
         if ours.is_empty() {
             return Ok(None);
         }
-        let counted = self.nodes.pool(&primary.address).and_then(|pool| pool.with(|conn| count(conn, &ours)));
-        let (filled, _) = counted.map_err(|fault| self.nodes.error(at_node(&primary.address, fault)))?;
+        let counted = self
+            .nodes
+            .pool(&primary.address)
+            .and_then(|pool| pool.with(|conn| count(conn, &ours)));
+        let (filled, _) =
+            counted.map_err(|fault| self.nodes.error(at_node(&primary.address, fault)))?;
         Ok(filled.first().copied())
     }
 
     /// The slots that our keys may be in. Text ids lie beside shards.
     pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
-        (0..SHARDS).map(layout::slot_of).chain([layout::slot(self.ids.prefix.as_str())])
+        (0..SHARDS)
+            .map(layout::slot_of)
+            .chain([layout::slot(self.ids.prefix.as_str())])
     }
 
     /// The slots of a primary that hold keys, among them all that hold shards.
@@ -119,7 +142,10 @@ impl ClusterStore {
     ) -> Reply<Asked<BTreeSet<u16>>> {
         let own = |slot: &u16| topology.owner(*slot).is_some_and(|owner| owner == primary);
         let address = &primary.address;
-        let tried = self.seen.to_try(address).filter(|_| capabilities.transactions_allowed);
+        let tried = self
+            .seen
+            .to_try(address)
+            .filter(|_| capabilities.transactions_allowed);
         let is_try = tried.is_some();
         if let Some(slots) = tried {
             let slots: Vec<u16> = slots.into_iter().filter(own).collect();
@@ -131,7 +157,11 @@ impl ClusterStore {
         let ours: BTreeSet<u16> = self.slots().filter(own).collect();
         let (filled, keys) = count(conn, &ours)?;
         let mut known = filled.clone();
-        let asked = if is_try { conn.ask(&cmd("DBSIZE")) } else { Ok(Value::Int(0)) };
+        let asked = if is_try {
+            conn.ask(&cmd("DBSIZE"))
+        } else {
+            Ok(Value::Int(0))
+        };
         let all = match asked {
             Ok(all) => natural("DBSIZE", &all)?,
             // This user may not ask, so there will be no good tries.
@@ -140,7 +170,10 @@ impl ClusterStore {
         };
         // There are others' keys: it is worth to know where, for the next time.
         if keys < all {
-            let others: BTreeSet<u16> = (0..16_384).filter(own).filter(|slot| !ours.contains(slot)).collect();
+            let others: BTreeSet<u16> = (0..16_384)
+                .filter(own)
+                .filter(|slot| !ours.contains(slot))
+                .collect();
             known.extend(count(conn, &others)?.0);
         }
         self.seen.learn(address, known, is_try, ours.len());
@@ -150,12 +183,17 @@ impl ClusterStore {
 
 fn counting(slots: impl IntoIterator<Item = u16>) -> Batch {
     let mut batch = Batch::default();
-    slots.into_iter().for_each(|slot| batch.push(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot)));
+    slots
+        .into_iter()
+        .for_each(|slot| batch.push(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot)));
     batch
 }
 
 /// Which of some slots hold keys, and how many keys those are.
-fn read<'a>(slots: impl IntoIterator<Item = &'a u16>, replies: &[Value]) -> Reply<(BTreeSet<u16>, u64)> {
+fn read<'a>(
+    slots: impl IntoIterator<Item = &'a u16>,
+    replies: &[Value],
+) -> Reply<(BTreeSet<u16>, u64)> {
     let (mut filled, mut all) = (BTreeSet::new(), 0);
     for (slot, reply) in slots.into_iter().zip(replies) {
         let keys = natural("CLUSTER COUNTKEYSINSLOT", &accept(reply.clone(), None)?)?;
@@ -172,7 +210,8 @@ fn count(conn: &mut Conn, slots: &BTreeSet<u16>) -> Reply<(BTreeSet<u16>, u64)> 
     read(slots, &replies)
 }
 
-/// Which of some slots hold keys, when there are none elsewhere on a node, and how it sees the cluster at that moment.
+/// Which of some slots hold keys, when there are none elsewhere on a node, and how it sees the
+/// cluster at that moment.
 fn these_are_all(conn: &mut Conn, slots: &[u16]) -> Reply<Option<Asked<BTreeSet<u16>>>> {
     let mut batch = counting(slots.iter().copied());
     batch.push(&cmd("DBSIZE"));
@@ -200,7 +239,10 @@ mod tests {
         let slots = |slots: &[u16]| slots.iter().copied().collect::<BTreeSet<u16>>();
         assert_eq!(seen.to_try("a"), None);
         seen.learn("a", slots(&[7]), false, 100);
-        assert_eq!((seen.to_try("a"), seen.to_try("b")), (Some(slots(&[7])), None));
+        assert_eq!(
+            (seen.to_try("a"), seen.to_try("b")),
+            (Some(slots(&[7])), None)
+        );
         let mut asked = 0;
         let mut tries = 0;
         for n in 0..1000_u16 {
@@ -212,7 +254,11 @@ mod tests {
         while seen.to_try("a").is_none() {}
         seen.succeeded("a");
         seen.learn("a", slots(&[1, 2]), true, 100);
-        assert_eq!(seen.to_try("a"), Some(slots(&[1, 2])), "one failure after a success costs none");
+        assert_eq!(
+            seen.to_try("a"),
+            Some(slots(&[1, 2])),
+            "one failure after a success costs none"
+        );
         // More slots than there would be to ask about anyway.
         seen.learn("a", slots(&[1, 2, 3]), true, 3);
         let skipped = (0..100).take_while(|_| seen.to_try("a").is_none()).count();

@@ -31,26 +31,38 @@ pub(super) struct Node {
 impl Node {
     /// Whether it has a slot.
     fn has(&self, slot: u16) -> bool {
-        self.primary && self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+        self.primary
+            && self
+                .slots
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&slot))
     }
 }
 
 /// Reads what `asked`, a host and port, answered. `None` when it is no such answer.
 pub(super) fn parse(text: &str, asked: &str) -> Option<Vec<Node>> {
-    let nodes: Vec<Node> =
-        text.lines().filter(|line| !line.trim().is_empty()).map(|line| node(line, asked)).collect::<Option<_>>()?;
+    let nodes: Vec<Node> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| node(line, asked))
+        .collect::<Option<_>>()?;
     nodes.iter().any(|node| node.myself).then_some(nodes)
 }
 
-/// Two nodes that answered and are of different clusters, where there are such. Nodes of one know each other by their ids,
-/// most of them; whoever knows of no slot is in none yet.
+/// Two nodes that answered and are of different clusters, where there are such. Nodes of one know
+/// each other by their ids, most of them; whoever knows of no slot is in none yet.
 pub(super) fn strangers(views: &[Vec<Node>]) -> Option<(&str, &str)> {
     let mut groups: Vec<(BTreeSet<&str>, &str)> = Vec::new();
-    for view in views.iter().filter(|view| view.iter().any(|node| !node.slots.is_empty())) {
+    for view in views
+        .iter()
+        .filter(|view| view.iter().any(|node| !node.slots.is_empty()))
+    {
         let mut ids: BTreeSet<&str> = view.iter().map(|node| node.id.as_str()).collect();
         let mut asked = view.iter().find(|node| node.myself)?.address.as_str();
         // Also what this one joins.
-        let (same, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(known, _)| !known.is_disjoint(&ids));
+        let (same, others): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|(known, _)| !known.is_disjoint(&ids));
         groups = others;
         for (known, first) in same.into_iter().rev() {
             ids.extend(known);
@@ -78,7 +90,9 @@ fn node(line: &str, asked: &str) -> Option<Node> {
         number: reached(address.split(',').next()?, asked)?,
         myself: flags.contains("myself"),
         primary: flags.contains("master"),
-        away: ["fail", "fail?", "handshake", "noaddr"].iter().any(|flag| flags.contains(flag)),
+        away: ["fail", "fail?", "handshake", "noaddr"]
+            .iter()
+            .any(|flag| flags.contains(flag)),
         of,
         epoch,
         slots: Vec::new(),
@@ -87,11 +101,19 @@ fn node(line: &str, asked: &str) -> Option<Node> {
     };
     // The state of the link stands before the slots.
     for slots in fields.skip(1) {
-        let number = |text: &str| text.parse::<u16>().ok().filter(|slot| usize::from(*slot) < SLOTS);
+        let number = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|slot| usize::from(*slot) < SLOTS)
+        };
         match slots.strip_prefix('[') {
             // `[93->-id]` is on its way out, `[93-<-id]` on its way in.
             Some(moving) => {
-                let slots = if moving.contains("->-") { &mut node.leaving } else { &mut node.coming };
+                let slots = if moving.contains("->-") {
+                    &mut node.leaving
+                } else {
+                    &mut node.coming
+                };
                 slots.insert(number(moving.split('-').next()?)?);
             }
             None => {
@@ -107,7 +129,8 @@ fn node(line: &str, asked: &str) -> Option<Node> {
 pub(super) fn reached(address: &str, asked: &str) -> Option<String> {
     let mut parts = address.split(',');
     let (host, port) = parts.next()?.split('@').next()?.rsplit_once(':')?;
-    // A name that was announced is what certificates are of. A node that does not know its own address is where it was asked.
+    // A name that was announced is what certificates are of. A node that does not know its own
+    // address is where it was asked.
     let name = parts.next().filter(|name| !name.is_empty());
     let host = match name.unwrap_or(host) {
         "" => asked.rsplit_once(':')?.0.to_owned(),
@@ -153,7 +176,12 @@ impl Topology {
         let mut latest: Vec<Option<&Node>> = vec![None; SLOTS];
         let mut replicas: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for node in views.iter().flatten() {
-            for slot in node.slots.iter().filter(|_| node.primary).flat_map(|(first, last)| *first..=*last) {
+            for slot in node
+                .slots
+                .iter()
+                .filter(|_| node.primary)
+                .flat_map(|(first, last)| *first..=*last)
+            {
                 let known = &mut latest[usize::from(slot)];
                 if known.is_none_or(|known| known.epoch < node.epoch) {
                     *known = Some(node);
@@ -166,10 +194,16 @@ impl Topology {
         let mut primaries: Vec<Primary> = Vec::new();
         let owners = latest.into_iter().map(|node| {
             let node = node?;
-            let known = primaries.iter().position(|primary| primary.address == node.address);
+            let known = primaries
+                .iter()
+                .position(|primary| primary.address == node.address);
             Some(known.unwrap_or_else(|| {
                 let replicas = replicas.get(node.id.as_str()).map_or(0, BTreeSet::len);
-                primaries.push(Primary { address: node.address.clone(), replicas, slots: Vec::new() });
+                primaries.push(Primary {
+                    address: node.address.clone(),
+                    replicas,
+                    slots: Vec::new(),
+                });
                 primaries.len() - 1
             }))
         });
@@ -181,18 +215,33 @@ impl Topology {
         }
         let nodes = || views.iter().flatten();
         let addresses = nodes().map(|node| node.address.clone()).collect();
-        let numbers = nodes().map(|node| (node.number.clone(), node.address.clone())).collect();
-        Topology { primaries, owners, addresses, numbers }
+        let numbers = nodes()
+            .map(|node| (node.number.clone(), node.address.clone()))
+            .collect();
+        Topology {
+            primaries,
+            owners,
+            addresses,
+            numbers,
+        }
     }
 
-    /// The address of a node that another one calls so: nodes call each other by numbers, even where they announce names.
+    /// The address of a node that another one calls so: nodes call each other by numbers, even
+    /// where they announce names.
     pub fn address(&self, called: &str) -> Option<&str> {
-        self.numbers.get(called).or_else(|| self.addresses.get(called)).map(String::as_str)
+        self.numbers
+            .get(called)
+            .or_else(|| self.addresses.get(called))
+            .map(String::as_str)
     }
 
     /// Who has a slot.
     pub fn owner(&self, slot: u16) -> Option<&Primary> {
-        self.owners.get(usize::from(slot)).copied().flatten().and_then(|place| self.primaries.get(place))
+        self.owners
+            .get(usize::from(slot))
+            .copied()
+            .flatten()
+            .and_then(|place| self.primaries.get(place))
     }
 
     /// Whether a primary's own word of which slots it has is what is written here.
@@ -200,7 +249,9 @@ impl Topology {
         let mut slots = Vec::new();
         let mut told = own.slots.clone();
         told.sort_unstable();
-        told.into_iter().filter(|_| own.primary).for_each(|range| extend(&mut slots, range));
+        told.into_iter()
+            .filter(|_| own.primary)
+            .for_each(|range| extend(&mut slots, range));
         slots == primary.slots
     }
 
@@ -212,7 +263,10 @@ impl Topology {
     /// The first slot that nobody has, and how many there are.
     pub fn uncovered(&self) -> Option<(usize, usize)> {
         let first = self.owners.iter().position(Option::is_none)?;
-        Some((first, self.owners.iter().filter(|owner| owner.is_none()).count()))
+        Some((
+            first,
+            self.owners.iter().filter(|owner| owner.is_none()).count(),
+        ))
     }
 }
 
@@ -232,24 +286,44 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
     #[test]
     fn slots_have_owners_and_owners_replicas() {
         let view = parse(SEEN, "10.0.0.1:7001").unwrap();
-        assert_eq!((&view[0].leaving, &view[0].coming), (&[93].into(), &[94].into()));
+        assert_eq!(
+            (&view[0].leaving, &view[0].coming),
+            (&[93].into(), &[94].into())
+        );
         let topology = Topology::of(std::slice::from_ref(&view));
-        let owner = |slot| topology.owner(slot).map(|primary| (primary.address.as_str(), primary.replicas));
+        let owner = |slot| {
+            topology
+                .owner(slot)
+                .map(|primary| (primary.address.as_str(), primary.replicas))
+        };
         assert_eq!(
             [0, 5461, 16_383].map(owner),
-            [Some(("127.0.0.1:7001", 1)), Some(("b.example:7002", 0)), Some(("[::1]:7003", 0))]
+            [
+                Some(("127.0.0.1:7001", 1)),
+                Some(("b.example:7002", 0)),
+                Some(("[::1]:7003", 0))
+            ]
         );
         assert_eq!((topology.uncovered(), topology.addresses.len()), (None, 5));
-        assert_eq!(["127.0.0.1:7002", "b.example:7002", "h:1"].map(|called| topology.address(called)), {
-            let announced = Some("b.example:7002");
-            [announced, announced, None]
-        });
+        assert_eq!(
+            ["127.0.0.1:7002", "b.example:7002", "h:1"].map(|called| topology.address(called)),
+            {
+                let announced = Some("b.example:7002");
+                [announced, announced, None]
+            }
+        );
         let [a, b, c] = [0, 1, 2].map(|n| &topology.primaries[n]);
-        assert!(topology.agrees(a, &view[0]) && !topology.agrees(b, &view[0]) && topology.agrees(c, &view[2]));
+        assert!(
+            topology.agrees(a, &view[0])
+                && !topology.agrees(b, &view[0])
+                && topology.agrees(c, &view[2])
+        );
         let other = parse(&SEEN.replace("0-5460", "0-99 100-5459"), "h:1").unwrap();
         let split = parse(&SEEN.replace("0-5460", "100-5460 0-99"), "h:1").unwrap();
         assert!(!topology.agrees(a, &other[0]) && topology.agrees(a, &split[0]));
-        let disputed: Vec<u16> = (0..16_384).filter(|slot| topology.is_disputed(a, &other[0], *slot)).collect();
+        let disputed: Vec<u16> = (0..16_384)
+            .filter(|slot| topology.is_disputed(a, &other[0], *slot))
+            .collect();
         assert_eq!(disputed, [5460]);
         assert!(topology.is_disputed(b, &other[0], 99) && !topology.is_disputed(a, &split[0], 99));
     }
@@ -257,31 +331,60 @@ ee 127.0.0.1:7005@17005 slave,fail bb 0 1 2 disconnected
     #[test]
     fn nodes_of_two_clusters_are_told_apart() {
         let one = parse(SEEN, "h:1").unwrap();
-        let fewer: Vec<Node> = parse(SEEN, "h:1").unwrap().into_iter().filter(|node| node.id != "cc").collect();
+        let fewer: Vec<Node> = parse(SEEN, "h:1")
+            .unwrap()
+            .into_iter()
+            .filter(|node| node.id != "cc")
+            .collect();
         let text = "ff 10.0.0.9:7001@17001 myself,master - 0 0 1 connected 0-16383\n";
         let other = parse(text, "h:1").unwrap();
         let alone = parse(&text.replace(" 0-16383", "").replace("ff ", "gg "), "h:1").unwrap();
-        assert_eq!(strangers(&[one.clone(), fewer.clone(), alone.clone()]), None, "one is in no cluster");
-        assert_eq!(strangers(&[other.clone(), one, alone, fewer]), Some(("10.0.0.9:7001", "127.0.0.1:7001")));
+        assert_eq!(
+            strangers(&[one.clone(), fewer.clone(), alone.clone()]),
+            None,
+            "one is in no cluster"
+        );
+        assert_eq!(
+            strangers(&[other.clone(), one, alone, fewer]),
+            Some(("10.0.0.9:7001", "127.0.0.1:7001"))
+        );
         assert_eq!(strangers(&[other]), None);
     }
 
     #[test]
     fn the_later_owner_of_a_slot_is_right() {
         let before = parse(SEEN, "h:1").unwrap();
-        let text = SEEN.replace("slave aa 0 1 1 connected", "master - 0 1 4 connected 0-5460");
+        let text = SEEN.replace(
+            "slave aa 0 1 1 connected",
+            "master - 0 1 4 connected 0-5460",
+        );
         let after = parse(&text, "h:1").unwrap();
         for views in [[before.clone(), after.clone()], [after, before]] {
-            assert_eq!(Topology::of(&views).owner(7).unwrap().address, "127.0.0.1:7004");
+            assert_eq!(
+                Topology::of(&views).owner(7).unwrap().address,
+                "127.0.0.1:7004"
+            );
         }
     }
 
     #[test]
     fn a_slot_without_an_owner_is_missed_and_a_node_without_an_address_is_where_it_was_asked() {
-        let view = parse("aa :7001@17001 myself,master - 0 0 1 connected 0-9 12-16383", "10.0.0.1:7001").unwrap();
+        let view = parse(
+            "aa :7001@17001 myself,master - 0 0 1 connected 0-9 12-16383",
+            "10.0.0.1:7001",
+        )
+        .unwrap();
         let topology = Topology::of(&[view]);
-        assert_eq!((topology.uncovered(), topology.primaries[0].address.as_str()), (Some((10, 2)), "10.0.0.1:7001"));
-        for text in ["", "ERR", "aa 127.0.0.1:7001@17001 master - 0 0 1 connected 0-99999", "aa b c"] {
+        assert_eq!(
+            (topology.uncovered(), topology.primaries[0].address.as_str()),
+            (Some((10, 2)), "10.0.0.1:7001")
+        );
+        for text in [
+            "",
+            "ERR",
+            "aa 127.0.0.1:7001@17001 master - 0 0 1 connected 0-99999",
+            "aa b c",
+        ] {
             assert_eq!(parse(text, "h:1"), None, "{text}");
         }
     }
