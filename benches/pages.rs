@@ -23,7 +23,7 @@ use cohortist::clock::Clock;
 use cohortist::sets::{EventName, Key, Set, UserId};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Durability, Mark, Options, Saved, Store, StoreError};
-use cohortist::{Tracker, web};
+use cohortist::{Tracker, server};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -57,10 +57,10 @@ impl Dashboard {
         };
         let tracker = Tracker::new(Arc::new(store));
         let (tell, told) = std::sync::mpsc::channel();
-        let shown = web::Live::from(web::Dashboard::new(tracker, Clock::Fixed(now())));
+        let shown = server::Live::from(server::Dashboard::new(tracker, Clock::Fixed(now())));
         let thread = std::thread::spawn(move || {
             rt::System::new().block_on(async move {
-                let app = move || App::new().configure(web::app_config(&shown));
+                let app = move || App::new().configure(server::app_config(&shown));
                 let server = HttpServer::new(app)
                     .workers(1)
                     .tcp_nodelay(true)

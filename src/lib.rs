@@ -40,7 +40,7 @@
 //! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports |
 //! | [`render`] | tables as CSV, JSON, text and charts; pure | reports |
-//! | [`web`] | the dashboard | render, tracker |
+//! | [`server`] | the dashboard | render, tracker |
 //! | [`resp`] | a listener that speaks Redis' protocol over the embedded store | store |
 //! | [`cli`] | the commands | everything |
 //! | [`telemetry`] | counters and durations for `/metrics` | |
@@ -61,11 +61,11 @@ mod peers;
 pub mod render;
 pub mod reports;
 pub mod resp;
+pub mod server;
 pub mod sets;
 pub mod store;
 pub mod telemetry;
 mod tracker;
-pub mod web;
 
 pub use tracker::{
     Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,

@@ -13,7 +13,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::{CalendarError, Period};
 use crate::reports::coverage::Coverage;
-use crate::reports::keeping::Keeping;
+use crate::reports::expiry::ExpiryPolicy;
 use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
@@ -127,7 +127,7 @@ impl Tracker {
     }
 
     /// The same tracker in front of another store, such as one that
-    /// [remembers](crate::store::Remembered) what this one counted.
+    /// [remembers](crate::store::CachedStore) what this one counted.
     pub fn on(self, store: Arc<dyn Store>) -> Self {
         Tracker {
             store,
@@ -434,7 +434,7 @@ impl Tracker {
         {
             return deleted;
         }
-        self.store.text_ids().forget()?;
+        self.store.string_ids().forget()?;
         deleted
     }
 
@@ -442,7 +442,7 @@ impl Tracker {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn over(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<Vec<Key>> {
+    pub fn over(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<Vec<Key>> {
         let mut keys = self.store.keys("")?;
         keys.retain(|key| keeping.is_over(key, now));
         keys.sort_unstable();
@@ -454,7 +454,7 @@ impl Tracker {
     ///
     /// # Errors
     /// [`Error::NewestIsOver`], or when the store cannot be read.
-    pub fn due(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<Vec<Key>> {
+    pub fn due(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<Vec<Key>> {
         let mut keys = self.store.keys("")?;
         let newest = keeping.newest_if_over(&keys, now);
         keys.retain(|key| keeping.is_over(key, now));
@@ -469,7 +469,7 @@ impl Tracker {
     ///
     /// # Errors
     /// As there, or when some may not have been deleted.
-    pub fn expire(&self, keeping: &Keeping, now: DateTime<Utc>) -> Result<u64> {
+    pub fn expire(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<u64> {
         let keys = self.due(keeping, now)?;
         if keys.is_empty() {
             Ok(0)

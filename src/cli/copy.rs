@@ -180,7 +180,7 @@ impl Config {
         let mut events: Vec<_> = keys.iter().map(Key::event).collect();
         events.sort_unstable();
         events.dedup();
-        let called = match from.store().text_ids().next()? {
+        let called = match from.store().string_ids().next()? {
             Some(next) => format!(", {} came along", many(next, "text id")),
             None => String::new(),
         };

@@ -17,11 +17,11 @@ use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::demo::Demo;
 use crate::render::{many, thousands};
+use crate::server::{Listening, NamedStore, PageCache};
 use crate::sets::{EventName, Key, Set};
-use crate::store::Remembering;
+use crate::store::CacheOptions;
 use crate::store::budget::Shares;
 use crate::tracker::{Extent, Ids, Tracker};
-use crate::web::{KeptPages, Listening, NamedStore};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -121,7 +121,7 @@ impl Config {
         let memory = Memory::new(Shares::of(self.memory, None));
         let tracker = store.clone().with_memory(&memory.shares, 1).open()?;
         let shown = store.shown();
-        if tracker.ids()? == Ids::Texts {
+        if tracker.ids()? == Ids::Strings {
             bail!(
                 "the demo's users are numbers, and those of {shown} are to be texts: leave --ids away, or name another store"
             );
@@ -161,9 +161,9 @@ impl Config {
                     "Embedded" => say!("try, after Ctrl-C: {hint}"),
                     _ => say!("try: {hint}"),
                 }
-                let how = Remembering {
+                let how = CacheOptions {
                     bytes: memory.shares.counts,
-                    ..Remembering::default()
+                    ..CacheOptions::default()
                 };
                 let tracker = serve::remembering(tracker, how, clock);
                 let stores = vec![NamedStore {
@@ -173,7 +173,7 @@ impl Config {
                 }];
                 let connections = Descriptors::raise().divide(0).1;
                 let room = Room {
-                    kept: KeptPages::new(memory.shares.pages),
+                    kept: PageCache::new(memory.shares.pages),
                     memory,
                     connections,
                 };

@@ -12,7 +12,7 @@ use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
-use crate::reports::keeping::{self, Keeping};
+use crate::reports::expiry::{self, ExpiryPolicy};
 use crate::tracker::Error;
 
 const EXAMPLES: &str = "\
@@ -73,14 +73,14 @@ pub(super) fn span(text: &str) -> Result<TimeDelta, String> {
 /// For how long a configuration keeps what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expiry {
-    pub keeping: Keeping,
+    pub policy: ExpiryPolicy,
     /// As it was written: `hours 30d, days 400d`.
     pub words: String,
 }
 
 /// What to keep for how long.
 pub struct Config {
-    keeping: Keeping,
+    policy: ExpiryPolicy,
     /// What of the configuration it is, if it is that.
     configured: Option<String>,
     yes: bool,
@@ -91,20 +91,20 @@ impl Config {
     /// The flags say how long, or else the configuration; never some of it by one and some by the
     /// other, as whoever names the hours alone means nothing else to go.
     pub fn new(args: Args, store: &Named) -> Result<Self, Usage> {
-        let flags = Keeping {
+        let flags = ExpiryPolicy {
             hours: args.hours,
             days: args.days,
             weeks: args.weeks,
             months: args.months,
         };
         let Expiry {
-            keeping: configured,
+            policy: configured,
             words,
         } = &store.expire;
         let (yes, even_the_newest) = (args.yes, args.even_the_newest);
         if !flags.is_for_good() {
             return Ok(Config {
-                keeping: flags,
+                policy: flags,
                 configured: None,
                 yes,
                 even_the_newest,
@@ -123,7 +123,7 @@ impl Config {
             )));
         }
         Ok(Config {
-            keeping: *configured,
+            policy: *configured,
             configured: Some(words.clone()),
             yes,
             even_the_newest,
@@ -137,9 +137,9 @@ impl Config {
             say!("by the configuration: {words}");
         }
         if self.yes {
-            let keys = match tracker.due(&self.keeping, now) {
+            let keys = match tracker.due(&self.policy, now) {
                 Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
-                    tracker.over(&self.keeping, now)?
+                    tracker.over(&self.policy, now)?
                 }
                 Err(error @ Error::NewestIsOver { .. }) => {
                     bail!("{error}. If it is, add --even-the-newest")
@@ -154,10 +154,10 @@ impl Config {
             say!("deleted {}", delete::bitmaps(deleted));
             return Ok(());
         }
-        let keys = tracker.over(&self.keeping, now)?;
+        let keys = tracker.over(&self.policy, now)?;
         let count = keys.len();
         let sizes = tracker.store().sizes(&keys)?;
-        let kinds = keeping::sum(keys.iter().zip(sizes));
+        let kinds = expiry::sum(keys.iter().zip(sizes));
         // There may be millions, which are listed once more below.
         drop(keys);
         let mut out = Out::new();
@@ -179,7 +179,7 @@ impl Config {
                     "{} would go; nothing was deleted: add --yes to do it",
                     many(count as u64, "bitmap")
                 );
-                if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.keeping, now) {
+                if let Err(error @ Error::NewestIsOver { .. }) = tracker.due(&self.policy, now) {
                     say!("warning: {error}. If it is, --yes also needs --even-the-newest");
                 }
             }

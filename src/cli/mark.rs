@@ -134,7 +134,7 @@ impl Config {
     /// No store is made for the sake of a user there cannot be in a new one.
     fn open(&self, store: &StoreConfig) -> anyhow::Result<Tracker> {
         let slip = self.users.iter().find_map(|text| match store.ids() {
-            Some(Ids::Texts) => user_text(text).err(),
+            Some(Ids::Strings) => user_text(text).err(),
             _ => user_number(text.as_bytes()).err(),
         });
         match slip {
@@ -159,7 +159,7 @@ impl Config {
         let mut batch = tracker.batch();
         let mut known = self.users.len() as u64;
         if self.value {
-            for user in tracker.enroll(&called).map_err(refused)? {
+            for user in tracker.assign(&called).map_err(refused)? {
                 batch.mark_to(&self.event, user, at, self.extent)?;
             }
         } else {

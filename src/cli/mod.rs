@@ -163,7 +163,7 @@ impl From<IdsArg> for Ids {
     fn from(arg: IdsArg) -> Ids {
         match arg {
             IdsArg::Numbers => Ids::Numbers,
-            IdsArg::Map => Ids::Texts,
+            IdsArg::Map => Ids::Strings,
         }
     }
 }

@@ -159,7 +159,7 @@ impl TryFrom<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // Asked before the store is opened, so that a slip does not create one.
+        // PageQuery before the store is opened, so that a slip does not create one.
         self.query.at(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
         let answer = tracker.answer(

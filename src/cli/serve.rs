@@ -17,13 +17,13 @@ use crate::cli::store::Named;
 use crate::clock::Clock;
 use crate::render::words;
 use crate::resp;
-use crate::store::budget::{Budget, Shares};
-use crate::store::{Remembered, Remembering, private};
-use crate::tracker::Tracker;
-use crate::web::{
-    self, Admission, Dashboard, HostName, Hosts, KeptPages, Listening, Live, NamedStore, Network,
+use crate::server::{
+    self, Admission, Dashboard, HostName, Hosts, Listening, Live, NamedStore, Network, PageCache,
     Proxies, SLOW, TITLE,
 };
+use crate::store::budget::{Budget, Shares};
+use crate::store::{CacheOptions, CachedStore, private};
+use crate::tracker::Tracker;
 pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
 pub use reload::Source;
@@ -125,7 +125,7 @@ pub struct Config {
     write_token: Option<String>,
     resp: Option<resp::Settings>,
     check: bool,
-    remembering: Option<Remembering>,
+    remembering: Option<CacheOptions>,
     slow: Duration,
     hosts: Hosts,
     proxies: Proxies,
@@ -217,7 +217,7 @@ impl Config {
                 )));
             }
         }
-        let how = Remembering {
+        let how = CacheOptions {
             bytes: memory.shares.counts / (stores.len() as u64).max(1),
             keep: args.remember_for,
             check_after: args.check_after.min(args.remember_for),
@@ -352,7 +352,7 @@ impl Config {
         };
         let kept = self
             .remembering
-            .map(|_| KeptPages::new(self.memory.shares.pages))
+            .map(|_| PageCache::new(self.memory.shares.pages))
             .unwrap_or_default();
         let room = Room {
             kept,
@@ -458,7 +458,7 @@ impl Memory {
 
 /// How much room a server has.
 pub(super) struct Room {
-    pub kept: KeptPages,
+    pub kept: PageCache,
     pub memory: Memory,
     /// Connections over HTTP.
     pub connections: usize,
@@ -479,8 +479,8 @@ fn log_strays(tracker: Tracker, prefix: String) {
 }
 
 /// A tracker whose counts are remembered.
-pub(super) fn remembering(tracker: Tracker, how: Remembering, clock: Clock) -> Tracker {
-    let store = Remembered::new(Arc::clone(tracker.store()), how, clock);
+pub(super) fn remembering(tracker: Tracker, how: CacheOptions, clock: Clock) -> Tracker {
+    let store = CachedStore::new(Arc::clone(tracker.store()), how, clock);
     tracker.on(Arc::new(store))
 }
 
@@ -498,7 +498,7 @@ enum Goes {
 
 fn what_goes(named: &Named, read_only: bool, clock: Clock) -> Goes {
     match clock {
-        _ if named.expire.keeping.is_for_good() => Goes::Nothing,
+        _ if named.expire.policy.is_for_good() => Goes::Nothing,
         _ if named.read_only || read_only => Goes::ReadOnly,
         Clock::Fixed(_) => Goes::Frozen,
         Clock::System => Goes::Nightly,
@@ -573,7 +573,7 @@ pub(super) fn serve(
 ) -> anyhow::Result<()> {
     let live = dashboard.into();
     let read_only = live.dashboard().stores.iter().all(|store| store.read_only);
-    let served = web::run_on(listening, live, move |addresses| {
+    let served = server::run_on(listening, live, move |addresses| {
         announce(addresses, read_only);
         ready();
     });

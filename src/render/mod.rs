@@ -1,6 +1,7 @@
 //! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
 //! numbers.
 
+pub mod activity_calendar;
 pub mod axis;
 pub mod chart;
 pub mod colour;
@@ -8,7 +9,6 @@ pub mod csv;
 pub mod json;
 #[cfg(test)]
 mod sample;
-pub mod strip;
 pub mod text;
 pub mod trend;
 pub mod words;
@@ -17,7 +17,7 @@ use std::fmt;
 
 use crate::reports::activity::Activity;
 use crate::reports::choice;
-use crate::reports::people::{Crowd, Who};
+use crate::reports::people::{CellMembers, Who};
 use crate::reports::retention::{Measure, Query, Table};
 
 choice! {
@@ -129,7 +129,7 @@ pub fn activity_name(activity: &Activity) -> FileName {
 }
 
 /// A file name for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
-pub fn people_name(query: &Query, crowd: &Crowd, who: Who) -> FileName {
+pub fn people_name(query: &Query, crowd: &CellMembers, who: Who) -> FileName {
     let column = crowd
         .back
         .as_ref()

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::calendar::Grain;
 use crate::render::axis::{Axis, period_labels};
 use crate::render::chart::{
-    Bar, CURVE, Canvas, SIZES, Twin, bar_layers, escaped, opening, short_count,
+    Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
 };
 use crate::render::{thousands, words};
 use crate::reports::activity::{Activity, Point};
@@ -118,7 +118,7 @@ fn sticky_points(activity: &Activity) -> &[Point] {
 }
 
 /// The numbers of [`stickiness`], newest first: a page by day has them nowhere else.
-pub fn stickiness_twin(activity: &Activity) -> Twin {
+pub fn stickiness_data_table(activity: &Activity) -> DataTable {
     let rows = sticky_points(activity).iter().rev().map(|point| {
         let state = match point.state {
             State::Complete => "complete",
@@ -141,7 +141,7 @@ pub fn stickiness_twin(activity: &Activity) -> Twin {
         };
         vec![point.period.label(), mean, people, sticky, state.to_owned()]
     });
-    Twin {
+    DataTable {
         caption: format!(
             "Stickiness by {}: mean people a day ÷ people in the {}",
             activity.grain, activity.grain

@@ -6,7 +6,7 @@ use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::activity::Daily;
 use crate::reports::coverage::Coverage;
-use crate::reports::people::{Back, Crowd, Who};
+use crate::reports::people::{CellMembers, ReturnWindow, Who};
 use crate::reports::retention::{Measure, Number, Query, State, Table};
 use crate::sets::{Labels, Segment};
 
@@ -253,7 +253,7 @@ pub const CELL_SENTENCE: &str =
 pub fn crowd(
     query: &Query,
     labels: &Labels,
-    crowd: &Crowd,
+    crowd: &CellMembers,
     who: Who,
     size: u64,
     count: u64,
@@ -277,7 +277,7 @@ pub fn crowd(
 }
 
 /// When coming back counts: `on Tue 17 Nov 2026`, `from Tue 17 Nov 2026 to Mon 23 Nov 2026`.
-fn during(back: &Back) -> String {
+fn during(back: &ReturnWindow) -> String {
     let window = back.window;
     if window.until == window.from {
         when(window.from)

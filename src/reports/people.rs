@@ -47,7 +47,7 @@ impl FromStr for Who {
 
 /// Why a table has no such cell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CrowdError {
+pub enum CellMembersError {
     /// A period of another length than the table's.
     #[error("{given} is a {}, and the cohorts are {}: name the {wanted}", given.grain(), wanted.adjective())]
     Grain {
@@ -98,14 +98,14 @@ pub enum CrowdError {
     TooLarge(#[from] TooLarge),
 }
 
-impl CrowdError {
+impl CellMembersError {
     /// Whether it is about the column, and not about the cohort.
     pub const fn is_column(&self) -> bool {
         matches!(
             self,
-            CrowdError::Column { .. }
-                | CrowdError::NotBegun { .. }
-                | CrowdError::NotRecorded {
+            CellMembersError::Column { .. }
+                | CellMembersError::NotBegun { .. }
+                | CellMembersError::NotRecorded {
                     is_column: true,
                     ..
                 }
@@ -162,7 +162,7 @@ pub fn state_of(count: u64, periods: &[Period], coverage: &Coverage) -> Option<S
 
 /// A cohort as a set, and who of it came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Crowd {
+pub struct CellMembers {
     /// When its people did the starting event.
     pub period: Period,
     /// Whether more people can still join it.
@@ -170,12 +170,12 @@ pub struct Crowd {
     /// The people.
     pub cohort: Set,
     /// Those who came back and those who did not, when a column was named.
-    pub back: Option<Back>,
+    pub back: Option<ReturnWindow>,
 }
 
 /// Both sides of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Back {
+pub struct ReturnWindow {
     /// The cell's column.
     pub column: u32,
     /// When coming back counts.
@@ -186,21 +186,21 @@ pub struct Back {
     pub lost: Set,
 }
 
-impl Crowd {
+impl CellMembers {
     /// The people of a cohort, and of the cell in its `column`, in a store with this coverage. The
     /// counts of these sets are the numbers of the [table](crate::reports::retention::Table) of the
     /// same query.
     ///
     /// ```
     /// use cohortist::calendar::{Grain, parse_moment};
-    /// use cohortist::reports::{coverage::Coverage, people::Crowd, retention::Query};
+    /// use cohortist::reports::{coverage::Coverage, people::CellMembers, retention::Query};
     /// use cohortist::sets::{Segments, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
     /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
-    /// let crowd = Crowd::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
+    /// let crowd = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
     /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
     /// assert_eq!(crowd.back.unwrap().returned, expected);
-    /// assert!(Crowd::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
+    /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -212,16 +212,16 @@ impl Crowd {
         period: Period,
         column: Option<u32>,
         coverage: &Coverage,
-    ) -> Result<Self, CrowdError> {
+    ) -> Result<Self, CellMembersError> {
         let current = coverage.current(query.grain);
         if period.grain() != query.grain {
-            return Err(CrowdError::Grain {
+            return Err(CellMembersError::Grain {
                 given: period,
                 wanted: query.grain,
             });
         }
         if period > current {
-            return Err(CrowdError::Future {
+            return Err(CellMembersError::Future {
                 given: period,
                 current,
             });
@@ -229,7 +229,7 @@ impl Crowd {
         let recorded = |given: Period, state: State, is_column: bool| match state {
             State::NotRecorded => {
                 let extent = coverage.first(query.grain).zip(coverage.last(query.grain));
-                Err(CrowdError::NotRecorded {
+                Err(CellMembersError::NotRecorded {
                     given,
                     extent,
                     is_column,
@@ -241,13 +241,13 @@ impl Crowd {
         let cohort = query.cohort.at(period);
         let back = column.map(|column| {
             if column >= query.cols() {
-                return Err(CrowdError::Column {
+                return Err(CellMembersError::Column {
                     column,
                     cols: query.cols(),
                 });
             }
             let windows = query.windows(period, coverage);
-            let not_begun = CrowdError::NotBegun {
+            let not_begun = CellMembersError::NotBegun {
                 column,
                 cohort: period,
             };
@@ -271,14 +271,14 @@ impl Crowd {
             } else {
                 Set::Or(periods)
             };
-            Ok(Back {
+            Ok(ReturnWindow {
                 column,
                 window,
                 returned: cohort.clone() & did.clone(),
                 lost: cohort.clone() - did,
             })
         });
-        Ok(Crowd {
+        Ok(CellMembers {
             period,
             state,
             cohort,

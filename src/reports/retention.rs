@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 pub use crate::reports::coverage::State;
-use crate::reports::recorded::{Recorded, dated};
+use crate::reports::first_recorded::{Recorded, dated};
 pub use crate::reports::table::{Average, Cell, Number, Row, Table};
 use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments, Set, TooLarge};
 

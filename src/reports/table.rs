@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use crate::calendar::Period;
 use crate::reports::coverage::State;
-use crate::reports::recorded::Recorded;
+use crate::reports::first_recorded::Recorded;
 use crate::reports::retention::{Averaging, Query};
 use crate::reports::stats::{rate, wilson};
 use crate::sets::Labels;

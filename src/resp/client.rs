@@ -12,7 +12,7 @@ use super::command::{self, Answer, Data, Fail, Kind, Outcome, Spec};
 use super::reply::{Protocol, Reply};
 use super::request;
 use crate::store::StoreError;
-use crate::store::embedded::Look;
+use crate::store::embedded::ReadTxn;
 
 /// A client. It has no way to the store but the [`Data`] of each command.
 pub(super) struct Client<'a> {
@@ -34,8 +34,8 @@ pub(super) enum Needs {
     /// To read the keys it names.
     Keys,
     /// To read any key.
-    Look,
-    Space,
+    ReadTxn,
+    WriteTxn,
 }
 
 impl<'a> Client<'a> {
@@ -55,10 +55,10 @@ impl<'a> Client<'a> {
     /// What [`carry_out`](Self::carry_out) needs for a command.
     pub fn needs(&self, spec: &Spec) -> Needs {
         match spec.kind {
-            Kind::Mark | Kind::Change => Needs::Space,
-            Kind::Flush if self.shared.settings.allow_flush => Needs::Space,
-            Kind::Look if spec.names_keys() => Needs::Keys,
-            Kind::Look | Kind::Info => Needs::Look,
+            Kind::Mark | Kind::Change => Needs::WriteTxn,
+            Kind::Flush if self.shared.settings.allow_flush => Needs::WriteTxn,
+            Kind::ReadTxn if spec.names_keys() => Needs::Keys,
+            Kind::ReadTxn | Kind::Info => Needs::ReadTxn,
             _ => Needs::Nothing,
         }
     }
@@ -191,8 +191,8 @@ impl<'a> Client<'a> {
         ])
     }
 
-    fn info(&self, arguments: &[&[u8]], look: Look<'_>) -> Answer {
-        let keys = (look.keys()?.len(), look.mortal());
+    fn info(&self, arguments: &[&[u8]], look: ReadTxn<'_>) -> Answer {
+        let keys = (look.keys()?.len(), look.expiring());
         let sections: [(&str, String); 4] = [
             (
                 "Server",
@@ -229,7 +229,7 @@ impl<'a> Client<'a> {
                 "Keyspace",
                 match keys {
                     (0, _) => String::new(),
-                    (keys, mortal) => format!("db0:keys={keys},expires={mortal},avg_ttl=0\r\n"),
+                    (keys, expiring) => format!("db0:keys={keys},expires={expiring},avg_ttl=0\r\n"),
                 },
             ),
         ];

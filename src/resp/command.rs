@@ -10,7 +10,7 @@ use super::request::number;
 use crate::bitmap::{TILE_BYTES, Tile};
 use crate::clock::Clock;
 use crate::store::StoreError;
-use crate::store::embedded::{Look, Space};
+use crate::store::embedded::{ReadTxn, WriteTxn};
 
 /// The version of Redis whose words these are.
 pub(super) const VERSION: &str = "7.0.15";
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     /// Changes bitmaps.
     Change,
     /// Reads bitmaps.
-    Look,
+    ReadTxn,
     /// Needs no bitmaps.
     Plain,
     /// FLUSHDB, which the settings may forbid.
@@ -84,8 +84,8 @@ impl Spec {
 /// while its lock is held, as between MULTI and EXEC, would wait for ever.
 pub(super) enum Data<'a, 'b> {
     Nothing,
-    Look(Look<'a>),
-    Space(&'b mut Space<'a>),
+    ReadTxn(ReadTxn<'a>),
+    WriteTxn(&'b mut WriteTxn<'a>),
 }
 
 /// Why a command was not carried out.
@@ -111,20 +111,20 @@ impl From<Reply> for Fail {
 }
 
 impl<'a> Data<'a, '_> {
-    pub fn look(&self) -> Result<Look<'_>, Fail> {
+    pub fn look(&self) -> Result<ReadTxn<'_>, Fail> {
         match self {
             // Every command that reads bitmaps is of a kind that gets them.
             Data::Nothing => Err(Reply::error("this command reads no bitmaps").into()),
-            Data::Look(look) => Ok(*look),
-            Data::Space(space) => Ok(space.look()),
+            Data::ReadTxn(look) => Ok(*look),
+            Data::WriteTxn(space) => Ok(space.look()),
         }
     }
 
-    pub fn space(&mut self) -> Result<&mut Space<'a>, Fail> {
+    pub fn space(&mut self) -> Result<&mut WriteTxn<'a>, Fail> {
         match self {
-            Data::Space(space) => Ok(space),
+            Data::WriteTxn(space) => Ok(space),
             // Every command that changes something is of a kind that gets a space.
-            Data::Nothing | Data::Look(_) => {
+            Data::Nothing | Data::ReadTxn(_) => {
                 Err(Reply::error("this command changes no bitmaps").into())
             }
         }
@@ -154,29 +154,29 @@ const ONE: (i32, i32, i32) = (1, 1, 1);
 
 static COMMANDS: &[Spec] = &[
     spec("setbit", 4, Kind::Mark, ONE, set_bit),
-    spec("getbit", 3, Kind::Look, ONE, get_bit),
-    spec("bitcount", -2, Kind::Look, ONE, bit_count),
-    spec("bitpos", -3, Kind::Look, ONE, bit_pos),
+    spec("getbit", 3, Kind::ReadTxn, ONE, get_bit),
+    spec("bitcount", -2, Kind::ReadTxn, ONE, bit_count),
+    spec("bitpos", -3, Kind::ReadTxn, ONE, bit_pos),
     spec("bitop", -4, Kind::Change, (2, -1, 1), bit_op),
-    spec("get", 2, Kind::Look, ONE, get),
-    spec("getrange", 4, Kind::Look, ONE, get_range),
+    spec("get", 2, Kind::ReadTxn, ONE, get),
+    spec("getrange", 4, Kind::ReadTxn, ONE, get_range),
     spec("set", -3, Kind::Change, ONE, set),
-    spec("strlen", 2, Kind::Look, ONE, |a, data| {
+    spec("strlen", 2, Kind::ReadTxn, ONE, |a, data| {
         Ok(Reply::count(data.look()?.len(key(a[1])?)?))
     }),
-    spec("exists", -2, Kind::Look, (1, -1, 1), exists),
+    spec("exists", -2, Kind::ReadTxn, (1, -1, 1), exists),
     spec("del", -2, Kind::Change, (1, -1, 1), delete),
     spec("unlink", -2, Kind::Change, (1, -1, 1), delete),
-    spec("type", 2, Kind::Look, ONE, |a, data| {
+    spec("type", 2, Kind::ReadTxn, ONE, |a, data| {
         Ok(Reply::Simple(if data.look()?.exists(key(a[1])?)? {
             "string"
         } else {
             "none"
         }))
     }),
-    spec("keys", 2, Kind::Look, NONE, keys),
-    spec("scan", -2, Kind::Look, NONE, scan),
-    spec("dbsize", 1, Kind::Look, NONE, |_, data| {
+    spec("keys", 2, Kind::ReadTxn, NONE, keys),
+    spec("scan", -2, Kind::ReadTxn, NONE, scan),
+    spec("dbsize", 1, Kind::ReadTxn, NONE, |_, data| {
         Ok(Reply::count(data.look()?.keys()?.len() as u64))
     }),
     spec("expire", -3, Kind::Change, ONE, |a, data| {
@@ -185,10 +185,12 @@ static COMMANDS: &[Spec] = &[
     spec("pexpire", -3, Kind::Change, ONE, |a, data| {
         expire(a, data, 1)
     }),
-    spec("ttl", 2, Kind::Look, ONE, |a, data| {
+    spec("ttl", 2, Kind::ReadTxn, ONE, |a, data| {
         time_left(a, data, 1000)
     }),
-    spec("pttl", 2, Kind::Look, ONE, |a, data| time_left(a, data, 1)),
+    spec("pttl", 2, Kind::ReadTxn, ONE, |a, data| {
+        time_left(a, data, 1)
+    }),
     spec("persist", 2, Kind::Change, ONE, persist),
     spec("rename", 3, Kind::Change, (1, 2, 1), |a, data| {
         rename(a, data, false)
@@ -319,7 +321,7 @@ pub(super) fn signed(len: u64) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
-fn whole(look: Look<'_>, name: &str) -> Answer {
+fn whole(look: ReadTxn<'_>, name: &str) -> Answer {
     Ok(match look.snapshot(name)? {
         None => Reply::Nothing,
         Some(bitmap) if bitmap.len == 0 => Reply::bulk(""),

@@ -2,7 +2,7 @@
 //! unchanged, use it where they used Redis or bitmapist-server.
 //!
 //! ```text
-//! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (password, INFO) ─▶ command (arguments → Look or Space) ─▶ reply
+//! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (password, INFO) ─▶ command (arguments → ReadTxn or WriteTxn) ─▶ reply
 //! ```
 //!
 //! Each connection has a thread; the store is synchronous. SETBITs that arrive together, as in a

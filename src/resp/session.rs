@@ -415,10 +415,12 @@ impl<'a> Session<'a> {
                     .iter()
                     .flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
                 self.keyspace
-                    .look_at(keys, |look| run(&mut Data::Look(look)))
+                    .look_at(keys, |look| run(&mut Data::ReadTxn(look)))
             }
-            Needs::Look => self.keyspace.look(|look| run(&mut Data::Look(look))),
-            Needs::Space => self.keyspace.change(|space| run(&mut Data::Space(space))),
+            Needs::ReadTxn => self.keyspace.look(|look| run(&mut Data::ReadTxn(look))),
+            Needs::WriteTxn => self
+                .keyspace
+                .change(|space| run(&mut Data::WriteTxn(space))),
         }
     }
 

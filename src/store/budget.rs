@@ -28,7 +28,7 @@ pub struct Shares {
     /// What clients have sent and is not carried out yet: requests of Redis clients and bodies over
     /// HTTP.
     pub clients: u64,
-    /// Remembered counts.
+    /// CachedStore counts.
     pub counts: u64,
     /// Pages kept as they were sent.
     pub pages: u64,

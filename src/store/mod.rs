@@ -10,26 +10,26 @@ use std::time::Duration;
 use crate::sets::{Key, Plan, Prefix, Set, TooLarge, UserId};
 
 pub mod budget;
+mod cache;
 mod cancel;
-pub mod effort;
+pub mod cost;
 pub mod embedded;
 mod health;
+mod id_map;
+mod padded_keys;
 pub(crate) mod private;
 pub mod redis;
-mod remembered;
-mod spelled;
-mod text_ids;
-mod unlisted;
+mod unparsed_keys;
 
+pub use cache::{CacheOptions, CacheStats, CachedStore};
 pub use cancel::{Cancel, CancelOnDrop};
-pub use effort::Cost;
+pub use cost::Cost;
 pub use health::{FilesHealth, Health, Progress};
+pub use id_map::IdMap;
+pub use padded_keys::PaddedKeys;
 pub use redis::redacted;
-pub use remembered::{Recall, Remembered, Remembering};
-pub use spelled::Spelled;
-pub use text_ids::TextIds;
-use unlisted::{LeftOut, Listing};
-pub use unlisted::{OtherPrefixes, Strays};
+use unparsed_keys::{LeftOut, Listing};
+pub use unparsed_keys::{OtherPrefixes, UnparsedKeys};
 
 /// One bit to set or clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub trait Store: Send + Sync {
     }
 
     /// What it would cost to count a plan, found out at a small part of that cost. Stores check it
-    /// themselves before they take on a question, see [`effort`].
+    /// themselves before they take on a question, see [`cost`].
     ///
     /// # Errors
     /// When the store could not say.
@@ -101,7 +101,7 @@ pub trait Store: Send + Sync {
     }
 
     /// How well counts are remembered; `None` where none are.
-    fn recall(&self) -> Option<Recall> {
+    fn recall(&self) -> Option<CacheStats> {
         None
     }
 
@@ -142,8 +142,8 @@ pub trait Store: Send + Sync {
 
     /// The keys under the prefix that are no event's, as the last listing of all
     /// [`keys`](Self::keys) found them. None where a store cannot tell.
-    fn strays(&self) -> Strays {
-        Strays::default()
+    fn strays(&self) -> UnparsedKeys {
+        UnparsedKeys::default()
     }
 
     /// Under which other prefixes there are events, from a look at a bounded number of keys: for
@@ -182,7 +182,7 @@ pub trait Store: Send + Sync {
     fn save(&self, set: &Set, key: &Key) -> Result<Saved>;
 
     /// The texts that its users are called by, if they are.
-    fn text_ids(&self) -> &dyn TextIds;
+    fn string_ids(&self) -> &dyn IdMap;
 
     /// The store as a space of named bitmaps, whatever their names mean; `None` where another
     /// server keeps them.
@@ -234,7 +234,7 @@ pub(crate) const UNKNOWN_TILES: u64 = 16;
 pub enum Freshness {
     /// As remembered, of bitmaps that were looked at not long ago.
     #[default]
-    Remembered,
+    Cached,
     /// As remembered, of bitmaps that are looked at again.
     Checked,
     /// All counted anew.
@@ -317,7 +317,7 @@ pub struct StoreInfo {
     /// Things its operator should know, such as a log tail that was dropped at start.
     pub notes: Vec<String>,
     /// Whether its users are called by texts.
-    pub text_ids: bool,
+    pub string_ids: bool,
     /// Why it takes no writes at present; `None` when it does.
     pub refusal: Option<String>,
 }
@@ -388,7 +388,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The question is bigger than what may be started on this thread, and was not started. See
-    /// [`effort`].
+    /// [`cost`].
     #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
     Costly(Cost),
     /// The sets of a question are too large to plan.
@@ -522,7 +522,7 @@ pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
         Place::Cluster => Arc::new(redis::ClusterStore::new(text, options)?),
         Place::Directory(path) => Arc::new(embedded::EmbeddedStore::open(path, options)?),
     };
-    Ok(Arc::new(Spelled::new(store)))
+    Ok(Arc::new(PaddedKeys::new(store)))
 }
 
 /// What kind of place the text of `--store` names.

@@ -122,7 +122,7 @@ impl Tracker {
         keys.iter().for_each(|key| {
             plan.count_key(key);
         });
-        Ok(self.store.counted(&plan, Freshness::Remembered)?.counts)
+        Ok(self.store.counted(&plan, Freshness::Cached)?.counts)
     }
 
     /// Answers a retention query as of `now`, a moment that was chosen, from bitmaps as they are

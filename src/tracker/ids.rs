@@ -9,7 +9,7 @@ pub enum Ids {
     /// By whole numbers, which are the bits themselves: bitmapist's way.
     Numbers,
     /// By texts. Each has a number, first come first served, which nobody need ever see.
-    Texts,
+    Strings,
 }
 
 /// Why a user cannot be called so here.
@@ -19,7 +19,7 @@ pub enum IdsError {
     #[error(
         "the users of this store are called by text ids, and numbers cannot be mixed with them: leave --ids away"
     )]
-    HasTexts,
+    HasStrings,
     /// Texts were asked for, in a store of numbers.
     #[error(
         "the users of this store are numbers already, and text ids cannot be mixed with them: take a new store, or other keys in this one with --prefix"
@@ -42,7 +42,7 @@ impl Tracker {
     ///
     /// ```
     /// use cohortist::{Ids, Tracker, store};
-    /// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?).with_ids(Ids::Texts);
+    /// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?).with_ids(Ids::Strings);
     /// let users = tracker.enroll(&["ann@example.com", "7", "ann@example.com"])?;
     /// assert_eq!(users, [0, 1, 0]);
     /// assert_eq!(tracker.called(&[1, 0])?, ["7", "ann@example.com"]);
@@ -53,18 +53,18 @@ impl Tracker {
     /// # Errors
     /// When the store could not say, or they are not called as [`with_ids`](Self::with_ids) has it.
     pub fn ids(&self) -> Result<Ids> {
-        self.ids_of(self.store.text_ids().next()?.is_some())
+        self.ids_of(self.store.string_ids().next()?.is_some())
     }
 
     /// [`ids`](Self::ids) of a store that has texts, or none.
     fn ids_of(&self, has_texts: bool) -> Result<Ids> {
         match (has_texts, self.ids) {
-            (true, Some(Ids::Numbers)) => Err(IdsError::HasTexts.into()),
-            (true, _) => Ok(Ids::Texts),
-            (false, Some(Ids::Texts)) if !self.store.keys("")?.is_empty() => {
+            (true, Some(Ids::Numbers)) => Err(IdsError::HasStrings.into()),
+            (true, _) => Ok(Ids::Strings),
+            (false, Some(Ids::Strings)) if !self.store.keys("")?.is_empty() => {
                 Err(IdsError::HasNumbers.into())
             }
-            (false, Some(Ids::Texts)) => Ok(Ids::Texts),
+            (false, Some(Ids::Strings)) => Ok(Ids::Strings),
             (false, _) => Ok(Ids::Numbers),
         }
     }
@@ -74,7 +74,7 @@ impl Tracker {
     ///
     /// # Errors
     /// When one of them is no user id here, or could not get a number.
-    pub fn enroll(&self, called: &[&str]) -> Result<Vec<UserId>> {
+    pub fn assign(&self, called: &[&str]) -> Result<Vec<UserId>> {
         let ids = self.ids()?;
         if called.is_empty() {
             return Ok(Vec::new());
@@ -88,17 +88,17 @@ impl Tracker {
                 self.settle(Ids::Numbers)?;
                 Ok(numbers)
             }
-            Ids::Texts => {
+            Ids::Strings => {
                 let texts = texts(called)?;
-                self.settle(Ids::Texts)?;
-                Ok(self.store.text_ids().enroll(&texts)?)
+                self.settle(Ids::Strings)?;
+                Ok(self.store.string_ids().assign(&texts)?)
             }
         }
     }
 
     /// Settles how users are called before the first of them is marked. When two programs begin to
     /// fill a store at the same time, one with texts and one with numbers, at most one of them gets
-    /// past this. [`enroll`](Self::enroll) does it; those that mark numbers without it do it
+    /// past this. [`assign`](Self::enroll) does it; those that mark numbers without it do it
     /// themselves, before each batch.
     ///
     /// Programs that know nothing of text ids, such as bitmapist on the same Redis, are not held
@@ -107,19 +107,19 @@ impl Tracker {
     /// # Errors
     /// When users are called otherwise, or the store could not settle it.
     pub fn settle(&self, ids: Ids) -> Result<()> {
-        let text_ids = self.store.text_ids();
+        let string_ids = self.store.string_ids();
         match ids {
-            Ids::Numbers if text_ids.settle_numbers()? => Ok(()),
-            Ids::Numbers => Err(IdsError::HasTexts.into()),
-            Ids::Texts if text_ids.next()?.is_some_and(|next| next > 0) => Ok(()),
-            Ids::Texts => {
+            Ids::Numbers if string_ids.settle_numbers()? => Ok(()),
+            Ids::Numbers => Err(IdsError::HasStrings.into()),
+            Ids::Strings if string_ids.next()?.is_some_and(|next| next > 0) => Ok(()),
+            Ids::Strings => {
                 // First they begin, so that no number comes any more; then it is seen whether some
                 // came before.
-                if !text_ids.begin()? {
+                if !string_ids.begin()? {
                     return Err(IdsError::HasNumbers.into());
                 }
                 if !self.store.keys("")?.is_empty() {
-                    text_ids.withdraw()?;
+                    string_ids.withdraw()?;
                     return Err(IdsError::HasNumbers.into());
                 }
                 Ok(())
@@ -144,11 +144,11 @@ impl Tracker {
         // Whether they are texts at all is learned on the same trip.
         let found = self
             .store
-            .text_ids()
+            .string_ids()
             .numbers(texts.as_deref().unwrap_or_default())?;
         match self.ids_of(found.is_some())? {
             Ids::Numbers => called.iter().map(|text| Ok(Some(number(text)?))).collect(),
-            Ids::Texts => texts
+            Ids::Strings => texts
                 .map(|texts| found.unwrap_or_else(|| vec![None; texts.len()]))
                 .map_err(Error::from),
         }
@@ -163,7 +163,7 @@ impl Tracker {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(match self.store.text_ids().texts(users)? {
+        Ok(match self.store.string_ids().texts(users)? {
             None => users.iter().map(UserId::to_string).collect(),
             Some(texts) => users
                 .iter()

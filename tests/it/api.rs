@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::{Dashboard, NamedStore, Pattern};
 use cohortist::sets::{Segments, Set};
 use cohortist::store::StoreError;
-use cohortist::web::{Dashboard, NamedStore, Pattern};
 use serde_json::{Value, json};
 
 use crate::http::{Away, Got, agent, read};

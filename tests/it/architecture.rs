@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("demo", &["tracker", "sets", "calendar"]),
     (
-        "web",
+        "server",
         &[
             "render",
             "tracker",
@@ -49,7 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "web", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports",
+            "server", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports",
             "sets", "calendar", "clock",
         ],
     ),
@@ -164,10 +164,10 @@ fn stores_in_front_of_others_hand_every_method_on() {
         methods.contains(&"apply") && methods.contains(&"describe"),
         "{methods:?}"
     );
-    // Remembered is the one that looks and is told of changes itself.
+    // CachedStore is the one that looks and is told of changes itself.
     for (file, own) in [
-        ("spelled.rs", &[][..]),
-        ("remembered.rs", &["look", "on_change"]),
+        ("padded_keys.rs", &[][..]),
+        ("cache.rs", &["look", "on_change"]),
     ] {
         let front = read(file);
         let handed_on = front

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::{Dashboard, NamedStore, Pattern};
 use cohortist::sets::Segments;
-use cohortist::web::{Dashboard, NamedStore, Pattern};
 use serde_json::Value;
 use thirtyfour::prelude::*;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
-use cohortist::web::{Dashboard, NamedStore};
+use cohortist::server::{Dashboard, NamedStore};
 use thirtyfour::prelude::*;
 
 use crate::http::read;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use cohortist::render::words;
-use cohortist::web::query::Typed;
+use cohortist::server::query::RawQuery;
 use cohortist::{Extent, Tracker};
 use thirtyfour::prelude::*;
 
@@ -61,7 +61,7 @@ async fn every_number_says_its_whole_sentence() {
         "cohort=rare&returning=active&by=day&rows=7&cols=5",
         "cohort=rare&returning=active&by=hour&rows=5&cols=5",
     ] {
-        let asked = Typed::read(query).check().unwrap();
+        let asked = RawQuery::read(query).check().unwrap();
         let table = tracker.retention(&asked.query(), now()).unwrap();
         let wanted: BTreeMap<String, Vec<String>> = table
             .rows

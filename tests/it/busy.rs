@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::resp::{Listener, Settings};
+use cohortist::server::{Admission, Dashboard, Load};
 use cohortist::sets::{Node, Plan};
 use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Options, Store};
-use cohortist::web::{Admission, Dashboard, Load};
 
 use crate::support::bent::Bent;
 use crate::support::program::{Serving, Shop};
@@ -114,8 +114,8 @@ impl Held {
     }
 
     /// Asks the held question of so many rows, without waiting for the answer.
-    fn ask(&self, rows: usize) -> Asked {
-        Asked::new(
+    fn ask(&self, rows: usize) -> PageQuery {
+        PageQuery::new(
             self.address,
             &format!("/retention.json?cohort=web&returning=active&cols=3&rows={rows}"),
         )
@@ -123,13 +123,13 @@ impl Held {
 }
 
 /// A request on its way.
-struct Asked {
+struct PageQuery {
     path: String,
     stream: TcpStream,
     answer: Vec<u8>,
 }
 
-impl Asked {
+impl PageQuery {
     fn new(address: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(NEVER)).unwrap();
@@ -138,7 +138,7 @@ impl Asked {
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
-        Asked {
+        PageQuery {
             path: path.to_owned(),
             stream,
             answer: Vec::new(),
@@ -169,7 +169,7 @@ impl Asked {
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
-    Asked::new(address, path).answer()
+    PageQuery::new(address, path).answer()
 }
 
 fn body(answer: &str) -> &str {
@@ -183,7 +183,7 @@ const ORDINARY: u64 = 10_001;
 fn cheap_requests_pass_by_expensive_ones() {
     let held = Held::new(2, HEAVY);
     // Two are counted, 32 wait, and five are too many.
-    let mut asked: Vec<Asked> = (1..=39).map(|rows| held.ask(rows)).collect();
+    let mut asked: Vec<PageQuery> = (1..=39).map(|rows| held.ask(rows)).collect();
     until("too many are refused at once", || {
         asked
             .iter_mut()
@@ -200,7 +200,7 @@ fn cheap_requests_pass_by_expensive_ones() {
         ) == (2, 32, 2)
     });
     assert_eq!(held.load().refused, 5);
-    let (refused, waiting): (Vec<Asked>, Vec<Asked>) = asked
+    let (refused, waiting): (Vec<PageQuery>, Vec<PageQuery>) = asked
         .into_iter()
         .partition(|asked| !asked.answer.is_empty());
     for refused in refused {
@@ -252,7 +252,7 @@ fn cheap_requests_pass_by_expensive_ones() {
 #[test]
 fn the_page_of_a_refused_question_is_a_503_and_no_frame() {
     let held = Held::new(1, HEAVY);
-    let waiting: Vec<Asked> = (1..=17).map(|rows| held.ask(rows)).collect();
+    let waiting: Vec<PageQuery> = (1..=17).map(|rows| held.ask(rows)).collect();
     until("the queue is full", || held.load().waiting == 16);
     let page = get(
         held.address,

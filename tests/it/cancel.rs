@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::Dashboard;
 use cohortist::sets::{Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{
-    Cancel, Options, RedisEval, Remembered, Remembering, Store, StoreError, open,
+    CacheOptions, CachedStore, Cancel, Options, RedisEval, Store, StoreError, open,
 };
-use cohortist::web::Dashboard;
 
 use crate::support::bent::Bent;
 use crate::support::model::{marks_of, set};
@@ -180,7 +180,7 @@ fn whoever_waits_for_a_cancelled_count_gets_its_number_all_the_same() {
             assert!(wait_for_cancel());
         }
     });
-    let remembered = Remembered::new(store.shared(), Remembering::default(), Clock::Fixed(now()));
+    let remembered = CachedStore::new(store.shared(), CacheOptions::default(), Clock::Fixed(now()));
     let mut plan = Plan::new();
     plan.count_set(&(set("a_u") & set("b_u"))).unwrap();
     let (first, second) = (Cancel::new(), Cancel::new());
@@ -226,7 +226,7 @@ fn a_count_is_handed_on_until_somebody_is_left_to_take_it() {
             }
         }
     });
-    let remembered = Remembered::new(store.shared(), Remembering::default(), Clock::Fixed(now()));
+    let remembered = CachedStore::new(store.shared(), CacheOptions::default(), Clock::Fixed(now()));
     let mut plan = Plan::new();
     plan.count_set(&(set("a_u") | set("b_u"))).unwrap();
     let outcomes: Mutex<VecDeque<Result<Vec<u64>, StoreError>>> = Mutex::default();

@@ -374,7 +374,7 @@ fn shards_that_others_make_are_seen_at_once_whatever_else_is_there() {
         match shard {
             // Other programs' keys, in slots that no shard is in.
             5 => (0..30).for_each(foreign),
-            42 => assert_eq!(other.text_ids().enroll(&["ann"]).unwrap(), [0]),
+            42 => assert_eq!(other.string_ids().assign(&["ann"]).unwrap(), [0]),
             _ => {}
         }
     }
@@ -484,8 +484,8 @@ fn texts_get_the_same_numbers_whoever_asks() {
     let texts: Vec<String> = (0..3000).map(|n| format!("user{n}@example.com")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let numbers: Vec<Vec<UserId>> = std::thread::scope(|scope| {
-        let enroll = |_| scope.spawn(|| opened().text_ids().enroll(&texts).unwrap());
-        let enrolling: Vec<_> = (0..4).map(enroll).collect();
+        let assign = |_| scope.spawn(|| opened().string_ids().assign(&texts).unwrap());
+        let enrolling: Vec<_> = (0..4).map(assign).collect();
         enrolling
             .into_iter()
             .map(|one| one.join().unwrap())
@@ -494,12 +494,16 @@ fn texts_get_the_same_numbers_whoever_asks() {
     assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(numbers[0].iter().collect::<BTreeSet<_>>().len(), 3000);
     let store = opened();
-    assert_eq!(store.text_ids().next().unwrap(), Some(3000));
+    assert_eq!(store.string_ids().next().unwrap(), Some(3000));
     assert_eq!(
-        store.text_ids().texts(&[numbers[0][17]]).unwrap().unwrap(),
+        store
+            .string_ids()
+            .texts(&[numbers[0][17]])
+            .unwrap()
+            .unwrap(),
         [Some("user17@example.com".to_owned())]
     );
-    assert!(store.describe().unwrap().text_ids && store.keys("").unwrap().is_empty());
+    assert!(store.describe().unwrap().string_ids && store.keys("").unwrap().is_empty());
     let text = Shop::new().run(&[
         "--store",
         &Cluster::shared().url(),
@@ -516,8 +520,8 @@ fn texts_get_the_same_numbers_whoever_asks() {
     );
     assert_eq!(
         (
-            store.text_ids().forget().unwrap(),
-            store.text_ids().next().unwrap()
+            store.string_ids().forget().unwrap(),
+            store.string_ids().next().unwrap()
         ),
         (3000, None)
     );

@@ -287,27 +287,31 @@ fn a_shard_that_is_half_on_another_node_answers_and_takes_marks() {
     // Text ids, which are two hashes: the first asked for of nobody, and known then.
     let moving = Move::begin(&cluster, "{ids}");
     assert!(
-        !store.describe().unwrap().text_ids,
+        !store.describe().unwrap().string_ids,
         "there are none, here or there"
     );
     moving.end();
-    assert_eq!(store.text_ids().enroll(&["ann", "ben"]).unwrap(), [0, 1]);
+    assert_eq!(store.string_ids().assign(&["ann", "ben"]).unwrap(), [0, 1]);
     let moving = Move::begin(&cluster, "{ids}");
     for _ in 0..2 {
         moving.take(&moving.left()[..1]);
-        assert!(store.describe().unwrap().text_ids);
+        assert!(store.describe().unwrap().string_ids);
         assert_eq!(
-            store.text_ids().numbers(&["ben", "eve"]).unwrap().unwrap(),
+            store
+                .string_ids()
+                .numbers(&["ben", "eve"])
+                .unwrap()
+                .unwrap(),
             [Some(1), None]
         );
         assert_eq!(
-            store.text_ids().texts(&[0]).unwrap().unwrap(),
+            store.string_ids().texts(&[0]).unwrap().unwrap(),
             [Some("ann".to_owned())]
         );
     }
-    assert_eq!(store.text_ids().enroll(&["eve", "ann"]).unwrap(), [2, 0]);
+    assert_eq!(store.string_ids().assign(&["eve", "ann"]).unwrap(), [2, 0]);
     moving.end();
-    assert_eq!(store.text_ids().next().unwrap(), Some(3));
+    assert_eq!(store.string_ids().next().unwrap(), Some(3));
 }
 
 #[test]

@@ -89,11 +89,11 @@ impl Contents {
         }
         let other = store.under(Prefix::new("texts_"));
         let numbers: Vec<u32> = (0..400).collect();
-        let texts = other.text_ids().texts(&numbers)?.unwrap_or_default();
+        let texts = other.string_ids().texts(&numbers)?.unwrap_or_default();
         // The other direction.
         for (number, text) in numbers.iter().zip(&texts) {
             let Some(text) = text else { continue };
-            let found = other.text_ids().numbers(&[text])?;
+            let found = other.string_ids().numbers(&[text])?;
             assert!(
                 found == Some(vec![Some(*number)]) || found == Some(vec![None]),
                 "{text}: {found:?}"
@@ -153,13 +153,13 @@ impl Sample {
             .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let other = store.under(Prefix::new("texts_"));
-        other.text_ids().enroll(&texts[..200]).unwrap();
+        other.string_ids().assign(&texts[..200]).unwrap();
         store.checkpoint().unwrap();
         apply(marks("active", 5, 900_000..900_050, true));
         apply(marks("rare", 21, [4_000_000_000].into_iter(), true));
         apply(marks("undone", 2, 0..2000, false));
         store.delete(&keys_of("gone", 3)).unwrap();
-        other.text_ids().enroll(&texts[200..250]).unwrap();
+        other.string_ids().assign(&texts[200..250]).unwrap();
         let expires = keys_of("buy", 4)[0].text(&Prefix::default());
         store
             .keyspace()
@@ -170,7 +170,7 @@ impl Sample {
         let older_manifest = fs::read(path.join("manifest")).unwrap();
         apply(marks("active", 6, 800_000..800_060, true));
         apply(marks("undone", 4, 0..2000, false));
-        other.text_ids().enroll(&texts[250..]).unwrap();
+        other.string_ids().assign(&texts[250..]).unwrap();
         let contents = Contents::read(&store).unwrap();
         drop((other, store));
         Sample {

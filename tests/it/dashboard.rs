@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::{Dashboard, Glossary, NamedStore, Pattern};
 use cohortist::sets::{EventName, Segments, Set, UserId};
 use cohortist::store::StoreError;
-use cohortist::web::{Dashboard, Glossary, NamedStore, Pattern};
 
 use crate::http::{Got, agent, read};
 use crate::support::bent::Bent;
@@ -52,9 +52,11 @@ fn dashboard() -> Dashboard {
             )],
             hidden: vec![Pattern::new("noise:*")],
         },
-        question: cohortist::web::query::Typed::read("cohort=signup&returning=regulars&by=week")
-            .check()
-            .ok(),
+        question: cohortist::server::query::RawQuery::read(
+            "cohort=signup&returning=regulars&by=week",
+        )
+        .check()
+        .ok(),
         clock: Clock::Fixed(now()),
         ..Dashboard::new(empty(), Clock::Fixed(now()))
     }

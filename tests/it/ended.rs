@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
 use cohortist::clock::Clock;
+use cohortist::server::Dashboard;
 use cohortist::sets::When;
-use cohortist::web::Dashboard;
 use serde_json::Value;
 
 use crate::http::read;

@@ -12,10 +12,10 @@ use cohortist::render::{Show, csv, json};
 use cohortist::reports::coverage::State;
 use cohortist::reports::figures::Figures;
 use cohortist::reports::retention::{Cell, Measure, Query, QueryError, Table};
+use cohortist::server::Dashboard;
 use cohortist::sets::{Key, Segment, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options, Store};
-use cohortist::web::Dashboard;
 use cohortist::{Extent, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -242,7 +242,7 @@ impl Covered {
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct PageQuery {
     grain: Grain,
     rows: u32,
     cols: u32,
@@ -252,7 +252,7 @@ struct Asked {
     same: bool,
 }
 
-fn questions() -> impl Strategy<Value = Asked> {
+fn questions() -> impl Strategy<Value = PageQuery> {
     let grain = prop_oneof![
         2 => Just(Grain::Hour), 4 => Just(Grain::Day), 3 => Just(Grain::Week), 2 => Just(Grain::Month), 1 => Just(Grain::Year)
     ];
@@ -266,7 +266,7 @@ fn questions() -> impl Strategy<Value = Asked> {
         any::<bool>(),
         any::<bool>(),
     )
-        .prop_map(|(grain, rows, cols, from, to, later, same)| Asked {
+        .prop_map(|(grain, rows, cols, from, to, later, same)| PageQuery {
             grain,
             rows,
             cols,
@@ -279,7 +279,7 @@ fn questions() -> impl Strategy<Value = Asked> {
 
 static SEEN: [AtomicUsize; 5] = [const { AtomicUsize::new(0) }; 5];
 
-fn check(tracker: &Tracker, history: &History, asked: &Asked) -> Result<(), TestCaseError> {
+fn check(tracker: &Tracker, history: &History, asked: &PageQuery) -> Result<(), TestCaseError> {
     history.fill(tracker);
     let returning = usize::from(!asked.same);
     let date = |back: i64| (history.now - TimeDelta::days(back)).date_naive();

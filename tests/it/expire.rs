@@ -176,14 +176,14 @@ fn nothing_goes_when_even_the_newest_bitmap_would() {
 fn a_bitmap_of_the_future_is_not_the_newest() {
     use chrono::TimeDelta;
     use cohortist::calendar::{Period, parse_moment};
-    use cohortist::reports::keeping::Keeping;
+    use cohortist::reports::expiry::ExpiryPolicy;
     use cohortist::sets::Key;
     let key = |period| Key::new("active".parse().unwrap(), period).unwrap();
     let day = |year, month, day| Period::day(year, month, day).unwrap();
     let keys = [day(2026, 11, 22), day(2026, 11, 23), day(2099, 1, 1)].map(key);
-    let keeping = Keeping {
+    let keeping = ExpiryPolicy {
         days: Some(TimeDelta::days(30)),
-        ..Keeping::default()
+        ..ExpiryPolicy::default()
     };
     let at = |text| parse_moment(text).unwrap();
     assert_eq!(
@@ -202,7 +202,7 @@ fn a_bitmap_of_the_future_is_not_the_newest() {
     assert_eq!(keeping.newest_if_over(&[], at("2099-01-02")), None);
     // What is kept for good does not go, whatever the time.
     assert_eq!(
-        Keeping::default().newest_if_over(&keys, at("2098-12-31")),
+        ExpiryPolicy::default().newest_if_over(&keys, at("2098-12-31")),
         None
     );
 }

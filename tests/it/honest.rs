@@ -5,9 +5,9 @@ use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::reports::retention::Query;
+use cohortist::server::Dashboard;
 use cohortist::sets::Segment;
 use cohortist::store;
-use cohortist::web::Dashboard;
 
 use crate::http::{product_page, read};
 use crate::support::redis::RedisServer;

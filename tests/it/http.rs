@@ -800,7 +800,7 @@ impl Away {
     }
 }
 
-impl cohortist::store::TextIds for Away {
+impl cohortist::store::IdMap for Away {
     fn next(&self) -> Result<Option<u64>, StoreError> {
         Self::error()
     }
@@ -816,7 +816,7 @@ impl cohortist::store::TextIds for Away {
     fn withdraw(&self) -> Result<(), StoreError> {
         Self::error()
     }
-    fn enroll(&self, _: &[&str]) -> Result<Vec<UserId>, StoreError> {
+    fn assign(&self, _: &[&str]) -> Result<Vec<UserId>, StoreError> {
         Self::error()
     }
     fn texts(&self, _: &[UserId]) -> Result<Option<Vec<Option<String>>>, StoreError> {
@@ -828,7 +828,7 @@ impl cohortist::store::TextIds for Away {
 }
 
 impl Store for Away {
-    fn text_ids(&self) -> &dyn cohortist::store::TextIds {
+    fn string_ids(&self) -> &dyn cohortist::store::IdMap {
         self
     }
     fn apply(&self, _: &[Mark]) -> Result<(), StoreError> {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::Dashboard;
 use cohortist::sets::{MAX_TERMS, Plan, Segments, Set};
 use cohortist::store::StoreError;
-use cohortist::web::Dashboard;
 use serde_json::Value;
 
 use crate::http::{Got, read};

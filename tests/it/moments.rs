@@ -9,7 +9,7 @@ use cohortist::clock::Clock;
 use cohortist::resp::{CONNECTIONS, Listener, Settings};
 use cohortist::sets::{Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Freshness, Options, Remembered, Remembering, Store, open};
+use cohortist::store::{CacheOptions, CachedStore, Freshness, Options, Store, open};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -23,13 +23,13 @@ const EQUAL: [&str; 4] = ["a_2026-11-1", "b_2026-11-2", "c_2026-11-23", "d_u"];
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-fn remembered(store: &Arc<dyn Store>, check_after: Duration) -> Remembered {
-    let how = Remembering {
+fn remembered(store: &Arc<dyn Store>, check_after: Duration) -> CachedStore {
+    let how = CacheOptions {
         check_after,
         keep: AN_HOUR,
         bytes: 1 << 20,
     };
-    Remembered::new(Arc::clone(store), how, Clock::Fixed(now()))
+    CachedStore::new(Arc::clone(store), how, Clock::Fixed(now()))
 }
 
 fn plan(sets: &[Set]) -> Plan {
@@ -68,7 +68,7 @@ fn marks_between_any_two_steps_are_in_all_numbers_or_in_none() {
         [(true, AN_HOUR), (false, AN_HOUR), (false, Duration::ZERO)]
     {
         let freshness = prop_oneof![
-            4 => Just(Freshness::Remembered),
+            4 => Just(Freshness::Cached),
             2 => Just(Freshness::Checked),
             1 => Just(Freshness::Anew)
         ];
@@ -109,7 +109,7 @@ fn marks_between_any_two_steps_are_in_all_numbers_or_in_none() {
                 let different: BTreeSet<u64> = counts.iter().copied().collect();
                 prop_assert_eq!(different.len(), 1, "{:?} of {:?}", &counts, sets);
                 // What others mark is seen when their bitmaps are looked at.
-                if reports_changes || *freshness != Freshness::Remembered || check_after.is_zero() {
+                if reports_changes || *freshness != Freshness::Cached || check_after.is_zero() {
                     prop_assert!(
                         counts[0] >= acknowledged,
                         "{:?} after {}",
@@ -192,12 +192,12 @@ fn halves_of_an_answer_are_not_a_minute_apart() {
             .apply(&[marks_of(signup, 0..1000), marks_of(active, 0..494)].concat())
             .unwrap();
         // 49.4 %, and not 10 people of whom 100 % came back.
-        let counted = remembered.counted(&table, Freshness::Remembered).unwrap();
+        let counted = remembered.counted(&table, Freshness::Cached).unwrap();
         assert_eq!(counted.counts, [1000, 494]);
         others
             .apply(&[marks_of(signup, 1000..2000), marks_of(active, 494..1500)].concat())
             .unwrap();
-        let counted = remembered.counted(&table, Freshness::Remembered).unwrap();
+        let counted = remembered.counted(&table, Freshness::Cached).unwrap();
         match check_after.is_zero() {
             true => assert_eq!(counted.counts, [2000, 1500]),
             // As it was, in both halves, and it says how old it is.

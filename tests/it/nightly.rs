@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use cohortist::clock::Clock;
-use cohortist::reports::keeping::next_night;
+use cohortist::reports::expiry::next_night;
 use cohortist::sets::Set;
 use cohortist::store::{self, Options};
 use cohortist::{Extent, Tracker};

@@ -588,15 +588,15 @@ fn an_answer_that_never_began_is_counted_too() {
     use actix_web::{App, dev::Service, rt, test};
     use futures_util::FutureExt;
     // Under an address of its own, as all tests of this process count together.
-    let mut dashboard = cohortist::web::Dashboard::new(empty(), cohortist::clock::Clock::System);
+    let mut dashboard = cohortist::server::Dashboard::new(empty(), cohortist::clock::Clock::System);
     let tracker = product(5, 10);
-    dashboard.stores.push(cohortist::web::NamedStore {
+    dashboard.stores.push(cohortist::server::NamedStore {
         name: "cut-off".to_owned(),
         tracker,
         read_only: false,
     });
     rt::System::new().block_on(async {
-        let app = App::new().configure(cohortist::web::app_config(&dashboard.into()));
+        let app = App::new().configure(cohortist::server::app_config(&dashboard.into()));
         let app = test::init_service(app).await;
         let request = test::TestRequest::get()
             .uri("/in/cut-off/api/v1/count?set=active@2026-11-23")
@@ -888,7 +888,7 @@ fn a_server_that_only_reads_stays_ready_on_a_full_disk() {
     let dashboard = |read_only: bool, token: Option<&str>| {
         let tracker = empty().on(refused().shared());
         let mut dashboard =
-            cohortist::web::Dashboard::new(tracker, cohortist::clock::Clock::System);
+            cohortist::server::Dashboard::new(tracker, cohortist::clock::Clock::System);
         dashboard.stores[0].read_only = read_only;
         dashboard.write_token = token.map(str::to_owned);
         read(&format!(

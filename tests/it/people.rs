@@ -598,7 +598,8 @@ fn a_day_before_somebody_came_is_no_absence() {
     tracker.mark(&signup, 2, monday).unwrap();
     tracker.mark(&active, 2, wednesday).unwrap();
     let clock = cohortist::clock::Clock::Fixed(wednesday);
-    let host = crate::support::web::serve_dashboard(cohortist::web::Dashboard::new(tracker, clock));
+    let host =
+        crate::support::web::serve_dashboard(cohortist::server::Dashboard::new(tracker, clock));
     let page = read(&format!("http://{host}/users/2")).body;
     let month = page
         .split("<h2>This month")

@@ -9,7 +9,7 @@ use cohortist::Tracker;
 use cohortist::bitmap::Tile;
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::reports::coverage::Coverage;
-use cohortist::reports::people::{Crowd, CrowdError};
+use cohortist::reports::people::{CellMembers, CellMembersError};
 use cohortist::reports::retention::{Cell, Measure, Query, QueryError, State};
 use cohortist::reports::stats::wilson;
 use cohortist::sets::{EventName, Key, Prefix, Segment, Segments, Set, parse_set};
@@ -332,9 +332,9 @@ proptest! {
         let coverage = Coverage::whole(facts.now).unwrap();
         for row in &table.rows {
             for (k, cell) in (0..).zip(&row.cells) {
-                let crowd = match Crowd::at(&query, row.period, Some(k), &coverage) {
+                let crowd = match CellMembers::at(&query, row.period, Some(k), &coverage) {
                     Ok(crowd) => crowd,
-                    Err(CrowdError::NotBegun { .. }) => {
+                    Err(CellMembersError::NotBegun { .. }) => {
                         prop_assert!(*cell == Cell::Blank && row.period.shift(i64::from(k)).unwrap() > today);
                         continue;
                     }

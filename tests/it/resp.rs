@@ -290,7 +290,7 @@ fn what_is_no_request_is_answered_as_redis_does_and_closes_that_connection_alone
         assert!(ours.starts_with(b"-ERR Protocol error"), "{bytes}");
         assert_eq!(bystander.say("PING"), "+PONG\r\n");
     }
-    // Typed by hand, empty and negative arrays are passed over.
+    // RawQuery by hand, empty and negative arrays are passed over.
     let mut ours = Wire::tcp(&address);
     ours.send(b"\r\n*0\r\n*-1\r\n  echo  'it\\'s'  \r\n");
     assert_eq!(ours.reply(), b"$4\r\nit's\r\n");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cohortist::clock::Clock;
-use cohortist::web::{self, Dashboard, Hosts};
+use cohortist::server::{self, Dashboard, Hosts};
 
 use crate::http::agent;
 use crate::support::bent::Bent;
@@ -49,7 +49,7 @@ fn status(answer: &str) -> u16 {
 fn hosts(names: &[&str]) -> Hosts {
     names
         .iter()
-        .map(|name| name.parse::<cohortist::web::HostName>().unwrap())
+        .map(|name| name.parse::<cohortist::server::HostName>().unwrap())
         .collect()
 }
 
@@ -713,14 +713,14 @@ pub(crate) fn impatient(
         write_token: Some("a-token-of-some-length".to_owned()),
         ..dashboard
     };
-    let settings = web::Settings {
+    let settings = server::Settings {
         patience,
         grace,
-        ..web::Settings::new("127.0.0.1:0", dashboard)
+        ..server::Settings::new("127.0.0.1:0", dashboard)
     };
     let thread = std::thread::spawn(move || {
         let until = async move { drop(stopped.await) };
-        web::run_until(settings, until, move |addresses| {
+        server::run_until(settings, until, move |addresses| {
             tell.send(addresses[0]).unwrap()
         })
         .unwrap();

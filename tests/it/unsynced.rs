@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use cohortist::Tracker;
 use cohortist::clock::Clock;
+use cohortist::server::Dashboard;
 use cohortist::sets::{Set, UserId};
 use cohortist::store::StoreError;
-use cohortist::web::Dashboard;
 
 use crate::http::{agent, read};
 use crate::support::bent::Bent;

@@ -92,7 +92,7 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
     );
     let texts = store.under(Prefix::new("texts_"));
     let found = texts
-        .text_ids()
+        .string_ids()
         .numbers(&["ann@example.com", "bob@example.com", "eve@example.com"])
         .unwrap();
     assert_eq!(
@@ -101,9 +101,9 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
         "{what}"
     );
     if format >= 4 {
-        assert_eq!(texts.text_ids().next().unwrap(), Some(3), "{what}");
+        assert_eq!(texts.string_ids().next().unwrap(), Some(3), "{what}");
         assert_eq!(
-            texts.text_ids().texts(&[2]).unwrap(),
+            texts.string_ids().texts(&[2]).unwrap(),
             Some(vec![Some("eve@example.com".to_owned())]),
             "{what}"
         );

@@ -4,8 +4,8 @@
 //! Text in, [`File`] out: whatever is wrong in it is said at once, each fault with its line and
 //! key. Nothing of a value is repeated, as it may be an address with a password.
 
-mod keeping;
-mod walk;
+mod expiry;
+mod spanned_toml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,11 +17,11 @@ use url::form_urlencoded;
 use crate::cli::expire::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
+use crate::server::query::{Field, PageQuery, Problem, RawQuery};
+use crate::server::{Glossary, Hosts, Pattern};
 use crate::sets::{EventName, Prefix, Segment, Segments};
 use crate::store::Place;
-use crate::web::query::{Asked, Field, Problem, Typed};
-use crate::web::{Glossary, Hosts, Pattern};
-use walk::{Fault, Reading, Table, Words, line_of};
+use spanned_toml::{SpannedToml, Table, TomlError, Words, line_of};
 
 /// The file that is read when it is there and no other is named.
 pub const DEFAULT_FILE: &str = "cohortist.toml";
@@ -43,7 +43,7 @@ pub struct File {
     pub stores: Vec<Entry>,
     pub glossary: Glossary,
     pub segments: Segments,
-    pub question: Option<Asked>,
+    pub question: Option<PageQuery>,
     /// How long bitmaps are kept of stores that say nothing else.
     pub expire: Expiry,
     /// When of a day, in UTC, `serve` deletes what has been kept that long.
@@ -95,11 +95,11 @@ impl File {
         text: impl AsRef<[u8]>,
         clock: Clock,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<File, Vec<Fault>> {
+    ) -> Result<File, Vec<TomlError>> {
         let bytes = text.as_ref();
         let text = String::from_utf8_lossy(bytes);
         let (table, errors) = DeTable::parse_recoverable(&text);
-        let mut reading = Reading::begin(&text, &errors);
+        let mut reading = SpannedToml::begin(&text, &errors);
         let unreadable: Vec<usize> = reading.faults.iter().map(|fault| fault.line).collect();
         let mut whole = Table::new("", 0, table.get_ref());
         let title = whole
@@ -121,7 +121,7 @@ impl File {
         let labels = table("labels", "a table, [labels], with a line for each");
         let groups = table("groups", "a table, [groups], with a line for each");
         let segments = table("segments", "a table, [segments], with a line for each");
-        let expire = table("expire", keeping::WANTED);
+        let expire = table("expire", expiry::WANTED);
         let server = table(
             "server",
             "a table, [server], with a line such as hosts = [\"stats.example.org\"]",
@@ -227,7 +227,7 @@ const QUESTION: [Field; 14] = [
 ];
 
 /// Every line that is not UTF-8.
-fn not_utf8(bytes: &[u8]) -> Vec<Fault> {
+fn not_utf8(bytes: &[u8]) -> Vec<TomlError> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate();
     let fault = |(i, line): (usize, &[u8])| {
         let at = std::str::from_utf8(line).err()?.valid_up_to();
@@ -238,7 +238,7 @@ fn not_utf8(bytes: &[u8]) -> Vec<Fault> {
         let key = String::from_utf8_lossy(line)
             .split_once('=')
             .map_or(String::new(), |(key, _)| key.trim().to_owned());
-        Some(Fault {
+        Some(TomlError {
             line: i + 1,
             key,
             message,
@@ -247,7 +247,7 @@ fn not_utf8(bytes: &[u8]) -> Vec<Fault> {
     lines.filter_map(fault).collect()
 }
 
-impl Reading<'_> {
+impl SpannedToml<'_> {
     /// Words for people: neither empty nor endless, on one line.
     fn line(&mut self, key: &str, words: Words, most: usize) -> Option<String> {
         let text = words.text.trim();
@@ -443,7 +443,7 @@ impl Reading<'_> {
         })
     }
 
-    fn question(&mut self, mut table: Table<'_>, clock: Clock) -> Option<Asked> {
+    fn question(&mut self, mut table: Table<'_>, clock: Clock) -> Option<PageQuery> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         // What was given, and where: nowhere when it could not be read, which has been told then.
         let mut given: Vec<(Field, Option<usize>)> = Vec::new();
@@ -476,7 +476,7 @@ impl Reading<'_> {
         let (at, key) = (table.at, table.key.clone());
         self.end(table);
         let now = clock.now();
-        let typed = Typed::read(&query.finish()).carried_out(now);
+        let typed = RawQuery::read(&query.finish()).carried_out(now);
         let asked = typed.check().and_then(|asked| {
             let limits = asked
                 .query()
@@ -522,7 +522,7 @@ mod tests {
         let clock = Clock::Fixed(parse_moment("2026-11-23T14:05:00Z").unwrap());
         let variable =
             |name: &str| (name == "PROD").then(|| "redis://:hunter2@db:6379/0".to_owned());
-        let faults = |faults: Vec<Fault>| {
+        let faults = |faults: Vec<TomlError>| {
             faults
                 .iter()
                 .map(|f| f.told("c.toml"))

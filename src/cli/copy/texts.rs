@@ -11,9 +11,9 @@ const AT_ONCE: u64 = 10_000;
 
 /// Copies what FROM calls its users, if they are called by texts; says how many there are.
 pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
-    let (theirs, there) = (from.store().text_ids(), to.store().text_ids());
+    let (theirs, there) = (from.store().string_ids(), to.store().string_ids());
     let Some(next) = theirs.next()? else {
-        if to.ids()? == Ids::Texts {
+        if to.ids()? == Ids::Strings {
             bail!(
                 "users are numbers in FROM and called by text ids in {shown}, and the two cannot be mixed"
             );
@@ -21,7 +21,7 @@ pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
         to.settle(Ids::Numbers)?;
         return Ok(0);
     };
-    to.settle(Ids::Texts)
+    to.settle(Ids::Strings)
         .map_err(|error| anyhow::Error::from(error).context(shown.to_owned()))?;
     let mut first = 0;
     while first < next {
@@ -31,7 +31,7 @@ pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
             .collect();
         // A number whose text was lost keeps its place.
         let texts = from.called(&users)?;
-        if there.enroll(&texts.iter().map(String::as_str).collect::<Vec<_>>())? != users {
+        if there.assign(&texts.iter().map(String::as_str).collect::<Vec<_>>())? != users {
             bail!(
                 "{shown} has text ids of its own, with other numbers than in FROM: bitmaps would be of other people. Copy into a new store, or under another prefix with --to-prefix"
             );

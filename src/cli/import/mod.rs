@@ -236,7 +236,7 @@ impl Config {
         let tracker = store.open()?;
         store.say_where("", &tracker)?;
         let ids = tracker.ids()?;
-        if ids == Ids::Texts {
+        if ids == Ids::Strings {
             // Other clients write to a Redis server, and it may lose numbers, so every batch asks
             // it again.
             names.call_users_by_texts(if store.is_redis() { 0 } else { REMEMBERED });

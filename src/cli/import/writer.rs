@@ -153,7 +153,7 @@ pub fn write(
         match &package.texts {
             Some(texts) => {
                 numbers.truncate(texts.first);
-                numbers.extend(tracker.enroll(&texts.new.iter().collect::<Vec<_>>())?);
+                numbers.extend(tracker.assign(&texts.new.iter().collect::<Vec<_>>())?);
                 let users: Vec<UserId> = texts
                     .places
                     .iter()

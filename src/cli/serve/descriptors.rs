@@ -43,13 +43,13 @@ impl Descriptors {
     /// HTTP. Each has at least a quarter of what there is.
     pub fn divide(self, clients: usize) -> (usize, usize) {
         let Some(limit) = self.0 else {
-            return (clients, crate::web::CONNECTIONS);
+            return (clients, crate::server::CONNECTIONS);
         };
         let there = usize::try_from(limit.saturating_sub(OWN))
             .unwrap_or(usize::MAX)
             .max(4);
         let clients = clients.min(there / 4 * 3);
-        (clients, (there - clients).min(crate::web::CONNECTIONS))
+        (clients, (there - clients).min(crate::server::CONNECTIONS))
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let divided = |limit, clients| Descriptors(Some(limit)).divide(clients);
         assert_eq!(divided(256, 1000), (144, 48));
         assert_eq!(divided(1024, 1000), (720, 240));
-        assert_eq!(divided(1 << 20, 1000), (1000, crate::web::CONNECTIONS));
+        assert_eq!(divided(1 << 20, 1000), (1000, crate::server::CONNECTIONS));
         assert_eq!(divided(256, 0), (0, 192));
         assert_eq!(
             divided(10, 1000),

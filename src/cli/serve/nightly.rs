@@ -16,9 +16,9 @@ use chrono::{DateTime, NaiveTime, Utc};
 use crate::cli::expire::{Expiry, plural, room};
 use crate::clock::Clock;
 use crate::render::many;
-use crate::reports::keeping::{self, Over, next_night};
+use crate::reports::expiry::{self, Over, next_night};
+use crate::server;
 use crate::tracker::{self, Tracker, Written};
-use crate::web;
 
 /// How long after the first failure it is tried again; after each further one twice as long.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -185,7 +185,7 @@ impl Job {
         let store = self.name.as_str();
         match self.deleted(now) {
             Ok((bitmaps, kinds)) => {
-                web::expired(store, &kinds, now);
+                server::expired(store, &kinds, now);
                 if bitmaps == 0 {
                     tracing::info!(
                         store,
@@ -205,7 +205,7 @@ impl Job {
             }
             // Tried again the next night: by then the clock may be right, or somebody have marked.
             Err(error @ tracker::Error::NewestIsOver { .. }) => {
-                web::expiry_refused(store);
+                server::expiry_refused(store);
                 tracing::error!(
                     store,
                     "{error}. If it is right, run `cohortist expire --yes --even-the-newest` to delete what has been kept longer than {}",
@@ -214,7 +214,7 @@ impl Job {
                 true
             }
             Err(error) => {
-                web::expiry_failed(store);
+                server::expiry_failed(store);
                 tracing::error!(
                     store,
                     "what has been kept long enough could not be deleted, which is tried again: {error}"
@@ -225,12 +225,12 @@ impl Job {
     }
 
     fn deleted(&self, now: DateTime<Utc>) -> tracker::Result<(u64, Vec<Over>)> {
-        let keys = self.tracker.due(&self.expiry.keeping, now)?;
+        let keys = self.tracker.due(&self.expiry.policy, now)?;
         if keys.is_empty() {
             return Ok((0, Vec::new()));
         }
         let sizes = self.tracker.store().sizes(&keys)?;
-        let kinds = keeping::sum(keys.iter().zip(sizes));
+        let kinds = expiry::sum(keys.iter().zip(sizes));
         let Written { answer, warning } = Written::of(self.tracker.delete_keys(&keys))?;
         if let Some(warning) = warning {
             tracing::error!(store = self.name.as_str(), "{warning}");

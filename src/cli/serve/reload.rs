@@ -13,9 +13,9 @@ use crate::cli::config::File;
 use crate::cli::output::Usage;
 use crate::cli::store::{Named, Stores};
 use crate::clock::Clock;
+use crate::server::{Dashboard, Hosts, Live, NamedStore, TITLE};
 use crate::store::Options;
 use crate::tracker::Ids;
-use crate::web::{Dashboard, Hosts, Live, NamedStore, TITLE};
 
 /// The words of the command line from which the configuration is read: the first time, and each
 /// time again.

@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::calendar::Period;
 use crate::render::axis::{Axis, column_step};
-use crate::render::chart::room::{Frame, Spot, Taken};
+use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
     CURVE, addressed, colour, coord, escaped, label, named, nothing_yet, opening, rules, stretches,
     stroke, write_at,

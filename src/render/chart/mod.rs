@@ -6,11 +6,11 @@
 //! usual size, as plotters places marks on whole units only.
 
 mod curve;
+mod data_table;
+mod label_layout;
 mod marks;
-mod room;
 mod sizes;
 mod trend;
-mod twin;
 
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
@@ -22,16 +22,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, TextStyle};
 
 use crate::render::axis::Axis;
+use crate::render::chart::label_layout::Spot;
 use crate::render::chart::marks::{addressed, grouped};
-use crate::render::chart::room::Spot;
 use crate::render::colour::{Rgb, Theme};
 use crate::reports::retention::Table;
 
 pub use curve::{MAX_SINGLE, curve, curve_caption, svg};
+pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
 pub(super) use sizes::{Bar, bar_layers};
 pub use trend::{trend, trend_caption, trend_small};
-pub use twin::{Twin, curve_twin, sizes_twin, trend_twin};
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 

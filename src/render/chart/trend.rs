@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use crate::calendar::Period;
 use crate::render::axis::{Axis, period_labels};
-use crate::render::chart::room::{Frame, Spot, Taken};
+use crate::render::chart::label_layout::{Frame, Spot, Taken};
 use crate::render::chart::{
     Canvas, Plane, addressed, colour, coord, label, named, nothing_yet, opening, rules, stretches,
     stroke, write_at,

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::embedded::layers::Lifetimes;
-use crate::store::embedded::opening::{LOCK, check_directory, is_store, lock};
+use crate::store::embedded::memtable::Expirations;
+use crate::store::embedded::recovery::{LOCK, check_directory, is_store, lock};
 use crate::store::embedded::table::segment::{self, Segment, Writer};
 use crate::store::embedded::table::{
     ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory,
 };
-use crate::store::embedded::{Engine, OWNER, base, old};
+use crate::store::embedded::{Engine, OWNER, legacy, table_cache};
 use crate::store::{Result, StoreError, private};
 
 const WANTED: &str = "backup-wanted-";
@@ -100,8 +100,8 @@ impl Engine {
             }
             None => {
                 let layers = self.read();
-                let (none, mut next_key) = (Lifetimes::default(), 0);
-                let (entries, _) = base::entries(
+                let (none, mut next_key) = (Expirations::default(), 0);
+                let (entries, _) = table_cache::entries(
                     None,
                     &layers.dirty,
                     &layers.rolls,
@@ -294,11 +294,11 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
         error => error,
     };
     let mut writer = Writer::create(&path, store, 1).map_err(|error| failed(&error))?;
-    let (keys, next_key, sequence) = if old::is_old(file) {
+    let (keys, next_key, sequence) = if legacy::is_old(file) {
         // The conversion opens the file for writing and may repair it.
         let part = directory.join(format!("{UNDER_WAY}{}", std::process::id()));
         private::copy(file, &part).map_err(|error| refused(file, error))?;
-        let converted = old::convert(&part, &mut writer);
+        let converted = legacy::convert(&part, &mut writer);
         let _ = fs::remove_file(&part);
         let converted = converted.map_err(damaged)?;
         (converted.keys, converted.next_key, converted.sequence)

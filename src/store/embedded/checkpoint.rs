@@ -4,10 +4,10 @@ use std::fs;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::log::{Change, Log};
-use crate::store::embedded::opening::log_path;
+use crate::store::embedded::recovery::log_path;
 use crate::store::embedded::signal::Waited;
 use crate::store::embedded::table::{Pace, sync_directory};
+use crate::store::embedded::wal::{Change, Log};
 use crate::store::embedded::{Disk, Engine, OWNER, Pending, WORTH_A_CHECKPOINT, now};
 use crate::store::{Result, StoreError};
 
@@ -107,7 +107,7 @@ impl Engine {
                 }
             }
             let work = disk.signal.wait_for_work(next_look);
-            self.let_go();
+            self.expire_due();
             if !work.stop {
                 self.see_wishes();
             }

@@ -3,18 +3,18 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::store::embedded::base::Base;
-use crate::store::embedded::layers::Gathered;
-use crate::store::embedded::log;
-use crate::store::embedded::opening::{
+use crate::store::embedded::keyspace::Keyspace;
+use crate::store::embedded::memtable::Gathered;
+use crate::store::embedded::recovery::{
     LOCK, cannot_open, check_directory, is_store, log_files, log_path, patiently, unnamed_log,
 };
-use crate::store::embedded::space::Keyspace;
 use crate::store::embedded::table::segment::{self, Cursor, REMOVED, Segment, SegmentInfo};
 use crate::store::embedded::table::{
     FORMAT, KEY, MANIFEST, Manifest, Pace, TILE, Version, manifest_path, packed, record_number,
     tile_of,
 };
+use crate::store::embedded::table_cache::TableCache;
+use crate::store::embedded::wal;
 use crate::store::{Result, StoreError};
 
 /// The memory, in bytes, that a check uses for blocks.
@@ -79,7 +79,7 @@ pub fn check(directory: &Path) -> Result<Checked> {
     let mut checked = Checked::default();
     let manifest = match Manifest::read(directory) {
         Ok(Some(manifest)) => manifest,
-        Ok(None) if directory.join(super::old::DATABASE).exists() => {
+        Ok(None) if directory.join(super::legacy::DATABASE).exists() => {
             return Err(StoreError::Open {
                 path: directory.display().to_string(),
                 reason: format!(
@@ -106,9 +106,9 @@ pub fn check(directory: &Path) -> Result<Checked> {
     let segments_are_intact = checked.damages().next().is_none();
     for number in &manifest.logs {
         let path = log_path(directory, *number);
-        let read = log::read(
+        let read = wal::read(
             &path,
-            log::Expected::of(directory, &manifest, *number, false),
+            wal::Expected::of(directory, &manifest, *number, false),
             |_, _| Ok(()),
         );
         let name = path
@@ -187,7 +187,7 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
 /// Checks the contents of all files together. Returns the number of bitmaps, or `None` if the logs
 /// cannot be read.
 fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Result<Option<u64>> {
-    let base = Base::open(directory, manifest.clone(), CACHE_BYTES)?;
+    let base = TableCache::open(directory, manifest.clone(), CACHE_BYTES)?;
     base.table().version().check()?;
     if !logs_are_intact {
         return Ok(None);
@@ -197,9 +197,9 @@ fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Res
     for number in &manifest.logs {
         let path = log_path(directory, *number);
         let mut gathered = Gathered::new(&mut layers, &reader);
-        log::read(
+        wal::read(
             &path,
-            log::Expected::of(directory, manifest, *number, false),
+            wal::Expected::of(directory, manifest, *number, false),
             |frame, names| {
                 if frame.sequence > manifest.sequence {
                     gathered.take(frame, names, false, &path)

@@ -12,33 +12,33 @@
 //! names it, and the old log file is deleted. A third thread merges segments. At start, what the
 //! logs hold beyond the last checkpoint is replayed.
 //!
-//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `Base`,
-//! `Signal` and `Vitals`, each of which is held for a moment and with no other lock inside.
+//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `TableCache`,
+//! `Signal` and `WriteHealth`, each of which is held for a moment and with no other lock inside.
 //!
 //! A reader takes under the lock of the layers what it needs of one moment: the changes of its
 //! keys, which it shares, and a read transaction of the file. It answers without the lock, so a
 //! question keeps no mark waiting; a batch appears whole.
 
 mod backup;
-mod base;
 mod checkpoint;
+mod delta;
+mod idmap;
 mod inspect;
-mod layers;
-mod log;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod moments;
-mod old;
-mod opening;
+mod keyspace;
+mod legacy;
+mod memtable;
 mod record;
-mod rolls;
-mod runs;
+mod recovery;
 mod salvage;
 mod signal;
-mod space;
+#[cfg(test)]
+mod signal_model;
+#[cfg(test)]
+mod snapshot_tests;
 mod table;
-mod vitals;
+mod table_cache;
+mod wal;
+mod write_health;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -51,21 +51,21 @@ use std::thread::JoinHandle;
 use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::effort::{self, Cost};
-use crate::store::unlisted::prefix_of;
+use crate::store::cost::{self, Cost};
+use crate::store::unparsed_keys::prefix_of;
 use crate::store::{
-    Cancel, Durability, Health, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress, Result,
-    Saved, Store, StoreError, StoreInfo, Strays, TextIds,
+    Cancel, Durability, Health, IdMap, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress,
+    Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 pub use backup::{ask_owner, restore};
-use base::{Base, Reader};
 pub use inspect::{Checked, CheckedFile, Usage, check};
-use layers::{Layers, Leaves, Lifetimes};
-use log::{Change, Frame, Log};
-use opening::{cannot_open, open};
+pub use keyspace::{Keyspace, ReadTxn, Snapshot, WriteTxn};
+use memtable::{Expirations, Leaves, Memtables};
+use recovery::{cannot_open, open};
 use signal::{Durable, Signal};
-pub use space::{Keyspace, Look, Snapshot, Space};
-use vitals::Vitals;
+use table_cache::{Reader, TableCache};
+use wal::{Change, Frame, Log};
+use write_health::WriteHealth;
 
 /// The primitives of [`signal`].
 mod sync {
@@ -96,11 +96,11 @@ pub struct EmbeddedStore {
     prefix: Prefix,
     left_out: Arc<LeftOut>,
     // Dropped with the last handle: stops the threads and leaves the files in order.
-    _keeper: Option<Arc<Keeper>>,
+    _keeper: Option<Arc<BackgroundThreads>>,
 }
 
 struct Engine {
-    layers: RwLock<Layers>,
+    layers: RwLock<Memtables>,
     /// When the next key goes by itself; `u64::MAX` when none does.
     next_end: AtomicU64,
     disk: Option<Disk>,
@@ -118,14 +118,14 @@ struct Disk {
     directory: PathBuf,
     /// Whether there was no store before.
     created: bool,
-    base: Base,
+    base: TableCache,
     durability: Durability,
     checkpoint_bytes: usize,
     /// The checkpoint that was begun and is not in the file yet.
     pending: Mutex<Option<Pending>>,
     durable: Durable,
     signal: Signal,
-    vitals: Vitals,
+    vitals: WriteHealth,
     /// Kept open: it is locked as long as the store is open.
     _lock: File,
 }
@@ -136,16 +136,16 @@ struct Pending {
     logs: Vec<PathBuf>,
     /// The number of the log that follows them.
     next_log: u64,
-    lifetimes: Lifetimes,
+    lifetimes: Expirations,
 }
 
 /// Some keys as they were at one moment.
-struct ReadTxn<'a> {
-    layers: Layers,
+struct PlanReader<'a> {
+    layers: Memtables,
     reader: Option<Reader<'a>>,
 }
 
-impl ReadTxn<'_> {
+impl PlanReader<'_> {
     /// What it would cost to count a plan. What cannot be read is reported by whoever counts it.
     fn cost(&self, plan: &Plan, prefix: &Prefix) -> Cost {
         let view = |key: &Key| self.layers.view(&key.text(prefix), self.reader.as_ref());
@@ -198,7 +198,7 @@ impl EmbeddedStore {
             Some(disk) if old_logs => disk.signal.request(),
             _ => {}
         }
-        let mut keeper = Keeper {
+        let mut keeper = BackgroundThreads {
             engine: Arc::clone(&engine),
             threads: Vec::new(),
         };
@@ -278,11 +278,11 @@ pub struct Held<'a>(
 );
 
 impl Engine {
-    fn read(&self) -> RwLockReadGuard<'_, Layers> {
+    fn read(&self) -> RwLockReadGuard<'_, Memtables> {
         self.layers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> RwLockWriteGuard<'_, Layers> {
+    fn lock(&self) -> RwLockWriteGuard<'_, Memtables> {
         self.layers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -321,11 +321,11 @@ impl Engine {
     fn change<T>(
         &self,
         guarded: bool,
-        work: impl FnOnce(&mut Space<'_>) -> Result<T>,
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut layers = self.lock_with_room()?;
         let reader = self.reader();
-        let mut space = Space::new(&mut layers, reader.as_ref(), guarded.then_some(self));
+        let mut space = WriteTxn::new(&mut layers, reader.as_ref(), guarded.then_some(self));
         let result = work(&mut space);
         let (mut changes, undo) = space.end();
         if result.is_err() {
@@ -366,18 +366,18 @@ impl Engine {
         }
     }
 
-    fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Layers>> {
+    fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Memtables>> {
         if let Some(disk) = &self.disk
             && let Err(error) = self.wait_for_room(disk)
         {
             return disk.vitals.wrote(Err(error));
         }
-        self.let_go();
+        self.expire_due();
         Ok(self.lock())
     }
 
     /// Puts the next frame into the log.
-    fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
+    fn append(&self, layers: &mut Memtables, change: Change) -> Result<()> {
         match &self.disk {
             Some(disk) => disk.vitals.wrote(disk.append(layers, change)),
             None => {
@@ -388,7 +388,7 @@ impl Engine {
     }
 
     /// What is to be done when a frame is in the log and its changes are in memory.
-    fn written(&self, layers: RwLockWriteGuard<'_, Layers>) -> Result<()> {
+    fn written(&self, layers: RwLockWriteGuard<'_, Memtables>) -> Result<()> {
         self.next_end.store(
             layers.lifetimes.next().unwrap_or(u64::MAX),
             Ordering::Release,
@@ -410,14 +410,14 @@ impl Engine {
 
     /// Deletes the keys whose time has come. Everybody who asks or changes something does this
     /// first, so that no answer holds a key that should be gone.
-    fn let_go(&self) {
+    fn expire_due(&self) {
         let now = now();
         if now < self.next_end.load(Ordering::Acquire) {
             return;
         }
         let mut layers = self.lock();
         let reader = self.reader();
-        let delete = |layers: &mut Layers| -> Result<()> {
+        let delete = |layers: &mut Memtables| -> Result<()> {
             let keys = layers.lifetimes.over(now);
             let existing = layers.existing(&keys, reader.as_ref())?;
             if keys.is_empty() {
@@ -446,20 +446,20 @@ impl Engine {
 
     /// Begins to read what `part` takes of the layers, as of one moment. What is read afterwards
     /// holds no lock: writers go on, and copy what this still holds. `part` must be quick.
-    fn begin_read(&self, part: impl FnOnce(&Layers) -> Layers) -> Result<ReadTxn<'_>> {
+    fn begin_read(&self, part: impl FnOnce(&Memtables) -> Memtables) -> Result<PlanReader<'_>> {
         let layers = self.shown();
         // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither
         // or not as of then.
         let reader = self.reader();
-        Ok(ReadTxn {
+        Ok(PlanReader {
             layers: part(&layers),
             reader,
         })
     }
 
     /// The layers as they are to be shown now.
-    fn shown(&self) -> RwLockReadGuard<'_, Layers> {
-        self.let_go();
+    fn shown(&self) -> RwLockReadGuard<'_, Memtables> {
+        self.expire_due();
         self.read()
     }
 
@@ -493,7 +493,7 @@ impl Engine {
 
 impl Disk {
     /// Appends the next frame to the log, whole or not at all.
-    fn append(&self, layers: &mut Layers, change: Change) -> Result<()> {
+    fn append(&self, layers: &mut Memtables, change: Change) -> Result<()> {
         let sequence = layers.sequence + 1;
         if let Some(log) = &mut layers.log {
             log.append(Frame { sequence, change })
@@ -513,12 +513,12 @@ impl Disk {
     }
 }
 
-struct Keeper {
+struct BackgroundThreads {
     engine: Arc<Engine>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl BackgroundThreads {
     fn spawn(
         &mut self,
         name: &str,
@@ -534,7 +534,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for BackgroundThreads {
     fn drop(&mut self) {
         let Some(disk) = &self.engine.disk else {
             return;
@@ -591,7 +591,7 @@ impl Store for EmbeddedStore {
         let read = self
             .engine
             .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
-        effort::check(|| Ok(read.cost(plan, &self.prefix)))?;
+        cost::check(|| Ok(read.cost(plan, &self.prefix)))?;
         bitmap::count(plan, &read.leaves(&texts)?)
     }
 
@@ -609,7 +609,7 @@ impl Store for EmbeddedStore {
         let read = self
             .engine
             .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
-        effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
+        cost::check(|| Ok(read.cost(&plan, &self.prefix)))?;
         let (first, place) = bitmap::split(from);
         bitmap::collect(
             &plan,
@@ -637,7 +637,7 @@ impl Store for EmbeddedStore {
         let look = |texts: &[String]| -> Result<Vec<bool>> {
             let found = texts.iter().map(|text| {
                 cancel.check()?;
-                layers::contains(&layers.view(text, reader)?, user, reader)
+                memtable::contains(&layers.view(text, reader)?, user, reader)
             });
             found.collect()
         };
@@ -678,7 +678,7 @@ impl Store for EmbeddedStore {
         Ok(self.left_out.keep(listing))
     }
 
-    fn strays(&self) -> Strays {
+    fn strays(&self) -> UnparsedKeys {
         self.left_out.get()
     }
 
@@ -750,7 +750,7 @@ impl Store for EmbeddedStore {
             if read.layers.view(&text, read.reader.as_ref())?.exists {
                 return Ok(Saved::Taken);
             }
-            effort::check(|| Ok(read.cost(&plan, &self.prefix)))?;
+            cost::check(|| Ok(read.cost(&plan, &self.prefix)))?;
             bitmap::collect(
                 &plan,
                 root,
@@ -779,7 +779,7 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn text_ids(&self) -> &dyn TextIds {
+    fn string_ids(&self) -> &dyn IdMap {
         self
     }
 
@@ -827,7 +827,7 @@ impl Store for EmbeddedStore {
             }
             None => "memory:".to_owned(),
         };
-        let text_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
+        let string_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
         let kind = if self.engine.disk.is_some() {
             "Embedded"
         } else {
@@ -850,7 +850,7 @@ impl Store for EmbeddedStore {
             prefix,
             created,
             notes,
-            text_ids,
+            string_ids,
             refusal,
         })
     }

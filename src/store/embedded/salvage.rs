@@ -8,18 +8,18 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::store::embedded::base::expiry_entry;
-use crate::store::embedded::layers::EMPTY;
-use crate::store::embedded::log;
-use crate::store::embedded::opening::{cannot_open, log_files, unnamed_logs};
+use crate::store::embedded::idmap::{self, IdEntry};
+use crate::store::embedded::memtable::EMPTY;
 use crate::store::embedded::record::Record;
-use crate::store::embedded::rolls::{self, IdEntry};
+use crate::store::embedded::recovery::{cannot_open, log_files, unnamed_logs};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
 use crate::store::embedded::table::{
     EXPIRY, Entry, KEY, Manifest, PRESENT, TILE, Table, Version, new_store, record_number,
     sync_directory, text_key, tile_key, tile_of,
 };
+use crate::store::embedded::table_cache::expiry_entry;
+use crate::store::embedded::wal;
 use crate::store::{Result, StoreError};
 
 /// Builds a manifest from the existing files, to replace one that is missing or damaged.
@@ -52,7 +52,7 @@ pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest>
     let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
     let store = segments.first().map(Segment::store);
     let store = store
-        .or_else(|| logs.iter().find_map(|(_, path)| log::store_of(path)))
+        .or_else(|| logs.iter().find_map(|(_, path)| wal::store_of(path)))
         .unwrap_or_else(new_store);
     let mut manifest = Manifest {
         store,
@@ -277,7 +277,7 @@ fn reconcile_ids(
     let mut merge = version.merge(&[])?;
     while let Some(entry) = merge.next()? {
         let value = entry.value.get(1..).unwrap_or_default();
-        match rolls::read_entry(&entry.key, value) {
+        match idmap::read_entry(&entry.key, value) {
             Some((prefix, IdEntry::ByText(text, number))) => {
                 found
                     .entry(prefix)
@@ -305,7 +305,7 @@ fn reconcile_ids(
             .map(|(number, text)| (*number, &**text))
             .collect();
         for (text, number) in &ids.by_text {
-            let [by_text, by_number] = rolls::id_entries(&prefix, text, *number);
+            let [by_text, by_number] = idmap::id_entries(&prefix, text, *number);
             match texts.get(number) {
                 Some(other) if *other != text => {
                     contradictions += 1;
@@ -324,7 +324,7 @@ fn reconcile_ids(
             .map(|(text, number)| (&**text, *number))
             .collect();
         for (number, text) in &ids.by_number {
-            let [by_text, by_number] = rolls::id_entries(&prefix, text, *number);
+            let [by_text, by_number] = idmap::id_entries(&prefix, text, *number);
             match numbers.get(&**text) {
                 Some(other) if other != number => {
                     contradictions += 1;
@@ -363,7 +363,7 @@ fn reconcile_ids(
             losses.push(format!(
                 "the most recent string ids under `{prefix}`; the next new one gets number {next}"
             ));
-            entries.push(rolls::next_entry(&prefix, next));
+            entries.push(idmap::next_entry(&prefix, next));
         }
     }
     Ok(entries)

@@ -3,7 +3,7 @@
 
 use ::redis::{Value, cmd};
 
-use super::wire::{Batch, Conn, Reply, accept, refuses_writes};
+use super::connection::{Batch, RedisConnection, Reply, accept, refuses_writes};
 
 /// The commands a server has, and what stands in for those it has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) enum Expiry {
 
 impl Capabilities {
     /// Asks, in one trip and outside any transaction, which an unknown command would abort.
-    pub fn probe(conn: &mut Conn, nobodys_key: &str) -> Reply<Self> {
+    pub fn probe(conn: &mut RedisConnection, nobodys_key: &str) -> Reply<Self> {
         let key = nobodys_key;
         let replies = conn.trip(&Batch::of([
             cmd("UNLINK").arg(key),

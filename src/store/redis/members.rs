@@ -3,8 +3,10 @@
 use ::redis::{Cmd, Value, cmd};
 
 use super::capabilities::Capabilities;
-use super::execute::{expiry, vanished};
-use super::wire::{Batch, Conn, Reply, accept, go_on, integer, natural, unexpected};
+use super::connection::{
+    Batch, RedisConnection, Reply, accept, go_on, integer, natural, unexpected,
+};
+use super::server_eval::{expiry, vanished};
 use crate::sets::UserId;
 
 /// The first piece read, in bytes. Pieces double, so that neither a short list from a dense bitmap
@@ -25,7 +27,7 @@ impl Bitmap<'_> {
     /// Users in ascending order, after `after`, at most `limit`.
     pub fn read(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         after: Option<UserId>,
         limit: usize,
@@ -77,7 +79,7 @@ impl Bitmap<'_> {
     /// The byte that holds the first user at or behind a byte.
     fn next_byte(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         from: u64,
     ) -> Reply<Option<u64>> {
@@ -91,7 +93,7 @@ impl Bitmap<'_> {
 
     fn ask(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         commands: &[&mut Cmd],
     ) -> Reply<Vec<Value>> {

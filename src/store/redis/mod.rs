@@ -10,23 +10,23 @@
 //! errors, `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute`
 //! carries out on the server; `window` finds what has to be fetched, `fetch` does and counts here;
 //! `members` reads bitmaps, `scan` finds and deletes keys, `server` moves keys of any type,
-//! `text_ids` calls users by texts; `watch` is told which bitmaps have changed; `cluster` makes one
+//! `string_ids` calls users by texts; `watch` is told which bitmaps have changed; `cluster` makes one
 //! store of many such.
 
 mod capabilities;
+mod client_tracking;
 mod cluster;
-mod connect;
-mod execute;
-mod fetch;
+mod connection;
+mod id_map;
+mod local_eval;
 mod location;
+mod lower;
 mod members;
-mod resolve;
+mod needs;
+mod pool;
 mod scan;
 mod server;
-mod text_ids;
-mod watch;
-mod window;
-mod wire;
+mod server_eval;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,22 +41,22 @@ pub use self::location::redacted;
 pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
+use self::client_tracking::ClientTracking;
 use self::cluster::Route;
-use self::connect::Pool;
-use self::execute::{Executor, Scratch, expiry, time_for, work};
-use self::fetch::Fetcher;
+use self::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
+use self::local_eval::Fetcher;
 use self::location::Address;
+use self::lower::{Script, Source, resolve};
 use self::members::Bitmap;
-use self::resolve::{Script, Source, resolve};
-use self::watch::Watch;
-use self::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
+use self::pool::Pool;
+use self::server_eval::{Executor, Scratch, expiry, time_for, work};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::effort::{self, Cost};
-use crate::store::unlisted::{as_is, prefix_of};
+use crate::store::cost::{self, Cost};
+use crate::store::unparsed_keys::{as_is, prefix_of};
 use crate::store::{
-    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store, StoreError,
-    StoreInfo, Strays, TextIds, UNKNOWN_TILES, bitmaps, seen,
+    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store,
+    StoreError, StoreInfo, UNKNOWN_TILES, UnparsedKeys, bitmaps, seen,
 };
 
 /// How many commands that take no time are sent in one trip.
@@ -100,7 +100,7 @@ pub struct RedisStore {
     learned: Mutex<Option<(Capabilities, Instant)>>,
     /// How many tiles the longest bitmap has that was asked about so far.
     longest: AtomicU64,
-    watch: Box<Watch>,
+    watch: Box<ClientTracking>,
     /// It was settled that users are numbers, and nothing was marked since.
     settled: AtomicBool,
     left_out: LeftOut,
@@ -140,18 +140,24 @@ impl RedisStore {
     /// Runs a request; once more when its connection turns out to be broken, as after a restart of
     /// Redis between the PING and the request. So requests must come to the same if they are
     /// carried out twice.
-    fn with<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+    fn with<T>(&self, run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>) -> Result<T> {
         self.twice(RECHECK, run)
     }
 
     /// [`with`](Self::with) for what writes more than marks: what the server lets us do is to be known as of now, as
     /// temporary keys are given a lifetime only where that is allowed.
-    fn with_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+    fn with_to_write<T>(
+        &self,
+        run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
+    ) -> Result<T> {
         self.twice(Duration::ZERO, run)
     }
 
     /// The same for what must not be carried out twice.
-    fn once_to_write<T>(&self, run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>) -> Result<T> {
+    fn once_to_write<T>(
+        &self,
+        run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
+    ) -> Result<T> {
         self.once(Duration::ZERO, run)
             .map_err(|fault| self.error(fault))
     }
@@ -159,10 +165,10 @@ impl RedisStore {
     fn twice<T>(
         &self,
         believed: Duration,
-        run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>,
+        run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
     ) -> Result<T> {
         match self.once(believed, &run) {
-            Err(Fault::Dropped(reason)) => {
+            Err(ServerFault::Dropped(reason)) => {
                 tracing::debug!(location = self.route.location(), reason, "trying once more");
                 self.once(believed, &run)
             }
@@ -174,7 +180,7 @@ impl RedisStore {
     fn once<T>(
         &self,
         believed: Duration,
-        run: impl Fn(&mut Conn, &Capabilities) -> Reply<T>,
+        run: impl Fn(&mut RedisConnection, &Capabilities) -> Reply<T>,
     ) -> Reply<T> {
         self.route.with(|conn| {
             let capabilities = self.capabilities(conn, believed)?;
@@ -185,7 +191,7 @@ impl RedisStore {
     }
 
     /// What the server knows and lets us do. That it takes no writes is believed for so long.
-    fn capabilities(&self, conn: &mut Conn, believed: Duration) -> Reply<Capabilities> {
+    fn capabilities(&self, conn: &mut RedisConnection, believed: Duration) -> Reply<Capabilities> {
         let known = self
             .learned
             .lock()
@@ -216,7 +222,7 @@ impl RedisStore {
 
     /// A server that refused a write is to be asked anew what it takes.
     fn unlearn<T>(&self, result: &Reply<T>) {
-        if let Err(Fault::Unwritable(_)) = result {
+        if let Err(ServerFault::Unwritable(_)) = result {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
             learned.take_if(|(known, _)| known.refusal.is_none());
         }
@@ -237,29 +243,31 @@ impl RedisStore {
     /// server turns out to take no writes any more, it is run once more and told so.
     fn evaluated<T>(
         &self,
-        run: impl Fn(&mut Conn, &Capabilities, &mut Scratch, bool) -> Reply<T>,
+        run: impl Fn(&mut RedisConnection, &Capabilities, &mut Scratch, bool) -> Reply<T>,
     ) -> Result<T> {
         let refused = Cell::new(false);
-        let run = |conn: &mut Conn, capabilities: &Capabilities| {
+        let run = |conn: &mut RedisConnection, capabilities: &Capabilities| {
             let refused = refused.get();
             self.cleaned(conn, capabilities, |conn, capabilities, scratch| {
                 run(conn, capabilities, scratch, refused)
             })
         };
         self.with(|conn, capabilities| match run(conn, capabilities) {
-            Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Auto && !refused.get() => {
+            Err(ServerFault::Unwritable(reason))
+                if self.eval == RedisEval::Auto && !refused.get() =>
+            {
                 tracing::debug!(
                     location = self.route.location(),
                     reason,
                     "computing here instead"
                 );
-                self.unlearn(&Err::<(), _>(Fault::Unwritable(reason)));
+                self.unlearn(&Err::<(), _>(ServerFault::Unwritable(reason)));
                 refused.set(true);
                 let capabilities = self.capabilities(conn, RECHECK)?;
                 run(conn, &capabilities)
             }
-            Err(Fault::Unwritable(reason)) if self.eval == RedisEval::Server => {
-                Err(Fault::Unwritable(format!(
+            Err(ServerFault::Unwritable(reason)) if self.eval == RedisEval::Server => {
+                Err(ServerFault::Unwritable(format!(
                     "{reason}; --redis-eval auto fetches bitmaps and counts them here"
                 )))
             }
@@ -269,9 +277,9 @@ impl RedisStore {
 
     fn cleaned<T>(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
-        run: impl Fn(&mut Conn, &Capabilities, &mut Scratch) -> Reply<T>,
+        run: impl Fn(&mut RedisConnection, &Capabilities, &mut Scratch) -> Reply<T>,
     ) -> Reply<T> {
         let mut scratch = Scratch::new(&self.prefix);
         let result = run(conn, capabilities, &mut scratch);
@@ -283,12 +291,12 @@ impl RedisStore {
     }
 
     /// Deletes as well as can be; what is not reached goes by its time to live.
-    fn clean_up<T>(&self, conn: &mut Conn, deletion: &Batch, result: &Reply<T>) {
+    fn clean_up<T>(&self, conn: &mut RedisConnection, deletion: &Batch, result: &Reply<T>) {
         // Quick, as whoever waits for the answer has waited already.
         let limit = Duration::from_millis(300).min(conn.timeout());
         if conn.is_broken() {
             // A server that did not answer will not now.
-            if !matches!(result, Err(Fault::Dropped(_))) {
+            if !matches!(result, Err(ServerFault::Dropped(_))) {
                 return;
             }
             match self.route.connect(Instant::now() + limit) {
@@ -299,13 +307,13 @@ impl RedisStore {
         let _ = conn.trip_within(deletion, limit);
     }
 
-    fn error(&self, fault: Fault) -> StoreError {
+    fn error(&self, fault: ServerFault) -> StoreError {
         let location = self.route.location().to_owned();
         match fault {
-            Fault::Dropped(reason) | Fault::Away(reason) => {
+            ServerFault::Dropped(reason) | ServerFault::Away(reason) => {
                 StoreError::Unreachable { location, reason }
             }
-            Fault::Moved(reason) | Fault::Between(reason) => match self.route {
+            ServerFault::Moved(reason) | ServerFault::Between(reason) => match self.route {
                 Route::Server(_) => {
                     let hint = "this is a node of a cluster: name it with redis-cluster://";
                     StoreError::Refused {
@@ -315,10 +323,10 @@ impl RedisStore {
                 }
                 Route::Slot(..) => StoreError::Unreachable { location, reason },
             },
-            Fault::Refused(reason) | Fault::Unwritable(reason) => {
+            ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {
                 StoreError::Refused { location, reason }
             }
-            Fault::Cancelled => StoreError::Cancelled,
+            ServerFault::Cancelled => StoreError::Cancelled,
         }
     }
 
@@ -326,7 +334,7 @@ impl RedisStore {
     /// node as well.
     fn prepare(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         plan: &Plan,
     ) -> Reply<(Script, Vec<String>)> {
@@ -337,7 +345,7 @@ impl RedisStore {
     /// The text of the key at each node of a plan, and how many bytes it has.
     fn measure(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         plan: &Plan,
     ) -> Reply<Measures> {
@@ -370,7 +378,7 @@ impl RedisStore {
             .iter()
             .flatten()
             .max()
-            .map_or(0, |bytes| window::tiles_of(*bytes).into());
+            .map_or(0, |bytes| needs::tiles_of(*bytes).into());
         self.longest.fetch_max(longest, Ordering::Relaxed);
         Ok((texts, lengths))
     }
@@ -410,7 +418,7 @@ impl RedisStore {
 /// Has the server count the roots that were not fetched whole. After the others, so that marks that
 /// come in between make the size of a cohort greater and never smaller than what is left of it.
 fn count_rest(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     scratch: &mut Scratch,
     plan: &Plan,
@@ -451,7 +459,7 @@ type Measures = (Vec<String>, Vec<Option<u64>>);
 /// For each key its length in bytes: 0 when there is no such key, `None` when the server cannot
 /// tell.
 fn lengths_of(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     keys: &[&String],
 ) -> Reply<Vec<Option<u64>>> {
@@ -481,7 +489,7 @@ fn lengths_of(
 
 /// Gives a temporary key a name for good; says whether the name was free.
 fn rename_new(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     temporary: &str,
     name: &str,
@@ -532,7 +540,7 @@ impl Store for RedisStore {
         }
         // The bitmaps themselves tell from now on that users are numbers.
         if self.settled.swap(false, Ordering::Relaxed) {
-            batch.push(cmd("DEL").arg(text_ids::settled_key(&self.prefix)));
+            batch.push(cmd("DEL").arg(id_map::settled_key(&self.prefix)));
         }
         self.with(|conn, capabilities| {
             // Redis' transactions go on after a command that failed. The only one that can is
@@ -564,7 +572,7 @@ impl Store for RedisStore {
         if plan.roots().is_empty() {
             return Ok(Vec::new());
         }
-        effort::check(|| self.cost(plan))?;
+        cost::check(|| self.cost(plan))?;
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, plan)?;
             if !script.steps.is_empty() {
@@ -574,7 +582,7 @@ impl Store for RedisStore {
                     plan,
                     &keys,
                     &script.lengths,
-                    fetch::FIRST,
+                    local_eval::FIRST,
                 );
                 if let Some(found) = self.count_here(fetcher, capabilities, &script, refused)? {
                     return count_rest(conn, capabilities, scratch, plan, script, &keys, found);
@@ -618,7 +626,7 @@ impl Store for RedisStore {
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
-        effort::check(|| self.cost(&plan))?;
+        cost::check(|| self.cost(&plan))?;
         self.evaluated(|conn, capabilities, scratch, refused| {
             let (script, keys) = self.prepare(conn, capabilities, &plan)?;
             match script.roots.first() {
@@ -636,7 +644,7 @@ impl Store for RedisStore {
                         &plan,
                         &keys,
                         lengths,
-                        fetch::FIRST_OF_LIST,
+                        local_eval::FIRST_OF_LIST,
                     )?
                     .members(after, limit)
                 }
@@ -678,7 +686,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn text_ids(&self) -> &dyn TextIds {
+    fn string_ids(&self) -> &dyn IdMap {
         self
     }
 
@@ -692,7 +700,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn strays(&self) -> Strays {
+    fn strays(&self) -> UnparsedKeys {
         self.left_out.get()
     }
 
@@ -725,36 +733,37 @@ impl Store for RedisStore {
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
-        effort::check(|| self.cost(&plan))?;
+        cost::check(|| self.cost(&plan))?;
         let name = key.text(&self.prefix);
         // Not twice: the second time would find taken what the first has made.
-        let run = |conn: &mut Conn, capabilities: &Capabilities, scratch: &mut Scratch| {
-            if lengths_of(conn, capabilities, &[&name])? != [Some(0)] {
-                return Ok(Saved::Taken);
-            }
-            let (mut script, keys) = self.prepare(conn, capabilities, &plan)?;
-            script.copy_keys();
-            let Some(Source::Step(node)) = script.roots.first().copied() else {
-                return Ok(Saved::Nobody);
-            };
-            let made = Executor {
-                conn,
-                capabilities,
-                scratch,
-                keys: &keys,
-            }
-            .compute_and_count(&script)?;
-            if made == 0 {
-                return Ok(Saved::Nobody);
-            }
-            rename_new(conn, capabilities, &scratch.key(node), &name).map(|renamed| {
-                if renamed {
-                    Saved::People(made)
-                } else {
-                    Saved::Taken
+        let run =
+            |conn: &mut RedisConnection, capabilities: &Capabilities, scratch: &mut Scratch| {
+                if lengths_of(conn, capabilities, &[&name])? != [Some(0)] {
+                    return Ok(Saved::Taken);
                 }
-            })
-        };
+                let (mut script, keys) = self.prepare(conn, capabilities, &plan)?;
+                script.copy_keys();
+                let Some(Source::Step(node)) = script.roots.first().copied() else {
+                    return Ok(Saved::Nobody);
+                };
+                let made = Executor {
+                    conn,
+                    capabilities,
+                    scratch,
+                    keys: &keys,
+                }
+                .compute_and_count(&script)?;
+                if made == 0 {
+                    return Ok(Saved::Nobody);
+                }
+                rename_new(conn, capabilities, &scratch.key(node), &name).map(|renamed| {
+                    if renamed {
+                        Saved::People(made)
+                    } else {
+                        Saved::Taken
+                    }
+                })
+            };
         self.once_to_write(|conn, capabilities| self.cleaned(conn, capabilities, run))
     }
 
@@ -772,10 +781,10 @@ impl Store for RedisStore {
         self.with(|conn, capabilities| {
             let mut batch = Batch::of([&*cmd("INFO").arg("server"), cmd("INFO").arg("memory")]);
             if capabilities.hashes {
-                batch.push(&text_ids::asking(&self.prefix));
+                batch.push(&id_map::asking(&self.prefix));
             }
             let replies = conn.trip(&batch)?;
-            let text_ids = matches!(replies.get(2), Some(Value::BulkString(_)));
+            let string_ids = matches!(replies.get(2), Some(Value::BulkString(_)));
             let info: String = replies.iter().take(2).map(text).collect::<Vec<_>>().join("\n");
             let field = |name: &str| {
                 let mut fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
@@ -804,7 +813,7 @@ impl Store for RedisStore {
             // Without temporary keys alone marks may still be taken.
             let refusal = capabilities.refusal.clone().filter(|_| capabilities.takes_nothing);
             let (location, prefix) = (self.route.location().to_owned(), self.prefix.clone());
-            Ok(StoreInfo { kind, location, prefix, created: false, notes, text_ids, refusal })
+            Ok(StoreInfo { kind, location, prefix, created: false, notes, string_ids, refusal })
         })
     }
 }

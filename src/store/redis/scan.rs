@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use ::redis::{Value, cmd};
 
 use super::capabilities::Capabilities;
-use super::execute::OURS;
-use super::wire::{Batch, Conn, Reply, accept, integer, natural, unexpected};
+use super::connection::{Batch, RedisConnection, Reply, accept, integer, natural, unexpected};
+use super::server_eval::OURS;
 use crate::sets::{Key, Prefix, SCRATCH};
 
 /// How many keys one SCAN looks at.
@@ -17,7 +17,7 @@ const DELETE_COUNT: usize = 500;
 
 /// The keys that begin with `start`, each once. Keys that are not UTF-8 are not ours and left out.
 pub(super) fn keys(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     start: &str,
 ) -> Reply<BTreeSet<String>> {
@@ -43,7 +43,7 @@ const SOME: u32 = 20;
 
 /// Some of all keys, and whether they are all there are.
 pub(super) fn some(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
 ) -> Reply<(BTreeSet<String>, bool)> {
     let mut found = BTreeSet::new();
@@ -55,7 +55,7 @@ pub(super) fn some(
 
 /// Gives the keys that match a pattern to `take`, some perhaps more than once.
 pub(super) fn each(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     pattern: &str,
     take: &mut dyn FnMut(Vec<u8>),
@@ -66,7 +66,7 @@ pub(super) fn each(
 
 /// The same in at most so many rounds; returns whether these were enough.
 fn rounds(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     pattern: &str,
     most: u32,
@@ -133,7 +133,11 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// Deletes keys; returns how many there were.
-pub(super) fn delete(conn: &mut Conn, capabilities: &Capabilities, keys: &[String]) -> Reply<u64> {
+pub(super) fn delete(
+    conn: &mut RedisConnection,
+    capabilities: &Capabilities,
+    keys: &[String],
+) -> Reply<u64> {
     let mut deleted = 0;
     for chunk in keys.chunks(DELETE_COUNT) {
         deleted += natural(
@@ -148,7 +152,7 @@ pub(super) fn delete(conn: &mut Conn, capabilities: &Capabilities, keys: &[Strin
 /// Keys of ours that have one belong to requests under way, maybe another process's, or go by
 /// themselves within a minute.
 pub(super) fn leftovers(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     prefix: &Prefix,
 ) -> Reply<Vec<String>> {

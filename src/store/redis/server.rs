@@ -7,8 +7,8 @@ use std::time::Duration;
 use ::redis::{Cmd, Value, cmd};
 
 use super::capabilities::{Capabilities, is_unknown};
-use super::execute::{Scratch, expiry, time_for};
-use super::wire::{Batch, Conn, Reply, accept, integer, natural, unexpected};
+use super::connection::{Batch, RedisConnection, Reply, accept, integer, natural, unexpected};
+use super::server_eval::{Scratch, expiry, time_for};
 use super::{RedisStore, scan};
 use crate::bitmap::TILE_BYTES;
 use crate::store::embedded::Snapshot;
@@ -397,7 +397,7 @@ fn set(name: &[u8], bytes: &[u8], lifetime: Option<u64>, replace: bool) -> Cmd {
 }
 
 /// Carries out such commands, which together hold about so many bytes.
-fn carry_out(conn: &mut Conn, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
+fn carry_out(conn: &mut RedisConnection, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
     let limit = dump_time(conn, bytes);
     let replies = conn.trip_within(&Batch::of(sets), limit)?.into_iter();
     let made = replies.map(|reply| {
@@ -412,7 +412,7 @@ fn carry_out(conn: &mut Conn, sets: &[Cmd], bytes: u64) -> Reply<Vec<Made>> {
 
 /// Writes a bitmap under a temporary name; `false` when the server cannot write a part of one.
 fn write(
-    conn: &mut Conn,
+    conn: &mut RedisConnection,
     capabilities: &Capabilities,
     temporary: &str,
     bitmap: &Snapshot,
@@ -444,7 +444,7 @@ fn write(
     Ok(true)
 }
 
-fn dump_time(conn: &Conn, bytes: u64) -> Duration {
+fn dump_time(conn: &RedisConnection, bytes: u64) -> Duration {
     conn.timeout() + time_for(bytes.saturating_mul(DUMP_EFFORT))
 }
 

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use cohortist::sets::{Key, Plan, Set, UserId};
-use cohortist::store::effort::{self, Cost};
+use cohortist::store::cost::{self, Cost};
 use cohortist::store::embedded::Keyspace;
-use cohortist::store::{Mark, Saved, Store, StoreError, StoreInfo, TextIds};
+use cohortist::store::{IdMap, Mark, Saved, Store, StoreError, StoreInfo};
 
 type Result<T> = std::result::Result<T, StoreError>;
-type Told<T> = Box<dyn Fn(T) + Send + Sync>;
+type Callback<T> = Box<dyn Fn(T) + Send + Sync>;
 type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 
 /// Passes everything on; what is bent is told first, or answers in the other's place, whose answer
 /// it gets.
 pub struct Bent {
     inner: Arc<dyn Store>,
-    before_counting: Told<Plan>,
+    before_counting: ErrorFormat<Plan>,
     applying: Answer<()>,
     /// What a plan costs beside what it would.
     work: Box<dyn Fn(&Plan) -> u64 + Send + Sync>,
@@ -47,7 +47,7 @@ impl Bent {
         }
     }
 
-    /// Told of each plan before it is counted.
+    /// ErrorFormat of each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
             before_counting: Box::new(told),
@@ -162,7 +162,7 @@ impl Store for Bent {
         })
     }
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        effort::check(|| self.cost(plan))?;
+        cost::check(|| self.cost(plan))?;
         (self.before_counting)(plan.clone());
         (self.counting)(self.inner.count(plan))
     }
@@ -187,8 +187,8 @@ impl Store for Bent {
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         (self.saving)(self.inner.save(set, key))
     }
-    fn text_ids(&self) -> &dyn TextIds {
-        self.inner.text_ids()
+    fn string_ids(&self) -> &dyn IdMap {
+        self.inner.string_ids()
     }
     fn keyspace(&self) -> Option<Keyspace> {
         self.inner.keyspace().filter(|_| !self.is_elsewhere)

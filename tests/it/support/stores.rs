@@ -7,7 +7,7 @@ use std::time::Duration;
 use cohortist::clock::Clock;
 use cohortist::sets::Plan;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Options, RedisEval, Remembered, Remembering, Store, StoreError};
+use cohortist::store::{self, CacheOptions, CachedStore, Options, RedisEval, Store, StoreError};
 
 use crate::support::cluster::{Cluster, own_prefix};
 use crate::support::redis::RedisServer;
@@ -57,9 +57,9 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
     let memory: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(&Options::default()));
     check(
         "remembered",
-        Arc::new(Remembered::new(
+        Arc::new(CachedStore::new(
             memory,
-            Remembering::default(),
+            CacheOptions::default(),
             Clock::System,
         )),
     );
@@ -67,9 +67,9 @@ pub fn each_store(check: impl Fn(&str, Arc<dyn Store>)) {
     let redis = store::open(&server.url(), &Options::default()).unwrap();
     check(
         "Redis remembered",
-        Arc::new(Remembered::new(
+        Arc::new(CachedStore::new(
             redis,
-            Remembering::default(),
+            CacheOptions::default(),
             Clock::System,
         )),
     );

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::calendar::parse_moment;
 use cohortist::clock::Clock;
 use cohortist::sets::EventName;
-use cohortist::{Extent, Tracker, store, web};
+use cohortist::{Extent, Tracker, server, store};
 
 /// When every test of the pages takes place: a Monday afternoon.
 pub fn now() -> DateTime<Utc> {
@@ -103,15 +103,15 @@ pub fn product(days: i64, daily: u64) -> Tracker {
 
 /// A dashboard on a free port, as of [`now`], for the rest of the process.
 pub fn serve(tracker: Tracker) -> SocketAddr {
-    serve_dashboard(web::Dashboard::new(tracker, Clock::Fixed(now())))
+    serve_dashboard(server::Dashboard::new(tracker, Clock::Fixed(now())))
 }
 
 /// The same with a dashboard of one's own.
-pub fn serve_dashboard(dashboard: web::Dashboard) -> SocketAddr {
+pub fn serve_dashboard(dashboard: server::Dashboard) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
-    let settings = web::Settings::new("127.0.0.1:0", dashboard);
+    let settings = server::Settings::new("127.0.0.1:0", dashboard);
     std::thread::spawn(move || {
-        web::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
+        server::run(settings, move |addresses| tell.send(addresses[0]).unwrap()).unwrap();
     });
     told.recv_timeout(std::time::Duration::from_secs(120))
         .expect("the dashboard to listen")

@@ -5,8 +5,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::store::embedded::idmap::{self, IdEntry};
 use crate::store::embedded::record::Record;
-use crate::store::embedded::rolls::{self, IdEntry};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{Cursor, REMOVED, Segment};
 use crate::store::embedded::table::{EXPIRY, ID, Input, KEY, ROLL, TEXT, TILE, Version, tile_of};
@@ -134,7 +134,7 @@ struct Ids {
 impl Ids {
     /// Counts an entry under its prefix. Returns `None` if the entry cannot be read.
     fn count(ids: &mut BTreeMap<String, Ids>, key: &[u8], value: &[u8]) -> Option<()> {
-        let (prefix, entry) = rolls::read_entry(key, value)?;
+        let (prefix, entry) = idmap::read_entry(key, value)?;
         let found = ids.entry(prefix).or_default();
         let (way, number, text) = match entry {
             IdEntry::Next(next) => {
@@ -313,12 +313,12 @@ mod tests {
     #[test]
     fn string_ids_agree_in_both_directions() {
         let ids = |text: &str, number| {
-            rolls::id_entries("p_", text, number).map(|(key, value)| (key, Some(value)))
+            idmap::id_entries("p_", text, number).map(|(key, value)| (key, Some(value)))
         };
         let [ann, ann_back] = ids("ann", 0);
         let [bob, bob_back] = ids("bob", 1);
         let [cyd, bob_again] = ids("cyd", 1);
-        let next = |number| rolls::next_entry("p_", number);
+        let next = |number| idmap::next_entry("p_", number);
         let whole = [
             ann.clone(),
             ann_back.clone(),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::layout::{BYTES, Shard};
 use crate::sets::{Key, Node, Plan};
-use crate::store::redis::resolve::{Op, Script, Source, Step, resolve};
+use crate::store::redis::lower::{Op, Script, Source, Step, resolve};
 
 /// For each node of a plan whether a complement is made of it.
 fn beneath(plan: &Plan) -> Vec<bool> {

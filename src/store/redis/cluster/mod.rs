@@ -23,9 +23,9 @@
 //! there, or the request fails.
 
 mod complement;
-mod halfway;
-mod lanes;
+mod fan_out;
 mod layout;
+mod migrating;
 mod route;
 mod save;
 mod shards;
@@ -47,16 +47,16 @@ use self::route::{Nodes, at_node, read_view};
 use self::shards::Seen;
 use self::topology::{Primary, Topology};
 use super::capabilities::Capabilities;
-use super::execute::{Executor, OURS, Scratch, expiry, vanished};
+use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
+use super::lower::{Script, Source};
 use super::members::Bitmap;
-use super::resolve::{Script, Source};
-use super::wire::{Batch, Conn, Fault, Reply, accept, integer, natural};
+use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::effort::{self, Cost};
+use crate::store::cost::{self, Cost};
 use crate::store::{
-    LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError, StoreInfo,
-    Strays, TextIds, UNKNOWN_TILES,
+    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError,
+    StoreInfo, UNKNOWN_TILES, UnparsedKeys,
 };
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some
@@ -171,7 +171,7 @@ impl ClusterStore {
     }
 
     fn away(&self, reason: String) -> StoreError {
-        self.nodes.error(Fault::Away(reason))
+        self.nodes.error(ServerFault::Away(reason))
     }
 
     fn topology(&self) -> Result<Arc<Topology>> {
@@ -243,7 +243,7 @@ impl ClusterStore {
         }
         let lanes: Vec<Vec<Shard>> = lanes.into_values().collect();
         let answers =
-            lanes::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
+            fan_out::side_by_side(&lanes, &self.nodes.location, &|shard: &Shard| run(*shard))?;
         Ok(lanes
             .into_iter()
             .flatten()
@@ -257,7 +257,7 @@ impl ClusterStore {
     fn ask_primaries<T: Send>(
         &self,
         lenient: bool,
-        run: impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync,
+        run: impl Fn(&mut RedisConnection, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync,
     ) -> Result<(Vec<T>, BTreeSet<u16>)> {
         let end = Instant::now() + self.nodes.options.timeout;
         let mut topology = self.topology()?;
@@ -288,7 +288,9 @@ impl ClusterStore {
         &self,
         lenient: bool,
         topology: &Topology,
-        run: &(impl Fn(&mut Conn, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync),
+        run: &(
+             impl Fn(&mut RedisConnection, &Capabilities, &Topology, &Primary) -> Reply<Asked<T>> + Sync
+         ),
     ) -> Result<Settled<T>> {
         if let Some((first, count)) = topology.uncovered() {
             return Ok(Err(Unsettled::Uncovered(format!(
@@ -299,7 +301,7 @@ impl ClusterStore {
         let ask = |primary: &&Primary| {
             let address = &primary.address;
             let asked = self.nodes.pool(address).and_then(|pool| {
-                let once = |conn: &mut Conn| {
+                let once = |conn: &mut RedisConnection| {
                     let nobody = || Scratch::new(&self.prefix).nobody();
                     let capabilities = match self.capabilities.get() {
                         Some(known) => known.clone(),
@@ -331,7 +333,7 @@ impl ClusterStore {
                 };
                 match pool.with(once) {
                     // As after a restart of the node between the PING and the request.
-                    Err(Fault::Dropped(_)) => pool.with(once),
+                    Err(ServerFault::Dropped(_)) => pool.with(once),
                     result => result,
                 }
             });
@@ -342,7 +344,7 @@ impl ClusterStore {
             .iter()
             .map(|primary| vec![primary])
             .collect();
-        let asked: Vec<_> = lanes::side_by_side(&lanes, &self.nodes.location, &ask)?
+        let asked: Vec<_> = fan_out::side_by_side(&lanes, &self.nodes.location, &ask)?
             .into_iter()
             .flatten()
             .collect();
@@ -434,7 +436,7 @@ impl ClusterStore {
         for (shard, sizes) in self.ask_each(there.iter().copied(), |_, store| store.sizes(&keys))? {
             for (key, size) in keys.iter().zip(sizes) {
                 let reason = || "a complement needs STRLEN, which this user may not use".to_owned();
-                let size = size.ok_or_else(|| self.nodes.error(Fault::Refused(reason())))?;
+                let size = size.ok_or_else(|| self.nodes.error(ServerFault::Refused(reason())))?;
                 lengths.note(key, shard, size);
             }
         }
@@ -468,7 +470,7 @@ impl ClusterStore {
         plan: &Plan,
         shard: Shard,
         reach: &Reach,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         scratch: &mut Scratch,
         run: &impl Fn(&mut Executor<'_>, Script) -> Reply<T>,
@@ -538,7 +540,7 @@ impl Store for ClusterStore {
             self.ask_or(
                 shard,
                 |store| store.apply(part),
-                |store| halfway::apply(store, part),
+                |store| migrating::apply(store, part),
             )
         };
         self.each(parts.keys().copied(), apply).map(drop)
@@ -556,7 +558,7 @@ impl Store for ClusterStore {
             return Ok(counts);
         }
         let reach = self.reach(plan)?;
-        effort::check(|| self.cost(plan))?;
+        cost::check(|| self.cost(plan))?;
         let count = |executor: &mut Executor<'_>, script: Script| {
             let found = executor.count(&script)?;
             // Only what is missing has no count.
@@ -571,11 +573,11 @@ impl Store for ClusterStore {
             // computed or fetched like one.
             let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
                 (None, _) => store.count(plan),
-                (Some(_), RedisEval::Fetch) => halfway::count(store, plan, shard, &reach),
+                (Some(_), RedisEval::Fetch) => migrating::count(store, plan, shard, &reach),
                 (Some(_), _) => ClusterStore::with_script(store, plan, shard, &reach, count),
             };
             self.ask_or(shard, run, |store| {
-                halfway::count(store, plan, shard, &reach)
+                migrating::count(store, plan, shard, &reach)
             })
         })?;
         parts.values().for_each(|part| {
@@ -607,7 +609,7 @@ impl Store for ClusterStore {
         let mut plan = Plan::new();
         plan.count_set(set)?;
         let reach = self.reach(&plan)?;
-        effort::check(|| self.cost(&plan))?;
+        cost::check(|| self.cost(&plan))?;
         let (first_shard, first_number) = layout::place(first);
         let last = reach
             .lengths
@@ -651,8 +653,9 @@ impl Store for ClusterStore {
                         )
                     }
                 };
-                let fetched =
-                    |store: &RedisStore| halfway::members(store, &plan, shard, &reach, after, room);
+                let fetched = |store: &RedisStore| {
+                    migrating::members(store, &plan, shard, &reach, after, room)
+                };
                 let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
                     (None, _) => store.members(set, after, room),
                     (Some(_), RedisEval::Fetch) => fetched(store),
@@ -681,7 +684,7 @@ impl Store for ClusterStore {
         self.ask(shard, |store| store.contains(keys, number))
     }
 
-    fn text_ids(&self) -> &dyn TextIds {
+    fn string_ids(&self) -> &dyn IdMap {
         &self.ids
     }
 
@@ -706,7 +709,7 @@ impl Store for ClusterStore {
             .collect())
     }
 
-    fn strays(&self) -> Strays {
+    fn strays(&self) -> UnparsedKeys {
         self.left_out.get()
     }
 
@@ -765,7 +768,7 @@ impl Store for ClusterStore {
     /// trip, may the end of this process leave a part.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let tiles = self.reached.load(Ordering::Relaxed);
-        effort::check(|| Cost::of_set(set, |_| tiles))?;
+        cost::check(|| Cost::of_set(set, |_| tiles))?;
         self.save_in_parts(set, key)
     }
 
@@ -849,7 +852,7 @@ impl Store for ClusterStore {
             prefix: self.prefix.clone(),
             created: false,
             notes: notes.into_iter().collect(),
-            text_ids: self.ids.next()?.is_some(),
+            string_ids: self.ids.next()?.is_some(),
             refusal,
         })
     }
@@ -880,7 +883,11 @@ fn unlink(store: &RedisStore, texts: &[String]) -> Result<Vec<bool>> {
 }
 
 /// The temporary keys that nobody will delete: all but those of ours that have a time to live.
-fn without_lifetime(conn: &mut Conn, names: &[String], ours: &str) -> Reply<Vec<String>> {
+fn without_lifetime(
+    conn: &mut RedisConnection,
+    names: &[String],
+    ours: &str,
+) -> Reply<Vec<String>> {
     let mut left = Vec::new();
     for chunk in names.chunks(SMALL_COMMANDS) {
         let mut batch = Batch::default();

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use ::redis::{Cmd, Value, cmd};
 
 use super::topology::{Node, Primary, Topology, parse, reached, strangers};
-use crate::store::redis::connect::Pool;
+use crate::store::redis::connection::{
+    Batch, Follow, RedisConnection, Reply, ServerFault, accept, integer, unexpected,
+};
 use crate::store::redis::location::{Address, redacted};
-use crate::store::redis::wire::{Batch, Conn, Fault, Follow, Reply, accept, integer, unexpected};
+use crate::store::redis::pool::Pool;
 use crate::store::{Options, Result, StoreError};
 
 /// How long a node's answer is waited for when others have told who has which slots.
@@ -92,7 +94,7 @@ impl Route {
     /// Runs a request on a connection that has just answered. Where the slot turns out to be
     /// elsewhere, it is run again there; so what it did before it was told so must do no harm when
     /// it is done twice.
-    pub fn with<T>(&self, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
+    pub fn with<T>(&self, run: impl Fn(&mut RedisConnection) -> Reply<T>) -> Reply<T> {
         match self {
             Route::Server(pool) => pool.with(run),
             Route::Slot(slot) => slot.nodes.at(slot, run),
@@ -100,7 +102,7 @@ impl Route {
     }
 
     /// A connection outside the pool's bounds.
-    pub fn connect(&self, end: Instant) -> Reply<Conn> {
+    pub fn connect(&self, end: Instant) -> Reply<RedisConnection> {
         match self {
             Route::Server(pool) => pool.connector().connect(end),
             Route::Slot(Slot { nodes, number, .. }) => {
@@ -116,7 +118,7 @@ impl Route {
     /// Waits until one replica has what was written on this connection, where there is one in
     /// sight. One that does not say so in time is not waited for: a cluster goes on when a replica
     /// is away.
-    pub fn confirm(&self, conn: &mut Conn) -> Reply<()> {
+    pub fn confirm(&self, conn: &mut RedisConnection) -> Reply<()> {
         let Route::Slot(Slot { nodes, number, .. }) = self else {
             return Ok(());
         };
@@ -208,17 +210,17 @@ impl Nodes {
         })
     }
 
-    pub(super) fn error(&self, fault: Fault) -> StoreError {
+    pub(super) fn error(&self, fault: ServerFault) -> StoreError {
         let location = self.location.clone();
         match fault {
-            Fault::Dropped(reason)
-            | Fault::Away(reason)
-            | Fault::Moved(reason)
-            | Fault::Between(reason) => StoreError::Unreachable { location, reason },
-            Fault::Refused(reason) | Fault::Unwritable(reason) => {
+            ServerFault::Dropped(reason)
+            | ServerFault::Away(reason)
+            | ServerFault::Moved(reason)
+            | ServerFault::Between(reason) => StoreError::Unreachable { location, reason },
+            ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {
                 StoreError::Refused { location, reason }
             }
-            Fault::Cancelled => StoreError::Cancelled,
+            ServerFault::Cancelled => StoreError::Cancelled,
         }
     }
 
@@ -229,7 +231,7 @@ impl Nodes {
             return Ok(Arc::clone(pool));
         }
         let parsed = Address::parse(&format!("{}{address}", self.before_host)).map_err(|_| {
-            Fault::Away(format!(
+            ServerFault::Away(format!(
                 "a node says that it is at {address}, which is no address"
             ))
         })?;
@@ -245,7 +247,7 @@ impl Nodes {
     pub(super) fn owner<'a>(&self, topology: &'a Topology, slot: u16) -> Reply<&'a Primary> {
         topology
             .owner(slot)
-            .ok_or_else(|| Fault::Away(format!("no node of the cluster has slot {slot}")))
+            .ok_or_else(|| ServerFault::Away(format!("no node of the cluster has slot {slot}")))
     }
 
     /// Who has which slots, as far as is known.
@@ -276,7 +278,7 @@ impl Nodes {
         );
         let views = self.views(&addresses)?;
         if let Some((one, other)) = strangers(&views) {
-            return Err(Fault::Refused(format!(
+            return Err(ServerFault::Refused(format!(
                 "{one} and {other} are nodes of different clusters, over which marks must not be spread: name nodes of one"
             )));
         }
@@ -309,7 +311,9 @@ impl Nodes {
             std::thread::Builder::new()
                 .name("cluster-nodes".to_owned())
                 .spawn(ask)
-                .map_err(|error| Fault::Away(format!("no thread to ask a node on: {error}")))?;
+                .map_err(|error| {
+                    ServerFault::Away(format!("no thread to ask a node on: {error}"))
+                })?;
         }
         drop(sender);
         let mut end = Instant::now() + self.options.timeout;
@@ -325,7 +329,7 @@ impl Nodes {
             }
         }
         let nobody = || {
-            Fault::Away(format!(
+            ServerFault::Away(format!(
                 "no node answered within {:.1} s",
                 self.options.timeout.as_secs_f64()
             ))
@@ -377,7 +381,11 @@ impl Nodes {
     }
 
     /// Runs a request where a slot is, and where it has gone to meanwhile.
-    fn at<T>(self: &Arc<Self>, slot: &Slot, run: impl Fn(&mut Conn) -> Reply<T>) -> Reply<T> {
+    fn at<T>(
+        self: &Arc<Self>,
+        slot: &Slot,
+        run: impl Fn(&mut RedisConnection) -> Reply<T>,
+    ) -> Reply<T> {
         let Slot {
             number, between, ..
         } = slot;
@@ -390,18 +398,18 @@ impl Nodes {
                 nodes: Arc::clone(self),
                 from: owner.address.clone(),
             };
-            let run = |conn: &mut Conn| {
+            let run = |conn: &mut RedisConnection| {
                 conn.follow_by(Some(Box::new(follow())));
                 let result = run(conn);
                 conn.follow_by(None);
                 result
             };
             let fault = match self.pool(&owner.address)?.with(run) {
-                Err(Fault::Refused(reason)) => return Err(Fault::Refused(reason)),
+                Err(ServerFault::Refused(reason)) => return Err(ServerFault::Refused(reason)),
                 Err(fault) => at_node(&owner.address, fault),
                 done => return done,
             };
-            if let (Fault::Between(_), Some(between)) = (&fault, between) {
+            if let (ServerFault::Between(_), Some(between)) = (&fault, between) {
                 between.store(true, Ordering::Relaxed);
                 return Err(fault);
             }
@@ -410,7 +418,7 @@ impl Nodes {
                 .owner(*number)
                 .is_some_and(|fresh| fresh.address != owner.address);
             if Instant::now() >= end
-                || !(elsewhere || matches!(fault, Fault::Moved(_) | Fault::Between(_)))
+                || !(elsewhere || matches!(fault, ServerFault::Moved(_) | ServerFault::Between(_)))
             {
                 return Err(fault);
             }
@@ -434,7 +442,7 @@ impl Follow for Follower {
     fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
         let nodes = &self.nodes;
         let to = reached(to, &self.from).ok_or_else(|| {
-            Fault::Away(format!(
+            ServerFault::Away(format!(
                 "node {} names {to}, which is no address",
                 self.from
             ))
@@ -458,7 +466,7 @@ impl Follow for Follower {
         if confirm {
             batch.push(&nodes.confirmation());
         }
-        let ask = |conn: &mut Conn| {
+        let ask = |conn: &mut RedisConnection| {
             let mut replies = conn.trip(&batch)?;
             if confirm {
                 nodes.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
@@ -467,7 +475,7 @@ impl Follow for Follower {
         };
         let pool = nodes.pool(address)?;
         let asked = match pool.with(ask) {
-            Err(Fault::Dropped(_)) => pool.with(ask),
+            Err(ServerFault::Dropped(_)) => pool.with(ask),
             asked => asked,
         };
         asked.map_err(|fault| at_node(address, fault))
@@ -475,7 +483,7 @@ impl Follow for Follower {
 }
 
 /// Whether a primary says that replicas are connected to it; it does not to a user who may not ask.
-fn has_replicas(conn: &mut Conn) -> Reply<bool> {
+fn has_replicas(conn: &mut RedisConnection) -> Reply<bool> {
     let reply = conn
         .trip(&Batch::of([&cmd("ROLE")]))?
         .pop()
@@ -487,7 +495,7 @@ fn has_replicas(conn: &mut Conn) -> Reply<bool> {
 }
 
 /// What a node knows of all.
-pub(super) fn view(conn: &mut Conn, asked: &str) -> Reply<Vec<Node>> {
+pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> {
     let reply = conn
         .trip(&Batch::of([&*cmd("CLUSTER").arg("NODES")]))?
         .pop()
@@ -501,19 +509,19 @@ pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
         Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Ok(Value::VerbatimString { text, .. }) => text,
         Ok(other) => return Err(unexpected("CLUSTER NODES", &other)),
-        Err(Fault::Refused(words)) if words.contains("cluster support disabled") => {
-            return Err(Fault::Refused(
+        Err(ServerFault::Refused(words)) if words.contains("cluster support disabled") => {
+            return Err(ServerFault::Refused(
                 "this is a single server and no cluster: name it with redis://".to_owned(),
             ));
         }
         Err(fault) => return Err(fault),
     };
     parse(&text, asked).ok_or_else(|| {
-        Fault::Refused("CLUSTER NODES was answered with what is no list of nodes".to_owned())
+        ServerFault::Refused("CLUSTER NODES was answered with what is no list of nodes".to_owned())
     })
 }
 
 /// Says which node it was.
-pub(super) fn at_node(address: &str, fault: Fault) -> Fault {
+pub(super) fn at_node(address: &str, fault: ServerFault) -> ServerFault {
     fault.map(|reason| format!("node {address}: {reason}"))
 }

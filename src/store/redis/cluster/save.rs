@@ -12,9 +12,9 @@ use super::route::Route;
 use super::{ClusterStore, Reach, unlink};
 use crate::sets::{Key, Plan, Prefix, SCRATCH, Set};
 use crate::store::redis::RedisStore;
-use crate::store::redis::execute::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
-use crate::store::redis::resolve::{Script, Source};
-use crate::store::redis::wire::{Batch, Reply, natural};
+use crate::store::redis::connection::{Batch, Reply, natural};
+use crate::store::redis::lower::{Script, Source};
+use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
 use crate::store::{Result, Saved, Store, StoreError};
 
 /// How long until a name that somebody else saves under is asked for again.

@@ -17,7 +17,9 @@ use super::topology::{Primary, Topology};
 use super::{Asked, ClusterStore};
 use crate::store::Result;
 use crate::store::redis::capabilities::Capabilities;
-use crate::store::redis::wire::{Batch, Conn, Fault, Reply, accept, natural};
+use crate::store::redis::connection::{
+    Batch, RedisConnection, Reply, ServerFault, accept, natural,
+};
 
 /// How many requests ask about every slot, at most, until it is tried again with those that are
 /// remembered.
@@ -135,7 +137,7 @@ impl ClusterStore {
     /// The slots of a primary that hold keys, among them all that hold shards.
     fn filled(
         &self,
-        conn: &mut Conn,
+        conn: &mut RedisConnection,
         capabilities: &Capabilities,
         topology: &Topology,
         primary: &Primary,
@@ -165,7 +167,7 @@ impl ClusterStore {
         let all = match asked {
             Ok(all) => natural("DBSIZE", &all)?,
             // This user may not ask, so there will be no good tries.
-            Err(Fault::Refused(_) | Fault::Unwritable(_)) => 0,
+            Err(ServerFault::Refused(_) | ServerFault::Unwritable(_)) => 0,
             Err(fault) => return Err(fault),
         };
         // There are others' keys: it is worth to know where, for the next time.
@@ -205,14 +207,14 @@ fn read<'a>(
     Ok((filled, all))
 }
 
-fn count(conn: &mut Conn, slots: &BTreeSet<u16>) -> Reply<(BTreeSet<u16>, u64)> {
+fn count(conn: &mut RedisConnection, slots: &BTreeSet<u16>) -> Reply<(BTreeSet<u16>, u64)> {
     let replies = conn.trip(&counting(slots.iter().copied()))?;
     read(slots, &replies)
 }
 
 /// Which of some slots hold keys, when there are none elsewhere on a node, and how it sees the
 /// cluster at that moment.
-fn these_are_all(conn: &mut Conn, slots: &[u16]) -> Reply<Option<Asked<BTreeSet<u16>>>> {
+fn these_are_all(conn: &mut RedisConnection, slots: &[u16]) -> Reply<Option<Asked<BTreeSet<u16>>>> {
     let mut batch = counting(slots.iter().copied());
     batch.push(&cmd("DBSIZE"));
     batch.push(cmd("CLUSTER").arg("NODES"));
@@ -220,7 +222,7 @@ fn these_are_all(conn: &mut Conn, slots: &[u16]) -> Reply<Option<Asked<BTreeSet<
     let mut replies = match conn.transaction(&batch, true, limit, &|_| None) {
         Ok(replies) => replies,
         // As for a user who may not ask for DBSIZE.
-        Err(Fault::Refused(_) | Fault::Unwritable(_)) => return Ok(None),
+        Err(ServerFault::Refused(_) | ServerFault::Unwritable(_)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
     let view = replies.pop();

@@ -1,0 +1,144 @@
+//! How long bitmaps are kept, and which of them have been kept long enough. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
+
+use crate::calendar::{Grain, Period};
+use crate::sets::{Key, When};
+
+/// For each kind of bitmap how long it is kept after its period ended; for good when `None`.
+/// Undated bitmaps are for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExpiryPolicy {
+    /// Of hours.
+    pub hours: Option<TimeDelta>,
+    /// Of days.
+    pub days: Option<TimeDelta>,
+    /// Of weeks.
+    pub weeks: Option<TimeDelta>,
+    /// Of months, of which years are made.
+    pub months: Option<TimeDelta>,
+}
+
+impl ExpiryPolicy {
+    /// Whether everything is kept for good.
+    pub fn is_for_good(&self) -> bool {
+        *self == ExpiryPolicy::default()
+    }
+
+    /// The period of the newest bitmap that is not of the future, if one of the limits would delete
+    /// even bitmaps as new as that: nothing was marked for so long, or the clock is wrong. Then
+    /// nothing is to be deleted unasked.
+    pub fn newest_if_over(&self, keys: &[Key], now: DateTime<Utc>) -> Option<Period> {
+        let periods = keys.iter().filter_map(|key| {
+            if let When::In(period) = key.when() {
+                Some(period)
+            } else {
+                None
+            }
+        });
+        // The day of the last mark and not its month, which ends later.
+        let newest = periods
+            .filter(|period| period.start() <= now)
+            .max_by_key(|period| (period.start(), period.grain()))?;
+        let since = now.signed_duration_since(newest.end());
+        let limits = [self.hours, self.days, self.weeks, self.months];
+        limits
+            .into_iter()
+            .flatten()
+            .any(|kept| since >= kept)
+            .then_some(newest)
+    }
+
+    /// Whether a bitmap has been kept long enough.
+    ///
+    /// ```
+    /// use chrono::TimeDelta;
+    /// use cohortist::{calendar::{Period, parse_moment}, reports::expiry::ExpiryPolicy, sets::Key};
+    ///
+    /// let keeping = ExpiryPolicy { days: Some(TimeDelta::days(400)), ..ExpiryPolicy::default() };
+    /// let key = |day| Key::new("active".parse().unwrap(), Period::day(2025, 10, day).unwrap()).unwrap();
+    /// let now = parse_moment("2026-11-23T09:00:00Z")?;
+    /// // The 18th ended with the beginning of the 19th, 400 days and nine hours ago.
+    /// assert_eq!((keeping.is_over(&key(18), now), keeping.is_over(&key(19), now)), (true, false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_over(&self, key: &Key, now: DateTime<Utc>) -> bool {
+        let When::In(period) = key.when() else {
+            return false;
+        };
+        let kept = match period.grain() {
+            Grain::Hour => self.hours,
+            Grain::Day => self.days,
+            Grain::Week => self.weeks,
+            Grain::Month => self.months,
+            Grain::Year => None,
+        };
+        kept.is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
+    }
+}
+
+/// Bitmaps of one kind that have been kept long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// Which kind.
+    pub grain: Grain,
+    /// How many there are.
+    pub count: u64,
+    /// About how many bytes they take together; `None` where one of them is of unknown size.
+    pub bytes: Option<u64>,
+    /// The earliest of their periods.
+    pub first: Period,
+    /// The latest.
+    pub last: Period,
+}
+
+/// Dated bitmaps with their sizes, added up kind by kind, the shortest periods first.
+pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Over> {
+    let mut kinds: BTreeMap<Grain, Over> = BTreeMap::new();
+    for (key, bytes) in keys {
+        let When::In(period) = key.when() else {
+            continue;
+        };
+        let grain = period.grain();
+        let none = Over {
+            grain,
+            count: 0,
+            bytes: Some(0),
+            first: period,
+            last: period,
+        };
+        let over = kinds.entry(grain).or_insert(none);
+        over.count += 1;
+        over.bytes = over
+            .bytes
+            .zip(bytes)
+            .map(|(sum, bytes)| sum.saturating_add(bytes));
+        over.first = over.first.min(period);
+        over.last = over.last.max(period);
+    }
+    kinds.into_values().collect()
+}
+
+/// The first moment after `now` at which it is `at` o'clock, in UTC: never more than a day away.
+///
+/// ```
+/// use chrono::NaiveTime;
+/// use cohortist::{calendar::parse_moment, reports::expiry::next_night};
+///
+/// let at = NaiveTime::from_hms_opt(3, 0, 0).unwrap();
+/// assert_eq!(next_night(at, parse_moment("2026-12-31T02:59:59Z")?), parse_moment("2026-12-31T03:00:00Z")?);
+/// // At three sharp the turn is being taken: the next one is tomorrow's.
+/// assert_eq!(next_night(at, parse_moment("2026-12-31T03:00:00Z")?), parse_moment("2027-01-01T03:00:00Z")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn next_night(at: NaiveTime, now: DateTime<Utc>) -> DateTime<Utc> {
+    let today = now.date_naive().and_time(at).and_utc();
+    // At the end of all time there is no tomorrow, and no need of one.
+    if today > now {
+        today
+    } else {
+        today.checked_add_days(Days::new(1)).unwrap_or(today)
+    }
+}

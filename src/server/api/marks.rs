@@ -1,0 +1,308 @@
+//! `POST /api/v1/marks`: what users did, from any program that can send JSON.
+
+use std::time::Instant;
+
+use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
+use actix_web::rt::time::sleep;
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use subtle::ConstantTimeEq;
+
+use crate::calendar::parse_moment;
+use crate::render::words;
+use crate::server::arrival::body;
+use crate::server::error::{BadEntry, WebError, answer};
+use crate::server::{Live, View, block, changed, client_address};
+use crate::sets::{EventName, UserId, user_text};
+use crate::store::budget::Reservation;
+use crate::tracker::{Extent, Ids, Tracker, Written};
+
+/// The longest body, in bytes: some hundred thousand marks.
+const MAX_BODY: usize = 16 << 20;
+
+/// What a body is taken to be long that does not say so, in bytes.
+const UNANNOUNCED: u64 = 1 << 20;
+
+/// How many bad entries an answer tells one by one.
+const MAX_TOLD: usize = 100;
+
+/// A mark as it is sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent<'a> {
+    #[serde(borrow)]
+    event: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    user: User<'a>,
+    at: Option<At<'a>>,
+    #[serde(default)]
+    hourly: bool,
+    #[serde(default)]
+    ever: bool,
+    #[serde(default = "yes")]
+    value: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Who it was: a number, or a text where users are called so. There a number is a text of digits.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`user` is neither a whole number from 0 on nor a text"
+)]
+enum User<'a> {
+    Number(u64),
+    Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+}
+
+impl User<'_> {
+    fn called(&self) -> String {
+        match self {
+            User::Number(number) => number.to_string(),
+            User::Text(text) => text.trim().to_owned(),
+        }
+    }
+}
+
+/// When it happened: Unix seconds, or text as on the command line.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum At<'a> {
+    Seconds(i64),
+    Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+}
+
+impl At<'_> {
+    fn moment(&self) -> Result<DateTime<Utc>, String> {
+        match self {
+            // Through the same reader, so that the years that are supported are the same.
+            At::Seconds(seconds) => {
+                let moment = DateTime::from_timestamp(*seconds, 0)
+                    .ok_or("`at` is outside the supported years")?;
+                parse_moment(&moment.to_rfc3339()).map_err(|error| format!("`at`: {error}"))
+            }
+            At::Text(text) => parse_moment(text).map_err(|error| format!("`at`: {error}")),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Recorded {
+    recorded: usize,
+    /// What is to be known although all of them are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
+/// `POST /api/v1/marks`
+pub async fn post(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let recorded = recorded(&request, payload).await;
+    answer(
+        &request,
+        recorded.map(|recorded| HttpResponse::Ok().json(recorded)),
+    )
+}
+
+async fn recorded(request: &HttpRequest, payload: Payload) -> Result<Recorded, WebError> {
+    allowed(request).await?;
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(WebError::Unsupported(
+            "send the body as it is: no Content-Encoding is understood here".to_owned(),
+        ));
+    }
+    let _memory = memory_for(request)?;
+    let body = body(request, payload, MAX_BODY).await?;
+    block(request, move |view| {
+        let entries = entries(&body)?;
+        put(&view.tracker, &entries, view.now())
+    })
+    .await
+}
+
+/// Takes memory for a body and for what is read from it, some four times as much, as long as it is
+/// announced. One body alone is always let in. More than fits beside the others is refused at once:
+/// over HTTP a client knows how to come back.
+fn memory_for(request: &HttpRequest) -> Result<Reservation, WebError> {
+    let view = View::of(request)?;
+    let memory = &view.dashboard.memory;
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let bytes = announced.unwrap_or(UNANNOUNCED).min(MAX_BODY as u64) * 4;
+    memory
+        .reserve(bytes.min(memory.size() / 2))
+        .ok_or(WebError::Crowded(memory.size()))
+}
+
+/// Whether the request carries the token, and the store takes marks at all.
+async fn allowed(request: &HttpRequest) -> Result<(), WebError> {
+    let view = View::of(request)?;
+    if view.read_only {
+        return Err(WebError::Forbidden(
+            "this dashboard is read-only".to_owned(),
+        ));
+    }
+    let Some(token) = &view.dashboard.write_token else {
+        let mend = "marks over HTTP are off: start with --write-token, or COHORTIST_WRITE_TOKEN, and send that token";
+        return Err(WebError::Forbidden(mend.to_owned()));
+    };
+    let sent = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let sent = sent
+        .and_then(|value| value.split_once(' '))
+        .filter(|(way, _)| way.eq_ignore_ascii_case("bearer"));
+    match sent {
+        // In a time that tells nothing of how much of it was right.
+        Some((_, sent)) if bool::from(sent.trim().as_bytes().ct_eq(token.as_bytes())) => Ok(()),
+        Some(_) => {
+            if let Some(live) = request.app_data::<Live>() {
+                sleep(
+                    live.failures()
+                        .failed(client_address(request), Instant::now()),
+                )
+                .await;
+            }
+            Err(WebError::Unauthorised(
+                "the token is not the one this dashboard was started with",
+            ))
+        }
+        None => Err(WebError::Unauthorised(
+            "send the header `Authorization: Bearer TOKEN`",
+        )),
+    }
+}
+
+/// The entries of a JSON array, or of one object a line.
+fn entries(body: &[u8]) -> Result<Vec<&RawValue>, WebError> {
+    let bad =
+        |index: usize, message: String| WebError::Entries(1, vec![BadEntry { index, message }]);
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        return serde_json::from_slice(body)
+            .map_err(|error| bad(0, format!("the array is no JSON: {error}")));
+    }
+    let mut entries = Vec::new();
+    for entry in serde_json::Deserializer::from_slice(body).into_iter() {
+        let index = entries.len();
+        entries.push(entry.map_err(|error| bad(index, format!("no JSON: {error}")))?);
+    }
+    Ok(entries)
+}
+
+/// An entry that makes sense by itself.
+struct Entry {
+    event: EventName,
+    user: String,
+    at: DateTime<Utc>,
+    extent: Extent,
+    value: bool,
+}
+
+impl Entry {
+    fn read(text: &str, now: DateTime<Utc>, ids: Ids) -> Result<Self, String> {
+        // Where in the entry it is, the error says; its line is always 1 or the sender's own
+        // affair.
+        let sent: Sent<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let user = match (&sent.user, ids) {
+            // A text of digits may be a number that lost its way, or the id of another system.
+            (User::Text(text), Ids::Numbers) => return Err(not_a_number(text)),
+            (User::Number(number), Ids::Numbers) if UserId::try_from(*number).is_err() => {
+                return Err(not_a_number(&number.to_string()));
+            }
+            (user, _) => user.called(),
+        };
+        if ids == Ids::Strings {
+            user_text(&user).map_err(|error| format!("`user`: {error}"))?;
+        }
+        Ok(Entry {
+            event: EventName::new(&sent.event).map_err(|error| format!("`event`: {error}"))?,
+            user,
+            at: sent.at.as_ref().map_or(Ok(now), At::moment)?,
+            extent: Extent {
+                hourly: sent.hourly,
+                ever: sent.ever,
+            },
+            value: sent.value,
+        })
+    }
+}
+
+fn not_a_number(user: &str) -> String {
+    format!(
+        "`user`: {} is no whole number from 0 to {}, as users are called in this store",
+        words::shortened(&format!("{user:?}"), 40),
+        UserId::MAX
+    )
+}
+
+/// Records all entries, or none.
+fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<Recorded, WebError> {
+    let ids = tracker.ids().map_err(|error| match error {
+        // The fault is not the sender's.
+        crate::Error::Ids(error) => WebError::Forbidden(error.to_string()),
+        error => error.into(),
+    })?;
+    let (mut good, mut bad, mut wrong) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
+    for (index, entry) in entries.iter().enumerate() {
+        match Entry::read(entry.get(), now, ids) {
+            Ok(entry) => good.push(entry),
+            Err(message) => {
+                wrong += 1;
+                if bad.len() < MAX_TOLD {
+                    bad.push(BadEntry { index, message });
+                }
+            }
+        }
+    }
+    if wrong > 0 {
+        return Err(WebError::Entries(wrong, bad));
+    }
+    // Who is only taken back gets no number for it.
+    let (marked, unmarked): (Vec<&Entry>, Vec<&Entry>) = good.iter().partition(|entry| entry.value);
+    let texts = |entries: &[&Entry]| -> Vec<String> {
+        entries.iter().map(|entry| entry.user.clone()).collect()
+    };
+    let (marked, unmarked) = (texts(&marked), texts(&unmarked));
+    let mut marked = tracker
+        .assign(&marked.iter().map(String::as_str).collect::<Vec<_>>())?
+        .into_iter();
+    let mut unmarked = tracker
+        .users(&unmarked.iter().map(String::as_str).collect::<Vec<_>>())?
+        .into_iter();
+    let mut batch = tracker.batch();
+    for Entry {
+        event,
+        at,
+        extent,
+        value,
+        ..
+    } in &good
+    {
+        let put = if *value {
+            let Some(user) = marked.next() else { break };
+            batch.mark_to(event, user, *at, *extent)
+        } else {
+            let Some(Some(user)) = unmarked.next() else {
+                continue;
+            };
+            batch.unmark_to(event, user, *at, *extent)
+        };
+        put?;
+    }
+    let Written { warning, .. } = changed(batch.commit())?;
+    Ok(Recorded {
+        recorded: entries.len(),
+        warning,
+    })
+}

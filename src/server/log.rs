@@ -1,0 +1,335 @@
+//! The access log: a line for each request, the id it goes by, and a warning for each slow answer.
+//!
+//! The access log names routes and not addresses, since an address may name a person: `/users/{id}`
+//! and no query. The target `cohortist::access` turns it off:
+//! `COHORTIST_LOG=info,cohortist::access=off`.
+
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::{fmt, hash};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
+use actix_web::middleware::Next;
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpRequest};
+
+use crate::server::{client_address, metrics};
+
+/// The header that carries a request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id of a client that is taken over.
+const MAX_ID: usize = 128;
+
+/// How much of the address of a slow question is logged, in bytes.
+const MAX_ADDRESS: usize = 4096;
+
+/// The status of a request whose answer never began, as the client left or the server stopped:
+/// nginx has it too. It is logged and counted, and never sent.
+const CUT_OFF: u16 = 499;
+
+/// What a request goes by, in its answer and in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's, where it is fit for a log, or a new one.
+    fn of(request: &ServiceRequest) -> Self {
+        let given = request
+            .headers()
+            .get(REQUEST_ID)
+            .filter(|given| is_plain(given.as_bytes()));
+        RequestId(given.map_or_else(generated, HeaderValue::clone))
+    }
+
+    /// The id of a request that came through [`requests`].
+    pub fn known(request: &HttpRequest) -> Self {
+        request
+            .extensions()
+            .get::<RequestId>()
+            .cloned()
+            .unwrap_or_else(|| RequestId(HeaderValue::from_static("-")))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Plain by construction.
+        f.write_str(self.0.to_str().unwrap_or("-"))
+    }
+}
+
+/// Whether an id cannot be mistaken for anything else in a log.
+fn is_plain(id: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=MAX_ID).contains(&id.len()) && id.iter().all(plain)
+}
+
+fn generated() -> HeaderValue {
+    static KEYS: LazyLock<[hash::RandomState; 2]> = LazyLock::new(Default::default);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = KEYS
+        .each_ref()
+        .map(|key| hash::BuildHasher::hash_one(key, count));
+    let id = format!("{high:016x}{low:016x}");
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// The middleware around all others: gives each request its id, and writes its line once the answer
+/// was sent. Answers that take the server `slow` or longer are warned of, unless it is zero.
+pub async fn requests(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    slow: Duration,
+) -> Result<ServiceResponse<Logged>, actix_web::Error> {
+    let id = RequestId::of(&request);
+    request.extensions_mut().insert(id.clone());
+    let mut line = Line::begin(&request, id, slow);
+    let mut response = next
+        .call(request)
+        .await
+        .inspect_err(|error| line.status(error.as_response_error().status_code()))?;
+    line.status(response.status());
+    response.headers_mut().insert(REQUEST_ID, line.id.0.clone());
+    Ok(response.map_body(|_, body| Logged {
+        body: BoxBody::new(body),
+        line,
+        waiting: None,
+    }))
+}
+
+/// What is logged of a request. Dropping it writes the line, however the request ended.
+struct Line {
+    id: RequestId,
+    method: Method,
+    route: Option<String>,
+    address: Uri,
+    client: Option<std::net::IpAddr>,
+    started: Instant,
+    slow: Duration,
+    status: Option<u16>,
+    /// Until the answer began, and later waits of the client for more of it.
+    worked: Option<Duration>,
+    bytes: u64,
+    /// Whether the answer was sent to its end.
+    whole: bool,
+}
+
+impl Line {
+    fn begin(request: &ServiceRequest, id: RequestId, slow: Duration) -> Self {
+        Line {
+            id,
+            method: request.method().clone(),
+            route: request.match_pattern(),
+            address: request.uri().clone(),
+            client: client_address(request.request()),
+            started: Instant::now(),
+            slow,
+            status: None,
+            worked: None,
+            bytes: 0,
+            whole: false,
+        }
+    }
+
+    fn status(&mut self, status: actix_web::http::StatusCode) {
+        self.status = Some(status.as_u16());
+        self.worked = Some(self.started.elapsed());
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let worked = self.worked.unwrap_or(took);
+        let route = self.route.as_deref().unwrap_or("none");
+        let status = self.status.unwrap_or(CUT_OFF);
+        let (method, client, id) = (self.method.as_str(), Shown(self.client.as_ref()), &self.id);
+        metrics::answered(route, method, status, worked);
+        let (duration_ms, bytes) = (millis(took), self.bytes);
+        let message = if self.whole { "answered" } else { "cut off" };
+        tracing::info!(
+            target: "cohortist::access",
+            method, route, status, duration_ms, bytes, %client, request_id = %id, "{message}"
+        );
+        if !self.slow.is_zero() && worked >= self.slow {
+            let address = address(route, &self.address);
+            let duration_ms = millis(worked);
+            tracing::warn!(target: "cohortist::slow", method, address, status, duration_ms, request_id = %id, "slow answer");
+        }
+    }
+}
+
+struct Shown<'a>(Option<&'a std::net::IpAddr>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The address of a question, without the users it may name.
+fn address(route: &str, uri: &Uri) -> String {
+    // Where the path is a user's, the route stands in for it.
+    let path = if route.contains("/users/") {
+        route
+    } else {
+        uri.path()
+    };
+    let fields = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|field| !field.is_empty());
+    let fields = fields.map(|field| match field.split_once('=') {
+        Some((name @ ("id" | "after" | "user"), _)) => format!("{name}=…"),
+        _ => field.to_owned(),
+    });
+    let query: Vec<String> = fields.collect();
+    let mut address = if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
+    };
+    if address.len() > MAX_ADDRESS {
+        address.truncate(address.floor_char_boundary(MAX_ADDRESS));
+        address.push('…');
+    }
+    address
+}
+
+/// The body of an answer, which counts what is sent of it.
+pub struct Logged {
+    body: BoxBody,
+    line: Line,
+    /// Since when the client has been waiting for more.
+    waiting: Option<Instant>,
+}
+
+impl Logged {
+    fn waited(&mut self) {
+        if let (Some(since), Some(worked)) = (self.waiting.take(), &mut self.line.worked) {
+            *worked += since.elapsed();
+        }
+    }
+}
+
+impl MessageBody for Logged {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let polled = self.body.as_pin_mut().poll_next(cx);
+        match &polled {
+            Poll::Pending => {
+                self.waiting.get_or_insert_with(Instant::now);
+            }
+            Poll::Ready(part) => {
+                self.waited();
+                match part {
+                    Some(Ok(bytes)) if self.line.method != Method::HEAD => {
+                        self.line.bytes += bytes.len() as u64
+                    }
+                    Some(_) => {}
+                    None => self.line.whole = true,
+                }
+            }
+        }
+        polled
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.waited();
+        // What is empty is not asked for.
+        self.line.whole |= match self.body.size() {
+            BodySize::None | BodySize::Sized(0) => true,
+            BodySize::Sized(size) => self.line.bytes >= size,
+            BodySize::Stream => false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_plain() {
+        for id in ["a", "01HZX-7_.:/+=", &"x".repeat(MAX_ID)] {
+            assert!(is_plain(id.as_bytes()), "{id}");
+        }
+        for id in [
+            "",
+            "a b",
+            "a\"b",
+            "a\tb",
+            "a{b}",
+            "é",
+            "a;b",
+            &"x".repeat(MAX_ID + 1),
+        ] {
+            assert!(!is_plain(id.as_bytes()), "{id}");
+        }
+        let [one, two] = [generated(), generated()];
+        assert!(one != two && is_plain(one.as_bytes()) && one.len() == 32);
+    }
+
+    #[test]
+    fn a_slow_address_names_no_user() {
+        for (route, given, logged) in [
+            (
+                "/retention",
+                "/retention?cohort=a&returning=b%20%26%20c",
+                "/retention?cohort=a&returning=b%20%26%20c",
+            ),
+            (
+                "/users/{id}",
+                "/users/ann@example.com?by=day",
+                "/users/{id}?by=day",
+            ),
+            (
+                "/in/x/users/{id}.json",
+                "/in/x/users/7.json",
+                "/in/x/users/{id}.json",
+            ),
+            ("/users", "/users?id=ann%40example.com", "/users?id=…"),
+            (
+                "/api/v1/people",
+                "/api/v1/people?set=a@ever&after=7&limit=1",
+                "/api/v1/people?set=a@ever&after=…&limit=1",
+            ),
+        ] {
+            assert_eq!(address(route, &given.parse().unwrap()), logged);
+        }
+        let long = format!("/retention?cohort={}", "x".repeat(20_000));
+        let logged = address("/retention", &long.parse().unwrap());
+        assert!(
+            logged.len() < MAX_ADDRESS + 10 && logged.ends_with("x…"),
+            "{}",
+            logged.len()
+        );
+    }
+}

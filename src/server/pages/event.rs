@@ -1,0 +1,583 @@
+//! `/events/{name}`: one event over time, and the same numbers as CSV.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::form_urlencoded;
+
+use crate::calendar::{Grain, Period};
+use crate::render::{self, FileName, chart, thousands, trend, words};
+use crate::reports::activity::{
+    Activity, ActivityError, ActivityQuestion, Entry, Overview, OverviewQuestion, Point, Recent,
+    Running,
+};
+use crate::reports::coverage::State as Progress;
+use crate::server::error::{WebError, answer};
+use crate::server::pages::Layout;
+use crate::server::pages::events::seen;
+use crate::server::query::PageQuery;
+use crate::server::{View, block, disposition, html, place, plain};
+use crate::sets::{EventName, Key, Plan, Segment};
+use crate::store::{Counted, Freshness, StoreError, StoreInfo};
+
+/// Where these pages are.
+const ROOT: &str = "/events/";
+const CSV: &str = ".csv";
+
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':');
+
+/// The address of an event's page, or of its file when `ending` is `.csv`.
+pub fn address(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let mut path = utf8_percent_encode(name.as_str(), PLAIN).to_string();
+    if matches!(name.as_str(), "." | "..") {
+        // However they are written, browsers take them for a way up.
+        query.append_pair("name", name.as_str());
+        path.clear();
+    } else if let Some(stem) = [CSV, ".json"]
+        .iter()
+        .find_map(|end| path.strip_suffix(end).map(str::len))
+    {
+        path.replace_range(stem..=stem, "%2E");
+    }
+    query.extend_pairs(pairs);
+    let query = query.finish();
+    format!(
+        "{ROOT}{path}{ending}{}{query}",
+        if query.is_empty() { "" } else { "?" }
+    )
+}
+
+/// Whose page or file a request is after. `None` when that can be no event's name.
+fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
+    let rest = path.strip_prefix(ROOT).unwrap_or_default();
+    let (rest, is_file) = rest
+        .strip_suffix(CSV)
+        .map_or((rest, false), |rest| (rest, true));
+    let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "name");
+    let name = match given {
+        Some((_, name)) if rest.is_empty() => EventName::new(&name).ok(),
+        _ => percent_decode_str(rest)
+            .decode_utf8()
+            .ok()
+            .and_then(|name| EventName::new(&name).ok()),
+    };
+    (name, is_file)
+}
+
+/// The stretches of time a page offers.
+const STRETCHES: [(Grain, u32, &str); 4] = [
+    (Grain::Day, 30, "30 days"),
+    (Grain::Day, 90, "90 days"),
+    (Grain::Week, 26, "26 weeks"),
+    (Grain::Month, 12, "12 months"),
+];
+
+/// By what, and how many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    grain: Grain,
+    count: u32,
+}
+
+impl Stretch {
+    const fn default_count(grain: Grain) -> u32 {
+        match grain {
+            Grain::Week => 26,
+            Grain::Month => 12,
+            Grain::Hour | Grain::Day | Grain::Year => 30,
+        }
+    }
+
+    fn read(query: &str) -> Result<Self, WebError> {
+        let (mut grain, mut count) = (Grain::Day, None);
+        for (name, value) in
+            form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty())
+        {
+            let wrong =
+                |what: &str| WebError::Address(format!("`{name}={value}` does not fit: {what}"));
+            match &*name {
+                "by" => {
+                    grain = match value.parse() {
+                        Ok(grain @ (Grain::Day | Grain::Week | Grain::Month)) => grain,
+                        _ => return Err(wrong("write by=day, by=week or by=month")),
+                    }
+                }
+                "last" => {
+                    let number = value
+                        .parse()
+                        .map_err(|_| wrong("ask for a whole number from 1 to 400"))?;
+                    count = Some(number);
+                }
+                _ => {}
+            }
+        }
+        Ok(Stretch {
+            grain,
+            count: count.unwrap_or(Self::default_count(grain)),
+        })
+    }
+
+    fn address(self, name: &EventName, ending: &str) -> String {
+        let count = self.count.to_string();
+        let by = (self.grain != Grain::Day).then_some(("by", self.grain.as_str()));
+        let last = (self.count != Self::default_count(self.grain)).then_some(("last", &*count));
+        address(
+            name,
+            ending,
+            &by.into_iter().chain(last).collect::<Vec<_>>(),
+        )
+    }
+}
+
+impl From<ActivityError> for WebError {
+    fn from(error: ActivityError) -> Self {
+        match error {
+            ActivityError::Periods(_) => WebError::Address(format!("`last` does not fit: {error}")),
+            ActivityError::Calendar(error) => crate::Error::from(error).into(),
+            ActivityError::TooLarge(error) => StoreError::from(error).into(),
+        }
+    }
+}
+
+/// A link, and whether it leads here.
+struct Choice {
+    label: &'static str,
+    href: String,
+    taken: bool,
+}
+
+/// One figure above the charts.
+struct Figure {
+    value: Option<String>,
+    label: String,
+    notes: Vec<String>,
+}
+
+/// One period of the table.
+struct Line {
+    /// The year, in the middle, is left out where there is little room.
+    label: [String; 3],
+    people: String,
+    change: String,
+    mean: String,
+    stickiness: String,
+    running: bool,
+}
+
+/// What is known of an event with dates.
+struct Report {
+    grain: Grain,
+    stretches: Vec<Choice>,
+    figures: Vec<Figure>,
+    chart: String,
+    /// The same for a page with little room.
+    small_chart: String,
+    sticky_grain: Grain,
+    sticky: String,
+    sticky_data_table: chart::DataTable,
+    lines: Vec<Line>,
+    /// Whether any of them is not recorded.
+    gaps: bool,
+    /// Whether a period is made of days.
+    daily: bool,
+    /// What a change is against.
+    against: &'static str,
+    /// From when on there are records, where that cuts the list short.
+    since: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "event.html")]
+struct Page {
+    layout: Layout,
+    name: String,
+    /// What it is called, where that is something else.
+    label: Option<String>,
+    facts: Vec<String>,
+    csv: String,
+    retention: String,
+    /// As a segment, for an event without dates.
+    undated: String,
+    report: Option<Report>,
+}
+
+#[derive(Template)]
+#[template(path = "no_event.html")]
+struct Missing {
+    layout: Layout,
+    name: String,
+    similar: Vec<(String, String)>,
+}
+
+/// What a request comes to.
+enum Found {
+    Html(StatusCode, String),
+    Text(StatusCode, String),
+    Csv { name: FileName, body: String },
+}
+
+/// `/events/{name}` and `/events/{name}.csv`
+pub async fn page(request: HttpRequest) -> HttpResponse {
+    let (_, path) = place(&request);
+    let (name, is_file) = wanted(path, request.query_string());
+    let query = request.query_string().to_owned();
+    let shown = path.strip_prefix(ROOT).unwrap_or_default();
+    let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
+    let found = block(&request, move |view| {
+        let keys = match &name {
+            Some(name) => view.tracker.keys_of(name)?,
+            None => Vec::new(),
+        };
+        match &name {
+            Some(name) if !keys.is_empty() => {
+                let stretch = Stretch::read(&query)?;
+                if is_file {
+                    file(view, name, stretch, &keys)
+                } else {
+                    written(view, name, stretch, &keys)
+                }
+            }
+            _ if shown.ends_with(".json") => Err(WebError::NotFound),
+            name => missing(view, name.as_ref(), shown.clone(), is_file),
+        }
+    });
+    let respond = |found| match found {
+        Found::Html(status, page) => html((status, page)),
+        Found::Text(status, text) => plain(status, text),
+        Found::Csv { name, body } => HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
+            .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
+            .body(body),
+    };
+    answer(&request, found.await.map(respond))
+}
+
+fn missing(
+    view: &View,
+    name: Option<&EventName>,
+    shown: String,
+    is_file: bool,
+) -> Result<Found, WebError> {
+    let (events, store): (_, StoreInfo) = (view.events()?, view.tracker.describe()?);
+    let similar = name.map(|name| name.similar(&events)).unwrap_or_default();
+    let called = words::shortened(name.map_or(&shown, |name| name.as_str()), 200);
+    if is_file {
+        let similar: Vec<&str> = similar.iter().map(|name| name.as_str()).collect();
+        let mean = if similar.is_empty() {
+            String::new()
+        } else {
+            format!("; did you mean {}?", similar.join(" or "))
+        };
+        return Ok(Found::Text(
+            StatusCode::NOT_FOUND,
+            format!("no event is called “{called}”{mean}\n"),
+        ));
+    }
+    let page = Missing {
+        layout: Layout::new(view, &store, Some(&events)),
+        name: called,
+        similar: similar
+            .into_iter()
+            .map(|name| (name.to_string(), view.to(&address(name, "", &[]))))
+            .collect(),
+    };
+    Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
+}
+
+fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
+    let (mut plan, segment) = (Plan::new(), Segment::event(name));
+    let asked = (stretch.grain, stretch.count);
+    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, &view.coverage()?)?;
+    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+    let activity = question.activity(&counted.counts);
+    Ok(Found::Csv {
+        name: render::activity_name(&activity).ending("csv"),
+        body: render::csv::activity(&activity),
+    })
+}
+
+fn written(
+    view: &View,
+    name: &EventName,
+    stretch: Stretch,
+    keys: &[Key],
+) -> Result<Found, WebError> {
+    let (events, store) = (view.events()?, view.tracker.describe()?);
+    let (coverage, segment, mut plan) = (view.coverage()?, Segment::event(name), Plan::new());
+    // One plan for the whole page.
+    let overview = OverviewQuestion::new(&mut plan, keys, &coverage);
+    let mut ask =
+        |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, &coverage);
+    let (asked, weeks, months) = (
+        ask(stretch.grain, stretch.count)?,
+        ask(Grain::Week, 26)?,
+        ask(Grain::Month, 12)?,
+    );
+    let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Cached)?;
+    let overview = overview.overview(&counts);
+    let (activity, weeks, months) = (
+        asked.activity(&counts),
+        weeks.activity(&counts),
+        months.activity(&counts),
+    );
+    let entry = overview.entries.first();
+
+    let mut facts = Vec::new();
+    if let Some(span) = activity.span {
+        let (first, last) = (
+            seen(span.first, overview.today),
+            seen(span.last, overview.today),
+        );
+        facts.extend([format!("first seen {first}"), format!("last seen {last}")]);
+    }
+    if let Some(ever) = entry.and_then(|entry| entry.ever) {
+        facts.push(format!("{} marked ever", words::people(ever)));
+    }
+    facts.extend(overview.data_ends.map(words::ends));
+    facts.push(view.as_of(coverage.now(), age));
+    let report = match (entry, activity.span) {
+        (Some(entry), Some(_)) => Some(report(
+            view,
+            name,
+            stretch,
+            (&overview, entry),
+            &activity,
+            [&weeks, &months],
+        )),
+        _ => None,
+    };
+    let page = Page {
+        layout: Layout::new(view, &store, Some(&events)),
+        name: name.to_string(),
+        label: view.dashboard.glossary.label(name).map(str::to_owned),
+        facts,
+        csv: view.to(&stretch.address(name, CSV)),
+        retention: view.to(&format!(
+            "/retention?{}",
+            PageQuery::new(segment.clone(), segment).canonical()
+        )),
+        undated: Segment::Ever(name.clone()).to_string(),
+        report,
+    };
+    Ok(Found::Html(StatusCode::OK, page.render()?))
+}
+
+fn report(
+    view: &View,
+    name: &EventName,
+    stretch: Stretch,
+    (overview, entry): (&Overview, &Entry),
+    activity: &Activity,
+    [weeks, months]: [&Activity; 2],
+) -> Report {
+    let sticky = if stretch.grain == Grain::Week {
+        weeks
+    } else {
+        months
+    };
+    let recorded = activity.recorded();
+    let cut = recorded.len() < activity.points.len();
+    Report {
+        grain: stretch.grain,
+        stretches: STRETCHES
+            .iter()
+            .map(|(grain, count, label)| {
+                let this = Stretch {
+                    grain: *grain,
+                    count: *count,
+                };
+                Choice {
+                    label,
+                    href: view.to(&this.address(name, "")),
+                    taken: this == stretch,
+                }
+            })
+            .collect(),
+        figures: figures(overview, entry, weeks, months),
+        chart: trend::people(activity),
+        small_chart: trend::people_small(activity),
+        sticky_grain: sticky.grain,
+        sticky: trend::stickiness(sticky),
+        sticky_data_table: trend::stickiness_data_table(sticky),
+        gaps: recorded
+            .iter()
+            .any(|point| point.state == Progress::NotRecorded),
+        lines: recorded.iter().rev().map(Line::new).collect(),
+        daily: stretch.grain != Grain::Day,
+        against: match stretch.grain {
+            Grain::Day => "same weekday a week before",
+            Grain::Week => "week before",
+            _ => "month before",
+        },
+        since: activity
+            .span
+            .filter(|_| cut)
+            .map(|span| words::when(span.first)),
+    }
+}
+
+/// Complete periods in large, running ones beside them, and never the one against the other.
+fn figures(overview: &Overview, entry: &Entry, weeks: &Activity, months: &Activity) -> Vec<Figure> {
+    let Running { day, week, month } = overview.running;
+    let previous = |period: Period| period.previous().unwrap_or(period);
+    let weekday = format!("the {} before", previous(day).start().format("%A"));
+    let is_now = overview.data_ends.is_none();
+    let of = |recent: Recent, running: Period, [last, this, before]: [&str; 3]| {
+        let change = recent
+            .change()
+            .map(|change| format!("{} on {before}", words::change(change)));
+        let so_far = recent.current.map(thousands).map(|current| match is_now {
+            true => format!("{current} {this} so far"),
+            false => format!("{current} so far {}", words::when(running)),
+        });
+        Figure {
+            value: recent.last.map(thousands),
+            label: match is_now {
+                true => format!("people {last}"),
+                false => format!("people {}", words::when(previous(running))),
+            },
+            notes: change.into_iter().chain(so_far).collect(),
+        }
+    };
+    let sticky = |activity: &Activity| {
+        activity
+            .last_complete()
+            .and_then(Point::stickiness)
+            .map(words::percent)
+    };
+    let whole_month = months
+        .last_complete()
+        .filter(|month| month.stickiness().is_some());
+    let note = match whole_month {
+        Some(month) => {
+            format!(
+                "{} people a day, in {}",
+                month.daily.map(words::mean).unwrap_or_default(),
+                month.period.label()
+            )
+        }
+        None => "needs a month recorded whole".to_owned(),
+    };
+    let last_week = if is_now {
+        "last week".to_owned()
+    } else {
+        words::when(previous(week))
+    };
+    let sticky_week = sticky(weeks).map(|share| format!("day ÷ week {share}, {last_week}"));
+    vec![
+        of(entry.day, day, ["yesterday", "today", &weekday]),
+        of(
+            entry.week,
+            week,
+            ["last week", "this week", "the week before"],
+        ),
+        of(
+            entry.month,
+            month,
+            ["last month", "this month", "the month before"],
+        ),
+        Figure {
+            value: sticky(months),
+            label: "stickiness, day ÷ month".to_owned(),
+            notes: [note].into_iter().chain(sticky_week).collect(),
+        },
+    ]
+}
+
+impl Line {
+    fn new(point: &Point) -> Self {
+        Line {
+            label: words::without_year(point.period),
+            people: match point.state {
+                Progress::NotRecorded => words::NOT_RECORDED.to_owned(),
+                _ => thousands(point.people),
+            },
+            change: point.change.map(words::change).unwrap_or_default(),
+            mean: point.daily.map(words::mean).unwrap_or_default(),
+            stickiness: point.stickiness().map(words::percent).unwrap_or_default(),
+            running: point.state == Progress::InProgress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_an_address_that_leads_back() {
+        let long = "🎉".repeat(50);
+        let names = [
+            "active",
+            "song:played",
+            "a|b",
+            "<script>",
+            "a/b",
+            "/",
+            "..",
+            ".",
+            "../x",
+            "%",
+            "%2F",
+            "🎉",
+            "x.csv",
+            ".csv",
+            "x.json",
+            "a b",
+            "a?b#c",
+            "+",
+            "\"q\"",
+            "'",
+            &long,
+        ];
+        for name in names.map(|name| EventName::new(name).unwrap()) {
+            for (ending, is_file) in [("", false), (CSV, true)] {
+                let address = address(&name, ending, &[("by", "week")]);
+                let url = url::Url::parse(&format!("http://localhost{address}")).unwrap();
+                assert_eq!(
+                    wanted(url.path(), url.query().unwrap()),
+                    (Some(name.clone()), is_file),
+                    "{address}"
+                );
+                assert_eq!(
+                    Stretch::read(url.query().unwrap()).unwrap().grain,
+                    Grain::Week
+                );
+                assert!(
+                    !url.path().ends_with(".json"),
+                    "an error there would be JSON"
+                );
+            }
+        }
+        assert_eq!(wanted("/events/", ""), (None, false));
+        assert_eq!(wanted("/events/%FF", ""), (None, false));
+    }
+
+    #[test]
+    fn a_stretch_is_read_and_said_shortly() {
+        let name = EventName::new("a").unwrap();
+        let canonical = |query: &str| {
+            Stretch::read(query)
+                .map(|s| s.address(&name, ""))
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(canonical("").unwrap(), "/events/a");
+        assert_eq!(canonical("by=day&last=90&q=").unwrap(), "/events/a?last=90");
+        assert_eq!(canonical("last=12&by=month").unwrap(), "/events/a?by=month");
+        assert!(
+            canonical("by=hour")
+                .unwrap_err()
+                .contains("by=day, by=week or by=month")
+        );
+        assert!(canonical("last=-1").unwrap_err().contains("from 1 to 400"));
+    }
+}

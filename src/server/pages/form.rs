@@ -1,0 +1,320 @@
+//! The question as a form.
+
+use crate::calendar::{Grain, parse_date};
+use crate::render::{Show, words};
+use crate::reports::retention::{Averaging, Measure, default_size};
+use crate::server::State;
+use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
+
+/// A field to type in.
+#[derive(Debug)]
+pub struct Input {
+    /// Its name in the query string.
+    pub name: &'static str,
+    /// Its id on the page.
+    pub id: String,
+    /// What the page calls it.
+    pub label: &'static str,
+    /// What stands in it.
+    pub value: String,
+    /// What is wrong with that.
+    pub problem: Option<String>,
+    /// The character that is about, counted from 1.
+    pub column: Option<usize>,
+    /// The address of the question without this filter.
+    pub remove: Option<String>,
+}
+
+impl Input {
+    /// Whether it holds a date, or nothing: a date field would hide any other text instead of
+    /// keeping it.
+    pub fn is_date(&self) -> bool {
+        self.value.is_empty() || parse_date(&self.value).is_ok()
+    }
+}
+
+/// One choice among a few.
+#[derive(Debug)]
+pub struct Choice {
+    /// Its value in the query string.
+    pub value: &'static str,
+    /// Its words.
+    pub label: String,
+    /// Whether it is taken.
+    pub checked: bool,
+}
+
+/// Choices of which one is taken.
+#[derive(Debug)]
+pub struct Choices {
+    /// Their name in the query string.
+    pub name: &'static str,
+    /// What is chosen.
+    pub legend: &'static str,
+    /// The choices.
+    pub choices: Vec<Choice>,
+    /// What is wrong with what was given.
+    pub problem: Option<String>,
+}
+
+/// The form with what was typed.
+#[derive(Debug)]
+pub struct Form {
+    /// Who starts.
+    pub cohort: Input,
+    /// Who they also have to be; the last one is empty.
+    pub cohort_and: Vec<Input>,
+    /// What counts as coming back.
+    pub returning: Input,
+    /// What else; the last one is empty.
+    pub returning_and: Vec<Input>,
+    /// Period, measure, show, average.
+    pub choices: [Choices; 4],
+    /// How many cohorts.
+    pub rows: Input,
+    /// How many columns.
+    pub cols: Input,
+    /// The default of both.
+    pub default_size: u32,
+    /// The first cohort's date.
+    pub from: Input,
+    /// The last cohort's date.
+    pub to: Input,
+    /// Choices that the form passes on without showing them: name and value.
+    pub kept: Vec<(&'static str, String)>,
+    /// The choices in a few words, for narrow places that fold them away.
+    pub summary: String,
+    /// Ranges to take with one click.
+    pub ranges: Vec<Choice>,
+    /// What is wrong that no field of the form can show.
+    pub stray: Vec<(&'static str, String)>,
+}
+
+impl Form {
+    /// The form for what was typed. `asked` is the question when there is one.
+    pub fn new(
+        state: &State,
+        raw: &RawQuery,
+        asked: Option<&PageQuery>,
+        problems: &[Problem],
+    ) -> Self {
+        let problem = |field: Field| {
+            let said: Vec<&str> = problems
+                .iter()
+                .filter(|p| p.field == field)
+                .map(|p| &*p.message)
+                .collect();
+            (!said.is_empty()).then(|| words::curly(&said.join("; ")))
+        };
+        let input = |field: Field, value: &str| Input {
+            name: field.name(),
+            id: field.to_string(),
+            label: field.label(),
+            value: value.to_owned(),
+            problem: problem(field),
+            column: problems
+                .iter()
+                .find(|p| p.field == field)
+                .and_then(|p| p.column),
+            remove: None,
+        };
+        let filters = |field: fn(usize) -> Field, values: &[String]| -> Vec<Input> {
+            let remove = |i: usize| {
+                Some(state.to(&format!(
+                    "/retention?{}",
+                    asked?.without(field(i)).canonical()
+                )))
+            };
+            let mut inputs: Vec<Input> = values
+                .iter()
+                .enumerate()
+                .map(|(i, value)| Input {
+                    remove: remove(i),
+                    ..input(field(i), value)
+                })
+                .collect();
+            inputs.push(input(field(values.len()), ""));
+            inputs
+        };
+        let grain = raw.by.parse().unwrap_or(Grain::Day);
+        let on = match grain {
+            Grain::Day => "On the day".to_owned(),
+            grain => format!("In the {grain}"),
+        };
+        let choices =
+            |field: Field, legend: &'static str, raw: &str, list: Vec<(&'static str, String)>| {
+                let known = list.iter().any(|(value, _)| *value == raw);
+                Choices {
+                    name: field.name(),
+                    legend,
+                    choices: list
+                        .into_iter()
+                        .enumerate()
+                        .map(|(i, (value, label))| Choice {
+                            value,
+                            label,
+                            checked: if known { value == raw } else { i == 0 },
+                        })
+                        .collect(),
+                    problem: problem(field),
+                }
+            };
+        let by = if raw.by.is_empty() {
+            Grain::Day.as_str()
+        } else {
+            &raw.by
+        };
+        Form {
+            cohort: input(Field::Cohort, &raw.cohort),
+            cohort_and: filters(Field::CohortAnd, &raw.cohort_and),
+            returning: input(Field::Returning, &raw.returning),
+            returning_and: filters(Field::ReturningAnd, &raw.returning_and),
+            choices: [
+                choices(
+                    Field::By,
+                    "by",
+                    by,
+                    Grain::ALL
+                        .map(|g| (g.as_str(), capital(g.as_str())))
+                        .to_vec(),
+                ),
+                choices(
+                    Field::Measure,
+                    "counted",
+                    &raw.measure,
+                    vec![
+                        (Measure::On.as_str(), on),
+                        (Measure::OnOrAfter.as_str(), "On or after".to_owned()),
+                    ],
+                ),
+                choices(
+                    Field::As,
+                    "show",
+                    &raw.show,
+                    vec![
+                        (Show::Percent.as_str(), "%".to_owned()),
+                        (Show::Count.as_str(), "People".to_owned()),
+                    ],
+                ),
+                choices(
+                    Field::Average,
+                    "average",
+                    &raw.average,
+                    vec![
+                        (Averaging::Weighted.as_str(), "Weighted".to_owned()),
+                        (Averaging::Simple.as_str(), "Simple".to_owned()),
+                    ],
+                ),
+            ],
+            rows: input(Field::Rows, &raw.rows),
+            cols: input(Field::Cols, &raw.cols),
+            default_size: default_size(grain),
+            from: input(Field::From, &raw.from),
+            to: input(Field::To, &raw.to),
+            summary: summary(raw, grain),
+            kept: [
+                (Field::Order, &raw.order),
+                (Field::Scale, &raw.scale),
+                (Field::Trend, &raw.trend),
+            ]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(field, value)| (field.name(), value.clone()))
+            .collect(),
+            ranges: Range::ALL
+                .map(|range| Choice {
+                    value: range.as_str(),
+                    label: range.label().to_owned(),
+                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now())),
+                })
+                .into(),
+            stray: [Field::Order, Field::Scale, Field::Trend, Field::Range]
+                .into_iter()
+                .filter_map(|field| Some((field.label(), problem(field)?)))
+                .collect(),
+        }
+    }
+
+    /// What is wrong, in the order of the form.
+    pub fn problems(&self) -> Vec<Wrong<'_>> {
+        let sides = [&self.cohort]
+            .into_iter()
+            .chain(&self.cohort_and)
+            .chain([&self.returning])
+            .chain(&self.returning_and);
+        let inputs = sides.chain([&self.rows, &self.cols, &self.from, &self.to]);
+        let raw = inputs.filter_map(|input| {
+            let place = input.column.map(|column| place(&input.value, column));
+            Some(Wrong {
+                id: &input.id,
+                label: input.label,
+                message: input.problem.as_deref()?,
+                place,
+            })
+        });
+        let chosen = self.choices.iter().filter_map(|c| {
+            Some(Wrong {
+                id: c.name,
+                label: c.legend,
+                message: c.problem.as_deref()?,
+                place: None,
+            })
+        });
+        raw.chain(chosen).collect()
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Debug)]
+pub struct Wrong<'a> {
+    /// The field's id on the page.
+    pub id: &'a str,
+    /// What the page calls it.
+    pub label: &'a str,
+    /// What is wrong.
+    pub message: &'a str,
+    /// The text before, at and behind the place it is about.
+    pub place: Option<[String; 3]>,
+}
+
+/// A text cut where `column`, counted from 1, is marked; behind its end a blank is.
+pub(super) fn place(text: &str, column: usize) -> [String; 3] {
+    let mut chars = text.chars();
+    let before: String = chars.by_ref().take(column.saturating_sub(1)).collect();
+    let at = chars
+        .next()
+        .map_or_else(|| "\u{2003}".to_owned(), String::from);
+    [before, at, chars.collect()]
+}
+
+/// `By day, on the day, 14 cohorts × 14 periods`, as far as that is what was typed.
+fn summary(raw: &RawQuery, grain: Grain) -> String {
+    let size = default_size(grain).to_string();
+    let number = |raw: &str| {
+        if raw.is_empty() {
+            size.clone()
+        } else {
+            words::shortened(raw, 8)
+        }
+    };
+    let counted = raw.measure.parse().unwrap_or_default();
+    let dates = [("from", &raw.from), ("to", &raw.to)]
+        .into_iter()
+        .filter(|(_, date)| !date.is_empty());
+    let dates: String = dates
+        .map(|(word, date)| format!(", {word} {}", words::shortened(date, 12)))
+        .collect();
+    format!(
+        "By {grain}, {} the {grain}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
+        words::counted(counted, grain),
+        number(&raw.rows),
+        number(&raw.cols)
+    )
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}

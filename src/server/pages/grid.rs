@@ -1,0 +1,607 @@
+//! The table and its figures, in the words of the page.
+
+use crate::calendar::{Grain, Period};
+use crate::render::{Order, Scale, Show, colour, many, thousands, words};
+use crate::reports::figures::{Against, Figures, Return, Sizes};
+use crate::reports::retention::{
+    Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
+};
+use crate::server::query::PageQuery;
+
+/// One figure above the chart.
+#[derive(Debug)]
+pub struct Tile {
+    /// The number; `None` when there is none yet.
+    pub value: Option<String>,
+    /// What it is.
+    pub label: String,
+    /// How far it can be trusted.
+    pub note: String,
+}
+
+/// What a figure says where there is none, as there is nobody.
+fn nobody(table: &Table) -> Option<&'static str> {
+    match () {
+        () if !table.is_recorded() => Some("no data for these cohorts"),
+        () if table.is_empty() => Some("nobody in these cohorts"),
+        () => None,
+    }
+}
+
+/// The figures of a table.
+pub fn tiles(table: &Table) -> Vec<Tile> {
+    let figures = Figures::of(table);
+    let grain = table.query.grain;
+    let came_back = |figure: &Return| Tile {
+        value: figure.average.map(|average| words::percent(average.rate)),
+        label: format!("came back {}", words::column(table, figure.column)),
+        note: match figure.average {
+            Some(average) => trust(&average),
+            None => nobody(table).unwrap_or("no complete period yet").to_owned(),
+        },
+    };
+    let change = match figures.change {
+        Some(change) => Tile {
+            value: Some(points(change.points())),
+            label: {
+                let newer = many(len(change.newer_cohorts), "cohort");
+                let against = match change.against {
+                    Against::Before => format!("the {} before", change.older_cohorts),
+                    Against::WeekBefore => "the same weekdays a week before".to_owned(),
+                };
+                format!(
+                    "{}, last {newer} vs {against}",
+                    words::column_name(table, change.column)
+                )
+            },
+            note: {
+                let (older, newer) = (words::percent(change.older), words::percent(change.newer));
+                let margin = change.margin.map_or_else(String::new, |m| {
+                    format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0)
+                });
+                let chance = if change.may_be_chance() {
+                    ", may be chance"
+                } else {
+                    ""
+                };
+                format!("{older} → {newer}{margin}{chance}")
+            },
+        },
+        None => Tile {
+            value: None,
+            label: format!("change {}, newer cohorts vs older", words::column(table, 1)),
+            note: match grain {
+                _ if table.is_empty() => nobody(table).unwrap_or_default(),
+                Grain::Hour => "not by hour: day against night",
+                Grain::Day => "by day it needs ten complete cohorts in a row, as weekdays differ",
+                _ => "needs six complete cohorts",
+            }
+            .to_owned(),
+        },
+    };
+    let size = match figures.size {
+        Some(Sizes {
+            median,
+            least,
+            most,
+            cohorts,
+        }) => Tile {
+            value: Some(thousands(median)),
+            label: "people in a median cohort".to_owned(),
+            note: format!(
+                "of {} with people · smallest {}, largest {}",
+                many(len(cohorts), "complete cohort"),
+                thousands(least),
+                thousands(most)
+            ),
+        },
+        None => Tile {
+            value: None,
+            label: "people in a median cohort".to_owned(),
+            note: nobody(table).unwrap_or("no complete cohort yet").to_owned(),
+        },
+    };
+    figures
+        .returns
+        .iter()
+        .map(came_back)
+        .chain([change, size])
+        .collect()
+}
+
+/// A difference in percentage points, with its sign: `+1.9 pt`, `−0.8 pt`, `0.0 pt`.
+fn points(points: f64) -> String {
+    match format!("{points:+.1}").as_str() {
+        "+0.0" | "-0.0" => "0.0\u{a0}pt".to_owned(),
+        signed => format!("{}\u{a0}pt", signed.replace('-', "−")),
+    }
+}
+
+/// How many cohorts stand behind an average, and how wide its interval is.
+fn trust(average: &Average) -> String {
+    let cohorts = many(average.cohorts.into(), "complete cohort");
+    match average.interval {
+        Some((low, high)) => format!(
+            "{cohorts}\u{a0}· ±{:.1}\u{a0}pt",
+            (high - low) / 2.0 * 100.0
+        ),
+        None => cohorts,
+    }
+}
+
+fn len(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// One cell of the table, or several in a row without a number.
+#[derive(Debug)]
+pub enum Place {
+    /// A number.
+    Number(Number),
+    /// So many that are not recorded.
+    NoData(usize),
+}
+
+/// One cell that has a number.
+#[derive(Debug)]
+pub struct Number {
+    /// The step of the heat ramp, 0–100.
+    pub heat: u8,
+    /// Its column.
+    pub column: usize,
+    /// The class of its state, with a blank before it: ` run` while it can still change, ` part`
+    /// for a lower bound.
+    pub class: &'static str,
+    /// The number, with a star while it can still change.
+    pub text: String,
+    /// What the number is not: how many people where it is their share, their share where it is how
+    /// many.
+    pub other: String,
+}
+
+/// One cohort's line.
+#[derive(Debug)]
+pub struct Line {
+    /// Its place among the cohorts, the oldest being 0: where its people are, behind the page's
+    /// base address.
+    pub row: usize,
+    /// Its period, by which its marks in the charts are found.
+    pub at: Period,
+    /// Its period; the year, in the middle, is left out where there is little room.
+    pub label: [String; 3],
+    /// How many people; `None` where that is not recorded.
+    pub size: Option<String>,
+    /// Whether that can still grow.
+    pub running: bool,
+    /// Whether nobody is in it.
+    pub empty: bool,
+    /// Whether records begin within it.
+    pub partial: bool,
+    /// Its cells that have begun.
+    pub places: Vec<Place>,
+    /// How many columns behind them have not begun.
+    pub future: usize,
+}
+
+/// One column of the average row.
+#[derive(Debug)]
+pub struct Mean {
+    /// The step of the heat ramp, 0–100.
+    pub heat: u8,
+    /// The average.
+    pub text: String,
+    /// The whole sentence.
+    pub name: String,
+    /// Of how many cohorts.
+    pub cohorts: u32,
+}
+
+/// The grid.
+#[derive(Debug)]
+pub struct Grid {
+    /// What it is, for those who do not see it.
+    pub caption: String,
+    /// `Day`
+    pub unit: String,
+    /// `day`
+    pub grain: &'static str,
+    /// How many columns.
+    pub cols: usize,
+    /// `Weighted average`
+    pub average: &'static str,
+    /// What its numbers are, and those below them.
+    pub average_of: &'static str,
+    /// The column whose trend is drawn.
+    pub trend: Option<usize>,
+    /// The people behind the averages.
+    pub entries: String,
+    /// The average row; `None` for a column without a complete cell.
+    pub means: Vec<Option<Mean>>,
+    /// What the lowest and the highest shade stand for.
+    pub shades: (String, String),
+    /// The sentence of a cell, with `{n}` and the like where a cell puts its own.
+    pub sentence: String,
+    /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort
+    /// on.
+    pub whens: String,
+    /// The cohorts, in the order they are shown.
+    pub lines: Vec<Line>,
+    /// The same for a lower bound.
+    pub partial_sentence: String,
+    /// Whether any number shown can still change.
+    pub running: bool,
+    /// Whether a cell is not recorded, and whether a number is a lower bound.
+    pub gaps: (bool, bool),
+    /// Why the average row has no interval, or what its interval stands on.
+    pub statement: String,
+    /// What the table says too little of, as records began within it.
+    pub recorded: Vec<String>,
+}
+
+impl Grid {
+    /// Whether the average row has anything to show.
+    pub fn has_means(&self) -> bool {
+        self.means.iter().any(Option::is_some)
+    }
+
+    /// Whether there are so many columns that their numbers have to be short.
+    pub fn is_dense(&self) -> bool {
+        is_dense(self.cols)
+    }
+
+    /// Whether the trend of this column is drawn.
+    pub fn draws(&self, column: &usize) -> bool {
+        self.trend == Some(*column)
+    }
+
+    /// The grid of a table, shown as asked.
+    pub fn new(table: &Table, asked: &PageQuery) -> Self {
+        let shades = Shades::new(table, asked.scale);
+        let show = asked.show;
+        let grain = table.query.grain;
+        let before = words::before_label(table.query.measure, grain);
+        let average = match table.query.averaging {
+            Averaging::Weighted => "Weighted average",
+            Averaging::Simple => "Simple average",
+        };
+        // A mean of counts of cohorts of any size would say nothing.
+        let average_of = if show == Show::Count {
+            "share of the cohort; complete cohorts in it"
+        } else {
+            "complete cohorts in it"
+        };
+        let what = if show == Show::Percent {
+            "Share"
+        } else {
+            "Number of people"
+        };
+        let means = table
+            .averages
+            .iter()
+            .enumerate()
+            .map(|(k, a)| Some(mean(table, k, &(*a)?, average, shades)));
+        let mut lines: Vec<Line> = table
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| line(table, i, row, show, shades))
+            .collect();
+        if asked.order == Order::Newest {
+            lines.reverse();
+        }
+        Grid {
+            caption: format!(
+                "{what} of each {} cohort of {} that came back to {}, {} cohort first",
+                grain.adjective(),
+                table.cohort(),
+                table.returning(),
+                asked.order.as_str()
+            ),
+            unit: match grain {
+                Grain::Hour => "Hour",
+                Grain::Day => "Day",
+                Grain::Week => "Week",
+                Grain::Month => "Month",
+                Grain::Year => "Year",
+            }
+            .to_owned(),
+            grain: grain.as_str(),
+            cols: table.averages.len(),
+            average,
+            average_of,
+            trend: asked.trend.and_then(|column| usize::try_from(column).ok()),
+            entries: thousands(table.complete_entries),
+            means: means.collect(),
+            shades: shades.ends(table),
+            sentence: words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
+            partial_sentence: words::PARTIAL_SENTENCE
+                .replace("{when}", &format!("{before}{{when}}")),
+            gaps: table.has_gaps(),
+            whens: whens(table),
+            lines,
+            running: table.has_running()
+                || table
+                    .rows
+                    .iter()
+                    .any(|row| row.state == State::InProgress && row.people() > 0),
+            statement: statement(table),
+            recorded: words::recorded(table),
+        }
+    }
+}
+
+fn is_dense(cols: usize) -> bool {
+    cols > 16
+}
+
+/// A rate as its cell has room for.
+fn shown(table: &Table, rate: f64) -> String {
+    if is_dense(table.averages.len()) {
+        words::whole_percent(rate)
+    } else {
+        words::percent(rate)
+    }
+}
+
+/// What the shades of the cells stand for.
+#[derive(Debug, Clone, Copy)]
+struct Shades {
+    /// The rate of the lowest one, 0–1.
+    low: f64,
+    /// The rate of the highest one.
+    high: f64,
+}
+
+impl Shades {
+    fn new(table: &Table, scale: Scale) -> Self {
+        // Column 0 is mostly everybody: fitted to it, all that follows would look alike.
+        let from = usize::from(table.averages.len() > 1);
+        let cells = || {
+            table
+                .rows
+                .iter()
+                .flat_map(|row| row.cells.iter().skip(from).filter_map(Cell::number))
+        };
+        // A running cell begins near 0 and would set the scale for all others; only where nothing
+        // is over, it may.
+        let none_is_complete = cells().all(|number| number.state != State::Complete);
+        let is_fitted = |number: &Counted| number.state == State::Complete || none_is_complete;
+        let averages = table
+            .averages
+            .iter()
+            .skip(from)
+            .flatten()
+            .map(|average| average.rate);
+        let rates: Vec<f64> = cells()
+            .filter(is_fitted)
+            .map(|number| number.rate())
+            .chain(averages)
+            .collect();
+        if scale == Scale::Absolute || rates.is_empty() {
+            return Shades {
+                low: 0.0,
+                high: 1.0,
+            };
+        }
+        Shades {
+            low: rates.iter().copied().fold(1.0, f64::min),
+            high: rates.iter().copied().fold(0.0, f64::max),
+        }
+    }
+
+    /// Both ends in words; a cell may lie beyond them.
+    fn ends(self, table: &Table) -> (String, String) {
+        let all = || table.numbers().map(|number| number.rate());
+        let lower = if all().any(|rate| rate < self.low) {
+            " or less"
+        } else {
+            ""
+        };
+        let higher = if all().any(|rate| rate > self.high) {
+            " or more"
+        } else {
+            ""
+        };
+        let (low, high) = (
+            words::percent_of_scale(self.low),
+            words::percent_of_scale(self.high),
+        );
+        (format!("{low}{lower}"), format!("{high}{higher}"))
+    }
+
+    fn step(self, rate: f64) -> u8 {
+        let width = self.high - self.low;
+        colour::step(if width > 0.0 {
+            (rate - self.low) / width
+        } else {
+            rate
+        })
+    }
+}
+
+fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) -> Mean {
+    let interval = average
+        .interval
+        .map_or_else(String::new, |i| format!(" (95% {})", words::interval(i)));
+    Mean {
+        heat: shades.step(average.rate),
+        text: shown(table, average.rate),
+        name: format!(
+            "{name} of {}: {} of {}, {}{interval}, came back {}",
+            many(average.cohorts.into(), "complete cohort"),
+            thousands(average.retained),
+            words::people(average.size),
+            words::percent(average.rate),
+            words::column(table, k),
+        ),
+        cohorts: average.cohorts,
+    }
+}
+
+fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
+    let number = |column: usize, number: &Counted| {
+        let (share, people) = (words::percent(number.rate()), thousands(number.retained));
+        let (text, other) = match show {
+            // Where there is no room for decimals, they are among what is not shown.
+            Show::Percent if is_dense(table.averages.len()) => {
+                (shown(table, number.rate()), format!("{share}, {people}"))
+            }
+            Show::Percent => (share, people),
+            Show::Count => (people, share),
+        };
+        let (class, text) = match number.state {
+            State::InProgress => (" run", format!("{text}*")),
+            State::PartlyRecorded => (" part", words::at_least(&text)),
+            _ => ("", text),
+        };
+        Number {
+            heat: shades.step(number.rate()),
+            column,
+            class,
+            text,
+            other,
+        }
+    };
+    let mut places: Vec<Place> = Vec::new();
+    let mut future = 0;
+    for (column, cell) in row.cells.iter().enumerate() {
+        match (cell, places.last_mut()) {
+            (Cell::Number(counted), Some(Place::NoData(cells))) => {
+                // Numbers behind it stay in their columns, one cell each.
+                let more = std::mem::replace(cells, 1) - 1;
+                places.extend((0..more).map(|_| Place::NoData(1)));
+                places.push(Place::Number(number(column, counted)));
+            }
+            (Cell::Number(counted), _) => places.push(Place::Number(number(column, counted))),
+            (Cell::NotRecorded(_), Some(Place::NoData(cells))) => *cells += 1,
+            (Cell::NotRecorded(_), _) => places.push(Place::NoData(1)),
+            (Cell::Blank, _) => future += 1,
+        }
+    }
+    Line {
+        row: index,
+        at: row.period,
+        label: words::without_year(row.period),
+        size: row.size.map(thousands),
+        running: row.state == State::InProgress,
+        empty: row.size == Some(0),
+        partial: table.is_partial(row),
+        places,
+        future,
+    }
+}
+
+/// A cell's period is its cohort's and as many more as its column says: each is written once, and
+/// not in every cell.
+fn whens(table: &Table) -> String {
+    let Some(first) = table.rows.first().map(|row| row.period) else {
+        return String::new();
+    };
+    let many = u32::try_from(table.rows.len() + table.averages.len()).unwrap_or(u32::MAX);
+    let begun = first
+        .range(many)
+        .take_while(|period| *period <= table.current);
+    begun.map(Period::label).collect::<Vec<_>>().join("|")
+}
+
+fn statement(table: &Table) -> String {
+    let until = match (table.query.measure, table.averages.len()) {
+        (Measure::OnOrAfter, cols @ 2..) => format!(
+            "“On or after” counts up to {} {}, so the last columns are low: little time is left in them. ",
+            table.query.grain,
+            cols - 1
+        ),
+        _ => String::new(),
+    };
+    if table.averages.iter().all(Option::is_none) {
+        return until;
+    }
+    let interval = match table.query.averaging {
+        Averaging::Simple => {
+            "The simple average is the mean of the cohorts' rates; an interval belongs to the weighted one.".to_owned()
+        }
+        Averaging::Weighted if table.is_disjoint() => {
+            "No one is in two cohorts, so the 95% interval of the average is Wilson's over all of them.".to_owned()
+        }
+        Averaging::Weighted => format!(
+            "The average has no 95% interval because its cohorts overlap: {} stand behind {}.",
+            words::people(table.complete_people),
+            words::entries(table.complete_entries)
+        ),
+    };
+    format!("{until}{interval}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::parse_moment;
+    use crate::reports::retention::Query;
+
+    /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
+    fn table(query: Query) -> Table {
+        let question = query
+            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
+            .unwrap();
+        let mut table = question.table(&vec![100; question.plan().roots().len()]);
+        for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
+            if let Cell::Number(number) = cell {
+                number.retained = 30;
+            }
+        }
+        table
+    }
+
+    fn query(grain: Grain, rows: u32) -> Query {
+        Query {
+            rows: Some(rows),
+            cols: Some(rows),
+            ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain)
+        }
+    }
+
+    /// The label and the note of the tile that tells a change.
+    fn change(table: &Table) -> String {
+        let tile = tiles(table).swap_remove(2);
+        format!(
+            "{} | {} | {}",
+            tile.value.unwrap_or_else(|| "–".to_owned()),
+            tile.label,
+            tile.note
+        )
+    }
+
+    #[test]
+    fn the_change_says_what_was_compared() {
+        let by_day = |rows| change(&table(query(Grain::Day, rows)));
+        insta::assert_snapshot!(by_day(14), @"0.0 pt | day 1, last 5 cohorts vs the same weekdays a week before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(16), @"0.0 pt | day 1, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(by_day(11), @"– | change on day 1, newer cohorts vs older | by day it needs ten complete cohorts in a row, as weekdays differ");
+        insta::assert_snapshot!(change(&table(query(Grain::Week, 9))), @"0.0 pt | week 1, last 4 cohorts vs the 3 before | 30.0% → 30.0%");
+        insta::assert_snapshot!(change(&table(query(Grain::Week, 4))), @"– | change in week 1, newer cohorts vs older | needs six complete cohorts");
+        let later = Query {
+            measure: Measure::OnOrAfter,
+            rows: Some(20),
+            cols: Some(14),
+            ..query(Grain::Day, 20)
+        };
+        insta::assert_snapshot!(change(&table(later)), @"0.0 pt | days 1–13, last 7 cohorts vs the 7 before | 30.0% → 30.0%");
+    }
+
+    #[test]
+    fn where_nobody_is_in_any_cohort_every_figure_says_so() {
+        for grain in Grain::ALL {
+            let question = query(grain, 14)
+                .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
+                .unwrap();
+            let notes: Vec<String> = tiles(&question.table(&[]))
+                .into_iter()
+                .map(|tile| tile.note)
+                .collect();
+            assert!(
+                notes.len() >= 4 && notes.iter().all(|note| note == "nobody in these cohorts"),
+                "{grain}: {notes:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! What is to be known before a retention table is read: which side of it is empty, and since when
+//! there is data.
+
+use std::collections::HashSet;
+
+use chrono::NaiveDate;
+
+use crate::calendar::{Grain, Period};
+use crate::render::{many, words};
+use crate::reports::coverage::Coverage;
+use crate::reports::dates::{Dates, Found, leaves};
+use crate::reports::retention::{Cell, Measure, Query, Table, default_size};
+use crate::server::State;
+use crate::server::error::WebError;
+use crate::server::query::PageQuery;
+use crate::sets::{Catalogue, EventName, Segment};
+use crate::store::StoreError;
+
+/// Something to know before reading the table.
+#[derive(Clone)]
+pub(super) struct Notice {
+    pub(super) text: String,
+    /// Words and address of questions that may have been meant.
+    pub(super) instead: Vec<(String, String)>,
+    /// Where all events are listed, when none of them looks like the one that was meant.
+    pub(super) all: Option<String>,
+}
+
+impl Notice {
+    pub(super) fn new(text: String) -> Self {
+        Notice {
+            text,
+            instead: Vec::new(),
+            all: None,
+        }
+    }
+}
+
+/// The most names of an expression that are told one by one.
+pub(super) const MAX_TOLD: usize = 6;
+
+/// Everything there is to know about a table.
+pub(super) fn notices(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    coverage: &Coverage,
+    events: &[EventName],
+) -> Result<Vec<Notice>, WebError> {
+    let query = asked
+        .query()
+        .expanded(state.tracker.segments())
+        .map_err(StoreError::from)?;
+    let retained = retained(table);
+    let mut notices = never_recorded(state, asked, table, &query, events)?;
+    if retained == 0 {
+        notices.extend(undated(state, asked, &query)?);
+    }
+    if !table.rows.is_empty() && !table.is_recorded() {
+        notices.push(no_data(state, asked, table, coverage));
+        return Ok(notices);
+    }
+    let open = asked.bare.from.is_none() && asked.bare.to.is_none();
+    let has_complete = table.averages.iter().any(Option::is_some);
+    if table.query.measure == Measure::OnOrAfter && !table.is_empty() && !has_complete {
+        notices.push(fewer_periods(state, asked, table, coverage)?);
+    } else if table.query.measure == Measure::OnOrAfter
+        && open
+        && !table.is_empty()
+        && notices.is_empty()
+        && table
+            .rows
+            .last()
+            .is_some_and(|row| row.cells.iter().all(|cell| cell.complete().is_some()))
+    {
+        let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
+        let last = if rows == 1 {
+            "the last cohort".to_owned()
+        } else {
+            format!("the last {rows} cohorts")
+        };
+        let over = if cols == 1 {
+            format!("{grain} is over")
+        } else {
+            format!("{cols} {grain}s are over")
+        };
+        let fewer = if cols == 1 {
+            ""
+        } else {
+            "ask for fewer periods, or "
+        };
+        notices.push(Notice::new(format!(
+            "Shown: {last} whose {over}; for younger ones {fewer}set “from”."
+        )));
+    }
+    if table.rows.is_empty() {
+        notices.push(Notice::new("These dates hold no cohort.".to_owned()));
+    } else if table.is_empty() || retained == 0 {
+        let all = state.tracker.catalogue()?;
+        notices.extend(empty(state, asked, table, (&query, coverage), &all)?);
+    }
+    Ok(notices)
+}
+
+/// How many people came back, over all cells.
+fn retained(table: &Table) -> u64 {
+    table.numbers().map(|number| number.retained).sum()
+}
+
+fn link(state: &State, asked: &PageQuery) -> String {
+    state.to(&format!("/retention?{}", asked.canonical()))
+}
+
+/// A segment as people know it.
+fn called(state: &State, segment: &Segment) -> String {
+    segment.called(&state.dashboard.glossary.labels)
+}
+
+/// Names that nothing was ever recorded for, with those that may have been meant.
+fn never_recorded(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    query: &Query,
+    events: &[EventName],
+) -> Result<Vec<Notice>, WebError> {
+    // A long expression may name thousands.
+    let raw: HashSet<&EventName> = asked.segments().flat_map(Segment::names).collect();
+    let mut names: Vec<&EventName> = Vec::new();
+    [&query.cohort, &query.returning]
+        .into_iter()
+        .for_each(|side| names.extend(side.names()));
+    // Whoever was counted was recorded, whatever a list of names that is a second old may say.
+    let mut counted: Vec<&EventName> = Vec::new();
+    for (segment, users) in [
+        (&table.query.cohort, table.entries),
+        (&table.query.returning, retained(table)),
+    ] {
+        if let (Segment::Event(name), true) = (segment, users > 0) {
+            counted.push(name);
+        }
+    }
+    let unknown = state
+        .tracker
+        .never_recorded(names.into_iter().filter(|name| !counted.contains(name)))?;
+    let notice = |name: &EventName| {
+        // One that stands in a saved segment is not to be mended in the question.
+        let raw = raw.contains(name);
+        let similar = name.similar(events);
+        let all = similar.is_empty().then(|| state.to("/events"));
+        let instead = similar.into_iter().filter(|_| raw);
+        let inside = if raw {
+            ""
+        } else {
+            ", which a saved segment names"
+        };
+        Notice {
+            text: format!(
+                "Nothing was ever recorded for “{}”{inside}.",
+                called(state, &Segment::event(name))
+            ),
+            instead: instead
+                .map(|n| (n.to_string(), link(state, &asked.renamed(name, n))))
+                .collect(),
+            all,
+        }
+    };
+    let more = unknown.len().saturating_sub(MAX_TOLD);
+    let mut notices: Vec<Notice> = unknown.into_iter().take(MAX_TOLD).map(notice).collect();
+    if more > 0 {
+        notices.push(Notice::new(format!(
+            "Nothing was ever recorded for {} more.",
+            many(more as u64, "event")
+        )));
+    }
+    Ok(notices)
+}
+
+/// `plan:pro` for `plan:pro@ever` is easily written, and gives a table full of zeros.
+fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice>, WebError> {
+    let (mut dated, mut seen) = (Vec::new(), HashSet::new());
+    for side in [&query.cohort, &query.returning] {
+        side.visit(&mut |name, ever| {
+            if !ever && seen.insert(name) {
+                dated.push(name);
+            }
+        });
+    }
+    let mut notices = Vec::new();
+    for name in dated {
+        if notices.len() < MAX_TOLD && state.tracker.is_undated(name)? {
+            notices.push(Notice {
+                text: format!(
+                    "“{}” is only recorded without dates.",
+                    called(state, &Segment::event(name))
+                ),
+                instead: vec![(
+                    Segment::Ever(name.clone()).to_string(),
+                    link(state, &asked.ever(name)),
+                )],
+                all: None,
+            });
+        }
+    }
+    Ok(notices)
+}
+
+/// Which side of the table is empty, from when to when each of its events is recorded, and a range
+/// that has somebody.
+fn empty(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    (query, coverage): (&Query, &Coverage),
+    all: &Catalogue,
+) -> Result<Option<Notice>, WebError> {
+    let now = state.now();
+    let nobody = table.is_empty();
+    let (side, asked_as) = if nobody {
+        (&query.cohort, &table.query.cohort)
+    } else {
+        (&query.returning, &table.query.returning)
+    };
+    let leaves = leaves(side, all, now);
+    // That was said already, and is all there is to say of a single event.
+    if let [
+        (Segment::Event(_), Found::Never | Found::OnlyUndated) | (Segment::Ever(_), Found::Never),
+    ] = &leaves[..]
+        && matches!(asked_as, Segment::Event(_) | Segment::Ever(_))
+    {
+        return Ok(None);
+    }
+    let what = words::shortened(&called(state, asked_as), 120);
+    let begun = if nobody {
+        let when = match &table.rows[..] {
+            [row] => words::when(row.period),
+            _ => format!("in {}", words::range(table).unwrap_or_default()),
+        };
+        format!("Nobody did “{what}” {when}")
+    } else {
+        format!("Nobody came back to “{what}” in these periods")
+    };
+    let told = leaves
+        .iter()
+        .take(MAX_TOLD)
+        .map(|(leaf, found)| told(&called(state, leaf), *found));
+    let mut told: Vec<String> = told.collect();
+    if leaves.len() > MAX_TOLD {
+        told.push(format!("{} more are in it", leaves.len() - MAX_TOLD));
+    }
+    let hint = match (table.query.grain, table.query.measure) {
+        _ if !nobody => "",
+        (Grain::Hour, _) => " Hours are only kept for marks made with --hourly.",
+        (_, Measure::OnOrAfter) if asked.bare.from.is_none() && asked.bare.to.is_none() => {
+            " “On or after” takes cohorts whose whole window is over: ask for fewer periods, or set “from” to see \
+             younger ones."
+        }
+        _ => "",
+    };
+    let mut instead = Vec::new();
+    for (words, other) in ranges(
+        asked,
+        table,
+        [&query.cohort, &query.returning].map(|s| Dates::of(s, all, now)),
+    ) {
+        // A range in which there may be somebody is only worth a click when there is.
+        let Ok(question) = state.tracker.question(&other.query(), coverage) else {
+            continue;
+        };
+        let found = question.table(&state.tracker.store().count(question.plan())?);
+        if if nobody {
+            !found.is_empty()
+        } else {
+            retained(&found) > 0
+        } {
+            instead.push((words, link(state, &other)));
+            break;
+        }
+    }
+    Ok(Some(Notice {
+        text: format!("{begun}; {}.{hint}", told.join(", ")),
+        instead,
+        all: None,
+    }))
+}
+
+/// What is known of one name: `“signup” is recorded from Tue 28 Jul 2026 to Mon 23 Nov 2026`.
+fn told(name: &str, found: Found) -> String {
+    let name = words::shortened(name, 60);
+    let dates = |span: crate::reports::activity::Span| match (span.first, span.last) {
+        (first, last) if first == last => format!("{} only", words::when(first)),
+        (first, last) => format!("from {} to {}", first.label(), last.label()),
+    };
+    match found {
+        Found::Never => format!("“{name}” has never been recorded"),
+        Found::Dated(span) => format!("“{name}” is recorded {}", dates(span)),
+        Found::Undated => format!("“{name}” is recorded without dates"),
+        Found::OnlyUndated => format!("“{name}” is only recorded without dates"),
+        Found::OnlyDated(span) => format!(
+            "nothing is recorded for “{name}”: that event has dates, {}",
+            dates(span)
+        ),
+    }
+}
+
+/// Ranges that may have somebody where the table has nobody, the likeliest first.
+fn ranges(
+    asked: &PageQuery,
+    table: &Table,
+    [cohort, returning]: [Dates; 2],
+) -> Vec<(String, PageQuery)> {
+    // People may also come back when nobody joins any more.
+    let dates = match cohort.both(returning) {
+        _ if table.is_empty() => cohort,
+        Dates::Never if returning != Dates::Never => cohort,
+        dates => dates,
+    };
+    let (Dates::Between(first, last), Some(shown)) = (dates, table.rows.first()) else {
+        return Vec::new();
+    };
+    let label = |date| {
+        crate::calendar::Period::of_date(Grain::Day, date)
+            .map(|day| day.label())
+            .unwrap_or_default()
+    };
+    let between = |from, to| PageQuery {
+        bare: Query {
+            from,
+            to,
+            rows: None,
+            ..asked.bare.clone()
+        },
+        ..asked.clone()
+    };
+    // As many cohorts as were asked for, up to the last one that may hold anybody.
+    let rows = i64::from(asked.bare.rows.unwrap_or(default_size(asked.bare.grain)));
+    let begin = |last: NaiveDate| {
+        let first = Period::of_date(asked.bare.grain, last).and_then(|last| last.shift(1 - rows));
+        first.map(|first| first.start().date_naive()).ok()
+    };
+    let up_to = (
+        format!("the cohorts up to {}", label(last)),
+        between(begin(last).or(Some(first)), Some(last)),
+    );
+    let from = between(Some(first), None);
+    let from = PageQuery {
+        bare: Query {
+            rows: asked.bare.rows,
+            ..from.bare
+        },
+        ..from
+    };
+    let from = (format!("the cohorts from {} on", label(first)), from);
+    if shown.period.start().date_naive() < first {
+        vec![from, up_to]
+    } else {
+        vec![up_to, from]
+    }
+}
+
+/// That nothing at all is recorded for these cohorts, what is, and where to see it.
+fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage) -> Notice {
+    let grain = table.query.grain;
+    let when = match &table.rows[..] {
+        [row] => words::when(row.period),
+        _ => format!("in {}", words::range(table).unwrap_or_default()),
+    };
+    let begun = format!("The store has no data {when}");
+    match coverage.first(grain).zip(coverage.last(grain)) {
+        None if grain == Grain::Hour => Notice::new(format!(
+            "{begun}. Hours are only kept for marks made with --hourly."
+        )),
+        None => Notice::new(format!("{begun}: it has no dated data by {grain}.")),
+        Some((first, last)) => {
+            let (from, to) = (first.label(), last.label());
+            let range = if from == to {
+                format!("{} only", words::when(first))
+            } else {
+                format!("from {from} to {to}")
+            };
+            let bare = Query {
+                from: None,
+                to: None,
+                ..asked.bare.clone()
+            };
+            let latest = PageQuery {
+                bare,
+                ..asked.clone()
+            };
+            let instead = vec![("its latest cohorts".to_owned(), link(state, &latest))];
+            Notice {
+                instead,
+                ..Notice::new(format!("{begun}; it has data {range}."))
+            }
+        }
+    }
+}
+
+/// That the window of no cohort is over, and how many columns the data is long enough for.
+fn fewer_periods(
+    state: &State,
+    asked: &PageQuery,
+    table: &Table,
+    coverage: &Coverage,
+) -> Result<Notice, WebError> {
+    let (cols, grain) = (table.query.cols(), table.query.grain);
+    let missing = table
+        .rows
+        .iter()
+        .flat_map(|row| &row.cells)
+        .any(|cell| matches!(cell, Cell::NotRecorded(_)));
+    let why = if missing { "are recorded" } else { "are over" };
+    let text = format!(
+        "No cohort shown has {} that {why}, so there is no average.",
+        many(cols.into(), grain.as_str())
+    );
+    // Half of the data for the cohorts, and half for coming back.
+    let known = coverage
+        .first(grain)
+        .zip(coverage.last(grain))
+        .and_then(|(first, last)| last.since(first));
+    let fewer = known
+        .and_then(|known| u32::try_from(known / 2).ok())
+        .filter(|fewer| (1..cols).contains(fewer));
+    let Some(fewer) = fewer else {
+        return Ok(Notice::new(text));
+    };
+    let bare = Query {
+        cols: Some(fewer),
+        from: None,
+        to: None,
+        ..asked.bare.clone()
+    };
+    let other = PageQuery {
+        bare,
+        trend: asked.trend.filter(|column| *column < fewer),
+        ..asked.clone()
+    };
+    let Ok(question) = state.tracker.question(&other.query(), coverage) else {
+        return Ok(Notice::new(text));
+    };
+    let found = question.table(&state.tracker.store().count(question.plan())?);
+    let instead = found.averages.iter().any(Option::is_some).then(|| {
+        (
+            format!("cohorts over {}", many(fewer.into(), grain.as_str())),
+            link(state, &other),
+        )
+    });
+    Ok(Notice {
+        instead: instead.into_iter().collect(),
+        ..Notice::new(text)
+    })
+}

@@ -1,0 +1,858 @@
+//! `/people`: who is behind a cell of the table, or in any set; and `/people.csv`: all of them.
+
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{Bytes, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use futures_util::{StreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use url::form_urlencoded;
+
+use crate::calendar::Period;
+use crate::render::{self, FileName, thousands, words};
+use crate::reports::activity::Running;
+use crate::reports::coverage::{Coverage, State as Progress};
+use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
+use crate::reports::retention::Query;
+use crate::reports::stats::{rate, wilson};
+use crate::server::arrival::body;
+use crate::server::error::{WebError, answer};
+use crate::server::pages::form::place as place_of;
+use crate::server::pages::notices::MAX_TOLD;
+use crate::server::pages::set_notices::{cell_notice, set_notices};
+use crate::server::pages::user::{self, Linked};
+use crate::server::pages::{Layout, home};
+use crate::server::query::{Field, PageQuery, Problem, RawQuery};
+use crate::server::{
+    Patience, State, View, admitted, block, changed, disposition, html, is_own_page, place,
+};
+use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
+use crate::store::Saved;
+use crate::tracker::{Members, Tracker, Written};
+
+/// The longest body of a form, in bytes: one field.
+const MAX_FORM: usize = 1 << 20;
+
+/// The value of `saved` in the address of people who were saved, and whom a power cut may lose.
+const UNSYNCED: &str = "unsynced";
+
+/// How many ids stand on a page.
+const PAGE: usize = 100;
+
+/// The most periods that are written out in the text of a set.
+const MOST_PERIODS: u32 = 7;
+
+/// How many ids a piece of the CSV file holds.
+const PIECE: usize = 65_536;
+
+/// What was typed, as it was typed; blank fields are empty.
+#[derive(Debug, Default)]
+struct Given {
+    question: RawQuery,
+    /// The whole query string.
+    query: String,
+    at: String,
+    column: String,
+    who: String,
+    set: String,
+    after: String,
+    /// Whether the people were saved just now.
+    saved: bool,
+    /// Whether a power cut may lose what was saved just now.
+    unsynced: bool,
+}
+
+impl Given {
+    fn read(query: &str) -> Self {
+        let mut given = Given {
+            question: RawQuery::read(query),
+            query: query.to_owned(),
+            ..Given::default()
+        };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if name == "saved" {
+                (given.saved, given.unsynced) = (true, value == UNSYNCED);
+            }
+            let field = match &*name {
+                "at" => &mut given.at,
+                "k" => &mut given.column,
+                "who" => &mut given.who,
+                "set" => &mut given.set,
+                "after" => &mut given.after,
+                _ => continue,
+            };
+            value.trim().clone_into(field);
+        }
+        given
+    }
+
+    /// What is wanted, when every field is right; `None` when nothing was asked.
+    fn check(&self, state: &State) -> Result<Option<Wanted>, Vec<Problem>> {
+        let after = match self.after.as_str() {
+            "" => None,
+            text => Some(
+                text.parse::<UserId>()
+                    .map_err(|_| wrong(Field::After, "that is no user id"))?,
+            ),
+        };
+        let whom = if !self.set.is_empty() {
+            let set = parse_set(&self.set, state.tracker.segments()).map_err(|error| {
+                let message = error.to_string();
+                vec![Problem {
+                    field: Field::Set,
+                    message,
+                    column: Some(error.column),
+                }]
+            })?;
+            Whom::Set {
+                text: self.set.clone(),
+                set,
+            }
+        } else if self.at.is_empty() && self.question.asks_nothing() {
+            return Ok(None);
+        } else {
+            self.cell(state)?
+        };
+        Ok(Some(Wanted { whom, after }))
+    }
+
+    fn cell(&self, state: &State) -> Result<Whom, Vec<Problem>> {
+        let asked = self.question.check()?;
+        let (now, query) = (state.now(), asked.query());
+        // What is counted has its saved segments written out; what is said names them.
+        let counted = query
+            .expanded(state.tracker.segments())
+            .map_err(|error| vec![Problem::of_query(&error.into())])?;
+        counted
+            .at(now)
+            .map_err(|error| vec![Problem::of_query(&error)])?;
+        let at = self
+            .at
+            .parse::<Period>()
+            .map_err(|error| wrong(Field::At, error))?;
+        let column = match self.column.as_str() {
+            "" => None,
+            text => Some(
+                text.parse::<u32>()
+                    .map_err(|_| wrong(Field::Column, "ask for a whole number from 0 on"))?,
+            ),
+        };
+        let who = match self.who.as_str() {
+            "" if column.is_none() => Who::Cohort,
+            "" => Who::Returned,
+            word => word.parse().map_err(|error| wrong(Field::Who, error))?,
+        };
+        // A store that is away says so when its people are asked for.
+        let coverage = state
+            .coverage()
+            .or_else(|_| Coverage::whole(now))
+            .map_err(|error| wrong(Field::At, error))?;
+        let crowd = CellMembers::at(&counted, at, column, &coverage).map_err(
+            |error: CellMembersError| {
+                let field = if error.is_column() {
+                    Field::Column
+                } else {
+                    Field::At
+                };
+                wrong(field, error)
+            },
+        )?;
+        let Some(set) = crowd.set(who).cloned() else {
+            return Err(wrong(
+                Field::Column,
+                "name the column, k=1, whose people you want",
+            ));
+        };
+        Ok(Whom::Cell(Box::new(Cell {
+            asked,
+            query,
+            crowd,
+            who,
+            set,
+        })))
+    }
+}
+
+fn wrong(field: Field, message: impl ToString) -> Vec<Problem> {
+    vec![Problem::new(field, message.to_string())]
+}
+
+/// People, and which page of them.
+struct Wanted {
+    whom: Whom,
+    after: Option<UserId>,
+}
+
+/// Whose ids are wanted.
+enum Whom {
+    /// Some of a cohort.
+    Cell(Box<Cell>),
+    /// Those in a set.
+    Set { text: String, set: Set },
+}
+
+/// Some of a cohort.
+struct Cell {
+    asked: PageQuery,
+    query: Query,
+    crowd: CellMembers,
+    who: Who,
+    set: Set,
+}
+
+impl Cell {
+    /// The same people as the text of a set, where that is short enough to be read in a field.
+    fn text(&self, segments: &Segments) -> Option<String> {
+        let tied = |segment: &Segment, period: Period| match segment {
+            Segment::Ever(_) => segment.to_string(),
+            Segment::Event(_) => format!("{segment}@{period}"),
+            _ => format!("({segment})@{period}"),
+        };
+        let cohort = tied(&self.query.cohort, self.crowd.period);
+        let text = match self.crowd.back.as_ref().filter(|_| self.who != Who::Cohort) {
+            None => cohort,
+            Some(back) => {
+                let periods = back
+                    .window
+                    .until
+                    .since(back.window.from)
+                    .and_then(|more| u32::try_from(more + 1).ok())?;
+                if periods > MOST_PERIODS {
+                    return None;
+                }
+                let came: Vec<String> = back
+                    .window
+                    .from
+                    .range(periods)
+                    .map(|p| tied(&self.query.returning, p))
+                    .collect();
+                let came = if came.len() == 1 {
+                    came.concat()
+                } else {
+                    format!("({})", came.join(" | "))
+                };
+                format!(
+                    "{cohort} & {}{came}",
+                    if self.who == Who::Lost { "!" } else { "" }
+                )
+            }
+        };
+        parse_set(&text, segments).is_ok().then_some(text)
+    }
+
+    fn link(&self, who: Who) -> String {
+        let column = self
+            .crowd
+            .back
+            .as_ref()
+            .map_or_else(String::new, |back| format!("&k={}", back.column));
+        format!(
+            "{}&at={}{column}&who={}",
+            self.asked.canonical(),
+            self.crowd.period,
+            who.as_str()
+        )
+    }
+}
+
+impl Whom {
+    fn set(&self) -> &Set {
+        match self {
+            Whom::Cell(cell) => &cell.set,
+            Whom::Set { set, .. } => set,
+        }
+    }
+
+    /// The one query string for these people.
+    fn canonical(&self) -> String {
+        match self {
+            Whom::Cell(cell) => cell.link(cell.who),
+            Whom::Set { text, .. } => set_query(text),
+        }
+    }
+
+    fn file_name(&self) -> FileName {
+        let name = match self {
+            Whom::Cell(cell) => render::people_name(&cell.query, &cell.crowd, cell.who),
+            Whom::Set { text, .. } => render::set_name(text),
+        };
+        name.ending("csv")
+    }
+}
+
+/// `set=…`, escaped.
+fn set_query(text: &str) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("set", text)
+        .finish()
+}
+
+/// The address of the people in a set.
+pub(super) fn link(state: &State, set: &str) -> String {
+    state.to(&format!("/people?{}", set_query(set)))
+}
+
+/// One of the three lists of a cell.
+struct Tab {
+    label: &'static str,
+    count: String,
+    href: String,
+    here: bool,
+}
+
+/// The form that saves a list as a segment.
+struct Save {
+    /// Where it is sent.
+    action: String,
+    /// What stands in the field.
+    name: String,
+    /// What is wrong with it.
+    wrong: Option<String>,
+    /// `372 people`
+    people: String,
+}
+
+/// A list of people.
+struct List {
+    heading: String,
+    /// The heading in pieces, and which of them are dates, in which no line breaks.
+    pieces: Vec<(String, bool)>,
+    /// What share of the cohort came back, and how far that can be trusted.
+    share: Option<String>,
+    /// Why the numbers can still change, or what has not begun.
+    notices: Vec<String>,
+    /// Names in the set that were never recorded, with those perhaps meant, or where all names are
+    /// when there is none.
+    unknown: Vec<(String, Option<String>)>,
+    back: Option<String>,
+    tabs: Vec<Tab>,
+    total: String,
+    users: Vec<Linked>,
+    /// Whether nobody is in it, on this page or any other.
+    empty: bool,
+    /// Whether that is because the store has no data of the set's periods.
+    unrecorded: bool,
+    /// Whether this is all of them.
+    whole: bool,
+    first: Option<String>,
+    next: Option<String>,
+    csv: String,
+    save: Option<Save>,
+    /// A question about people who were just saved: the segment, and the address.
+    saved: Option<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "people.html")]
+struct Page {
+    layout: Layout,
+    title: String,
+    /// What stands in the field: what was typed, or the people of a cell written down.
+    typed: String,
+    /// What is wrong with it, and where: the text before, at and behind that place.
+    wrong: Option<(String, Option<[String; 3]>)>,
+    /// What is wrong with an address that nobody typed into a field.
+    problems: Vec<Problem>,
+    /// The table of the same question, whose form can mend it.
+    table: String,
+    /// Sets to try, with their addresses.
+    examples: Vec<(String, String)>,
+    list: Option<List>,
+}
+
+/// What the addresses of a table's cells are relative to: behind it `3.2` are the people of the
+/// fourth cohort who came back in column 2, `3` are all of that cohort, and `trend-2` is the page
+/// again with the trend of column 2. Said once for the page, the question is not said in each of
+/// its cells.
+pub(super) fn cells(asked: &PageQuery, first: Period) -> String {
+    let question = PageQuery {
+        trend: None,
+        ..asked.clone()
+    }
+    .canonical();
+    format!(
+        "/people/{}/{first}/",
+        utf8_percent_encode(&question, IN_PATH)
+    )
+}
+
+/// What stands in a path as it is; everything else is escaped, so that no proxy takes a part of it
+/// for its own.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'=');
+
+/// The address that one behind [`cells`] stands for.
+fn of_cell(path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix("/people/")?.split('/');
+    let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
+    let question = percent_decode_str(question).decode_utf8().ok()?;
+    if let Some(column) = cell.strip_prefix("trend-") {
+        return Some(format!(
+            "/retention?{question}&trend={}#trend",
+            column.parse::<u32>().ok()?
+        ));
+    }
+    let (row, column) = cell
+        .split_once('.')
+        .map_or((cell, None), |(row, column)| (row, Some(column)));
+    let (first, row) = (first.parse::<Period>().ok()?, row.parse::<u32>().ok()?);
+    let at = first.shift(row.into()).ok()?;
+    let column = match column {
+        Some(column) => format!("&k={}", column.parse::<u32>().ok()?),
+        None => String::new(),
+    };
+    Some(format!("/people?{question}&at={at}{column}"))
+}
+
+/// `/people/{question}/{first}/{cell}`: on to what stands behind a cell or a column's head.
+pub async fn cell(request: HttpRequest) -> HttpResponse {
+    let (state, path) = place(&request);
+    let base = state.as_ref().map_or("", |state| state.base.as_str());
+    let to = of_cell(path)
+        .map(|to| format!("{base}{to}"))
+        .ok_or(WebError::NotFound);
+    // What was decoded may be anything; an address that is none is not sent.
+    let found = |to: String| {
+        let to = HeaderValue::from_str(&to).map_err(|_| WebError::NotFound)?;
+        Ok(HttpResponse::Found().insert_header((LOCATION, to)).finish())
+    };
+    answer(&request, to.and_then(found))
+}
+
+/// `/people`
+pub async fn page(request: HttpRequest) -> HttpResponse {
+    let given = Given::read(request.query_string());
+    let written = block(&request, move |view| written(view, &given, None)).await;
+    answer(&request, written.map(html))
+}
+
+/// Saving people was tried and did not work: the name that was typed, and why.
+struct Refused {
+    name: String,
+    why: String,
+}
+
+/// `POST /people?…` with `name=…`: the people that the address stands for become the undated event
+/// of that name.
+pub async fn save(request: HttpRequest, payload: Payload) -> HttpResponse {
+    match body(&request, payload, MAX_FORM).await {
+        Ok(body) => saved(&request, &body).await,
+        Err(error) => answer(&request, Err(error)),
+    }
+}
+
+async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
+    let given = Given::read(request.query_string());
+    let name = form_urlencoded::parse(body)
+        .filter(|(name, _)| name == "name")
+        .last();
+    let name = name.map_or_else(String::new, |(_, name)| name.trim().to_owned());
+    let own = is_own_page(request);
+    let saved = block(request, move |view| {
+        if view.read_only {
+            return Err(WebError::Forbidden(
+                "this dashboard is read-only: nothing can be saved from its pages".to_owned(),
+            ));
+        }
+        if !own {
+            return Err(WebError::Forbidden(
+                "the page that sent this is not one of this dashboard".to_owned(),
+            ));
+        }
+        let refused = |why: String| {
+            written(
+                view,
+                &given,
+                Some(Refused {
+                    name: name.clone(),
+                    why,
+                }),
+            )
+            .map(Outcome::Page)
+        };
+        let Ok(Some(wanted)) = given.check(view) else {
+            return written(view, &given, None).map(Outcome::Page);
+        };
+        let event = match EventName::new(&name) {
+            Ok(event) => event,
+            Err(error) => return refused(error.to_string()),
+        };
+        let taken =
+            format!("“{event}” exists already, and nothing is overwritten: take another name");
+        if view.tracker.segments().get(&event).is_some() {
+            return refused(taken);
+        }
+        let Written { answer, warning } =
+            changed(view.tracker.save_ever(wanted.whom.set(), &event))?;
+        match answer {
+            Some(Saved::Taken) => return refused(taken),
+            Some(Saved::Nobody) => {
+                return refused(
+                    "nobody is in this list any more, so there is nothing to save".to_owned(),
+                );
+            }
+            Some(Saved::People(count)) => {
+                tracing::info!(event = event.as_str(), count, "people saved as a segment")
+            }
+            None => {}
+        }
+        let saved = if warning.is_some() { UNSYNCED } else { "1" };
+        Ok(Outcome::Saved(format!(
+            "{}&saved={saved}",
+            link(view, &Segment::Ever(event).to_string())
+        )))
+    });
+    answer(
+        request,
+        saved.await.map(|outcome| match outcome {
+            Outcome::Saved(to) => HttpResponse::SeeOther()
+                .insert_header((LOCATION, to))
+                .finish(),
+            Outcome::Page(page) => html(page),
+        }),
+    )
+}
+
+/// What saving came to.
+enum Outcome {
+    Saved(String),
+    Page((StatusCode, String)),
+}
+
+fn written(
+    view: &View,
+    given: &Given,
+    refused: Option<Refused>,
+) -> Result<(StatusCode, String), WebError> {
+    let checked = given.check(view);
+    let known = view
+        .events()
+        .and_then(|events| Ok((view.tracker.describe()?, events)));
+    let (layout, events) = match known {
+        Ok((store, events)) => (Layout::new(view, &store, Some(&events)), events),
+        // A slip of the pen is told without a store.
+        Err(_) if checked.is_err() => (Layout::bare(Some(view), &view.here), Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut page = Page {
+        layout,
+        title: "People".to_owned(),
+        typed: given.set.clone(),
+        wrong: None,
+        problems: Vec::new(),
+        table: view.to(&format!("/retention?{}", given.query)),
+        examples: Vec::new(),
+        list: None,
+    };
+    let status = match checked {
+        Ok(Some(wanted)) => {
+            let mut list = list(view, &wanted, &events)?;
+            let status = if refused.is_some() {
+                StatusCode::BAD_REQUEST
+            } else {
+                StatusCode::OK
+            };
+            if let (Some(save), Some(refused)) = (&mut list.save, refused) {
+                (save.name, save.wrong) = (refused.name, Some(words::curly(&refused.why)));
+            }
+            if given.saved {
+                list.saved = question_about(view, &given.set)?;
+            }
+            if given.unsynced {
+                list.notices.push(
+                    "The segment was saved, but the disk could not store it safely: a power cut may lose it. The server’s \
+                     log says more."
+                        .to_owned(),
+                );
+            }
+            page.title = list.heading.clone();
+            if let Whom::Cell(cell) = &wanted.whom {
+                page.typed = cell.text(view.tracker.segments()).unwrap_or_default();
+            }
+            page.list = Some(list);
+            status
+        }
+        Ok(None) => {
+            page.examples = examples(view, &events, &view.coverage()?);
+            StatusCode::OK
+        }
+        Err(problems) => {
+            let (set, others) = problems
+                .into_iter()
+                .partition::<Vec<_>, _>(|p| p.field == Field::Set);
+            page.wrong = set.into_iter().next().map(|problem| {
+                (
+                    words::curly(&problem.message),
+                    problem.column.map(|column| place_of(&given.set, column)),
+                )
+            });
+            page.problems = others.into_iter().map(Problem::for_page).collect();
+            StatusCode::BAD_REQUEST
+        }
+    };
+    Ok((status, page.render()?))
+}
+
+fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
+    let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
+    let mut users = view
+        .tracker
+        .store()
+        .members(set, wanted.after, PAGE + 1)
+        .map_err(WebError::Store)?;
+    let more = users.len() > PAGE;
+    users.truncate(PAGE);
+    let canonical = wanted.whom.canonical();
+    let next = users
+        .last()
+        .filter(|_| more)
+        .map(|last| view.to(&format!("/people?{canonical}&after={last}")));
+    let mut list = List {
+        heading: String::new(),
+        pieces: Vec::new(),
+        share: None,
+        notices: Vec::new(),
+        unknown: Vec::new(),
+        back: None,
+        tabs: Vec::new(),
+        total: String::new(),
+        users: user::linked(view, &users)?,
+        empty: false,
+        unrecorded: false,
+        whole: wanted.after.is_none() && !more,
+        first: wanted
+            .after
+            .is_some()
+            .then(|| view.to(&format!("/people?{canonical}"))),
+        next,
+        csv: view.to(&format!("/people.csv?{canonical}")),
+        save: None,
+        saved: None,
+    };
+    let mut dates = Vec::new();
+    let all = match &wanted.whom {
+        Whom::Set { text, set } => {
+            let count = view.tracker.count(set)?;
+            list.total = words::people(count);
+            // What was read as a set before has periods.
+            let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+            list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
+            list.heading = match list.unrecorded {
+                true => format!("No data for {}", labelled(text, labels)),
+                false => format!("{} in {}", words::people(count), labelled(text, labels)),
+            };
+            let unknown = view
+                .tracker
+                .never_recorded(set.keys().into_iter().map(|key| key.event()))?;
+            let more = unknown.len().saturating_sub(MAX_TOLD);
+            for name in unknown.into_iter().take(MAX_TOLD) {
+                let called = Segment::event(name).called(labels);
+                let meant: Vec<String> = name
+                    .similar(events)
+                    .into_iter()
+                    .map(|n| format!("“{n}”"))
+                    .collect();
+                let hint = if meant.is_empty() {
+                    String::new()
+                } else {
+                    format!(" Perhaps {}?", meant.join(" or "))
+                };
+                let all = meant.is_empty().then(|| view.to("/events"));
+                list.unknown.push((
+                    format!("Nothing was ever recorded for “{called}”.{hint}"),
+                    all,
+                ));
+            }
+            if more > 0 {
+                let more = render::many(more as u64, "event");
+                list.unknown
+                    .push((format!("Nothing was ever recorded for {more} more."), None));
+            }
+            list.notices = set_notices(&periods, &coverage);
+            count
+        }
+        Whom::Cell(cell) => {
+            let sets = Who::ALL.map(|who| cell.crowd.set(who).unwrap_or(&cell.crowd.cohort));
+            let counts = view.tracker.counts(sets)?;
+            let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
+            list.total = words::people(count(cell.who));
+            list.heading = words::crowd(
+                &cell.query,
+                labels,
+                &cell.crowd,
+                cell.who,
+                count(Who::Cohort),
+                count(cell.who),
+            );
+            dates.push(cell.crowd.period.label());
+            dates.extend(
+                cell.crowd
+                    .back
+                    .iter()
+                    .flat_map(|b| [b.window.from.label(), b.window.until.label()]),
+            );
+            let (part, whole) = (count(Who::Returned), count(Who::Cohort));
+            let share = rate(part, whole)
+                .zip(wilson(part, whole))
+                .filter(|_| cell.who == Who::Returned);
+            list.share = share.map(|(share, interval)| {
+                format!(
+                    "{} of the cohort (95% {})",
+                    words::percent(share),
+                    words::interval(interval)
+                )
+            });
+            list.notices
+                .extend(cell_notice(&cell.query, &cell.crowd, cell.who));
+            list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
+            if cell.crowd.back.is_some() {
+                list.tabs = Who::ALL
+                    .map(|who| Tab {
+                        label: match who {
+                            Who::Returned => "Came back",
+                            Who::Lost => "Did not come back",
+                            Who::Cohort => "Whole cohort",
+                        },
+                        count: thousands(count(who)),
+                        href: view.to(&format!("/people?{}", cell.link(who))),
+                        here: who == cell.who,
+                    })
+                    .into();
+            }
+            count(cell.who)
+        }
+    };
+    list.empty = all == 0;
+    list.pieces = pieces(&list.heading, &dates);
+    if all > 0 && !view.read_only {
+        list.save = Some(Save {
+            action: view.to(&format!("/people?{canonical}")),
+            name: String::new(),
+            wrong: None,
+            people: words::people(all),
+        });
+    }
+    Ok(list)
+}
+
+/// A text cut at the dates in it.
+fn pieces(text: &str, dates: &[String]) -> Vec<(String, bool)> {
+    let found = dates
+        .iter()
+        .filter_map(|date| Some((text.find(date.as_str())?, date)));
+    match found.min() {
+        Some((at, date)) => {
+            let (before, rest) = text.split_at(at);
+            let mut all = vec![(before.to_owned(), false), (date.clone(), true)];
+            all.extend(pieces(rest.get(date.len()..).unwrap_or_default(), dates));
+            all
+        }
+        None => vec![(text.to_owned(), false)],
+    }
+}
+
+/// The default question, of those among its cohorts who are in a segment.
+fn question_about(view: &View, segment: &str) -> Result<Option<(String, String)>, WebError> {
+    let Ok(filter) = segment.parse::<Segment>() else {
+        return Ok(None);
+    };
+    let Some(mut asked) = home::default_question(view)? else {
+        return Ok(None);
+    };
+    asked.cohort_and.push(filter);
+    Ok(Some((
+        segment.to_owned(),
+        view.to(&format!("/retention?{}", asked.canonical())),
+    )))
+}
+
+/// Sets to try, of events there are.
+fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(String, String)> {
+    let Some(asked) = home::likely_question(events) else {
+        return Vec::new();
+    };
+    let Running { day, week, month } = Running::of(coverage);
+    let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
+    let sets = [
+        format!("{returning}@{day}"),
+        format!("{returning}@{month} & !{returning}@{week}"),
+        format!("({cohort} & {returning})@{month}"),
+    ];
+    sets.map(|set| (link(view, &set), set)).into()
+}
+
+/// `/people.csv`
+pub async fn file(request: HttpRequest) -> HttpResponse {
+    let given = Given::read(request.query_string());
+    let head = request.method() == Method::HEAD;
+    // The first piece is read before anything is said, so that a store that is away is a 503.
+    let begun = block(&request, move |view| {
+        let nothing = || {
+            WebError::Query(wrong(
+                Field::Set,
+                "write a set, such as `active@2026-11-23`",
+            ))
+        };
+        let wanted = given
+            .check(view)
+            .map_err(WebError::Query)?
+            .ok_or_else(nothing)?;
+        let members = view.tracker.members(wanted.whom.set());
+        let members = if let Some(after) = wanted.after {
+            members.after(after)
+        } else {
+            members
+        };
+        let (members, first) = if head {
+            (members, Bytes::new())
+        } else {
+            piece(&view.tracker, members, "user_id\n")?
+        };
+        Ok((wanted.whom.file_name(), view.clone(), members, first))
+    });
+    let begun = begun.await.map(|(name, view, members, first)| {
+        // As fast as the client takes it, one piece in memory. When the store fails on the way the
+        // answer is broken off, which every client can tell from its end.
+        let rest = stream::try_unfold((view, members), |(view, members)| async {
+            let tracker = view.tracker.clone();
+            let next = move || piece(&tracker, members.clone(), "");
+            let (members, bytes) =
+                admitted(&view, Patience::Endless, next)
+                    .await
+                    .inspect_err(|error| {
+                        tracing::error!("a list of people was broken off: {error}");
+                    })?;
+            Ok::<_, WebError>((!bytes.is_empty()).then_some((bytes, (view, members))))
+        });
+        let all = stream::once(async { Ok(first) }).chain(rest);
+        let rest = if head {
+            stream::empty().boxed_local()
+        } else {
+            all.boxed_local()
+        };
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "text/csv; charset=utf-8; header=present"))
+            .insert_header((CONTENT_DISPOSITION, disposition("attachment", &name)))
+            .streaming(rest)
+    });
+    answer(&request, begun)
+}
+
+/// The next ids, one a line, behind some text. Without any, the list is at its end.
+fn piece(
+    tracker: &Tracker,
+    mut members: Members,
+    before: &str,
+) -> Result<(Members, Bytes), WebError> {
+    let users = members
+        .by_ref()
+        .take(PIECE)
+        .collect::<crate::Result<Vec<UserId>>>()?;
+    let text = render::csv::people(before, &tracker.called(&users)?);
+    Ok((members, text.into()))
+}

@@ -1,0 +1,75 @@
+//! What is to be known of a list besides its people: that it may change, has not begun, or is not
+//! recorded whole.
+
+use crate::calendar::Period;
+use crate::render::words;
+use crate::reports::coverage::{Coverage, State as Progress};
+use crate::reports::people::{CellMembers, Who};
+use crate::reports::retention::Query;
+
+/// Why the people of a set can still change, and why there may be nobody yet, or no data.
+pub(super) fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String> {
+    let of = |wanted: &dyn Fn(Progress) -> bool| -> Vec<Period> {
+        periods
+            .iter()
+            .copied()
+            .filter(|period| wanted(coverage.state_of(*period)))
+            .collect()
+    };
+    let all = |periods: Vec<Period>, one: &str, many: &str| -> String {
+        let spoken: Vec<String> = periods.into_iter().map(words::spoken).collect();
+        match &spoken[..] {
+            [most @ .., last] if !most.is_empty() => {
+                format!("{} and {last} {many}", most.join(", "))
+            }
+            _ => format!("{} {one}", spoken.concat()),
+        }
+    };
+    let running = of(&|state| state == Progress::InProgress);
+    let future = of(&|state| state == Progress::Future);
+    let unrecorded = of(&|state| state == Progress::NotRecorded);
+    let mut notices = Vec::new();
+    if !unrecorded.is_empty() {
+        let extent = words::extent(coverage, &unrecorded);
+        notices.push(format!(
+            "{} not recorded{extent}.",
+            all(unrecorded, "is", "are")
+        ));
+    }
+    if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
+        notices.push(format!(
+            "So far: {} is still in progress, and the list may change.",
+            words::spoken(longest)
+        ));
+    }
+    if !future.is_empty() {
+        notices.push(format!("{} not begun.", all(future, "has", "have")));
+    }
+    notices
+}
+
+/// Why the people of a cell can still change, or are not all there were.
+pub(super) fn cell_notice(query: &Query, crowd: &CellMembers, who: Who) -> Option<String> {
+    if crowd.state == Progress::InProgress {
+        return Some(format!(
+            "So far: this {} is still in progress, and the cohort may grow.",
+            query.grain
+        ));
+    }
+    let window = crowd.back.as_ref().filter(|_| who != Who::Cohort)?.window;
+    match window.state {
+        Progress::InProgress => Some(format!(
+            "So far: {} is still in progress, and more may come back.",
+            words::spoken(window.until)
+        )),
+        Progress::PartlyRecorded if who == Who::Returned => Some(
+            "At least: some of these periods are not recorded, and more may have come back."
+                .to_owned(),
+        ),
+        Progress::PartlyRecorded => Some(
+            "At most: some of these periods are not recorded, and more may have come back."
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}

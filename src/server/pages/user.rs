@@ -1,0 +1,496 @@
+//! `/users/{id}`: what one user did, in a page or as JSON; and `/users?id=…`, which leads there.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use chrono::NaiveDate;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::json;
+use url::form_urlencoded;
+
+use crate::calendar::{Grain, Period};
+use crate::render::{activity_calendar, many, thousands, words};
+use crate::reports::user::{History, Seen};
+use crate::server::error::{WebError, answer};
+use crate::server::pages::{Layout, people};
+use crate::server::query::{Field, Problem};
+use crate::server::{State, View, block, html};
+use crate::sets::{EventName, Segment, UserId, UserIdError};
+use crate::tracker::{Ids, IdsError};
+
+/// What addresses of users begin with, and how their files end.
+const ROOT: &str = "/users/";
+const JSON: &str = ".json";
+
+/// An event's name, and where the people like this user are.
+struct Chip {
+    name: String,
+    href: String,
+}
+
+/// Whether the user was there at all in a period, and to what.
+struct Answer {
+    /// `Today`
+    label: &'static str,
+    /// `Mon 23 Nov 2026`
+    period: String,
+    yes: bool,
+    /// Whether a no would be known: without data of the period it is not.
+    known: bool,
+    /// Whether it speaks of no time, so that there is no yes or no.
+    undated: bool,
+    /// What was also said of a shorter period, where it is not said again: `today`.
+    as_before: &'static str,
+    /// The rest.
+    chips: Vec<Chip>,
+}
+
+/// The days of one event.
+struct Days {
+    name: String,
+    facts: Vec<String>,
+    strip: String,
+    /// The same days in words.
+    months: Vec<(String, String)>,
+}
+
+/// What a page says of a user.
+struct Report {
+    facts: Vec<String>,
+    answers: Vec<Answer>,
+    /// The months above the strips.
+    axis: String,
+    days: Vec<Days>,
+    json: String,
+    empty: bool,
+}
+
+#[derive(Template)]
+#[template(path = "user.html")]
+struct Page {
+    layout: Layout,
+    /// The user, or what was typed instead.
+    id: String,
+    wrong: Option<String>,
+    report: Option<Report>,
+}
+
+/// A user in a list.
+pub(super) struct Linked {
+    pub name: String,
+    pub href: String,
+}
+
+/// Users as a list shows them.
+pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, WebError> {
+    let named = state.tracker.called(users)?.into_iter();
+    Ok(named
+        .map(|name| Linked {
+            href: link(state, &name),
+            name,
+        })
+        .collect())
+}
+
+/// What stands in a path as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'@');
+
+/// The address of a user's page.
+fn link(state: &State, name: &str) -> String {
+    let escaped = utf8_percent_encode(name, IN_PATH).to_string();
+    // The page of somebody whose name ends like a file is no file.
+    let escaped = escaped
+        .strip_suffix(JSON)
+        .map(|rest| format!("{rest}%2Ejson"))
+        .unwrap_or(escaped);
+    state.to(&format!("{ROOT}{escaped}"))
+}
+
+/// What is to be said of the user that an address or a form names.
+enum Outcome {
+    Page((StatusCode, String)),
+    Json(serde_json::Value),
+    Moved(String),
+}
+
+/// `/users?id=123`: on to that user's page; without an id, a field to type one in.
+pub async fn find(request: HttpRequest) -> HttpResponse {
+    let query = form_urlencoded::parse(request.query_string().as_bytes());
+    let raw = query
+        .filter(|(name, _)| name == "id")
+        .last()
+        .map_or_else(String::new, |(_, id)| id.trim().to_owned());
+    let found = block(&request, move |view| match view.tracker.user(&raw) {
+        Ok(Some(user)) if !raw.is_empty() => {
+            let name = view.tracker.called(&[user])?.concat();
+            Ok(Outcome::Moved(link(view, &name)))
+        }
+        _ => shown(view, raw.clone()),
+    });
+    told(&request, found.await)
+}
+
+/// `/users/{id}` and `/users/{id}.json`
+pub async fn page(request: HttpRequest) -> HttpResponse {
+    // As it was sent: what is escaped there is no part of the address.
+    let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let (sent, as_json) = sent
+        .strip_suffix(JSON)
+        .map_or((sent, false), |id| (id, true));
+    let raw = percent_decode_str(sent).decode_utf8_lossy().into_owned();
+    let found = block(&request, move |view| {
+        if as_json {
+            json(view, &raw)
+        } else {
+            shown(view, raw.clone())
+        }
+    });
+    told(&request, found.await)
+}
+
+fn told(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpResponse {
+    let written = found.map(|outcome| match outcome {
+        Outcome::Page(page) => html(page),
+        Outcome::Json(value) => HttpResponse::Ok().json(value),
+        Outcome::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
+    });
+    answer(request, written)
+}
+
+fn shown(view: &View, raw: String) -> Result<Outcome, WebError> {
+    let (store, events) = (view.tracker.describe()?, view.events()?);
+    let layout = Layout::new(view, &store, Some(&events));
+    let (status, page) = match read(view, &raw)? {
+        Ok((user, name)) => {
+            let history = view.tracker.history(user, &view.coverage()?)?;
+            let report = report(view, &history, &name);
+            (
+                StatusCode::OK,
+                Page {
+                    layout,
+                    id: name,
+                    wrong: None,
+                    report: Some(report),
+                },
+            )
+        }
+        Err(_) if raw.is_empty() => (
+            StatusCode::OK,
+            Page {
+                layout,
+                id: raw,
+                wrong: None,
+                report: None,
+            },
+        ),
+        Err((status, message)) => (
+            status,
+            Page {
+                layout,
+                id: raw,
+                wrong: Some(message),
+                report: None,
+            },
+        ),
+    };
+    Ok(Outcome::Page((status, page.render()?)))
+}
+
+fn json(view: &View, raw: &str) -> Result<Outcome, WebError> {
+    let (user, name) = read(view, raw)?.map_err(|(status, message)| match status {
+        StatusCode::NOT_FOUND => WebError::NotFound,
+        _ => WebError::Query(vec![Problem::new(Field::User, message)]),
+    })?;
+    let called = match view.tracker.ids()? {
+        Ids::Numbers => json!(user),
+        Ids::Strings => json!(name),
+    };
+    Ok(Outcome::Json(as_json(
+        &view.tracker.history(user, &view.coverage()?)?,
+        &called,
+    )))
+}
+
+/// A user and what they are called, or what is wrong with what was typed.
+type Known = Result<(UserId, String), (StatusCode, String)>;
+
+/// Who was typed.
+fn read(view: &View, raw: &str) -> Result<Known, WebError> {
+    let shown = words::shortened(raw, 40);
+    match view.tracker.user(raw) {
+        Ok(Some(user)) => Ok(Ok((user, view.tracker.called(&[user])?.concat()))),
+        Ok(None) => Ok(Err((
+            StatusCode::NOT_FOUND,
+            format!("“{shown}”: nobody here is called so"),
+        ))),
+        Err(crate::Error::Ids(IdsError::Malformed(
+            UserIdError::NoNumber(_) | UserIdError::Text(_),
+        ))) => {
+            let message = format!(
+                "“{shown}” is no user id: ask for a whole number from 0 to {}",
+                UserId::MAX
+            );
+            Ok(Err((StatusCode::BAD_REQUEST, message)))
+        }
+        Err(crate::Error::Ids(IdsError::Malformed(error))) => Ok(Err((
+            StatusCode::BAD_REQUEST,
+            words::curly(&error.to_string()),
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The address of everybody who did an event in a period, or ever.
+fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
+    let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
+    Chip {
+        name: called(state, &seen.event),
+        href: people::link(state, &set),
+    }
+}
+
+/// An event's label, or its name.
+fn called(state: &State, event: &EventName) -> String {
+    state
+        .dashboard
+        .glossary
+        .label(event)
+        .unwrap_or(event.as_str())
+        .to_owned()
+}
+
+fn report(state: &State, history: &History, name: &str) -> Report {
+    let (span, events) = (history.span, &history.events);
+    let running = |label,
+                   period: Period,
+                   is: fn(&Seen) -> bool,
+                   shorter: (&'static str, fn(&Seen) -> bool)| {
+        // Nothing is said twice, unless a week began in the month before and holds what the month
+        // does not.
+        let (name, before) = shorter;
+        let as_before =
+            events.iter().any(before) && events.iter().all(|seen| is(seen) || !before(seen));
+        let rest = events
+            .iter()
+            .filter(|seen| is(seen) && !(as_before && before(seen)));
+        Answer {
+            label,
+            period: period.label(),
+            yes: events.iter().any(is),
+            known: history.coverage.is_recorded(period),
+            undated: false,
+            as_before: if as_before { name } else { "" },
+            chips: rest.map(|seen| chip(state, seen, period)).collect(),
+        }
+    };
+    let data_ends = history.coverage.data_ends(Grain::Day);
+    let [[today, _], [this_week, in_day], [this_month, in_week]] = match data_ends {
+        None => [
+            ["Today", ""],
+            ["This week", "today"],
+            ["This month", "this week"],
+        ],
+        Some(_) => [
+            ["Last day with data", ""],
+            ["Its week", "that day"],
+            ["Its month", "that week"],
+        ],
+    };
+    let mut answers = vec![
+        running(today, span.today, |seen| seen.today, ("", |_| false)),
+        running(
+            this_week,
+            span.week,
+            |seen| seen.week,
+            (in_day, |seen| seen.today),
+        ),
+        running(
+            this_month,
+            span.month,
+            |seen| seen.month,
+            (in_week, |seen| seen.week),
+        ),
+    ];
+    let ever: Vec<Chip> = events
+        .iter()
+        .filter(|seen| seen.ever)
+        .map(|seen| chip(state, seen, "ever"))
+        .collect();
+    if !ever.is_empty() {
+        let period = "marked ever".to_owned();
+        answers.push(Answer {
+            label: "Without a date",
+            period,
+            yes: true,
+            known: true,
+            undated: true,
+            as_before: "",
+            chips: ever,
+        });
+    }
+    let today = history.coverage.current(Grain::Day);
+    let day = |period: Period| {
+        if period == today {
+            "today".to_owned()
+        } else {
+            words::when(period)
+        }
+    };
+    let mut facts = Vec::new();
+    let first = events
+        .iter()
+        .filter_map(|seen| seen.first)
+        .min_by_key(|p| p.start());
+    let last = events
+        .iter()
+        .filter_map(|seen| seen.last)
+        .max_by_key(|p| p.start());
+    facts.extend(first.map(|period| format!("First seen {}", day(period))));
+    facts.extend(last.map(|period| format!("last seen {}", day(period))));
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) =
+        events.iter().partition(|seen| seen.property);
+    let known = count(history.known.saturating_sub(history.properties));
+    facts.push(format!("did {} of {}", deeds.len(), many(known, "event")));
+    if history.properties > 0 {
+        let noun = if history.properties == 1 {
+            "property"
+        } else {
+            "properties"
+        };
+        facts.push(format!(
+            "{} of {} {noun}",
+            properties.len(),
+            thousands(count(history.properties))
+        ));
+    }
+    facts.extend(data_ends.map(words::ends));
+    facts.push(state.as_of(state.now(), Duration::ZERO));
+    // From when on anybody could be missed: no sooner than this user was there at all, and only
+    // where there is data.
+    let begun = |period: Option<Period>| {
+        period
+            .map_or(span.today, |period| period)
+            .start()
+            .date_naive()
+    };
+    let dated = || events.iter().filter(|seen| seen.first.is_some());
+    let recorded = dated()
+        .map(|seen| begun(seen.recorded))
+        .min()
+        .unwrap_or_else(|| begun(None));
+    let axis = activity_calendar::Axis::new(
+        recorded.max(span.since.start().date_naive()),
+        span.today.start().date_naive(),
+    );
+    let unrecorded = unrecorded(history);
+    let weeks = match data_ends {
+        None => "in the last 53 weeks".to_owned(),
+        Some(_) => format!("in the 53 weeks to {}", words::date(span.today)),
+    };
+    let days = dated().map(|seen| {
+        let name = called(state, &seen.event);
+        let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
+        let label = format!("Calendar of {name}: {count} {weeks}; which ones is listed below");
+        Days {
+            strip: axis.strip(
+                begun(seen.recorded).max(begun(first)),
+                &unrecorded,
+                &seen.days,
+                &label,
+            ),
+            facts: match (seen.first, seen.last) {
+                (Some(first), Some(last)) if first == last => {
+                    vec![format!("only {}", short(first, today))]
+                }
+                (Some(first), Some(last)) => {
+                    vec![
+                        count,
+                        format!("{} to {}", short(first, today), short(last, today)),
+                    ]
+                }
+                _ => vec![count],
+            },
+            name,
+            months: activity_calendar::words(&seen.days)
+                .into_iter()
+                .rev()
+                .collect(),
+        }
+    });
+    let (days, axis) = (days.collect(), axis.svg());
+    let json = format!("{}.json", link(state, name));
+    Report {
+        facts,
+        answers,
+        axis,
+        days,
+        json,
+        empty: events.is_empty(),
+    }
+}
+
+/// The days of the calendar without data, in stretches, both ends included.
+fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
+    let span = history.span;
+    let days = span
+        .today
+        .since(span.since)
+        .and_then(|days| u32::try_from(days + 1).ok())
+        .unwrap_or(0);
+    let without: Vec<Period> = span
+        .since
+        .range(days)
+        .filter(|day| !history.coverage.is_recorded(*day))
+        .collect();
+    let stretches = without.chunk_by(|a, b| b.since(*a) == Some(1));
+    stretches
+        .filter_map(|run| {
+            Some((
+                run.first()?.start().date_naive(),
+                run.last()?.start().date_naive(),
+            ))
+        })
+        .collect()
+}
+
+/// `today`, `10 Aug 2026`, or a month where no days are known.
+fn short(period: Period, today: Period) -> String {
+    match period.grain() {
+        _ if period == today => "today".to_owned(),
+        Grain::Day => period.start().format("%-d %b %Y").to_string(),
+        _ => period.label(),
+    }
+}
+
+fn as_json(history: &History, user: &serde_json::Value) -> serde_json::Value {
+    let text = |period: Option<Period>| period.map(|period| period.to_string());
+    let span = history.span;
+    json!({
+        "user": user,
+        "data_ends": text(history.coverage.data_ends(Grain::Day)),
+        "today": span.today.to_string(),
+        "week": span.week.to_string(),
+        "month": span.month.to_string(),
+        "days_since": span.since.to_string(),
+        "zone": "UTC",
+        "events": history.events.iter().map(|seen| json!({
+            "event": seen.event.as_str(),
+            "today": seen.today,
+            "this_week": seen.week,
+            "this_month": seen.month,
+            "ever": seen.ever,
+            "first": text(seen.first),
+            "last": text(seen.last),
+            "days": seen.days.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}

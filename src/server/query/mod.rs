@@ -1,0 +1,841 @@
+//! Query strings ⇄ questions: the page's own names, and bitmapist's, so that old bookmarks open.
+//! Pure.
+
+mod field;
+mod range;
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use url::form_urlencoded;
+
+use crate::calendar::{Grain, parse_date};
+use crate::render::{Order, Scale, Show, words};
+use crate::reports::retention::{Averaging, MAX_COLS, MAX_ROWS, Measure, Query, default_size};
+use crate::sets::{EventName, Segment, SyntaxError};
+pub use field::{Field, Problem};
+pub use range::Range;
+
+/// What was typed, as it was typed. Blank optional fields are empty; blank filters are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as the fields are.
+pub struct RawQuery {
+    pub cohort: String,
+    pub cohort_and: Vec<String>,
+    pub returning: String,
+    pub returning_and: Vec<String>,
+    pub by: String,
+    pub rows: String,
+    pub cols: String,
+    pub from: String,
+    pub to: String,
+    pub measure: String,
+    pub show: String,
+    pub average: String,
+    pub order: String,
+    pub scale: String,
+    pub trend: String,
+    /// A range to be put in place of dates and sizes.
+    pub range: String,
+    /// Whether the two sides are to be exchanged.
+    pub swap: bool,
+    /// bitmapist's `export_csv=1`: the CSV file is wanted instead of the page.
+    pub export_csv: bool,
+    /// The fields that were given twice, and not alike: which of the two is meant nobody knows.
+    pub twice: Vec<Field>,
+}
+
+impl RawQuery {
+    /// Reads a query string. Unknown names are ignored. Where a field is given by its own name and
+    /// by bitmapist's, its own counts.
+    pub fn read(query: &str) -> Self {
+        let (mut own, mut old) = (RawQuery::default(), RawQuery::default());
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = value.trim().to_owned();
+            if value.is_empty() {
+                continue;
+            }
+            if let Some((field, place)) = own.single(&name) {
+                let again = !place.is_empty() && *place != value;
+                *place = value;
+                if again && !own.twice.contains(&field) {
+                    own.twice.push(field);
+                }
+                continue;
+            }
+            match &*name {
+                "cohort_and" => own.cohort_and.push(value),
+                "returning_and" => own.returning_and.push(value),
+                "swap" => own.swap = value != "0",
+                "select1" => old.cohort = name_as_segment(&value),
+                "select1b" => old.cohort_and.push(name_as_segment(&value)),
+                "select2" => old.returning = name_as_segment(&value),
+                "select2b" => old.returning_and.push(name_as_segment(&value)),
+                "time_group" => old.by = value.strip_suffix('s').unwrap_or(&value).to_owned(),
+                "num_results" => old.rows = value,
+                // bitmapist counts the columns behind column 0.
+                "num_of_rows" => {
+                    old.cols = value
+                        .parse::<u32>()
+                        .map_or(value, |n| (u64::from(n) + 1).to_string())
+                }
+                "start_date" => old.from = value,
+                "as_percent" => {
+                    old.show = if value == "0" {
+                        Show::Count
+                    } else {
+                        Show::Percent
+                    }
+                    .as_str()
+                    .to_owned()
+                }
+                "export_csv" => own.export_csv = value != "0",
+                _ => {}
+            }
+        }
+        let text = |own: String, old: String| if own.is_empty() { old } else { own };
+        let list = |own: Vec<String>, old: Vec<String>| if own.is_empty() { old } else { own };
+        RawQuery {
+            cohort: text(own.cohort, old.cohort),
+            cohort_and: list(own.cohort_and, old.cohort_and),
+            returning: text(own.returning, old.returning),
+            returning_and: list(own.returning_and, old.returning_and),
+            by: text(own.by, old.by),
+            rows: text(own.rows, old.rows),
+            cols: text(own.cols, old.cols),
+            from: text(own.from, old.from),
+            to: text(own.to, old.to),
+            measure: text(own.measure, old.measure),
+            show: text(own.show, old.show),
+            average: text(own.average, old.average),
+            ..own
+        }
+    }
+
+    /// The field that has only one value, and where it is kept.
+    fn single(&mut self, name: &str) -> Option<(Field, &mut String)> {
+        Some(match name {
+            "cohort" => (Field::Cohort, &mut self.cohort),
+            "returning" => (Field::Returning, &mut self.returning),
+            "by" => (Field::By, &mut self.by),
+            "rows" => (Field::Rows, &mut self.rows),
+            "cols" => (Field::Cols, &mut self.cols),
+            "from" => (Field::From, &mut self.from),
+            "to" => (Field::To, &mut self.to),
+            "measure" => (Field::Measure, &mut self.measure),
+            "as" => (Field::As, &mut self.show),
+            "average" => (Field::Average, &mut self.average),
+            "order" => (Field::Order, &mut self.order),
+            "scale" => (Field::Scale, &mut self.scale),
+            "trend" => (Field::Trend, &mut self.trend),
+            "range" => (Field::Range, &mut self.range),
+            _ => return None,
+        })
+    }
+
+    /// Whether it asks for something to be done to the question before it is asked: exchange its
+    /// sides, or take a range.
+    pub fn is_command(&self) -> bool {
+        self.swap || !self.range.is_empty()
+    }
+
+    /// The same with its command carried out, as of `now`. A range nobody knows is left, for
+    /// [`check`](Self::check) to refuse.
+    pub fn carried_out(mut self, now: DateTime<Utc>) -> Self {
+        if std::mem::take(&mut self.swap) {
+            std::mem::swap(&mut self.cohort, &mut self.returning);
+            std::mem::swap(&mut self.cohort_and, &mut self.returning_and);
+        }
+        if let Some(range) = Range::ALL
+            .into_iter()
+            .find(|range| range.as_str() == self.range)
+        {
+            let size = |size: u32| {
+                if size == default_size(range.grain()) {
+                    String::new()
+                } else {
+                    size.to_string()
+                }
+            };
+            let (rows, cols) = range.size();
+            self.by = range.grain().as_str().to_owned();
+            self.rows = rows.map(size).unwrap_or_default();
+            self.cols = size(cols);
+            self.from = range
+                .from(now)
+                .map(|date| date.to_string())
+                .unwrap_or_default();
+            self.to = String::new();
+            self.range = String::new();
+            // What it says is said once.
+            let said = [Field::By, Field::Rows, Field::Cols, Field::From, Field::To];
+            self.twice.retain(|field| !said.contains(field));
+        }
+        self
+    }
+
+    /// What to say of a trend that was asked for and is not drawn, because the table has no such
+    /// column: fewer columns than before, and the one picked is gone with the others.
+    pub fn lost_trend(&self, asked: &PageQuery) -> Option<String> {
+        let column: u32 = self.trend.parse().ok().filter(|_| asked.trend.is_none())?;
+        let last = asked.bare.cols() - 1;
+        let columns = if last == 0 {
+            "0 alone".to_owned()
+        } else {
+            format!("0 to {last}")
+        };
+        Some(format!(
+            "There is no column {column} to draw the trend of: the table has {columns}."
+        ))
+    }
+
+    /// Whether neither side of the question was given, so that the default question is meant.
+    pub fn asks_nothing(&self) -> bool {
+        self.cohort.is_empty() && self.returning.is_empty()
+    }
+
+    /// The same, asking `default` where it names no event. What else was given stays, and all of
+    /// `default` counts when nothing else was.
+    pub fn or(&self, default: &PageQuery) -> RawQuery {
+        let sides = RawQuery::read(&default.canonical());
+        let bare = RawQuery {
+            cohort: String::new(),
+            cohort_and: Vec::new(),
+            returning: String::new(),
+            ..self.clone()
+        };
+        if bare == RawQuery::default() {
+            return sides;
+        }
+        RawQuery {
+            cohort: sides.cohort,
+            cohort_and: [sides.cohort_and, self.cohort_and.clone()].concat(),
+            returning: sides.returning,
+            returning_and: [sides.returning_and, self.returning_and.clone()].concat(),
+            ..self.clone()
+        }
+    }
+
+    /// The question, when every field is right.
+    ///
+    /// # Errors
+    /// Every field that is not, at once.
+    pub fn check(&self) -> Result<PageQuery, Vec<Problem>> {
+        let mut problems: Vec<Problem> = self.twice.iter().map(|field| twice(*field)).collect();
+        let cohort = segment(&mut problems, Field::Cohort, &self.cohort);
+        let cohort_and = segments(&mut problems, Field::CohortAnd, &self.cohort_and);
+        let returning = segment(&mut problems, Field::Returning, &self.returning);
+        let returning_and = segments(&mut problems, Field::ReturningAnd, &self.returning_and);
+        let grain = word(&mut problems, Field::By, &self.by).unwrap_or(Grain::Day);
+        let rows = number(&mut problems, Field::Rows, &self.rows, MAX_ROWS);
+        let cols = number(&mut problems, Field::Cols, &self.cols, MAX_COLS);
+        let from = date(&mut problems, Field::From, &self.from);
+        let to = date(&mut problems, Field::To, &self.to);
+        let measure = word(&mut problems, Field::Measure, &self.measure).unwrap_or_default();
+        let show = word(&mut problems, Field::As, &self.show).unwrap_or_default();
+        let averaging = word(&mut problems, Field::Average, &self.average).unwrap_or_default();
+        let order = word(&mut problems, Field::Order, &self.order).unwrap_or_default();
+        let scale = word(&mut problems, Field::Scale, &self.scale).unwrap_or_default();
+        let trend = column(
+            &mut problems,
+            &self.trend,
+            cols.unwrap_or(default_size(grain)),
+        );
+        if !self.range.is_empty() {
+            let known: Vec<&str> = Range::ALL.map(Range::as_str).to_vec();
+            let message = format!(
+                "`{}` is none of {}",
+                words::shortened(&self.range, 24),
+                known.join(", ")
+            );
+            problems.push(Problem::new(Field::Range, message));
+        }
+        match (cohort, returning) {
+            (Some(cohort), Some(returning)) if problems.is_empty() => Ok(PageQuery {
+                bare: Query {
+                    cohort,
+                    returning,
+                    grain,
+                    rows,
+                    cols,
+                    from,
+                    to,
+                    measure,
+                    averaging,
+                },
+                cohort_and,
+                returning_and,
+                show,
+                order,
+                scale,
+                trend,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn twice(field: Field) -> Problem {
+    let more = match field {
+        Field::Cohort => ": a second event is a filter, cohort_and=…",
+        Field::Returning => ": a second event is a filter, returning_and=…",
+        _ => "",
+    };
+    Problem::new(
+        field,
+        format!(
+            "`{}` is in the address twice{more}; leave one of the two out",
+            field.name()
+        ),
+    )
+}
+
+/// bitmapist's fields hold a raw event name, whatever characters it has.
+fn name_as_segment(name: &str) -> String {
+    match EventName::new(name) {
+        Ok(name) => Segment::event(&name).to_string(),
+        Err(_) => format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+fn segment(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<Segment> {
+    if text.is_empty() {
+        problems.push(Problem::new(
+            field,
+            "name an event, such as `signup`, or a segment, such as `active & (web | ios)`",
+        ));
+        return None;
+    }
+    text.parse()
+        .map_err(|SyntaxError { column, message }| {
+            // The most frequent slip: an event whose name holds a blank or a sign.
+            let plain = text
+                .chars()
+                .all(|c| c.is_alphanumeric() || c.is_whitespace() || "_-.:".contains(c));
+            let hint = if plain && text.contains(char::is_whitespace) {
+                format!(". If that is one event's name, put it in quotes: \"{text}\"")
+            } else {
+                String::new()
+            };
+            problems.push(Problem {
+                field,
+                message: format!("column {column}: {message}{hint}"),
+                column: Some(column),
+            });
+        })
+        .ok()
+}
+
+fn segments(
+    problems: &mut Vec<Problem>,
+    field: fn(usize) -> Field,
+    texts: &[String],
+) -> Vec<Segment> {
+    texts
+        .iter()
+        .enumerate()
+        .filter_map(|(i, text)| segment(problems, field(i), text))
+        .collect()
+}
+
+fn word<T: FromStr<Err: fmt::Display>>(
+    problems: &mut Vec<Problem>,
+    field: Field,
+    text: &str,
+) -> Option<T> {
+    let parsed = (!text.is_empty()).then(|| text.parse())?;
+    parsed
+        .map_err(|error: T::Err| problems.push(Problem::new(field, error.to_string())))
+        .ok()
+}
+
+fn number(problems: &mut Vec<Problem>, field: Field, text: &str, most: u32) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    let parsed = text.parse::<u32>().ok().filter(|n| (1..=most).contains(n));
+    if parsed.is_none() {
+        let shown: String = text.chars().take(24).collect();
+        problems.push(Problem::new(
+            field,
+            format!("`{shown}` does not fit: ask for a whole number from 1 to {most}"),
+        ));
+    }
+    parsed
+}
+
+/// A column of a table that has `cols` of them.
+fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    let parsed = text.parse::<u32>().ok();
+    if parsed.is_none() {
+        let shown = words::shortened(text, 24);
+        problems.push(Problem::new(
+            Field::Trend,
+            format!("`{shown}` is no column: ask for a whole number from 0 on"),
+        ));
+    }
+    // One that is not there is not drawn, and the page says so.
+    parsed.filter(|k| *k < cols)
+}
+
+fn date(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<NaiveDate> {
+    let parsed = (!text.is_empty()).then(|| parse_date(text))?;
+    parsed
+        .map_err(|error| problems.push(Problem::new(field, error.to_string())))
+        .ok()
+}
+
+/// A question as the page asks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as the fields are.
+pub struct PageQuery {
+    /// The report's question, but for the filters of both sides.
+    pub bare: Query,
+    pub cohort_and: Vec<Segment>,
+    pub returning_and: Vec<Segment>,
+    pub show: Show,
+    pub order: Order,
+    pub scale: Scale,
+    /// The column whose rate is drawn over the cohorts.
+    pub trend: Option<u32>,
+}
+
+impl PageQuery {
+    /// The question of two segments, everything else by default.
+    pub fn new(cohort: Segment, returning: Segment) -> Self {
+        PageQuery {
+            bare: Query::new(cohort, returning, Grain::Day),
+            cohort_and: Vec::new(),
+            returning_and: Vec::new(),
+            show: Show::default(),
+            order: Order::default(),
+            scale: Scale::default(),
+            trend: None,
+        }
+    }
+
+    /// The same question without what only concerns the page: order, scale and trend change no
+    /// number.
+    pub fn numbers(&self) -> Self {
+        PageQuery {
+            order: Order::default(),
+            scale: Scale::default(),
+            trend: None,
+            ..self.clone()
+        }
+    }
+
+    /// The report's question.
+    pub fn query(&self) -> Query {
+        Query {
+            cohort: self
+                .bare
+                .cohort
+                .clone()
+                .and_all(self.cohort_and.iter().cloned()),
+            returning: self
+                .bare
+                .returning
+                .clone()
+                .and_all(self.returning_and.iter().cloned()),
+            ..self.bare.clone()
+        }
+    }
+
+    /// The one query string of this question: own names, fixed order, defaults left out.
+    /// [`RawQuery::read`] and
+    /// [`RawQuery::check`] give the question back.
+    pub fn canonical(&self) -> String {
+        let mut out = form_urlencoded::Serializer::new(String::new());
+        out.append_pair("cohort", &self.bare.cohort.to_string());
+        out.extend_pairs(
+            self.cohort_and
+                .iter()
+                .map(|s| ("cohort_and", s.to_string())),
+        );
+        out.append_pair("returning", &self.bare.returning.to_string());
+        out.extend_pairs(
+            self.returning_and
+                .iter()
+                .map(|s| ("returning_and", s.to_string())),
+        );
+        out.append_pair("by", self.bare.grain.as_str());
+        let optional = [
+            ("rows", self.bare.rows.map(|n| n.to_string())),
+            ("cols", self.bare.cols.map(|n| n.to_string())),
+            ("from", self.bare.from.map(|d| d.to_string())),
+            ("to", self.bare.to.map(|d| d.to_string())),
+            (
+                "measure",
+                Some(self.bare.measure)
+                    .filter(|m| *m != Measure::default())
+                    .map(|m| m.as_str().to_owned()),
+            ),
+            (
+                "as",
+                Some(self.show)
+                    .filter(|s| *s != Show::default())
+                    .map(|s| s.as_str().to_owned()),
+            ),
+            (
+                "average",
+                Some(self.bare.averaging)
+                    .filter(|a| *a != Averaging::default())
+                    .map(|a| a.as_str().to_owned()),
+            ),
+            (
+                "order",
+                Some(self.order)
+                    .filter(|o| *o != Order::default())
+                    .map(|o| o.as_str().to_owned()),
+            ),
+            (
+                "scale",
+                Some(self.scale)
+                    .filter(|s| *s != Scale::default())
+                    .map(|s| s.as_str().to_owned()),
+            ),
+            ("trend", self.trend.map(|k| k.to_string())),
+        ];
+        out.extend_pairs(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        out.finish()
+    }
+
+    /// The same question without one of its filters.
+    pub fn without(&self, filter: Field) -> Self {
+        let mut asked = self.clone();
+        match filter {
+            Field::CohortAnd(i) if i < asked.cohort_and.len() => drop(asked.cohort_and.remove(i)),
+            Field::ReturningAnd(i) if i < asked.returning_and.len() => {
+                drop(asked.returning_and.remove(i))
+            }
+            _ => {}
+        }
+        asked
+    }
+
+    /// The same question with one event's name replaced wherever it stands.
+    pub fn renamed(&self, from: &EventName, to: &EventName) -> Self {
+        let name = |name: &EventName| {
+            if name == from {
+                to.clone()
+            } else {
+                name.clone()
+            }
+        };
+        self.changed(&|leaf| match leaf {
+            Segment::Ever(event) => Segment::Ever(name(event)),
+            Segment::Event(event) => Segment::Event(name(event)),
+            other => other.clone(),
+        })
+    }
+
+    /// The same question with the undated bitmap of one event for its dated ones.
+    pub fn ever(&self, name: &EventName) -> Self {
+        self.changed(&|leaf| match leaf {
+            Segment::Event(event) if event == name => Segment::Ever(event.clone()),
+            other => other.clone(),
+        })
+    }
+
+    fn changed(&self, leaf: &dyn Fn(&Segment) -> Segment) -> Self {
+        let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
+        PageQuery {
+            bare: Query {
+                cohort: changed(&self.bare.cohort, leaf),
+                returning: changed(&self.bare.returning, leaf),
+                ..self.bare.clone()
+            },
+            cohort_and: all(&self.cohort_and),
+            returning_and: all(&self.returning_and),
+            ..self.clone()
+        }
+    }
+
+    /// Every segment of the question.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        [&self.bare.cohort]
+            .into_iter()
+            .chain(&self.cohort_and)
+            .chain([&self.bare.returning])
+            .chain(&self.returning_and)
+    }
+}
+
+/// The segment with each of its events replaced.
+fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
+    let all = |list: &[Segment]| list.iter().map(|s| changed(s, leaf)).collect();
+    match segment {
+        Segment::Event(_) | Segment::Ever(_) => leaf(segment),
+        Segment::And(list) => Segment::And(all(list)),
+        Segment::Or(list) => Segment::Or(all(list)),
+        Segment::Xor(list) => Segment::Xor(all(list)),
+        Segment::Diff(a, b) => {
+            Segment::Diff(Box::new(changed(a, leaf)), Box::new(changed(b, leaf)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn asked(query: &str) -> PageQuery {
+        RawQuery::read(query).check().unwrap()
+    }
+
+    fn problems(query: &str) -> Vec<(String, String)> {
+        let found = RawQuery::read(query).check().unwrap_err();
+        found
+            .into_iter()
+            .map(|p| (p.field.to_string(), p.message))
+            .collect()
+    }
+
+    #[test]
+    fn blank_fields_are_defaults() {
+        assert_eq!(
+            problems("cohort=a&cohort=a&cohort=b&returning=c&rows=3&rows=4").len(),
+            2
+        );
+        assert_eq!(
+            asked("cohort=a&cohort=a&returning=c&rows=3&rows=3")
+                .bare
+                .rows,
+            Some(3)
+        );
+        let blank = asked(
+            "cohort=signup&returning=active&rows=&cols=+&from=&to=&cohort_and=&measure=&as=&by=&utm=x",
+        );
+        assert_eq!(
+            blank,
+            PageQuery::new("signup".parse().unwrap(), "active".parse().unwrap())
+        );
+        assert_eq!(blank.canonical(), "cohort=signup&returning=active&by=day");
+    }
+
+    #[test]
+    fn bitmapists_names_are_read() {
+        let old = asked(
+            "select1=a%7Cb&select1b=web&select2=song:played&select2b=plan+pro&time_group=weeks&num_results=8&num_of_rows=11\
+             &start_date=2026-03-02&as_percent=0",
+        );
+        assert_eq!(
+            old.canonical(),
+            "cohort=%22a%7Cb%22&cohort_and=web&returning=song%3Aplayed&returning_and=%22plan+pro%22&by=week&rows=8&cols=12\
+             &from=2026-03-02&as=count"
+        );
+        assert!(RawQuery::read("select1=a&select2=b&export_csv=1").export_csv);
+        assert!(!RawQuery::read("select1=a&select2=b&export_csv=0").export_csv);
+        assert_eq!(
+            asked("select1=a&cohort=b&select2=c&time_group=days&by=month").canonical(),
+            "cohort=b&returning=c&by=month"
+        );
+        assert_eq!(RawQuery::read("num_of_rows=x").cols, "x");
+    }
+
+    #[test]
+    fn ranges_and_swapping_rewrite_the_question() {
+        let now = crate::calendar::parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let done = |query: &str| RawQuery::read(query).carried_out(now).check().unwrap();
+        let swapped = done("cohort=a&cohort_and=x&returning=b&by=week&swap=1");
+        assert_eq!(
+            swapped.canonical(),
+            "cohort=b&returning=a&returning_and=x&by=week"
+        );
+        for (range, query) in [
+            ("7d", "by=day&rows=7&cols=7"),
+            ("14d", "by=day"),
+            ("90d", "by=day&rows=90&cols=30"),
+            ("12w", "by=week"),
+            ("12m", "by=month"),
+            ("ytd", "by=month&from=2026-01-01"),
+        ] {
+            let asked = done(&format!(
+                "cohort=a&returning=b&rows=3&from=2020-01-01&to=2020-02-01&as=count&range={range}"
+            ));
+            assert_eq!(
+                asked.canonical(),
+                format!("cohort=a&returning=b&{query}&as=count")
+            );
+            let taken: Vec<&str> = Range::ALL
+                .into_iter()
+                .filter(|r| r.is_of(&asked, now))
+                .map(Range::as_str)
+                .collect();
+            assert_eq!(taken, [range]);
+        }
+        // Without dates "on or after" covers older cohorts than these.
+        let pressed = |query: &str| {
+            let asked =
+                RawQuery::read(&format!("cohort=a&returning=b&measure=on_or_after&{query}"))
+                    .check()
+                    .unwrap();
+            Range::ALL
+                .into_iter()
+                .filter(|r| r.is_of(&asked, now))
+                .map(Range::as_str)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (pressed("by=day"), pressed("by=month&from=2026-01-01")),
+            (vec![], vec!["ytd"])
+        );
+        let unknown = RawQuery::read("cohort=a&returning=b&range=1d")
+            .carried_out(now)
+            .check()
+            .unwrap_err();
+        assert_eq!(
+            unknown[0].message,
+            "`1d` is none of 7d, 14d, 30d, 90d, 12w, 12m, ytd"
+        );
+    }
+
+    #[test]
+    fn what_only_concerns_the_page_changes_no_number() {
+        let asked = asked("cohort=a&returning=b&order=oldest&scale=fitted&trend=3");
+        assert_eq!(
+            asked.canonical(),
+            "cohort=a&returning=b&by=day&order=oldest&scale=fitted&trend=3"
+        );
+        assert_eq!(asked.numbers().canonical(), "cohort=a&returning=b&by=day");
+        assert_eq!(
+            RawQuery::read("cohort=a&returning=b&cols=3&trend=3")
+                .check()
+                .unwrap()
+                .trend,
+            None
+        );
+    }
+
+    #[test]
+    fn every_problem_is_said_at_its_field() {
+        let found = problems(
+            "cohort=active+%26+!&cohort_and=web&cohort_and=%28&by=fortnight&rows=0&cols=1000000000000&from=2026-02-30&as=x",
+        );
+        let fields: Vec<&str> = found.iter().map(|(field, _)| &**field).collect();
+        assert_eq!(
+            fields,
+            [
+                "cohort",
+                "cohort_and-1",
+                "returning",
+                "by",
+                "rows",
+                "cols",
+                "from",
+                "as"
+            ]
+        );
+        assert_eq!(
+            found[0].1,
+            "column 11: expected an event name or `(`, found the end"
+        );
+        assert_eq!(
+            found[4].1,
+            "`0` does not fit: ask for a whole number from 1 to 400"
+        );
+        assert_eq!(
+            found[6].1,
+            "`2026-02-30` is not a date: write it as 2026-11-23"
+        );
+        let hint = &problems("cohort=User+Signup&returning=a")[0].1;
+        assert!(
+            hint.ends_with("put it in quotes: \"User Signup\""),
+            "{hint}"
+        );
+    }
+
+    #[test]
+    fn names_are_replaced_and_filters_removed() {
+        let before =
+            asked("cohort=actve+%26+(web+%7C+actve)&returning=b&returning_and=x&returning_and=y");
+        let name = |text| EventName::new(text).unwrap();
+        assert_eq!(
+            before
+                .renamed(&name("actve"), &name("active"))
+                .bare
+                .cohort
+                .to_string(),
+            "active & (web | active)"
+        );
+        assert_eq!(
+            before.ever(&name("web")).bare.cohort.to_string(),
+            "actve & (web@ever | actve)"
+        );
+        assert_eq!(
+            before.without(Field::ReturningAnd(0)).returning_and,
+            ["y".parse().unwrap()]
+        );
+        assert_eq!(before.without(Field::ReturningAnd(7)), before);
+    }
+
+    fn segments() -> impl Strategy<Value = Segment> {
+        let name = "[^\\p{Cc}]{1,12}".prop_filter_map("a name", |text| EventName::new(&text).ok());
+        let leaf = (name, any::<bool>()).prop_map(|(n, ever)| {
+            if ever {
+                Segment::Ever(n)
+            } else {
+                Segment::Event(n)
+            }
+        });
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 2..4).prop_map(Segment::Or),
+                (inner.clone(), inner).prop_map(|(a, b)| Segment::Diff(Box::new(a), Box::new(b))),
+            ]
+        })
+    }
+
+    prop_compose! {
+        fn questions()(
+            (cohort, cohort_and) in (segments(), prop::collection::vec(segments(), 0..3)),
+            (returning, returning_and) in (segments(), prop::collection::vec(segments(), 0..3)),
+            grain in prop::sample::select(&Grain::ALL[..]),
+            (rows, cols) in (prop::option::of(1..=MAX_ROWS), prop::option::of(1..=MAX_COLS)),
+            days in prop::option::of(0..30_000i32),
+            (later, count, simple) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            (oldest, fitted, trend) in (any::<bool>(), any::<bool>(), prop::option::of(0..5u32)),
+        ) -> PageQuery {
+            let date = |days: i32| NaiveDate::from_epoch_days(days);
+            let bare = Query {
+                cohort, returning, grain, rows, cols,
+                from: days.and_then(date),
+                to: days.filter(|d| d % 2 == 0).and_then(|d| date(d + 9)),
+                measure: if later { Measure::OnOrAfter } else { Measure::On },
+                averaging: if simple { Averaging::Simple } else { Averaging::Weighted },
+            };
+            PageQuery {
+                bare, cohort_and, returning_and,
+                show: if count { Show::Count } else { Show::Percent },
+                order: if oldest { Order::Oldest } else { Order::Newest },
+                scale: if fitted { Scale::Fitted } else { Scale::Absolute },
+                trend: trend.filter(|k| *k < cols.unwrap_or(default_size(grain))),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_query_string_gives_the_question_back(question in questions()) {
+            let read = RawQuery::read(&question.canonical()).check();
+            prop_assert_eq!(read.as_ref().map(PageQuery::canonical), Ok(question.canonical()));
+            prop_assert_eq!(read, Ok(question));
+        }
+
+        #[test]
+        fn any_query_string_is_read_without_panic(text in "\\PC{0,80}") {
+            let _ = RawQuery::read(&text).check();
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Text ids in Redis: two hashes beside the bitmaps, and a script that gives numbers out.
+//!
+//! `{prefix}ids` holds text → number and, at the empty text, which nobody has, the number that
+//! comes next; `{prefix}ids:texts` holds number → text. Neither name is that of an event's bitmap.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::redis::{Cmd, Value, cmd};
+
+use super::RedisStore;
+use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, natural, unexpected};
+use super::server_eval::OURS;
+use crate::sets::{Prefix, SCRATCH, UserId};
+use crate::store::{IdMap, Result};
+
+/// Texts looked for by one command, or given numbers by one run of the script: about a millisecond,
+/// in which Redis serves nobody else.
+const AT_ONCE: usize = 1000;
+
+/// Commands of so many texts in one trip.
+const IN_A_TRIP: usize = 16;
+
+/// Answers the number of each text, giving new ones where needed. Nobody else's commands come
+/// between.
+const ENROLL: &str = "
+local found = redis.call('HMGET', KEYS[1], unpack(ARGV))
+local next = tonumber(redis.call('HGET', KEYS[1], '') or 0)
+local numbers, texts, fresh = {}, {}, {}
+for place, text in ipairs(ARGV) do
+  local number = found[place] or fresh[text]
+  if not number then
+    if next > 4294967295 then return redis.error_reply('ERR there are no numbers left for text ids') end
+    number = string.format('%d', next)
+    fresh[text] = number
+    next = next + 1
+    numbers[#numbers + 1] = text
+    numbers[#numbers + 1] = number
+    texts[#texts + 1] = number
+    texts[#texts + 1] = text
+  end
+  found[place] = number
+end
+if #numbers > 0 then
+  redis.call('HSET', KEYS[1], '', string.format('%d', next), unpack(numbers))
+  redis.call('HSET', KEYS[2], unpack(texts))
+end
+return found
+";
+
+/// Lets texts begin: not while numbers are being marked. From then on whoever marks numbers is
+/// refused.
+const BEGIN: &str = "
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('HSETNX', KEYS[1], '', 0)
+return 1
+";
+
+/// Takes that back as long as no text has a number.
+const WITHDRAW: &str = "
+if redis.call('HGET', KEYS[1], '') == '0' then return redis.call('DEL', KEYS[1]) end
+return 0
+";
+
+/// How long a process that marks numbers keeps texts from beginning. By then its bitmaps do.
+const SETTLED: Duration = Duration::from_secs(60);
+
+fn numbers_key(prefix: &Prefix) -> String {
+    format!("{prefix}ids")
+}
+
+/// There while numbers are being marked. A temporary key like others: it expires, and is no event.
+/// The first marks take it away where they are in the same slot.
+pub(super) fn settled_key(prefix: &Prefix) -> String {
+    format!("{prefix}{SCRATCH}{OURS}numbers")
+}
+
+fn texts_key(prefix: &Prefix) -> String {
+    format!("{prefix}ids:texts")
+}
+
+/// Asks for the number that comes next; there is none where users are numbers.
+pub(super) fn asking(prefix: &Prefix) -> Cmd {
+    let mut command = cmd("HGET");
+    command.arg(numbers_key(prefix)).arg("");
+    command
+}
+
+/// A number as Redis holds it; `None` where there is nothing.
+fn number(reply: &Value) -> Reply<Option<u64>> {
+    let number = match reply {
+        Value::Nil => return Ok(None),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    number.map(Some).ok_or_else(|| unexpected("HGET", reply))
+}
+
+/// The items of one reply after the other.
+fn items(replies: impl IntoIterator<Item = Value>, about: &str) -> Reply<Vec<Value>> {
+    let mut all = Vec::new();
+    for reply in replies {
+        match accept(reply, Some(about.to_owned()))? {
+            Value::Array(items) => all.extend(items),
+            other => return Err(unexpected("HMGET", &other)),
+        }
+    }
+    Ok(all)
+}
+
+fn no_hashes() -> ServerFault {
+    ServerFault::Refused(
+        "text ids need hashes, which this server does not know: use Redis or Valkey itself"
+            .to_owned(),
+    )
+}
+
+impl RedisStore {
+    /// What many fields of a hash hold, in order; whether there are any text ids is asked in the
+    /// same trip.
+    fn looked_up<T>(
+        &self,
+        parts: impl Iterator<Item = Cmd> + Clone,
+        about: &str,
+        read: impl Fn(&Value) -> Reply<T>,
+    ) -> Result<Option<Vec<T>>> {
+        self.with(|conn, capabilities| {
+            // A server without hashes, as bitmapist-server and our own listener are, has no text
+            // ids.
+            if !capabilities.hashes {
+                return Ok(None);
+            }
+            let mut parts = parts.clone();
+            let mut batch = Batch::of([&asking(&self.prefix)]);
+            parts
+                .by_ref()
+                .take(IN_A_TRIP)
+                .for_each(|command| batch.push(&command));
+            let mut replies = conn.trip(&batch)?.into_iter();
+            if number(&accept(replies.next().unwrap_or_default(), None)?)?.is_none() {
+                return Ok(None);
+            }
+            let found = items(replies, about)?
+                .iter()
+                .map(&read)
+                .collect::<Reply<Vec<T>>>()?;
+            Ok(Some(
+                [found, answers(conn, parts, about, false, &read)?]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+            ))
+        })
+    }
+}
+
+/// The items of the replies to many commands, in order.
+fn answers<T>(
+    conn: &mut RedisConnection,
+    parts: impl Iterator<Item = Cmd>,
+    about: &str,
+    writes: bool,
+    read: impl Fn(&Value) -> Reply<T>,
+) -> Reply<Vec<T>> {
+    let (mut answers, mut parts) = (Vec::new(), parts.peekable());
+    while parts.peek().is_some() {
+        let mut batch = Batch::default();
+        batch.confirm = writes;
+        parts
+            .by_ref()
+            .take(IN_A_TRIP)
+            .for_each(|command| batch.push(&command));
+        for item in items(conn.trip(&batch)?, about)? {
+            answers.push(read(&item)?);
+        }
+    }
+    Ok(answers)
+}
+
+fn user(reply: &Value) -> Reply<Option<UserId>> {
+    number(reply)?
+        .map(|number| UserId::try_from(number).map_err(|_| unexpected("HMGET", reply)))
+        .transpose()
+}
+
+impl IdMap for RedisStore {
+    fn next(&self) -> Result<Option<u64>> {
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                return Ok(None);
+            }
+            number(&conn.ask(&asking(&self.prefix))?)
+        })
+    }
+
+    fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>> {
+        let key = numbers_key(&self.prefix);
+        let parts = texts.chunks(AT_ONCE).map(|texts| {
+            let mut command = cmd("HMGET");
+            command.arg(&key).arg(texts);
+            command
+        });
+        self.looked_up(parts, &key, user)
+    }
+
+    fn settle_numbers(&self) -> Result<bool> {
+        let key = settled_key(&self.prefix);
+        self.with(|conn, capabilities| {
+            // Without hashes there are no text ids to be kept away.
+            if !capabilities.hashes {
+                return Ok(true);
+            }
+            let mut batch = Batch::default();
+            batch.push(
+                cmd("SET")
+                    .arg(&key)
+                    .arg(1)
+                    .arg("PX")
+                    .arg(SETTLED.as_millis().to_string()),
+            );
+            batch.push(&asking(&self.prefix));
+            let limit = conn.timeout();
+            let replies = conn.transaction(&batch, capabilities.transactions, limit, &|_| {
+                Some(key.clone())
+            })?;
+            let has_texts = number(replies.get(1).unwrap_or(&Value::Nil))?.is_some();
+            if has_texts {
+                conn.ask(cmd(capabilities.delete()).arg(&key))?;
+            }
+            self.settled.store(!has_texts, Ordering::Relaxed);
+            Ok(!has_texts)
+        })
+    }
+
+    fn begin(&self) -> Result<bool> {
+        let (numbers, settled) = (numbers_key(&self.prefix), settled_key(&self.prefix));
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                return Err(no_hashes());
+            }
+            Ok(natural(
+                "EVAL",
+                &conn.ask(cmd("EVAL").arg(BEGIN).arg(2).arg(&numbers).arg(&settled))?,
+            )? == 1)
+        })
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        let key = numbers_key(&self.prefix);
+        self.with(|conn, _| {
+            conn.ask(cmd("EVAL").arg(WITHDRAW).arg(1).arg(&key))
+                .map(drop)
+        })
+    }
+
+    fn assign(&self, texts: &[&str]) -> Result<Vec<UserId>> {
+        let (numbers, names) = (numbers_key(&self.prefix), texts_key(&self.prefix));
+        let parts = texts.chunks(AT_ONCE).map(|texts| {
+            let mut command = cmd("EVAL");
+            command
+                .arg(ENROLL)
+                .arg(2)
+                .arg(&numbers)
+                .arg(&names)
+                .arg(texts);
+            command
+        });
+        self.with(|conn, capabilities| {
+            if !capabilities.hashes {
+                return Err(no_hashes());
+            }
+            let given = |reply: &Value| user(reply)?.ok_or_else(|| unexpected("EVAL", reply));
+            let users = answers(conn, parts.clone(), &numbers, true, given)?;
+            // What numbers were given must not be given again after a fail-over.
+            self.route.confirm(conn)?;
+            Ok(users)
+        })
+    }
+
+    fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>> {
+        let key = texts_key(&self.prefix);
+        let parts = users.chunks(AT_ONCE).map(|users| {
+            let mut command = cmd("HMGET");
+            command.arg(&key).arg(users);
+            command
+        });
+        self.looked_up(parts, &key, |reply| match reply {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
+            other => Err(unexpected("HMGET", other)),
+        })
+    }
+
+    fn forget(&self) -> Result<u64> {
+        let given = self.next()?;
+        let keys = [
+            numbers_key(&self.prefix),
+            texts_key(&self.prefix),
+            settled_key(&self.prefix),
+        ];
+        self.with(|conn, capabilities| {
+            let command = capabilities.delete();
+            natural(command, &conn.ask(cmd(command).arg(&keys))?)
+        })?;
+        Ok(given.unwrap_or(0))
+    }
+}
