@@ -415,9 +415,11 @@ impl Tracker {
     /// # Errors
     /// When some may still be there.
     pub fn delete_event(&self, event: &EventName) -> Result<u64> {
-        let mut keys = self.store.keys(event.as_str())?;
-        keys.retain(|key| key.event() == event);
-        self.delete_keys(&keys)
+        self.of_listed(|| {
+            let mut keys = self.store.keys(event.as_str())?;
+            keys.retain(|key| key.event() == event);
+            self.delete_keys(&keys)
+        })
     }
 
     /// Deletes every bitmap of every event under this prefix, and the text ids of their users, and
@@ -426,8 +428,7 @@ impl Tracker {
     /// # Errors
     /// When some may still be there.
     pub fn delete_all(&self) -> Result<u64> {
-        let keys = self.store.keys("")?;
-        let deleted = self.delete_keys(&keys);
+        let deleted = self.of_listed(|| self.delete_keys(&self.store.keys("")?));
         // What a power cut may bring back is deleted none the less.
         if let Err(error) = &deleted
             && !matches!(error, Error::Store(StoreError::Unsynced { .. }))
@@ -470,12 +471,14 @@ impl Tracker {
     /// # Errors
     /// As there, or when some may not have been deleted.
     pub fn expire(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<u64> {
-        let keys = self.due(keeping, now)?;
-        if keys.is_empty() {
-            Ok(0)
-        } else {
-            self.delete_keys(&keys)
-        }
+        self.of_listed(|| {
+            let keys = self.due(keeping, now)?;
+            if keys.is_empty() {
+                Ok(0)
+            } else {
+                self.delete_keys(&keys)
+            }
+        })
     }
 
     /// Deletes several bitmaps; returns how many there were.
@@ -555,11 +558,13 @@ impl Tracker {
                 .map(|(key, _)| key.clone())
                 .collect())
         };
-        let keys = self.catalogue()?;
-        let question = user::Question::new(&keys, coverage)?;
-        let mut found = holding(question.keys())?;
-        found.extend(holding(&question.then(&found))?);
-        Ok(question.history(user, found))
+        self.of_listed(|| {
+            let keys = self.catalogue()?;
+            let question = user::Question::new(&keys, coverage)?;
+            let mut found = holding(question.keys())?;
+            found.extend(holding(&question.then(&found))?);
+            Ok(question.history(user, found))
+        })
     }
 
     /// What the store says of itself.

@@ -133,6 +133,7 @@ impl Config {
             return all::copy(&self.from, &self.to, settings, started);
         }
         let from = self.from.open_to_read()?;
+        from.check_types()?;
         let keys = from.store().keys("")?;
         if keys.is_empty() {
             bail!(

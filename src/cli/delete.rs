@@ -139,30 +139,38 @@ impl What {
     /// Says what would be deleted, and how much space it takes.
     fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
-        let keys = match &self {
-            What::All { .. } => tracker.store().keys("")?,
-            What::Event(event) => tracker.store().keys(event.as_str())?,
-            What::One(key) => tracker.store().keys(key.event().as_str())?,
-        };
-        let keys: Vec<Key> = keys
-            .into_iter()
-            .filter(|key| match &self {
-                What::All { .. } => true,
-                What::Event(event) => key.event() == event,
-                What::One(one) => key.plain() == *one,
-            })
-            .collect();
-        let bytes = tracker
-            .store()
-            .sizes(&keys)?
-            .into_iter()
-            .sum::<Option<u64>>();
+        let (count, bytes) = tracker.of_listed(|| {
+            let keys: Vec<Key> = tracker
+                .store()
+                .keys(self.begins_with())?
+                .into_iter()
+                .filter(|key| self.includes(key))
+                .collect();
+            let bytes: Option<u64> = tracker.store().sizes(&keys)?.into_iter().sum();
+            Ok((keys.len() as u64, bytes))
+        })?;
         say!(
             "{} would be deleted, {}; nothing was deleted",
-            many(keys.len() as u64, "bitmap"),
+            many(count, "bitmap"),
             room(bytes)
         );
         Ok(())
+    }
+
+    fn begins_with(&self) -> &str {
+        match self {
+            What::All { .. } => "",
+            What::Event(event) => event.as_str(),
+            What::One(key) => key.event().as_str(),
+        }
+    }
+
+    fn includes(&self, key: &Key) -> bool {
+        match self {
+            What::All { .. } => true,
+            What::Event(event) => key.event() == event,
+            What::One(one) => key.plain() == *one,
+        }
     }
 }
 

@@ -43,6 +43,7 @@ impl From<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
+        tracker.check_types()?;
         let names = tracker.events(&self.starting_with)?;
         let mut out = Out::new();
         for name in &names {

@@ -137,29 +137,30 @@ impl Config {
             say!("by the configuration: {words}");
         }
         if self.yes {
-            let keys = match tracker.due(&self.policy, now) {
-                Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
-                    tracker.over(&self.policy, now)?
+            let deleted = tracker.of_listed(|| {
+                let keys = match tracker.due(&self.policy, now) {
+                    Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
+                        tracker.over(&self.policy, now)?
+                    }
+                    keys => keys?,
+                };
+                if keys.is_empty() {
+                    Ok(0)
+                } else {
+                    tracker.delete_keys(&keys)
                 }
-                Err(error @ Error::NewestIsOver { .. }) => {
-                    bail!("{error}. If it is, add --even-the-newest")
-                }
-                keys => keys?,
-            };
-            let deleted = if keys.is_empty() {
-                Some(0)
-            } else {
-                written(tracker.delete_keys(&keys))?
-            };
-            say!("deleted {}", delete::bitmaps(deleted));
+            });
+            if let Err(error @ Error::NewestIsOver { .. }) = deleted {
+                bail!("{error}. If it is, add --even-the-newest")
+            }
+            say!("deleted {}", delete::bitmaps(written(deleted)?));
             return Ok(());
         }
-        let keys = tracker.over(&self.policy, now)?;
-        let count = keys.len();
-        let sizes = tracker.store().sizes(&keys)?;
-        let kinds = expiry::sum(keys.iter().zip(sizes));
-        // There may be millions, which are listed once more below.
-        drop(keys);
+        let (count, kinds) = tracker.of_listed(|| {
+            let keys = tracker.over(&self.policy, now)?;
+            let sizes = tracker.store().sizes(&keys)?;
+            Ok((keys.len(), expiry::sum(keys.iter().zip(sizes))))
+        })?;
         let mut out = Out::new();
         for over in kinds {
             out.line(format_args!(

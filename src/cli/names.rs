@@ -45,7 +45,7 @@ pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
     Ok(told.is_some())
 }
 
-/// Says on stderr which keys under the prefix are no event's, as the last listing found.
+/// Says on stderr which keys under the prefix are not bitmaps of events, as the last listing found.
 pub fn note_strays(tracker: &Tracker, prefix: &str) {
     let strays = tracker.store().strays();
     if strays.count > 0 {

@@ -464,12 +464,12 @@ pub(super) struct Room {
     pub connections: usize,
 }
 
-/// Logs which keys under the prefix are no event's. Listing all keys may take long, and nothing
-/// waits for it.
+/// Logs which keys under the prefix are not bitmaps of events. Looking at all keys may take long,
+/// and nothing waits for it.
 fn log_strays(tracker: Tracker, prefix: String) {
     std::thread::spawn(move || {
         // A store that is away says so elsewhere.
-        if tracker.catalogue().is_ok() {
+        if tracker.check_types().is_ok() && tracker.catalogue().is_ok() {
             let strays = tracker.store().strays();
             if strays.count > 0 {
                 tracing::warn!("{}", words::strays(&prefix, strays.count, &strays.example));

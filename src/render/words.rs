@@ -376,10 +376,10 @@ pub fn strays(prefix: &str, count: u64, example: &str) -> String {
     let example = shortened(&example.escape_debug().to_string(), 120);
     match count {
         1 => format!(
-            "1 key begins with `{prefix}` but is not an event's, and is not read: `{example}`"
+            "1 key begins with `{prefix}` but is not a bitmap of an event, and is not read: `{example}`"
         ),
         _ => format!(
-            "{} keys begin with `{prefix}` but are not events', and are not read, such as `{example}`",
+            "{} keys begin with `{prefix}` but are not bitmaps of events, and are not read, such as `{example}`",
             thousands(count)
         ),
     }

@@ -184,7 +184,7 @@ impl WebError {
                 "The numbers are there; cohortist cannot reach them just now. It tries anew with every request, so \
                  load this page again once the store is back: nothing needs a restart.",
             ),
-            WebError::Store(StoreError::Refused { .. }) => (
+            WebError::Store(StoreError::Refused { .. } | StoreError::NotABitmap { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store refuses",
                 "It answers, but not this question. Its own words are below.",

@@ -140,7 +140,7 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// The keys under the prefix that are no event's, as the last listing of all
+    /// The keys under the prefix that are not bitmaps of events, as the last listing of all
     /// [`keys`](Self::keys) found them. None where a store cannot tell.
     fn strays(&self) -> UnparsedKeys {
         UnparsedKeys::default()
@@ -344,6 +344,15 @@ pub enum StoreError {
         /// Where, without any password.
         location: String,
         /// The server's words, and what to do.
+        reason: String,
+    },
+    /// A key is of another type than bitmaps. The next listing of the [`keys`](Store::keys) leaves
+    /// out all such keys.
+    #[error("the store at {location} refused: {reason}")]
+    NotABitmap {
+        /// Where, without any password.
+        location: String,
+        /// The key, the server's words, and what to do.
         reason: String,
     },
     /// A path that is no store, and must not be made one.

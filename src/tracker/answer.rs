@@ -8,7 +8,7 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::sets::{Catalogue, Key, Plan};
-use crate::store::{Counted, Freshness};
+use crate::store::{Counted, Freshness, StoreError};
 use crate::tracker::{Error, Result, Tracker};
 
 /// A retention question with its counts.
@@ -57,7 +57,36 @@ impl Tracker {
     /// # Errors
     /// When the keys could not be listed, or a bitmap not be counted.
     pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        self.coverage_of(&self.catalogue()?, now, now_given)
+        self.of_listed(|| self.coverage_of(&self.catalogue()?, now, now_given))
+    }
+
+    /// Asks something of bitmaps that were listed. When one of them turns out to be
+    /// [no bitmap](StoreError::NotABitmap), it asks once more: the list is then read again, and
+    /// leaves out such keys.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn of_listed<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
+        match ask() {
+            Err(Error::Store(StoreError::NotABitmap { .. })) => {
+                self.forget_list();
+                ask()
+            }
+            result => result,
+        }
+    }
+
+    /// Makes sure that every listed key is a bitmap: others are left out from then on, and are
+    /// among the store's [`strays`](crate::store::Store::strays). It takes a look at each key.
+    ///
+    /// # Errors
+    /// When the keys could not be listed or looked at.
+    pub fn check_types(&self) -> Result<()> {
+        // A store of our own holds nothing else.
+        if self.store.keyspace().is_some() {
+            return Ok(());
+        }
+        self.of_listed(|| Ok(self.store.sizes(self.catalogue()?.keys()).map(drop)?))
     }
 
     fn coverage_of(
@@ -164,8 +193,11 @@ impl Tracker {
     ) -> Result<Answer> {
         let mut is_fresh = false;
         loop {
-            let keys = self.catalogue()?;
-            let coverage = self.coverage_of(&keys, now, now_given)?;
+            let (keys, coverage) = self.of_listed(|| {
+                let keys = self.catalogue()?;
+                let coverage = self.coverage_of(&keys, now, now_given)?;
+                Ok((keys, coverage))
+            })?;
             let question = self.question(query, &coverage)?;
             planned(&question);
             let counted = self.store.counted(question.plan(), freshness)?;

@@ -248,13 +248,13 @@ fn keys_that_are_no_events_are_reported() {
     let shop = Shop::new();
     let events = shop.run(&["--store", &server.url(), "events"]);
     assert_eq!(events.out, "a\n");
-    let told = "3 keys begin with `trackist_` but are not events', and are not read, such as `trackist_a_2026-13`";
+    let told = "3 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_a_2026-13`";
     assert_eq!(events.err, format!("note: {told}\n"));
     let tracker =
         Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(
-        page.contains("3 keys begin with “trackist_” but are not events"),
+        page.contains("3 keys begin with “trackist_” but are not bitmaps of events"),
         "{page}"
     );
     let (_serving, _) = Serving::saying(
@@ -262,6 +262,110 @@ fn keys_that_are_no_events_are_reported() {
         &["--store", &server.url(), "serve", "--listen", "127.0.0.1:0"],
         "store: ",
     );
+}
+
+#[test]
+fn a_key_of_another_type_spoils_no_other_answer() {
+    let server = RedisServer::start();
+    let mut other = server.connection();
+    for text in [
+        "trackist_active_2026-12-1",
+        "trackist_active_2026-11-30",
+        "trackist_active_2026-11",
+    ] {
+        let _: u8 = other.setbit(text, 5, true).unwrap();
+    }
+    let carts = ["trackist_cart_2026-10", "trackist_cart_2026-12-2"];
+    for text in carts {
+        let _: u8 = other.hset(text, "a", "b").unwrap();
+    }
+    let told = "2 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_cart_2026-10`";
+    let url = server.url();
+    let shop = Shop::new();
+    let run = |args: &[&str]| {
+        let options = ["--store", &url, "--now", "2026-12-02T05:00:00Z"];
+        shop.run(&[&options[..], args].concat())
+    };
+    let table = run(&[
+        "retention",
+        "active",
+        "active",
+        "--rows",
+        "2",
+        "--cols",
+        "1",
+        "--as",
+        "count",
+        "--format",
+        "csv",
+    ]);
+    assert!(
+        table.done().contains("Tue 1 Dec 2026,1,1\n"),
+        "the cart is not asked for"
+    );
+    let events = run(&["events"]);
+    assert_eq!(events.out, "active\n");
+    assert_eq!(events.err, format!("note: {told}\n"));
+    // A question that asks for such a key itself says what is in the way.
+    for args in [
+        &["count", "cart@2026-12-02"][..],
+        &["people", "cart@2026-10"],
+        &["retention", "cart", "active", "--by", "month"],
+    ] {
+        let error = run(args).error(1);
+        assert!(
+            error.contains("WRONGTYPE") && error.contains("another program writes keys"),
+            "{args:?}: {error}"
+        );
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[
+            "--store",
+            &url,
+            "--now",
+            "2026-12-02T05:00:00Z",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        "store: ",
+    );
+    for path in [
+        "/events",
+        "/",
+        "/users/5",
+        "/events.json",
+        "/api/v1/events",
+        "/events/active?by=month",
+        "/people",
+    ] {
+        let page = read(&format!("http://{}{path}", serving.address));
+        assert!(page.status < 400, "{path}: {}", page.body);
+        assert!(!page.body.contains(">cart<"), "{path}: {}", page.body);
+    }
+    serving.says("2 keys begin with `trackist_`");
+    let page = serving.get("/events");
+    assert!(
+        page.contains("2 keys begin with “trackist_” but are not bitmaps of events"),
+        "{page}"
+    );
+    // What copies and deletes events leaves them alone.
+    let copied = run(&["copy", &url, "./copy.db"]).done();
+    assert!(copied.contains("copied 3 bitmaps"), "{copied}");
+    let over = run(&["expire", "--months", "1d"]).done();
+    assert!(over.contains("months") && !over.contains("Oct"), "{over}");
+    let event = run(&["delete", "cart"]).error(1);
+    assert!(event.contains("nothing to delete"), "{event}");
+    assert_eq!(run(&["delete", "--all", "--yes"]).code, 0);
+    let left: Vec<String> = {
+        let mut left: Vec<String> = other.keys("trackist_*").unwrap();
+        left.sort();
+        left
+    };
+    assert_eq!(left, carts);
+    let explicit = run(&["delete", "cart", "--period", "2026-10"]).error(1);
+    assert!(explicit.contains("WRONGTYPE"), "{explicit}");
 }
 
 #[test]

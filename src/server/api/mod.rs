@@ -316,16 +316,19 @@ pub async fn events(request: HttpRequest) -> HttpResponse {
 
 fn listed(view: &View) -> Result<Events, WebError> {
     let glossary = &view.dashboard.glossary;
-    let all = view.tracker.catalogue()?;
-    let shown = all
-        .events()
-        .filter(|known| !glossary.hides(&known.event))
-        .map(|known| all.of_known(known));
-    let mut plan = Plan::new();
-    let coverage = view.coverage()?;
-    let question = OverviewQuestion::of(&mut plan, shown, &coverage);
-    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
-    let overview = question.overview(&counted.counts);
+    let (now, now_given) = view.as_asked();
+    let (coverage, overview) = view.tracker.of_listed(|| {
+        let all = view.tracker.catalogue()?;
+        let shown = all
+            .events()
+            .filter(|known| !glossary.hides(&known.event))
+            .map(|known| all.of_known(known));
+        let mut plan = Plan::new();
+        let coverage = view.tracker.coverage(now, now_given)?;
+        let question = OverviewQuestion::of(&mut plan, shown, &coverage);
+        let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+        Ok((coverage, question.overview(&counted.counts)))
+    })?;
     let event = |entry: &Entry| {
         let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));
         Event {

@@ -300,13 +300,19 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     if names.is_empty() {
         return Ok(Welcome::new(view, layout, store, "events")?.render()?);
     }
-    let mut plan = Plan::new();
-    let shown = all
-        .events()
-        .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
-    let shown = shown.map(|known| all.of_known(known));
-    let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
-    let counted = view.tracker.store().counted(&plan, Freshness::Cached)?;
+    let (question, counted) = view.tracker.of_listed(|| {
+        let mut plan = Plan::new();
+        let (now, now_given) = view.as_asked();
+        let all = view.tracker.catalogue()?;
+        let shown = all
+            .events()
+            .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
+        let shown = shown.map(|known| all.of_known(known));
+        let coverage = view.tracker.coverage(now, now_given)?;
+        let question = OverviewQuestion::of(&mut plan, shown, &coverage);
+        let counted = view.tracker.store().counted(&plan, Freshness::Cached)?;
+        Ok((question, counted))
+    })?;
     let as_of = view.as_of(view.now(), counted.age);
     let strays = view.tracker.store().strays();
     let strays = (strays.count > 0).then(|| {

@@ -51,7 +51,7 @@ use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, inte
 use super::lower::{Script, Source};
 use super::members::Bitmap;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
-use super::{RedisStore, SMALL_COMMANDS, scan};
+use super::{RedisStore, SMALL_COMMANDS, of_other_types, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost};
 use crate::store::{
@@ -97,7 +97,7 @@ pub struct ClusterStore {
     ids: RedisStore,
     /// How many tiles the shards had together that were there last.
     reached: AtomicU64,
-    left_out: LeftOut,
+    left_out: Arc<LeftOut>,
 }
 
 /// What a primary answered.
@@ -182,12 +182,30 @@ impl ClusterStore {
 
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
-        RedisStore::at(
+        let store = RedisStore::at(
             route,
             prefix,
             self.nodes.options.redis_eval,
             self.capabilities.get().cloned(),
-        )
+        );
+        RedisStore {
+            left_out: Arc::clone(&self.left_out),
+            ..store
+        }
+    }
+
+    /// The keys that are of another type than bitmaps.
+    fn of_other_types(&self, keys: &[&String]) -> Result<BTreeSet<String>> {
+        let mut parts: BTreeMap<Shard, Vec<&String>> = BTreeMap::new();
+        for text in keys {
+            if let Some((shard, _)) = layout::parse(&self.prefix, text) {
+                parts.entry(shard).or_default().push(text);
+            }
+        }
+        let found = self.ask_each(parts.keys().copied(), |shard, store| {
+            store.with(|conn, capabilities| of_other_types(conn, capabilities, &parts[&shard]))
+        })?;
+        Ok(found.into_values().flatten().collect())
     }
 
     /// Asks a shard something.
@@ -700,7 +718,9 @@ impl Store for ClusterStore {
         let plain = |text| layout::plain(&self.prefix, text);
         let keys = self
             .left_out
-            .parse(&self.prefix, starting_with, &names, plain);
+            .parse(&self.prefix, starting_with, &names, plain, |texts| {
+                self.of_other_types(texts)
+            })?;
         // A bitmap is one, in however many shards it is.
         Ok(keys
             .into_iter()
@@ -747,6 +767,9 @@ impl Store for ClusterStore {
         if keys.is_empty() {
             return Ok(0);
         }
+        // Another program's key is an error before anything is deleted.
+        let sized: Vec<Key> = keys.iter().map(|key| (*key).clone()).collect();
+        self.sizes(&sized)?;
         let mut gone = vec![false; keys.len()];
         let parts = self.ask_each(self.shards()?, |_, store| {
             let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
