@@ -16,8 +16,8 @@ use crate::reports::coverage::Coverage;
 use crate::reports::expiry::ExpiryPolicy;
 use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};
-use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
-use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
+use crate::sets::{Catalogue, EventName, Key, Plan, Prefix, Segments, Set, UserId};
+use crate::store::{Freshness, Mark, OtherPrefixes, Saved, Store, StoreError, StoreInfo};
 pub use answer::Answer;
 use answer::Covered;
 pub use ids::{Ids, IdsError};
@@ -349,6 +349,20 @@ impl Tracker {
         } else {
             Ok(known)
         }
+    }
+
+    /// Under which other prefixes the events are, where `own`, the store's prefix, is wrong: when
+    /// there are none under it, or all of them read as those of a longer one (`trackist` where keys
+    /// begin with `trackist_`). None otherwise.
+    ///
+    /// # Errors
+    /// When the keys could not be listed.
+    pub fn other_prefixes(&self, own: &Prefix) -> Result<OtherPrefixes> {
+        let all = self.catalogue()?;
+        if all.is_empty() {
+            return Ok(self.store.other_prefixes()?);
+        }
+        Ok(OtherPrefixes::longer(own, &all))
     }
 
     /// All keys, read at most `fresh_for` ago. Whoever asks while the store is being read gets what

@@ -4,9 +4,9 @@ use anyhow::bail;
 
 use crate::calendar::Period;
 use crate::cli::expire::room;
-use crate::cli::names;
 use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
+use crate::cli::{names, notes};
 use crate::render::many;
 use crate::sets::{EventName, Key};
 use crate::tracker::Tracker;
@@ -109,11 +109,16 @@ impl Config {
                 .into())
             }
             What::All { confirmed: true } => {
-                let deleted = bitmaps(written(store.open_to_read()?.delete_all())?);
+                let tracker = store.open_to_read()?;
+                let deleted = written(tracker.delete_all())?;
                 say!(
-                    "deleted {deleted}: every event under the prefix `{}`",
+                    "deleted {}: every event under the prefix `{}`",
+                    bitmaps(deleted),
                     store.prefix()
                 );
+                if deleted == Some(0) {
+                    notes::nothing_found(&tracker)?;
+                }
                 Ok(())
             }
             What::Event(event) => {
@@ -154,6 +159,9 @@ impl What {
             many(count, "bitmap"),
             room(bytes)
         );
+        if count == 0 {
+            notes::nothing_found(&tracker)?;
+        }
         Ok(())
     }
 
@@ -187,6 +195,7 @@ fn said(
     when: &str,
 ) -> anyhow::Result<()> {
     if deleted == Some(0) {
+        notes::nothing_found(tracker)?;
         let known = tracker.events("")?;
         let hint = if known.contains(event) {
             String::new()

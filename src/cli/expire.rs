@@ -8,6 +8,7 @@ use indicatif::HumanBytes;
 
 use crate::calendar::Grain;
 use crate::cli::delete;
+use crate::cli::notes;
 use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
@@ -153,7 +154,11 @@ impl Config {
             if let Err(error @ Error::NewestIsOver { .. }) = deleted {
                 bail!("{error}. If it is, add --even-the-newest")
             }
-            say!("deleted {}", delete::bitmaps(written(deleted)?));
+            let deleted = written(deleted)?;
+            say!("deleted {}", delete::bitmaps(deleted));
+            if deleted == Some(0) {
+                notes::nothing_found(&tracker)?;
+            }
             return Ok(());
         }
         let (count, kinds) = tracker.of_listed(|| {
@@ -174,7 +179,10 @@ impl Config {
         }
         out.finish()?;
         match count {
-            0 => say!("nothing has been kept that long"),
+            0 => {
+                say!("nothing has been kept that long");
+                notes::nothing_found(&tracker)?;
+            }
             count => {
                 say!(
                     "{} would go; nothing was deleted: add --yes to do it",

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use clap::ValueEnum;
 
 use crate::calendar::{Grain, parse_date};
-use crate::cli::names;
+use crate::cli::notes::{self, Notes};
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -178,18 +178,22 @@ impl Config {
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
         let nobody = table.numbers().all(|number| number.retained == 0);
-        if nobody
-            || !segments
+        // Where somebody was counted, single events were recorded.
+        let is_plain = |segment: &&Segment| matches!(segment, Segment::Event(_));
+        let mut notes = Notes::default();
+        if nobody {
+            notes.segments = segments.to_vec();
+        } else if !segments.iter().all(is_plain) {
+            notes.names = segments
                 .iter()
-                .all(|segment| matches!(segment, Segment::Event(_)))
-        {
-            names::note_unknown(&tracker, &segments)?;
+                .flat_map(|segment| segment.names())
+                .collect();
         }
+        notes.say(&tracker, clock)?;
         if matches!(self.format, Format::Table) {
-            names::note_later(&tracker, clock)?;
+            notes::later(&tracker, clock)?;
         }
         if nobody {
-            names::note_undated(&tracker, &segments)?;
             let (grain, rows) = (table.query.grain, table.rows.len());
             if let (true, Segment::Event(name)) =
                 (table.is_empty() && table.is_recorded(), &table.query.cohort)

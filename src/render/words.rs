@@ -353,10 +353,17 @@ pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
 }
 
 /// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55
-/// begin with `trackist_`: use --prefix trackist_`. `None` when none were found. Numbers are lower
-/// bounds unless all keys were looked at.
+/// begin with `trackist_`: use --prefix trackist_`; where they begin with a longer one: `the prefix
+/// is `trackist`, but events begin with `trackist_`: use --prefix trackist_`. `None` when none were
+/// found. Numbers are lower bounds unless all keys were looked at.
 pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> Option<String> {
     let (best, _) = found.first()?;
+    if best.starts_with(prefix) {
+        return Some(format!(
+            "the prefix is `{prefix}`, but events begin with `{best}`: use --prefix {}",
+            quoted(best)
+        ));
+    }
     let least = if complete { "" } else { "at least " };
     let told = |(prefix, keys): &(String, u64)| match prefix.as_str() {
         "" => format!("{least}{} have no prefix", thousands(*keys)),
@@ -525,6 +532,12 @@ mod tests {
                 .ends_with("at least 3 have no prefix: use --prefix ''")
         );
         assert_eq!(other_prefixes("x", &[], true), None);
+        assert_eq!(
+            other_prefixes("trackist", &found, true).as_deref(),
+            Some(
+                "the prefix is `trackist`, but events begin with `trackist_`: use --prefix trackist_"
+            )
+        );
     }
 
     #[test]

@@ -2,18 +2,48 @@
 //! instead.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sets::{Key, Prefix, SCRATCH};
+use crate::sets::{Catalogue, EventName, Key, Prefix, SCRATCH};
+
+/// The names of keys as a server lists them, each once.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub texts: BTreeSet<String>,
+    /// Those that are not UTF-8: no event's name is.
+    pub others: BTreeSet<Vec<u8>>,
+}
+
+impl Names {
+    /// Keeps those that begin with `start`.
+    pub(super) fn beginning_with(mut self, start: &str) -> Self {
+        self.texts.retain(|text| text.starts_with(start));
+        self.others
+            .retain(|name| name.starts_with(start.as_bytes()));
+        self
+    }
+}
+
+impl Extend<Vec<u8>> for Names {
+    fn extend<T: IntoIterator<Item = Vec<u8>>>(&mut self, names: T) {
+        for name in names {
+            match String::from_utf8(name) {
+                Ok(text) => self.texts.insert(text),
+                Err(error) => self.others.insert(error.into_bytes()),
+            };
+        }
+    }
+}
 
 /// Keys that begin with the prefix and are not bitmaps of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnparsedKeys {
     /// How many there are.
     pub count: u64,
-    /// One of them.
+    /// One of them; what of it is not UTF-8 is replaced by `�`.
     pub example: String,
 }
 
@@ -38,14 +68,14 @@ impl LeftOut {
         self.suspects.store(true, Ordering::Relaxed);
     }
 
-    /// The keys of events among texts that begin with the prefix and `starting_with`. `plain` turns
+    /// The keys of events among names that begin with the prefix and `starting_with`. `plain` turns
     /// a text into what a single server calls the key; `None` for a text that the store does not
     /// read. `of_other_types` picks the keys that are no bitmaps.
     pub(super) fn parse<'a, E>(
         &self,
         prefix: &Prefix,
         starting_with: &str,
-        texts: &'a BTreeSet<String>,
+        names: &'a Names,
         plain: impl Fn(&'a str) -> Option<Cow<'a, str>>,
         of_other_types: impl FnOnce(&[&'a String]) -> Result<BTreeSet<String>, E>,
     ) -> Result<Vec<Key>, E> {
@@ -53,10 +83,15 @@ impl LeftOut {
         let is_event = |text: &'a String| {
             plain(text).is_some_and(|plain| Key::parse(prefix, &plain).is_some())
         };
-        listing.other_types = self.other_types(texts, is_event, of_other_types, &listing)?;
-        texts
+        listing.other_types = self.other_types(&names.texts, is_event, of_other_types, &listing)?;
+        names
+            .texts
             .iter()
             .for_each(|text| listing.take(text, plain(text).as_deref()));
+        names
+            .others
+            .iter()
+            .for_each(|name| listing.leave_out(&String::from_utf8_lossy(name)));
         Ok(self.keep(listing))
     }
 
@@ -193,13 +228,26 @@ fn is_own(prefix: &Prefix, text: &str) -> bool {
 /// Prefixes under which there are events, found by looking at some of a store's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherPrefixes {
-    /// Each prefix with the number of its keys, most keys first.
+    /// Each prefix with the number of its keys: those that go on from the store's own first, then
+    /// those with most keys.
     pub found: Vec<(String, u64)>,
     /// Whether all keys were looked at: otherwise the numbers are lower bounds.
     pub complete: bool,
 }
 
 impl OtherPrefixes {
+    /// The one longer prefix that all events under `own` read as events of, if there is one.
+    pub(crate) fn longer(own: &Prefix, all: &Catalogue) -> Self {
+        let mut prefixes = all.events().map(|known| longer(own, &known.event));
+        let prefix = prefixes.next().flatten();
+        let found = prefix.filter(|prefix| prefixes.all(|other| other.as_ref() == Some(prefix)));
+        let keys = all.keys().len() as u64;
+        OtherPrefixes {
+            found: found.map(|prefix| (prefix, keys)).into_iter().collect(),
+            complete: true,
+        }
+    }
+
     /// Those that these keys begin with, but for `own`. `prefix_of` finds the likely prefix of a
     /// key that is an event's.
     pub(super) fn of<'a>(
@@ -208,20 +256,43 @@ impl OtherPrefixes {
         complete: bool,
         prefix_of: impl Fn(&'a str) -> Option<&'a str>,
     ) -> Self {
-        let texts = texts
-            .into_iter()
-            .filter(|text| !text.starts_with(own.as_str()));
+        let own = own.as_str();
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        for prefix in texts.filter_map(|text| prefix_of(text)) {
-            *counts.entry(prefix).or_default() += 1;
+        for text in texts {
+            let is_other = |prefix: &&str| !text.starts_with(own) || prefix.len() > own.len();
+            if let Some(prefix) = prefix_of(text).filter(is_other) {
+                *counts.entry(prefix).or_default() += 1;
+            }
         }
         let mut found: Vec<(String, u64)> = counts
             .into_iter()
             .map(|(prefix, keys)| (prefix.to_owned(), keys))
             .collect();
-        found.sort_by_key(|(_, keys)| std::cmp::Reverse(*keys));
+        // A part of the right prefix is no coincidence.
+        found.sort_by_key(|(prefix, keys)| Reverse((prefix.starts_with(own), *keys)));
         OtherPrefixes { found, complete }
     }
+}
+
+/// The longer prefix that an event under `own` reads as an event of: `trackist_` where `own` is
+/// `track` or `trackist`.
+fn longer(own: &Prefix, event: &EventName) -> Option<String> {
+    const SEPARATORS: [char; 2] = ['_', ':'];
+    let (own, text) = (own.as_str(), format!("{own}{event}"));
+    let usual = USUAL
+        .iter()
+        .filter_map(|usual| text.find(usual).map(|at| at + usual.len()))
+        .filter(|end| *end > own.len())
+        .min();
+    let lacks_separator = !own.is_empty() && !own.ends_with(SEPARATORS);
+    let end = match usual {
+        Some(end) => end,
+        None if lacks_separator && event.as_str().starts_with(SEPARATORS) => own.len() + 1,
+        None => return None,
+    };
+    text.get(..end)
+        .filter(|_| end < text.len())
+        .map(str::to_owned)
 }
 
 /// What bitmapist and its ports begin their keys with.
@@ -267,7 +338,8 @@ mod tests {
             "t_bitop_x_2026",
             "t_a_2026-13",
         ];
-        let texts = texts.map(str::to_owned).into();
+        let mut names = Names::default();
+        names.extend(texts.map(|text| text.as_bytes().to_vec()));
         let asked = Cell::new(0);
         let parse = |starting_with: &str| {
             let hashes = |texts: &[&String]| {
@@ -275,7 +347,7 @@ mod tests {
                 let hashes = texts.iter().filter(|text| **text == "t_b_u");
                 Ok::<_, Infallible>(hashes.map(|text| (*text).clone()).collect())
             };
-            let Ok(keys) = left_out.parse(&Prefix::new("t_"), starting_with, &texts, as_is, hashes);
+            let Ok(keys) = left_out.parse(&Prefix::new("t_"), starting_with, &names, as_is, hashes);
             keys.len()
         };
         let strays = |count, example: &str| UnparsedKeys {
@@ -310,5 +382,35 @@ mod tests {
             OtherPrefixes::of(&Prefix::new("b_"), &texts, true, prefix_of).found,
             [("a_".to_owned(), 2)]
         );
+        assert_eq!(
+            OtherPrefixes::of(&Prefix::new("a"), &texts, true, prefix_of).found,
+            [("a_".to_owned(), 2), ("b_".to_owned(), 1)]
+        );
+    }
+
+    #[test]
+    fn a_forgotten_underscore_is_found() {
+        let longer = |own: &str, events: &[&str]| {
+            let keys = events
+                .iter()
+                .map(|name| Key::ever(EventName::new(name).unwrap()));
+            let all = Catalogue::new(keys.collect());
+            let found = OtherPrefixes::longer(&Prefix::new(own), &all).found;
+            found.into_iter().next().map(|(prefix, _)| prefix)
+        };
+        for (own, events, prefix) in [
+            ("trackist", &["_active", "_signup"][..], Some("trackist_")),
+            ("track", &["ist_active", "ist__x"], Some("trackist_")),
+            ("", &["trackist_active"], Some("trackist_")),
+            ("shop", &[":active", ":song:played"], Some("shop:")),
+            ("trackist", &["_active", "signup"], None),
+            ("trackist_", &["_active"], None),
+            ("trackist_", &["active"], None),
+            ("", &["_active"], None),
+            ("x_", &["trackist_a", "bitmapist_b"], None),
+            ("x_", &[], None),
+        ] {
+            assert_eq!(longer(own, events).as_deref(), prefix, "{own:?} {events:?}");
+        }
     }
 }

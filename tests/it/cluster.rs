@@ -1170,6 +1170,14 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
         (store.strays().count, &*store.strays().example),
         (4, "trackist_active_2026-11-23")
     );
+    // A name that is not UTF-8 is one as well.
+    let binary: &[u8] = b"trackist_{shard2z}\xff";
+    let owner = cluster.owner("trackist_{shard2z}", cluster.ports()[0]);
+    let mut connection = cluster.connection(owner);
+    let _: u8 = redis::Commands::setbit(&mut connection, binary, 1, true).unwrap();
+    assert_eq!(store.keys("").unwrap(), [key("a_u")]);
+    assert_eq!(store.strays().count, 5);
+    let _: u8 = redis::Commands::del(&mut connection, binary).unwrap();
     // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster
     // reads.
     let other = Options {
@@ -1206,6 +1214,9 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
         "{}",
         listed.err
     );
+    let listed = shop.run(&["--store", &cluster.url(), "--prefix", "trackist", "events"]);
+    let told = "the prefix is `trackist`, but events begin with `trackist_`";
+    assert!(listed.err.contains(told), "{}", listed.err);
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(
         page.contains("4 keys begin with “trackist_” but are not bitmaps of events"),

@@ -245,16 +245,18 @@ fn keys_that_are_no_events_are_reported() {
     ] {
         let _: u8 = other.setbit(text, 1, true).unwrap();
     }
+    // A name that is not UTF-8 counts too.
+    let _: u8 = other.setbit(b"trackist_\xff\xfe_u", 1, true).unwrap();
     let shop = Shop::new();
     let events = shop.run(&["--store", &server.url(), "events"]);
     assert_eq!(events.out, "a\n");
-    let told = "3 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_a_2026-13`";
+    let told = "4 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_a_2026-13`";
     assert_eq!(events.err, format!("note: {told}\n"));
     let tracker =
         Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(
-        page.contains("3 keys begin with “trackist_” but are not bitmaps of events"),
+        page.contains("4 keys begin with “trackist_” but are not bitmaps of events"),
         "{page}"
     );
     let (_serving, _) = Serving::saying(
@@ -262,6 +264,23 @@ fn keys_that_are_no_events_are_reported() {
         &["--store", &server.url(), "serve", "--listen", "127.0.0.1:0"],
         "store: ",
     );
+    // Where there is nothing else, they are what a question that finds nothing is about.
+    let server = RedisServer::start();
+    let _: u8 = server
+        .connection()
+        .setbit(b"trackist_\xff\xfe_u", 1, true)
+        .unwrap();
+    for command in [
+        &["events"][..],
+        &["count", "a@2026-11-23"],
+        &["people", "a@2026-11-23"],
+        &["retention", "a", "b"],
+        &["delete", "--all", "--yes"],
+    ] {
+        let ran = shop.run(&[&["--store", &server.url()], command].concat());
+        let told = "note: 1 key begins with `trackist_` but is not a bitmap of an event, and is not read: `trackist_��_u`\n";
+        assert!(ran.err.contains(told), "{command:?}: {}", ran.err);
+    }
 }
 
 #[test]
@@ -368,6 +387,46 @@ fn a_key_of_another_type_spoils_no_other_answer() {
     assert!(explicit.contains("WRONGTYPE"), "{explicit}");
 }
 
+/// Pages that somebody may have kept the address of.
+const BOOKMARKS: [&str; 4] = [
+    "/retention?cohort=active&returning=active",
+    "/people?set=active@2026-11-23",
+    "/users/1",
+    "/events/active",
+];
+
+#[test]
+fn a_forgotten_underscore_is_told() {
+    let server = RedisServer::start();
+    let shop = Shop::new();
+    shop.run(&["--store", &server.url(), "mark", "active", "1", "2"])
+        .done();
+    let wrong = ["--store", &server.url(), "--prefix", "trackist"];
+    let told = "note: the prefix is `trackist`, but events begin with `trackist_`: use --prefix trackist_\n";
+    for command in [
+        &["events"][..],
+        &["count", "active@2026-11-23"],
+        &["people", "active@2026-11-23"],
+        &["retention", "active", "active"],
+        &["delete", "active"],
+        &["copy", &server.url(), "./copy.db"],
+    ] {
+        let ran = shop.run(&[&wrong[..], command].concat());
+        assert_eq!(ran.err.matches(told).count(), 1, "{command:?}: {}", ran.err);
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[&wrong[..], &["serve", "--listen", "127.0.0.1:0"]].concat(),
+        "store: ",
+    );
+    serving.says("events begin with `trackist_`: use --prefix trackist_");
+    for path in ["/events"].iter().chain(&BOOKMARKS) {
+        let page = read(&format!("http://{}{path}", serving.address)).body;
+        let told = "but events begin with “trackist_”: use --prefix trackist_.</p>";
+        assert_eq!(page.matches(told).count(), 1, "{path}: {page}");
+    }
+}
+
 #[test]
 fn a_wrong_prefix_is_told_the_right_one() {
     let server = RedisServer::start();
@@ -383,15 +442,24 @@ fn a_wrong_prefix_is_told_the_right_one() {
         &["count", "active@2026-11-23"],
         &["people", "active@2026-11-23"],
         &["retention", "active", "active"],
+        &["delete", "--all", "--yes"],
+        &["delete", "--all", "--dry-run"],
+        &["delete", "active"],
+        &["delete", "active", "--period", "2026-11-23"],
+        &["expire", "--days", "400d"],
+        &["expire", "--days", "400d", "--yes"],
+        &["copy", &server.url(), "./copy.db"],
     ] {
         let ran = shop.run(&[&wrong[..], command].concat());
-        assert!(
-            ran.code == 0 && ran.err.contains(told),
-            "{command:?}: {}",
-            ran.err
-        );
+        assert!(ran.err.contains(told), "{command:?}: {}", ran.err);
         assert_eq!(ran.err.matches("no keys begin").count(), 1, "{}", ran.err);
     }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[&wrong[..], &["serve", "--listen", "127.0.0.1:0"]].concat(),
+        "store: ",
+    );
+    serving.says("no keys begin with `bitmapist_`; 3 begin with `trackist_`");
     // An embedded store says the same.
     shop.run(&["--prefix", "trackist_", "mark", "active", "1", "2", "3"])
         .done();
@@ -417,6 +485,11 @@ fn a_wrong_prefix_is_told_the_right_one() {
                 && page.contains(&format!("<pre>cohortist --store {}", server.url())),
             "{page}"
         );
+    }
+    for path in BOOKMARKS {
+        let page = read(&format!("{host}{path}")).body;
+        let told = "no keys begin with “bitmapist_”; 3 begin with “trackist_”: use --prefix trackist_.</p>";
+        assert_eq!(page.matches(told).count(), 1, "{path}: {page}");
     }
     // Where there is nothing at all, there is nothing to tell; and where keys begin so, no other is
     // looked for.

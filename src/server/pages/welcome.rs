@@ -7,7 +7,7 @@ use crate::server::View;
 use crate::server::error::WebError;
 use crate::server::pages::Layout;
 use crate::sets::Prefix;
-use crate::store::{OtherPrefixes, StoreInfo};
+use crate::store::StoreInfo;
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
@@ -41,13 +41,8 @@ impl Welcome {
         } else {
             format!(" --store {}", words::quoted(&store.location))
         };
-        let backend = view.tracker.store();
         // Events that lists hide are events all the same.
-        let others = if view.tracker.catalogue()?.is_empty() {
-            backend.other_prefixes()?
-        } else {
-            OtherPrefixes::default()
-        };
+        let others = view.tracker.other_prefixes(&store.prefix)?;
         let other = words::other_prefixes(store.prefix.as_str(), &others.found, others.complete)
             .zip(others.found.first())
             .map(|(told, (prefix, _))| {
@@ -56,7 +51,7 @@ impl Welcome {
                     format!("cohortist{place} --prefix {} serve", words::quoted(prefix)),
                 )
             });
-        let strays = backend.strays();
+        let strays = view.tracker.store().strays();
         let strays = (strays.count > 0).then(|| {
             words::curly(&words::strays(
                 store.prefix.as_str(),
@@ -71,7 +66,11 @@ impl Welcome {
             format!("{place}{prefix}")
         };
         Ok(Welcome {
-            layout,
+            // It says more of that itself.
+            layout: Layout {
+                notes: Vec::new(),
+                ..layout
+            },
             here,
             options,
             prefix,

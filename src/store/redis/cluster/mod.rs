@@ -54,6 +54,7 @@ use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, of_other_types, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost};
+use crate::store::unparsed_keys::Names;
 use crate::store::{
     IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError,
     StoreInfo, UNKNOWN_TILES, UnparsedKeys,
@@ -408,18 +409,17 @@ impl ClusterStore {
     }
 
     /// The names of all keys that match a pattern, each once.
-    fn names(&self, pattern: &str) -> Result<BTreeSet<String>> {
+    fn names(&self, pattern: &str) -> Result<Names> {
         let pass = || {
             self.ask_primaries(false, |conn, capabilities, _, _| {
                 let mut found = Vec::new();
-                scan::each(conn, capabilities, pattern, &mut |name| {
-                    found.extend(String::from_utf8(name).ok())
-                })?;
+                scan::each(conn, capabilities, pattern, &mut |name| found.push(name))?;
                 Ok(Asked::of(found))
             })
         };
         let (found, moving) = pass()?;
-        let mut names: BTreeSet<String> = found.into_iter().flatten().collect();
+        let mut names = Names::default();
+        names.extend(found.into_iter().flatten());
         if !moving.is_empty() {
             // A key that went from a node not yet asked to one that had been asked is there now.
             names.extend(pass()?.0.into_iter().flatten());
@@ -709,12 +709,12 @@ impl Store for ClusterStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         // All keys under the prefix, also those in no shard, where it is to be found out which are
         // no event's.
-        let mut names = match starting_with {
+        let names = match starting_with {
             "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
             _ => self.names(&self.pattern(starting_with))?,
         };
         // The pattern may let in a little more; see `scan::escaped`.
-        names.retain(|name| name.starts_with(self.prefix.as_str()));
+        let names = names.beginning_with(self.prefix.as_str());
         let plain = |text| layout::plain(&self.prefix, text);
         let keys = self
             .left_out
@@ -796,7 +796,7 @@ impl Store for ClusterStore {
     }
 
     fn sweep(&self) -> Result<u64> {
-        let names = self.names(&self.pattern(SCRATCH))?;
+        let names = self.names(&self.pattern(SCRATCH))?.texts;
         let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
         for name in names
             .into_iter()
