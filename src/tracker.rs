@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::{CalendarError, Period};
+use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::expiry::ExpiryPolicy;
 use crate::reports::retention::QueryError;
@@ -414,6 +414,26 @@ impl Tracker {
             keys: keys.clone(),
         });
         Ok(keys?)
+    }
+
+    /// The grains of those periods that hold `now` and in which a set of these periods may include
+    /// marks made after `now`. Listing the bitmaps is saved where none of them holds it.
+    ///
+    /// # Errors
+    /// When they could not be listed.
+    pub fn later_in(
+        &self,
+        set: &Set,
+        periods: &[Period],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Grain>> {
+        let is_running = |period: &Period| period.start() <= now && now < period.end();
+        if !periods.iter().any(is_running) {
+            return Ok(Vec::new());
+        }
+        let keys = set.keys();
+        let events = keys.iter().map(|key| key.event());
+        Ok(self.catalogue()?.later_in(events, periods, now))
     }
 
     /// Deletes one bitmap; says whether there was one.

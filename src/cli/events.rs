@@ -1,6 +1,6 @@
 //! `cohortist events`.
 
-use crate::cli::notes;
+use crate::cli::notes::{self, Notes};
 use crate::cli::output::{Out, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -55,6 +55,11 @@ impl Config {
                 start => say!("note: no event begins with `{}`", start.escape_debug()),
             }
         }
+        let later = Notes {
+            later: tracker.catalogue()?.holding_later(clock.now()),
+            ..Notes::default()
+        };
+        later.say(&tracker, clock)?;
         notes::data_ends(&tracker, clock)
     }
 }

@@ -1,5 +1,5 @@
 //! What a command says on stderr about its answer: names that were never recorded, sets without
-//! data, a wrong prefix. Every command that asks something says it through [`Notes`].
+//! data, marks after a given *now*, a wrong prefix. Every command that asks something says it through [`Notes`].
 
 use crate::calendar::{Grain, Period};
 use crate::cli::names::hint;
@@ -20,6 +20,9 @@ pub struct Notes<'a> {
     pub segments: Vec<&'a Segment>,
     /// Sets with their counts.
     pub sets: Vec<SetCount<'a>>,
+    /// Grains whose running period may include marks made after a given *now*; those of sets are
+    /// found out.
+    pub later: Vec<Grain>,
 }
 
 /// A set that was counted, and what is known of its count.
@@ -84,7 +87,25 @@ impl Notes<'_> {
         let names = self.names.iter().copied();
         never_recorded(tracker, names.chain(of_segments).chain(of_sets))?;
         undated(tracker, &self.segments)?;
-        unrecorded(tracker, clock, &self.sets)
+        unrecorded(tracker, clock, &self.sets)?;
+        self.later(tracker, clock)
+    }
+
+    /// Which numbers as of a given moment may include later marks, as bitmaps are kept whole.
+    fn later(&self, tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
+        if !clock.is_given() {
+            return Ok(());
+        }
+        let mut grains = self.later.clone();
+        for set in &self.sets {
+            grains.extend(tracker.later_in(set.set, &set.periods, clock.now())?);
+        }
+        grains.sort_unstable();
+        grains.dedup();
+        if let Some(told) = words::includes_later(&grains, clock.now()) {
+            say!("note: {told}");
+        }
+        Ok(())
     }
 }
 
@@ -175,17 +196,6 @@ fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow:
         periods.retain(|period| coverage.state_of(*period) == State::NotRecorded);
         let extent = words::extent(coverage, &periods);
         say!("note: {} {what}{extent}", set.text);
-    }
-    Ok(())
-}
-
-/// That numbers as of a given moment include later marks, as bitmaps are kept whole.
-pub fn later(tracker: &Tracker, clock: Clock) -> anyhow::Result<()> {
-    if clock.is_given() {
-        let later = tracker.catalogue()?.holding_later(clock.now());
-        words::includes_later(&later, clock.now())
-            .iter()
-            .for_each(|later| say!("note: {later}"));
     }
     Ok(())
 }

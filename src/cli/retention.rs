@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use clap::ValueEnum;
 
 use crate::calendar::{Grain, parse_date};
-use crate::cli::notes::{self, Notes};
+use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -180,7 +180,15 @@ impl Config {
         let nobody = table.numbers().all(|number| number.retained == 0);
         // Where somebody was counted, single events were recorded.
         let is_plain = |segment: &&Segment| matches!(segment, Segment::Event(_));
-        let mut notes = Notes::default();
+        let mut notes = Notes {
+            later: table
+                .recorded
+                .later
+                .then_some(self.query.grain)
+                .into_iter()
+                .collect(),
+            ..Notes::default()
+        };
         if nobody {
             notes.segments = segments.to_vec();
         } else if !segments.iter().all(is_plain) {
@@ -190,9 +198,6 @@ impl Config {
                 .collect();
         }
         notes.say(&tracker, clock)?;
-        if matches!(self.format, Format::Table) {
-            notes::later(&tracker, clock)?;
-        }
         if nobody {
             let (grain, rows) = (table.query.grain, table.rows.len());
             if let (true, Segment::Event(name)) =

@@ -402,25 +402,25 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// That bitmaps of the periods that hold `now`, of these grains, include later marks: `includes
-/// marks made later on 12 Nov 2026, in that week and in that month`. `None` where none does.
+/// That bitmaps of the periods that hold `now`, of these grains, may include later marks: `may
+/// include marks made later on 12 Nov 2026, in that week and in that month`. `None` without grains.
 pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
     let day = now.format("%-d %b %Y");
-    let places: Vec<String> = grains
-        .iter()
-        .map(|grain| match grain {
-            Grain::Day => format!("on {day}"),
-            grain if grains.contains(&Grain::Day) => format!("in that {grain}"),
-            grain => format!("in the {grain} of {day}"),
-        })
-        .collect();
+    let place = |(n, grain): (usize, &Grain)| match (n, grain) {
+        (0, Grain::Hour) => format!("in the hour from {} on {day}", now.format("%H:00")),
+        (0, Grain::Day) => format!("on {day}"),
+        (0, grain) => format!("in the {grain} of {day}"),
+        (_, Grain::Day) => "on that day".to_owned(),
+        (_, grain) => format!("in that {grain}"),
+    };
+    let places: Vec<String> = grains.iter().enumerate().map(place).collect();
     let (last, before) = places.split_last()?;
     let before = if before.is_empty() {
         String::new()
     } else {
         format!("{} and ", before.join(", "))
     };
-    Some(format!("includes marks made later {before}{last}"))
+    Some(format!("may include marks made later {before}{last}"))
 }
 
 /// A count of people, or a dash where it is not recorded.

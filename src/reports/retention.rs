@@ -492,9 +492,26 @@ impl Question {
         self.cohorts.first().map(|cohort| cohort.period)
     }
 
-    /// Since when its events are recorded, given all keys there are.
+    /// Since when its events are recorded, and whether later marks may be counted, given all keys
+    /// there are.
     pub fn recorded(&self, all: &Catalogue) -> Recorded {
-        Recorded::of([&self.sides[0], &self.sides[1]], all, self.coverage.now())
+        let sides = [&self.sides[0], &self.sides[1]];
+        Recorded {
+            later: self.may_include_later(all),
+            ..Recorded::of(sides, all, self.coverage.now())
+        }
+    }
+
+    /// Whether marks made after a *now* that was chosen may be counted.
+    fn may_include_later(&self, all: &Catalogue) -> bool {
+        let current = self.coverage.current(self.query.grain);
+        let is_shown = self.cohorts.iter().any(|asked| {
+            let mut cells = asked.cells.iter();
+            asked.period == current || cells.any(|(period, ..)| *period == current)
+        });
+        let names = dated([&self.sides[0], &self.sides[1]]);
+        let now = self.coverage.now();
+        self.coverage.now_is_given() && is_shown && !all.later_in(names, &[current], now).is_empty()
     }
 
     /// What a store has to count.

@@ -38,11 +38,12 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpServer, Route, guard
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::calendar::{Grain, Period};
 use crate::clock::Clock;
 use crate::listen::Port;
 use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
-use crate::sets::EventName;
+use crate::sets::{EventName, Set};
 use crate::store::Cancel;
 use crate::tracker::{Tracker, Written};
 pub use admission::{Admission, Busy, Load};
@@ -150,6 +151,15 @@ impl State {
     fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
+    }
+
+    /// The grains of those periods in which a set of these periods may include marks made after a
+    /// given *now*.
+    fn later_in(&self, set: &Set, periods: &[Period]) -> Result<Vec<Grain>, WebError> {
+        match self.as_asked() {
+            (now, true) => Ok(self.tracker.later_in(set, periods, now)?),
+            (_, false) => Ok(Vec::new()),
+        }
     }
 
     /// Of when counts are that were so old when they came: the pages' word for it.

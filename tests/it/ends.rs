@@ -716,7 +716,7 @@ fn real_purchases_end_in_june_1998() {
             "--format",
             "csv",
         ])
-        .quietly();
+        .done();
     assert_eq!(
         later(&[
             "retention",

@@ -496,7 +496,8 @@ fn a_wrong_prefix_is_told_the_right_one() {
     let none = Tracker::new(store::open("memory:", &options).unwrap());
     assert_eq!(none.store().other_prefixes().unwrap().found, []);
     server.reset_statistics();
-    let ran = shop.run(&[&right[..], &["count", "active@2026-11-23"]].concat());
+    let past = ["--now", "2026-11-24", "count", "active@2026-11-23"];
+    let ran = shop.run(&[&right[..], &past].concat());
     assert_eq!(ran.quietly(), "3\n");
     assert!(server.calls("scan") <= 1, "nothing is looked for");
 }
@@ -504,19 +505,77 @@ fn a_wrong_prefix_is_told_the_right_one() {
 #[test]
 fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
     let shop = Shop::new();
-    for day in ["2026-11-12 18:00", "2026-11-14", "2026-11-20"] {
+    for day in ["2026-11-10", "2026-11-12 18:00", "2026-11-14", "2026-11-20"] {
         shop.run(&["mark", "active", "1", "--at", day]).done();
     }
-    let note = "note: includes marks made later on 12 Nov 2026, in that week and in that month\n";
-    let table = shop.run(&["--now", "2026-11-12", "retention", "active", "active"]);
-    assert!(table.code == 0 && table.err.contains(note), "{}", table.err);
-    // After the last mark there are none.
-    assert!(
-        !shop
-            .run(&["--now", "2026-11-21", "retention", "active", "active"])
-            .err
-            .contains("later")
-    );
+    let later = |place: &str| format!("note: may include marks made later {place}\n");
+    let day = later("on 12 Nov 2026");
+    // Every format says so, and of the period of its numbers.
+    for format in ["table", "csv", "tidy", "json", "svg"] {
+        let table = ["retention", "active", "active", "--format", format];
+        let table = shop.run(&[&["--now", "2026-11-12"], &table[..]].concat());
+        assert!(table.code == 0 && table.err.contains(&day), "{}", table.err);
+        assert_eq!(
+            table.out.contains("\"may_include_later_marks\": true"),
+            format == "json"
+        );
+    }
+    for (args, place) in [
+        (
+            &["retention", "active", "active", "--by", "week"][..],
+            Some("in the week of 12 Nov 2026"),
+        ),
+        (
+            &["retention", "active", "active", "--by", "year"],
+            Some("in the year of 12 Nov 2026"),
+        ),
+        (
+            &[
+                "retention",
+                "active",
+                "active",
+                "--to",
+                "2026-11-10",
+                "--cols",
+                "2",
+            ],
+            None,
+        ),
+        (&["count", "active@2026-11-12"], Some("on 12 Nov 2026")),
+        (
+            &["count", "active@2026-11-12", "active@2026-11"],
+            Some("on 12 Nov 2026 and in that month"),
+        ),
+        (&["count", "active@2026-11-10"], None),
+        (
+            &["people", "active@2026-W46"],
+            Some("in the week of 12 Nov 2026"),
+        ),
+        (
+            &["events"],
+            Some("on 12 Nov 2026, in that week and in that month"),
+        ),
+    ] {
+        let ran = shop.run(&[&["--now", "2026-11-12"], args].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        match place {
+            Some(place) => assert!(ran.err.contains(&later(place)), "{args:?}: {}", ran.err),
+            None => assert!(!ran.err.contains("later"), "{args:?}: {}", ran.err),
+        }
+    }
+    // After the last mark there are none, nor where the day is over.
+    for now in ["2026-11-21", "2026-11-12T23:59:59Z"] {
+        let ran = shop.run(&["--now", now, "retention", "active", "active"]);
+        assert!(!ran.err.contains("later"), "{now}: {}", ran.err);
+    }
+    // Hours tell what their day holds.
+    shop.run(&["mark", "web", "1", "--hourly", "--at", "2026-11-12 12:00"])
+        .done();
+    let noted = |now: &str| {
+        let ran = shop.run(&["--now", now, "count", "web@2026-11-12"]);
+        ran.err.contains(&day)
+    };
+    assert!(noted("2026-11-12T09:00:00Z") && !noted("2026-11-12T14:00:00Z"));
     let (serving, _) = Serving::saying(
         &shop,
         &["--now", "2026-11-12", "serve", "--listen", "127.0.0.1:0"],
@@ -529,9 +588,40 @@ fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
         "/retention?cohort=active&returning=active",
     ] {
         let page = serving.get(path);
-        let said = "as of Thu 12 Nov 2026, 00:00 UTC; includes marks made later on 12 Nov 2026, in that week and in that month";
+        let said = "as of Thu 12 Nov 2026, 00:00 UTC; may include marks made later on 12 Nov 2026, in that week and in that month";
         assert_eq!(page.matches(said).count(), 1, "{path}: {page}");
     }
+    let said = "This list may include marks made later on 12 Nov 2026.";
+    let cell = "/people?cohort=active&returning=active&by=day&at=2026-11-12";
+    for (path, says) in [
+        ("/people?set=active@2026-11-12", true),
+        ("/people?set=active@2026-11-10", false),
+        (cell, true),
+        (&*format!("{cell}&k=0"), true),
+        (
+            "/people?cohort=active&returning=active&by=day&at=2026-11-11",
+            false,
+        ),
+        (
+            "/people?cohort=active&returning=active&by=day&at=2026-11-11&k=1",
+            true,
+        ),
+    ] {
+        let page = serving.get(path);
+        assert_eq!(page.contains(said), says, "{path}: {page}");
+    }
+    let later = |path: &str, pointer: &str| {
+        let json: serde_json::Value = serde_json::from_str(&serving.get(path)).unwrap();
+        json.pointer(pointer).unwrap().as_bool().unwrap()
+    };
+    let table = "/retention.json?cohort=active&returning=active&by=day";
+    let flag = "/may_include_later_marks";
+    assert!(later(table, flag) && !later(&format!("{table}&to=2026-11-01&cols=3"), flag));
+    assert!(later("/api/v1/events", flag));
+    assert!(later("/api/v1/people?set=active@2026-11", flag));
+    let counts = "/api/v1/count?set=active@2026-11-12&set=active@2026-11-11";
+    assert!(later(counts, "/counts/0/may_include_later_marks"));
+    assert!(!later(counts, "/counts/1/may_include_later_marks"));
 }
 
 #[test]

@@ -89,6 +89,12 @@ fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
     state_of(count, &set_periods(text).unwrap_or_default(), coverage).map(|state| state.as_str())
 }
 
+/// Whether a set may include marks made after a given *now*.
+fn may_include_later(state: &State, text: &str, set: &Set) -> Result<bool, WebError> {
+    let periods = set_periods(text).unwrap_or_default();
+    Ok(!state.later_in(set, &periods)?.is_empty())
+}
+
 /// The last day with data, where that is before now.
 fn data_ends(coverage: &Coverage) -> Option<String> {
     coverage
@@ -109,6 +115,7 @@ struct Count {
     set: String,
     count: u64,
     state: Option<&'static str>,
+    may_include_later_marks: bool,
 }
 
 /// `/api/v1/count?set=…&set=…`
@@ -128,15 +135,19 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             .map(|text| set(view, text))
             .collect::<Result<_, _>>()?;
         let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
-        let count = |(set, count): (String, u64)| Count {
-            state: state(&set, count, &coverage),
-            set,
-            count,
+        let count = |((text, set), count): ((String, &Set), u64)| {
+            Ok(Count {
+                state: state(&text, count, &coverage),
+                may_include_later_marks: may_include_later(view, &text, set)?,
+                set: text,
+                count,
+            })
         };
+        let counted = texts.into_iter().zip(&sets).zip(counts).map(count);
         Ok(Counts {
             as_of: moment(coverage.now()),
             data_ends: data_ends(&coverage),
-            counts: texts.into_iter().zip(counts).map(count).collect(),
+            counts: counted.collect::<Result<_, WebError>>()?,
             never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
         })
     });
@@ -152,6 +163,7 @@ struct People {
     /// How many there are in all.
     count: u64,
     state: Option<&'static str>,
+    may_include_later_marks: bool,
     data_ends: Option<String>,
     /// In ascending order of their numbers: where they are called by texts, of when they were first
     /// met.
@@ -232,6 +244,7 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
         Ok(People {
             count,
             state: state(&text, count, &coverage),
+            may_include_later_marks: may_include_later(view, &text, &set)?,
             data_ends: data_ends(&coverage),
             next: users.last().cloned().filter(|_| more),
             users,
@@ -249,6 +262,7 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
 struct Events {
     as_of: String,
     data_ends: Option<String>,
+    may_include_later_marks: bool,
     running: RunningPeriods,
     zone: &'static str,
     events: Vec<Event>,
@@ -349,6 +363,8 @@ fn listed(view: &View) -> Result<Events, WebError> {
     Ok(Events {
         as_of: moment(overview.now),
         data_ends: data_ends(&coverage),
+        may_include_later_marks: now_given
+            && !view.tracker.catalogue()?.holding_later(now).is_empty(),
         running: RunningPeriods {
             day: overview.running.day.to_string(),
             week: overview.running.week.to_string(),

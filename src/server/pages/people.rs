@@ -674,6 +674,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                     .push((format!("Nothing was ever recorded for {more} more."), None));
             }
             list.notices = set_notices(&periods, &coverage);
+            list.notices.extend(later_notice(view, set, &periods)?);
             count
         }
         Whom::Cell(cell) => {
@@ -709,6 +710,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             });
             list.notices
                 .extend(cell_notice(&cell.query, &cell.crowd, cell.who));
+            let windows = cell.crowd.back.iter().map(|back| back.window);
+            let periods: Vec<Period> = windows
+                .flat_map(|window| [window.from, window.until])
+                .chain([cell.crowd.period])
+                .collect();
+            list.notices.extend(later_notice(view, set, &periods)?);
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -738,6 +745,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         });
     }
     Ok(list)
+}
+
+/// That people may be in a list by what they did after a given *now*.
+fn later_notice(view: &View, set: &Set, periods: &[Period]) -> Result<Option<String>, WebError> {
+    let told = words::includes_later(&view.later_in(set, periods)?, view.now());
+    Ok(told.map(|told| format!("This list {told}.")))
 }
 
 /// A text cut at the dates in it.
