@@ -17,7 +17,8 @@ EXAMPLES
                                                              & and, | or, ^ either, & ! and not
   cohortist count '\"a|b\"@2026-11'                            quotes for names that hold such signs
 
-One set prints a number; several print a line each: the number, a tab, the set.";
+One set prints a number; several print a line each: the number, a tab, the set. A `-` means that
+the store has no data.";
 
 /// Count the users in sets
 #[derive(Debug, clap::Args)]
@@ -61,10 +62,14 @@ impl Config {
         let counted = counted.map(|((text, set), count)| (text.as_str(), set, *count));
         let sets = SetCount::all(&tracker, clock, counted)?;
         let mut out = Out::new();
-        for (count, (text, _)) in counts.iter().zip(&self.sets) {
-            match self.sets.len() {
+        for set in &sets {
+            // No number, rather than one that is wrong.
+            let count = set
+                .known()
+                .map_or("-".to_owned(), |count| count.to_string());
+            match sets.len() {
                 1 => out.line(count)?,
-                _ => out.line(format_args!("{count}\t{text}"))?,
+                _ => out.line(format_args!("{count}\t{}", set.text()))?,
             }
         }
         out.finish()?;

@@ -65,6 +65,16 @@ impl<'a> SetCount<'a> {
         }
         Ok(all)
     }
+
+    /// Its text.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Its count; `None` where the store has no data of its periods.
+    pub fn known(&self) -> Option<u64> {
+        (self.state != Some(State::NotRecorded)).then_some(self.count)
+    }
 }
 
 fn cached<'c>(

@@ -35,6 +35,9 @@ pub enum WebError {
     /// There is no such page.
     #[error("there is no such page")]
     NotFound,
+    /// The store has no data of what was asked for.
+    #[error("{0}")]
+    NoData(String),
     /// The page exists, the method does not.
     #[error("this method does nothing at this address")]
     Method,
@@ -122,6 +125,11 @@ impl WebError {
                 StatusCode::NOT_FOUND,
                 "There is no page here",
                 "The address may be mistyped, or from another version.",
+            ),
+            WebError::NoData(_) => (
+                StatusCode::NOT_FOUND,
+                "There is no data of that",
+                "The file would be empty, and say that nobody did it.",
             ),
             WebError::Forbidden(_) => (
                 StatusCode::FORBIDDEN,

@@ -158,7 +158,7 @@ fn hours_and_ever_are_asked_for() {
     let none = shop.run(&sets);
     assert!(
         none.out
-            .starts_with("0\tactive@2026-11-23T14\n0\tactive@ever\n1\t"),
+            .starts_with("-\tactive@2026-11-23T14\n0\tactive@ever\n1\t"),
         "{}",
         none.out
     );
@@ -575,7 +575,7 @@ fn every_option_has_its_environment_twin() {
     };
     assert_eq!(
         (hour("1"), hour("true"), hour("0"), hour("false")),
-        ("1\n".into(), "1\n".into(), "0\n".into(), "0\n".into())
+        ("1\n".into(), "1\n".into(), "-\n".into(), "-\n".into())
     );
     let mut command = shop.command(&["mark", "x", "1"]);
     let ran: Ran = command.env("COHORTIST_STORE", "").output().unwrap().into();
@@ -1236,7 +1236,7 @@ fn an_unfinished_demo_is_started_over() {
     assert_eq!(
         (count.out.as_str(), count.err.as_str()),
         (
-            "0\n",
+            "-\n",
             "note: active@2020 is not recorded: data begins 2026\n"
         )
     );

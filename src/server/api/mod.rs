@@ -13,7 +13,7 @@ use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::reports::activity::{Entry, OverviewQuestion, Recent};
-use crate::reports::coverage::Coverage;
+use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::state_of;
 use crate::server::error::{WebError, answer};
 use crate::server::query::{Field, Problem};
@@ -82,11 +82,13 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
         .collect())
 }
 
-/// Whether the count of a set is known, by its periods: the name of a state; `None` for a set
-/// without dates.
-fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
+/// The count of a set where it is recorded, and the name of its state, by its periods; `None` for a
+/// set without dates.
+fn known(text: &str, count: u64, coverage: &Coverage) -> (Option<u64>, Option<&'static str>) {
     // What was read as a set has periods.
-    state_of(count, &set_periods(text).unwrap_or_default(), coverage).map(|state| state.as_str())
+    let state = state_of(count, &set_periods(text).unwrap_or_default(), coverage);
+    let count = (state != Some(Progress::NotRecorded)).then_some(count);
+    (count, state.map(Progress::as_str))
 }
 
 /// Whether a set may include marks made after a given *now*.
@@ -113,7 +115,8 @@ struct Counts {
 #[derive(Serialize)]
 struct Count {
     set: String,
-    count: u64,
+    /// `null` where it is not recorded.
+    count: Option<u64>,
     state: Option<&'static str>,
     may_include_later_marks: bool,
 }
@@ -136,8 +139,9 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             .collect::<Result<_, _>>()?;
         let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
         let count = |((text, set), count): ((String, &Set), u64)| {
+            let (count, state) = known(&text, count, &coverage);
             Ok(Count {
-                state: state(&text, count, &coverage),
+                state,
                 may_include_later_marks: may_include_later(view, &text, set)?,
                 set: text,
                 count,
@@ -160,8 +164,8 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
 #[derive(Serialize)]
 struct People {
     set: String,
-    /// How many there are in all.
-    count: u64,
+    /// How many there are in all; `null` where that is not recorded.
+    count: Option<u64>,
     state: Option<&'static str>,
     may_include_later_marks: bool,
     data_ends: Option<String>,
@@ -241,9 +245,10 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
         users.truncate(limit);
         let users = Called::all(view, &users)?;
         let (count, coverage) = (view.tracker.count(&set)?, view.coverage()?);
+        let (count, state) = known(&text, count, &coverage);
         Ok(People {
             count,
-            state: state(&text, count, &coverage),
+            state,
             may_include_later_marks: may_include_later(view, &text, &set)?,
             data_ends: data_ends(&coverage),
             next: users.last().cloned().filter(|_| more),

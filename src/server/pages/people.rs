@@ -43,6 +43,9 @@ const PAGE: usize = 100;
 /// The most periods that are written out in the text of a set.
 const MOST_PERIODS: u32 = 7;
 
+/// The first line of the CSV file.
+const HEAD_LINE: &str = "user_id\n";
+
 /// How many ids a piece of the CSV file holds.
 const PIECE: usize = 65_536;
 
@@ -824,8 +827,11 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         let (members, first) = if head {
             (members, Bytes::new())
         } else {
-            piece(&view.tracker, members, "user_id\n")?
+            piece(&view.tracker, members, HEAD_LINE)?
         };
+        if head || first.len() == HEAD_LINE.len() {
+            no_data(view, &wanted)?;
+        }
         Ok((wanted.whom.file_name(), view.clone(), members, first))
     });
     let begun = begun.await.map(|(name, view, members, first)| {
@@ -854,6 +860,22 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
             .streaming(rest)
     });
     answer(&request, begun)
+}
+
+/// An error where the store has no data of a set: nobody being in it would not be known.
+fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
+    // Cells without data are no cells.
+    let Whom::Set { text, set } = &wanted.whom else {
+        return Ok(());
+    };
+    let (mut periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+    let state = state_of(view.tracker.count(set)?, &periods, &coverage);
+    if state != Some(Progress::NotRecorded) {
+        return Ok(());
+    }
+    periods.retain(|period| coverage.state_of(*period) == Progress::NotRecorded);
+    let extent = words::extent(&coverage, &periods);
+    Err(WebError::NoData(format!("{text} is not recorded{extent}")))
 }
 
 /// The next ids, one a line, behind some text. Without any, the list is at its end.
