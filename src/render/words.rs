@@ -122,21 +122,33 @@ pub fn curly(text: &str) -> String {
     quoted.collect()
 }
 
+/// A period's label with its year, which that of an hour leaves out: `23 Nov 2026, 14:00`.
+pub fn full_label(period: Period) -> String {
+    match period.grain() {
+        Grain::Hour => date(period),
+        _ => period.label(),
+    }
+}
+
 /// A period in a sentence: `November 2026`; otherwise its label.
 pub fn spoken(period: Period) -> String {
     match period.grain() {
         Grain::Month => period.start().format("%B %Y").to_string(),
-        _ => period.label(),
+        _ => full_label(period),
     }
 }
 
 /// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov
 /// 2026`.
 pub fn when(period: Period) -> String {
-    counted_in(Measure::On, period)
+    format!(
+        "{}{}",
+        before_label(Measure::On, period.grain()),
+        full_label(period)
+    )
 }
 
-/// The same, or `on or after Tue 24 Nov 2026`.
+/// When people came back in a cell: `on Tue 24 Nov 2026`, or `on or after Tue 24 Nov 2026`.
 pub fn counted_in(measure: Measure, period: Period) -> String {
     format!(
         "{}{}",
@@ -282,7 +294,8 @@ fn during(back: &ReturnWindow) -> String {
     if window.until == window.from {
         when(window.from)
     } else {
-        format!("from {} to {}", window.from.label(), window.until.label())
+        let [from, until] = [window.from, window.until].map(full_label);
+        format!("from {from} to {until}")
     }
 }
 
@@ -292,7 +305,7 @@ pub fn range(table: &Table) -> Option<String> {
     let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
     let one = first == last;
     Some(match table.query.grain {
-        _ if one => first.label(),
+        _ if one => full_label(first),
         Grain::Hour => {
             let (from, to) = (first.start(), last.start());
             let day = if from.date_naive() == to.date_naive() {
@@ -318,9 +331,11 @@ pub fn range(table: &Table) -> Option<String> {
     })
 }
 
-/// A date in a sentence: `27 Jul 2026`; a week or month where no days are kept.
+/// A date in a sentence: `27 Jul 2026`; of an hour `27 Jul 2026, 14:00`; a week or month where no
+/// days are kept.
 pub fn date(period: Period) -> String {
     match period.grain() {
+        Grain::Hour => period.start().format("%-d %b %Y, %H:%M").to_string(),
         Grain::Day => period.start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
@@ -486,7 +501,11 @@ pub fn recorded(table: &Table) -> Vec<String> {
 
 /// `on 27 Jul 2026`; `in Jul 2026` where no days are kept.
 fn on_date(period: Period) -> String {
-    format!("{} {}", preposition(period.grain()), date(period))
+    let preposition = match period.grain() {
+        Grain::Hour => "on",
+        grain => preposition(grain),
+    };
+    format!("{preposition} {}", date(period))
 }
 
 #[cfg(test)]

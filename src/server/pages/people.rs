@@ -693,13 +693,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 count(Who::Cohort),
                 count(cell.who),
             );
-            dates.push(cell.crowd.period.label());
-            dates.extend(
-                cell.crowd
-                    .back
-                    .iter()
-                    .flat_map(|b| [b.window.from.label(), b.window.until.label()]),
-            );
+            let back = cell.crowd.back.iter().map(|back| back.window);
+            let periods = back.flat_map(|window| [window.from, window.until]);
+            dates.push(words::full_label(cell.crowd.period));
+            dates.extend(periods.map(words::full_label));
             let (part, whole) = (count(Who::Returned), count(Who::Cohort));
             let share = rate(part, whole)
                 .zip(wilson(part, whole))
