@@ -35,7 +35,7 @@ use actix_web::http::header::{
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::calendar::{Grain, Period};
@@ -151,6 +151,13 @@ impl State {
     fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
+    }
+
+    /// The last month with data, where that is before now: its first day.
+    fn ends(&self) -> Option<NaiveDate> {
+        // A store that is away is reported elsewhere.
+        let last = self.coverage().ok()?.ends(Grain::Month)?;
+        Some(last.start().date_naive())
     }
 
     /// The grains of those periods in which a set of these periods may include marks made after a

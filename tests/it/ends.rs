@@ -814,6 +814,45 @@ fn real_purchases_end_in_june_1998() {
         "{page}"
     );
     assert!(!page.contains(">0.0%<"), "{page}");
+    // The year to date is the one in which the data ends.
+    let year = "cohort=purchase&returning=purchase&by=month&rows=6&from=1998-01-01";
+    let to = read(&format!(
+        "{host}/retention?cohort=purchase&returning=purchase&range=ytd"
+    ));
+    assert_eq!(to.header("location"), format!("/retention?{year}"));
+    let page = read(&format!("{host}/retention?{year}")).body;
+    assert!(
+        page.contains("value=\"ytd\" aria-pressed=\"true\"")
+            && page.contains("Jan 1998 – Jun 1998"),
+        "{page}"
+    );
+    // Also where the configuration asks for it.
+    shop.write(
+        "ytd.toml",
+        "[question]\ncohort = \"purchase\"\nreturning = \"purchase\"\nrange = \"ytd\"\n",
+    );
+    let copy = shop.path("cohortist.db");
+    let copied = shop.path("ytd.db");
+    std::fs::create_dir(&copied).unwrap();
+    for file in std::fs::read_dir(copy).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copied.join(file.file_name())).unwrap();
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[
+            "--config",
+            "ytd.toml",
+            "--store",
+            "ytd.db",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        "store: ",
+    );
+    let to = read(&format!("http://{}/", serving.address));
+    assert_eq!(to.header("location"), format!("/retention?{year}"));
 }
 
 #[test]

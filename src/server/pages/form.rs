@@ -164,6 +164,7 @@ impl Form {
         } else {
             &raw.by
         };
+        let ends = asked.and_then(|_| state.ends());
         Form {
             cohort: input(Field::Cohort, &raw.cohort),
             cohort_and: filters(Field::CohortAnd, &raw.cohort_and),
@@ -225,7 +226,7 @@ impl Form {
                 .map(|range| Choice {
                     value: range.as_str(),
                     label: range.label().to_owned(),
-                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now())),
+                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now(), ends)),
                 })
                 .into(),
             stray: [Field::Order, Field::Scale, Field::Trend, Field::Range]

@@ -216,7 +216,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().carried_out(view.now());
+            let raw = raw.clone().carried_out(view.now(), || view.ends());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &raw) {
                 Ok(asked) if anew => match recounted(view, &asked) {
@@ -276,7 +276,7 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // A store that is away is said with the status it deserves, so nothing is sent before it has
     // answered once.
     let begun = block(request, |view| {
-        let raw = RawQuery::read(view.query()).carried_out(view.now());
+        let raw = RawQuery::read(view.query()).carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
             // A slip of the pen is told without a store.
@@ -379,7 +379,7 @@ fn frame(
 pub async fn file(request: HttpRequest, dress: Format) -> HttpResponse {
     let raw = RawQuery::read(request.query_string());
     let written = block(&request, move |view| {
-        let asked = asked(view, &raw.clone().carried_out(view.now()))?;
+        let asked = asked(view, &raw.clone().carried_out(view.now(), || view.ends()))?;
         let counted =
             view.tracker
                 .answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
