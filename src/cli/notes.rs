@@ -50,7 +50,7 @@ impl<'a> SetCount<'a> {
             // People in one period were recorded. Listing all keys to find out more can take long
             // in a big Redis.
             let is_known = periods.is_empty() || (periods.len() == 1 && count > 0);
-            let state = if is_known || tracker.catalogue()?.is_empty() {
+            let state = if is_known {
                 None
             } else {
                 state_of(count, &periods, cached(&mut coverage, tracker, clock)?)
@@ -190,6 +190,16 @@ fn undated(tracker: &Tracker, segments: &[&Segment]) -> anyhow::Result<()> {
 
 /// Which sets the store has no data of, or not of all.
 fn unrecorded(tracker: &Tracker, clock: Clock, sets: &[SetCount<'_>]) -> anyhow::Result<()> {
+    let is_noted = sets.iter().any(|set| {
+        matches!(
+            set.state,
+            Some(State::NotRecorded | State::PartlyRecorded | State::Future)
+        )
+    });
+    // In an empty store that is so of all sets.
+    if !is_noted || tracker.catalogue()?.is_empty() {
+        return Ok(());
+    }
     let mut coverage = None;
     for set in sets {
         let what = match set.state {

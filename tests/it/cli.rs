@@ -619,6 +619,11 @@ fn an_import_says_where_its_marks_are() {
         );
         assert_eq!((word, ran.code, ran.err.as_str()), (what, 0, ""));
     }
+    // However it was written.
+    fs::create_dir(shop.path("q")).unwrap();
+    let ran = shop.run(&["--store", "./q/../q/../cohortist.db", "import", &file]);
+    let said = format!("{}, opened", fs::canonicalize(&store).unwrap().display());
+    assert_eq!(ran.store.as_deref(), Some(&*said));
 }
 
 #[test]
@@ -636,7 +641,7 @@ fn the_prefix_keeps_stores_apart() {
         "{}",
         ran.err
     );
-    assert_eq!(ran.out, "0\n");
+    assert_eq!(ran.out, "-\n", "nothing is recorded there");
 }
 
 #[test]
@@ -691,7 +696,7 @@ fn a_second_process_is_told_who_has_the_store() {
         "{error}"
     );
     drop(serving);
-    assert_eq!(shop.run(&["count", "active@2026"]).done(), "0\n");
+    assert_eq!(shop.run(&["count", "active@2026"]).done(), "-\n");
 }
 
 #[test]
