@@ -41,7 +41,7 @@ function interval(part, whole) {
 
 // The whole sentence of each number, from what the table says once and the cell says of itself.
 for (const table of document.querySelectorAll("table[data-whens]")) {
-  const { sentence, partial, whens } = table.dataset;
+  const { sentence, partial, whens, running } = table.dataset;
   const when = whens.split("|");
   for (const link of table.querySelectorAll("a[data-n]")) {
     const [row, column] = link.getAttribute("href").split(".").map(Number);
@@ -56,7 +56,7 @@ for (const table of document.querySelectorAll("table[data-whens]")) {
       people: `${size} ${size === "1" ? "person" : "people"}`,
       interval: interval(part, whole),
       when: when[row + column],
-      state: link.parentElement.matches(".run") ? "still in progress" : "complete",
+      state: link.parentElement.matches(".run") ? running : "complete",
     };
     link.ariaLabel = (link.parentElement.matches(".part") ? partial : sentence).replace(/{(\w+)}/g, (_, part) => parts[part]);
   }

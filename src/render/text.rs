@@ -237,9 +237,12 @@ fn notes(table: &Table, left_out: usize) -> String {
     }
     let running =
         if table.has_running() || table.rows.iter().any(|row| row.state == State::InProgress) {
-            "* still in progress, left out of the average · "
+            format!(
+                "* {}, left out of the average · ",
+                words::in_progress(table.data_ends)
+            )
         } else {
-            ""
+            String::new()
         };
     words::recorded(table).iter().for_each(|said| {
         let _ = writeln!(out, "{said}");
@@ -455,7 +458,7 @@ mod tests {
           of how many cohorts              1      1
 
         5 users, each in one cohort.
-        * still in progress, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
+        * data ends in it, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
         ");
         let later = Query {
             to,
@@ -473,7 +476,7 @@ mod tests {
           of how many cohorts
 
         3 users, each in one cohort.
-        * still in progress, left out of the average · ≥ at least: partly recorded, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
+        * data ends in it, left out of the average · ≥ at least: partly recorded, left out of the average · – no data · UTC · as of 2026-11-28 09:00 · data ends 23 Nov 2026
         ");
     }
 

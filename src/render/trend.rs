@@ -123,17 +123,18 @@ pub fn stickiness_data_table(activity: &Activity) -> DataTable {
         let state = match point.state {
             State::Complete => "complete",
             State::NotRecorded => "not recorded",
+            _ if activity.data_ends.is_some() => "data ends in it",
             _ => "in progress",
         };
         let sticky = point
             .stickiness()
             .map_or_else(|| "none".to_owned(), words::percent);
         let none = if point.state == State::InProgress {
-            "no complete day yet"
+            words::none_complete("day", activity.data_ends)
         } else {
-            "not recorded whole"
+            "not recorded whole".to_owned()
         };
-        let mean = point.daily.map_or_else(|| none.to_owned(), words::mean);
+        let mean = point.daily.map_or(none, words::mean);
         let people = if point.state == State::NotRecorded {
             "none".to_owned()
         } else {

@@ -234,7 +234,7 @@ pub fn at_least(number: &str) -> String {
 /// Nov 2026, complete`.
 pub fn cell(table: &Table, number: &Number) -> String {
     let state = match number.state {
-        State::InProgress => "still in progress",
+        State::InProgress => in_progress(table.data_ends),
         _ => "complete",
     };
     let (sentence, interval) = match number.interval() {
@@ -249,6 +249,29 @@ pub fn cell(table: &Table, number: &Number) -> String {
         .replace("{interval}", &interval)
         .replace("{when}", &counted_in(table.query.measure, number.period))
         .replace("{state}", state)
+}
+
+/// What a number in progress is: `still in progress`. Where the data ends before now the period may
+/// be over, and nothing more comes: `data ends in it`.
+pub const fn in_progress(data_ends: Option<Period>) -> &'static str {
+    match data_ends {
+        None => "still in progress",
+        Some(_) => "data ends in it",
+    }
+}
+
+/// The same after what it looks like: pale `while in progress`, `where data ends`.
+pub const fn while_in_progress(data_ends: Option<Period>) -> &'static str {
+    match data_ends {
+        None => "while in progress",
+        Some(_) => "where data ends",
+    }
+}
+
+/// `no complete period yet`; without `yet` where the data ends before now, as none will come.
+pub fn none_complete(what: &str, data_ends: Option<Period>) -> String {
+    let yet = if data_ends.is_none() { " yet" } else { "" };
+    format!("no complete {what}{yet}")
 }
 
 /// The sentence of a cell whose number is a lower bound, with its parts in braces.

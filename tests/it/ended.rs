@@ -133,7 +133,14 @@ fn the_trend_of_an_event_ends_where_the_data_does() {
         let body = |page: &str| part(page, "<tbody>", "</tbody>").to_owned();
         assert_eq!(body(&ended), body(&live), "{query}");
         let charts = |page: &str| part(page, "<section class=\"charts\"", "</section>").to_owned();
-        assert_eq!(charts(&ended), charts(&live), "{query}");
+        let drawn = charts(&live)
+            .replace("pale while in progress", "pale where data ends")
+            .replace("<td>in progress</td>", "<td>data ends in it</td>");
+        assert_eq!(charts(&ended), drawn, "{query}");
+        assert!(
+            ended.contains("so far: data ends in it, and compared with nothing"),
+            "{ended}"
+        );
         let tiles = words(part(&ended, "<section class=\"tiles\"", "</section>"));
         for tile in [
             "people on Sun 22 Nov 2026",
@@ -229,8 +236,9 @@ fn a_set_after_the_end_has_no_number() {
         "{partly}"
     );
     assert!(
-        page("active@2026-11-23").contains("So far: Mon 23 Nov 2026 is still in progress"),
-        "more may come"
+        page("active@2026-11-23")
+            .contains("So far: the data ends on Mon 23 Nov 2026, and the list"),
+        "the day is over"
     );
     assert!(page("active@2026-12-05").contains("Sat 5 Dec 2026 has not begun."));
     // The cells of a table likewise.
@@ -259,8 +267,8 @@ fn a_set_after_the_end_has_no_number() {
     assert!(
         cell("at=2026-11-20&k=3")
             .body
-            .contains("So far: Mon 23 Nov 2026 is still in progress"),
-        "more may come"
+            .contains("So far: the data ends on Mon 23 Nov 2026, and more may come back"),
+        "the day is over"
     );
     let partly = cell("at=2026-11-20&k=2&measure=on_or_after&cols=10").body;
     assert!(
@@ -336,6 +344,45 @@ fn a_set_after_the_end_has_no_number() {
         (live["counts"][0]["state"].as_str(), &live["data_ends"]),
         (Some("complete"), &Value::Null)
     );
+}
+
+/// A week of which the last days have no data is over, and yet not complete.
+#[test]
+fn a_table_says_that_the_data_ends_in_a_period() {
+    let question = "cohort=signup&returning=active&by=week&rows=2&cols=2";
+    for (query, is_running) in [
+        (question, true),
+        (&*format!("{question}&from=2026-11-23"), false),
+    ] {
+        let [live, ended] = both(&format!("/retention?{query}"));
+        let table = words(part(&ended, "<main", "</main>"));
+        for said in ["* data ends in it, left out of averages"] {
+            assert!(table.contains(said), "{said} in {table}");
+        }
+        assert!(
+            ended.contains("data-running=\"data ends in it\""),
+            "{ended}"
+        );
+        for word in [
+            "still in progress",
+            "complete yet",
+            "period yet",
+            "cohort yet",
+        ] {
+            assert!(!table.contains(word), "{word} in {table}");
+        }
+        if !is_running {
+            let live = words(part(&live, "<main", "</main>"));
+            assert!(live.contains("no complete cohort yet"), "{live}");
+            assert!(table.contains("no complete cohort"), "{table}");
+        }
+    }
+    let [live, ended] = both(&format!("/retention.svg?{question}"));
+    assert!(ended.contains(" · data ends 23 Nov 2026<"), "{ended}");
+    assert!(!live.contains("data ends"), "{live}");
+    // Files for programs keep the name of the state.
+    let [_, tidy] = both(&format!("/retention.tidy.csv?{question}"));
+    assert!(tidy.contains(",in_progress\n"), "{tidy}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub fn svg(table: &Table) -> String {
         words::entries(table.entries),
         format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")),
     ]);
+    facts.extend(words::data_ends(table));
     let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
     let mut out = opening(
         "retention-chart",

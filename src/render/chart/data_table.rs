@@ -37,7 +37,10 @@ pub fn curve_data_table(table: &Table) -> DataTable {
             ],
             None => vec![
                 head,
-                "not complete yet".to_owned(),
+                match table.data_ends {
+                    None => "not complete yet".to_owned(),
+                    Some(_) => "not complete".to_owned(),
+                },
                 String::new(),
                 "0".to_owned(),
             ],
@@ -85,7 +88,11 @@ pub fn sizes_data_table(table: &Table) -> DataTable {
         .rows
         .iter()
         .filter(|row| row.state == State::InProgress);
-    rows.extend(running.map(|row| line("In progress, so far", row)));
+    let what = match table.data_ends {
+        None => "In progress, so far",
+        Some(_) => "Data ends in it",
+    };
+    rows.extend(running.map(|row| line(what, row)));
     DataTable {
         caption: "Cohort sizes in short: every cohort's size is in the table below".to_owned(),
         heads: vec!["Which", "Cohort", "People"],
@@ -105,6 +112,7 @@ pub fn trend_data_table(table: &Table, column: usize) -> DataTable {
                 let share = words::percent(number.rate());
                 let (share, state) = match number.state {
                     State::PartlyRecorded => (words::at_least(&share), "partly recorded"),
+                    State::InProgress if table.data_ends.is_some() => (share, "data ends in it"),
                     State::InProgress => (share, "in progress"),
                     _ => (share, "complete"),
                 };

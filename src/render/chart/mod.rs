@@ -25,6 +25,7 @@ use crate::render::axis::Axis;
 use crate::render::chart::label_layout::Spot;
 use crate::render::chart::marks::{addressed, grouped};
 use crate::render::colour::{Rgb, Theme};
+use crate::render::words;
 use crate::reports::retention::Table;
 
 pub use curve::{MAX_SINGLE, curve, curve_caption, svg};
@@ -143,11 +144,11 @@ fn named(before: &str, segment: &str, otherwise: &str) -> String {
 }
 
 /// What stands where a chart has no line to show.
-fn nothing_yet(table: &Table) -> &'static str {
+fn nothing_yet(table: &Table) -> String {
     match () {
-        () if !table.is_recorded() => "no data",
-        () if table.is_empty() => "nobody in any cohort",
-        () => "no complete period yet",
+        () if !table.is_recorded() => "no data".to_owned(),
+        () if table.is_empty() => "nobody in any cohort".to_owned(),
+        () => words::none_complete("period", table.data_ends),
     }
 }
 

@@ -85,9 +85,9 @@ pub fn trend_caption(table: &Table, column: usize) -> String {
     };
     let is_running = |point: &Point| point.cell.state == State::InProgress;
     let running = if cells.iter().flatten().any(is_running) {
-        "; hollow while in progress"
+        format!("; hollow {}", words::while_in_progress(table.data_ends))
     } else {
-        ""
+        String::new()
     };
     format!("each cohort's share with its 95% interval{average}{running}")
 }
@@ -145,7 +145,7 @@ fn described(table: &Table, column: usize) -> String {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return format!(
             "{} {}.",
-            capital(nothing_yet(table)),
+            capital(&nothing_yet(table)),
             words::column(table, column)
         );
     };

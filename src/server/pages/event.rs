@@ -187,6 +187,9 @@ struct Report {
     lines: Vec<Line>,
     /// Whether any of them is not recorded.
     gaps: bool,
+    /// What a number in progress is, and what it looks pale like.
+    in_progress: &'static str,
+    while_in_progress: &'static str,
     /// Whether a period is made of days.
     daily: bool,
     /// What a change is against.
@@ -411,6 +414,8 @@ fn report(
         gaps: recorded
             .iter()
             .any(|point| point.state == Progress::NotRecorded),
+        in_progress: words::in_progress(activity.data_ends),
+        while_in_progress: words::while_in_progress(activity.data_ends),
         lines: recorded.iter().rev().map(Line::new).collect(),
         daily: stretch.grain != Grain::Day,
         against: match stretch.grain {

@@ -37,7 +37,10 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         label: format!("came back {}", words::column(table, figure.column)),
         note: match figure.average {
             Some(average) => trust(&average),
-            None => nobody(table).unwrap_or("no complete period yet").to_owned(),
+            None => nobody(table).map_or_else(
+                || words::none_complete("period", table.data_ends),
+                str::to_owned,
+            ),
         },
     };
     let change = match figures.change {
@@ -98,7 +101,10 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
         None => Tile {
             value: None,
             label: "people in a median cohort".to_owned(),
-            note: nobody(table).unwrap_or("no complete cohort yet").to_owned(),
+            note: nobody(table).map_or_else(
+                || words::none_complete("cohort", table.data_ends),
+                str::to_owned,
+            ),
         },
     };
     figures
@@ -219,6 +225,10 @@ pub struct Grid {
     pub means: Vec<Option<Mean>>,
     /// What the lowest and the highest shade stand for.
     pub shades: (String, String),
+    /// What a number in progress is.
+    pub in_progress: &'static str,
+    /// What cohorts in progress look pale like.
+    pub while_in_progress: &'static str,
     /// The sentence of a cell, with `{n}` and the like where a cell puts its own.
     pub sentence: String,
     /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort
@@ -313,6 +323,8 @@ impl Grid {
             entries: thousands(table.complete_entries),
             means: means.collect(),
             shades: shades.ends(table),
+            in_progress: words::in_progress(table.data_ends),
+            while_in_progress: words::while_in_progress(table.data_ends),
             sentence: words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
             partial_sentence: words::PARTIAL_SENTENCE
                 .replace("{when}", &format!("{before}{{when}}")),

@@ -708,8 +708,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                     words::interval(interval)
                 )
             });
-            list.notices
-                .extend(cell_notice(&cell.query, &cell.crowd, cell.who));
+            list.notices.extend(cell_notice(
+                &cell.query,
+                &cell.crowd,
+                cell.who,
+                &view.coverage()?,
+            ));
             let windows = cell.crowd.back.iter().map(|back| back.window);
             let periods: Vec<Period> = windows
                 .flat_map(|window| [window.from, window.until])

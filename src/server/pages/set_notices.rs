@@ -37,10 +37,7 @@ pub(super) fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String
         ));
     }
     if let Some(longest) = running.into_iter().max_by_key(|period| period.end()) {
-        notices.push(format!(
-            "So far: {} is still in progress, and the list may change.",
-            words::spoken(longest)
-        ));
+        notices.push(so_far(longest, coverage, "the list may change"));
     }
     if !future.is_empty() {
         notices.push(format!("{} not begun.", all(future, "has", "have")));
@@ -48,9 +45,31 @@ pub(super) fn set_notices(periods: &[Period], coverage: &Coverage) -> Vec<String
     notices
 }
 
+/// That a period is in progress, and what may come of that; or that the data ends in it.
+fn so_far(period: Period, coverage: &Coverage, then: &str) -> String {
+    match coverage.data_ends(period.grain()) {
+        None => {
+            let spoken = words::spoken(period);
+            format!("So far: {spoken} is still in progress, and {then}.")
+        }
+        Some(_) => {
+            let when = words::when(period);
+            format!("So far: the data ends {when}, and {then} with more data.")
+        }
+    }
+}
+
 /// Why the people of a cell can still change, or are not all there were.
-pub(super) fn cell_notice(query: &Query, crowd: &CellMembers, who: Who) -> Option<String> {
+pub(super) fn cell_notice(
+    query: &Query,
+    crowd: &CellMembers,
+    who: Who,
+    coverage: &Coverage,
+) -> Option<String> {
     if crowd.state == Progress::InProgress {
+        if coverage.data_ends(query.grain).is_some() {
+            return Some(so_far(crowd.period, coverage, "the cohort may grow"));
+        }
         return Some(format!(
             "So far: this {} is still in progress, and the cohort may grow.",
             query.grain
@@ -58,10 +77,7 @@ pub(super) fn cell_notice(query: &Query, crowd: &CellMembers, who: Who) -> Optio
     }
     let window = crowd.back.as_ref().filter(|_| who != Who::Cohort)?.window;
     match window.state {
-        Progress::InProgress => Some(format!(
-            "So far: {} is still in progress, and more may come back.",
-            words::spoken(window.until)
-        )),
+        Progress::InProgress => Some(so_far(window.until, coverage, "more may come back")),
         Progress::PartlyRecorded if who == Who::Returned => Some(
             "At least: some of these periods are not recorded, and more may have come back."
                 .to_owned(),
