@@ -77,7 +77,8 @@ pub fn stickiness(activity: &Activity) -> String {
                 words::when(p.period)
             ))
         });
-    let desc = last.unwrap_or_else(|| "No period is complete yet.".to_owned());
+    let none = format!("No period is complete{}.", words::yet(activity.data_ends));
+    let desc = last.unwrap_or(none);
     let greatest = activity
         .points
         .iter()

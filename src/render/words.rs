@@ -268,10 +268,14 @@ pub const fn while_in_progress(data_ends: Option<Period>) -> &'static str {
     }
 }
 
-/// `no complete period yet`; without `yet` where the data ends before now, as none will come.
+/// ` yet`; nothing where the data ends before now, as no more comes.
+pub const fn yet(data_ends: Option<Period>) -> &'static str {
+    if data_ends.is_none() { " yet" } else { "" }
+}
+
+/// `no complete period yet`.
 pub fn none_complete(what: &str, data_ends: Option<Period>) -> String {
-    let yet = if data_ends.is_none() { " yet" } else { "" };
-    format!("no complete {what}{yet}")
+    format!("no complete {what}{}", yet(data_ends))
 }
 
 /// The sentence of a cell whose number is a lower bound, with its parts in braces.

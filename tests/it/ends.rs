@@ -890,6 +890,74 @@ fn the_end_of_hours_has_a_year() {
     }
 }
 
+/// Where the front page of these marks leads, and the page.
+fn front_page(now: DateTime<Utc>, marks: &[(&str, u32, DateTime<Utc>)]) -> (String, String) {
+    let tracker = empty();
+    let mut batch = tracker.batch();
+    for (event, user, at) in marks.iter().filter(|(_, _, at)| *at <= now) {
+        batch.mark(&name(event), *user, *at).unwrap();
+    }
+    batch.commit().unwrap();
+    let host = format!(
+        "http://{}",
+        serve_dashboard(Dashboard::new(tracker, Clock::Fixed(now)))
+    );
+    let to = read(&format!("{host}/")).header("location").to_owned();
+    let page = read(&format!("{host}{to}")).body;
+    (to, page)
+}
+
+/// The grain of the front page follows how soon people come back, and not what events are called.
+#[test]
+fn the_front_page_opens_by_the_rhythm_of_the_data() {
+    let now = moment("2026-11-26T15:00:00Z");
+    // A shop: a handful of sign-ups a day for 23 months. People buy after 15 to 25 days, and half of
+    // them once more a month later.
+    let shop = |purchase: &'static str| {
+        let (mut marks, mut user) = (Vec::new(), 0);
+        for day in 0..690_u32 {
+            let joined = moment("2025-01-06T12:00:00Z") + TimeDelta::days(day.into());
+            for _ in 0..1 + day * 7 % 6 {
+                user += 1;
+                let bought = joined + TimeDelta::days(i64::from(15 + user % 11));
+                marks.extend([("signup", user, joined), (purchase, user, bought)]);
+                marks.extend((user % 2 == 0).then_some((
+                    purchase,
+                    user,
+                    bought + TimeDelta::days(30),
+                )));
+            }
+        }
+        marks
+    };
+    for purchase in ["purchase", "visit", "active"] {
+        let (to, page) = front_page(now, &shop(purchase));
+        assert!(to.contains("by=month"), "{purchase}: {to}");
+        let back = page
+            .split("<span>came back in month 1</span>")
+            .next()
+            .unwrap();
+        assert!(!back.contains("<b>0.0%</b>"), "{purchase}: {page}");
+    }
+    // Renewals, once a year.
+    let renewals = (0..300_u32).flat_map(|user| {
+        let began = moment("2021-02-01T12:00:00Z") + TimeDelta::days((user % 300).into());
+        (0..6).map(move |year| ("renew", user, began + TimeDelta::days(365 * year)))
+    });
+    let (to, page) = front_page(now, &renewals.collect::<Vec<_>>());
+    assert!(to.contains("by=year"), "{to}");
+    assert!(!page.contains(">0.0%<"), "{page}");
+    // Whatever they are called: events of every day, and of every week.
+    for (every, grain) in [(1, "by=day"), (7, "by=week")] {
+        let pings = (0..30_u32).flat_map(|user| {
+            let days = (0..120).step_by(every);
+            days.map(move |back| ("ping", user, now - TimeDelta::days(back)))
+        });
+        let (to, _) = front_page(now, &pings.collect::<Vec<_>>());
+        assert!(to.contains(grain), "{to}");
+    }
+}
+
 /// Another client marks what a list of bitmaps does not know yet: the list is read again, and no
 /// number hidden.
 #[test]

@@ -133,7 +133,7 @@ fn described(table: &Table) -> String {
             )
         }
         (Some((k, a)), _) => format!("The average is {}.", came_back(k, a.rate)),
-        _ => "No period is complete yet.".to_owned(),
+        _ => format!("No period is complete{}.", words::yet(table.data_ends)),
     }
 }
 

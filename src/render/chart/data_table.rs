@@ -37,10 +37,7 @@ pub fn curve_data_table(table: &Table) -> DataTable {
             ],
             None => vec![
                 head,
-                match table.data_ends {
-                    None => "not complete yet".to_owned(),
-                    Some(_) => "not complete".to_owned(),
-                },
+                format!("not complete{}", words::yet(table.data_ends)),
                 String::new(),
                 "0".to_owned(),
             ],

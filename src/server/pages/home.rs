@@ -7,12 +7,13 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::calendar::{Grain, Period};
 use crate::reports::activity::Span;
-use crate::reports::coverage::Coverage;
+use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::retention::default_size;
 use crate::server::error::{WebError, answer};
 use crate::server::query::{PageQuery, Range, RawQuery};
 use crate::server::{State, block};
-use crate::sets::{Catalogue, EventName, Segment, When};
+use crate::sets::{EventName, Key, Plan, Segment, When};
+use crate::store::{Freshness, StoreError};
 
 /// Names under which products record that somebody joined, best first.
 const JOINING: [&str; 8] = [
@@ -58,7 +59,10 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
         return Ok(None);
     };
     let (all, coverage) = (state.tracker.catalogue()?, state.coverage()?);
-    asked.bare.grain = likely_grain(&asked, &all, &coverage);
+    if let Segment::Event(name) = &asked.bare.cohort {
+        let samples = samples(all.of(name), &coverage);
+        asked.bare.grain = likely_grain(&returns(state, &asked, &samples)?);
+    }
     // Data of an event that has stopped is shown where it is, and not as a fortnight of nobody.
     let grain = asked.bare.grain;
     if let Segment::Event(name) = &asked.bare.cohort
@@ -87,63 +91,115 @@ fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
     raw.check().unwrap_or(own)
 }
 
-/// The fewest weeks and months of data that are shown as such.
-const ENOUGH: i64 = 8;
+/// The grains the front page chooses from, finest first, each with the fewest periods of data that
+/// it is chosen for.
+const GRAINS: [(Grain, i64); 4] = [
+    (Grain::Day, 1),
+    (Grain::Week, 4),
+    (Grain::Month, 4),
+    (Grain::Year, 3),
+];
 
-/// The grain at which the likely question shows the most: days where the names say that people are
-/// there daily, and there are bitmaps of most days; otherwise weeks or months, as far as there is
-/// data of several of them.
-fn likely_grain(asked: &PageQuery, all: &Catalogue, coverage: &Coverage) -> Grain {
-    let (Segment::Event(cohort), Segment::Event(returning)) =
-        (&asked.bare.cohort, &asked.bare.returning)
-    else {
-        return Grain::Day;
-    };
-    let periods = |name: &EventName, grain: Grain| -> BTreeSet<Period> {
-        let of_grain = all.of(name).iter().filter_map(|key| match key.when() {
-            When::In(period) if period.grain() == grain => Some(period),
-            _ => None,
-        });
-        of_grain.collect()
-    };
-    let is_long = |grain: Grain| {
-        let bitmaps = periods(returning, grain);
-        bitmaps
-            .first()
-            .zip(bitmaps.last())
-            .and_then(|(first, last)| Some(last.since(*first)? + 1))
-            >= Some(ENOUGH)
-    };
-    // Most of the newest days have a bitmap of both, as far back as there is data.
-    let is_dense = |grain: Grain| {
-        let Some((first, last)) = coverage.first(grain).zip(coverage.last(grain)) else {
-            return false;
-        };
-        [cohort, returning].into_iter().all(|name| {
-            let bitmaps = periods(name, grain);
-            let newest = bitmaps.last().copied().unwrap_or(last).min(last);
-            let begin = newest
-                .shift(1 - i64::from(default_size(grain)))
-                .map_or(first, |begin| begin.max(first));
-            let days = newest.since(begin).unwrap_or(0) + 1;
-            i64::try_from(bitmaps.range(begin..=newest).count())
-                .is_ok_and(|there| 2 * there >= days)
-        })
-    };
-    let is_daily = looks_like(cohort, &JOINING) || looks_like(returning, &BEING_THERE);
-    match () {
-        () if is_daily && (is_dense(Grain::Day) || !is_long(Grain::Week)) => Grain::Day,
-        () if is_daily && (is_dense(Grain::Week) || !is_long(Grain::Month)) => Grain::Week,
-        () if is_long(Grain::Month) => Grain::Month,
-        () if is_long(Grain::Week) => Grain::Week,
-        () => Grain::Day,
-    }
+/// How many of the newest complete cohorts are looked at for each grain.
+const COHORTS: usize = 8;
+
+/// What share of them has to come back in the next period, in percent: a table of fewer reads as
+/// if nobody came back.
+const COME_BACK: u64 = 15;
+
+/// The cohorts of a grain that are looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct Sample {
+    grain: Grain,
+    cohorts: Vec<Period>,
 }
 
-fn looks_like(name: &EventName, words: &[&str]) -> bool {
-    words
-        .iter()
-        .any(|word| name.as_str().eq_ignore_ascii_case(word))
+/// How many people were in the cohorts of a sample, and how many of them came back in the next
+/// period.
+#[derive(Debug, Clone, Copy)]
+struct Returns {
+    grain: Grain,
+    people: u64,
+    returned: u64,
+}
+
+/// The cohorts to look at for each grain that there is enough data of, given the bitmaps of the
+/// starting event.
+fn samples(keys: &[Key], coverage: &Coverage) -> Vec<Sample> {
+    let is_long = |grain: Grain, fewest: i64| {
+        let extent = coverage.first(grain).zip(coverage.last(grain));
+        extent.and_then(|(first, last)| last.since(first)) >= Some(fewest - 1)
+    };
+    let is_complete = |period: Period| coverage.state_of(period) == Progress::Complete;
+    let sample = |grain: Grain| {
+        // Years are unions of months.
+        let kept = if grain == Grain::Year {
+            Grain::Month
+        } else {
+            grain
+        };
+        let periods = keys.iter().filter_map(|key| match key.when() {
+            When::In(period) if period.grain() == kept => Some(period.within(grain)),
+            _ => None,
+        });
+        let periods: BTreeSet<Period> = periods.collect();
+        let is_over = |cohort: &Period| {
+            is_complete(*cohort) && cohort.shift(1).is_ok_and(|next| is_complete(next))
+        };
+        let newest = periods.into_iter().rev().filter(is_over).take(COHORTS);
+        Sample {
+            grain,
+            cohorts: newest.collect(),
+        }
+    };
+    let grains = GRAINS
+        .into_iter()
+        .filter(|(grain, fewest)| is_long(*grain, *fewest));
+    grains.map(|(grain, _)| sample(grain)).collect()
+}
+
+/// Counts who came back: at most two counts for each cohort, 64 in all.
+fn returns(
+    state: &State,
+    asked: &PageQuery,
+    samples: &[Sample],
+) -> crate::tracker::Result<Vec<Returns>> {
+    let mut plan = Plan::new();
+    for cohort in samples.iter().flat_map(|sample| &sample.cohorts) {
+        let who = plan
+            .add(&asked.bare.cohort.at(*cohort))
+            .map_err(StoreError::from)?;
+        let next = asked.bare.returning.at(cohort.shift(1)?);
+        let back = plan.add(&next).map_err(StoreError::from)?;
+        let returned = plan.and([who, back]);
+        plan.count(who);
+        plan.count(returned);
+    }
+    let counted = state.tracker.store().counted(&plan, Freshness::Cached)?;
+    let mut counts = counted.counts.chunks_exact(2);
+    let returns = samples.iter().map(|sample| {
+        let mut returns = Returns {
+            grain: sample.grain,
+            people: 0,
+            returned: 0,
+        };
+        for counts in counts.by_ref().take(sample.cohorts.len()) {
+            returns.people += counts[0];
+            returns.returned += counts[1];
+        }
+        returns
+    });
+    Ok(returns.collect())
+}
+
+/// The finest grain at which people come back from one period to the next. Where there is none, the
+/// longest periods show the most.
+fn likely_grain(returns: &[Returns]) -> Grain {
+    let come_back = |returns: &&Returns| {
+        returns.people > 0 && 100 * returns.returned >= COME_BACK * returns.people
+    };
+    let chosen = returns.iter().find(come_back).or(returns.last());
+    chosen.map_or(Grain::Day, |returns| returns.grain)
 }
 
 /// signup → active where both exist, otherwise the two events that look most like them. `None`
@@ -182,46 +238,61 @@ pub(super) fn likely_question(events: &[EventName]) -> Option<PageQuery> {
 mod tests {
     use super::*;
     use crate::calendar::parse_moment;
-    use crate::sets::Key;
     use chrono::TimeDelta;
 
     #[test]
-    fn the_grain_follows_the_data() {
-        // The name, how many days lie between two marks, and how many days there are.
-        let grain = |name: &str, every: usize, days: i64| {
-            let (event, now) = (
-                EventName::new(name).unwrap(),
-                parse_moment("2026-11-23T14:05:00Z").unwrap(),
-            );
+    fn the_grain_is_the_finest_at_which_people_come_back() {
+        use Grain::{Day, Month, Week, Year};
+        let chosen = |rates: &[(Grain, u64, u64)]| {
+            let returns = rates.iter().map(|(grain, people, returned)| Returns {
+                grain: *grain,
+                people: *people,
+                returned: *returned,
+            });
+            likely_grain(&returns.collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[(Day, 100, 15), (Week, 500, 400)]), Day);
+        assert_eq!(chosen(&[(Day, 100, 14), (Week, 500, 400)]), Week);
+        let shop = [(Day, 30, 0), (Week, 200, 12), (Month, 800, 500)];
+        assert_eq!(chosen(&shop), Month);
+        let renewals = [(Day, 8, 0), (Week, 40, 0), (Month, 90, 0), (Year, 500, 450)];
+        assert_eq!(chosen(&renewals), Year);
+        // Where nobody comes back; and where nothing is over, or recorded.
+        assert_eq!(chosen(&[(Day, 8, 0), (Week, 40, 0)]), Week);
+        assert_eq!((chosen(&[(Day, 0, 0)]), chosen(&[])), (Day, Day));
+    }
+
+    #[test]
+    fn the_newest_complete_cohorts_are_looked_at() {
+        let (event, now) = (
+            EventName::new("a").unwrap(),
+            parse_moment("2026-11-23T14:05:00Z").unwrap(),
+        );
+        let samples = |every: usize, days: i64| {
             let marks = (0..days)
                 .step_by(every)
                 .map(|back| now - TimeDelta::days(back));
-            let keys: Vec<Key> = marks
-                .flat_map(|at| Key::of_mark(&event, at, false).unwrap())
-                .collect();
-            let all = Catalogue::new(keys);
-            let coverage = Coverage::of(all.keys(), now, false).unwrap();
-            likely_grain(&likely_question(&[event]).unwrap(), &all, &coverage).as_str()
+            let keys = marks.flat_map(|at| Key::of_mark(&event, at, false).unwrap());
+            let keys: Vec<Key> = keys.collect::<BTreeSet<_>>().into_iter().collect();
+            let coverage = Coverage::of(&keys, now, false).unwrap();
+            let samples = super::samples(&keys, &coverage).into_iter();
+            let told = samples.map(|Sample { grain, cohorts }| {
+                let ends = cohorts.last().zip(cohorts.first());
+                let ends = ends.map_or(String::new(), |(first, last)| format!(" {first}…{last}"));
+                format!("{grain}{ends}")
+            });
+            told.collect::<Vec<_>>().join(", ")
         };
+        // The running period is not complete, and the one before it has no complete next one.
+        assert_eq!(samples(1, 9), "day 2026-11-15…2026-11-21");
         assert_eq!(
-            (
-                grain("active", 1, 700),
-                grain("login", 1, 3),
-                grain("active", 7, 700)
-            ),
-            ("day", "day", "week")
+            samples(1, 60),
+            "day 2026-11-14…2026-11-21, week 2026-W39…2026-W46"
         );
         assert_eq!(
-            (grain("active", 30, 700), grain("active", 30, 100)),
-            ("month", "week")
-        );
-        assert_eq!(
-            (
-                grain("purchase", 1, 545),
-                grain("purchase", 1, 120),
-                grain("purchase", 1, 30)
-            ),
-            ("month", "week", "day")
+            samples(30, 800),
+            "day 2026-03-28…2026-10-24, week 2026-W13…2026-W43, month 2026-02…2026-09, \
+             year 2024…2024"
         );
     }
 
