@@ -143,9 +143,8 @@ fn samples(keys: &[Key], coverage: &Coverage) -> Vec<Sample> {
             _ => None,
         });
         let periods: BTreeSet<Period> = periods.collect();
-        let is_over = |cohort: &Period| {
-            is_complete(*cohort) && cohort.shift(1).is_ok_and(|next| is_complete(next))
-        };
+        let is_over =
+            |cohort: &Period| is_complete(*cohort) && cohort.shift(1).is_ok_and(is_complete);
         let newest = periods.into_iter().rev().filter(is_over).take(COHORTS);
         Sample {
             grain,
