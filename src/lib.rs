@@ -68,7 +68,7 @@ pub mod telemetry;
 mod tracker;
 
 pub use tracker::{
-    Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,
+    Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,
 };
 
 /// The examples of the README, run as tests.

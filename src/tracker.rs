@@ -16,7 +16,7 @@ use crate::reports::coverage::Coverage;
 use crate::reports::expiry::ExpiryPolicy;
 use crate::reports::retention::QueryError;
 use crate::reports::user::{self, History};
-use crate::sets::{Catalogue, EventName, Key, Plan, Segments, Set, UserId};
+use crate::sets::{Catalogue, Counts, EventName, Key, Plan, Segments, Set, UserId};
 use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
 pub use answer::Answer;
 use answer::Covered;
@@ -94,6 +94,15 @@ pub struct Tracker {
     covered: Arc<Mutex<Option<Covered>>>,
     segments: Arc<Segments>,
     ids: Option<Ids>,
+}
+
+/// The counts of a plan, and how old they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// One for each root of the plan.
+    pub counts: Counts,
+    /// How long ago the store was asked. What others marked since then may be missing.
+    pub age: Duration,
 }
 
 /// What came of listing the keys, and when.
@@ -216,7 +225,20 @@ impl Tracker {
         for set in sets {
             plan.count_set(set).map_err(StoreError::from)?;
         }
-        Ok(self.store.counted(&plan, Freshness::Checked)?.counts)
+        let counted = self.counted(&plan, Freshness::Checked)?;
+        Ok(counted.counts.as_slice().to_vec())
+    }
+
+    /// The counts of a plan, and how old they are.
+    ///
+    /// # Errors
+    /// If any of them could not be counted.
+    pub fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
+        let counted = self.store.counted(plan, freshness)?;
+        Ok(Counted {
+            counts: Counts::new(plan, counted.counts),
+            age: counted.age,
+        })
     }
 
     /// Whether nobody is in the set.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{Grain, parse_moment};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, Table};
-use crate::sets::{Catalogue, EventName, Key, Node, Plan};
+use crate::sets::{Catalogue, Counts, EventName, Key, Node, Plan};
 
 /// Users 1–4 sign up on 20 November, 5–6 on the 21st, nobody on the 22nd, 7–9 on the 23rd, which is
 /// running. Long before, on 28 October, users 1 and 2 did `early`. User 1 is there every day, 2 on
@@ -69,7 +69,7 @@ fn as_of(query: Query, now: DateTime<Utc>, keys: &BTreeMap<Key, BTreeSet<u32>>) 
         .question(&Coverage::of(all.keys(), now, false).unwrap())
         .unwrap();
     question
-        .table(&count(question.plan(), keys))
+        .table(&Counts::new(question.plan(), count(question.plan(), keys)))
         .recorded_since(question.recorded(&all))
 }
 

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::stats::rate;
-use crate::sets::{Catalogue, EventName, Key, Plan, Segment, TooLarge, When};
+use crate::sets::{Catalogue, CountId, Counts, EventName, Key, Plan, Segment, TooLarge, When};
 
 /// How many days an overview shows, the running one included.
 pub const OVERVIEW_DAYS: usize = 30;
@@ -151,10 +151,10 @@ impl Running {
 #[derive(Debug, Clone)]
 struct AskedEvent {
     event: EventName,
-    days: [Option<usize>; OVERVIEW_DAYS],
-    weeks: [Option<usize>; 3],
-    months: [Option<usize>; 3],
-    ever: Option<usize>,
+    days: [Option<CountId>; OVERVIEW_DAYS],
+    weeks: [Option<CountId>; 3],
+    months: [Option<CountId>; 3],
+    ever: Option<CountId>,
     span: Option<Span>,
 }
 
@@ -219,16 +219,16 @@ impl OverviewQuestion {
     }
 
     /// The overview, from the counts of the plan in order.
-    pub fn overview(&self, counts: &[u64]) -> Overview {
-        let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied();
-        let number = |running: Period, roots: &[Option<usize>], back: usize| {
+    pub fn overview(&self, counts: &Counts) -> Overview {
+        let at = |id: Option<CountId>| id.map(|id| counts[id]);
+        let number = |running: Period, roots: &[Option<CountId>], back: usize| {
             let period = i64::try_from(back)
                 .ok()
                 .and_then(|back| running.shift(-back).ok())?;
             let is_recorded = self.coverage.is_recorded(period);
             is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
         };
-        let recent = |running: Period, roots: &[Option<usize>], span: Option<Span>| {
+        let recent = |running: Period, roots: &[Option<CountId>], span: Option<Span>| {
             let back = 1 + usize::try_from(compared(running.grain())).unwrap_or(1);
             let [current, last, before] = [0, 1, back].map(|back| number(running, roots, back));
             let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
@@ -340,9 +340,9 @@ pub struct ActivityQuestion {
 #[derive(Debug, Clone)]
 struct AskedPeriod {
     period: Period,
-    people: Option<usize>,
+    people: Option<CountId>,
     /// Of each complete day in it.
-    days: Vec<Option<usize>>,
+    days: Vec<Option<CountId>>,
 }
 
 impl ActivityQuestion {
@@ -423,8 +423,9 @@ impl ActivityQuestion {
     }
 
     /// The activity, from the counts of the plan in order.
-    pub fn activity(&self, counts: &[u64]) -> Activity {
-        let at = |root: Option<usize>| root.and_then(|root| counts.get(root)).copied().unwrap_or(0);
+    pub fn activity(&self, counts: &Counts) -> Activity {
+        // Without a bitmap there is no user.
+        let at = |id: Option<CountId>| id.map_or(0, |id| counts[id]);
         let mut points: Vec<Point> = Vec::with_capacity(self.periods.len());
         for asked in &self.periods {
             let people = at(asked.people);
@@ -570,7 +571,7 @@ mod tests {
 
     /// Counts that tell where they were asked: a day counts its day of the month, everything else
     /// 100.
-    fn answers(plan: &Plan) -> Vec<u64> {
+    fn answers(plan: &Plan) -> Counts {
         let count = |key: &Key| match key.when() {
             When::In(p) if p.grain() == Grain::Day => {
                 p.start().format("%-d").to_string().parse().unwrap()
@@ -578,7 +579,7 @@ mod tests {
             _ => 100,
         };
         let nodes = plan.roots().iter().map(|id| plan.node(*id));
-        nodes
+        let counts = nodes
             .map(|node| {
                 if let crate::sets::Node::Key(key) = node {
                     count(key)
@@ -586,7 +587,8 @@ mod tests {
                     7
                 }
             })
-            .collect()
+            .collect();
+        Counts::new(plan, counts)
     }
 
     #[test]

@@ -230,6 +230,7 @@ mod tests {
     use super::*;
     use crate::calendar::parse_moment;
     use crate::reports::retention::{Cell, Query};
+    use crate::sets::Counts;
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of
     /// each complete cohort out of 100; `None` for a cohort without anybody.
@@ -242,7 +243,10 @@ mod tests {
         let question = query
             .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
             .unwrap();
-        let mut table = question.table(&vec![0; question.plan().roots().len()]);
+        let mut table = question.table(&Counts::new(
+            question.plan(),
+            vec![0; question.plan().roots().len()],
+        ));
         for (row, retained) in table.rows.iter_mut().zip(retained) {
             if let Some(retained) = *retained {
                 row.size = Some(100);

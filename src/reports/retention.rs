@@ -12,7 +12,9 @@ use crate::reports::coverage::Coverage;
 pub use crate::reports::coverage::State;
 use crate::reports::first_recorded::{Recorded, dated};
 pub use crate::reports::table::{Average, Cell, Number, Row, Table};
-use crate::sets::{Catalogue, Labels, NodeId, Plan, Segment, Segments, Set, TooLarge};
+use crate::sets::{
+    Catalogue, CountId, Counts, Labels, NodeId, Plan, Segment, Segments, Set, TooLarge,
+};
 
 /// The most cohorts a table may have.
 pub const MAX_ROWS: u32 = 400;
@@ -361,11 +363,10 @@ pub struct Question {
     sides: [Segment; 2],
     coverage: Coverage,
     cohorts: Vec<Asked>,
-    distinct: usize,
-    distinct_complete: usize,
-    /// Counts of the periods that are not recorded: the first and the last, the last being
-    /// excluded.
-    unlisted: std::ops::Range<usize>,
+    distinct: CountId,
+    distinct_complete: CountId,
+    /// The counts of the periods that are not recorded.
+    unlisted: Vec<CountId>,
     plan: Plan,
 }
 
@@ -375,9 +376,9 @@ struct Asked {
     period: Period,
     state: State,
     /// `None` where the cohort is not recorded.
-    size: Option<usize>,
+    size: Option<CountId>,
     /// `None` where a cell is not recorded.
-    cells: Vec<(Period, State, Option<usize>)>,
+    cells: Vec<(Period, State, Option<CountId>)>,
 }
 
 impl Question {
@@ -456,17 +457,12 @@ impl Question {
         let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
         let sides = [query.cohort.clone(), query.returning.clone()];
         // Nobody is expected there; somebody is found when the list of bitmaps has become old.
-        let begin = plan.roots().len();
         let names = dated([&sides[0], &sides[1]]);
+        let mut unlisted = Vec::new();
         for period in unrecorded.into_iter().filter(|_| !names.is_empty()) {
-            plan.count_set(&Set::Or(
-                names
-                    .iter()
-                    .map(|name| Set::event_in(name, period))
-                    .collect(),
-            ))?;
+            let anybody = names.iter().map(|name| Set::event_in(name, period));
+            unlisted.push(plan.count_set(&Set::Or(anybody.collect()))?);
         }
-        let unlisted = begin..plan.roots().len();
         let coverage = coverage.clone();
         Ok(Question {
             query,
@@ -504,28 +500,25 @@ impl Question {
 
     /// Whether somebody was counted in a period that is not recorded: then the coverage is older
     /// than the counts.
-    pub fn contradicts_coverage(&self, counts: &[u64]) -> bool {
-        counts
-            .get(self.unlisted.clone())
-            .is_some_and(|counts| counts.iter().any(|count| *count > 0))
+    pub fn contradicts_coverage(&self, counts: &Counts) -> bool {
+        self.unlisted.iter().any(|id| counts[*id] > 0)
     }
 
     /// The table, from the counts of [`plan`](Self::plan) in order.
-    pub fn table(&self, counts: &[u64]) -> Table {
-        let at = |root: usize| counts.get(root).copied().unwrap_or(0);
+    pub fn table(&self, counts: &Counts) -> Table {
         let cols = self.query.cols() as usize;
         let mut clamps = Clamps::default();
         let rows: Vec<Row> = self
             .cohorts
             .iter()
             .map(|asked| {
-                let size = asked.size.map(at);
+                let size = asked.size.map(|id| counts[id]);
                 let mut cells = vec![Cell::Blank; cols];
                 if size != Some(0) {
                     for (cell, (period, state, root)) in cells.iter_mut().zip(&asked.cells) {
                         *cell = match (size, root) {
                             (Some(size), Some(root)) => {
-                                let retained = clamps.at_most(at(*root), size);
+                                let retained = clamps.at_most(counts[*root], size);
                                 Cell::Number(Number {
                                     period: *period,
                                     state: *state,
@@ -548,12 +541,12 @@ impl Question {
         let in_averages = |row: &&Row| row.numbers().any(|number| number.state == State::Complete);
         let entries = rows.iter().map(Row::people).sum();
         let complete_entries: u64 = rows.iter().filter(in_averages).map(Row::people).sum();
-        let complete_people = clamps.at_most(at(self.distinct_complete), complete_entries);
+        let complete_people = clamps.at_most(counts[self.distinct_complete], complete_entries);
         let disjoint = complete_people == complete_entries;
         let averages = (0..cols)
             .map(|k| Average::of(&rows, k, self.query.averaging, disjoint))
             .collect();
-        let people = clamps.at_most(at(self.distinct), entries);
+        let people = clamps.at_most(counts[self.distinct], entries);
         clamps.report(&self.query);
         let grain = self.query.grain;
         Table {

@@ -19,6 +19,58 @@ impl NodeId {
     }
 }
 
+/// The place of a count among the [`Counts`] of a [`Plan`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CountId(u32);
+
+impl CountId {
+    /// The index into [`Plan::roots`] and [`Counts::as_slice`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a store counted: one number for each root of a plan.
+///
+/// ```
+/// use cohortist::sets::{Counts, EventName, Plan, Set};
+/// let mut plan = Plan::new();
+/// let a = plan.count_set(&Set::ever(&EventName::new("a")?))?;
+/// let counts = Counts::new(&plan, vec![7]);
+/// assert_eq!(counts[a], 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Counts(Box<[u64]>);
+
+impl Counts {
+    /// The counts of a plan, in the order of its roots.
+    ///
+    /// # Panics
+    /// If their number is not the number of roots: that is a fault of the store.
+    pub fn new(plan: &Plan, counts: Vec<u64>) -> Self {
+        assert_eq!(
+            counts.len(),
+            plan.roots().len(),
+            "a store answers every root of a plan"
+        );
+        Counts(counts.into_boxed_slice())
+    }
+
+    /// The numbers, in the order of the plan's roots.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+impl std::ops::Index<CountId> for Counts {
+    type Output = u64;
+
+    fn index(&self, id: CountId) -> &u64 {
+        &self.0[id.index()]
+    }
+}
+
 /// The nodes that a node is made from. Hardly any is made from more than a few.
 pub type Operands = SmallVec<[NodeId; 4]>;
 
@@ -177,22 +229,23 @@ impl Plan {
     }
 
     /// Asks for the count of a node; returns its place among the counts.
-    pub fn count(&mut self, node: NodeId) -> usize {
+    pub fn count(&mut self, node: NodeId) -> CountId {
+        let place = u32::try_from(self.roots.len()).expect("a plan has fewer than 2³² counts");
         self.roots.push(node);
-        self.roots.len() - 1
+        CountId(place)
     }
 
     /// Adds a set and asks for its count; returns its place among the counts.
     ///
     /// # Errors
     /// As [`add`](Self::add).
-    pub fn count_set(&mut self, set: &Set) -> Result<usize, TooLarge> {
+    pub fn count_set(&mut self, set: &Set) -> Result<CountId, TooLarge> {
         let node = self.add(set)?;
         Ok(self.count(node))
     }
 
     /// Asks for the count of a bitmap; returns its place among the counts.
-    pub fn count_key(&mut self, key: &Key) -> usize {
+    pub fn count_key(&mut self, key: &Key) -> CountId {
         let node = self.key(key.clone());
         self.count(node)
     }

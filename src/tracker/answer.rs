@@ -8,7 +8,8 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::retention::{Query, QueryError, Question, Table};
 use crate::sets::{Catalogue, Key, Plan};
-use crate::store::{Counted, Freshness};
+use crate::store::Freshness;
+use crate::tracker::Counted;
 use crate::tracker::{Error, Result, Tracker};
 
 /// A retention question with its counts.
@@ -122,7 +123,11 @@ impl Tracker {
         keys.iter().for_each(|key| {
             plan.count_key(key);
         });
-        Ok(self.store.counted(&plan, Freshness::Cached)?.counts)
+        Ok(self
+            .counted(&plan, Freshness::Cached)?
+            .counts
+            .as_slice()
+            .to_vec())
     }
 
     /// Answers a retention query as of `now`, a moment that was chosen, from bitmaps as they are
@@ -168,7 +173,7 @@ impl Tracker {
             let coverage = self.coverage_of(&keys, now, now_given)?;
             let question = self.question(query, &coverage)?;
             planned(&question);
-            let counted = self.store.counted(question.plan(), freshness)?;
+            let counted = self.counted(question.plan(), freshness)?;
             if is_fresh || !question.contradicts_coverage(&counted.counts) {
                 return Ok(Answer {
                     keys,

@@ -12,7 +12,7 @@ use cohortist::clock::Clock;
 use cohortist::reports::coverage::Coverage;
 use cohortist::reports::retention::Query;
 use cohortist::server::Dashboard;
-use cohortist::sets::{Plan, Set};
+use cohortist::sets::{Counts, Plan, Set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{
     CacheOptions, CacheStats, CachedStore, Freshness, Mark, Options, Store, StoreError, open,
@@ -304,7 +304,7 @@ fn tomorrow_only_what_is_new_is_counted() {
             )
             .unwrap();
         let before = remembered.recall().unwrap();
-        let counts = remembered.count(question.plan()).unwrap();
+        let counts = Counts::new(question.plan(), remembered.count(question.plan()).unwrap());
         let after = remembered.recall().unwrap();
         let did = CacheStats {
             remembered: after.remembered - before.remembered,

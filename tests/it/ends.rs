@@ -13,7 +13,7 @@ use cohortist::reports::coverage::State;
 use cohortist::reports::figures::Figures;
 use cohortist::reports::retention::{Cell, Measure, Query, QueryError, Table};
 use cohortist::server::Dashboard;
-use cohortist::sets::{Key, Segment, When};
+use cohortist::sets::{Counts, Key, Segment, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options, Store};
 use cohortist::{Extent, Tracker};
@@ -866,7 +866,7 @@ fn contradictions_are_counted() {
     };
     let question = query.at(moment("2026-11-26")).unwrap();
     // Of three people five came back: the counts are of two moments.
-    let table = question.table(&[3, 5, 3, 3]);
+    let table = question.table(&Counts::new(question.plan(), vec![3, 5, 3, 3]));
     assert_eq!(table.numbers().next().unwrap().retained, 3);
     assert!(cohortist::reports::retention::clamped_counts() > before);
 }

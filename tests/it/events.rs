@@ -10,6 +10,7 @@ use cohortist::render::words;
 use cohortist::reports::activity::{Activity, ActivityQuestion, Daily, Overview, OverviewQuestion};
 use cohortist::reports::coverage::{Coverage, State};
 use cohortist::sets::{Plan, Segment, Set, When};
+use cohortist::store::Freshness;
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
@@ -773,7 +774,7 @@ fn ask(
             ActivityQuestion::new(&mut plan, segment, (grain, count), &keys, coverage).unwrap()
         })
         .collect();
-    let counts = tracker.store().count(&plan).unwrap();
+    let counts = tracker.counted(&plan, Freshness::Checked).unwrap().counts;
     (
         overview.overview(&counts),
         questions

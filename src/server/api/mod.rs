@@ -324,7 +324,7 @@ fn listed(view: &View) -> Result<Events, WebError> {
     let mut plan = Plan::new();
     let coverage = view.coverage()?;
     let question = OverviewQuestion::of(&mut plan, shown, &coverage);
-    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+    let counted = view.tracker.counted(&plan, Freshness::Checked)?;
     let overview = question.overview(&counted.counts);
     let event = |entry: &Entry| {
         let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));

@@ -10,7 +10,8 @@ use crate::render::words;
 use crate::reports::activity::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::{State, block};
-use crate::sets::{EventName, Key, Plan, Segment};
+use crate::sets::{CountId, EventName, Key, Plan, Segment};
+use crate::store::Freshness;
 
 /// An event as a field offers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,7 +93,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let today = Running::of(&state.coverage()?).day;
     let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
     let mut plan = Plan::new();
-    let mut listed: Vec<(&EventName, Segment, Option<usize>)> = Vec::new();
+    let mut listed: Vec<(&EventName, Segment, Option<CountId>)> = Vec::new();
     for (name, _) in saved.iter() {
         // Long segments beyond what one plan takes are offered without a number.
         listed.push((
@@ -115,7 +116,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             )
         });
     }
-    let counts = state.tracker.store().count(&plan)?;
+    let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
     let offered = listed.into_iter().map(|(name, segment, root)| {
         let (place, group) = match (saved.get(name), glossary.group(name)) {
             (_, Some((place, group))) => (place, Some(group)),
@@ -127,7 +128,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             text: segment.to_string(),
             label: glossary.label(name).map(str::to_owned),
             group: group.map(str::to_owned),
-            today: root.map(|root| counts.get(root).copied().unwrap_or(0)),
+            today: root.map(|id| counts[id]),
         };
         (place, offered)
     });

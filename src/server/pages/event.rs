@@ -20,7 +20,7 @@ use crate::server::pages::events::seen;
 use crate::server::query::PageQuery;
 use crate::server::{View, block, disposition, html, place, plain};
 use crate::sets::{EventName, Key, Plan, Segment};
-use crate::store::{Counted, Freshness, StoreError, StoreInfo};
+use crate::store::{Freshness, StoreError, StoreInfo};
 
 /// Where these pages are.
 const ROOT: &str = "/events/";
@@ -297,7 +297,7 @@ fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result
     let (mut plan, segment) = (Plan::new(), Segment::event(name));
     let asked = (stretch.grain, stretch.count);
     let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, &view.coverage()?)?;
-    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
+    let counted = view.tracker.counted(&plan, Freshness::Checked)?;
     let activity = question.activity(&counted.counts);
     Ok(Found::Csv {
         name: render::activity_name(&activity).ending("csv"),
@@ -322,7 +322,7 @@ fn written(
         ask(Grain::Week, 26)?,
         ask(Grain::Month, 12)?,
     );
-    let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Cached)?;
+    let crate::Counted { counts, age } = view.tracker.counted(&plan, Freshness::Cached)?;
     let overview = overview.overview(&counts);
     let (activity, weeks, months) = (
         asked.activity(&counts),

@@ -306,7 +306,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
         .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
     let shown = shown.map(|known| all.of_known(known));
     let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
-    let counted = view.tracker.store().counted(&plan, Freshness::Cached)?;
+    let counted = view.tracker.counted(&plan, Freshness::Cached)?;
     let as_of = view.as_of(view.now(), counted.age);
     let strays = view.tracker.store().strays();
     let strays = (strays.count > 0).then(|| {

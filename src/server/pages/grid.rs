@@ -537,13 +537,19 @@ mod tests {
     use super::*;
     use crate::calendar::parse_moment;
     use crate::reports::retention::Query;
+    use crate::sets::{Counts, Plan};
+
+    /// Each count is `number`.
+    fn all(plan: &Plan, number: u64) -> Counts {
+        Counts::new(plan, vec![number; plan.roots().len()])
+    }
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
     fn table(query: Query) -> Table {
         let question = query
             .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
             .unwrap();
-        let mut table = question.table(&vec![100; question.plan().roots().len()]);
+        let mut table = question.table(&all(question.plan(), 100));
         for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
             if let Cell::Number(number) = cell {
                 number.retained = 30;
@@ -594,7 +600,7 @@ mod tests {
             let question = query(grain, 14)
                 .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
                 .unwrap();
-            let notes: Vec<String> = tiles(&question.table(&[]))
+            let notes: Vec<String> = tiles(&question.table(&all(question.plan(), 0)))
                 .into_iter()
                 .map(|tile| tile.note)
                 .collect();

@@ -14,6 +14,7 @@ use crate::server::State;
 use crate::server::error::WebError;
 use crate::server::query::PageQuery;
 use crate::sets::{Catalogue, EventName, Segment};
+use crate::store::Freshness;
 use crate::store::StoreError;
 
 /// Something to know before reading the table.
@@ -267,7 +268,12 @@ fn empty(
         let Ok(question) = state.tracker.question(&other.query(), coverage) else {
             continue;
         };
-        let found = question.table(&state.tracker.store().count(question.plan())?);
+        let found = question.table(
+            &state
+                .tracker
+                .counted(question.plan(), Freshness::Cached)?
+                .counts,
+        );
         if if nobody {
             !found.is_empty()
         } else {
@@ -439,7 +445,12 @@ fn fewer_periods(
     let Ok(question) = state.tracker.question(&other.query(), coverage) else {
         return Ok(Notice::new(text));
     };
-    let found = question.table(&state.tracker.store().count(question.plan())?);
+    let found = question.table(
+        &state
+            .tracker
+            .counted(question.plan(), Freshness::Cached)?
+            .counts,
+    );
     let instead = found.averages.iter().any(Option::is_some).then(|| {
         (
             format!("cohorts over {}", many(fewer.into(), grain.as_str())),
