@@ -68,7 +68,8 @@ pub mod telemetry;
 mod tracker;
 
 pub use tracker::{
-    Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,
+    Answered, Asked, Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Run, Systems,
+    Tracker, Written,
 };
 
 /// The examples of the README, run as tests.

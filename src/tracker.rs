@@ -1,7 +1,7 @@
 //! The library's front door: mark what users did, and ask who did it.
 
-mod answer;
 mod ids;
+mod run;
 mod systems;
 mod written;
 
@@ -12,15 +12,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::calendar::{CalendarError, Period};
-use crate::reports::coverage::Coverage;
+use crate::reports::QueryError;
 use crate::reports::expiry::ExpiryPolicy;
-use crate::reports::retention::QueryError;
-use crate::reports::user::{self, History};
 use crate::sets::{Catalogue, Counts, EventName, Key, Plan, Segments, Set, UserId};
 use crate::store::{Freshness, Mark, Saved, Store, StoreError, StoreInfo};
-pub use answer::Answer;
-use answer::Covered;
 pub use ids::{Ids, IdsError};
+use run::Covered;
+pub use run::{Answered, Asked, Run};
 pub use systems::Systems;
 pub use written::Written;
 
@@ -557,31 +555,6 @@ impl Tracker {
     /// When some may still be there.
     pub fn sweep(&self) -> Result<u64> {
         Ok(self.store.sweep()?)
-    }
-
-    /// What one user did in a store with this [coverage](Self::coverage): which events on the
-    /// running day, in its week and month, and ever, and on which days. Where the data ends before
-    /// now these are the periods in which it ends. Asks only the bitmaps there are: at most two
-    /// batches, and a [`catalogue`](Self::catalogue). Days before the calendar are looked for in
-    /// the first and the last month whose bitmap holds the user.
-    ///
-    /// # Errors
-    /// When the store could not say.
-    pub fn history(&self, user: UserId, coverage: &Coverage) -> Result<History> {
-        let holding = |keys: &[Key]| -> Result<Vec<Key>> {
-            let held = self.store.contains(keys, user)?;
-            Ok(keys
-                .iter()
-                .zip(held)
-                .filter(|(_, held)| *held)
-                .map(|(key, _)| key.clone())
-                .collect())
-        };
-        let keys = self.catalogue()?;
-        let question = user::Question::new(&keys, coverage)?;
-        let mut found = holding(question.keys())?;
-        found.extend(holding(&question.then(&found))?);
-        Ok(question.history(user, found))
     }
 
     /// What the store says of itself.

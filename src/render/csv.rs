@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{Show, words};
-use crate::reports::activity::Activity;
 use crate::reports::retention::{Cell, Number, State, Table};
+use crate::reports::trend::Activity;
 
 /// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in
 /// percent with two decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all),

@@ -15,10 +15,10 @@ pub mod words;
 
 use std::fmt;
 
-use crate::reports::activity::Activity;
 use crate::reports::choice;
 use crate::reports::people::{CellMembers, Who};
 use crate::reports::retention::{Measure, Query, Table};
+use crate::reports::trend::Activity;
 
 choice! {
     /// What a cell of a table shows.

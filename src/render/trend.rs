@@ -10,8 +10,8 @@ use crate::render::chart::{
     Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
 };
 use crate::render::{thousands, words};
-use crate::reports::activity::{Activity, Point};
 use crate::reports::retention::State;
+use crate::reports::trend::{Activity, Point};
 
 /// How many people in each period, from the first recorded one on.
 pub fn people(activity: &Activity) -> String {
@@ -282,7 +282,8 @@ pub fn spark(days: &[Option<u64>], last: &str) -> String {
 mod tests {
     use super::*;
     use crate::calendar::{Period, parse_moment};
-    use crate::reports::activity::{Daily, Span};
+    use crate::reports::spans::Span;
+    use crate::reports::trend::Daily;
 
     fn activity(grain: Grain, n: u32) -> Activity {
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();

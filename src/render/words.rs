@@ -4,10 +4,10 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
-use crate::reports::activity::Daily;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
 use crate::reports::retention::{Measure, Number, Query, State, Table};
+use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
 
 /// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to

@@ -16,12 +16,12 @@ macro_rules! choice {
         }
 
         impl std::str::FromStr for $type {
-            type Err = $crate::reports::retention::QueryError;
+            type Err = $crate::reports::QueryError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok($type::$value),)+
-                    _ => Err($crate::reports::retention::QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
+                    _ => Err($crate::reports::QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
                 }
             }
         }
@@ -29,14 +29,21 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
-pub mod activity;
 pub mod coverage;
 pub mod dates;
+mod error;
+pub mod event;
+pub mod events;
 pub mod expiry;
-pub mod figures;
 pub mod first_recorded;
+mod limits;
 pub mod people;
+mod report;
 pub mod retention;
+pub mod spans;
 pub mod stats;
-mod table;
+pub mod trend;
 pub mod user;
+
+pub use error::QueryError;
+pub use report::{Context, Lookup, LookupId, Page, PageId, Report, Request, Results};

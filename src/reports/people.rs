@@ -4,8 +4,9 @@
 use std::str::FromStr;
 
 use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::QueryError;
 use crate::reports::coverage::Coverage;
-use crate::reports::retention::{Query, QueryError, State, Window};
+use crate::reports::retention::{Query, State, Window};
 use crate::sets::{Set, Terms, TooLarge};
 
 /// Which people of a cell.

@@ -1,15 +1,18 @@
 //! What one user did: today, this week, this month, on which days, and ever.
 //!
-//! [`Question::new`] takes the keys there are → [`Question::keys`] are looked into → [`Question::then`] names the few
-//! more that matter → [`Question::history`].
+//! Two steps: first the bitmaps of the calendar and of all months are looked up, then the days of
+//! the first and the last month that hold the user.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::activity::{self, Running};
 use crate::reports::coverage::Coverage;
+use crate::reports::error::QueryError;
+use crate::reports::report::{Context, Lookup, LookupId, Report, Request, Results};
+use crate::reports::spans::{self, Running};
 use crate::sets::{Catalogue, EventName, Key, UserId, When};
 
 /// How many weeks the calendar has, the running one included.
@@ -53,23 +56,37 @@ impl Span {
     }
 }
 
-/// Which bitmaps to look into for one user.
-#[derive(Debug, Clone)]
-pub struct Question<'a> {
-    span: Span,
-    all: &'a Catalogue,
-    keys: Vec<Key>,
-    coverage: Coverage,
+/// Asks what one user did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub user: UserId,
 }
 
-impl<'a> Question<'a> {
-    /// The question, given all keys there are and what they cover. Hours are left out: their days
-    /// say the same.
-    ///
-    /// # Errors
-    /// Outside the supported years.
-    pub fn new(all: &'a Catalogue, coverage: &Coverage) -> Result<Self, CalendarError> {
-        let span = Span::of(coverage)?;
+/// The bitmaps to look up for one user, and those found to hold them.
+#[derive(Debug, Clone)]
+pub struct UserQuestion {
+    user: UserId,
+    span: Span,
+    all: Arc<Catalogue>,
+    coverage: Coverage,
+    lookup: LookupId,
+    keys: Vec<Key>,
+    found: Vec<Key>,
+    is_second: bool,
+}
+
+impl Report for User {
+    type Planned = UserQuestion;
+    type Answer = History;
+
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<UserQuestion, QueryError> {
+        let all = context.catalogue;
+        let span = Span::of(context.coverage)?;
         let mut keys = Vec::new();
         for known in all.events() {
             let of_event = all.of_known(known);
@@ -84,22 +101,49 @@ impl<'a> Question<'a> {
                     .cloned(),
             );
         }
-        Ok(Question {
+        Ok(UserQuestion {
+            user: self.user,
             span,
-            all,
+            all: Arc::clone(all),
+            coverage: context.coverage.clone(),
+            lookup: look_up(request, &keys, self.user),
             keys,
-            coverage: coverage.clone(),
+            found: Vec::new(),
+            is_second: false,
         })
     }
 
-    /// The bitmaps to look into.
-    pub fn keys(&self) -> &[Key] {
-        &self.keys
+    fn next(planned: &mut UserQuestion, results: &Results) -> Option<Request> {
+        let held = results.lookup(planned.lookup);
+        let found = planned.keys.iter().zip(held).filter(|(_, held)| **held);
+        let found: Vec<Key> = found.map(|(key, _)| key.clone()).collect();
+        planned.found.extend(found);
+        if planned.is_second {
+            return None;
+        }
+        planned.is_second = true;
+        planned.keys = planned.then(&planned.found);
+        let mut request = Request::default();
+        planned.lookup = look_up(&mut request, &planned.keys, planned.user);
+        Some(request)
     }
 
+    fn answer(planned: UserQuestion, _: &Results) -> History {
+        planned.history()
+    }
+}
+
+fn look_up(request: &mut Request, keys: &[Key], user: UserId) -> LookupId {
+    request.lookup(Lookup {
+        keys: keys.to_vec(),
+        user,
+    })
+}
+
+impl UserQuestion {
     /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days
     /// of each event's first month, and of its last where no later day is known.
-    pub fn then(&self, found: &[Key]) -> Vec<Key> {
+    fn then(&self, found: &[Key]) -> Vec<Key> {
         let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
         for key in found {
             let (months, lately) = by_event.entry(key.event()).or_default();
@@ -122,10 +166,9 @@ impl<'a> Question<'a> {
         keys
     }
 
-    /// What the user did, given all keys found to hold the user.
-    pub fn history(&self, user: UserId, found: Vec<Key>) -> History {
+    fn history(&self) -> History {
         let mut by_event: BTreeMap<EventName, Vec<When>> = BTreeMap::new();
-        for key in found {
+        for key in &self.found {
             by_event
                 .entry(key.event().clone())
                 .or_default()
@@ -148,7 +191,7 @@ impl<'a> Question<'a> {
             .filter(|known| known.last.is_none())
             .count();
         History {
-            user,
+            user: self.user,
             span: self.span,
             coverage: self.coverage.clone(),
             events,
@@ -185,7 +228,7 @@ impl<'a> Question<'a> {
                 .all
                 .event(&event)
                 .is_some_and(|known| known.last.is_none()),
-            recorded: activity::Span::of(self.all.of(&event), self.coverage.now())
+            recorded: spans::Span::of(self.all.of(&event), self.coverage.now())
                 .map(|span| span.first),
             event,
             today: days.contains(&span.today),

@@ -42,9 +42,10 @@ use crate::clock::Clock;
 use crate::listen::Port;
 use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
+use crate::reports::retention::{Query, Table};
 use crate::sets::EventName;
-use crate::store::Cancel;
-use crate::tracker::{Tracker, Written};
+use crate::store::{Cancel, Freshness};
+use crate::tracker::{Run, Tracker, Written};
 pub use admission::{Admission, Busy, Load};
 pub(crate) use admission::{Patience, admitted};
 use arrival::unless_cut_off;
@@ -168,6 +169,25 @@ impl State {
         let later = later.and_then(|all| words::includes_later(&all.holding_later(at), at));
         let later = later.map_or_else(String::new, |later| format!("; {later}"));
         format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
+    }
+
+    /// How a page's report is run.
+    fn run(&self, freshness: Freshness) -> Run<'_> {
+        Run {
+            now: self.now(),
+            now_given: self.dashboard.clock.is_given(),
+            freshness,
+            labels: &self.dashboard.glossary.labels,
+        }
+    }
+
+    /// The table of another query that a page may suggest; `None` if it cannot be asked.
+    fn retention(&self, query: &Query) -> Result<Option<Table>, WebError> {
+        match self.tracker.run(query, &self.run(Freshness::Cached)) {
+            Ok(answered) => Ok(Some(answered.answer)),
+            Err(crate::Error::Query(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The events that lists offer.

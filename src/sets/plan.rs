@@ -199,18 +199,23 @@ impl Plan {
 
     /// A plan that counts nothing, with room for so many nodes.
     pub fn with_capacity(nodes: usize) -> Self {
-        let (ids, hasher) = (
-            HashTable::with_capacity(nodes),
-            DefaultHashBuilder::default(),
-        );
-        let roots = Vec::with_capacity(nodes);
-        Plan {
-            nodes: Vec::with_capacity(nodes),
+        let mut plan = Plan::new();
+        plan.reserve(nodes);
+        plan
+    }
+
+    /// Makes room for this many more nodes and counts.
+    pub fn reserve(&mut self, nodes: usize) {
+        let Plan {
+            nodes: all,
             ids,
             hasher,
             roots,
-            terms: Terms::default(),
-        }
+            ..
+        } = self;
+        ids.reserve(nodes, |id| hasher.hash_one(&all[id.index()]));
+        all.reserve(nodes);
+        roots.reserve(nodes);
     }
 
     /// The steps, operands before users.

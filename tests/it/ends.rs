@@ -10,7 +10,7 @@ use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::render::{Show, csv, json};
 use cohortist::reports::coverage::State;
-use cohortist::reports::figures::Figures;
+use cohortist::reports::retention::figures::Figures;
 use cohortist::reports::retention::{Cell, Measure, Query, QueryError, Table};
 use cohortist::server::Dashboard;
 use cohortist::sets::{Counts, Key, Segment, When};

@@ -480,7 +480,7 @@ impl SpannedToml<'_> {
         let asked = typed.check().and_then(|asked| {
             let limits = asked
                 .query()
-                .at(now)
+                .check(now)
                 .map_err(|error| vec![Problem::of_query(&error)]);
             limits.map(|_| asked)
         });

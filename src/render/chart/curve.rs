@@ -15,7 +15,7 @@ use crate::render::chart::{
 };
 use crate::render::colour::{Rgb, Theme};
 use crate::render::{self, words};
-use crate::reports::figures::Figures;
+use crate::reports::retention::figures::Figures;
 use crate::reports::retention::{Averaging, Cell, Measure, Number, Table};
 
 /// The most single cohorts drawn behind the average: more would be a grey block.

@@ -12,13 +12,13 @@ use serde::Serialize;
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
-use crate::reports::activity::{Entry, OverviewQuestion, Recent};
 use crate::reports::coverage::Coverage;
+use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
 use crate::server::error::{WebError, answer};
 use crate::server::query::{Field, Problem};
 use crate::server::{State, View, block};
-use crate::sets::{EventName, Plan, Set, UserId, parse_set, set_periods};
+use crate::sets::{EventName, Set, UserId, parse_set, set_periods};
 use crate::store::Freshness;
 use crate::tracker::Ids;
 
@@ -316,16 +316,12 @@ pub async fn events(request: HttpRequest) -> HttpResponse {
 
 fn listed(view: &View) -> Result<Events, WebError> {
     let glossary = &view.dashboard.glossary;
-    let all = view.tracker.catalogue()?;
-    let shown = all
-        .events()
-        .filter(|known| !glossary.hides(&known.event))
-        .map(|known| all.of_known(known));
-    let mut plan = Plan::new();
-    let coverage = view.coverage()?;
-    let question = OverviewQuestion::of(&mut plan, shown, &coverage);
-    let counted = view.tracker.counted(&plan, Freshness::Checked)?;
-    let overview = question.overview(&counted.counts);
+    let report = EventsReport {
+        names: Some(view.events()?),
+    };
+    let answered = view.tracker.run(&report, &view.run(Freshness::Checked))?;
+    let overview = answered.answer;
+    let coverage = answered.coverage;
     let event = |entry: &Entry| {
         let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));
         Event {

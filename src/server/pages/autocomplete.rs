@@ -7,7 +7,7 @@ use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::render::words;
-use crate::reports::activity::Running;
+use crate::reports::spans::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::{State, block};
 use crate::sets::{CountId, EventName, Key, Plan, Segment};

@@ -7,12 +7,13 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{many, thousands, trend, words};
-use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent, Running};
+use crate::reports::events::{Entry, Events, Overview, Recent};
+use crate::reports::spans::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{Layout, event};
 use crate::server::{Glossary, View, block, html};
-use crate::sets::{EventName, Plan};
+use crate::sets::EventName;
 use crate::store::Freshness;
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
@@ -300,14 +301,12 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     if names.is_empty() {
         return Ok(Welcome::new(view, layout, store, "events")?.render()?);
     }
-    let mut plan = Plan::new();
-    let shown = all
-        .events()
-        .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
-    let shown = shown.map(|known| all.of_known(known));
-    let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
-    let counted = view.tracker.counted(&plan, Freshness::Cached)?;
-    let as_of = view.as_of(view.now(), counted.age);
+    let matching = names.iter().filter(|name| asked.matches(glossary, name));
+    let report = Events {
+        names: Some(matching.cloned().collect()),
+    };
+    let answered = view.tracker.run(&report, &view.run(Freshness::Cached))?;
+    let as_of = view.as_of(view.now(), answered.age);
     let strays = view.tracker.store().strays();
     let strays = (strays.count > 0).then(|| {
         words::curly(&words::strays(
@@ -316,14 +315,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
             &strays.example,
         ))
     });
-    let page = page_of(
-        view,
-        asked,
-        &names,
-        question.overview(&counted.counts),
-        layout,
-        as_of,
-    );
+    let page = page_of(view, asked, &names, answered.answer, layout, as_of);
     Ok(Page { strays, ..page }.render()?)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::calendar::{Grain, Period};
 use crate::render::{Order, Scale, Show, colour, many, thousands, words};
-use crate::reports::figures::{Against, Figures, Return, Sizes};
+use crate::reports::retention::figures::{Against, Figures, Return, Sizes};
 use crate::reports::retention::{
     Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
 };

@@ -6,9 +6,9 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::calendar::{Grain, Period};
-use crate::reports::activity::Span;
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::default_size;
+use crate::reports::spans::Span;
 use crate::server::error::{WebError, answer};
 use crate::server::query::PageQuery;
 use crate::server::{State, block};

@@ -11,10 +11,10 @@ use url::form_urlencoded;
 
 use crate::calendar::Period;
 use crate::render::{self, FileName, thousands, words};
-use crate::reports::activity::Running;
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
 use crate::reports::retention::Query;
+use crate::reports::spans::Running;
 use crate::reports::stats::{rate, wilson};
 use crate::server::arrival::body;
 use crate::server::error::{WebError, answer};
@@ -125,7 +125,7 @@ impl Given {
             .expanded(state.tracker.segments())
             .map_err(|error| vec![Problem::of_query(&error.into())])?;
         counted
-            .at(now)
+            .check(now)
             .map_err(|error| vec![Problem::of_query(&error)])?;
         let at = self
             .at

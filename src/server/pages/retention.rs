@@ -26,7 +26,7 @@ use crate::server::query::{PageQuery, Problem, RawQuery};
 use crate::server::{Patience, State, View, admitted, block, disposition, html};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
-use crate::tracker::Answer;
+use crate::tracker::Asked;
 
 /// The ways a table leaves the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,7 +263,7 @@ fn sized(error: WebError, request: &HttpRequest) -> WebError {
 /// Counts everything anew, for the next to ask.
 fn recounted(view: &View, asked: &PageQuery) -> Result<(), WebError> {
     view.tracker
-        .answer(&asked.query(), view.as_asked(), Freshness::Anew, |_| ())?;
+        .run(&asked.query(), &view.run(Freshness::Anew))?;
     Ok(())
 }
 
@@ -330,7 +330,7 @@ fn slip(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, String)>, Web
     }
     let asked = raw.check().and_then(|asked| {
         // Where the data ends makes no query right or wrong.
-        let checked = asked.query().at(view.now());
+        let checked = asked.query().check(view.now());
         checked
             .map(drop)
             .map_err(|error| vec![Problem::of_query(&error)])
@@ -380,10 +380,10 @@ pub async fn file(request: HttpRequest, dress: Format) -> HttpResponse {
     let raw = RawQuery::read(request.query_string());
     let written = block(&request, move |view| {
         let asked = asked(view, &raw.clone().carried_out(view.now()))?;
-        let counted =
-            view.tracker
-                .answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
-        let table = counted.table().called(&view.dashboard.glossary.labels);
+        let table = view
+            .tracker
+            .run(&asked.query(), &view.run(Freshness::Checked))?
+            .answer;
         Ok((
             dress.file_name(&table, asked.show),
             dress.body(&table, asked.show),
@@ -430,7 +430,8 @@ fn written(
     planned: &OnceLock<Question>,
 ) -> Result<CachedPage, WebError> {
     // Before anything else that changes by itself is looked at.
-    let (now, now_given) = view.as_asked();
+    let run = view.run(Freshness::Cached);
+    let now = run.now;
     let (raw, events) = (completed(view, &raw)?, view.events()?);
     if raw.asks_nothing() {
         let welcome = Welcome::new(
@@ -443,14 +444,10 @@ fn written(
     }
     let offered = |asked: Option<&PageQuery>| offered(view, &events, asked);
     let answered = raw.check().map(|asked| {
-        let answer = view.tracker.answer(
-            &asked.query(),
-            (now, now_given),
-            Freshness::Cached,
-            |question| {
-                planned.get_or_init(|| question.clone());
-            },
-        );
+        let query = asked.query();
+        let answer = view.tracker.ask(&query, &run, |question| {
+            planned.get_or_init(|| question.clone());
+        });
         (asked, answer)
     });
     let answered = match answered {
@@ -472,20 +469,20 @@ fn written(
         }
     };
     let layout = Layout::new(view, &store, Some(&events));
-    let Answer {
-        keys,
+    let Asked {
+        catalogue: keys,
         coverage,
-        question,
-        counted,
+        planned: question,
+        results,
+        age,
     } = answer;
-    let (counts, age) = (counted.counts, counted.age);
     let ground = Validator {
         now,
         as_of: view.as_of(now, age),
         layout,
         keys,
         coverage,
-        counts,
+        counts: results.counts,
     };
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place
@@ -494,10 +491,7 @@ fn written(
     {
         return Ok(found);
     }
-    let table = question
-        .table(&ground.counts)
-        .recorded_since(question.recorded(&ground.keys));
-    let table = table.called(&view.dashboard.glossary.labels);
+    let table = question.table(&ground.counts);
     let lost: Vec<Notice> = raw
         .lost_trend(&asked)
         .map(Notice::new)

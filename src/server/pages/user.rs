@@ -13,12 +13,13 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{activity_calendar, many, thousands, words};
-use crate::reports::user::{History, Seen};
+use crate::reports::user::{History, Seen, User};
 use crate::server::error::{WebError, answer};
 use crate::server::pages::{Layout, people};
 use crate::server::query::{Field, Problem};
 use crate::server::{State, View, block, html};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
+use crate::store::Freshness;
 use crate::tracker::{Ids, IdsError};
 
 /// What addresses of users begin with, and how their files end.
@@ -170,7 +171,10 @@ fn shown(view: &View, raw: String) -> Result<Outcome, WebError> {
     let layout = Layout::new(view, &store, Some(&events));
     let (status, page) = match read(view, &raw)? {
         Ok((user, name)) => {
-            let history = view.tracker.history(user, &view.coverage()?)?;
+            let history = view
+                .tracker
+                .run(&User { user }, &view.run(Freshness::Cached))?
+                .answer;
             let report = report(view, &history, &name);
             (
                 StatusCode::OK,
@@ -214,7 +218,10 @@ fn json(view: &View, raw: &str) -> Result<Outcome, WebError> {
         Ids::Strings => json!(name),
     };
     Ok(Outcome::Json(as_json(
-        &view.tracker.history(user, &view.coverage()?)?,
+        &view
+            .tracker
+            .run(&User { user }, &view.run(Freshness::Cached))?
+            .answer,
         &called,
     )))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::render::words;
-use crate::reports::retention::QueryError;
+use crate::reports::QueryError;
 
 /// A field of the form, by its name in the query string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! The few figures that stand above a retention table. None of them looks at a running period.
 
 use crate::calendar::Grain;
-use crate::reports::retention::{Average, Averaging, Number, Row, State, Table};
+use crate::reports::coverage::State;
+use crate::reports::retention::query::Averaging;
+use crate::reports::retention::table::{Average, Number, Row, Table};
 use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
 
 /// The figures of a table.

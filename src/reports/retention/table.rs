@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::Period;
 use crate::reports::coverage::State;
 use crate::reports::first_recorded::Recorded;
-use crate::reports::retention::{Averaging, Query};
+use crate::reports::retention::query::{Averaging, Query};
 use crate::reports::stats::{rate, wilson};
 use crate::sets::Labels;
 
@@ -172,18 +172,6 @@ pub struct Table {
 }
 
 impl Table {
-    /// The same table, calling its events by these labels where it speaks to people.
-    pub fn called(mut self, labels: &Labels) -> Self {
-        let mut names = self.query.cohort.names();
-        names.extend(self.query.returning.names());
-        names.extend(self.recorded.events.iter().map(|(name, _)| name));
-        let known = names
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
-        self.labels = known.collect();
-        self
-    }
-
     /// The starting segment for people.
     pub fn cohort(&self) -> String {
         self.query.cohort.called(&self.labels)
@@ -197,21 +185,6 @@ impl Table {
     /// Every number, row by row.
     pub fn numbers(&self) -> impl Iterator<Item = Number> {
         self.rows.iter().flat_map(Row::numbers)
-    }
-
-    /// The same table, knowing since when its events are recorded. What somebody was counted before
-    /// is not believed: a list of bitmaps may be older than the counts.
-    pub fn recorded_since(mut self, recorded: Recorded) -> Self {
-        let nobody_before = |first: &Period| {
-            self.rows
-                .iter()
-                .all(|row| row.people() == 0 || !row.period.is_before(*first))
-        };
-        self.recorded = Recorded {
-            cohort: recorded.cohort.filter(nobody_before),
-            ..recorded
-        };
-        self
     }
 
     /// Whether records of the starting segment begin within the cohort's period, so that it holds a
