@@ -35,8 +35,11 @@ mod error;
 pub mod event;
 pub mod events;
 pub mod expiry;
+mod export;
 pub mod first_recorded;
+pub mod frame;
 mod limits;
+mod params;
 pub mod people;
 mod report;
 pub mod retention;
@@ -46,4 +49,8 @@ pub mod trend;
 pub mod user;
 
 pub use error::QueryError;
-pub use report::{Context, Lookup, LookupId, Page, PageId, Report, Request, Results};
+pub use export::{Chart, Exports};
+pub use params::{Arity, Field, Kind, Params, Problem, Reader};
+pub use report::{
+    Context, Lookup, LookupId, Page, PageId, Report, Request, Results, answer_with, plan_at,
+};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
 use crate::sets::{Catalogue, Counts, Key, Labels, Plan, Segments, Set, UserId};
@@ -40,6 +42,45 @@ pub trait Report {
 
     /// The answer, from the results of the last request.
     fn answer(planned: Self::Planned, results: &Results) -> Self::Answer;
+}
+
+/// A report planned as of `now`, for a store that has recorded everything until then and has no
+/// saved segments. For tests and benchmarks, and to see whether a question can be asked at all.
+///
+/// # Errors
+/// If the report cannot be planned.
+pub fn plan_at<R: Report>(
+    report: &R,
+    now: DateTime<Utc>,
+) -> Result<(Plan, R::Planned), QueryError> {
+    let mut request = Request::default();
+    let context = Context {
+        coverage: &Coverage::whole(now)?,
+        catalogue: &Arc::default(),
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+    };
+    let planned = report.plan(&mut request, &context)?;
+    Ok((request.plan, planned))
+}
+
+/// The answer of a report that only counts, with the counts of `count`: one for each root of the
+/// plan. For tests, and for programs that count elsewhere.
+///
+/// # Errors
+/// If the report cannot be planned.
+///
+/// # Panics
+/// If `count` returns another number of counts than the plan has roots.
+pub fn answer_with<R: Report>(
+    report: &R,
+    context: &Context<'_>,
+    count: impl FnOnce(&Plan) -> Vec<u64>,
+) -> Result<R::Answer, QueryError> {
+    let mut request = Request::default();
+    let planned = report.plan(&mut request, context)?;
+    let counts = Counts::new(&request.plan, count(&request.plan));
+    Ok(R::answer(planned, &Results::of_counts(counts)))
 }
 
 /// Everything that planning may look at.

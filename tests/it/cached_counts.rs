@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use cohortist::bitmap::Operation;
 use cohortist::calendar::{Grain, parse_moment};
 use cohortist::clock::Clock;
-use cohortist::reports::coverage::Coverage;
+use cohortist::reports::plan_at;
 use cohortist::reports::retention::Query;
 use cohortist::server::Dashboard;
 use cohortist::sets::{Counts, Plan, Set};
@@ -289,7 +289,6 @@ fn tomorrow_only_what_is_new_is_counted() {
         how(8 << 20),
         Clock::Fixed(now() + TimeDelta::days(1)),
     ));
-    let tracker = Tracker::new(remembered.clone());
     let query = |days| {
         let mut query = Query::new(
             "signup".parse().unwrap(),
@@ -297,14 +296,9 @@ fn tomorrow_only_what_is_new_is_counted() {
             Grain::Day,
         );
         (query.rows, query.cols) = (Some(31), Some(13));
-        let question = tracker
-            .question(
-                &query,
-                &Coverage::whole(now() + TimeDelta::days(days)).unwrap(),
-            )
-            .unwrap();
+        let (plan, question) = plan_at(&query, now() + TimeDelta::days(days)).unwrap();
         let before = remembered.recall().unwrap();
-        let counts = Counts::new(question.plan(), remembered.count(question.plan()).unwrap());
+        let counts = Counts::new(&plan, remembered.count(&plan).unwrap());
         let after = remembered.recall().unwrap();
         let did = CacheStats {
             remembered: after.remembered - before.remembered,

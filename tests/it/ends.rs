@@ -9,14 +9,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
 use cohortist::render::{Show, csv, json};
+use cohortist::reports::QueryError;
 use cohortist::reports::coverage::State;
+use cohortist::reports::plan_at;
 use cohortist::reports::retention::figures::Figures;
-use cohortist::reports::retention::{Cell, Measure, Query, QueryError, Table};
+use cohortist::reports::retention::{Cell, Measure, Query, Table};
 use cohortist::server::Dashboard;
 use cohortist::sets::{Counts, Key, Segment, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options, Store};
-use cohortist::{Extent, Tracker};
+use cohortist::{Extent, Run, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -299,15 +301,18 @@ fn check(tracker: &Tracker, history: &History, asked: &PageQuery) -> Result<(), 
             asked.grain,
         )
     };
-    let at = (history.now, history.now_given);
-    let answer = match tracker.answer(&query, at, store::Freshness::Checked, |_| ()) {
+    let run = Run {
+        now_given: history.now_given,
+        ..Run::at(history.now)
+    };
+    let answer = match tracker.run(&query, &run) {
         Ok(answer) => answer,
         Err(cohortist::Error::Query(QueryError::Order { .. } | QueryError::Between { .. })) => {
             return Ok(());
         }
         Err(error) => return Err(TestCaseError::fail(error.to_string())),
     };
-    let (table, covered) = (answer.table(), history.covered(asked.grain));
+    let (table, covered) = (answer.answer, history.covered(asked.grain));
     prop_assert_eq!(table.data_ends, covered.data_ends);
     prop_assert_eq!(table.current, covered.current);
     let last = table.rows.last().unwrap().period;
@@ -864,9 +869,9 @@ fn contradictions_are_counted() {
         cols: Some(1),
         ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), Grain::Day)
     };
-    let question = query.at(moment("2026-11-26")).unwrap();
+    let (plan, question) = plan_at(&query, moment("2026-11-26")).unwrap();
     // Of three people five came back: the counts are of two moments.
-    let table = question.table(&Counts::new(question.plan(), vec![3, 5, 3, 3]));
+    let table = question.table(&Counts::new(&plan, vec![3, 5, 3, 3]));
     assert_eq!(table.numbers().next().unwrap().retained, 3);
     assert!(cohortist::reports::retention::clamped_counts() > before);
 }

@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
 use cohortist::render::words;
-use cohortist::reports::activity::{Activity, ActivityQuestion, Daily, Overview, OverviewQuestion};
 use cohortist::reports::coverage::{Coverage, State};
-use cohortist::sets::{Plan, Segment, Set, When};
-use cohortist::store::Freshness;
+use cohortist::reports::events::{Events, Overview};
+use cohortist::reports::trend::{Activity, Daily, Trend};
+use cohortist::reports::{Context, answer_with};
+use cohortist::sets::{Catalogue, Labels, Plan, Segment, Segments, Set, When};
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
@@ -762,26 +763,24 @@ fn ask(
     count: u32,
     coverage: &Coverage,
 ) -> (Overview, Vec<Activity>) {
-    let (keys, mut plan) = (tracker.store().keys("").unwrap(), Plan::new());
-    let overview = OverviewQuestion::new(&mut plan, &keys, coverage);
-    let segments: Vec<Segment> = EVENTS
-        .iter()
-        .map(|event| Segment::event(&name(event)))
-        .collect();
-    let questions: Vec<ActivityQuestion> = segments
-        .iter()
-        .map(|segment| {
-            ActivityQuestion::new(&mut plan, segment, (grain, count), &keys, coverage).unwrap()
-        })
-        .collect();
-    let counts = tracker.counted(&plan, Freshness::Checked).unwrap().counts;
-    (
-        overview.overview(&counts),
-        questions
-            .iter()
-            .map(|question| question.activity(&counts))
-            .collect(),
-    )
+    let catalogue = Arc::new(Catalogue::new(tracker.store().keys("").unwrap()));
+    let context = Context {
+        coverage,
+        catalogue: &catalogue,
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+    };
+    let count_plan = |plan: &Plan| tracker.store().count(plan).unwrap();
+    let overview = answer_with(&Events::default(), &context, count_plan).unwrap();
+    let trend = |event: &&str| {
+        let trend = Trend {
+            segment: Segment::event(&name(event)),
+            grain,
+            count,
+        };
+        answer_with(&trend, &context, count_plan).unwrap()
+    };
+    (overview, EVENTS.iter().map(trend).collect())
 }
 
 proptest! {

@@ -536,20 +536,20 @@ fn statement(table: &Table) -> String {
 mod tests {
     use super::*;
     use crate::calendar::parse_moment;
+    use crate::reports::plan_at;
     use crate::reports::retention::Query;
-    use crate::sets::{Counts, Plan};
+    use crate::sets::Counts;
 
-    /// Each count is `number`.
-    fn all(plan: &Plan, number: u64) -> Counts {
-        Counts::new(plan, vec![number; plan.roots().len()])
+    /// The table of a query, as of a Monday afternoon, in which each count is `number`.
+    fn counted(query: &Query, number: u64) -> Table {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let (plan, question) = plan_at(query, now).unwrap();
+        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]))
     }
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
     fn table(query: Query) -> Table {
-        let question = query
-            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
-            .unwrap();
-        let mut table = question.table(&all(question.plan(), 100));
+        let mut table = counted(&query, 100);
         for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
             if let Cell::Number(number) = cell {
                 number.retained = 30;
@@ -597,10 +597,7 @@ mod tests {
     #[test]
     fn where_nobody_is_in_any_cohort_every_figure_says_so() {
         for grain in Grain::ALL {
-            let question = query(grain, 14)
-                .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
-                .unwrap();
-            let notes: Vec<String> = tiles(&question.table(&all(question.plan(), 0)))
+            let notes: Vec<String> = tiles(&counted(&query(grain, 14), 0))
                 .into_iter()
                 .map(|tile| tile.note)
                 .collect();

@@ -97,7 +97,7 @@ pub(super) fn notices(
         notices.push(Notice::new("These dates hold no cohort.".to_owned()));
     } else if table.is_empty() || retained == 0 {
         let all = state.tracker.catalogue()?;
-        notices.extend(empty(state, asked, table, (&query, coverage), &all)?);
+        notices.extend(empty(state, asked, table, &query, &all)?);
     }
     Ok(notices)
 }
@@ -211,7 +211,7 @@ fn empty(
     state: &State,
     asked: &PageQuery,
     table: &Table,
-    (query, coverage): (&Query, &Coverage),
+    query: &Query,
     all: &Catalogue,
 ) -> Result<Option<Notice>, WebError> {
     let now = state.now();

@@ -1,0 +1,59 @@
+//! What every answer offers, so that files, commands and the API are made the same way for all
+//! reports.
+
+use serde_json::{Value as Json, json};
+
+use crate::reports::frame::Frame;
+use crate::reports::retention::Table;
+use crate::reports::trend::Activity;
+use crate::sets::Segment;
+
+/// What every answer offers.
+pub trait Exports {
+    /// The question in words.
+    fn title(&self) -> String;
+
+    /// The parts of a file's name, without an ending: `["retention", "signup", "active", "day"]`.
+    fn name(&self) -> Vec<String>;
+
+    /// What a page or a terminal shows.
+    fn wide(&self) -> Frame;
+
+    /// What programs read: a number a row.
+    fn tidy(&self) -> Frame;
+
+    /// Everything in one object.
+    fn json(&self) -> Json {
+        json!({ "title": self.title(), "rows": self.tidy().to_json() })
+    }
+
+    /// The chart, if the answer has one.
+    fn chart(&self) -> Option<Chart<'_>> {
+        None
+    }
+
+    /// Whether the wide table has other numbers on request, such as counts in place of rates:
+    /// a part of the file's name then.
+    fn variant(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The segments that were asked about, for notes on events that were never recorded.
+    fn segments(&self) -> Vec<&Segment> {
+        Vec::new()
+    }
+
+    /// Whether nobody is in any of its numbers: then a name may be misspelt.
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// A chart, by what it draws.
+#[derive(Debug, Clone, Copy)]
+pub enum Chart<'a> {
+    /// The curves of a retention table.
+    Retention(&'a Table),
+    /// People period by period.
+    Trend(&'a Activity),
+}
