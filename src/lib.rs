@@ -55,6 +55,7 @@ pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod endpoints;
 pub mod ingest;
 mod listen;
 mod peers;

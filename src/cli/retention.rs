@@ -10,8 +10,10 @@ use crate::cli::names;
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::render::{Show, chart, csv, json, text};
-use crate::reports::retention::{Averaging, Measure, Query, Table};
+use crate::render::{chart, csv, text};
+use crate::reports::Exports;
+use crate::reports::retention::Show;
+use crate::reports::retention::{Averaging, Measure, Query, Shown, Table};
 use crate::reports::spans::Span;
 use crate::sets::Segment;
 use crate::tracker::Error;
@@ -217,6 +219,13 @@ impl Config {
         Ok(())
     }
 
+    fn shown(&self, table: &Table) -> Shown {
+        Shown {
+            table: table.clone(),
+            show: self.show,
+        }
+    }
+
     fn render(&self, table: &Table) -> String {
         match self.format {
             Format::Table => {
@@ -228,10 +237,14 @@ impl Config {
                 let width = self.width.or(terminal.map(|(width, _)| width.0.into()));
                 text::table(table, self.show, width, colour(&stdout))
             }
-            Format::Csv => csv::wide(table, self.show),
-            Format::Tidy => csv::tidy(table),
-            Format::Json => format!("{:#}\n", json::table(table)),
-            Format::Svg => chart::svg(table),
+            Format::Csv => csv::frame(&self.shown(table).wide()),
+            Format::Tidy => csv::frame(&self.shown(table).tidy()),
+            Format::Json => format!(
+                "{}
+",
+                self.shown(table).json()
+            ),
+            Format::Svg => chart::file(table),
         }
     }
 }

@@ -18,6 +18,11 @@ pub fn people(activity: &Activity) -> String {
     people_on(activity, &CURVE, ("people", "chart curve roomy"))
 }
 
+/// The same as a file of its own.
+pub fn file(activity: &Activity) -> String {
+    people_on(activity, &CURVE, ("people", "chart"))
+}
+
 /// The same for half a page, or a narrow one.
 pub fn people_small(activity: &Activity) -> String {
     people_on(activity, &SIZES, ("people-small", "chart sizes snug"))

@@ -6,7 +6,7 @@ use crate::calendar::{Grain, Period};
 use crate::render::thousands;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
-use crate::reports::retention::{Measure, Number, Query, State, Table};
+use crate::reports::retention::{Measure, Number, Query, State, Table, preposition};
 use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
 
@@ -153,7 +153,7 @@ pub fn before_label(measure: Measure, grain: Grain) -> String {
         Grain::Week => "the week ",
         Grain::Day | Grain::Month | Grain::Year => "",
     };
-    format!("{} {what}", counted(measure, grain))
+    format!("{} {what}", measure.words(grain))
 }
 
 /// A period's label, its year set apart where narrow places can leave it out: before it, it, and
@@ -168,23 +168,6 @@ pub fn without_year(period: Period) -> [String; 3] {
     match rest.rfind(' ') {
         Some(year) => [&rest[..year], &rest[year..], behind].map(str::to_owned),
         None => [label, String::new(), String::new()],
-    }
-}
-
-/// `on` a day, `in` an hour, week, month or year.
-pub const fn preposition(grain: Grain) -> &'static str {
-    if matches!(grain, Grain::Day) {
-        "on"
-    } else {
-        "in"
-    }
-}
-
-/// When coming back counts, before a period: `on`, `in`, or `on or after`.
-pub const fn counted(measure: Measure, grain: Grain) -> &'static str {
-    match measure {
-        Measure::On => preposition(grain),
-        Measure::OnOrAfter => "on or after",
     }
 }
 

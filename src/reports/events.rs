@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
+use crate::reports::export::Exports;
+use crate::reports::frame::{Frame, Value, iso_bounds};
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Running, Span, change, compared};
 use crate::sets::{CountId, Counts, EventName, Key, Plan, When};
@@ -217,5 +219,70 @@ impl Recent {
     /// never compared.
     pub fn change(&self) -> Option<f64> {
         change(self.before.filter(|_| self.known)?, self.last?)
+    }
+}
+
+impl Exports for Overview {
+    fn title(&self) -> String {
+        "Events".to_owned()
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec!["events".to_owned(), self.running.day.to_string()]
+    }
+
+    /// An event a row: people in the last complete day, week and month, and in the running ones.
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new([
+            "event",
+            "last_day",
+            "last_week",
+            "last_month",
+            "day_so_far",
+            "week_so_far",
+            "month_so_far",
+            "ever",
+            "first",
+            "last",
+        ]);
+        for entry in &self.entries {
+            let span = |pick: fn(Span) -> Period| {
+                let period = entry.span.map(|span| pick(span).to_string());
+                Value::from(period.map(Value::Word))
+            };
+            frame.push(vec![
+                Value::Text(entry.event.to_string()),
+                entry.day.last.into(),
+                entry.week.last.into(),
+                entry.month.last.into(),
+                entry.day.current.into(),
+                entry.week.current.into(),
+                entry.month.current.into(),
+                entry.ever.into(),
+                span(|span| span.first),
+                span(|span| span.last),
+            ]);
+        }
+        frame
+    }
+
+    /// A row for each event and each of the last 30 days.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new(["event", "day", "people"]);
+        for entry in &self.entries {
+            for (back, people) in entry.days.iter().rev().enumerate().rev() {
+                let back = i64::try_from(back).expect("there are 30 days");
+                let Ok(day) = self.running.day.shift(-back) else {
+                    continue;
+                };
+                let [start, _] = iso_bounds(day);
+                frame.push(vec![
+                    Value::Text(entry.event.to_string()),
+                    Value::Word(start),
+                    (*people).into(),
+                ]);
+            }
+        }
+        frame
     }
 }

@@ -1,7 +1,7 @@
 //! What every answer offers, so that files, commands and the API are made the same way for all
 //! reports.
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::reports::frame::Frame;
 use crate::reports::retention::Table;
@@ -22,9 +22,10 @@ pub trait Exports {
     /// What programs read: a number a row.
     fn tidy(&self) -> Frame;
 
-    /// Everything in one object.
-    fn json(&self) -> Json {
-        json!({ "title": self.title(), "rows": self.tidy().to_json() })
+    /// Everything in one JSON object, indented.
+    fn json(&self) -> String {
+        let object = json!({ "title": self.title(), "rows": self.tidy().to_json() });
+        format!("{object:#}")
     }
 
     /// The chart, if the answer has one.

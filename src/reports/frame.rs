@@ -99,11 +99,16 @@ impl Value {
 
 /// Start and end of a period as ISO dates, the end exclusive; for hours as date-times, since dates
 /// would not tell them apart.
-pub fn bounds(period: Period) -> [Value; 2] {
+pub fn iso_bounds(period: Period) -> [String; 2] {
     let format = if period.grain() == Grain::Hour {
         "%Y-%m-%dT%H:%M:%SZ"
     } else {
         "%Y-%m-%d"
     };
-    [period.start(), period.end()].map(|at| Value::Word(at.format(format).to_string()))
+    [period.start(), period.end()].map(|at| at.format(format).to_string())
+}
+
+/// [`iso_bounds`] as values.
+pub fn bounds(period: Period) -> [Value; 2] {
+    iso_bounds(period).map(Value::Word)
 }

@@ -43,6 +43,8 @@ mod params;
 pub mod people;
 mod report;
 pub mod retention;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod spans;
 pub mod stats;
 pub mod trend;
@@ -50,6 +52,7 @@ pub mod user;
 
 pub use error::QueryError;
 pub use export::{Chart, Exports};
+pub use limits::MAX_PERIODS;
 pub use params::{Arity, Field, Kind, Params, Problem, Reader};
 pub use report::{
     Context, Lookup, LookupId, Page, PageId, Report, Request, Results, answer_with, plan_at,

@@ -98,6 +98,23 @@ impl Params {
         self.push(name, value);
     }
 
+    /// Exchanges the values of two fields.
+    pub fn swap(&mut self, a: &'static str, b: &'static str) {
+        let of_a = self.values.remove(a);
+        let of_b = self.values.remove(b);
+        self.values.extend(of_b.map(|values| (a, values)));
+        self.values.extend(of_a.map(|values| (b, values)));
+    }
+
+    /// Puts values before those that were given.
+    pub fn prepend(&mut self, name: &'static str, values: &[String]) {
+        let given = self.values.remove(name).unwrap_or_default();
+        let all: Vec<String> = values.iter().cloned().chain(given).collect();
+        if !all.is_empty() {
+            self.values.insert(name, all);
+        }
+    }
+
     /// All values of a field, in the order they were given.
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
@@ -155,9 +172,15 @@ impl<'a> Reader<'a> {
         for field in fields.iter().filter(|field| field.arity != Arity::Repeated) {
             let values = params.all(field.name);
             if values.iter().any(|value| *value != values[0]) {
+                let name = field.name;
+                let filter = format!("{name}_and");
+                let hint = if fields.iter().any(|other| other.name == filter) {
+                    format!(": a second segment is a filter, {filter}")
+                } else {
+                    String::new()
+                };
                 let message = format!(
-                    "`{}` is given twice with different values; leave one of the two out",
-                    field.name
+                    "`{name}` is given twice with different values{hint}; leave one of the two out"
                 );
                 problems.push(Problem::new(field.name, message));
             }

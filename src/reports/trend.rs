@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
+use crate::reports::export::{Chart, Exports};
+use crate::reports::frame::{Frame, Value, bounds};
 use crate::reports::limits::MAX_PERIODS;
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Span, change, compared};
@@ -248,6 +250,11 @@ pub struct Point {
 }
 
 impl Point {
+    /// How many people; `None` if the period is not recorded.
+    fn recorded_people(&self) -> Option<u64> {
+        (self.state != State::NotRecorded).then_some(self.people)
+    }
+
     /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the
     /// period's complete days. For a running period both are as of now; for one that was not
     /// recorded from its first day on there is none.
@@ -265,4 +272,75 @@ pub struct Daily {
     pub mean: f64,
     /// Over how many days.
     pub days: u64,
+}
+
+impl Exports for Activity {
+    fn title(&self) -> String {
+        format!("{}, people by {}", self.segment, self.grain)
+    }
+
+    /// `active_by_day_2026-10-25`, the date being the first period's.
+    fn name(&self) -> Vec<String> {
+        let mut parts = vec![self.segment.to_string(), "by".to_owned()];
+        parts.push(self.grain.to_string());
+        parts.extend(
+            self.recorded()
+                .first()
+                .map(|point| point.period.to_string()),
+        );
+        parts
+    }
+
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new([self.grain.as_str(), "people", "change", "state"]);
+        for point in self.recorded() {
+            frame.push(vec![
+                Value::Word(point.period.label()),
+                point.recorded_people().into(),
+                point.change.map(Value::Share).into(),
+                Value::word(point.state.as_str()),
+            ]);
+        }
+        frame
+    }
+
+    /// From the first recorded period on, oldest first. The state is `complete`, `in_progress` or
+    /// `not_recorded`, and then there is no number. Change and stickiness are unrounded shares: 0.1
+    /// is a tenth more.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new([
+            "period_start",
+            "period_end",
+            "people",
+            "state",
+            "change",
+            "mean_day",
+            "stickiness",
+        ]);
+        for point in self.recorded() {
+            let [start, end] = bounds(point.period);
+            frame.push(vec![
+                start,
+                end,
+                point.recorded_people().into(),
+                Value::word(point.state.as_str()),
+                point.change.into(),
+                point.daily.map(|daily| daily.mean).into(),
+                point.stickiness().into(),
+            ]);
+        }
+        frame
+    }
+
+    fn chart(&self) -> Option<Chart<'_>> {
+        Some(Chart::Trend(self))
+    }
+
+    fn segments(&self) -> Vec<&Segment> {
+        vec![&self.segment]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.points.iter().all(|point| point.people == 0)
+    }
 }

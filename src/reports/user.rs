@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use serde_json::json;
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
+use crate::reports::export::Exports;
+use crate::reports::frame::{Frame, Value};
 use crate::reports::report::{Context, Lookup, LookupId, Report, Request, Results};
 use crate::reports::spans::{self, Running};
 use crate::sets::{Catalogue, EventName, Key, UserId, When};
@@ -291,4 +294,90 @@ pub struct History {
     pub known: usize,
     /// How many of those are properties: only known without dates.
     pub properties: usize,
+}
+
+/// What one user did, with the id that people know the user by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedHistory {
+    /// What the user did.
+    pub history: History,
+    /// The user's id: the number, or in a store with string ids the string.
+    pub id: String,
+    /// Whether the id is a string.
+    pub is_string: bool,
+}
+
+impl Exports for NamedHistory {
+    fn title(&self) -> String {
+        format!("User {}", self.id)
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec!["user".to_owned(), self.id.clone()]
+    }
+
+    /// An event a row.
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new(["event", "first", "last", "days", "ever"]);
+        for seen in &self.history.events {
+            let period = |period: Option<Period>| {
+                Value::from(period.map(|period| Value::Word(period.to_string())))
+            };
+            frame.push(vec![
+                Value::Text(seen.event.to_string()),
+                period(seen.first),
+                period(seen.last),
+                Value::Count(seen.days.len() as u64),
+                Value::word(if seen.ever { "yes" } else { "no" }),
+            ]);
+        }
+        frame
+    }
+
+    /// A row for each event and each day of the last 53 weeks on which the user did it.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new(["event", "day"]);
+        for seen in &self.history.events {
+            for day in &seen.days {
+                frame.push(vec![
+                    Value::Text(seen.event.to_string()),
+                    Value::Word(day.to_string()),
+                ]);
+            }
+        }
+        frame
+    }
+
+    fn json(&self) -> String {
+        let history = &self.history;
+        let text = |period: Option<Period>| period.map(|period| period.to_string());
+        let user = if self.is_string {
+            json!(self.id)
+        } else {
+            json!(history.user)
+        };
+        let events = history.events.iter().map(|seen| {
+            json!({
+                "event": seen.event.as_str(),
+                "today": seen.today,
+                "this_week": seen.week,
+                "this_month": seen.month,
+                "ever": seen.ever,
+                "first": text(seen.first),
+                "last": text(seen.last),
+                "days": seen.days.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        });
+        let object = json!({
+            "user": user,
+            "data_ends": text(history.coverage.data_ends(Grain::Day)),
+            "today": history.span.today.to_string(),
+            "week": history.span.week.to_string(),
+            "month": history.span.month.to_string(),
+            "days_since": history.span.since.to_string(),
+            "zone": "UTC",
+            "events": events.collect::<Vec<_>>(),
+        });
+        format!("{object:#}")
+    }
 }

@@ -35,6 +35,9 @@ pub enum WebError {
     /// There is no such page.
     #[error("there is no such page")]
     NotFound,
+    /// Nothing is known about what was named.
+    #[error("{0}")]
+    Unknown(String),
     /// The page exists, the method does not.
     #[error("this method does nothing at this address")]
     Method,
@@ -122,6 +125,11 @@ impl WebError {
                 StatusCode::NOT_FOUND,
                 "There is no page here",
                 "The address may be mistyped, or from another version.",
+            ),
+            WebError::Unknown(_) => (
+                StatusCode::NOT_FOUND,
+                "Nothing is known about that",
+                "Check the spelling.",
             ),
             WebError::Forbidden(_) => (
                 StatusCode::FORBIDDEN,

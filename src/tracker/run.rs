@@ -9,7 +9,7 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, Failed};
 use crate::reports::retention::{Query, Table};
 use crate::reports::{Context, Report, Request, Results};
-use crate::sets::{Catalogue, Key, Labels, Plan};
+use crate::sets::{Catalogue, EventName, Key, Labels, Pattern, Plan};
 use crate::store::{Freshness, StoreError};
 use crate::tracker::{Error, Result, Tracker};
 
@@ -25,6 +25,15 @@ pub struct Run<'a> {
     pub freshness: Freshness,
     /// The names of events for people.
     pub labels: &'a Labels,
+    /// The events that lists leave out.
+    pub hidden: &'a [Pattern],
+}
+
+impl Run<'_> {
+    /// Whether lists leave out an event.
+    pub fn is_hidden(&self, name: &EventName) -> bool {
+        self.hidden.iter().any(|pattern| pattern.fits(name))
+    }
 }
 
 static NO_LABELS: Labels = Labels::new();
@@ -37,6 +46,7 @@ impl Run<'static> {
             now_given: true,
             freshness: Freshness::Checked,
             labels: &NO_LABELS,
+            hidden: &[],
         }
     }
 }

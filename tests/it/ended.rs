@@ -106,7 +106,7 @@ fn the_list_of_events_counts_back_from_the_end() {
     );
 
     // Fields that complete names say the same numbers, and of which day they are.
-    let [live, ended] = both("/events.json").map(|text| json(&text));
+    let [live, ended] = both("/autocomplete.json").map(|text| json(&text));
     assert_eq!(ended["events"], live["events"]);
     assert_eq!(
         (live["when"].as_str(), ended["when"].as_str()),

@@ -463,7 +463,7 @@ fn an_event_without_dates_says_so() {
 }
 
 fn offered(base: &str, query: &str) -> serde_json::Value {
-    let got = read(&format!("{base}/events.json{query}"));
+    let got = read(&format!("{base}/autocomplete.json{query}"));
     assert_eq!(
         (got.status, got.header("content-type")),
         (200, "application/json"),
@@ -579,7 +579,7 @@ fn no_events_and_no_store_are_said_clearly() {
         };
         assert!(page.body.contains(said), "{path}: {}", page.body);
     }
-    let json = read(&format!("{base}/events.json"));
+    let json = read(&format!("{base}/autocomplete.json"));
     assert!(
         json.status == 503 && json.body.contains("\"status\":503"),
         "{}",

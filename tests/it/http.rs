@@ -81,7 +81,7 @@ fn every_route_answers() {
         ("/retention.json", 200, "application/json"),
         ("/retention.svg", 200, "image/svg+xml"),
         ("/events", 200, "text/html; charset=utf-8"),
-        ("/events.json", 200, "application/json"),
+        ("/autocomplete.json", 200, "application/json"),
         ("/events/active", 200, "text/html; charset=utf-8"),
         (
             "/events/active.csv",
@@ -103,7 +103,7 @@ fn every_route_answers() {
         ("/people.csv", 400, "text/plain; charset=utf-8"),
         ("/events/none.csv", 404, "text/plain; charset=utf-8"),
         ("/events/none.json", 404, "application/json"),
-        ("/in/nothing/events.json", 404, "application/json"),
+        ("/in/nothing/autocomplete.json", 404, "application/json"),
         ("/in/nothing/api/v1/count", 404, "application/json"),
         ("/api/v1/nothing", 404, "application/json"),
         ("/nothing.csv", 404, "text/plain; charset=utf-8"),

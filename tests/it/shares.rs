@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use cohortist::Tracker;
 use cohortist::calendar::Grain;
-use cohortist::render::{Show, csv, text};
+use cohortist::render::{csv, text};
+use cohortist::reports::retention::Show;
 use cohortist::reports::retention::{Query, Table};
 
 use crate::http::read;

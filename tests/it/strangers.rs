@@ -333,7 +333,7 @@ const REBINDING: &str = "
     const form = { 'content-type': 'application/x-www-form-urlencoded' };
     const save = ask('/people?set=active@2026-11-23', { method: 'POST', headers: form, body: 'name=stolen' });
     return Promise.all([save, ...['/api/v1/people?set=active@2026-11-23', '/people.csv?set=active@2026-11-23', '/users/4711',
-        '/users/4711.json', '/events', '/events.json', '/metrics', '/readyz', '/retention?cohort=active&returning=active']
+        '/users/4711.json', '/events', '/autocomplete.json', '/metrics', '/readyz', '/retention?cohort=active&returning=active']
         .map(path => ask(path))]);
 ";
 

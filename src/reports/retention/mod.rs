@@ -5,12 +5,17 @@
 
 mod export;
 pub mod figures;
+mod json;
+mod params;
 mod plan;
 mod query;
 mod table;
 
 pub use crate::reports::coverage::State;
 pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+pub use export::Shown;
+pub use json::TableJson;
+pub use params::{FIELDS, Parts};
 pub use plan::{Question, clamped_counts};
-pub use query::{Averaging, Measure, Query, Window, default_size};
+pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
 pub use table::{Average, Cell, Number, Row, Table};

@@ -1,5 +1,7 @@
 //! A retention question: what is asked, its defaults and its limits.
 
+use std::fmt;
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{CalendarError, Grain, Period};
@@ -28,6 +30,35 @@ choice! {
         Weighted = "weighted",
         /// The mean of the rates: every cohort counts the same.
         Simple = "simple",
+    }
+}
+
+choice! {
+    /// What a cell of a table shows.
+    Show {
+        /// The share of the cohort, in percent.
+        #[default]
+        Percent = "percent",
+        /// How many users.
+        Count = "count",
+    }
+}
+
+impl Measure {
+    /// When coming back counts, before a period: `on`, `in`, or `on or after`.
+    pub const fn words(self, grain: Grain) -> &'static str {
+        match self {
+            Measure::On => preposition(grain),
+            Measure::OnOrAfter => "on or after",
+        }
+    }
+}
+
+/// The preposition of a period: `on` a day, `in` a week.
+pub const fn preposition(grain: Grain) -> &'static str {
+    match grain {
+        Grain::Day => "on",
+        Grain::Hour | Grain::Week | Grain::Month | Grain::Year => "in",
     }
 }
 
@@ -100,6 +131,17 @@ impl Query {
             _ => self.rows.unwrap_or(default_size(self.grain)),
         };
         Some((rows, self.cols()))
+    }
+
+    /// The question in words, with the names of both sides for people:
+    /// `signup → active, daily cohorts, counted on the day`.
+    pub fn title(&self, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
+        format!(
+            "{cohort} → {returning}, {} cohorts, counted {} the {}",
+            self.grain.adjective(),
+            self.measure.words(self.grain),
+            self.grain
+        )
     }
 
     /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun.

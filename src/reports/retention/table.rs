@@ -172,6 +172,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// The question in words.
+    pub fn title(&self) -> String {
+        self.query.title(self.cohort(), self.returning())
+    }
+
     /// The starting segment for people.
     pub fn cohort(&self) -> String {
         self.query.cohort.called(&self.labels)

@@ -18,17 +18,12 @@ use crate::reports::people::state_of;
 use crate::server::error::{WebError, answer};
 use crate::server::query::{Field, Problem};
 use crate::server::{State, View, block};
-use crate::sets::{EventName, Set, UserId, parse_set, set_periods};
+use crate::sets::{EventName, Set, parse_set, set_periods};
 use crate::store::Freshness;
-use crate::tracker::Ids;
 
 /// The most sets a request may count, and the most characters of addresses would soon be the limit
 /// anyway.
 const MAX_SETS: usize = 200;
-
-/// How many users a page of people holds, unless asked otherwise, and at most.
-const USERS: usize = 1_000;
-const MAX_USERS: usize = 100_000;
 
 /// The description of all this, for people and for generators of clients.
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
@@ -143,105 +138,6 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
     answer(
         &request,
         counted.await.map(|counts| HttpResponse::Ok().json(counts)),
-    )
-}
-
-#[derive(Serialize)]
-struct People {
-    set: String,
-    /// How many there are in all.
-    count: u64,
-    state: Option<&'static str>,
-    data_ends: Option<String>,
-    /// In ascending order of their numbers: where they are called by texts, of when they were first
-    /// met.
-    users: Vec<Called>,
-    /// What to give as `after` for those that follow; `null` at the end.
-    next: Option<Called>,
-    never_recorded: Vec<String>,
-}
-
-/// A user as the store calls its users.
-#[derive(Clone, Serialize)]
-#[serde(untagged)]
-enum Called {
-    Number(UserId),
-    Text(String),
-}
-
-impl Called {
-    fn all(state: &State, users: &[UserId]) -> Result<Vec<Self>, WebError> {
-        Ok(match state.tracker.ids()? {
-            Ids::Numbers => users.iter().copied().map(Called::Number).collect(),
-            Ids::Strings => state
-                .tracker
-                .called(users)?
-                .into_iter()
-                .map(Called::Text)
-                .collect(),
-        })
-    }
-}
-
-/// The user after whom a list goes on.
-fn user(state: &State, text: &str) -> Result<UserId, WebError> {
-    match state.tracker.user(text) {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(wrong(
-            Field::After,
-            format!("nobody here is called `{text}`"),
-        )),
-        Err(crate::Error::Ids(_)) => Err(wrong(Field::After, format!("`{text}` is no user id"))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// `/api/v1/people?set=…&after=…&limit=…`
-pub async fn people(request: HttpRequest) -> HttpResponse {
-    let found = block(&request, |view| {
-        let one = |name: &'static str| {
-            given(view.query(), name)
-                .last()
-                .filter(|text| !text.is_empty())
-        };
-        let text = one("set")
-            .ok_or_else(|| wrong(Field::Set, "write a set, such as `set=active@2026-11-23`"))?;
-        let set = set(view, &text)?;
-        let after = match one("after") {
-            None => None,
-            Some(text) => Some(user(view, &text)?),
-        };
-        let limit = match one("limit") {
-            None => USERS,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_USERS).contains(limit))
-                .ok_or_else(|| {
-                    wrong(
-                        Field::Limit,
-                        format!("`{text}` does not fit: 1 to {MAX_USERS}"),
-                    )
-                })?,
-        };
-        let mut users = view.tracker.store().members(&set, after, limit + 1)?;
-        let more = users.len() > limit;
-        users.truncate(limit);
-        let users = Called::all(view, &users)?;
-        let (count, coverage) = (view.tracker.count(&set)?, view.coverage()?);
-        Ok(People {
-            count,
-            state: state(&text, count, &coverage),
-            data_ends: data_ends(&coverage),
-            next: users.last().cloned().filter(|_| more),
-            users,
-            never_recorded: never_recorded(view, &[&set])?,
-            set: text,
-        })
-    });
-    answer(
-        &request,
-        found.await.map(|people| HttpResponse::Ok().json(people)),
     )
 }
 

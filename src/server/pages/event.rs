@@ -15,6 +15,7 @@ use crate::reports::events::{Entry, Overview, Recent};
 use crate::reports::spans::Running;
 use crate::reports::trend::{Activity, Point, Trend};
 use crate::server::error::{WebError, answer};
+use crate::server::export::{File, Format};
 use crate::server::pages::Layout;
 use crate::server::pages::events::seen;
 use crate::server::query::PageQuery;
@@ -293,9 +294,10 @@ fn file(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebErr
         .tracker
         .run(&report, &view.run(Freshness::Checked))?
         .answer;
+    let file = File::of(&activity, Format::Tidy).ok_or(WebError::NotFound)?;
     Ok(Found::Csv {
-        name: render::activity_name(&activity).ending("csv"),
-        body: render::csv::activity(&activity),
+        name: render::file_name(&activity).ending("csv"),
+        body: file.body,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The table and its figures, in the words of the page.
 
 use crate::calendar::{Grain, Period};
-use crate::render::{Order, Scale, Show, colour, many, thousands, words};
+use crate::render::{Order, Scale, colour, many, thousands, words};
+use crate::reports::retention::Show;
 use crate::reports::retention::figures::{Against, Figures, Return, Sizes};
 use crate::reports::retention::{
     Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,

@@ -9,6 +9,7 @@ pub mod health;
 pub mod home;
 mod notices;
 pub mod people;
+pub mod report;
 pub mod retention;
 mod set_notices;
 pub mod user;
