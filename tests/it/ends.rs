@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
-use cohortist::render::{csv, json};
+use cohortist::render::csv;
+use cohortist::reports::Exports;
 use cohortist::reports::QueryError;
 use cohortist::reports::coverage::State;
 use cohortist::reports::plan_at;
 use cohortist::reports::retention::Show;
+use cohortist::reports::retention::Shown;
 use cohortist::reports::retention::figures::Figures;
 use cohortist::reports::retention::{Cell, Measure, Query, Table};
 use cohortist::server::Dashboard;
@@ -438,12 +440,12 @@ fn check_files(table: &Table, tidy: &[Vec<String>]) -> Result<(), TestCaseError>
             .map(|record| record.unwrap().iter().map(str::to_owned).collect())
             .collect()
     };
-    prop_assert_eq!(&records(&csv::tidy(table))[..], tidy);
-    for (row, wide) in table
-        .rows
-        .iter()
-        .zip(records(&csv::wide(table, Show::Count)))
-    {
+    let shown = Shown {
+        table: table.clone(),
+        show: Show::Count,
+    };
+    prop_assert_eq!(&records(&csv::frame(&shown.tidy()))[..], tidy);
+    for (row, wide) in table.rows.iter().zip(records(&csv::frame(&shown.wide()))) {
         let number = |cell: &Cell| {
             cell.number()
                 .map(|number| number.retained.to_string())
@@ -458,7 +460,7 @@ fn check_files(table: &Table, tidy: &[Vec<String>]) -> Result<(), TestCaseError>
             )
         );
     }
-    let json = json::table(table);
+    let json: serde_json::Value = serde_json::from_str(&shown.json()).unwrap();
     let cells = json["rows"]
         .as_array()
         .unwrap()

@@ -476,7 +476,10 @@ fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
 
 #[cfg(test)]
 mod tests {
+    use chrono::NaiveDate;
     use proptest::prelude::*;
+
+    use crate::reports::retention::{MAX_COLS, MAX_ROWS};
 
     use super::*;
 
@@ -531,7 +534,7 @@ mod tests {
             asked("select1=a&cohort=b&select2=c&time_group=days&by=month").canonical(),
             "cohort=b&returning=c&by=month"
         );
-        assert_eq!(RawQuery::read("num_of_rows=x").cols, "x");
+        assert_eq!(RawQuery::read("num_of_rows=x").text("cols"), "x");
     }
 
     #[test]
