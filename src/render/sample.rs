@@ -69,7 +69,7 @@ fn as_of(query: Query, now: DateTime<Utc>, keys: &BTreeMap<Key, BTreeSet<u32>>) 
         .question(&Coverage::of(all.keys(), now, false).unwrap())
         .unwrap();
     question
-        .table(&Counts::new(question.plan(), count(question.plan(), keys)))
+        .table(&Counts::new(question.plan(), count(question.plan(), keys)).unwrap())
         .recorded_since(question.recorded(&all))
 }
 

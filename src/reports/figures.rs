@@ -243,10 +243,8 @@ mod tests {
         let question = query
             .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
             .unwrap();
-        let mut table = question.table(&Counts::new(
-            question.plan(),
-            vec![0; question.plan().roots().len()],
-        ));
+        let zeros = vec![0; question.plan().roots().len()];
+        let mut table = question.table(&Counts::new(question.plan(), zeros).unwrap());
         for (row, retained) in table.rows.iter_mut().zip(retained) {
             if let Some(retained) = *retained {
                 row.size = Some(100);

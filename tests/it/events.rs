@@ -762,7 +762,7 @@ fn ask(
     count: u32,
     coverage: &Coverage,
 ) -> (Overview, Vec<Activity>) {
-    let (keys, mut plan) = (tracker.store().keys("").unwrap(), Plan::new());
+    let (keys, mut plan) = (tracker.keys("").unwrap(), Plan::new());
     let overview = OverviewQuestion::new(&mut plan, &keys, coverage);
     let segments: Vec<Segment> = EVENTS
         .iter()
@@ -877,7 +877,7 @@ proptest! {
         let tracker = recorded(&deeds, then);
         let day_of = |back: i64| Period::containing(Grain::Day, then - TimeDelta::days(back)).unwrap();
         if let Some(kept) = kept {
-            let mut keys = tracker.store().keys("").unwrap();
+            let mut keys = tracker.keys("").unwrap();
             keys.retain(|key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < day_of(kept)));
             tracker.delete_keys(&keys).unwrap();
         }

@@ -224,7 +224,7 @@ pub async fn people(request: HttpRequest) -> HttpResponse {
                     )
                 })?,
         };
-        let mut users = view.tracker.store().members(&set, after, limit + 1)?;
+        let mut users = view.tracker.members_after(&set, after, limit + 1)?;
         let more = users.len() > limit;
         users.truncate(limit);
         let users = Called::all(view, &users)?;

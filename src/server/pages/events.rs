@@ -308,7 +308,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     let question = OverviewQuestion::of(&mut plan, shown, &view.coverage()?);
     let counted = view.tracker.counted(&plan, Freshness::Cached)?;
     let as_of = view.as_of(view.now(), counted.age);
-    let strays = view.tracker.store().strays();
+    let strays = view.tracker.unparsed_keys();
     let strays = (strays.count > 0).then(|| {
         words::curly(&words::strays(
             store.prefix.as_str(),

@@ -541,7 +541,7 @@ mod tests {
 
     /// Each count is `number`.
     fn all(plan: &Plan, number: u64) -> Counts {
-        Counts::new(plan, vec![number; plan.roots().len()])
+        Counts::new(plan, vec![number; plan.roots().len()]).unwrap()
     }
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.

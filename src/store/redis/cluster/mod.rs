@@ -53,10 +53,11 @@ use super::members::Bitmap;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::cost::{self, Cost};
+use crate::store::cost::{self, Cost, UNKNOWN_TILES};
+use crate::store::unparsed_keys::LeftOut;
 use crate::store::{
-    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError,
-    StoreInfo, UNKNOWN_TILES, UnparsedKeys,
+    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
+    Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some
@@ -688,60 +689,6 @@ impl Store for ClusterStore {
         &self.ids
     }
 
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        // All keys under the prefix, also those in no shard, where it is to be found out which are
-        // no event's.
-        let mut names = match starting_with {
-            "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
-            _ => self.names(&self.pattern(starting_with))?,
-        };
-        // The pattern may let in a little more; see `scan::escaped`.
-        names.retain(|name| name.starts_with(self.prefix.as_str()));
-        let plain = |text| layout::plain(&self.prefix, text);
-        let keys = self
-            .left_out
-            .parse(&self.prefix, starting_with, &names, plain);
-        // A bitmap is one, in however many shards it is.
-        Ok(keys
-            .into_iter()
-            .collect::<BTreeSet<Key>>()
-            .into_iter()
-            .collect())
-    }
-
-    fn strays(&self) -> UnparsedKeys {
-        self.left_out.get()
-    }
-
-    fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        let (looked, _) = self.ask_primaries(true, |conn, capabilities, _, _| {
-            scan::some(conn, capabilities).map(Asked::of)
-        })?;
-        let complete = looked.iter().all(|(_, complete)| *complete);
-        // A key that is on its way may be on two nodes.
-        let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
-        Ok(OtherPrefixes::of(
-            &self.prefix,
-            &names,
-            complete,
-            layout::prefix_of,
-        ))
-    }
-
-    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let mut sizes = vec![Some(0); keys.len()];
-        for part in self
-            .ask_each(self.shards()?, |_, store| store.sizes(keys))?
-            .values()
-        {
-            sizes
-                .iter_mut()
-                .zip(part)
-                .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
-        }
-        Ok(sizes)
-    }
-
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<&Key> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         if keys.is_empty() {
@@ -770,42 +717,6 @@ impl Store for ClusterStore {
         let tiles = self.reached.load(Ordering::Relaxed);
         cost::check(|| Cost::of_set(set, |_| tiles))?;
         self.save_in_parts(set, key)
-    }
-
-    fn sweep(&self) -> Result<u64> {
-        let names = self.names(&self.pattern(SCRATCH))?;
-        let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
-        for name in names
-            .into_iter()
-            .filter(|name| layout::parse(&self.prefix, name).is_none())
-        {
-            let behind = name
-                .strip_prefix(self.prefix.as_str())
-                .and_then(|rest| rest.strip_prefix(AROUND.0));
-            let shard = behind.and_then(|rest| rest.split_once(AROUND.1)?.0.parse::<Shard>().ok());
-            // A name that only looks like one of ours, as of another prefix that goes on with
-            // braces.
-            let Some(shard) = shard.filter(|shard| *shard < SHARDS) else {
-                continue;
-            };
-            if name.starts_with(&format!("{}{SCRATCH}", layout::prefix(&self.prefix, shard))) {
-                parts.entry(shard).or_default().push(name);
-            }
-        }
-        let swept = self.ask_each(parts.keys().copied(), |shard, store| {
-            let left = store.with(|conn, _| {
-                without_lifetime(
-                    conn,
-                    &parts[&shard],
-                    &format!("{}{SCRATCH}{OURS}", store.prefix),
-                )
-            })?;
-            Ok(unlink(store, &left)?
-                .into_iter()
-                .map(u64::from)
-                .sum::<u64>())
-        })?;
-        Ok(swept.values().sum())
     }
 
     fn describe(&self) -> Result<StoreInfo> {
@@ -855,6 +766,103 @@ impl Store for ClusterStore {
             string_ids: self.ids.next()?.is_some(),
             refusal,
         })
+    }
+}
+
+impl KeyListing for ClusterStore {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        // All keys under the prefix, also those in no shard, where it is to be found out which are
+        // no event's.
+        let mut names = match starting_with {
+            "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
+            _ => self.names(&self.pattern(starting_with))?,
+        };
+        // The pattern may let in a little more; see `scan::escaped`.
+        names.retain(|name| name.starts_with(self.prefix.as_str()));
+        let plain = |text| layout::plain(&self.prefix, text);
+        let keys = self
+            .left_out
+            .parse(&self.prefix, starting_with, &names, plain);
+        // A bitmap is one, in however many shards it is.
+        Ok(keys
+            .into_iter()
+            .collect::<BTreeSet<Key>>()
+            .into_iter()
+            .collect())
+    }
+
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        let (looked, _) = self.ask_primaries(true, |conn, capabilities, _, _| {
+            scan::some(conn, capabilities).map(Asked::of)
+        })?;
+        let complete = looked.iter().all(|(_, complete)| *complete);
+        // A key that is on its way may be on two nodes.
+        let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
+        Ok(OtherPrefixes::of(
+            &self.prefix,
+            &names,
+            complete,
+            layout::prefix_of,
+        ))
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let mut sizes = vec![Some(0); keys.len()];
+        for part in self
+            .ask_each(self.shards()?, |_, store| store.sizes(keys))?
+            .values()
+        {
+            sizes
+                .iter_mut()
+                .zip(part)
+                .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
+        }
+        Ok(sizes)
+    }
+}
+
+/// The nodes of a cluster are not asked to track changes.
+impl ChangeFeed for ClusterStore {}
+
+impl Maintenance for ClusterStore {
+    fn sweep(&self) -> Result<u64> {
+        let names = self.names(&self.pattern(SCRATCH))?;
+        let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
+        for name in names
+            .into_iter()
+            .filter(|name| layout::parse(&self.prefix, name).is_none())
+        {
+            let behind = name
+                .strip_prefix(self.prefix.as_str())
+                .and_then(|rest| rest.strip_prefix(AROUND.0));
+            let shard = behind.and_then(|rest| rest.split_once(AROUND.1)?.0.parse::<Shard>().ok());
+            // A name that only looks like one of ours, as of another prefix that goes on with
+            // braces.
+            let Some(shard) = shard.filter(|shard| *shard < SHARDS) else {
+                continue;
+            };
+            if name.starts_with(&format!("{}{SCRATCH}", layout::prefix(&self.prefix, shard))) {
+                parts.entry(shard).or_default().push(name);
+            }
+        }
+        let swept = self.ask_each(parts.keys().copied(), |shard, store| {
+            let left = store.with(|conn, _| {
+                without_lifetime(
+                    conn,
+                    &parts[&shard],
+                    &format!("{}{SCRATCH}{OURS}", store.prefix),
+                )
+            })?;
+            Ok(unlink(store, &left)?
+                .into_iter()
+                .map(u64::from)
+                .sum::<u64>())
+        })?;
+        Ok(swept.values().sum())
     }
 }
 

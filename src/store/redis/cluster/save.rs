@@ -15,7 +15,7 @@ use crate::store::redis::RedisStore;
 use crate::store::redis::connection::{Batch, Reply, natural};
 use crate::store::redis::lower::{Script, Source};
 use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
-use crate::store::{Result, Saved, Store, StoreError};
+use crate::store::{KeyListing, Result, Saved, StoreError};
 
 /// How long until a name that somebody else saves under is asked for again.
 const PAUSE: Duration = Duration::from_millis(20);
