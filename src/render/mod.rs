@@ -1,8 +1,10 @@
 //! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
 //! numbers.
 
+#[cfg(feature = "charts")]
 pub mod activity_calendar;
 pub mod axis;
+#[cfg(feature = "charts")]
 pub mod chart;
 pub mod colour;
 pub mod csv;
@@ -10,6 +12,7 @@ pub mod json;
 #[cfg(test)]
 mod sample;
 pub mod text;
+#[cfg(feature = "charts")]
 pub mod trend;
 pub mod words;
 

@@ -207,6 +207,7 @@ impl WebError {
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
                 | StoreError::WrongCount(_)
+                | StoreError::FeatureDisabled { .. }
                 | StoreError::Url(_),
             ) => (
                 StatusCode::INTERNAL_SERVER_ERROR,

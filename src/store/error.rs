@@ -14,6 +14,16 @@ pub enum StoreError {
         "`{0}` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS), redis+unix:///path/to/redis.sock or redis-cluster://host:6379,host:6379"
     )]
     Url(String),
+    /// The crate was built without the Cargo feature for this kind of store.
+    #[error(
+        "cannot open {location}: this build does not support it. Enable the feature `{feature}` of the crate cohortist"
+    )]
+    FeatureDisabled {
+        /// Where, without any password.
+        location: String,
+        /// The feature to enable.
+        feature: &'static str,
+    },
     /// The store cannot be reached, or not in time. Trying again later may help.
     #[error("the store at {location} does not answer: {reason}")]
     Unreachable {

@@ -14,6 +14,8 @@ mod open;
 mod options;
 mod padded_keys;
 pub(crate) mod private;
+mod redacted;
+#[cfg(feature = "redis")]
 pub mod redis;
 mod traits;
 mod unparsed_keys;
@@ -26,7 +28,7 @@ pub use health::{FilesHealth, Health, Progress};
 pub use open::{Place, open, open_embedded};
 pub use options::{Durability, Options, RedisEval};
 pub use padded_keys::PaddedKeys;
-pub use redis::redacted;
+pub use redacted::redacted;
 pub use traits::{
     BitmapState, ChangeFeed, IdMap, KeyListing, Maintenance, Mark, NumericIds, Saved, Store,
     StoreInfo,

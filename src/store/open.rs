@@ -4,24 +4,63 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{ClusterStore, RedisStore, redacted};
-use crate::store::{Options, PaddedKeys, Result, Store, StoreError};
+#[cfg(feature = "cluster")]
+use crate::store::redis::ClusterStore;
+#[cfg(feature = "redis")]
+use crate::store::redis::RedisStore;
+use crate::store::{Options, PaddedKeys, Result, Store, StoreError, redacted};
 
 /// Opens the store that `text` names: a path, `memory:`, `redis://…`, `rediss://…`,
 /// `redis+unix:///…` or `redis-cluster://…`.
 ///
+/// ```
+/// use cohortist::store::{self, Options, StoreError};
+///
+/// let store = store::open("memory:", &Options::default())?;
+/// assert!(store.keys("")?.is_empty());
+///
+/// // Text that looks like a typo is refused.
+/// assert!(matches!(store::open("localhost:6379", &Options::default()), Err(StoreError::Url(_))));
+/// # // `scripts/test` also runs this without features.
+/// # let refused = |text| store::open(text, &Options::default()).err();
+/// # #[cfg(not(feature = "redis"))]
+/// # assert!(matches!(
+/// #     refused("rediss://:secret@host/0"),
+/// #     Some(StoreError::FeatureDisabled { feature: "redis", location }) if location == "rediss://…@host/0"
+/// # ));
+/// # #[cfg(not(feature = "cluster"))]
+/// # assert!(refused("redis-cluster://host").is_some_and(|error| error.to_string().contains("`cluster`")));
+/// # Ok::<(), StoreError>(())
+/// ```
+///
 /// # Errors
-/// If the text is none of these, or the embedded store cannot be opened. A Redis that does not
-/// answer is not an error here: each request tries to connect.
+/// If the text is none of these, or the embedded store cannot be opened;
+/// [`StoreError::FeatureDisabled`] without the Cargo feature `redis` or `cluster`. A Redis that
+/// does not answer is not an error here: each request tries to connect.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
-    if let Some(embedded) = open_embedded(text, options)? {
-        return Ok(embedded.shared());
-    }
     let store: Arc<dyn Store> = match Place::parse(text)? {
+        Place::Memory => return Ok(EmbeddedStore::in_memory(options).shared()),
+        Place::Directory(path) => return Ok(EmbeddedStore::open(path, options)?.shared()),
+        #[cfg(feature = "redis")]
+        Place::Redis => Arc::new(RedisStore::new(text, options)?),
+        #[cfg(feature = "cluster")]
         Place::Cluster => Arc::new(ClusterStore::new(text, options)?),
-        _ => Arc::new(RedisStore::new(text, options)?),
+        #[cfg(not(feature = "cluster"))]
+        place => return Err(needs_feature(text, place)),
     };
     Ok(Arc::new(PaddedKeys::new(store)))
+}
+
+#[cfg(not(feature = "cluster"))]
+fn needs_feature(text: &str, place: Place) -> StoreError {
+    let feature = match place {
+        Place::Cluster => "cluster",
+        _ => "redis",
+    };
+    StoreError::FeatureDisabled {
+        location: redacted(text),
+        feature,
+    }
 }
 
 /// Opens the embedded store that `text` names: a path or `memory:`. Returns `None` if it names a

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use ::redis::{Value, cmd};
 
 use super::capabilities::Capabilities;
-use super::cluster::Route;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault};
 use super::lower::{Script, Source};
 use super::server_eval::{Executor, Scratch};
@@ -215,7 +214,7 @@ impl RedisStore {
     /// The count of each root of a plan whose roots are bitmaps, by way of the connection that is
     /// told of changes; `None` when it has to be done without.
     pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<BitmapState>>> {
-        let Route::Server(pool) = &self.route else {
+        let Some(pool) = self.route.server() else {
             return Ok(None);
         };
         let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else {

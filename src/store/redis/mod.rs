@@ -6,7 +6,7 @@
 //! promised.
 //!
 //! # Layout
-//! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains
+//! `location` reads the URL, `route` sends requests there, `connect` pools connections, `wire` makes round trips and explains
 //! errors, `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute`
 //! carries out on the server; `window` finds what has to be fetched, `fetch` does and counts here;
 //! `members` reads bitmaps, `scan` finds and deletes keys, `server` moves keys of any type,
@@ -15,6 +15,7 @@
 
 mod capabilities;
 mod client_tracking;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod connection;
 mod id_map;
@@ -24,6 +25,7 @@ mod lower;
 mod members;
 mod needs;
 mod pool;
+mod route;
 mod scan;
 mod server;
 mod server_eval;
@@ -36,19 +38,19 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+#[cfg(feature = "cluster")]
 pub use self::cluster::ClusterStore;
-pub use self::location::redacted;
 pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::client_tracking::ClientTracking;
-use self::cluster::Route;
 use self::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
 use self::local_eval::Fetcher;
 use self::location::Address;
 use self::lower::{Script, Source, resolve};
 use self::members::Bitmap;
 use self::pool::Pool;
+use self::route::Route;
 use self::server_eval::{Executor, Scratch, expiry, time_for, work};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
@@ -322,6 +324,7 @@ impl RedisStore {
                         reason: format!("{reason} — {hint}"),
                     }
                 }
+                #[cfg(feature = "cluster")]
                 Route::Slot(..) => StoreError::Unreachable { location, reason },
             },
             ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-pub(in crate::store::redis) use self::route::Route;
+pub(in crate::store::redis) use self::route::Slot;
 
 use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
@@ -50,6 +50,7 @@ use super::capabilities::Capabilities;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
 use super::lower::{Script, Source};
 use super::members::Bitmap;
+use super::route::Route;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
@@ -156,8 +157,8 @@ impl ClusterStore {
             });
         }
         let of_ids = Prefix::new(&format!("{prefix}{}", layout::IDS));
-        let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
-        let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
+        let slot = Slot::new(&nodes, layout::slot(of_ids.as_str()));
+        let ids = RedisStore::at(Route::Slot(slot), of_ids, RedisEval::Server, None);
         let reached = AtomicU64::new(UNKNOWN_TILES);
         let (capabilities, seen, left_out) = Default::default();
         Ok(ClusterStore {
@@ -182,9 +183,9 @@ impl ClusterStore {
     }
 
     /// A store somewhere in the cluster. It is the nodes that compute.
-    fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
+    fn store(&self, slot: Slot, prefix: Prefix) -> RedisStore {
         RedisStore::at(
-            route,
+            Route::Slot(slot),
             prefix,
             self.nodes.options.redis_eval,
             self.capabilities.get().cloned(),
@@ -201,13 +202,13 @@ impl ClusterStore {
 
     /// A shard; `hasty` when there is another way to ask it while it is on its way.
     fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
-        let slot = layout::slot_of(shard);
-        let route = if hasty {
-            Route::hasty_slot(&self.nodes, slot)
+        let number = layout::slot_of(shard);
+        let slot = if hasty {
+            Slot::hasty(&self.nodes, number)
         } else {
-            Route::slot(&self.nodes, slot)
+            Slot::new(&self.nodes, number)
         };
-        self.store(route, layout::prefix(&self.prefix, shard))
+        self.store(slot, layout::prefix(&self.prefix, shard))
     }
 
     fn learn(&self, store: &RedisStore) {
@@ -731,12 +732,12 @@ impl Store for ClusterStore {
         let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
         let mut refusal = None;
         for primary in &topology.primaries {
-            let slot = (0..16_384)
+            let number = (0..16_384)
                 .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
-            let route = Route::slot(&self.nodes, slot.unwrap_or_default());
+            let slot = Slot::new(&self.nodes, number.unwrap_or_default());
             // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
             // but for text ids.
-            let store = self.store(route, self.prefix.clone());
+            let store = self.store(slot, self.prefix.clone());
             let info = store.describe()?;
             kinds.insert(info.kind);
             notes.extend(info.notes);
