@@ -39,8 +39,8 @@ use crate::store::{Options, PaddedKeys, Result, Store, StoreError, redacted};
 /// does not answer is not an error here: each request tries to connect.
 pub fn open(text: &str, options: &Options) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(text)? {
-        Place::Memory => return Ok(EmbeddedStore::in_memory(options).shared()),
-        Place::Directory(path) => return Ok(EmbeddedStore::open(path, options)?.shared()),
+        Place::Memory => Arc::new(EmbeddedStore::in_memory(options)),
+        Place::Directory(path) => Arc::new(EmbeddedStore::open(path, options)?),
         #[cfg(feature = "redis")]
         Place::Redis => Arc::new(RedisStore::new(text, options)?),
         #[cfg(feature = "cluster")]
