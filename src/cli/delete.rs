@@ -140,9 +140,9 @@ impl What {
     fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let keys = match &self {
-            What::All { .. } => tracker.store().keys("")?,
-            What::Event(event) => tracker.store().keys(event.as_str())?,
-            What::One(key) => tracker.store().keys(key.event().as_str())?,
+            What::All { .. } => tracker.keys("")?,
+            What::Event(event) => tracker.keys(event.as_str())?,
+            What::One(key) => tracker.keys(key.event().as_str())?,
         };
         let keys: Vec<Key> = keys
             .into_iter()
@@ -152,11 +152,7 @@ impl What {
                 What::One(one) => key.plain() == *one,
             })
             .collect();
-        let bytes = tracker
-            .store()
-            .sizes(&keys)?
-            .into_iter()
-            .sum::<Option<u64>>();
+        let bytes = tracker.sizes(&keys)?.into_iter().sum::<Option<u64>>();
         say!(
             "{} would be deleted, {}; nothing was deleted",
             many(keys.len() as u64, "bitmap"),

@@ -156,7 +156,7 @@ impl Config {
         }
         let keys = tracker.over(&self.policy, now)?;
         let count = keys.len();
-        let sizes = tracker.store().sizes(&keys)?;
+        let sizes = tracker.sizes(&keys)?;
         let kinds = expiry::sum(keys.iter().zip(sizes));
         // There may be millions, which are listed once more below.
         drop(keys);

@@ -38,7 +38,7 @@ pub fn note_never_recorded<'a>(
 /// Says on stderr under which other prefix there are events, when there are none under this one;
 /// returns whether it did.
 pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
-    let others = tracker.store().other_prefixes()?;
+    let others = tracker.other_prefixes()?;
     let prefix = tracker.describe()?.prefix;
     let told = words::other_prefixes(prefix.as_str(), &others.found, others.complete);
     told.iter().for_each(|told| say!("note: {told}"));
@@ -47,7 +47,7 @@ pub fn note_other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
 
 /// Says on stderr which keys under the prefix are no event's, as the last listing found.
 pub fn note_strays(tracker: &Tracker, prefix: &str) {
-    let strays = tracker.store().strays();
+    let strays = tracker.unparsed_keys();
     if strays.count > 0 {
         say!(
             "note: {}",

@@ -5,7 +5,6 @@ mod nightly;
 mod reload;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -22,7 +21,8 @@ use crate::server::{
     Proxies, SLOW, TITLE,
 };
 use crate::store::budget::{Budget, Shares};
-use crate::store::{CacheOptions, CachedStore, private};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{CacheOptions, private};
 use crate::tracker::Tracker;
 pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
@@ -274,7 +274,10 @@ impl Config {
         let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
         let (clients, connections) = descriptors.divide(clients);
         self.tell_of_nights(clock);
-        let (mut stores, mut jobs, several) = (Vec::new(), Vec::new(), self.stores.len() > 1);
+        let mut stores = Vec::new();
+        let mut embedded_stores = Vec::new();
+        let mut jobs = Vec::new();
+        let several = self.stores.len() > 1;
         for named in self.stores.iter().cloned() {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
             if let Some((path, mode)) = named
@@ -287,7 +290,10 @@ impl Config {
                     "note: every user of this machine can reach the files of {path} (mode {mode:o}): chmod -R go= {path}"
                 );
             }
-            let tracker = named.store.open().map_err(|error| named.blame(error))?;
+            let (tracker, embedded) = named
+                .store
+                .open_to_serve()
+                .map_err(|error| named.blame(error))?;
             named
                 .store
                 .say_where(if several { &named.name } else { "" }, &tracker)?;
@@ -308,7 +314,9 @@ impl Config {
             let tracker = self
                 .remembering
                 .into_iter()
-                .fold(tracker, |tracker, how| remembering(tracker, how, clock));
+                .fold(tracker, |tracker, options| {
+                    tracker.with_cache(options, clock)
+                });
             if goes {
                 jobs.push(Job {
                     name: name.clone(),
@@ -317,6 +325,7 @@ impl Config {
                 });
             }
             log_strays(tracker.clone(), store.prefix().to_owned());
+            embedded_stores.push(embedded);
             stores.push(NamedStore {
                 name,
                 tracker,
@@ -329,7 +338,8 @@ impl Config {
             Some(Nightly::start(jobs, self.file.expire_at, clock)?)
         };
         let begin = nightly.as_ref().map(Nightly::beginning);
-        let _listener = match (self.resp.zip(for_clients), stores.first()) {
+        let first = embedded_stores.first().and_then(Option::as_ref);
+        let _listener = match (self.resp.zip(for_clients), first) {
             (Some((settings, listening)), Some(first)) => {
                 let wanted = settings.connections;
                 if clients < wanted {
@@ -341,7 +351,7 @@ impl Config {
                     connections: clients,
                     ..settings
                 };
-                Some(listen_for_clients(listening, settings, &first.tracker)?)
+                Some(listen_for_clients(listening, settings, first)?)
             }
             _ => None,
         };
@@ -470,18 +480,12 @@ fn log_strays(tracker: Tracker, prefix: String) {
     std::thread::spawn(move || {
         // A store that is away says so elsewhere.
         if tracker.catalogue().is_ok() {
-            let strays = tracker.store().strays();
+            let strays = tracker.unparsed_keys();
             if strays.count > 0 {
                 tracing::warn!("{}", words::strays(&prefix, strays.count, &strays.example));
             }
         }
     });
-}
-
-/// A tracker whose counts are remembered.
-pub(super) fn remembering(tracker: Tracker, how: CacheOptions, clock: Clock) -> Tracker {
-    let store = CachedStore::new(Arc::clone(tracker.store()), how, clock);
-    tracker.on(Arc::new(store))
 }
 
 /// What is deleted of a store by itself.
@@ -518,11 +522,9 @@ fn is_loopback(address: &str) -> bool {
 fn listen_for_clients(
     listening: resp::Listening,
     settings: resp::Settings,
-    tracker: &Tracker,
+    store: &EmbeddedStore,
 ) -> anyhow::Result<resp::Listener> {
-    let Some(keyspace) = tracker.store().keyspace() else {
-        anyhow::bail!("--resp needs an embedded store");
-    };
+    let keyspace = store.keyspace();
     let login = if settings.password.is_some() {
         ":PASSWORD@"
     } else {

@@ -1,13 +1,16 @@
 //! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
 //! numbers.
 
+#[cfg(feature = "charts")]
 pub mod activity_calendar;
 pub mod axis;
+#[cfg(feature = "charts")]
 pub mod chart;
 pub mod charts;
 pub mod colour;
 pub mod csv;
 pub mod text;
+#[cfg(feature = "charts")]
 pub mod trend;
 pub mod words;
 

@@ -157,7 +157,7 @@ mod tests {
                 }
             })
             .collect();
-        Counts::new(plan, counts)
+        Counts::new(plan, counts).unwrap()
     }
 
     #[test]

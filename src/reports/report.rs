@@ -79,7 +79,8 @@ pub fn answer_with<R: Report>(
 ) -> Result<R::Answer, QueryError> {
     let mut request = Request::default();
     let planned = report.plan(&mut request, context)?;
-    let counts = Counts::new(&request.plan, count(&request.plan));
+    let counts = Counts::new(&request.plan, count(&request.plan))
+        .expect("the caller counts every root of the plan");
     Ok(R::answer(planned, &Results::of_counts(counts)))
 }
 

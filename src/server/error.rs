@@ -214,11 +214,18 @@ impl WebError {
                 | StoreError::Backup { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
+                | StoreError::WrongCount(_)
+                | StoreError::FeatureDisabled { .. }
                 | StoreError::Url(_),
             ) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "The store cannot be read",
                 "What it said is below, and in the server's log.",
+            ),
+            WebError::Store(StoreError::Unsupported(_)) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "This store cannot answer that",
+                "What it does not support is named below.",
             ),
             WebError::Store(StoreError::Cancelled) => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -138,12 +138,11 @@ fn requests(page: &mut Exposition) {
 
 fn stores(page: &mut Exposition, stores: &[NamedStore]) {
     let known = stores.iter().map(|NamedStore { name, tracker, .. }| {
-        let store = tracker.store();
         (
             name.as_str(),
             tracker.describe().ok(),
-            store.health(),
-            store.recall(),
+            tracker.health(),
+            tracker.cache_stats(),
         )
     });
     // Each store is asked once: one that is away takes its time to say so.

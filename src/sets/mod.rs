@@ -15,7 +15,9 @@ pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, labelled, parse_set, set_periods};
 pub use pattern::Pattern;
 pub(crate) use plan::Terms;
-pub use plan::{CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge};
+pub use plan::{
+    CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,
+};
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
 pub(crate) use texts::{TextList, Texts};

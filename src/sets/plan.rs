@@ -33,33 +33,55 @@ impl CountId {
 /// What a store counted: one number for each root of a plan.
 ///
 /// ```
-/// use cohortist::sets::{Counts, EventName, Plan, Set};
+/// use cohortist::sets::{Counts, EventName, Plan, Set, WrongCount};
 /// let mut plan = Plan::new();
 /// let a = plan.count_set(&Set::ever(&EventName::new("a")?))?;
-/// let counts = Counts::new(&plan, vec![7]);
+/// let counts = Counts::new(&plan, vec![7])?;
 /// assert_eq!(counts[a], 7);
+/// assert_eq!(Counts::new(&plan, vec![]), Err(WrongCount { expected: 1, returned: 0 }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Counts(Box<[u64]>);
 
+/// A store returned more or fewer values than it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store returned {returned} values where {expected} were asked for: this is a bug in the store"
+)]
+pub struct WrongCount {
+    /// How many values were asked for.
+    pub expected: usize,
+    /// How many the store returned.
+    pub returned: usize,
+}
+
 impl Counts {
     /// The counts of a plan, in the order of its roots.
     ///
-    /// # Panics
-    /// If their number is not the number of roots: that is a fault of the store.
-    pub fn new(plan: &Plan, counts: Vec<u64>) -> Self {
-        assert_eq!(
-            counts.len(),
-            plan.roots().len(),
-            "a store answers every root of a plan"
-        );
-        Counts(counts.into_boxed_slice())
+    /// # Errors
+    /// If there is not exactly one count for each root.
+    pub fn new(plan: &Plan, counts: Vec<u64>) -> Result<Self, WrongCount> {
+        let expected = plan.roots().len();
+        if counts.len() == expected {
+            Ok(Counts(counts.into_boxed_slice()))
+        } else {
+            Err(WrongCount {
+                expected,
+                returned: counts.len(),
+            })
+        }
     }
 
     /// The numbers, in the order of the plan's roots.
     pub fn as_slice(&self) -> &[u64] {
         &self.0
+    }
+}
+
+impl From<Counts> for Vec<u64> {
+    fn from(counts: Counts) -> Self {
+        counts.0.into_vec()
     }
 }
 

@@ -482,7 +482,7 @@ fn only_the_token_opens_the_door() {
 /// told so, and must not be led to send them again.
 #[test]
 fn marks_that_a_power_cut_may_lose_are_recorded_and_said_to_be() {
-    let inner = Arc::clone(empty().store());
+    let inner = cohortist::store::open("memory:", &cohortist::store::Options::default()).unwrap();
     let unsynced = |done: Result<(), StoreError>| {
         done.and_then(|()| {
             Err(StoreError::Unsynced {

@@ -325,7 +325,7 @@ fn deleted_days_are_dashes_and_not_zeros() {
         .unwrap()
         .previous()
         .unwrap();
-    let mut keys = tracker.store().keys("").unwrap();
+    let mut keys = tracker.keys("").unwrap();
     keys.retain(
         |key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < yesterday),
     );

@@ -110,7 +110,7 @@ impl History {
                 .unwrap();
         }
         batch.commit().unwrap();
-        let mut gone: Vec<Key> = tracker.store().keys("").unwrap();
+        let mut gone: Vec<Key> = tracker.keys("").unwrap();
         gone.retain(|key| matches!(key.when(), When::In(period) if self.is_deleted(period)));
         tracker.delete_keys(&gone).unwrap();
     }
@@ -874,7 +874,7 @@ fn contradictions_are_counted() {
     };
     let (plan, question) = plan_at(&query, moment("2026-11-26")).unwrap();
     // Of three people five came back: the counts are of two moments.
-    let table = question.table(&Counts::new(&plan, vec![3, 5, 3, 3]));
+    let table = question.table(&Counts::new(&plan, vec![3, 5, 3, 3]).unwrap());
     assert_eq!(table.numbers().next().unwrap().retained, 3);
     assert!(cohortist::reports::retention::clamped_counts() > before);
 }

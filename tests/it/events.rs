@@ -12,6 +12,7 @@ use cohortist::reports::events::{Events, Overview};
 use cohortist::reports::trend::{Activity, Daily, Trend};
 use cohortist::reports::{Context, answer_with};
 use cohortist::sets::{Catalogue, Labels, Plan, Segment, Segments, Set, When};
+use cohortist::store::Freshness;
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
@@ -763,14 +764,17 @@ fn ask(
     count: u32,
     coverage: &Coverage,
 ) -> (Overview, Vec<Activity>) {
-    let catalogue = Arc::new(Catalogue::new(tracker.store().keys("").unwrap()));
+    let catalogue = Arc::new(Catalogue::new(tracker.keys("").unwrap()));
     let context = Context {
         coverage,
         catalogue: &catalogue,
         segments: &Segments::default(),
         labels: &Labels::new(),
     };
-    let count_plan = |plan: &Plan| tracker.store().count(plan).unwrap();
+    let count_plan = |plan: &Plan| {
+        let counted = tracker.counted(plan, Freshness::Checked).unwrap();
+        counted.counts.as_slice().to_vec()
+    };
     let overview = answer_with(&Events::default(), &context, count_plan).unwrap();
     let trend = |event: &&str| {
         let trend = Trend {
@@ -876,7 +880,7 @@ proptest! {
         let tracker = recorded(&deeds, then);
         let day_of = |back: i64| Period::containing(Grain::Day, then - TimeDelta::days(back)).unwrap();
         if let Some(kept) = kept {
-            let mut keys = tracker.store().keys("").unwrap();
+            let mut keys = tracker.keys("").unwrap();
             keys.retain(|key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < day_of(kept)));
             tracker.delete_keys(&keys).unwrap();
         }

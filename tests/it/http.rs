@@ -13,7 +13,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::support::bent::Bent;
-use crate::support::web::{empty, name, now, product, serve};
+use crate::support::web::{empty, name, now, product, product_store, serve};
 
 /// One product for all tests that only read.
 pub static PRODUCT: LazyLock<String> =
@@ -616,7 +616,8 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
 
 /// Six-digit cohorts, and five hundred other events.
 static CROWD: LazyLock<String> = LazyLock::new(|| {
-    let tracker = product(60, 120);
+    let product = product_store(60, 120);
+    let tracker = Tracker::new(Arc::clone(&product));
     let mut batch = tracker.batch();
     for event in 0..500 {
         batch
@@ -629,7 +630,7 @@ static CROWD: LazyLock<String> = LazyLock::new(|| {
     }
     batch.commit().unwrap();
     // Odd enough that no number is a round one.
-    let crowded = Bent::of(tracker.store())
+    let crowded = Bent::of(&product)
         .counting(|counts| Ok(counts?.into_iter().map(|count| count * 3_733).collect()));
     format!("http://{}", serve(Tracker::new(crowded.shared())))
 });
@@ -843,22 +844,26 @@ impl Store for Away {
     fn contains(&self, _: &[Key], _: UserId) -> Result<Vec<bool>, StoreError> {
         Self::error()
     }
-    fn keys(&self, _: &str) -> Result<Vec<Key>, StoreError> {
-        Self::error()
-    }
     fn delete(&self, _: &[Key]) -> Result<u64, StoreError> {
         Self::error()
     }
     fn save(&self, _: &Set, _: &Key) -> Result<Saved, StoreError> {
         Self::error()
     }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        Self::error()
-    }
     fn describe(&self) -> Result<StoreInfo, StoreError> {
         Self::error()
     }
 }
+
+impl cohortist::store::KeyListing for Away {
+    fn keys(&self, _: &str) -> Result<Vec<Key>, StoreError> {
+        Self::error()
+    }
+}
+
+impl cohortist::store::ChangeFeed for Away {}
+
+impl cohortist::store::Maintenance for Away {}
 
 #[test]
 fn a_store_that_is_away_is_said_honestly() {

@@ -37,6 +37,7 @@ mod ended;
 mod ends;
 mod events;
 mod expire;
+mod features;
 mod full_disk;
 mod golden;
 mod honest;

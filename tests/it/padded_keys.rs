@@ -5,7 +5,7 @@ use cohortist::Tracker;
 use cohortist::calendar::parse_moment;
 use cohortist::reports::expiry::ExpiryPolicy;
 use cohortist::sets::{Key, Prefix, Segments, Set, parse_set};
-use cohortist::store::{self, CacheOptions, CachedStore, Mark, Options, PaddedKeys, Saved};
+use cohortist::store::{self, CacheOptions, Mark, Options, PaddedKeys, Saved};
 use redis::Commands;
 
 use crate::http::read;
@@ -40,13 +40,14 @@ fn both_ways(tracker: &Tracker) {
         mark("a_2014-10", 4),
         mark("b_2014-02-03", 1),
     ];
-    tracker.store().apply(&marks).unwrap();
+    tracker.apply(&marks).unwrap();
 }
 
 #[test]
 fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
     each_store(|kind, store| {
-        let tracker = Tracker::new(std::sync::Arc::new(PaddedKeys::new(store)));
+        let store: std::sync::Arc<dyn store::Store> = std::sync::Arc::new(PaddedKeys::new(store));
+        let tracker = Tracker::new(std::sync::Arc::clone(&store));
         both_ways(&tracker);
         let count = |text: &str| tracker.count(&set(text)).unwrap();
         assert_eq!(count("a@2014-02-03"), 3, "{kind}");
@@ -73,12 +74,12 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
         );
 
         // Each bitmap is listed once, by the key that bitmapist would write.
-        let keys = tracker.store().keys("").unwrap();
+        let keys = tracker.keys("").unwrap();
         assert!(
             keys.len() == 6 && keys.iter().all(|key| !key.is_padded()),
             "{kind}: {keys:?}"
         );
-        assert_eq!(tracker.store().strays().count, 0, "{kind}");
+        assert_eq!(tracker.unparsed_keys().count, 0, "{kind}");
 
         // Marks go to the plain key, and taking one back clears both.
         let at = parse_moment("2014-02-03").unwrap();
@@ -93,7 +94,7 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
             "{kind}"
         );
         assert_eq!(
-            tracker.store().look(std::slice::from_ref(&day)).unwrap()[0].users,
+            store.look(std::slice::from_ref(&day)).unwrap()[0].users,
             3,
             "{kind}"
         );
@@ -121,7 +122,7 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
         assert!(tracker.expire(&keeping, now()).unwrap() >= 1, "{kind}");
         assert_eq!(count("b@2014-02-03"), 0, "{kind}");
         assert!(
-            tracker.delete_all().unwrap() > 0 && tracker.store().keys("").unwrap().is_empty(),
+            tracker.delete_all().unwrap() > 0 && tracker.keys("").unwrap().is_empty(),
             "{kind}"
         );
     });
@@ -141,12 +142,7 @@ fn remembered_counts_know_of_both_spellings() {
         ..CacheOptions::default()
     };
     let clock = cohortist::clock::Clock::System;
-    let store = std::sync::Arc::new(CachedStore::new(
-        std::sync::Arc::clone(tracker.store()),
-        how,
-        clock,
-    ));
-    let tracker = tracker.on(store);
+    let tracker = tracker.with_cache(how, clock);
     let count = || tracker.counts([&set("a@2014-02-03")]).unwrap()[0];
     assert_eq!((count(), count()), (2, 2));
     // Others mark by the padded key, and by the plain one.
@@ -317,7 +313,7 @@ fn a_wrong_prefix_is_told_the_right_one() {
     // Where there is nothing at all, there is nothing to tell; and where keys begin so, no other is
     // looked for.
     let none = Tracker::new(store::open("memory:", &options).unwrap());
-    assert_eq!(none.store().other_prefixes().unwrap().found, []);
+    assert_eq!(none.other_prefixes().unwrap().found, []);
     server.reset_statistics();
     let ran = shop.run(&[&right[..], &["count", "active@2026-11-23"]].concat());
     assert_eq!(ran.quietly(), "3\n");

@@ -264,7 +264,7 @@ fn a_batch_that_is_dropped_never_was_and_systems_stand_side_by_side() {
         user: 7,
         value: true,
     };
-    systems.get("beta").unwrap().store().apply(&[mark]).unwrap();
+    systems.get("beta").unwrap().apply(&[mark]).unwrap();
     assert_eq!(systems.get("beta").unwrap().count(&set).unwrap(), 1);
 }
 

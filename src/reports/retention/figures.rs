@@ -239,7 +239,7 @@ mod tests {
     fn counted(query: &Query, number: u64) -> Table {
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
         let (plan, question) = plan_at(query, now).unwrap();
-        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]))
+        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]).unwrap())
     }
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of

@@ -307,7 +307,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     };
     let answered = view.tracker.run(&report, &view.run(Freshness::Cached))?;
     let as_of = view.as_of(view.now(), answered.age);
-    let strays = view.tracker.store().strays();
+    let strays = view.tracker.unparsed_keys();
     let strays = (strays.count > 0).then(|| {
         words::curly(&words::strays(
             store.prefix.as_str(),

@@ -545,7 +545,7 @@ mod tests {
     fn counted(query: &Query, number: u64) -> Table {
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
         let (plan, question) = plan_at(query, now).unwrap();
-        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]))
+        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]).unwrap())
     }
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.

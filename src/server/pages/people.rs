@@ -600,11 +600,7 @@ fn written(
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
     let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
-    let mut users = view
-        .tracker
-        .store()
-        .members(set, wanted.after, PAGE + 1)
-        .map_err(WebError::Store)?;
+    let mut users = view.tracker.members_after(set, wanted.after, PAGE + 1)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
     let canonical = wanted.whom.canonical();

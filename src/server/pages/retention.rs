@@ -561,8 +561,7 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         link: address(asked),
         refresh: state
             .tracker
-            .store()
-            .recall()
+            .cache_stats()
             .map(|_| format!("{}&{ANEW}=1", address(asked))),
         exports: Format::ALL
             .map(|format| Export {

@@ -41,10 +41,9 @@ impl Welcome {
         } else {
             format!(" --store {}", words::quoted(&store.location))
         };
-        let backend = view.tracker.store();
         // Events that lists hide are events all the same.
         let others = if view.tracker.catalogue()?.is_empty() {
-            backend.other_prefixes()?
+            view.tracker.other_prefixes()?
         } else {
             OtherPrefixes::default()
         };
@@ -56,7 +55,7 @@ impl Welcome {
                     format!("cohortist{place} --prefix {} serve", words::quoted(prefix)),
                 )
             });
-        let strays = backend.strays();
+        let strays = view.tracker.unparsed_keys();
         let strays = (strays.count > 0).then(|| {
             words::curly(&words::strays(
                 store.prefix.as_str(),

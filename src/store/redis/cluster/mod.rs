@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-pub(in crate::store::redis) use self::route::Route;
+pub(in crate::store::redis) use self::route::Slot;
 
 use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
@@ -50,13 +50,15 @@ use super::capabilities::Capabilities;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
 use super::lower::{Script, Source};
 use super::members::Bitmap;
+use super::route::Route;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::cost::{self, Cost};
+use crate::store::cost::{self, Cost, UNKNOWN_TILES};
+use crate::store::unparsed_keys::LeftOut;
 use crate::store::{
-    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError,
-    StoreInfo, UNKNOWN_TILES, UnparsedKeys,
+    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
+    Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some
@@ -155,8 +157,8 @@ impl ClusterStore {
             });
         }
         let of_ids = Prefix::new(&format!("{prefix}{}", layout::IDS));
-        let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
-        let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
+        let slot = Slot::new(&nodes, layout::slot(of_ids.as_str()));
+        let ids = RedisStore::at(Route::Slot(slot), of_ids, RedisEval::Server, None);
         let reached = AtomicU64::new(UNKNOWN_TILES);
         let (capabilities, seen, left_out) = Default::default();
         Ok(ClusterStore {
@@ -181,9 +183,9 @@ impl ClusterStore {
     }
 
     /// A store somewhere in the cluster. It is the nodes that compute.
-    fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
+    fn store(&self, slot: Slot, prefix: Prefix) -> RedisStore {
         RedisStore::at(
-            route,
+            Route::Slot(slot),
             prefix,
             self.nodes.options.redis_eval,
             self.capabilities.get().cloned(),
@@ -200,13 +202,13 @@ impl ClusterStore {
 
     /// A shard; `hasty` when there is another way to ask it while it is on its way.
     fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
-        let slot = layout::slot_of(shard);
-        let route = if hasty {
-            Route::hasty_slot(&self.nodes, slot)
+        let number = layout::slot_of(shard);
+        let slot = if hasty {
+            Slot::hasty(&self.nodes, number)
         } else {
-            Route::slot(&self.nodes, slot)
+            Slot::new(&self.nodes, number)
         };
-        self.store(route, layout::prefix(&self.prefix, shard))
+        self.store(slot, layout::prefix(&self.prefix, shard))
     }
 
     fn learn(&self, store: &RedisStore) {
@@ -688,6 +690,87 @@ impl Store for ClusterStore {
         &self.ids
     }
 
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        let keys: Vec<&Key> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut gone = vec![false; keys.len()];
+        let parts = self.ask_each(self.shards()?, |_, store| {
+            let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
+            unlink(store, &texts)
+        })?;
+        // A bitmap is one, in however many shards it was.
+        parts.values().for_each(|part| {
+            gone.iter_mut()
+                .zip(part)
+                .for_each(|(gone, part)| *gone |= part)
+        });
+        Ok(gone.into_iter().map(u64::from).sum())
+    }
+
+    /// Each shard computes its part into a temporary key; then all parts are given their name.
+    /// While that goes on, for a few milliseconds, a reader may see some parts and not the others.
+    /// They stay temporary until all have their name, so that an interruption leaves none of them a
+    /// minute later; only between the first and the last that is told to stay for good, one round
+    /// trip, may the end of this process leave a part.
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        let tiles = self.reached.load(Ordering::Relaxed);
+        cost::check(|| Cost::of_set(set, |_| tiles))?;
+        self.save_in_parts(set, key)
+    }
+
+    fn describe(&self) -> Result<StoreInfo> {
+        // Every primary has to answer.
+        self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
+        // That replicas have come or gone changes no answer, and is not noticed otherwise.
+        let known = self.topology()?;
+        let topology = self
+            .nodes
+            .refresh(Some(&known))
+            .map_err(|fault| self.nodes.error(fault))?;
+        let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
+        let mut refusal = None;
+        for primary in &topology.primaries {
+            let number = (0..16_384)
+                .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
+            let slot = Slot::new(&self.nodes, number.unwrap_or_default());
+            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
+            // but for text ids.
+            let store = self.store(slot, self.prefix.clone());
+            let info = store.describe()?;
+            kinds.insert(info.kind);
+            notes.extend(info.notes);
+            refusal = refusal.or(info.refusal);
+        }
+        let alone = topology
+            .primaries
+            .iter()
+            .filter(|primary| primary.replicas == 0)
+            .count();
+        if alone > 0 {
+            notes.insert(format!(
+                "{alone} of {} primaries have no replica that could take over",
+                topology.primaries.len()
+            ));
+        }
+        Ok(StoreInfo {
+            kind: format!(
+                "{} as a cluster of {} primaries",
+                kinds.into_iter().collect::<Vec<_>>().join(" and "),
+                topology.primaries.len()
+            ),
+            location: self.nodes.location.clone(),
+            prefix: self.prefix.clone(),
+            created: false,
+            notes: notes.into_iter().collect(),
+            string_ids: self.ids.next()?.is_some(),
+            refusal,
+        })
+    }
+}
+
+impl KeyListing for ClusterStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         // All keys under the prefix, also those in no shard, where it is to be found out which are
         // no event's.
@@ -709,7 +792,7 @@ impl Store for ClusterStore {
             .collect())
     }
 
-    fn strays(&self) -> UnparsedKeys {
+    fn unparsed_keys(&self) -> UnparsedKeys {
         self.left_out.get()
     }
 
@@ -741,37 +824,12 @@ impl Store for ClusterStore {
         }
         Ok(sizes)
     }
+}
 
-    fn delete(&self, keys: &[Key]) -> Result<u64> {
-        let keys: Vec<&Key> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        let mut gone = vec![false; keys.len()];
-        let parts = self.ask_each(self.shards()?, |_, store| {
-            let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
-            unlink(store, &texts)
-        })?;
-        // A bitmap is one, in however many shards it was.
-        parts.values().for_each(|part| {
-            gone.iter_mut()
-                .zip(part)
-                .for_each(|(gone, part)| *gone |= part)
-        });
-        Ok(gone.into_iter().map(u64::from).sum())
-    }
+/// The nodes of a cluster are not asked to track changes.
+impl ChangeFeed for ClusterStore {}
 
-    /// Each shard computes its part into a temporary key; then all parts are given their name.
-    /// While that goes on, for a few milliseconds, a reader may see some parts and not the others.
-    /// They stay temporary until all have their name, so that an interruption leaves none of them a
-    /// minute later; only between the first and the last that is told to stay for good, one round
-    /// trip, may the end of this process leave a part.
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
-        let tiles = self.reached.load(Ordering::Relaxed);
-        cost::check(|| Cost::of_set(set, |_| tiles))?;
-        self.save_in_parts(set, key)
-    }
-
+impl Maintenance for ClusterStore {
     fn sweep(&self) -> Result<u64> {
         let names = self.names(&self.pattern(SCRATCH))?;
         let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
@@ -806,55 +864,6 @@ impl Store for ClusterStore {
                 .sum::<u64>())
         })?;
         Ok(swept.values().sum())
-    }
-
-    fn describe(&self) -> Result<StoreInfo> {
-        // Every primary has to answer.
-        self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
-        // That replicas have come or gone changes no answer, and is not noticed otherwise.
-        let known = self.topology()?;
-        let topology = self
-            .nodes
-            .refresh(Some(&known))
-            .map_err(|fault| self.nodes.error(fault))?;
-        let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
-        let mut refusal = None;
-        for primary in &topology.primaries {
-            let slot = (0..16_384)
-                .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
-            let route = Route::slot(&self.nodes, slot.unwrap_or_default());
-            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
-            // but for text ids.
-            let store = self.store(route, self.prefix.clone());
-            let info = store.describe()?;
-            kinds.insert(info.kind);
-            notes.extend(info.notes);
-            refusal = refusal.or(info.refusal);
-        }
-        let alone = topology
-            .primaries
-            .iter()
-            .filter(|primary| primary.replicas == 0)
-            .count();
-        if alone > 0 {
-            notes.insert(format!(
-                "{alone} of {} primaries have no replica that could take over",
-                topology.primaries.len()
-            ));
-        }
-        Ok(StoreInfo {
-            kind: format!(
-                "{} as a cluster of {} primaries",
-                kinds.into_iter().collect::<Vec<_>>().join(" and "),
-                topology.primaries.len()
-            ),
-            location: self.nodes.location.clone(),
-            prefix: self.prefix.clone(),
-            created: false,
-            notes: notes.into_iter().collect(),
-            string_ids: self.ids.next()?.is_some(),
-            refusal,
-        })
     }
 }
 
