@@ -15,7 +15,7 @@ type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 /// it gets.
 pub struct Bent {
     inner: Arc<dyn Store>,
-    before_counting: ErrorFormat<Plan>,
+    before_counting: Callback<Plan>,
     applying: Answer<()>,
     /// What a plan costs beside what it would.
     work: Box<dyn Fn(&Plan) -> u64 + Send + Sync>,
@@ -47,7 +47,7 @@ impl Bent {
         }
     }
 
-    /// ErrorFormat of each plan before it is counted.
+    /// Calls this with each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
             before_counting: Box::new(told),
