@@ -123,7 +123,15 @@ pub use tracker::{
     Tracker, Written,
 };
 
-/// The examples of the README, run as tests.
+/// The examples of the README and the book, run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
+mod documentation {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/accuracy.md")]
+    struct Accuracy;
+
+    #[doc = include_str!("../docs/reference/library.md")]
+    struct Library;
+}

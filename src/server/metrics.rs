@@ -1,5 +1,5 @@
-//! `/metrics`: what Prometheus reads. The README's table lists every metric; a test compares the
-//! two.
+//! `/metrics`: what Prometheus reads. `docs/reference/metrics.md` lists every metric; a test
+//! compares the two.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

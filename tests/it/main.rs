@@ -32,6 +32,7 @@ mod copy_all;
 mod corpus;
 mod damage;
 mod dashboard;
+mod docs;
 mod embedded;
 mod ended;
 mod ends;

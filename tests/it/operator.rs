@@ -232,14 +232,14 @@ impl Metrics {
     }
 }
 
-/// The metrics in the table of the README, with their kinds.
+/// The metrics in the table of the documentation, with their kinds.
 fn documented() -> BTreeMap<String, String> {
-    let readme =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let table = readme
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let table = page
         .split("| metric | type |")
         .nth(1)
-        .expect("README has a table of metrics");
+        .expect("the page has a table of metrics");
     let rows = table
         .lines()
         .skip(2)

@@ -590,9 +590,9 @@ mobile = "ios | android"
     }
 
     #[test]
-    fn the_readmes_example_is_one() {
-        let readme = include_str!("../../../README.md");
-        let example = readme
+    fn the_example_in_the_documentation_is_right() {
+        let page = include_str!("../../../docs/reference/configuration.md");
+        let example = page
             .split("```toml\n")
             .nth(1)
             .unwrap()

@@ -47,7 +47,7 @@ impl Bent {
         }
     }
 
-    /// Calls `told` with each plan before it is counted.
+    /// Calls this with each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
             before_counting: Box::new(told),
