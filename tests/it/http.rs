@@ -446,7 +446,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     );
     for said in [
         "column 11: expected an event name or “(”, found the end",
-        "“0” does not fit: ask for a whole number from 1 to 400",
+        "“0” is not a whole number from 1 to 400",
         "“2026-02-31” is not a date",
         "value=\"web\"",
         "value=\"&#34;&#60;b&#62;&#34;\"",

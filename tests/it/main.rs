@@ -58,6 +58,7 @@ mod pure;
 mod redis_client_tracking;
 mod redis_local_eval;
 mod redis_store;
+mod registry;
 mod resp;
 mod shares;
 mod store_contract;

@@ -5,16 +5,21 @@
 
 pub mod marks;
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
+use crate::endpoints::{self, Endpoint};
 use crate::reports::coverage::Coverage;
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
+use crate::reports::{self, Arity, Kind};
 use crate::server::error::{WebError, answer};
 use crate::server::query::{Field, Problem};
 use crate::server::{State, View, block};
@@ -28,11 +33,71 @@ const MAX_SETS: usize = 200;
 /// The description of all this, for people and for generators of clients.
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
 
+/// The description with an entry for every report.
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
+    let mut description: Json = serde_json::from_str(OPENAPI).expect("static/openapi.json is JSON");
+    for endpoint in endpoints::ALL {
+        let path = format!("/api/v1/{}", endpoint.name());
+        let paths = &mut description["paths"];
+        if paths[&path].is_null() {
+            paths[&path] = described(*endpoint);
+        }
+    }
+    format!("{description:#}")
+});
+
+/// The entry of a report that has none of its own.
+fn described(endpoint: &dyn Endpoint) -> Json {
+    let parameter = |field: &reports::Field| {
+        let schema = match field.kind {
+            Kind::Number(least, most) => {
+                json!({ "type": "integer", "minimum": least, "maximum": most })
+            }
+            Kind::Word(words) => json!({ "type": "string", "enum": words, "default": words[0] }),
+            Kind::Date => json!({ "type": "string", "format": "date" }),
+            Kind::Segment | Kind::Set | Kind::Text => json!({ "type": "string" }),
+        };
+        let schema = match field.arity {
+            Arity::Repeated => json!({ "type": "array", "items": schema }),
+            Arity::Required | Arity::Optional => schema,
+        };
+        json!({
+            "name": field.name,
+            "in": "query",
+            "description": field.help,
+            "required": field.arity == Arity::Required,
+            "schema": schema,
+        })
+    };
+    let error = json!({
+        "description": "What is wrong, field by field.",
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
+    });
+    json!({
+        "get": {
+            "operationId": endpoint.name(),
+            "summary": endpoint.about(),
+            "parameters": endpoint.fields().iter().map(parameter).collect::<Vec<_>>(),
+            "responses": {
+                "200": {
+                    "description": "The answer.",
+                    "content": { "application/json": { "schema": { "type": "object" } } },
+                },
+                "400": error.clone(),
+                "404": error.clone(),
+                "408": { "$ref": "#/components/responses/Stalled" },
+                "421": { "$ref": "#/components/responses/Misdirected" },
+                "503": error,
+            },
+        },
+    })
+}
+
 /// `/api/v1/openapi.json`
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
-        .body(OPENAPI)
+        .body(DESCRIPTION.as_str())
 }
 
 /// A moment as programs write it.

@@ -634,10 +634,7 @@ mod tests {
             found[0].1,
             "column 11: expected an event name or `(`, found the end"
         );
-        assert_eq!(
-            found[4].1,
-            "`0` does not fit: ask for a whole number from 1 to 400"
-        );
+        assert_eq!(found[4].1, "`0` is not a whole number from 1 to 400");
         assert_eq!(
             found[6].1,
             "`2026-02-30` is not a date: write it as 2026-11-23"
