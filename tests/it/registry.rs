@@ -51,7 +51,10 @@ fn every_report_has_a_page_files_a_command_an_api_entry_and_documentation() {
         ] {
             let file = read(&format!("{base}/{name}.{ending}?{query}"));
             assert_eq!(file.status, 200, "/{name}.{ending}: {}", file.body);
-            assert!(file.content_type.starts_with(content), "/{name}.{ending}");
+            assert!(
+                file.header("content-type").starts_with(content),
+                "/{name}.{ending}"
+            );
         }
         let api = read(&format!("{base}/api/v1/{name}?{query}"));
         assert_eq!(api.status, 200, "/api/v1/{name}: {}", api.body);
