@@ -11,6 +11,7 @@ use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::config::File;
+use crate::cli::notes;
 use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{StoreConfig, Stores};
 use crate::render::{many, thousands};
@@ -133,14 +134,17 @@ impl Config {
             return all::copy(&self.from, &self.to, settings, started);
         }
         let from = self.from.open_to_read()?;
+        from.check_types()?;
         let keys = from.keys("")?;
         if keys.is_empty() {
+            notes::nothing_found(&from)?;
             bail!(
                 "{} holds no events that begin with `{}`: nothing was copied",
                 self.from.shown(),
                 self.from.prefix()
             );
         }
+        notes::other_prefix(&from)?;
         let to = self.to.open()?;
         let shown = self.to.shown();
         // First, as bitmaps are of numbers that mean nothing without them.

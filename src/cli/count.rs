@@ -1,10 +1,10 @@
 //! `cohortist count`.
 
-use crate::cli::names;
+use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::sets::{EventName, Plan, Segments, Set, parse_set};
+use crate::sets::{Plan, Segments, Set, parse_set};
 
 /// How sets are written, for the help of all commands that take one.
 pub(super) const EXAMPLES: &str = "\
@@ -17,7 +17,8 @@ EXAMPLES
                                                              & and, | or, ^ either, & ! and not
   cohortist count '\"a|b\"@2026-11'                            quotes for names that hold such signs
 
-One set prints a number; several print a line each: the number, a tab, the set.";
+One set prints a number; several print a line each: the number, a tab, the set. A `-` means that
+the store has no data.";
 
 /// Count the users in sets
 #[derive(Debug, clap::Args)]
@@ -57,28 +58,25 @@ impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let counts = tracker.counts(self.sets.iter().map(|(_, set)| set))?;
+        let counted = self.sets.iter().zip(&counts);
+        let counted = counted.map(|((text, set), count)| (text.as_str(), set, *count));
+        let sets = SetCount::all(&tracker, clock, counted)?;
         let mut out = Out::new();
-        for (count, (text, _)) in counts.iter().zip(&self.sets) {
-            match self.sets.len() {
+        for set in &sets {
+            // No number, rather than one that is wrong.
+            let count = set
+                .known()
+                .map_or("-".to_owned(), |count| count.to_string());
+            match sets.len() {
                 1 => out.line(count)?,
-                _ => out.line(format_args!("{count}\t{text}"))?,
+                _ => out.line(format_args!("{count}\t{}", set.text()))?,
             }
         }
         out.finish()?;
-        // A 0 may be a slip in a name: said, so that it does not pass for an answer.
-        let empty = counts
-            .iter()
-            .zip(&self.sets)
-            .filter(|(count, _)| **count == 0);
-        let names: Vec<&EventName> = empty
-            .flat_map(|(_, (_, set))| set.keys())
-            .map(|key| key.event())
-            .collect();
-        names::note_never_recorded(&tracker, names)?;
-        names::note_unrecorded(
-            &tracker,
-            clock,
-            self.sets.iter().map(|(text, _)| text.as_str()).zip(counts),
-        )
+        let notes = Notes {
+            sets,
+            ..Notes::default()
+        };
+        notes.say(&tracker, clock)
     }
 }

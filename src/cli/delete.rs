@@ -4,9 +4,9 @@ use anyhow::bail;
 
 use crate::calendar::Period;
 use crate::cli::expire::room;
-use crate::cli::names;
 use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
+use crate::cli::{names, notes};
 use crate::render::many;
 use crate::sets::{EventName, Key};
 use crate::tracker::Tracker;
@@ -109,11 +109,16 @@ impl Config {
                 .into())
             }
             What::All { confirmed: true } => {
-                let deleted = bitmaps(written(store.open_to_read()?.delete_all())?);
+                let tracker = store.open_to_read()?;
+                let deleted = written(tracker.delete_all())?;
                 say!(
-                    "deleted {deleted}: every event under the prefix `{}`",
+                    "deleted {}: every event under the prefix `{}`",
+                    bitmaps(deleted),
                     store.prefix()
                 );
+                if deleted == Some(0) {
+                    notes::nothing_found(&tracker)?;
+                }
                 Ok(())
             }
             What::Event(event) => {
@@ -139,26 +144,37 @@ impl What {
     /// Says what would be deleted, and how much space it takes.
     fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
-        let keys = match &self {
-            What::All { .. } => tracker.keys("")?,
-            What::Event(event) => tracker.keys(event.as_str())?,
-            What::One(key) => tracker.keys(key.event().as_str())?,
-        };
-        let keys: Vec<Key> = keys
-            .into_iter()
-            .filter(|key| match &self {
-                What::All { .. } => true,
-                What::Event(event) => key.event() == event,
-                What::One(one) => key.plain() == *one,
-            })
-            .collect();
-        let bytes = tracker.sizes(&keys)?.into_iter().sum::<Option<u64>>();
+        let (count, bytes) = tracker.of_listed(|| {
+            let mut keys = tracker.keys(self.begins_with())?;
+            keys.retain(|key| self.includes(key));
+            let bytes: Option<u64> = tracker.sizes(&keys)?.into_iter().sum();
+            Ok((keys.len() as u64, bytes))
+        })?;
         say!(
             "{} would be deleted, {}; nothing was deleted",
-            many(keys.len() as u64, "bitmap"),
+            many(count, "bitmap"),
             room(bytes)
         );
+        if count == 0 {
+            notes::nothing_found(&tracker)?;
+        }
         Ok(())
+    }
+
+    fn begins_with(&self) -> &str {
+        match self {
+            What::All { .. } => "",
+            What::Event(event) => event.as_str(),
+            What::One(key) => key.event().as_str(),
+        }
+    }
+
+    fn includes(&self, key: &Key) -> bool {
+        match self {
+            What::All { .. } => true,
+            What::Event(event) => key.event() == event,
+            What::One(one) => key.plain() == *one,
+        }
     }
 }
 
@@ -175,6 +191,7 @@ fn said(
     when: &str,
 ) -> anyhow::Result<()> {
     if deleted == Some(0) {
+        notes::nothing_found(tracker)?;
         let known = tracker.events("")?;
         let hint = if known.contains(event) {
             String::new()

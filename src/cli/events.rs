@@ -1,11 +1,9 @@
 //! `cohortist events`.
 
-use crate::calendar::Grain;
-use crate::cli::names;
+use crate::cli::notes::{self, Notes};
 use crate::cli::output::{Out, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::render::words;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -43,26 +41,25 @@ impl From<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
+        tracker.check_types()?;
         let names = tracker.events(&self.starting_with)?;
         let mut out = Out::new();
         for name in &names {
             out.line(name)?;
         }
         out.finish()?;
-        if names.is_empty() {
+        let is_elsewhere = notes::nothing_found(&tracker)?;
+        if names.is_empty() && !is_elsewhere {
             match &*self.starting_with {
-                "" if names::note_other_prefix(&tracker)? => {}
                 "" => say!("note: no events under the prefix `{}`", store.prefix()),
                 start => say!("note: no event begins with `{}`", start.escape_debug()),
             }
         }
-        names::note_strays(&tracker, store.prefix());
-        if let Some(end) = tracker
-            .coverage(clock.now(), clock.is_given())?
-            .data_ends(Grain::Day)
-        {
-            say!("note: {}", words::ends(end));
-        }
-        Ok(())
+        let later = Notes {
+            later: tracker.catalogue()?.holding_later(clock.now()),
+            ..Notes::default()
+        };
+        later.say(&tracker, clock)?;
+        notes::data_ends(&tracker, clock)
     }
 }

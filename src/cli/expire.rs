@@ -8,6 +8,7 @@ use indicatif::HumanBytes;
 
 use crate::calendar::Grain;
 use crate::cli::delete;
+use crate::cli::notes;
 use crate::cli::output::{Out, Usage, say, written};
 use crate::cli::store::{Named, StoreConfig};
 use crate::clock::Clock;
@@ -137,29 +138,34 @@ impl Config {
             say!("by the configuration: {words}");
         }
         if self.yes {
-            let keys = match tracker.due(&self.policy, now) {
-                Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
-                    tracker.over(&self.policy, now)?
+            let deleted = tracker.of_listed(|| {
+                let keys = match tracker.due(&self.policy, now) {
+                    Err(Error::NewestIsOver { .. }) if self.even_the_newest => {
+                        tracker.over(&self.policy, now)?
+                    }
+                    keys => keys?,
+                };
+                if keys.is_empty() {
+                    Ok(0)
+                } else {
+                    tracker.delete_keys(&keys)
                 }
-                Err(error @ Error::NewestIsOver { .. }) => {
-                    bail!("{error}. If it is, add --even-the-newest")
-                }
-                keys => keys?,
-            };
-            let deleted = if keys.is_empty() {
-                Some(0)
-            } else {
-                written(tracker.delete_keys(&keys))?
-            };
+            });
+            if let Err(error @ Error::NewestIsOver { .. }) = deleted {
+                bail!("{error}. If it is, add --even-the-newest")
+            }
+            let deleted = written(deleted)?;
             say!("deleted {}", delete::bitmaps(deleted));
+            if deleted == Some(0) {
+                notes::nothing_found(&tracker)?;
+            }
             return Ok(());
         }
-        let keys = tracker.over(&self.policy, now)?;
-        let count = keys.len();
-        let sizes = tracker.sizes(&keys)?;
-        let kinds = expiry::sum(keys.iter().zip(sizes));
-        // There may be millions, which are listed once more below.
-        drop(keys);
+        let (count, kinds) = tracker.of_listed(|| {
+            let keys = tracker.over(&self.policy, now)?;
+            let sizes = tracker.sizes(&keys)?;
+            Ok((keys.len(), expiry::sum(keys.iter().zip(sizes))))
+        })?;
         let mut out = Out::new();
         for over in kinds {
             out.line(format_args!(
@@ -173,7 +179,10 @@ impl Config {
         }
         out.finish()?;
         match count {
-            0 => say!("nothing has been kept that long"),
+            0 => {
+                say!("nothing has been kept that long");
+                notes::nothing_found(&tracker)?;
+            }
             count => {
                 say!(
                     "{} would go; nothing was deleted: add --yes to do it",

@@ -18,6 +18,7 @@ mod info;
 mod logs;
 mod mark;
 mod names;
+mod notes;
 mod output;
 mod people;
 mod report;

@@ -1,7 +1,7 @@
 //! `cohortist people`.
 
 use crate::cli::count;
-use crate::cli::names;
+use crate::cli::notes::{Notes, SetCount};
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -59,12 +59,10 @@ impl Config {
             }
         }
         out.finish()?;
-        if count == 0 {
-            names::note_never_recorded(
-                &tracker,
-                self.set.keys().into_iter().map(|key| key.event()),
-            )?;
-        }
-        names::note_unrecorded(&tracker, clock, [(self.text.as_str(), count)])
+        let notes = Notes {
+            sets: SetCount::all(&tracker, clock, [(self.text.as_str(), &self.set, count)])?,
+            ..Notes::default()
+        };
+        notes.say(&tracker, clock)
     }
 }

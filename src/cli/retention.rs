@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use clap::ValueEnum;
 
 use crate::calendar::{Grain, parse_date};
-use crate::cli::names;
+use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -179,18 +179,27 @@ impl Config {
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
         let nobody = table.numbers().all(|number| number.retained == 0);
-        if nobody
-            || !segments
-                .iter()
-                .all(|segment| matches!(segment, Segment::Event(_)))
-        {
-            names::note_unknown(&tracker, &segments)?;
-        }
-        if matches!(self.format, Format::Table) {
-            names::note_later(&tracker, clock)?;
-        }
+        // Where somebody was counted, single events were recorded.
+        let is_plain = |segment: &&Segment| matches!(segment, Segment::Event(_));
+        let mut notes = Notes {
+            later: table
+                .recorded
+                .later
+                .then_some(self.query.grain)
+                .into_iter()
+                .collect(),
+            ..Notes::default()
+        };
         if nobody {
-            names::note_undated(&tracker, &segments)?;
+            notes.segments = segments.to_vec();
+        } else if !segments.iter().all(is_plain) {
+            notes.names = segments
+                .iter()
+                .flat_map(|segment| segment.names())
+                .collect();
+        }
+        notes.say(&tracker, clock)?;
+        if nobody {
             let (grain, rows) = (table.query.grain, table.rows.len());
             if let (true, Segment::Event(name)) =
                 (table.is_empty() && table.is_recorded(), &table.query.cohort)

@@ -20,6 +20,7 @@ use crate::server::{
     self, Admission, Dashboard, HostName, Hosts, Listening, Live, NamedStore, Network, PageCache,
     Proxies, SLOW, TITLE,
 };
+use crate::sets::Prefix;
 use crate::store::budget::{Budget, Shares};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{CacheOptions, private};
@@ -324,7 +325,7 @@ impl Config {
                     expiry: expire,
                 });
             }
-            log_strays(tracker.clone(), store.prefix().to_owned());
+            log_keys(tracker.clone(), Prefix::new(store.prefix()));
             embedded_stores.push(embedded);
             stores.push(NamedStore {
                 name,
@@ -474,16 +475,24 @@ pub(super) struct Room {
     pub connections: usize,
 }
 
-/// Logs which keys under the prefix are no event's. Listing all keys may take long, and nothing
-/// waits for it.
-fn log_strays(tracker: Tracker, prefix: String) {
+/// Logs which keys under the prefix are not bitmaps of events, and under which prefix the events
+/// are when this one is wrong. Looking at all keys may take long, and nothing waits for it.
+fn log_keys(tracker: Tracker, prefix: Prefix) {
     std::thread::spawn(move || {
         // A store that is away says so elsewhere.
-        if tracker.catalogue().is_ok() {
-            let strays = tracker.unparsed_keys();
-            if strays.count > 0 {
-                tracing::warn!("{}", words::strays(&prefix, strays.count, &strays.example));
-            }
+        if tracker.check_types().is_err() {
+            return;
+        }
+        if let Ok(others) = tracker.other_prefixes(&prefix)
+            && let Some(told) =
+                words::other_prefixes(prefix.as_str(), &others.found, others.complete)
+        {
+            tracing::warn!("{told}");
+        }
+        let strays = tracker.unparsed_keys();
+        if strays.count > 0 {
+            let told = words::strays(prefix.as_str(), strays.count, &strays.example);
+            tracing::warn!("{told}");
         }
     });
 }

@@ -320,6 +320,7 @@ mod tests {
             grain,
             now,
             data_ends: None,
+            may_include_later_marks: false,
             span,
             points: points.collect(),
         }

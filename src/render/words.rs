@@ -122,21 +122,33 @@ pub fn curly(text: &str) -> String {
     quoted.collect()
 }
 
+/// A period's label with its year, which that of an hour leaves out: `23 Nov 2026, 14:00`.
+pub fn full_label(period: Period) -> String {
+    match period.grain() {
+        Grain::Hour => date(period),
+        _ => period.label(),
+    }
+}
+
 /// A period in a sentence: `November 2026`; otherwise its label.
 pub fn spoken(period: Period) -> String {
     match period.grain() {
         Grain::Month => period.start().format("%B %Y").to_string(),
-        _ => period.label(),
+        _ => full_label(period),
     }
 }
 
 /// When a period is, after a verb: `on Tue 24 Nov 2026`, `in 23 – 29 Nov 2026 (W48)`, `in Nov
 /// 2026`.
 pub fn when(period: Period) -> String {
-    counted_in(Measure::On, period)
+    format!(
+        "{}{}",
+        before_label(Measure::On, period.grain()),
+        full_label(period)
+    )
 }
 
-/// The same, or `on or after Tue 24 Nov 2026`.
+/// When people came back in a cell: `on Tue 24 Nov 2026`, or `on or after Tue 24 Nov 2026`.
 pub fn counted_in(measure: Measure, period: Period) -> String {
     format!(
         "{}{}",
@@ -265,7 +277,8 @@ fn during(back: &ReturnWindow) -> String {
     if window.until == window.from {
         when(window.from)
     } else {
-        format!("from {} to {}", window.from.label(), window.until.label())
+        let [from, until] = [window.from, window.until].map(full_label);
+        format!("from {from} to {until}")
     }
 }
 
@@ -275,7 +288,7 @@ pub fn range(table: &Table) -> Option<String> {
     let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
     let one = first == last;
     Some(match table.query.grain {
-        _ if one => first.label(),
+        _ if one => full_label(first),
         Grain::Hour => {
             let (from, to) = (first.start(), last.start());
             let day = if from.date_naive() == to.date_naive() {
@@ -301,9 +314,11 @@ pub fn range(table: &Table) -> Option<String> {
     })
 }
 
-/// A date in a sentence: `27 Jul 2026`; a week or month where no days are kept.
+/// A date in a sentence: `27 Jul 2026`; of an hour `27 Jul 2026, 14:00`; a week or month where no
+/// days are kept.
 pub fn date(period: Period) -> String {
     match period.grain() {
+        Grain::Hour => period.start().format("%-d %b %Y, %H:%M").to_string(),
         Grain::Day => period.start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
@@ -336,10 +351,17 @@ pub fn extent(coverage: &Coverage, periods: &[Period]) -> String {
 }
 
 /// Where there are events when there are none under a prefix: `no keys begin with `bitmapist_`; 55
-/// begin with `trackist_`: use --prefix trackist_`. `None` when none were found. Numbers are lower
-/// bounds unless all keys were looked at.
+/// begin with `trackist_`: use --prefix trackist_`; where they begin with a longer one: `the prefix
+/// is `trackist`, but events begin with `trackist_`: use --prefix trackist_`. `None` when none were
+/// found. Numbers are lower bounds unless all keys were looked at.
 pub fn other_prefixes(prefix: &str, found: &[(String, u64)], complete: bool) -> Option<String> {
     let (best, _) = found.first()?;
+    if best.starts_with(prefix) {
+        return Some(format!(
+            "the prefix is `{prefix}`, but events begin with `{best}`: use --prefix {}",
+            quoted(best)
+        ));
+    }
     let least = if complete { "" } else { "at least " };
     let told = |(prefix, keys): &(String, u64)| match prefix.as_str() {
         "" => format!("{least}{} have no prefix", thousands(*keys)),
@@ -359,10 +381,10 @@ pub fn strays(prefix: &str, count: u64, example: &str) -> String {
     let example = shortened(&example.escape_debug().to_string(), 120);
     match count {
         1 => format!(
-            "1 key begins with `{prefix}` but is not an event's, and is not read: `{example}`"
+            "1 key begins with `{prefix}` but is not a bitmap of an event, and is not read: `{example}`"
         ),
         _ => format!(
-            "{} keys begin with `{prefix}` but are not events', and are not read, such as `{example}`",
+            "{} keys begin with `{prefix}` but are not bitmaps of events, and are not read, such as `{example}`",
             thousands(count)
         ),
     }
@@ -378,25 +400,25 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// That bitmaps of the periods that hold `now`, of these grains, include later marks: `includes
-/// marks made later on 12 Nov 2026, in that week and in that month`. `None` where none does.
+/// That bitmaps of the periods that hold `now`, of these grains, may include later marks: `may
+/// include marks made later on 12 Nov 2026, in that week and in that month`. `None` without grains.
 pub fn includes_later(grains: &[Grain], now: DateTime<Utc>) -> Option<String> {
     let day = now.format("%-d %b %Y");
-    let places: Vec<String> = grains
-        .iter()
-        .map(|grain| match grain {
-            Grain::Day => format!("on {day}"),
-            grain if grains.contains(&Grain::Day) => format!("in that {grain}"),
-            grain => format!("in the {grain} of {day}"),
-        })
-        .collect();
+    let place = |(n, grain): (usize, &Grain)| match (n, grain) {
+        (0, Grain::Hour) => format!("in the hour from {} on {day}", now.format("%H:00")),
+        (0, Grain::Day) => format!("on {day}"),
+        (0, grain) => format!("in the {grain} of {day}"),
+        (_, Grain::Day) => "on that day".to_owned(),
+        (_, grain) => format!("in that {grain}"),
+    };
+    let places: Vec<String> = grains.iter().enumerate().map(place).collect();
     let (last, before) = places.split_last()?;
     let before = if before.is_empty() {
         String::new()
     } else {
         format!("{} and ", before.join(", "))
     };
-    Some(format!("includes marks made later {before}{last}"))
+    Some(format!("may include marks made later {before}{last}"))
 }
 
 /// A count of people, or a dash where it is not recorded.
@@ -462,7 +484,11 @@ pub fn recorded(table: &Table) -> Vec<String> {
 
 /// `on 27 Jul 2026`; `in Jul 2026` where no days are kept.
 fn on_date(period: Period) -> String {
-    format!("{} {}", preposition(period.grain()), date(period))
+    let preposition = match period.grain() {
+        Grain::Hour => "on",
+        grain => preposition(grain),
+    };
+    format!("{preposition} {}", date(period))
 }
 
 #[cfg(test)]
@@ -508,6 +534,12 @@ mod tests {
                 .ends_with("at least 3 have no prefix: use --prefix ''")
         );
         assert_eq!(other_prefixes("x", &[], true), None);
+        assert_eq!(
+            other_prefixes("trackist", &found, true).as_deref(),
+            Some(
+                "the prefix is `trackist`, but events begin with `trackist_`: use --prefix trackist_"
+            )
+        );
     }
 
     #[test]

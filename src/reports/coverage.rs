@@ -68,6 +68,8 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     now: DateTime<Utc>,
+    /// Whether that was chosen, and is not what the clock says.
+    now_given: bool,
     known: Arc<Known>,
 }
 
@@ -132,6 +134,7 @@ impl Coverage {
         };
         Ok(Coverage {
             now,
+            now_given: false,
             known: Arc::new(Known {
                 grains,
                 days: end(Grain::Day)?,
@@ -230,6 +233,7 @@ impl Coverage {
         }
         Ok(Coverage {
             now,
+            now_given,
             known: Arc::new(Known {
                 grains,
                 days,
@@ -242,6 +246,7 @@ impl Coverage {
     pub(crate) fn moved_to(&self, now: DateTime<Utc>) -> Self {
         Coverage {
             now,
+            now_given: self.now_given,
             known: Arc::clone(&self.known),
         }
     }
@@ -254,6 +259,11 @@ impl Coverage {
     /// As of when.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// Whether that was chosen: then bitmaps may hold later marks.
+    pub fn now_is_given(&self) -> bool {
+        self.now_given
     }
 
     /// The period that holds *now*.

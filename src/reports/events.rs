@@ -33,7 +33,7 @@ impl Report for Events {
     ) -> Result<EventsQuestion, QueryError> {
         let all = context.catalogue;
         let plan = &mut request.plan;
-        Ok(match &self.names {
+        let question = match &self.names {
             None => {
                 let events = all.events().map(|known| all.of_known(known));
                 EventsQuestion::new(plan, events, context.coverage)
@@ -42,6 +42,13 @@ impl Report for Events {
                 let events = names.iter().map(|name| all.of(name));
                 EventsQuestion::new(plan, events, context.coverage)
             }
+        };
+        let names = question.events.iter().map(|asked| &asked.event);
+        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let periods = grains.map(|grain| context.coverage.current(grain));
+        Ok(EventsQuestion {
+            may_include_later_marks: context.may_include_later(names, &periods),
+            ..question
         })
     }
 
@@ -54,6 +61,7 @@ impl Report for Events {
 #[derive(Debug, Clone)]
 pub struct EventsQuestion {
     coverage: Coverage,
+    may_include_later_marks: bool,
     running: Running,
     events: Vec<AskedEvent>,
 }
@@ -112,6 +120,7 @@ impl EventsQuestion {
         }
         EventsQuestion {
             coverage: coverage.clone(),
+            may_include_later_marks: false,
             running,
             events,
         }
@@ -158,6 +167,7 @@ impl EventsQuestion {
             today: self.coverage.current(Grain::Day),
             running: self.running,
             data_ends: self.coverage.data_ends(Grain::Day),
+            may_include_later_marks: self.may_include_later_marks,
             entries: self.events.iter().map(entry).collect(),
         }
     }
@@ -174,6 +184,8 @@ pub struct Overview {
     pub running: Running,
     /// When the data ends, where that is before now.
     pub data_ends: Option<Period>,
+    /// Whether numbers of the running periods may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
     /// One for each event, sorted by name.
     pub entries: Vec<Entry>,
 }
@@ -229,6 +241,10 @@ impl Exports for Overview {
 
     fn name(&self) -> Vec<String> {
         vec!["events".to_owned(), self.running.day.to_string()]
+    }
+
+    fn may_include_later_marks(&self) -> bool {
+        self.may_include_later_marks
     }
 
     /// An event a row: people in the last complete day, week and month, and in the running ones.

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::calendar::Period;
 use crate::reports::frame::Frame;
 use crate::reports::retention::Table;
 use crate::reports::trend::Activity;
@@ -24,8 +25,23 @@ pub trait Exports {
 
     /// Everything in one JSON object, indented.
     fn json(&self) -> String {
-        let object = json!({ "title": self.title(), "rows": self.tidy().to_json() });
+        let object = json!({
+            "title": self.title(),
+            "may_include_later_marks": self.may_include_later_marks(),
+            "rows": self.tidy().to_json(),
+        });
         format!("{object:#}")
+    }
+
+    /// Whether numbers may include marks made after a *now* that was chosen.
+    fn may_include_later_marks(&self) -> bool {
+        false
+    }
+
+    /// What was asked for and its periods, if the store has no data of any of them: then a table
+    /// without rows would say that nobody did it.
+    fn unrecorded(&self) -> Option<(&str, &[Period])> {
+        None
     }
 
     /// The chart, if the answer has one.

@@ -17,6 +17,8 @@ pub struct Recorded {
     pub cohort: Option<Period>,
     /// Each event that is asked for by dates and has any, with its first period.
     pub events: Vec<(EventName, Period)>,
+    /// Whether the period that holds *now* is in the table, and may hold marks made after *now*.
+    pub later: bool,
 }
 
 /// The first period of each event.
@@ -38,7 +40,11 @@ impl Recorded {
             Beginning::From(period) => Some(period),
             Beginning::Always | Beginning::Never => None,
         };
-        Recorded { cohort, events }
+        Recorded {
+            cohort,
+            events,
+            later: false,
+        }
     }
 }
 

@@ -322,6 +322,7 @@ pub struct People {
 pub struct PeopleQuestion {
     people: People,
     coverage: Coverage,
+    may_include_later_marks: bool,
     count: CountId,
     page: PageId,
 }
@@ -335,6 +336,10 @@ pub struct PeopleList {
     pub count: u64,
     /// Whether that number is known and final; `None` for undated sets.
     pub state: Option<State>,
+    /// Whether users may be in it by what they did after a *now* that was chosen.
+    pub may_include_later_marks: bool,
+    /// If it is not recorded: the periods without data.
+    pub unrecorded: Vec<Period>,
     /// When the data ends, if that is before now.
     pub data_ends: Option<Period>,
     /// One page of the users, in ascending order.
@@ -352,7 +357,10 @@ impl Report for People {
         request: &mut Request,
         context: &Context<'_>,
     ) -> Result<PeopleQuestion, QueryError> {
+        let keys = self.set.keys();
+        let names = keys.iter().map(|key| key.event());
         Ok(PeopleQuestion {
+            may_include_later_marks: context.may_include_later(names, &self.periods),
             count: request.plan.count_set(&self.set)?,
             page: request.page(Page {
                 set: self.set.clone(),
@@ -372,8 +380,15 @@ impl Report for People {
         let mut users = results.page(planned.page).to_vec();
         let has_more = users.len() > people.limit;
         users.truncate(people.limit);
+        let state = state_of(count, &people.periods, &coverage);
+        let mut unrecorded = people.periods;
+        unrecorded.retain(|period| {
+            state == Some(State::NotRecorded) && coverage.state_of(*period) == State::NotRecorded
+        });
         PeopleList {
-            state: state_of(count, &people.periods, &coverage),
+            state,
+            may_include_later_marks: planned.may_include_later_marks,
+            unrecorded,
             data_ends: coverage.data_ends(Grain::Day),
             text: people.text,
             count,
@@ -405,6 +420,11 @@ impl Exports for NamedPeople {
         vec!["people".to_owned(), self.list.text.clone()]
     }
 
+    fn unrecorded(&self) -> Option<(&str, &[Period])> {
+        let list = &self.list;
+        (!list.unrecorded.is_empty()).then_some((list.text.as_str(), list.unrecorded.as_slice()))
+    }
+
     fn wide(&self) -> Frame {
         self.tidy()
     }
@@ -432,6 +452,7 @@ impl Exports for NamedPeople {
             "set": list.text,
             "count": is_known.then_some(list.count),
             "state": list.state.map(State::as_str),
+            "may_include_later_marks": list.may_include_later_marks,
             "data_ends": list.data_ends.map(|period| period.to_string()),
             "next": users.last().filter(|_| list.has_more),
             "users": users,

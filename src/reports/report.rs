@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::calendar::Period;
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
-use crate::sets::{Catalogue, Counts, Key, Labels, Plan, Segments, Set, UserId};
+use crate::sets::{Catalogue, Counts, EventName, Key, Labels, Plan, Segments, Set, UserId};
 
 /// A question that a store answers with one plan.
 ///
@@ -95,6 +96,19 @@ pub struct Context<'a> {
     pub segments: &'a Segments,
     /// The names of events for people.
     pub labels: &'a Labels,
+}
+
+impl Context<'_> {
+    /// Whether numbers of these events in these periods may include marks made after a *now* that
+    /// was chosen.
+    pub fn may_include_later<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a EventName>,
+        periods: &[Period],
+    ) -> bool {
+        let now = self.coverage.now();
+        self.coverage.now_is_given() && !self.catalogue.later_in(names, periods, now).is_empty()
+    }
 }
 
 /// What a report asks a store.

@@ -8,6 +8,7 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::export::{Chart, Exports};
+use crate::reports::first_recorded::dated;
 use crate::reports::frame::{Frame, Value, bounds};
 use crate::reports::limits::MAX_PERIODS;
 use crate::reports::report::{Context, Report, Request, Results};
@@ -50,6 +51,7 @@ pub struct TrendQuestion {
     segment: Segment,
     grain: Grain,
     coverage: Coverage,
+    may_include_later_marks: bool,
     span: Option<Span>,
     /// Oldest first, with as many more at the beginning than were asked for as it takes to compare
     /// the first.
@@ -130,7 +132,11 @@ impl TrendQuestion {
             });
         }
         let shown = usize::try_from(count).unwrap_or(usize::MAX);
+        let running = coverage.current(grain);
+        let is_shown = periods.iter().any(|asked| asked.period == running);
+        let names = dated([&expanded]);
         Ok(TrendQuestion {
+            may_include_later_marks: is_shown && context.may_include_later(names, &[running]),
             segment: segment.clone(),
             grain,
             coverage: coverage.clone(),
@@ -176,6 +182,7 @@ impl TrendQuestion {
             grain: self.grain,
             now: self.coverage.now(),
             data_ends: self.coverage.data_ends(self.grain),
+            may_include_later_marks: self.may_include_later_marks,
             span: self.span,
             points,
         }
@@ -193,6 +200,8 @@ pub struct Activity {
     pub now: DateTime<Utc>,
     /// When the store's data ends, where that is before now.
     pub data_ends: Option<Period>,
+    /// Whether the running period may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
     /// When its events were recorded; `None` when none of them is dated.
     pub span: Option<Span>,
     /// Oldest first; the last one is running, or the one in which the data ends.
@@ -330,6 +339,10 @@ impl Exports for Activity {
             ]);
         }
         frame
+    }
+
+    fn may_include_later_marks(&self) -> bool {
+        self.may_include_later_marks
     }
 
     fn chart(&self) -> Option<Chart<'_>> {

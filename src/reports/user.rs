@@ -73,6 +73,7 @@ pub struct UserQuestion {
     span: Span,
     all: Arc<Catalogue>,
     coverage: Coverage,
+    may_include_later_marks: bool,
     lookup: LookupId,
     keys: Vec<Key>,
     found: Vec<Key>,
@@ -104,7 +105,11 @@ impl Report for User {
                     .cloned(),
             );
         }
+        let names = all.events().map(|known| &known.event);
+        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let periods = grains.map(|grain| context.coverage.current(grain));
         Ok(UserQuestion {
+            may_include_later_marks: context.may_include_later(names, &periods),
             user: self.user,
             span,
             all: Arc::clone(all),
@@ -197,6 +202,7 @@ impl UserQuestion {
             user: self.user,
             span: self.span,
             coverage: self.coverage.clone(),
+            may_include_later_marks: self.may_include_later_marks,
             events,
             known,
             properties,
@@ -288,6 +294,8 @@ pub struct History {
     pub span: Span,
     /// What the store covers: where it has no data, absence says nothing.
     pub coverage: Coverage,
+    /// Whether it may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
     /// The events the user was ever seen in, the latest first.
     pub events: Vec<Seen>,
     /// How many events there are for anybody.
@@ -370,6 +378,7 @@ impl Exports for NamedHistory {
         });
         let object = json!({
             "user": user,
+            "may_include_later_marks": history.may_include_later_marks,
             "data_ends": text(history.coverage.data_ends(Grain::Day)),
             "today": history.span.today.to_string(),
             "week": history.span.week.to_string(),

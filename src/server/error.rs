@@ -38,6 +38,9 @@ pub enum WebError {
     /// Nothing is known about what was named.
     #[error("{0}")]
     Unknown(String),
+    /// The store has no data of what was asked for.
+    #[error("{0}")]
+    NoData(String),
     /// The page exists, the method does not.
     #[error("this method does nothing at this address")]
     Method,
@@ -131,6 +134,11 @@ impl WebError {
                 "Nothing is known about that",
                 "Check the spelling.",
             ),
+            WebError::NoData(_) => (
+                StatusCode::NOT_FOUND,
+                "There is no data of that",
+                "The file would be empty, and say that nobody did it.",
+            ),
             WebError::Forbidden(_) => (
                 StatusCode::FORBIDDEN,
                 "That is not allowed here",
@@ -192,7 +200,7 @@ impl WebError {
                 "The numbers are there; cohortist cannot reach them just now. It tries anew with every request, so \
                  load this page again once the store is back: nothing needs a restart.",
             ),
-            WebError::Store(StoreError::Refused { .. }) => (
+            WebError::Store(StoreError::Refused { .. } | StoreError::NotABitmap { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The store refuses",
                 "It answers, but not this question. Its own words are below.",

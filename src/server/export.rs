@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use url::form_urlencoded;
 
 use crate::endpoints::{AnswerError, Endpoint};
-use crate::render::{self, FileName, charts, csv};
+use crate::render::{self, FileName, charts, csv, words};
 use crate::reports::{Exports, Params};
 use crate::server::error::{WebError, answer};
 use crate::server::pages::retention;
@@ -123,6 +123,12 @@ fn written(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File,
     let params = params(view, endpoint, view.query())?;
     let run = view.run(Freshness::Checked);
     let answer = endpoint.answer(&params, &view.tracker, &run)?;
+    if matches!(format, Format::Csv | Format::Tidy)
+        && let Some((what, periods)) = answer.export.unrecorded()
+    {
+        let extent = words::extent(&answer.coverage, periods);
+        return Err(WebError::NoData(format!("{what} is not recorded{extent}")));
+    }
     File::of(answer.export.as_ref(), format).ok_or(WebError::NotFound)
 }
 

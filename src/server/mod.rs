@@ -36,16 +36,17 @@ use actix_web::http::header::{
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{ServiceConfig, post, resource, scope, to};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::calendar::{Grain, Period};
 use crate::clock::Clock;
 use crate::endpoints;
 use crate::listen::Port;
 use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, Table};
-use crate::sets::EventName;
+use crate::sets::{EventName, Set};
 use crate::store::{Cancel, Freshness};
 use crate::tracker::{Run, Tracker, Written};
 pub use admission::{Admission, Busy, Load};
@@ -153,6 +154,22 @@ impl State {
     fn coverage(&self) -> Result<Coverage, WebError> {
         let (now, now_given) = self.as_asked();
         Ok(self.tracker.coverage(now, now_given)?)
+    }
+
+    /// The last month with data, where that is before now: its first day.
+    fn ends(&self) -> Option<NaiveDate> {
+        // A store that is away is reported elsewhere.
+        let last = self.coverage().ok()?.ends(Grain::Month)?;
+        Some(last.start().date_naive())
+    }
+
+    /// The grains of those periods in which a set of these periods may include marks made after a
+    /// given *now*.
+    fn later_in(&self, set: &Set, periods: &[Period]) -> Result<Vec<Grain>, WebError> {
+        match self.as_asked() {
+            (now, true) => Ok(self.tracker.later_in(set, periods, now)?),
+            (_, false) => Ok(Vec::new()),
+        }
     }
 
     /// Of when counts are that were so old when they came: the pages' word for it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::sets::{EventName, Key, When};
@@ -120,36 +120,83 @@ impl Catalogue {
         })
     }
 
-    /// The grains whose bitmap of the period that holds `now` also holds marks made after `now`:
-    /// days, weeks and months are kept whole and cannot be cut. The store must hold later marks;
-    /// those of a week or month must lie within it.
+    /// The grains whose bitmap of the day, week or month that holds `now` may also hold marks made
+    /// after `now`: such bitmaps are kept whole and cannot be cut.
     pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
-        let later = |until: DateTime<Utc>| {
-            self.periods
-                .iter()
-                .any(|p| now <= p.start() && p.start() < until)
-        };
-        let holds = |grain: &Grain| {
-            let Ok(running) = Period::containing(*grain, now) else {
-                return false;
-            };
-            let until = if *grain == Grain::Day {
-                DateTime::<Utc>::MAX_UTC
-            } else {
-                running.end()
-            };
-            self.periods.contains(&running) && later(until)
-        };
-        [Grain::Day, Grain::Week, Grain::Month]
-            .into_iter()
-            .filter(holds)
-            .collect()
+        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let periods = grains.map(|grain| Period::containing(grain, now));
+        let periods: Vec<Period> = periods.into_iter().flatten().collect();
+        self.later_in(self.events.iter().map(|known| &known.event), &periods, now)
+    }
+
+    /// The grains of those periods that hold `now` and whose bitmaps of these events may also hold
+    /// marks made after `now`, each once. Where the store holds no later bitmap at all, nothing
+    /// says that anything was marked after `now`.
+    pub fn later_in<'a>(
+        &self,
+        events: impl IntoIterator<Item = &'a EventName>,
+        periods: &[Period],
+        now: DateTime<Utc>,
+    ) -> Vec<Grain> {
+        let mut grains = Vec::new();
+        let goes_on = self.periods.iter().any(|period| now <= period.start());
+        let running = || periods.iter().filter(|period| is_within(**period, now));
+        if goes_on && running().next().is_some() {
+            for event in events {
+                let keys = self.of(event);
+                grains.extend(
+                    running()
+                        .filter(|period| may_hold_later(keys, **period, now))
+                        .map(|period| period.grain()),
+                );
+            }
+        }
+        grains.sort_unstable();
+        grains.dedup();
+        grains
     }
 
     /// Whether there is no bitmap at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+/// Whether a period has begun by then, and has at least a second left: moments are given to the
+/// second, so a period that is asked about in its last one is over.
+fn is_within(period: Period, now: DateTime<Utc>) -> bool {
+    period.start() <= now && now + TimeDelta::seconds(1) < period.end()
+}
+
+/// Whether an event's bitmap of a period that holds `now` may hold later marks. The bitmaps of
+/// shorter periods within it tell; where the event has none of them, nobody can.
+fn may_hold_later(keys: &[Key], period: Period, now: DateTime<Utc>) -> bool {
+    let shorter = match period.grain() {
+        Grain::Hour => None,
+        Grain::Day => Some(Grain::Hour),
+        Grain::Week | Grain::Month => Some(Grain::Day),
+        // Years are unions of months.
+        Grain::Year => Some(Grain::Month),
+    };
+    let dated = || {
+        keys.iter().filter_map(|key| match key.when() {
+            When::In(period) => Some(period),
+            When::Ever => None,
+        })
+    };
+    if period.grain() != Grain::Year && !dated().any(|other| other == period) {
+        return false;
+    }
+    let within: Vec<Period> = dated()
+        .filter(|other| Some(other.grain()) == shorter)
+        .filter(|other| period.start() <= other.start() && other.end() <= period.end())
+        .collect();
+    if within.is_empty() {
+        return period.grain() != Grain::Year;
+    }
+    within.iter().any(|other| {
+        now <= other.start() || (is_within(*other, now) && may_hold_later(keys, *other, now))
+    })
 }
 
 #[cfg(test)]
@@ -185,12 +232,42 @@ mod tests {
         );
         assert_eq!(
             later(&["2026-11-12", "2026-11-16"], "2026-11-12T14:00:00Z"),
-            [Grain::Day, Grain::Month]
+            all,
+            "the week and the month hold what the day holds"
+        );
+        assert_eq!(
+            later(&["2026-11-12", "2026-11-14"], "2026-11-12T23:59:59Z"),
+            [Grain::Week, Grain::Month],
+            "the day is over"
         );
         assert_eq!(
             later(&["2026-11-11", "2026-11-13"], "2026-11-12"),
             [Grain::Week, Grain::Month]
         );
         assert_eq!(later(&["2026-11-11"], "2026-11-12"), []);
+    }
+
+    #[test]
+    fn hours_tell_what_their_day_holds() {
+        let event = EventName::new("a").unwrap();
+        let keys = ["2026-11-12T12:30:00Z", "2026-12-24"]
+            .iter()
+            .flat_map(|at| Key::of_mark(&event, parse_moment(at).unwrap(), true).unwrap());
+        let all = Catalogue::new(keys.collect::<BTreeSet<Key>>().into_iter().collect());
+        let later = |period: &str, now: &str| {
+            let now = parse_moment(now).unwrap();
+            !all.later_in([&event], &[period.parse().unwrap()], now)
+                .is_empty()
+        };
+        let [morning, noon, evening] =
+            ["T09:00:00Z", "T12:10:00Z", "T18:00:00Z"].map(|time| format!("2026-11-12{time}"));
+        for period in ["2026-11-12", "2026-W46", "2026-11"] {
+            assert!(later(period, &morning) && later(period, &noon), "{period}");
+            assert!(!later(period, &evening), "{period}");
+        }
+        assert!(later("2026-11-12T12", &noon));
+        assert!(later("2026", &evening), "the marks of December");
+        assert!(!later("2026-11-12T12", &evening), "it does not hold now");
+        assert!(!later("2026-11-11", &noon));
     }
 }

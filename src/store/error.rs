@@ -40,6 +40,15 @@ pub enum StoreError {
         /// The server's words, and what to do.
         reason: String,
     },
+    /// A key is of another type than bitmaps. The next listing of the
+    /// [`keys`](crate::store::KeyListing::keys) leaves out all such keys.
+    #[error("the store at {location} refused: {reason}")]
+    NotABitmap {
+        /// Where, without any password.
+        location: String,
+        /// The key, the server's words, and what to do.
+        reason: String,
+    },
     /// A path that is no store, and must not be made one.
     #[error("{path} is not a cohortist store: {reason}")]
     NotAStore {

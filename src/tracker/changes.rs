@@ -53,9 +53,11 @@ impl Tracker {
     /// # Errors
     /// If some may still exist.
     pub fn delete_event(&self, event: &EventName) -> Result<u64> {
-        let mut keys = self.keys(event.as_str())?;
-        keys.retain(|key| key.event() == event);
-        self.delete_keys(&keys)
+        self.of_listed(|| {
+            let mut keys = self.keys(event.as_str())?;
+            keys.retain(|key| key.event() == event);
+            self.delete_keys(&keys)
+        })
     }
 
     /// Deletes every bitmap of every event under this prefix and the string ids of their users, and
@@ -64,8 +66,7 @@ impl Tracker {
     /// # Errors
     /// If some may still exist.
     pub fn delete_all(&self) -> Result<u64> {
-        let keys = self.keys("")?;
-        let deleted = self.delete_keys(&keys);
+        let deleted = self.of_listed(|| self.delete_keys(&self.keys("")?));
         // After `Unsynced` the bitmaps are gone, even if a power cut may bring them back.
         if let Err(error) = &deleted
             && !matches!(error, Error::Store(StoreError::Unsynced { .. }))
@@ -108,12 +109,14 @@ impl Tracker {
     /// # Errors
     /// Those of [`due`](Self::due), or if some may still exist.
     pub fn expire(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<u64> {
-        let keys = self.due(keeping, now)?;
-        if keys.is_empty() {
-            Ok(0)
-        } else {
-            self.delete_keys(&keys)
-        }
+        self.of_listed(|| {
+            let keys = self.due(keeping, now)?;
+            if keys.is_empty() {
+                Ok(0)
+            } else {
+                self.delete_keys(&keys)
+            }
+        })
     }
 
     /// Deletes several bitmaps; returns how many existed.

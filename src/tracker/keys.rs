@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::sets::{Catalogue, EventName, Key};
+use crate::calendar::{Grain, Period};
+use crate::sets::{Catalogue, EventName, Key, Prefix, Set};
 use crate::store::{OtherPrefixes, StoreError, UnparsedKeys};
-use crate::tracker::{Result, Tracker};
+use crate::tracker::{Error, Result, Tracker};
 
 /// How long a list of the keys is used before it is read again.
 const LIST_FRESH_FOR: Duration = Duration::from_secs(5);
@@ -119,19 +120,73 @@ impl Tracker {
         Ok(self.store.keys(starting_with)?)
     }
 
-    /// The keys under the prefix that do not belong to an event, as found by the last listing of
+    /// The keys under the prefix that are not bitmaps of an event, as found by the last listing of
     /// all keys.
     pub fn unparsed_keys(&self) -> UnparsedKeys {
         self.store.unparsed_keys()
     }
 
-    /// Other prefixes under which the store holds events: a hint for when there are none under this
-    /// one.
+    /// Other prefixes under which the store holds events, if `own`, the store's prefix, is wrong:
+    /// if there are no events under it, or all of them read as events of one longer prefix
+    /// (`trackist` where keys begin with `trackist_`). None otherwise.
     ///
     /// # Errors
     /// If the keys could not be read.
-    pub fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        Ok(self.store.other_prefixes()?)
+    pub fn other_prefixes(&self, own: &Prefix) -> Result<OtherPrefixes> {
+        let all = self.catalogue()?;
+        if all.is_empty() {
+            return Ok(self.store.other_prefixes()?);
+        }
+        Ok(OtherPrefixes::longer(own, &all))
+    }
+
+    /// The grains of those periods that hold `now` and in which a set of these periods may include
+    /// marks made after `now`. Bitmaps are listed only if one of the periods holds it.
+    ///
+    /// # Errors
+    /// If the list would be incomplete.
+    pub fn later_in(
+        &self,
+        set: &Set,
+        periods: &[Period],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Grain>> {
+        let is_running = |period: &Period| period.start() <= now && now < period.end();
+        if !periods.iter().any(is_running) {
+            return Ok(Vec::new());
+        }
+        let keys = set.keys();
+        let events = keys.iter().map(|key| key.event());
+        Ok(self.catalogue()?.later_in(events, periods, now))
+    }
+
+    /// Asks something of bitmaps that were listed. If one of them turns out to be
+    /// [no bitmap](StoreError::NotABitmap), it asks once more: the list is then read again and
+    /// leaves out such keys.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn of_listed<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
+        match ask() {
+            Err(Error::Store(StoreError::NotABitmap { .. })) => {
+                self.forget_list();
+                ask()
+            }
+            result => result,
+        }
+    }
+
+    /// Makes sure that every listed key is a bitmap: others are left out from then on, and are
+    /// among the [`unparsed_keys`](Self::unparsed_keys). Each key is looked at.
+    ///
+    /// # Errors
+    /// If the keys could not be listed or looked at.
+    pub fn check_types(&self) -> Result<()> {
+        // A store of our own holds nothing else.
+        if self.is_local() {
+            return Ok(());
+        }
+        self.of_listed(|| Ok(self.store.sizes(self.catalogue()?.keys()).map(drop)?))
     }
 
     /// Estimates for each key how many bytes its bitmap takes in the store; `None` if unknown.

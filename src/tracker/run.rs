@@ -103,7 +103,7 @@ impl Tracker {
     /// # Errors
     /// When the keys could not be listed, or a bitmap not be counted.
     pub fn coverage(&self, now: DateTime<Utc>, now_given: bool) -> Result<Coverage> {
-        self.coverage_of(&self.catalogue()?, now, now_given)
+        self.of_listed(|| self.coverage_of(&self.catalogue()?, now, now_given))
     }
 
     fn coverage_of(
@@ -201,11 +201,21 @@ impl Tracker {
     /// is counted.
     ///
     /// If the results show that the list of bitmaps is out of date, the list is read again and the
-    /// question is asked again.
+    /// question is asked again. The same if a listed key turns out to be
+    /// [no bitmap](StoreError::NotABitmap), see [`of_listed`](Self::of_listed).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
     pub fn ask<R: Report>(
+        &self,
+        report: &R,
+        run: &Run<'_>,
+        on_planned: impl Fn(&R::Planned),
+    ) -> Result<Asked<R::Planned>> {
+        self.of_listed(|| self.ask_once(report, run, &on_planned))
+    }
+
+    fn ask_once<R: Report>(
         &self,
         report: &R,
         run: &Run<'_>,

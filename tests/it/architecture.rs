@@ -22,6 +22,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("render", &["reports", "sets", "calendar"]),
     (
+        "endpoints",
+        &["reports", "tracker", "store", "sets", "calendar"],
+    ),
+    (
         "resp",
         &[
             "store",
@@ -37,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "endpoints",
             "render",
             "tracker",
             "store",
@@ -52,8 +57,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "server", "resp", "demo", "ingest", "bitmap", "render", "tracker", "store", "reports",
-            "sets", "calendar", "clock",
+            "endpoints",
+            "server",
+            "resp",
+            "demo",
+            "ingest",
+            "bitmap",
+            "render",
+            "tracker",
+            "store",
+            "reports",
+            "sets",
+            "calendar",
+            "clock",
         ],
     ),
     ("main", &["cli"]),

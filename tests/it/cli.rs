@@ -158,7 +158,7 @@ fn hours_and_ever_are_asked_for() {
     let none = shop.run(&sets);
     assert!(
         none.out
-            .starts_with("0\tactive@2026-11-23T14\n0\tactive@ever\n1\t"),
+            .starts_with("-\tactive@2026-11-23T14\n0\tactive@ever\n1\t"),
         "{}",
         none.out
     );
@@ -575,7 +575,7 @@ fn every_option_has_its_environment_twin() {
     };
     assert_eq!(
         (hour("1"), hour("true"), hour("0"), hour("false")),
-        ("1\n".into(), "1\n".into(), "0\n".into(), "0\n".into())
+        ("1\n".into(), "1\n".into(), "-\n".into(), "-\n".into())
     );
     let mut command = shop.command(&["mark", "x", "1"]);
     let ran: Ran = command.env("COHORTIST_STORE", "").output().unwrap().into();
@@ -619,6 +619,11 @@ fn an_import_says_where_its_marks_are() {
         );
         assert_eq!((word, ran.code, ran.err.as_str()), (what, 0, ""));
     }
+    // However it was written.
+    fs::create_dir(shop.path("q")).unwrap();
+    let ran = shop.run(&["--store", "./q/../q/../cohortist.db", "import", &file]);
+    let said = format!("{}, opened", fs::canonicalize(&store).unwrap().display());
+    assert_eq!(ran.store.as_deref(), Some(&*said));
 }
 
 #[test]
@@ -636,7 +641,7 @@ fn the_prefix_keeps_stores_apart() {
         "{}",
         ran.err
     );
-    assert_eq!(ran.out, "0\n");
+    assert_eq!(ran.out, "-\n", "nothing is recorded there");
 }
 
 #[test]
@@ -691,7 +696,7 @@ fn a_second_process_is_told_who_has_the_store() {
         "{error}"
     );
     drop(serving);
-    assert_eq!(shop.run(&["count", "active@2026"]).done(), "0\n");
+    assert_eq!(shop.run(&["count", "active@2026"]).done(), "-\n");
 }
 
 #[test]
@@ -1236,7 +1241,7 @@ fn an_unfinished_demo_is_started_over() {
     assert_eq!(
         (count.out.as_str(), count.err.as_str()),
         (
-            "0\n",
+            "-\n",
             "note: active@2020 is not recorded: data begins 2026\n"
         )
     );

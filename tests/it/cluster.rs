@@ -1170,6 +1170,14 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
         (store.unparsed_keys().count, &*store.unparsed_keys().example),
         (4, "trackist_active_2026-11-23")
     );
+    // A name that is not UTF-8 is one as well.
+    let binary: &[u8] = b"trackist_{shard2z}\xff";
+    let owner = cluster.owner("trackist_{shard2z}", cluster.ports()[0]);
+    let mut connection = cluster.connection(owner);
+    let _: u8 = redis::Commands::setbit(&mut connection, binary, 1, true).unwrap();
+    assert_eq!(store.keys("").unwrap(), [key("a_u")]);
+    assert_eq!(store.unparsed_keys().count, 5);
+    let _: u8 = redis::Commands::del(&mut connection, binary).unwrap();
     // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster
     // reads.
     let other = Options {
@@ -1196,7 +1204,7 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     // The command line and the page say the same as of a single server.
     let shop = Shop::new();
     let listed = shop.run(&["--store", &cluster.url(), "events"]);
-    let note = "4 keys begin with `trackist_` but are not events', and are not read, such as `trackist_active_2026-11-23`";
+    let note = "4 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_active_2026-11-23`";
     assert!(listed.err.contains(note), "{}", listed.err);
     let listed = shop.run(&["--store", &cluster.url(), "--prefix", "none_", "events"]);
     assert!(
@@ -1206,11 +1214,57 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
         "{}",
         listed.err
     );
+    let listed = shop.run(&["--store", &cluster.url(), "--prefix", "trackist", "events"]);
+    let told = "the prefix is `trackist`, but events begin with `trackist_`";
+    assert!(listed.err.contains(told), "{}", listed.err);
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(
-        page.contains("4 keys begin with “trackist_” but are not events"),
+        page.contains("4 keys begin with “trackist_” but are not bitmaps of events"),
         "{page}"
     );
+    // A key of another type is left out too, and so is the rest of its bitmap in other shards.
+    let cart = "trackist_{shard3z}cart_2026-11-22";
+    redis::cmd("HSET")
+        .arg(cart)
+        .arg("a")
+        .arg("b")
+        .exec(&mut cluster.connection(cluster.owner(cart, cluster.ports()[0])))
+        .unwrap();
+    store
+        .apply(&marks_of("cart_2026-11-22", [2 * SHARD]))
+        .unwrap();
+    store
+        .apply(&marks_of("b_2026-11-23", [5, 5 * SHARD]))
+        .unwrap();
+    let run = |args: &[&str]| {
+        let url = cluster.url();
+        shop.run(&[&["--store", &url], args].concat())
+    };
+    let table = run(&[
+        "retention",
+        "b",
+        "b",
+        "--rows",
+        "1",
+        "--cols",
+        "1",
+        "--as",
+        "count",
+        "--format",
+        "csv",
+    ]);
+    assert!(table.done().contains("Mon 23 Nov 2026,2,2\n"));
+    let listed = run(&["events"]);
+    assert_eq!(listed.out, "a\nb\n");
+    assert!(listed.err.contains("5 keys begin with"), "{}", listed.err);
+    let error = run(&["count", "cart@2026-11-22"]).error(1);
+    assert!(
+        error.contains(cart) && error.contains("WRONGTYPE"),
+        "{error}"
+    );
+    assert_eq!(run(&["delete", "--all", "--yes"]).code, 0);
+    let left = cluster.ask::<Vec<String>>(cluster.owner(cart, cluster.ports()[0]), &["KEYS", cart]);
+    assert_eq!(left, [cart]);
 }
 
 /// Ends the threads of a test also when it fails.

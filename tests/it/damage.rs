@@ -605,7 +605,7 @@ fn a_loss_is_accepted_on_the_command_line_alone_and_once() {
         (accepted.code, accepted.out.as_str()),
         (
             0,
-            &*counts.replace("10\tbuy@2026-11-05", "0\tbuy@2026-11-05")
+            &*counts.replace("10\tbuy@2026-11-05", "-\tbuy@2026-11-05")
         )
     );
     assert!(

@@ -307,9 +307,34 @@ fn a_set_after_the_end_has_no_number() {
     assert_eq!(counts["data_ends"].as_str(), Some("2026-11-23"));
     let people = json(&read(&format!("{}/api/v1/people?set=active@2026-11-29", BOTH[1])).body);
     assert_eq!(
-        (people["state"].as_str(), people["count"].as_u64()),
-        (Some("not_recorded"), Some(0))
+        (people["state"].as_str(), &people["count"]),
+        (Some("not_recorded"), &Value::Null)
     );
+    let numbers: Vec<bool> = counts["counts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|count| count["count"].is_u64())
+        .collect();
+    assert_eq!(numbers, [false, true, true, true, true, true]);
+    assert_eq!(counts["counts"][0]["count"], Value::Null);
+    // A file of nobody would say that nobody did it.
+    let file = |set: &str| read(&format!("{}/people.csv?set={set}", BOTH[1]));
+    let none = file("active@2026-11-29");
+    assert_eq!(none.status, 404);
+    let tidy = read(&format!(
+        "{}/people.tidy.csv?set=active@2026-11-29",
+        BOTH[1]
+    ));
+    assert_eq!(tidy.status, 404);
+    assert!(
+        none.body
+            .contains("active@2026-11-29 is not recorded: data ends 23 Nov 2026"),
+        "{}",
+        none.body
+    );
+    assert_eq!(file("active@2026-11-22+%26+!active@2026-11-22").status, 200);
+    assert_eq!(file("active@2026-12-05").status, 200, "it has not begun");
     // While marks come, silence is a true zero.
     let live = json(&read(&format!("{}/api/v1/count?set=other@2026-11-22", BOTH[0])).body);
     assert_eq!(
@@ -386,12 +411,14 @@ fn the_command_line_says_where_the_data_ends() {
     ]);
     assert_eq!(
         count.out,
-        "0\tactive@2026-11-21\n2\tactive@2026-11-18\n2\tactive@2026-11\n"
+        "-\tactive@2026-11-21\n2\tactive@2026-11-18\n2\tactive@2026-11\n"
     );
     assert_eq!(
         count.err,
         "note: active@2026-11-21 is not recorded: data ends 18 Nov 2026\n"
     );
+    let one = shop.run(&["count", "active@2026-11-21"]);
+    assert_eq!((one.out.as_str(), one.code), ("-\n", 0));
     let people = shop.run(&["people", "active@2026-11-18 & !active@2026-11-20"]);
     assert_eq!(people.out, "1\n2\n");
     assert!(

@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::http::read;
-use crate::support::program::Shop;
+use crate::support::program::{Serving, Shop};
 use crate::support::redis::RedisServer;
 use crate::support::web::{empty, name, serve_dashboard};
 
@@ -724,7 +724,7 @@ fn real_purchases_end_in_june_1998() {
             "--format",
             "csv",
         ])
-        .quietly();
+        .done();
     assert_eq!(
         later(&[
             "retention",
@@ -822,6 +822,80 @@ fn real_purchases_end_in_june_1998() {
         "{page}"
     );
     assert!(!page.contains(">0.0%<"), "{page}");
+    // The year to date is the one in which the data ends.
+    let year = "cohort=purchase&returning=purchase&by=month&rows=6&from=1998-01-01";
+    let to = read(&format!(
+        "{host}/retention?cohort=purchase&returning=purchase&range=ytd"
+    ));
+    assert_eq!(to.header("location"), format!("/retention?{year}"));
+    let page = read(&format!("{host}/retention?{year}")).body;
+    assert!(
+        page.contains("value=\"ytd\" aria-pressed=\"true\"")
+            && page.contains("Jan 1998 – Jun 1998"),
+        "{page}"
+    );
+    // Also where the configuration asks for it.
+    shop.write(
+        "ytd.toml",
+        "[question]\ncohort = \"purchase\"\nreturning = \"purchase\"\nrange = \"ytd\"\n",
+    );
+    let copy = shop.path("cohortist.db");
+    let copied = shop.path("ytd.db");
+    std::fs::create_dir(&copied).unwrap();
+    for file in std::fs::read_dir(copy).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copied.join(file.file_name())).unwrap();
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[
+            "--config",
+            "ytd.toml",
+            "--store",
+            "ytd.db",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        "store: ",
+    );
+    let to = read(&format!("http://{}/", serving.address));
+    assert_eq!(to.header("location"), format!("/retention?{year}"));
+}
+
+#[test]
+fn the_end_of_hours_has_a_year() {
+    let shop = Shop::new();
+    for at in ["2024-11-25 14:30", "2024-11-26 14:30"] {
+        shop.run(&["mark", "active", "1", "--hourly", "--at", at])
+            .done();
+    }
+    let end = "data ends 26 Nov 2024, 14:00";
+    let table = shop.run(&["retention", "active", "active", "--by", "hour"]);
+    assert!(table.out.contains(end), "{}", table.out);
+    let count = shop.run(&["count", "active@2026-11-23T01"]);
+    assert!(count.err.contains(end), "{}", count.err);
+    let (serving, _) = Serving::saying(&shop, &["serve", "--listen", "127.0.0.1:0"], "store: ");
+    let question = "cohort=active&returning=active&by=hour";
+    for (path, said) in [
+        (format!("/retention?{question}"), end),
+        (
+            format!("/retention?{question}&from=2026-11-20&rows=1&cols=1"),
+            "no data in the hour from 20 Nov 2026, 00:00; it has data from 25 Nov 2024, 14:00 to 26 Nov 2024, 14:00",
+        ),
+        ("/people?set=active@2026-11-23T01".to_owned(), end),
+        (
+            "/people?set=active@2026-11-23T01".to_owned(),
+            "23 Nov 2026, 01:00 is not recorded",
+        ),
+        (
+            format!("/people?{question}&at=2024-11-26T14&k=0"),
+            "<span>26 Nov 2024, 14:00</span>",
+        ),
+    ] {
+        let page = read(&format!("http://{}{path}", serving.address)).body;
+        assert!(page.contains(said), "{path}: {page}");
+    }
 }
 
 /// Another client marks what a list of bitmaps does not know yet: the list is read again, and no

@@ -558,7 +558,7 @@ fn every_template_is_rendered() {
         ("_figures.html", "class=\"tiles\""),
         ("_form.html", "class=\"sentence\""),
         ("_grid.html", "class=\"cohorts\""),
-        ("_twin.html", "<caption>Cohort sizes in short"),
+        ("_data_table.html", "<caption>Cohort sizes in short"),
         ("base.html", "<!doctype html>"),
         ("error.html", "There is no page here"),
         ("event.html", "<h1 id=\"event\">active"),

@@ -273,7 +273,7 @@ fn counts(shop: &Shop, store: &[&str]) -> String {
         .flat_map(|e| (1..12).map(move |m| format!("event{e}@2026-{m:02}")))
         .collect();
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-    shop.run(&[store, &["count"], &sets].concat()).quietly()
+    shop.run(&[store, &["count"], &sets].concat()).done()
 }
 
 /// Waits until an import into Redis has a new checkpoint beside a file. The proxy lets one

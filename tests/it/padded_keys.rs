@@ -241,16 +241,18 @@ fn keys_that_are_no_events_are_reported() {
     ] {
         let _: u8 = other.setbit(text, 1, true).unwrap();
     }
+    // A name that is not UTF-8 counts too.
+    let _: u8 = other.setbit(b"trackist_\xff\xfe_u", 1, true).unwrap();
     let shop = Shop::new();
     let events = shop.run(&["--store", &server.url(), "events"]);
     assert_eq!(events.out, "a\n");
-    let told = "3 keys begin with `trackist_` but are not events', and are not read, such as `trackist_a_2026-13`";
+    let told = "4 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_a_2026-13`";
     assert_eq!(events.err, format!("note: {told}\n"));
     let tracker =
         Tracker::new(store::open(&server.url(), &crate::support::redis::patient()).unwrap());
     let page = read(&format!("http://{}/events", serve(tracker))).body;
     assert!(
-        page.contains("3 keys begin with “trackist_” but are not events"),
+        page.contains("4 keys begin with “trackist_” but are not bitmaps of events"),
         "{page}"
     );
     let (_serving, _) = Serving::saying(
@@ -258,6 +260,169 @@ fn keys_that_are_no_events_are_reported() {
         &["--store", &server.url(), "serve", "--listen", "127.0.0.1:0"],
         "store: ",
     );
+    // Where there is nothing else, they are what a question that finds nothing is about.
+    let server = RedisServer::start();
+    let _: u8 = server
+        .connection()
+        .setbit(b"trackist_\xff\xfe_u", 1, true)
+        .unwrap();
+    for command in [
+        &["events"][..],
+        &["count", "a@2026-11-23"],
+        &["people", "a@2026-11-23"],
+        &["retention", "a", "b"],
+        &["delete", "--all", "--yes"],
+    ] {
+        let ran = shop.run(&[&["--store", &server.url()], command].concat());
+        let told = "note: 1 key begins with `trackist_` but is not a bitmap of an event, and is not read: `trackist_��_u`\n";
+        assert!(ran.err.contains(told), "{command:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_key_of_another_type_spoils_no_other_answer() {
+    let server = RedisServer::start();
+    let mut other = server.connection();
+    for text in [
+        "trackist_active_2026-12-1",
+        "trackist_active_2026-11-30",
+        "trackist_active_2026-11",
+    ] {
+        let _: u8 = other.setbit(text, 5, true).unwrap();
+    }
+    let carts = ["trackist_cart_2026-10", "trackist_cart_2026-12-2"];
+    for text in carts {
+        let _: u8 = other.hset(text, "a", "b").unwrap();
+    }
+    let told = "2 keys begin with `trackist_` but are not bitmaps of events, and are not read, such as `trackist_cart_2026-10`";
+    let url = server.url();
+    let shop = Shop::new();
+    let run = |args: &[&str]| {
+        let options = ["--store", &url, "--now", "2026-12-02T05:00:00Z"];
+        shop.run(&[&options[..], args].concat())
+    };
+    let table = run(&[
+        "retention",
+        "active",
+        "active",
+        "--rows",
+        "2",
+        "--cols",
+        "1",
+        "--as",
+        "count",
+        "--format",
+        "csv",
+    ]);
+    assert!(
+        table.done().contains("Tue 1 Dec 2026,1,1\n"),
+        "the cart is not asked for"
+    );
+    let events = run(&["events"]);
+    assert_eq!(events.out, "active\n");
+    assert_eq!(events.err, format!("note: {told}\n"));
+    // A question that asks for such a key itself says what is in the way.
+    for args in [
+        &["count", "cart@2026-12-02"][..],
+        &["people", "cart@2026-10"],
+        &["retention", "cart", "active", "--by", "month"],
+    ] {
+        let error = run(args).error(1);
+        assert!(
+            error.contains("WRONGTYPE") && error.contains("another program writes keys"),
+            "{args:?}: {error}"
+        );
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[
+            "--store",
+            &url,
+            "--now",
+            "2026-12-02T05:00:00Z",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        "store: ",
+    );
+    for path in [
+        "/events",
+        "/",
+        "/users/5",
+        "/events.json",
+        "/autocomplete.json",
+        "/trend.json?segment=active",
+        "/api/v1/events",
+        "/events/active?by=month",
+        "/people",
+    ] {
+        let page = read(&format!("http://{}{path}", serving.address));
+        assert!(page.status < 400, "{path}: {}", page.body);
+        assert!(!page.body.contains(">cart<"), "{path}: {}", page.body);
+    }
+    serving.says("2 keys begin with `trackist_`");
+    let page = serving.get("/events");
+    assert!(
+        page.contains("2 keys begin with “trackist_” but are not bitmaps of events"),
+        "{page}"
+    );
+    // What copies and deletes events leaves them alone.
+    let copied = run(&["copy", &url, "./copy.db"]).done();
+    assert!(copied.contains("copied 3 bitmaps"), "{copied}");
+    let over = run(&["expire", "--months", "1d"]).done();
+    assert!(over.contains("months") && !over.contains("Oct"), "{over}");
+    let event = run(&["delete", "cart"]).error(1);
+    assert!(event.contains("nothing to delete"), "{event}");
+    assert_eq!(run(&["delete", "--all", "--yes"]).code, 0);
+    let left: Vec<String> = {
+        let mut left: Vec<String> = other.keys("trackist_*").unwrap();
+        left.sort();
+        left
+    };
+    assert_eq!(left, carts);
+    let explicit = run(&["delete", "cart", "--period", "2026-10"]).error(1);
+    assert!(explicit.contains("WRONGTYPE"), "{explicit}");
+}
+
+/// Pages that somebody may have kept the address of.
+const BOOKMARKS: [&str; 4] = [
+    "/retention?cohort=active&returning=active",
+    "/people?set=active@2026-11-23",
+    "/users/1",
+    "/events/active",
+];
+
+#[test]
+fn a_forgotten_underscore_is_told() {
+    let server = RedisServer::start();
+    let shop = Shop::new();
+    shop.run(&["--store", &server.url(), "mark", "active", "1", "2"])
+        .done();
+    let wrong = ["--store", &server.url(), "--prefix", "trackist"];
+    let told = "note: the prefix is `trackist`, but events begin with `trackist_`: use --prefix trackist_\n";
+    for command in [
+        &["events"][..],
+        &["count", "active@2026-11-23"],
+        &["people", "active@2026-11-23"],
+        &["retention", "active", "active"],
+        &["delete", "active"],
+        &["copy", &server.url(), "./copy.db"],
+    ] {
+        let ran = shop.run(&[&wrong[..], command].concat());
+        assert_eq!(ran.err.matches(told).count(), 1, "{command:?}: {}", ran.err);
+    }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[&wrong[..], &["serve", "--listen", "127.0.0.1:0"]].concat(),
+        "store: ",
+    );
+    serving.says("events begin with `trackist_`: use --prefix trackist_");
+    for path in ["/events"].iter().chain(&BOOKMARKS) {
+        let page = read(&format!("http://{}{path}", serving.address)).body;
+        let told = "but events begin with “trackist_”: use --prefix trackist_.</p>";
+        assert_eq!(page.matches(told).count(), 1, "{path}: {page}");
+    }
 }
 
 #[test]
@@ -275,15 +440,24 @@ fn a_wrong_prefix_is_told_the_right_one() {
         &["count", "active@2026-11-23"],
         &["people", "active@2026-11-23"],
         &["retention", "active", "active"],
+        &["delete", "--all", "--yes"],
+        &["delete", "--all", "--dry-run"],
+        &["delete", "active"],
+        &["delete", "active", "--period", "2026-11-23"],
+        &["expire", "--days", "400d"],
+        &["expire", "--days", "400d", "--yes"],
+        &["copy", &server.url(), "./copy.db"],
     ] {
         let ran = shop.run(&[&wrong[..], command].concat());
-        assert!(
-            ran.code == 0 && ran.err.contains(told),
-            "{command:?}: {}",
-            ran.err
-        );
+        assert!(ran.err.contains(told), "{command:?}: {}", ran.err);
         assert_eq!(ran.err.matches("no keys begin").count(), 1, "{}", ran.err);
     }
+    let (serving, _) = Serving::saying(
+        &shop,
+        &[&wrong[..], &["serve", "--listen", "127.0.0.1:0"]].concat(),
+        "store: ",
+    );
+    serving.says("no keys begin with `bitmapist_`; 3 begin with `trackist_`");
     // An embedded store says the same.
     shop.run(&["--prefix", "trackist_", "mark", "active", "1", "2", "3"])
         .done();
@@ -310,12 +484,18 @@ fn a_wrong_prefix_is_told_the_right_one() {
             "{page}"
         );
     }
+    for path in BOOKMARKS {
+        let page = read(&format!("{host}{path}")).body;
+        let told = "no keys begin with “bitmapist_”; 3 begin with “trackist_”: use --prefix trackist_.</p>";
+        assert_eq!(page.matches(told).count(), 1, "{path}: {page}");
+    }
     // Where there is nothing at all, there is nothing to tell; and where keys begin so, no other is
     // looked for.
     let none = Tracker::new(store::open("memory:", &options).unwrap());
-    assert_eq!(none.other_prefixes().unwrap().found, []);
+    assert_eq!(none.other_prefixes(&Prefix::default()).unwrap().found, []);
     server.reset_statistics();
-    let ran = shop.run(&[&right[..], &["count", "active@2026-11-23"]].concat());
+    let past = ["--now", "2026-11-24", "count", "active@2026-11-23"];
+    let ran = shop.run(&[&right[..], &past].concat());
     assert_eq!(ran.quietly(), "3\n");
     assert!(server.calls("scan") <= 1, "nothing is looked for");
 }
@@ -323,19 +503,77 @@ fn a_wrong_prefix_is_told_the_right_one() {
 #[test]
 fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
     let shop = Shop::new();
-    for day in ["2026-11-12 18:00", "2026-11-14", "2026-11-20"] {
+    for day in ["2026-11-10", "2026-11-12 18:00", "2026-11-14", "2026-11-20"] {
         shop.run(&["mark", "active", "1", "--at", day]).done();
     }
-    let note = "note: includes marks made later on 12 Nov 2026, in that week and in that month\n";
-    let table = shop.run(&["--now", "2026-11-12", "retention", "active", "active"]);
-    assert!(table.code == 0 && table.err.contains(note), "{}", table.err);
-    // After the last mark there are none.
-    assert!(
-        !shop
-            .run(&["--now", "2026-11-21", "retention", "active", "active"])
-            .err
-            .contains("later")
-    );
+    let later = |place: &str| format!("note: may include marks made later {place}\n");
+    let day = later("on 12 Nov 2026");
+    // Every format says so, and of the period of its numbers.
+    for format in ["table", "csv", "tidy", "json", "svg"] {
+        let table = ["retention", "active", "active", "--format", format];
+        let table = shop.run(&[&["--now", "2026-11-12"], &table[..]].concat());
+        assert!(table.code == 0 && table.err.contains(&day), "{}", table.err);
+        assert_eq!(
+            table.out.contains("\"may_include_later_marks\": true"),
+            format == "json"
+        );
+    }
+    for (args, place) in [
+        (
+            &["retention", "active", "active", "--by", "week"][..],
+            Some("in the week of 12 Nov 2026"),
+        ),
+        (
+            &["retention", "active", "active", "--by", "year"],
+            Some("in the year of 12 Nov 2026"),
+        ),
+        (
+            &[
+                "retention",
+                "active",
+                "active",
+                "--to",
+                "2026-11-10",
+                "--cols",
+                "2",
+            ],
+            None,
+        ),
+        (&["count", "active@2026-11-12"], Some("on 12 Nov 2026")),
+        (
+            &["count", "active@2026-11-12", "active@2026-11"],
+            Some("on 12 Nov 2026 and in that month"),
+        ),
+        (&["count", "active@2026-11-10"], None),
+        (
+            &["people", "active@2026-W46"],
+            Some("in the week of 12 Nov 2026"),
+        ),
+        (
+            &["events"],
+            Some("on 12 Nov 2026, in that week and in that month"),
+        ),
+    ] {
+        let ran = shop.run(&[&["--now", "2026-11-12"], args].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        match place {
+            Some(place) => assert!(ran.err.contains(&later(place)), "{args:?}: {}", ran.err),
+            None => assert!(!ran.err.contains("later"), "{args:?}: {}", ran.err),
+        }
+    }
+    // After the last mark there are none, nor where the day is over.
+    for now in ["2026-11-21", "2026-11-12T23:59:59Z"] {
+        let ran = shop.run(&["--now", now, "retention", "active", "active"]);
+        assert!(!ran.err.contains("later"), "{now}: {}", ran.err);
+    }
+    // Hours tell what their day holds.
+    shop.run(&["mark", "web", "1", "--hourly", "--at", "2026-11-12 12:00"])
+        .done();
+    let noted = |now: &str| {
+        let ran = shop.run(&["--now", now, "count", "web@2026-11-12"]);
+        ran.err.contains(&day)
+    };
+    assert!(noted("2026-11-12T09:00:00Z") && !noted("2026-11-12T14:00:00Z"));
     let (serving, _) = Serving::saying(
         &shop,
         &["--now", "2026-11-12", "serve", "--listen", "127.0.0.1:0"],
@@ -348,9 +586,43 @@ fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
         "/retention?cohort=active&returning=active",
     ] {
         let page = serving.get(path);
-        let said = "as of Thu 12 Nov 2026, 00:00 UTC; includes marks made later on 12 Nov 2026, in that week and in that month";
+        let said = "as of Thu 12 Nov 2026, 00:00 UTC; may include marks made later on 12 Nov 2026, in that week and in that month";
         assert_eq!(page.matches(said).count(), 1, "{path}: {page}");
     }
+    let said = "This list may include marks made later on 12 Nov 2026.";
+    let cell = "/people?cohort=active&returning=active&by=day&at=2026-11-12";
+    for (path, says) in [
+        ("/people?set=active@2026-11-12", true),
+        ("/people?set=active@2026-11-10", false),
+        (cell, true),
+        (&*format!("{cell}&k=0"), true),
+        (
+            "/people?cohort=active&returning=active&by=day&at=2026-11-11",
+            false,
+        ),
+        (
+            "/people?cohort=active&returning=active&by=day&at=2026-11-11&k=1",
+            true,
+        ),
+    ] {
+        let page = serving.get(path);
+        assert_eq!(page.contains(said), says, "{path}: {page}");
+    }
+    let later = |path: &str, pointer: &str| {
+        let json: serde_json::Value = serde_json::from_str(&serving.get(path)).unwrap();
+        json.pointer(pointer).unwrap().as_bool().unwrap()
+    };
+    let table = "/retention.json?cohort=active&returning=active&by=day";
+    let flag = "/may_include_later_marks";
+    assert!(later(table, flag) && !later(&format!("{table}&to=2026-11-01&cols=3"), flag));
+    assert!(later("/api/v1/events", flag));
+    for report in ["trend?segment=active&by=day", "user?id=1"] {
+        assert!(later(&format!("/api/v1/{report}"), flag), "{report}");
+    }
+    assert!(later("/api/v1/people?set=active@2026-11", flag));
+    let counts = "/api/v1/count?set=active@2026-11-12&set=active@2026-11-11";
+    assert!(later(counts, "/counts/0/may_include_later_marks"));
+    assert!(!later(counts, "/counts/1/may_include_later_marks"));
 }
 
 #[test]

@@ -112,7 +112,9 @@ fn temporary(server: &RedisServer) -> Vec<String> {
 
 fn reason(error: &StoreError) -> &str {
     match error {
-        StoreError::Unreachable { reason, .. } | StoreError::Refused { reason, .. } => reason,
+        StoreError::Unreachable { reason, .. }
+        | StoreError::Refused { reason, .. }
+        | StoreError::NotABitmap { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -456,7 +458,7 @@ fn what_is_no_bitmap_is_named() {
         store.contains(&[key("a_u"), key("list_u")], 1).unwrap_err(),
         store.apply(&batch).unwrap_err(),
     ] {
-        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        assert!(matches!(error, StoreError::NotABitmap { .. }), "{error}");
         assert!(
             reason(&error).starts_with("`trackist_list_u`: WRONGTYPE"),
             "{error}"

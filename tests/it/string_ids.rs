@@ -778,7 +778,7 @@ fn imports_take_texts_from_every_format() {
 /// Which texts are in which set, whatever their numbers.
 fn texts_in(shop: &Shop, store: &[&str], set: &str) -> BTreeSet<String> {
     shop.run(&[store, &["people", set]].concat())
-        .quietly()
+        .done()
         .lines()
         .map(str::to_owned)
         .collect()
@@ -822,7 +822,7 @@ fn a_killed_import_of_texts_goes_on_and_mixes_nobody_up() {
         assert_eq!(sets.map(|set| texts_in(&shop, store, set)), expected);
         let counted = shop
             .run(&[store, &["count", "event0@2026 | event1@2026 | event2@2026"]].concat())
-            .quietly();
+            .done();
         assert_eq!(counted, "3000\n");
     }
 }

@@ -50,9 +50,9 @@ fn commands_warn_and_succeed() {
         (
             &["delete", "active", "--period", "2026-11-23"],
             "deleted bitmaps of `active`",
-            "0\n",
+            "-\n",
         ),
-        (&["delete", "active"], "deleted bitmaps of `active`", "0\n"),
+        (&["delete", "active"], "deleted bitmaps of `active`", "-\n"),
     ] {
         let ran = on_a_failing_disk(&shop, args);
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);

@@ -476,7 +476,7 @@ impl SpannedToml<'_> {
         let (at, key) = (table.at, table.key.clone());
         self.end(table);
         let now = clock.now();
-        let typed = RawQuery::read(&query.finish()).carried_out(now);
+        let typed = RawQuery::read(&query.finish()).carried_out(now, || None);
         let asked = typed.check().and_then(|asked| {
             let limits = asked
                 .query()

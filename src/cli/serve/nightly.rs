@@ -183,7 +183,7 @@ impl Job {
     /// Deletes what is over, tells of it, and says whether that went well.
     fn expire(&self, now: DateTime<Utc>) -> bool {
         let store = self.name.as_str();
-        match self.deleted(now) {
+        match self.tracker.of_listed(|| self.deleted(now)) {
             Ok((bitmaps, kinds)) => {
                 server::expired(store, &kinds, now);
                 if bitmaps == 0 {

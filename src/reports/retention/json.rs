@@ -17,6 +17,9 @@ pub struct TableJson {
     /// When the store's data ends, as ISO text, such as `2026-11-26`; `null` in a store that still
     /// receives marks.
     pub data_ends: Option<String>,
+    /// Whether numbers of the period that holds `now` may include marks made after it: bitmaps are
+    /// kept whole. Always false when `now` is the present.
+    pub may_include_later_marks: bool,
     /// The zone that periods begin and end in: always `UTC`.
     pub zone: &'static str,
     /// The cohorts, oldest first.
@@ -139,6 +142,7 @@ impl From<&Table> for TableJson {
             },
             now: table.now.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
             data_ends: table.data_ends.map(|period| period.to_string()),
+            may_include_later_marks: table.recorded.later,
             zone: "UTC",
             rows: table.rows.iter().map(RowJson::from).collect(),
             average: table
@@ -227,7 +231,7 @@ mod tests {
             )
         };
         let json = serde_json::to_value(TableJson::from(&sample::with(query))).unwrap();
-        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
+        insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
     }
 
     #[test]

@@ -144,7 +144,15 @@ impl Question {
             let anybody = names.iter().map(|name| Set::event_in(name, period));
             unlisted.push(plan.count_set(&Set::Or(anybody.collect()))?);
         }
-        let recorded = Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now());
+        let current = coverage.current(query.grain);
+        let is_shown = cohorts.iter().any(|asked| {
+            let mut cells = asked.cells.iter();
+            asked.period == current || cells.any(|(period, ..)| *period == current)
+        });
+        let recorded = Recorded {
+            later: is_shown && context.may_include_later(names, &[current]),
+            ..Recorded::of([&sides[0], &sides[1]], context.catalogue, coverage.now())
+        };
         let mut names = query.cohort.names();
         names.extend(query.returning.names());
         names.extend(recorded.events.iter().map(|(name, _)| name));
@@ -227,6 +235,7 @@ impl Question {
         let recorded = Recorded {
             cohort: self.recorded.cohort.filter(nobody_before),
             events: self.recorded.events.clone(),
+            later: self.recorded.later,
         };
         let grain = self.query.grain;
         Table {

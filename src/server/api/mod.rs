@@ -16,7 +16,7 @@ use url::form_urlencoded;
 
 use crate::calendar::Grain;
 use crate::endpoints::{self, Endpoint};
-use crate::reports::coverage::Coverage;
+use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
 use crate::reports::{self, Arity, Kind};
@@ -38,9 +38,12 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let mut description: Json = serde_json::from_str(OPENAPI).expect("static/openapi.json is JSON");
     for endpoint in endpoints::ALL {
         let path = format!("/api/v1/{}", endpoint.name());
-        let paths = &mut description["paths"];
-        if paths[&path].is_null() {
-            paths[&path] = described(*endpoint);
+        let entry = &mut description["paths"][&path];
+        let own = described(*endpoint);
+        if entry.is_null() {
+            *entry = own;
+        } else if entry["get"].get("parameters").is_some() {
+            entry["get"]["parameters"] = own["get"]["parameters"].clone();
         }
     }
     format!("{description:#}")
@@ -142,11 +145,19 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
         .collect())
 }
 
-/// Whether the count of a set is known, by its periods: the name of a state; `None` for a set
-/// without dates.
-fn state(text: &str, count: u64, coverage: &Coverage) -> Option<&'static str> {
+/// The count of a set where it is recorded, and the name of its state, by its periods; `None` for a
+/// set without dates.
+fn known(text: &str, count: u64, coverage: &Coverage) -> (Option<u64>, Option<&'static str>) {
     // What was read as a set has periods.
-    state_of(count, &set_periods(text).unwrap_or_default(), coverage).map(|state| state.as_str())
+    let state = state_of(count, &set_periods(text).unwrap_or_default(), coverage);
+    let count = (state != Some(Progress::NotRecorded)).then_some(count);
+    (count, state.map(Progress::as_str))
+}
+
+/// Whether a set may include marks made after a given *now*.
+fn may_include_later(state: &State, text: &str, set: &Set) -> Result<bool, WebError> {
+    let periods = set_periods(text).unwrap_or_default();
+    Ok(!state.later_in(set, &periods)?.is_empty())
 }
 
 /// The last day with data, where that is before now.
@@ -167,8 +178,10 @@ struct Counts {
 #[derive(Serialize)]
 struct Count {
     set: String,
-    count: u64,
+    /// `null` where it is not recorded.
+    count: Option<u64>,
     state: Option<&'static str>,
+    may_include_later_marks: bool,
 }
 
 /// `/api/v1/count?set=…&set=…`
@@ -188,15 +201,20 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             .map(|text| set(view, text))
             .collect::<Result<_, _>>()?;
         let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
-        let count = |(set, count): (String, u64)| Count {
-            state: state(&set, count, &coverage),
-            set,
-            count,
+        let count = |((text, set), count): ((String, &Set), u64)| {
+            let (count, state) = known(&text, count, &coverage);
+            Ok(Count {
+                state,
+                may_include_later_marks: may_include_later(view, &text, set)?,
+                set: text,
+                count,
+            })
         };
+        let counted = texts.into_iter().zip(&sets).zip(counts).map(count);
         Ok(Counts {
             as_of: moment(coverage.now()),
             data_ends: data_ends(&coverage),
-            counts: texts.into_iter().zip(counts).map(count).collect(),
+            counts: counted.collect::<Result<_, WebError>>()?,
             never_recorded: never_recorded(view, &sets.iter().collect::<Vec<_>>())?,
         })
     });
@@ -210,6 +228,7 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
 struct Events {
     as_of: String,
     data_ends: Option<String>,
+    may_include_later_marks: bool,
     running: RunningPeriods,
     zone: &'static str,
     events: Vec<Event>,
@@ -303,6 +322,7 @@ fn listed(view: &View) -> Result<Events, WebError> {
     Ok(Events {
         as_of: moment(overview.now),
         data_ends: data_ends(&coverage),
+        may_include_later_marks: overview.may_include_later_marks,
         running: RunningPeriods {
             day: overview.running.day.to_string(),
             week: overview.running.week.to_string(),

@@ -5,12 +5,12 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::calendar::Grain;
+use crate::calendar::{Grain, Period};
 use crate::render::words;
 use crate::reports::spans::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::{State, block};
-use crate::sets::{CountId, EventName, Key, Plan, Segment};
+use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
 use crate::store::Freshness;
 
 /// An event as a field offers it.
@@ -90,35 +90,18 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
 /// of each the ones with most people on the running day, then by name, those without dates last.
 /// The one place such a list is made: one plan counts the people of all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
-    let today = Running::of(&state.coverage()?).day;
+    let (now, now_given) = state.as_asked();
     let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
-    let mut plan = Plan::new();
-    let mut listed: Vec<(&EventName, Segment, Option<CountId>)> = Vec::new();
-    for (name, _) in saved.iter() {
-        // Long segments beyond what one plan takes are offered without a number.
-        listed.push((
-            name,
-            Segment::event(name),
-            plan.count_set(&saved.expand_name(name).at(today)).ok(),
-        ));
-    }
-    let names = state.events()?;
-    for name in names.iter().filter(|name| saved.get(name).is_none()) {
-        listed.push(if state.tracker.is_undated(name)? {
-            (name, Segment::Ever(name.clone()), None)
-        } else {
-            (
-                name,
-                Segment::event(name),
-                Key::new(name.clone(), today)
-                    .ok()
-                    .map(|key| plan.count_key(&key)),
-            )
-        });
-    }
-    let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+    let (listed, counts) = state.tracker.of_listed(|| {
+        let all = state.tracker.catalogue()?;
+        let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
+        let mut plan = Plan::new();
+        let listed = listed(state, &all, today, &mut plan);
+        let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+        Ok((listed, counts))
+    })?;
     let offered = listed.into_iter().map(|(name, segment, root)| {
-        let (place, group) = match (saved.get(name), glossary.group(name)) {
+        let (place, group) = match (saved.get(&name), glossary.group(&name)) {
             (_, Some((place, group))) => (place, Some(group)),
             (Some(_), None) => (glossary.groups.len(), Some("Saved segments")),
             (None, None) => (glossary.groups.len() + 1, None),
@@ -126,7 +109,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
         let offered = Offered {
             name: name.to_string(),
             text: segment.to_string(),
-            label: glossary.label(name).map(str::to_owned),
+            label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),
         };
@@ -136,4 +119,41 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     // Names are sorted already, and the sort is stable.
     offered.sort_by_key(|(place, event)| (*place, std::cmp::Reverse(event.today)));
     Ok(offered.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Names with what to write for them, and where the plan counts their people.
+fn listed(
+    state: &State,
+    all: &Catalogue,
+    today: Period,
+    plan: &mut Plan,
+) -> Vec<(EventName, Segment, Option<CountId>)> {
+    let saved = state.tracker.segments();
+    let mut listed = Vec::new();
+    for (name, _) in saved.iter() {
+        // Long segments beyond what one plan takes are offered without a number.
+        let root = plan.count_set(&saved.expand_name(name).at(today)).ok();
+        listed.push((name.clone(), Segment::event(name), root));
+    }
+    let events = all.events().filter(|known| {
+        let name = &known.event;
+        !state.dashboard.glossary.hides(name) && saved.get(name).is_none()
+    });
+    for known in events {
+        let name = &known.event;
+        listed.push(if known.last.is_none() {
+            (name.clone(), Segment::Ever(name.clone()), None)
+        } else {
+            let key = Key::new(name.clone(), today).ok();
+            let root = match key.filter(|key| all.of_known(known).contains(key)) {
+                Some(key) => plan.count_key(&key),
+                None => {
+                    let nobody = plan.empty();
+                    plan.count(nobody)
+                }
+            };
+            (name.clone(), Segment::event(name), Some(root))
+        });
+    }
+    listed
 }

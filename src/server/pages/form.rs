@@ -165,6 +165,7 @@ impl Form {
         } else {
             raw.text("by")
         };
+        let ends = asked.and_then(|_| state.ends());
         Form {
             cohort: input(Field::Cohort, raw.text("cohort")),
             cohort_and: filters(Field::CohortAnd, raw.params.all("cohort_and")),
@@ -226,7 +227,7 @@ impl Form {
                 .map(|range| Choice {
                     value: range.as_str(),
                     label: range.label().to_owned(),
-                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now())),
+                    checked: asked.is_some_and(|asked| range.is_of(asked, state.now(), ends)),
                 })
                 .into(),
             stray: [Field::Order, Field::Scale, Field::Trend, Field::Range]

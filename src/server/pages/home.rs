@@ -10,7 +10,7 @@ use crate::reports::coverage::Coverage;
 use crate::reports::retention::default_size;
 use crate::reports::spans::Span;
 use crate::server::error::{WebError, answer};
-use crate::server::query::PageQuery;
+use crate::server::query::{PageQuery, Range, RawQuery};
 use crate::server::{State, block};
 use crate::sets::{Catalogue, EventName, Segment, When};
 
@@ -52,7 +52,7 @@ pub async fn get(request: HttpRequest) -> HttpResponse {
 /// its data are. `None` without events.
 pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebError> {
     if let Some(own) = &state.dashboard.question {
-        return Ok(Some(own.clone()));
+        return Ok(Some(up_to_data(state, own.clone())));
     }
     let Some(mut asked) = likely_question(&state.events()?) else {
         return Ok(None);
@@ -74,6 +74,17 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
         asked.bare.to = date(last);
     }
     Ok(Some(asked))
+}
+
+/// The dashboard's own question: the year to date is that of the data, where it ends before now.
+fn up_to_data(state: &State, own: PageQuery) -> PageQuery {
+    let range = Range::YearToDate;
+    if !range.is_of(&own, state.now(), None) || state.ends().is_none() {
+        return own;
+    }
+    let query = format!("{}&range={}", own.canonical(), range.as_str());
+    let raw = RawQuery::read(&query).carried_out(state.now(), || state.ends());
+    raw.check().unwrap_or(own)
 }
 
 /// The fewest weeks and months of data that are shown as such.

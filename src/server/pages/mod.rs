@@ -15,8 +15,9 @@ mod set_notices;
 pub mod user;
 mod welcome;
 
+use crate::render::words;
 use crate::server::{State, View, assets};
-use crate::sets::EventName;
+use crate::sets::{EventName, Prefix};
 use crate::store::StoreInfo;
 
 /// What stands around every page: assets, and where the numbers come from.
@@ -34,6 +35,8 @@ pub struct Layout {
     pub numbers: bool,
     /// The stores to switch between, when there are several.
     pub stores: Vec<StoreLink>,
+    /// Why there may be nothing to see: a wrong prefix, and keys that are not read.
+    pub notes: Vec<String>,
 }
 
 /// A store of several.
@@ -60,6 +63,7 @@ impl Layout {
             source: None,
             numbers: true,
             stores: state.map(|state| doors(state, here)).unwrap_or_default(),
+            notes: Vec::new(),
         }
     }
 
@@ -73,9 +77,14 @@ impl Layout {
             None => store.kind.clone(),
         };
         let (source, numbers) = (Some((source, store.location.clone())), !store.string_ids);
+        let notes = match events {
+            Some(_) => notes(view, &store.prefix),
+            None => Vec::new(),
+        };
         Layout {
             source,
             numbers,
+            notes,
             ..Layout::bare(Some(view), &view.here)
         }
     }
@@ -94,6 +103,26 @@ impl Layout {
     pub fn icon(&self) -> &'static str {
         &assets::ICON.path
     }
+}
+
+/// Where the events are when the prefix is wrong, and which keys are not read when there are none.
+/// A store that is away is reported elsewhere.
+fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
+    let tracker = &view.tracker;
+    let Ok((others, all)) = tracker.other_prefixes(prefix).and_then(|others| {
+        let all = tracker.catalogue()?;
+        Ok((others, all))
+    }) else {
+        return Vec::new();
+    };
+    let strays = tracker.unparsed_keys();
+    let told = (strays.count > 0 && all.is_empty())
+        .then(|| words::strays(prefix.as_str(), strays.count, &strays.example));
+    words::other_prefixes(prefix.as_str(), &others.found, others.complete)
+        .into_iter()
+        .chain(told)
+        .map(|note| words::curly(&note))
+        .collect()
 }
 
 fn doors(state: &State, here: &str) -> Vec<StoreLink> {

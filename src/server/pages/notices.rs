@@ -371,7 +371,7 @@ fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage)
         )),
         None => Notice::new(format!("{begun}: it has no dated data by {grain}.")),
         Some((first, last)) => {
-            let (from, to) = (first.label(), last.label());
+            let (from, to) = (words::full_label(first), words::full_label(last));
             let range = if from == to {
                 format!("{} only", words::when(first))
             } else {

@@ -43,6 +43,9 @@ const PAGE: usize = 100;
 /// The most periods that are written out in the text of a set.
 const MOST_PERIODS: u32 = 7;
 
+/// The first line of the CSV file.
+const HEAD_LINE: &str = "user_id\n";
+
 /// How many ids a piece of the CSV file holds.
 const PIECE: usize = 65_536;
 
@@ -670,6 +673,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                     .push((format!("Nothing was ever recorded for {more} more."), None));
             }
             list.notices = set_notices(&periods, &coverage);
+            list.notices.extend(later_notice(view, set, &periods)?);
             count
         }
         Whom::Cell(cell) => {
@@ -685,13 +689,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 count(Who::Cohort),
                 count(cell.who),
             );
-            dates.push(cell.crowd.period.label());
-            dates.extend(
-                cell.crowd
-                    .back
-                    .iter()
-                    .flat_map(|b| [b.window.from.label(), b.window.until.label()]),
-            );
+            let back = cell.crowd.back.iter().map(|back| back.window);
+            let periods = back.flat_map(|window| [window.from, window.until]);
+            dates.push(words::full_label(cell.crowd.period));
+            dates.extend(periods.map(words::full_label));
             let (part, whole) = (count(Who::Returned), count(Who::Cohort));
             let share = rate(part, whole)
                 .zip(wilson(part, whole))
@@ -705,6 +706,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             });
             list.notices
                 .extend(cell_notice(&cell.query, &cell.crowd, cell.who));
+            let windows = cell.crowd.back.iter().map(|back| back.window);
+            let periods: Vec<Period> = windows
+                .flat_map(|window| [window.from, window.until])
+                .chain([cell.crowd.period])
+                .collect();
+            list.notices.extend(later_notice(view, set, &periods)?);
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
             if cell.crowd.back.is_some() {
                 list.tabs = Who::ALL
@@ -734,6 +741,12 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         });
     }
     Ok(list)
+}
+
+/// That people may be in a list by what they did after a given *now*.
+fn later_notice(view: &View, set: &Set, periods: &[Period]) -> Result<Option<String>, WebError> {
+    let told = words::includes_later(&view.later_in(set, periods)?, view.now());
+    Ok(told.map(|told| format!("This list {told}.")))
 }
 
 /// A text cut at the dates in it.
@@ -807,8 +820,11 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
         let (members, first) = if head {
             (members, Bytes::new())
         } else {
-            piece(&view.tracker, members, "user_id\n")?
+            piece(&view.tracker, members, HEAD_LINE)?
         };
+        if head || first.len() == HEAD_LINE.len() {
+            no_data(view, &wanted)?;
+        }
         Ok((wanted.whom.file_name(), view.clone(), members, first))
     });
     let begun = begun.await.map(|(name, view, members, first)| {
@@ -837,6 +853,22 @@ pub async fn file(request: HttpRequest) -> HttpResponse {
             .streaming(rest)
     });
     answer(&request, begun)
+}
+
+/// An error where the store has no data of a set: nobody being in it would not be known.
+fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
+    // Cells without data are no cells.
+    let Whom::Set { text, set } = &wanted.whom else {
+        return Ok(());
+    };
+    let (mut periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+    let state = state_of(view.tracker.count(set)?, &periods, &coverage);
+    if state != Some(Progress::NotRecorded) {
+        return Ok(());
+    }
+    periods.retain(|period| coverage.state_of(*period) == Progress::NotRecorded);
+    let extent = words::extent(&coverage, &periods);
+    Err(WebError::NoData(format!("{text} is not recorded{extent}")))
 }
 
 /// The next ids, one a line, behind some text. Without any, the list is at its end.

@@ -155,7 +155,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             } else {
                 "/retention"
             };
-            let raw = raw.clone().carried_out(view.now());
+            let raw = raw.clone().carried_out(view.now(), || view.ends());
             // What cannot be asked is shown with what is wrong in it, at the address it then has.
             Ok(match asked(view, &raw) {
                 Ok(asked) if anew => match recounted(view, &asked) {
@@ -215,7 +215,7 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     // A store that is away is said with the status it deserves, so nothing is sent before it has
     // answered once.
     let begun = block(request, |view| {
-        let raw = RawQuery::read(view.query()).carried_out(view.now());
+        let raw = RawQuery::read(view.query()).carried_out(view.now(), || view.ends());
         match view.tracker.describe() {
             Ok(store) => Ok(Ok((View::clone(view), store, raw))),
             // A slip of the pen is told without a store.
@@ -317,7 +317,7 @@ fn frame(
 /// The fields of the question that a file of the report asks, with both sides of the default
 /// question if neither was given.
 pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
-    let raw = RawQuery::read(query).carried_out(state.now());
+    let raw = RawQuery::read(query).carried_out(state.now(), || state.ends());
     Ok(completed(state, &raw)?.params)
 }
 

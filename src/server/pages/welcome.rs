@@ -7,7 +7,7 @@ use crate::server::View;
 use crate::server::error::WebError;
 use crate::server::pages::Layout;
 use crate::sets::Prefix;
-use crate::store::{OtherPrefixes, StoreInfo};
+use crate::store::StoreInfo;
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
@@ -42,11 +42,7 @@ impl Welcome {
             format!(" --store {}", words::quoted(&store.location))
         };
         // Events that lists hide are events all the same.
-        let others = if view.tracker.catalogue()?.is_empty() {
-            view.tracker.other_prefixes()?
-        } else {
-            OtherPrefixes::default()
-        };
+        let others = view.tracker.other_prefixes(&store.prefix)?;
         let other = words::other_prefixes(store.prefix.as_str(), &others.found, others.complete)
             .zip(others.found.first())
             .map(|(told, (prefix, _))| {
@@ -70,7 +66,11 @@ impl Welcome {
             format!("{place}{prefix}")
         };
         Ok(Welcome {
-            layout,
+            // It says more of that itself.
+            layout: Layout {
+                notes: Vec::new(),
+                ..layout
+            },
             here,
             options,
             prefix,

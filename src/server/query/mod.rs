@@ -7,7 +7,7 @@ mod range;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
@@ -98,9 +98,13 @@ impl RawQuery {
         self.swap || !self.range.is_empty()
     }
 
-    /// The same with its command carried out, as of `now`. A range nobody knows is left, for
-    /// [`check`](Self::check) to refuse.
-    pub fn carried_out(mut self, now: DateTime<Utc>) -> Self {
+    /// The same with its command carried out, as of `now`; `ends` finds out when the data ends,
+    /// where that is before. An unknown range is left for [`check`](Self::check) to refuse.
+    pub fn carried_out(
+        mut self,
+        now: DateTime<Utc>,
+        ends: impl FnOnce() -> Option<NaiveDate>,
+    ) -> Self {
         if std::mem::take(&mut self.swap) {
             self.params.swap("cohort", "returning");
             self.params.swap("cohort_and", "returning_and");
@@ -116,8 +120,15 @@ impl RawQuery {
                     size.to_string()
                 }
             };
-            let (rows, cols) = range.size();
-            let from = range.from(now).map(|date| date.to_string());
+            let (mut rows, cols) = range.size();
+            let mut last = now.date_naive();
+            // Only this one has a date that it begins on.
+            if range == Range::YearToDate
+                && let Some(ends) = ends()
+            {
+                (rows, last) = (Some(ends.month()), ends);
+            }
+            let from = range.from(last).map(|date| date.to_string());
             self.params.set("by", range.grain().as_str());
             self.params.set("rows", &rows.map(size).unwrap_or_default());
             self.params.set("cols", &size(cols));
@@ -540,7 +551,10 @@ mod tests {
     #[test]
     fn ranges_and_swapping_rewrite_the_question() {
         let now = crate::calendar::parse_moment("2026-11-23T14:05:00Z").unwrap();
-        let done = |query: &str| RawQuery::read(query).carried_out(now).check().unwrap();
+        let done = |query: &str| {
+            let raw = RawQuery::read(query).carried_out(now, || None);
+            raw.check().unwrap()
+        };
         let swapped = done("cohort=a&cohort_and=x&returning=b&by=week&swap=1");
         assert_eq!(
             swapped.canonical(),
@@ -563,11 +577,21 @@ mod tests {
             );
             let taken: Vec<&str> = Range::ALL
                 .into_iter()
-                .filter(|r| r.is_of(&asked, now))
+                .filter(|r| r.is_of(&asked, now, None))
                 .map(Range::as_str)
                 .collect();
             assert_eq!(taken, [range]);
         }
+        // A year's data that ended is shown as far as it goes.
+        let ends = chrono::NaiveDate::from_ymd_opt(1998, 6, 1);
+        let asked = RawQuery::read("cohort=a&returning=b&range=ytd").carried_out(now, || ends);
+        let asked = asked.check().unwrap();
+        assert_eq!(
+            asked.canonical(),
+            "cohort=a&returning=b&by=month&rows=6&from=1998-01-01"
+        );
+        assert!(Range::YearToDate.is_of(&asked, now, ends));
+        assert!(!Range::YearToDate.is_of(&asked, now, None));
         // Without dates "on or after" covers older cohorts than these.
         let pressed = |query: &str| {
             let asked =
@@ -576,7 +600,7 @@ mod tests {
                     .unwrap();
             Range::ALL
                 .into_iter()
-                .filter(|r| r.is_of(&asked, now))
+                .filter(|r| r.is_of(&asked, now, None))
                 .map(Range::as_str)
                 .collect::<Vec<_>>()
         };
@@ -585,7 +609,7 @@ mod tests {
             (vec![], vec!["ytd"])
         );
         let unknown = RawQuery::read("cohort=a&returning=b&range=1d")
-            .carried_out(now)
+            .carried_out(now, || None)
             .check()
             .unwrap_err();
         assert_eq!(

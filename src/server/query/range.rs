@@ -65,22 +65,23 @@ impl Range {
         (rows, cols)
     }
 
-    /// The first cohort's date, where it is not counted back from now.
-    pub(super) fn from(self, now: DateTime<Utc>) -> Option<NaiveDate> {
+    /// The first cohort's date, where it is not counted back from the last one, which is of `last`.
+    pub(super) fn from(self, last: NaiveDate) -> Option<NaiveDate> {
         (self == Range::YearToDate)
-            .then(|| NaiveDate::from_ymd_opt(now.year(), 1, 1))
+            .then(|| NaiveDate::from_ymd_opt(last.year(), 1, 1))
             .flatten()
     }
 
-    /// Whether this is the range of a question, as of `now`.
-    pub fn is_of(self, asked: &PageQuery, now: DateTime<Utc>) -> bool {
+    /// Whether this is the range of a question as of `now`, or as of when the data `ends` before.
+    pub fn is_of(self, asked: &PageQuery, now: DateTime<Utc>, ends: Option<NaiveDate>) -> bool {
+        let last = ends.unwrap_or(now.date_naive());
         let asked = &asked.bare;
         let (rows, cols) = self.size();
         // Without dates "on or after" takes older cohorts: the last whose whole window is over.
         let up_to_now = asked.measure == Measure::On || asked.from.is_some();
         up_to_now
             && (asked.grain, asked.cols(), asked.from, asked.to)
-                == (self.grain(), cols, self.from(now), None)
+                == (self.grain(), cols, self.from(last), None)
             && rows.is_none_or(|rows| rows == asked.rows.unwrap_or(default_size(asked.grain)))
     }
 }

@@ -728,8 +728,9 @@ impl Store for EmbeddedStore {
     fn describe(&self) -> Result<StoreInfo> {
         let location = match &self.engine.disk {
             Some(disk) => {
-                let directory =
-                    std::path::absolute(&disk.directory).unwrap_or_else(|_| disk.directory.clone());
+                let directory = std::fs::canonicalize(&disk.directory)
+                    .or_else(|_| std::path::absolute(&disk.directory));
+                let directory = directory.as_ref().unwrap_or(&disk.directory);
                 directory.display().to_string()
             }
             None => "memory:".to_owned(),

@@ -23,6 +23,8 @@ pub(super) enum ServerFault {
     Between(String),
     /// The server said no.
     Refused(String),
+    /// A key is of another type: another program's.
+    NotABitmap(String),
     /// The server said no because it takes no writes, or none of this user's.
     Unwritable(String),
     /// The request was given up.
@@ -38,6 +40,7 @@ impl ServerFault {
             ServerFault::Moved(reason) => ServerFault::Moved(words(reason)),
             ServerFault::Between(reason) => ServerFault::Between(words(reason)),
             ServerFault::Refused(reason) => ServerFault::Refused(words(reason)),
+            ServerFault::NotABitmap(reason) => ServerFault::NotABitmap(words(reason)),
             ServerFault::Unwritable(reason) => ServerFault::Unwritable(words(reason)),
             ServerFault::Cancelled => ServerFault::Cancelled,
         }
@@ -448,7 +451,11 @@ pub(super) fn server_fault(error: &ServerError, about: Option<String>) -> Server
             };
             return ServerFault::Unwritable(format!("{about}{words} — {hint}"));
         }
-        "WRONGTYPE" => "the key is not a bitmap: another program writes keys under this prefix",
+        "WRONGTYPE" => {
+            return ServerFault::NotABitmap(format!(
+                "{about}{words} — the key is not a bitmap: another program writes keys under this prefix"
+            ));
+        }
         _ => return ServerFault::Refused(format!("{about}{words}")),
     };
     ServerFault::Refused(format!("{about}{words} — {hint}"))

@@ -33,7 +33,7 @@ mod server_eval;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
@@ -106,7 +106,8 @@ pub struct RedisStore {
     watch: Box<ClientTracking>,
     /// It was settled that users are numbers, and nothing was marked since.
     settled: AtomicBool,
-    left_out: LeftOut,
+    /// Shared by the shards of a cluster.
+    left_out: Arc<LeftOut>,
 }
 
 impl RedisStore {
@@ -136,7 +137,7 @@ impl RedisStore {
             longest: AtomicU64::new(UNKNOWN_TILES),
             watch: Box::default(),
             settled: AtomicBool::default(),
-            left_out: LeftOut::default(),
+            left_out: Arc::default(),
         }
     }
 
@@ -330,6 +331,10 @@ impl RedisStore {
             ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {
                 StoreError::Refused { location, reason }
             }
+            ServerFault::NotABitmap(reason) => {
+                self.left_out.suspect();
+                StoreError::NotABitmap { location, reason }
+            }
             ServerFault::Cancelled => StoreError::Cancelled,
         }
     }
@@ -489,6 +494,30 @@ fn lengths_of(
         }
     }
     Ok(lengths)
+}
+
+/// The keys that are of another type than bitmaps.
+fn of_other_types(
+    conn: &mut RedisConnection,
+    capabilities: &Capabilities,
+    keys: &[&String],
+) -> Reply<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    // A server that cannot tell a length knows no other type.
+    let keys = if capabilities.lengths { keys } else { &[] };
+    for chunk in keys.chunks(SMALL_COMMANDS) {
+        let mut batch = Batch::default();
+        chunk
+            .iter()
+            .for_each(|key| batch.push(cmd("STRLEN").arg(key)));
+        for (key, reply) in chunk.iter().zip(conn.trip(&batch)?) {
+            match accept(reply, None) {
+                Err(ServerFault::NotABitmap(_)) => found.extend([(*key).clone()]),
+                answer => drop(answer?),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Gives a temporary key a name for good; says whether the name was free.
@@ -690,6 +719,8 @@ impl Store for RedisStore {
         if texts.is_empty() {
             return Ok(0);
         }
+        // Another program's key is an error before anything is deleted.
+        self.sizes(keys)?;
         let texts: Vec<String> = texts.into_iter().collect();
         // Not twice: the second time would count only what the first left.
         self.once_to_write(|conn, capabilities| scan::delete(conn, capabilities, &texts))
@@ -781,9 +812,10 @@ impl KeyListing for RedisStore {
         let start = format!("{}{starting_with}", self.prefix);
         self.with(|conn, capabilities| {
             let found = scan::keys(conn, capabilities, &start)?;
-            Ok(self
-                .left_out
-                .parse(&self.prefix, starting_with, &found, as_is))
+            self.left_out
+                .parse(&self.prefix, starting_with, &found, as_is, |texts| {
+                    of_other_types(conn, capabilities, texts)
+                })
         })
     }
 

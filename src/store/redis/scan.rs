@@ -8,6 +8,7 @@ use super::capabilities::Capabilities;
 use super::connection::{Batch, RedisConnection, Reply, accept, integer, natural, unexpected};
 use super::server_eval::OURS;
 use crate::sets::{Key, Prefix, SCRATCH};
+use crate::store::unparsed_keys::Names;
 
 /// How many keys one SCAN looks at.
 const SCAN_COUNT: u32 = 1000;
@@ -15,27 +16,19 @@ const SCAN_COUNT: u32 = 1000;
 /// How many keys one command deletes.
 const DELETE_COUNT: usize = 500;
 
-/// The keys that begin with `start`, each once. Keys that are not UTF-8 are not ours and left out.
+/// The keys that begin with `start`.
 pub(super) fn keys(
     conn: &mut RedisConnection,
     capabilities: &Capabilities,
     start: &str,
-) -> Reply<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    each(
-        conn,
-        capabilities,
-        &format!("{}*", escaped(start)),
-        &mut |name| {
-            // The pattern may let in a little more; see `escaped`.
-            found.extend(
-                String::from_utf8(name)
-                    .ok()
-                    .filter(|text| text.starts_with(start)),
-            );
-        },
-    )?;
-    Ok(found)
+) -> Reply<Names> {
+    let mut found = Names::default();
+    let pattern = format!("{}*", escaped(start));
+    each(conn, capabilities, &pattern, &mut |name| {
+        found.extend([name])
+    })?;
+    // The pattern may let in a little more; see `escaped`.
+    Ok(found.beginning_with(start))
 }
 
 /// How many times [`some`] asks for keys: it looks at about 20,000 of them.
@@ -156,7 +149,7 @@ pub(super) fn leftovers(
     capabilities: &Capabilities,
     prefix: &Prefix,
 ) -> Reply<Vec<String>> {
-    let mut temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?;
+    let mut temporary = keys(conn, capabilities, &format!("{prefix}{SCRATCH}"))?.texts;
     // An event called `bitop` has keys that begin so.
     temporary.retain(|text| Key::parse(prefix, text).is_none());
     let (ours, mut theirs): (Vec<_>, Vec<_>) = temporary

@@ -52,10 +52,10 @@ use super::lower::{Script, Source};
 use super::members::Bitmap;
 use super::route::Route;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
-use super::{RedisStore, SMALL_COMMANDS, scan};
+use super::{RedisStore, SMALL_COMMANDS, of_other_types, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
-use crate::store::unparsed_keys::LeftOut;
+use crate::store::unparsed_keys::{LeftOut, Names};
 use crate::store::{
     ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
     Saved, Store, StoreError, StoreInfo, UnparsedKeys,
@@ -99,7 +99,7 @@ pub struct ClusterStore {
     ids: RedisStore,
     /// How many tiles the shards had together that were there last.
     reached: AtomicU64,
-    left_out: LeftOut,
+    left_out: Arc<LeftOut>,
 }
 
 /// What a primary answered.
@@ -184,12 +184,30 @@ impl ClusterStore {
 
     /// A store somewhere in the cluster. It is the nodes that compute.
     fn store(&self, slot: Slot, prefix: Prefix) -> RedisStore {
-        RedisStore::at(
+        let store = RedisStore::at(
             Route::Slot(slot),
             prefix,
             self.nodes.options.redis_eval,
             self.capabilities.get().cloned(),
-        )
+        );
+        RedisStore {
+            left_out: Arc::clone(&self.left_out),
+            ..store
+        }
+    }
+
+    /// The keys that are of another type than bitmaps.
+    fn of_other_types(&self, keys: &[&String]) -> Result<BTreeSet<String>> {
+        let mut parts: BTreeMap<Shard, Vec<&String>> = BTreeMap::new();
+        for text in keys {
+            if let Some((shard, _)) = layout::parse(&self.prefix, text) {
+                parts.entry(shard).or_default().push(text);
+            }
+        }
+        let found = self.ask_each(parts.keys().copied(), |shard, store| {
+            store.with(|conn, capabilities| of_other_types(conn, capabilities, &parts[&shard]))
+        })?;
+        Ok(found.into_values().flatten().collect())
     }
 
     /// Asks a shard something.
@@ -392,18 +410,17 @@ impl ClusterStore {
     }
 
     /// The names of all keys that match a pattern, each once.
-    fn names(&self, pattern: &str) -> Result<BTreeSet<String>> {
+    fn names(&self, pattern: &str) -> Result<Names> {
         let pass = || {
             self.ask_primaries(false, |conn, capabilities, _, _| {
                 let mut found = Vec::new();
-                scan::each(conn, capabilities, pattern, &mut |name| {
-                    found.extend(String::from_utf8(name).ok())
-                })?;
+                scan::each(conn, capabilities, pattern, &mut |name| found.push(name))?;
                 Ok(Asked::of(found))
             })
         };
         let (found, moving) = pass()?;
-        let mut names: BTreeSet<String> = found.into_iter().flatten().collect();
+        let mut names = Names::default();
+        names.extend(found.into_iter().flatten());
         if !moving.is_empty() {
             // A key that went from a node not yet asked to one that had been asked is there now.
             names.extend(pass()?.0.into_iter().flatten());
@@ -695,6 +712,9 @@ impl Store for ClusterStore {
         if keys.is_empty() {
             return Ok(0);
         }
+        // Another program's key is an error before anything is deleted.
+        let sized: Vec<Key> = keys.iter().map(|key| (*key).clone()).collect();
+        self.sizes(&sized)?;
         let mut gone = vec![false; keys.len()];
         let parts = self.ask_each(self.shards()?, |_, store| {
             let texts: Vec<String> = keys.iter().map(|key| key.text(&store.prefix)).collect();
@@ -774,16 +794,18 @@ impl KeyListing for ClusterStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         // All keys under the prefix, also those in no shard, where it is to be found out which are
         // no event's.
-        let mut names = match starting_with {
+        let names = match starting_with {
             "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
             _ => self.names(&self.pattern(starting_with))?,
         };
         // The pattern may let in a little more; see `scan::escaped`.
-        names.retain(|name| name.starts_with(self.prefix.as_str()));
+        let names = names.beginning_with(self.prefix.as_str());
         let plain = |text| layout::plain(&self.prefix, text);
         let keys = self
             .left_out
-            .parse(&self.prefix, starting_with, &names, plain);
+            .parse(&self.prefix, starting_with, &names, plain, |texts| {
+                self.of_other_types(texts)
+            })?;
         // A bitmap is one, in however many shards it is.
         Ok(keys
             .into_iter()
@@ -831,7 +853,7 @@ impl ChangeFeed for ClusterStore {}
 
 impl Maintenance for ClusterStore {
     fn sweep(&self) -> Result<u64> {
-        let names = self.names(&self.pattern(SCRATCH))?;
+        let names = self.names(&self.pattern(SCRATCH))?.texts;
         let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
         for name in names
             .into_iter()

@@ -197,6 +197,7 @@ impl Nodes {
             ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {
                 StoreError::Refused { location, reason }
             }
+            ServerFault::NotABitmap(reason) => StoreError::NotABitmap { location, reason },
             ServerFault::Cancelled => StoreError::Cancelled,
         }
     }
@@ -382,7 +383,9 @@ impl Nodes {
                 result
             };
             let fault = match self.pool(&owner.address)?.with(run) {
-                Err(ServerFault::Refused(reason)) => return Err(ServerFault::Refused(reason)),
+                Err(fault @ (ServerFault::Refused(_) | ServerFault::NotABitmap(_))) => {
+                    return Err(fault);
+                }
                 Err(fault) => at_node(&owner.address, fault),
                 done => return done,
             };
