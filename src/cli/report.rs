@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
-use crate::cli::names;
+use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
@@ -158,11 +158,11 @@ impl ReportArgs {
         let mut out = Out::new();
         out.text(&self.render(export)?)?;
         out.finish()?;
+        let mut notes = Notes::default();
         if export.is_empty() {
-            names::note_unknown(&tracker, &export.segments())?;
-            names::note_undated(&tracker, &export.segments())?;
+            notes.segments = export.segments();
         }
-        Ok(())
+        notes.say(&tracker, clock)
     }
 
     fn render(&self, export: &dyn Exports) -> Result<String, Usage> {

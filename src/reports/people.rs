@@ -458,7 +458,7 @@ impl Exports for NamedPeople {
             "users": users,
             "never_recorded": self.never_recorded,
         });
-        format!("{object:#}")
+        object.to_string()
     }
 
     fn is_empty(&self) -> bool {

@@ -387,6 +387,6 @@ impl Exports for NamedHistory {
             "zone": "UTC",
             "events": events.collect::<Vec<_>>(),
         });
-        format!("{object:#}")
+        object.to_string()
     }
 }

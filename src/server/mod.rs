@@ -487,10 +487,6 @@ fn routes(config: &mut ServiceConfig) {
     read("/retention", reading().to(retention::page));
     read("/events", reading().to(events::page));
     read("/autocomplete.json", reading().to(autocomplete::json));
-    reports(config);
-    let mut read = |path: &str, route: Route| {
-        config.service(resource(path).route(route).default_service(to(unreadable)));
-    };
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
     read("/api/v1/count", reading().to(api::count));
@@ -502,6 +498,7 @@ fn routes(config: &mut ServiceConfig) {
     read("/static/{name}", reading().to(assets::by_name));
     read("/favicon.svg", reading().to(assets::icon));
     read("/favicon.ico", reading().to(assets::icon));
+    reports(config);
 }
 
 /// The reports that have a page of their own; all others share one.

@@ -463,7 +463,7 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     others.mark(&name("active"), 1, at("2026-11-21")).unwrap();
     others.mark(&name("zz:heartbeat"), 0, now()).unwrap();
     let store = open(&server.url(), &crate::support::redis::patient()).unwrap();
-    let tracker = Tracker::new(Arc::new(remembered(&store, how(1 << 20))));
+    let tracker = Tracker::new(store).with_cache(how(1 << 20), Clock::Fixed(now()));
     let mut dashboard = Dashboard::new(tracker, Clock::Fixed(now()));
     dashboard.write_token = Some("a-token-for-tests".to_owned());
     let host = format!("http://{}", serve_dashboard(dashboard));

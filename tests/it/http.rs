@@ -458,7 +458,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     assert!(file.status == 400 && file.header("content-type").starts_with("text/plain"));
     assert!(
         file.body.contains("\ncohort: column 11: ")
-            && file.body.contains("\nrows: `0` does not fit"),
+            && file.body.contains("\nrows: `0` is not a whole number"),
         "{}",
         file.body
     );
@@ -551,6 +551,7 @@ fn every_template_is_rendered() {
         product_page("/events").body,
         product_page("/events/active").body,
         product_page("/events/none").body,
+        product_page("/trend?segment=active").body,
         read(&format!("{empty}/retention")).body,
     ]
     .concat();
@@ -565,6 +566,7 @@ fn every_template_is_rendered() {
         ("events.html", "<h1 id=\"events\">Events"),
         ("no_event.html", "No event is called that"),
         ("people.html", "class=\"ids\""),
+        ("report.html", "<h1 id=\"report\">"),
         ("retention.html", "id=\"question\""),
         ("user.html", "<h1>User 7</h1>"),
         ("welcome.html", "Nothing recorded yet"),
@@ -727,7 +729,7 @@ fn what_was_asked_and_is_not_shown_is_said() {
         ("trend=1&trend=2", "trend"),
     ] {
         let twice = page(query);
-        let said = format!("“{field}” is in the address twice");
+        let said = format!("“{field}” is given twice");
         assert!(
             twice.status == 400 && twice.body.contains(&said),
             "{query}: {}",

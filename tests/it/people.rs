@@ -248,7 +248,7 @@ fn what_is_no_cell_is_said_in_words() {
         ),
         ("at=2026-11-20&who=lost", "name the column"),
         ("at=2026-11-20&k=1&after=x", "that is no user id"),
-        ("at=2026-11-20&rows=0", "“0” does not fit"),
+        ("at=2026-11-20&rows=0", "“0” is not a whole number"),
         (
             "at=2026-11-20&returning_and=%28",
             "column 2: expected an event name",

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chrono::{DateTime, Utc};
+
 use crate::calendar::Period;
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::first_recorded::{Recorded, dated};
-use crate::reports::report::{Context, Report, Request, Results};
+use crate::reports::report::{Context, Report, Request, Results, plan_at};
 use crate::reports::retention::query::{Query, Window};
 use crate::reports::retention::table::{Average, Cell, Number, Row, Table};
 use crate::sets::{CountId, Counts, Labels, NodeId, Plan, Set};
@@ -57,6 +59,16 @@ impl Report for Query {
 
     fn answer(planned: Question, results: &Results) -> Table {
         planned.table(&results.counts)
+    }
+}
+
+impl Query {
+    /// Checks the limits, the dates and the length of the segments, as of `now`, without a store.
+    ///
+    /// # Errors
+    /// If a limit is exceeded or the dates contradict each other.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<(), QueryError> {
+        plan_at(self, now).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{NaiveDate, TimeDelta};
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::{Coverage, State};
@@ -185,14 +185,6 @@ impl Query {
             returning: saved.expand(&self.returning)?,
             ..self.clone()
         })
-    }
-
-    /// Checks the limits and the dates, as of `now`, without a store.
-    ///
-    /// # Errors
-    /// If a limit is exceeded or the dates contradict each other.
-    pub fn check(&self, now: DateTime<Utc>) -> Result<(), QueryError> {
-        self.cohorts(&Coverage::whole(now)?).map(drop)
     }
 
     /// The periods of the cohorts in a store with this coverage, oldest first.

@@ -195,12 +195,7 @@ impl Problem {
 
     /// A question that cannot be answered, at the field that asks too much.
     pub fn of_query(error: &QueryError) -> Self {
-        let field = match error.field() {
-            Some("cols") => Field::Cols,
-            Some("from") => Field::From,
-            Some("to") => Field::To,
-            _ => Field::Rows,
-        };
-        Problem::new(field, error.to_string())
+        let field = error.field().unwrap_or("rows");
+        Problem::new(Field::of_report(field, None), error.to_string())
     }
 }
