@@ -1,11 +1,11 @@
-//! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
-//! numbers.
+//! Answers as CSV, text and charts. All pure; every format shows the same numbers.
 
 #[cfg(feature = "charts")]
 pub mod activity_calendar;
 pub mod axis;
 #[cfg(feature = "charts")]
 pub mod chart;
+#[cfg(feature = "charts")]
 pub mod charts;
 pub mod colour;
 pub mod csv;

@@ -263,15 +263,13 @@ struct ErrorPage<'a> {
 }
 
 /// The page whose form can mend the query of a request.
-fn form_for(request: &HttpRequest) -> String {
+fn form_for(request: &HttpRequest) -> Option<String> {
     let (state, path) = place(request);
-    let page = if path.starts_with("/people") {
-        "/people"
-    } else {
-        "/retention"
-    };
+    let page = ["/people", "/retention"]
+        .into_iter()
+        .find(|page| path.starts_with(page))?;
     let base = state.as_ref().map_or("", |state| state.base.as_str());
-    format!("{base}{page}?{}", request.query_string())
+    Some(format!("{base}{page}?{}", request.query_string()))
 }
 
 /// What an error is told as.
@@ -379,7 +377,7 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         advice,
         said,
         problems: &shown,
-        form: (!problems.is_empty()).then(|| form_for(request)),
+        form: (!problems.is_empty()).then(|| form_for(request)).flatten(),
     };
     (
         status,

@@ -91,7 +91,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The question is bigger than what may be started on this thread, and was not started. See
-    /// [`cost`].
+    /// [`cost`](crate::store::cost).
     #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
     Costly(Cost),
     /// The sets of a question are too large to plan.
@@ -111,7 +111,7 @@ pub enum StoreError {
         /// What is in the way.
         reason: String,
     },
-    /// The request was given up, see [`Cancel`]. Nothing is wrong with the store.
+    /// The request was given up, see [`Cancel`](crate::store::Cancel). Nothing is wrong with the store.
     #[error("the request was cancelled before it was answered")]
     Cancelled,
     /// The embedded store's files cannot be read as such.

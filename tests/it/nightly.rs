@@ -396,7 +396,7 @@ fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     assert!(
         shop.run(&["count", "active@2025-10-18"])
             .done()
-            .starts_with('0')
+            .starts_with('-')
     );
     let check = shop.run(&["serve", "--check"]).done();
     assert!(

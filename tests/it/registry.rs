@@ -1,7 +1,8 @@
 //! Every report is reached in every way: a page, files, a command, the API, its description, the
 //! documentation. All of it follows from `cohortist::endpoints::ALL`.
 
-use assert_cmd::Command;
+use std::process::Command;
+
 use cohortist::endpoints;
 use cohortist::reports::{Arity, Kind};
 
@@ -67,8 +68,7 @@ fn every_report_has_a_page_files_a_command_an_api_entry_and_documentation() {
             assert!(known || name == "events", "{name}: {}", field.name);
         }
 
-        let help = Command::cargo_bin("cohortist")
-            .unwrap()
+        let help = Command::new(env!("CARGO_BIN_EXE_cohortist"))
             .args([name, "--help"])
             .output();
         assert!(help.unwrap().status.success(), "cohortist {name} --help");

@@ -163,11 +163,9 @@ pub struct Table {
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
-    /// Since when its events are recorded; nothing is known of that until
-    /// [`recorded_since`](Table::recorded_since).
+    /// Since when its events are recorded.
     pub recorded: Recorded,
-    /// What its events are called where it speaks to people; by their names until
-    /// [`called`](Table::called).
+    /// The names of its events for people, as far as they have any.
     pub labels: Labels,
 }
 

@@ -89,7 +89,7 @@ const NEAR: u64 = 8;
 /// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They
 ///   are deleted before a request returns, whether it succeeds or not, and outside a transaction
 ///   none exists without a time to live: when this process is killed they are gone within a minute.
-///   (On servers that have no transactions this holds but for a moment; [`sweep`](Store::sweep) is
+///   (On servers that have no transactions this holds but for a moment; `sweep` is
 ///   for that.)
 /// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where
 ///   that is cheaper, bitmaps are fetched and counted here ([`RedisEval`]); which, is found out and
