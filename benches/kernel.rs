@@ -34,6 +34,7 @@ use chrono::{DateTime, Utc};
 use cohortist::bitmap::kernel::{self, Instructions, Row, WORDS, Words};
 use cohortist::bitmap::{self, Source, Tile};
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::plan_at;
 use cohortist::reports::retention::Query;
 use cohortist::sets::{EventName, Key, Node, Plan};
 use cohortist::store::embedded::EmbeddedStore;
@@ -264,8 +265,8 @@ fn cores() -> String {
 /// The table beside the bare loop.
 fn limits(table: &Table) {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let question = table.query.at(now()).unwrap();
-    let memory = InMemory::of(question.plan(), &table.days, &table.held);
+    let (plan, _) = plan_at(&table.query, now()).unwrap();
+    let memory = InMemory::of(&plan, &table.days, &table.held);
     println!("{}", cores());
     println!(
         "| active → active, 31 × 13, {threads} threads | bare loop, ms | bytes per cycle and thread | plan in memory, ms | through the store, ms | ratio to the bare loop |"
@@ -278,8 +279,8 @@ fn limits(table: &Table) {
         for _ in 0..60 {
             let ways: [&dyn Fn() -> Vec<u64>; 3] = [
                 &|| bare(table, threads),
-                &|| bitmap::count(question.plan(), &memory).unwrap(),
-                &|| table.store.count(question.plan()).unwrap(),
+                &|| bitmap::count(&plan, &memory).unwrap(),
+                &|| table.store.count(&plan).unwrap(),
             ];
             for (best, way) in best.iter_mut().zip(ways) {
                 let began = Instant::now();
@@ -312,8 +313,8 @@ fn table(c: &mut Criterion) {
         pairs,
         store,
     } = table;
-    let question = query.at(now()).unwrap();
-    let plan = question.plan();
+    let (plan, _) = plan_at(&query, now()).unwrap();
+    let plan = &plan;
     let memory = InMemory::of(plan, &days, &held);
     assert_eq!(
         bitmap::count(plan, &memory).unwrap(),
@@ -377,7 +378,7 @@ fn table(c: &mut Criterion) {
         b.iter(|| store.count(plan).unwrap())
     });
     group.bench_function("the question, before anything is counted", |b| {
-        b.iter(|| query.at(now()).unwrap())
+        b.iter(|| plan_at(&query, now()).unwrap())
     });
     group.finish();
 }

@@ -14,9 +14,9 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use cohortist::resp::{CONNECTIONS, Listener, Settings};
+use cohortist::store::Options;
 use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Options, Store};
 
 const CLIENTS: usize = 50;
 const PIPELINE: usize = 64;
@@ -115,7 +115,7 @@ fn main() {
         connections: CONNECTIONS,
         memory: Budget::new(192 << 20),
     };
-    let listener = Listener::start(settings, store.keyspace().unwrap()).unwrap();
+    let listener = Listener::start(settings, store.keyspace()).unwrap();
     measure("cohortist", &listener.address().to_string());
     drop(listener);
 

@@ -5,7 +5,7 @@
 //! the newest ids. For each size the embedded store is filled and written, opened anew, and asked
 //! the 31 × 13 table twice over: cold and warm. Then the same table is asked of a store that holds
 //! more events, of which it asks nothing. From what was measured a model is printed for a thousand
-//! million users and 500 events; README says what it means.
+//! million users and 500 events; `docs/performance.md` says what it means.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(
     clippy::cast_precision_loss,

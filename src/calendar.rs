@@ -20,11 +20,12 @@ pub const MIN_YEAR: i32 = 1;
 pub const MAX_YEAR: i32 = 9999;
 
 /// The size of a [`Period`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grain {
     /// 60 minutes, from minute 0.
     Hour,
     /// A calendar day in UTC.
+    #[default]
     Day,
     /// An ISO 8601 week: Monday to Sunday, week 1 holds the year's first Thursday.
     Week,

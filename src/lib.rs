@@ -22,6 +22,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Cargo features
+//!
+//! Without default features the crate is a library with the embedded store, in memory and on disk.
+//!
+//! ```toml
+//! [dependencies]
+//! cohortist = { version = "0.1", default-features = false }
+//! ```
+//!
+//! | feature | adds | enables |
+//! |---|---|---|
+//! | `redis` | stores in Redis, Valkey and bitmapist-server | |
+//! | `cluster` | stores in Redis Cluster | `redis` |
+//! | `charts` | charts as SVG | |
+//! | `resp` | the listener for Redis clients | |
+//! | `server` | the dashboard and its HTTP API | `charts` |
+//! | `cli` | the `cohortist` program | `redis`, `resp`, `server` |
+//!
+//! All of them are on by default. [`store::open`] returns [`store::StoreError::FeatureDisabled`]
+//! for a store whose feature is off.
+//!
+//! Moments and dates are those of [`chrono`], re-exported as `cohortist::chrono`.
+//!
 //! # Layout
 //!
 //! One idea carries the crate: *a report is a batch of counts over set algebra.*
@@ -30,48 +53,85 @@
 //!  address/flags → Query ──(reports)──▶ Plan ──(store)──▶ [u64] ──(reports)──▶ Table ─▶ page · CSV · JSON · SVG · terminal
 //! ```
 //!
-//! | room | what it holds | sees |
-//! |---|---|---|
-//! | [`calendar`] | periods: parse, print, shift, bounds; pure | |
-//! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar |
-//! | [`bitmap`] | tiles of bits and the evaluation of plans over them; pure | sets |
-//! | [`ingest`] | lines of CSV and NDJSON → marks; pure | sets, calendar |
-//! | [`store`] | `Store` and what implements it: embedded, Redis, Redis Cluster | sets, bitmap |
-//! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar |
-//! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports |
-//! | [`render`] | tables as CSV, JSON, text and charts; pure | reports |
-//! | [`server`] | the dashboard | render, tracker |
-//! | [`resp`] | a listener that speaks Redis' protocol over the embedded store | store |
-//! | [`cli`] | the commands | everything |
-//! | [`telemetry`] | counters and durations for `/metrics` | |
-//! | [`clock`] | the one place that reads the clock | |
+//! The public API is in the modules with a link. The others may change in any release; those that
+//! tests and benchmarks use are public and hidden from this documentation.
+//!
+//! | module | contents | imports | feature |
+//! |---|---|---|---|
+//! | [`calendar`] | periods: parse, print, shift, bounds; pure | | |
+//! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar | |
+//! | `bitmap` | tiles of bits and the evaluation of plans over them; pure | sets | |
+//! | [`store`] | `Store` and its implementations: embedded, Redis, Redis Cluster | sets, bitmap | `redis`, `cluster` |
+//! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar | |
+//! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports | |
+//! | `render` | tables as CSV, JSON, text and charts; pure | reports | `charts` |
+//! | `ingest` | lines of CSV and NDJSON → marks; pure | sets, calendar | `cli` |
+//! | `server` | the dashboard | render, tracker | `server` |
+//! | `resp` | a listener that speaks Redis' protocol over the embedded store | store | `resp` |
+//! | `cli` | the commands | everything | `cli` |
+//! | `demo` | the data of `cohortist demo` | tracker | `cli` |
+//! | `telemetry` | counters and durations for `/metrics` | | |
+//! | `clock` | the only place that reads the clock | | |
 //!
 //! A new report is a file in `reports` that makes a [`sets::Plan`] and reads its counts; it runs on
 //! every store. A new store implements [`store::Store`] and runs every report;
-//! `tests/it/store_contract.rs` tells whether it does so rightly.
+//! `tests/it/store_contract.rs` checks it.
 
+// Some internal functions have callers only in the code of one feature.
+#![cfg_attr(
+    not(all(feature = "cli", feature = "cluster")),
+    allow(dead_code, unused_imports)
+)]
+
+#[doc(hidden)]
 pub mod bitmap;
 pub mod calendar;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod clock;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod demo;
+pub mod endpoints;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod ingest;
+#[cfg(any(feature = "server", feature = "resp"))]
 mod listen;
+#[cfg(any(feature = "server", feature = "resp"))]
 mod peers;
+#[doc(hidden)]
 pub mod render;
 pub mod reports;
+#[cfg(feature = "resp")]
+#[doc(hidden)]
 pub mod resp;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod server;
 pub mod sets;
 pub mod store;
+#[doc(hidden)]
 pub mod telemetry;
 mod tracker;
 
+pub use chrono;
 pub use tracker::{
-    Batch, Error, Extent, Ids, IdsError, Members, Result, Systems, Tracker, Written,
+    Answered, Asked, Batch, Counted, Error, Extent, Ids, IdsError, Members, Result, Run, Systems,
+    Tracker, Written,
 };
 
-/// The examples of the README, run as tests.
+/// The examples of the README and the book, run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
+mod documentation {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/accuracy.md")]
+    struct Accuracy;
+
+    #[doc = include_str!("../docs/reference/library.md")]
+    struct Library;
+}

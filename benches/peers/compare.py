@@ -133,7 +133,7 @@ def main():
     setting.add_users(parser)
     parser.add_argument("--rounds", type=int, default=3, help="how often everybody has a turn (default 3)")
     parser.add_argument("--only", default="", help="cohortist, bitmapist, pipeline, duckdb, chdb; with commas between them")
-    parser.add_argument("--markdown", action="store_true", help="the table as it stands in the README")
+    parser.add_argument("--markdown", action="store_true", help="the table as it stands in docs/performance.md")
     asked = parser.parse_args()
     who = set(filter(None, asked.only.split(","))) or {"cohortist", "bitmapist", "pipeline", "duckdb", "chdb"}
 

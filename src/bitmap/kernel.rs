@@ -12,7 +12,7 @@
 //!   Kurz and D. Lemire, *Faster Population Counts Using AVX2 Instructions* (The Computer Journal
 //!   61, 2018).
 //!
-//! `docs/decisions/kernel.md` has the measurements behind these choices.
+//! `docs/decisions/0002-how-bitmaps-are-counted.md` has the measurements behind these choices.
 
 // Functions with target features are called after a run-time check, and vectors are loaded through
 // pointers.

@@ -79,12 +79,9 @@ impl Config {
             say!("restored {} to {}", many(bitmaps, "bitmap"), store.shown());
             return Ok(());
         }
-        match store.open_to_read() {
-            Ok(tracker) => {
-                let Some(keyspace) = tracker.store().keyspace() else {
-                    return Ok(());
-                };
-                let bitmaps = keyspace.back_up(file)?;
+        match store.open_embedded(false) {
+            Ok(embedded) => {
+                let bitmaps = embedded.back_up(file)?;
                 say!("wrote {} to {}", many(bitmaps, "bitmap"), file.display());
             }
             Err(error) if is_locked(&error) => {

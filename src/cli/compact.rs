@@ -22,10 +22,7 @@ pub struct Args {}
 
 pub fn run(store: &StoreConfig) -> anyhow::Result<()> {
     store.require_path("compacted")?;
-    let tracker = store.open_to_read()?;
-    let Some(keyspace) = tracker.store().keyspace() else {
-        return Ok(());
-    };
+    let keyspace = store.open_embedded(false)?.keyspace();
     if let Some((before, after)) = keyspace.compact()? {
         say!(
             "compacted {}: {} before, {} now",

@@ -135,7 +135,7 @@ impl Config {
         }
         let from = self.from.open_to_read()?;
         from.check_types()?;
-        let keys = from.store().keys("")?;
+        let keys = from.keys("")?;
         if keys.is_empty() {
             notes::nothing_found(&from)?;
             bail!(
@@ -184,7 +184,7 @@ impl Config {
         let mut events: Vec<_> = keys.iter().map(Key::event).collect();
         events.sort_unstable();
         events.dedup();
-        let called = match from.store().string_ids().next()? {
+        let called = match from.assigned()? {
             Some(next) => format!(", {} came along", many(next, "text id")),
             None => String::new(),
         };
@@ -285,7 +285,7 @@ fn copy(from: &Tracker, to: &Tracker, key: &Key, bar: &ProgressBar) -> anyhow::R
 
 fn flush(to: &Tracker, marks: &mut Vec<Mark>, bar: &ProgressBar) -> anyhow::Result<u64> {
     if !marks.is_empty() {
-        written(to.store().apply(marks))?;
+        written(to.apply(marks))?;
     }
     let users = marks.len() as u64;
     bar.inc(users);

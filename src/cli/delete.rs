@@ -145,13 +145,9 @@ impl What {
     fn report(self, store: &StoreConfig) -> anyhow::Result<()> {
         let tracker = store.open_to_read()?;
         let (count, bytes) = tracker.of_listed(|| {
-            let keys: Vec<Key> = tracker
-                .store()
-                .keys(self.begins_with())?
-                .into_iter()
-                .filter(|key| self.includes(key))
-                .collect();
-            let bytes: Option<u64> = tracker.store().sizes(&keys)?.into_iter().sum();
+            let mut keys = tracker.keys(self.begins_with())?;
+            keys.retain(|key| self.includes(key));
+            let bytes: Option<u64> = tracker.sizes(&keys)?.into_iter().sum();
             Ok((keys.len() as u64, bytes))
         })?;
         say!(

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::demo::Demo;
 use crate::render::{many, thousands};
 use crate::server::{Listening, NamedStore, PageCache};
-use crate::sets::{EventName, Key, Set};
+use crate::sets::{EventName, Set};
 use crate::store::CacheOptions;
 use crate::store::budget::Shares;
 use crate::tracker::{Extent, Ids, Tracker};
@@ -156,16 +156,16 @@ impl Config {
             Some(listening) => {
                 // A store of its own belongs to one process at a time, and one in memory to this
                 // one alone.
-                match tracker.describe()?.kind.as_str() {
-                    _ if shown == "memory:" => {}
-                    "Embedded" => say!("try, after Ctrl-C: {hint}"),
-                    _ => say!("try: {hint}"),
+                if tracker.is_local() && shown != "memory:" {
+                    say!("try, after Ctrl-C: {hint}");
+                } else if !tracker.is_local() {
+                    say!("try: {hint}");
                 }
                 let how = CacheOptions {
                     bytes: memory.shares.counts,
                     ..CacheOptions::default()
                 };
-                let tracker = serve::remembering(tracker, how, clock);
+                let tracker = tracker.with_cache(how, clock);
                 let stores = vec![NamedStore {
                     name: "demo".to_owned(),
                     tracker,
@@ -196,10 +196,7 @@ fn look(tracker: &Tracker, marker: &EventName) -> anyhow::Result<Found> {
     if names.is_empty() {
         return Ok(Found::Nothing);
     }
-    let marks = tracker
-        .store()
-        .contains(&[Key::ever(marker.clone())], BEGUN)?;
-    if marks != [true] {
+    if !tracker.contains(&Set::ever(marker), BEGUN)? {
         return Ok(Found::Other(names));
     }
     Ok(if tracker.contains(&Set::ever(marker), DONE)? {

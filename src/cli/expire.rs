@@ -163,7 +163,7 @@ impl Config {
         }
         let (count, kinds) = tracker.of_listed(|| {
             let keys = tracker.over(&self.policy, now)?;
-            let sizes = tracker.store().sizes(&keys)?;
+            let sizes = tracker.sizes(&keys)?;
             Ok((keys.len(), expiry::sum(keys.iter().zip(sizes))))
         })?;
         let mut out = Out::new();

@@ -72,11 +72,8 @@ struct Contents {
 impl Config {
     pub fn run(self, store: &StoreConfig) -> anyhow::Result<()> {
         store.require_path("described")?;
-        let tracker = store.open_to_read()?;
-        let Some(keyspace) = tracker.store().keyspace() else {
-            return Ok(());
-        };
-        let prefix = tracker.describe()?.prefix;
+        let keyspace = store.open_embedded(false)?.keyspace();
+        let prefix = Prefix::new(store.prefix());
         let texts = keyspace.look(|look| {
             Ok(look
                 .keys()?

@@ -21,6 +21,7 @@ mod names;
 mod notes;
 mod output;
 mod people;
+mod report;
 mod retention;
 mod serve;
 mod store;
@@ -177,6 +178,8 @@ enum CommandArgs {
     Mark(mark::Args),
     Unmark(mark::UnmarkArgs),
     Retention(retention::Args),
+    #[command(flatten)]
+    Report(report::ReportArgs),
     Count(count::Args),
     People(people::Args),
     Events(events::Args),
@@ -203,6 +206,7 @@ enum Command {
     Import(import::Config),
     Mark(mark::Config),
     Retention(retention::Config),
+    Report(report::ReportArgs),
     Count(count::Config),
     People(people::Config),
     Events(events::Config),
@@ -278,6 +282,7 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
+                CommandArgs::Report(args) => Command::Report(args),
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
                 CommandArgs::Events(args) => Command::Events(args.into()),
@@ -326,6 +331,7 @@ impl Command {
             Command::Import(config) => config.run(store),
             Command::Mark(config) => config.run(store, clock),
             Command::Retention(config) => config.run(store, clock),
+            Command::Report(args) => args.run(store, clock),
             Command::Count(config) => config.run(store, clock),
             Command::People(config) => config.run(store, clock),
             Command::Events(config) => config.run(store, clock),
@@ -347,6 +353,7 @@ impl Command {
             | Command::Import(_)
             | Command::Mark(_)
             | Command::Retention(_)
+            | Command::Report(_)
             | Command::Count(_)
             | Command::People(_)
             | Command::Events(_)

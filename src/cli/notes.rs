@@ -157,7 +157,7 @@ pub fn other_prefix(tracker: &Tracker) -> anyhow::Result<bool> {
 
 /// Which keys under the prefix are not bitmaps of events, as the last listing found.
 fn strays(tracker: &Tracker) -> anyhow::Result<()> {
-    let strays = tracker.store().strays();
+    let strays = tracker.unparsed_keys();
     if strays.count > 0 {
         let prefix = tracker.describe()?.prefix;
         let told = words::strays(prefix.as_str(), strays.count, &strays.example);

@@ -10,12 +10,14 @@ use crate::cli::notes::Notes;
 use crate::cli::output::{Out, Usage, colour, say};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
-use crate::render::{Show, chart, csv, json, text};
-use crate::reports::activity::Span;
-use crate::reports::retention::{Averaging, Measure, Query, Table};
+use crate::render::{chart, csv, text};
+use crate::reports::Exports;
+use crate::reports::retention::Show;
+use crate::reports::retention::{Averaging, Measure, Query, Shown, Table};
+use crate::reports::spans::Span;
 use crate::sets::Segment;
-use crate::store::Freshness;
 use crate::tracker::Error;
+use crate::tracker::Run;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -159,22 +161,21 @@ impl TryFrom<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // PageQuery before the store is opened, so that a slip does not create one.
-        self.query.at(now).map_err(usage)?;
+        // Before the store is opened, so that a slip does not create one.
+        self.query.check(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
-        let answer = tracker.answer(
-            &self.query,
-            (now, clock.is_given()),
-            Freshness::Checked,
-            |_| (),
-        );
+        let run = Run {
+            now_given: clock.is_given(),
+            ..Run::at(now)
+        };
+        let answer = tracker.run(&self.query, &run);
         let answer = answer.map_err(|error| match error {
             Error::Query(error) => usage(error).into(),
             other => anyhow::Error::from(other),
         })?;
-        let table = answer.table();
+        let table = &answer.answer;
         let mut out = Out::new();
-        out.text(&self.render(&table))?;
+        out.text(&self.render(table))?;
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
         let nobody = table.numbers().all(|number| number.retained == 0);
@@ -202,7 +203,7 @@ impl Config {
             let (grain, rows) = (table.query.grain, table.rows.len());
             if let (true, Segment::Event(name)) =
                 (table.is_empty() && table.is_recorded(), &table.query.cohort)
-                && let Some(span) = Span::of(answer.keys.of(name), now)
+                && let Some(span) = Span::of(answer.catalogue.of(name), now)
                 && let Some(from) = i64::try_from(rows)
                     .ok()
                     .and_then(|n| span.last.within(grain).shift(1 - n).ok())
@@ -227,6 +228,13 @@ impl Config {
         Ok(())
     }
 
+    fn shown(&self, table: &Table) -> Shown {
+        Shown {
+            table: table.clone(),
+            show: self.show,
+        }
+    }
+
     fn render(&self, table: &Table) -> String {
         match self.format {
             Format::Table => {
@@ -238,15 +246,19 @@ impl Config {
                 let width = self.width.or(terminal.map(|(width, _)| width.0.into()));
                 text::table(table, self.show, width, colour(&stdout))
             }
-            Format::Csv => csv::wide(table, self.show),
-            Format::Tidy => csv::tidy(table),
-            Format::Json => format!("{:#}\n", json::table(table)),
-            Format::Svg => chart::svg(table),
+            Format::Csv => csv::frame(&self.shown(table).wide()),
+            Format::Tidy => csv::frame(&self.shown(table).tidy()),
+            Format::Json => format!(
+                "{}
+",
+                self.shown(table).json()
+            ),
+            Format::Svg => chart::file(table),
         }
     }
 }
 
-fn usage(error: crate::reports::retention::QueryError) -> Usage {
+fn usage(error: crate::reports::QueryError) -> Usage {
     Usage(match error.field() {
         Some(field) => format!("--{field}: {error}"),
         None => error.to_string(),

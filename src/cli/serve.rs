@@ -5,7 +5,6 @@ mod nightly;
 mod reload;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -23,7 +22,8 @@ use crate::server::{
 };
 use crate::sets::Prefix;
 use crate::store::budget::{Budget, Shares};
-use crate::store::{CacheOptions, CachedStore, private};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{CacheOptions, private};
 use crate::tracker::Tracker;
 pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
@@ -275,7 +275,10 @@ impl Config {
         let clients = self.resp.as_ref().map_or(0, |resp| resp.connections);
         let (clients, connections) = descriptors.divide(clients);
         self.tell_of_nights(clock);
-        let (mut stores, mut jobs, several) = (Vec::new(), Vec::new(), self.stores.len() > 1);
+        let mut stores = Vec::new();
+        let mut embedded_stores = Vec::new();
+        let mut jobs = Vec::new();
+        let several = self.stores.len() > 1;
         for named in self.stores.iter().cloned() {
             let goes = what_goes(&named, self.read_only, clock) == Goes::Nightly;
             if let Some((path, mode)) = named
@@ -288,7 +291,10 @@ impl Config {
                     "note: every user of this machine can reach the files of {path} (mode {mode:o}): chmod -R go= {path}"
                 );
             }
-            let tracker = named.store.open().map_err(|error| named.blame(error))?;
+            let (tracker, embedded) = named
+                .store
+                .open_to_serve()
+                .map_err(|error| named.blame(error))?;
             named
                 .store
                 .say_where(if several { &named.name } else { "" }, &tracker)?;
@@ -309,7 +315,9 @@ impl Config {
             let tracker = self
                 .remembering
                 .into_iter()
-                .fold(tracker, |tracker, how| remembering(tracker, how, clock));
+                .fold(tracker, |tracker, options| {
+                    tracker.with_cache(options, clock)
+                });
             if goes {
                 jobs.push(Job {
                     name: name.clone(),
@@ -318,6 +326,7 @@ impl Config {
                 });
             }
             log_keys(tracker.clone(), Prefix::new(store.prefix()));
+            embedded_stores.push(embedded);
             stores.push(NamedStore {
                 name,
                 tracker,
@@ -330,7 +339,8 @@ impl Config {
             Some(Nightly::start(jobs, self.file.expire_at, clock)?)
         };
         let begin = nightly.as_ref().map(Nightly::beginning);
-        let _listener = match (self.resp.zip(for_clients), stores.first()) {
+        let first = embedded_stores.first().and_then(Option::as_ref);
+        let _listener = match (self.resp.zip(for_clients), first) {
             (Some((settings, listening)), Some(first)) => {
                 let wanted = settings.connections;
                 if clients < wanted {
@@ -342,7 +352,7 @@ impl Config {
                     connections: clients,
                     ..settings
                 };
-                Some(listen_for_clients(listening, settings, &first.tracker)?)
+                Some(listen_for_clients(listening, settings, first)?)
             }
             _ => None,
         };
@@ -479,18 +489,12 @@ fn log_keys(tracker: Tracker, prefix: Prefix) {
         {
             tracing::warn!("{told}");
         }
-        let strays = tracker.store().strays();
+        let strays = tracker.unparsed_keys();
         if strays.count > 0 {
             let told = words::strays(prefix.as_str(), strays.count, &strays.example);
             tracing::warn!("{told}");
         }
     });
-}
-
-/// A tracker whose counts are remembered.
-pub(super) fn remembering(tracker: Tracker, how: CacheOptions, clock: Clock) -> Tracker {
-    let store = CachedStore::new(Arc::clone(tracker.store()), how, clock);
-    tracker.on(Arc::new(store))
 }
 
 /// What is deleted of a store by itself.
@@ -527,11 +531,9 @@ fn is_loopback(address: &str) -> bool {
 fn listen_for_clients(
     listening: resp::Listening,
     settings: resp::Settings,
-    tracker: &Tracker,
+    store: &EmbeddedStore,
 ) -> anyhow::Result<resp::Listener> {
-    let Some(keyspace) = tracker.store().keyspace() else {
-        anyhow::bail!("--resp needs an embedded store");
-    };
+    let keyspace = store.keyspace();
     let login = if settings.password.is_some() {
         ":PASSWORD@"
     } else {

@@ -1,15 +1,16 @@
 //! Which store a command works on.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 
 use crate::cli::config::{Entry, File};
 use crate::cli::expire::Expiry;
 use crate::cli::output::{Usage, say};
 use crate::sets::{Prefix, Segments};
 use crate::store::budget::Shares;
-use crate::store::embedded::{self, Checked};
+use crate::store::embedded::{self, Checked, EmbeddedStore};
 use crate::store::{self, Options, Place, Store, StoreError};
 use crate::tracker::{Ids, Tracker};
 
@@ -151,16 +152,17 @@ impl StoreConfig {
 
     /// Opens it to write: a new path store is made without a word.
     pub fn open(&self) -> anyhow::Result<Tracker> {
-        self.open_with(&self.options)
+        Ok(self.open_with(&self.options)?.0)
     }
 
     /// Opens it to ask something: none is made where there is none, as a slip in a path would make
     /// it.
     pub fn open_to_read(&self) -> anyhow::Result<Tracker> {
-        self.open_with(&Options {
+        let options = Options {
             create: false,
             ..self.options.clone()
-        })
+        };
+        Ok(self.open_with(&options)?.0)
     }
 
     /// Its path; an error that says what is `done` to stores at a path alone.
@@ -192,32 +194,52 @@ impl StoreConfig {
         store::redis::Server::new(&self.text, &self.options)
     }
 
-    fn open_with(&self, options: &Options) -> anyhow::Result<Tracker> {
-        let tracker =
-            Tracker::new(self.wait_and_open(options)?).with_segments(self.segments.clone());
-        let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
-        if self.path().is_some() {
-            tracker
-                .describe()?
-                .notes
-                .iter()
-                .for_each(|note| say!("note: {note}"));
-        }
-        Ok(tracker)
+    /// Opens the embedded store that this is; made where there is none if `create` says so.
+    pub fn open_embedded(&self, create: bool) -> anyhow::Result<EmbeddedStore> {
+        let options = Options {
+            create,
+            ..self.options.clone()
+        };
+        self.wait_and_open(&options)?
+            .with_context(|| format!("{} is not an embedded store", self.shown()))
     }
 
-    /// One process owns a path store. Another command is done in no time, so it is worth waiting
-    /// for a little.
-    fn wait_and_open(&self, options: &Options) -> store::Result<Arc<dyn Store>> {
+    /// Opens it to write, and also returns the embedded store that it is.
+    pub fn open_to_serve(&self) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
+        self.open_with(&self.options)
+    }
+
+    fn open_with(&self, options: &Options) -> anyhow::Result<(Tracker, Option<EmbeddedStore>)> {
+        let embedded = self.wait_and_open(options)?;
+        let store = match &embedded {
+            Some(embedded) => embedded.clone().shared(),
+            None => store::open(&self.text, options)?,
+        };
+        let tracker = Tracker::new(store).with_segments(self.segments.clone());
+        let tracker = self.ids.into_iter().fold(tracker, Tracker::with_ids);
+        Ok((tracker, embedded))
+    }
+
+    /// Opens an embedded store; `None` if it is on a server. One process owns a path store. Other
+    /// commands end soon, so it waits for them a little.
+    fn wait_and_open(&self, options: &Options) -> anyhow::Result<Option<EmbeddedStore>> {
         let until = Instant::now() + WAIT_FOR_OTHERS;
-        loop {
-            match store::open(&self.text, options) {
+        let embedded = loop {
+            match store::open_embedded(&self.text, options) {
                 Err(StoreError::Locked(_)) if Instant::now() < until => {
                     std::thread::sleep(WAIT_FOR_OTHERS / 40)
                 }
-                result => return result,
+                result => break result?,
+            }
+        };
+        if let Some(embedded) = &embedded
+            && self.path().is_some()
+        {
+            for note in embedded.describe()?.notes {
+                say!("note: {note}");
             }
         }
+        Ok(embedded)
     }
 
     /// A message without the password that the store's text may hold.

@@ -1,147 +1,32 @@
-//! Comma-separated values: a wide table to look at, a tidy one to compute with. Quoted by RFC 4180,
-//! lines end in `\n`.
+//! Comma-separated values. Quoted by RFC 4180, lines end in `\n`.
 
 use std::borrow::Cow;
 
-use crate::calendar::{Grain, Period};
-use crate::render::{Show, words};
-use crate::reports::activity::Activity;
-use crate::reports::retention::{Cell, Number, State, Table};
+use crate::render::words;
+use crate::reports::frame::{Frame, Value};
 
-/// What spreadsheets show: a cohort a row and a period a column, oldest cohort first. Rates in
-/// percent with two decimals and no sign (`27.39`; `<0.01` and `>99.99` only round to none or all),
-/// counts as integers. What is future or not recorded is blank, as is an empty cohort. A number
-/// that is partly recorded stands there as it is: only the tidy file says which of them are lower
-/// bounds.
-pub fn wide(table: &Table, show: Show) -> String {
+/// A frame with its column names as the first line. Empty values are blank fields, numbers are
+/// unrounded, and shares are in percent with two decimals and no sign: `27.39`, and `<0.01` or
+/// `>99.99` if only rounding would make it none or all.
+pub fn frame(frame: &Frame) -> String {
     written(|csv| {
-        let cols = table.averages.len();
-        csv.write_record(
-            ["cohort".into(), "size".into()]
-                .into_iter()
-                .chain((0..cols).map(|k| k.to_string())),
-        )?;
-        for row in &table.rows {
-            csv.write_field(&*guard(&row.period.label()))?;
-            csv.write_field(blank(row.size))?;
-            for cell in &row.cells {
-                csv.write_field(
-                    cell.number()
-                        .map_or_else(String::new, |number| shown(&number, show)),
-                )?;
-            }
-            csv.write_record(None::<&[u8]>)?;
+        csv.write_record(frame.columns.iter().map(|column| column.as_bytes()))?;
+        for row in &frame.rows {
+            csv.write_record(row.iter().map(field))?;
         }
         Ok(())
     })
 }
 
-/// A number, or nothing where there is none.
-fn blank(number: Option<impl ToString>) -> String {
-    number.map(|number| number.to_string()).unwrap_or_default()
-}
-
-fn shown(number: &Number, show: Show) -> String {
-    match show {
-        Show::Percent => words::share(number.rate(), 2),
-        Show::Count => number.retained.to_string(),
+fn field(value: &Value) -> String {
+    match value {
+        Value::Empty => String::new(),
+        Value::Count(count) => count.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Share(share) => words::share(*share, 2),
+        Value::Text(text) => guard(text).into_owned(),
+        Value::Word(word) => word.clone(),
     }
-}
-
-/// What programs read: a row for each cell that is not future. Dates are ISO 8601, ends exclusive
-/// (for hours, date and time: `2026-11-23T14:00:00Z`); the rate is unrounded, 0–1; the state is
-/// `complete`, `in_progress`, `partly_recorded` (the number is a lower bound) or `not_recorded`
-/// (there is no number, nor a size where the cohort is not recorded).
-pub fn tidy(table: &Table) -> String {
-    written(|csv| {
-        csv.write_record([
-            "cohort_start",
-            "cohort_end",
-            "cohort_size",
-            "period_index",
-            "period_start",
-            "period_end",
-            "retained",
-            "rate",
-            "state",
-        ])?;
-        for row in &table.rows {
-            let (start, end) = bounds(row.period);
-            for (index, cell) in row.cells.iter().enumerate() {
-                let (period, number, state) = match cell {
-                    Cell::Blank => continue,
-                    Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
-                    Cell::Number(number) => (number.period, Some(number), number.state),
-                };
-                let (from, to) = bounds(period);
-                csv.write_record([
-                    &*start,
-                    &*end,
-                    &blank(row.size),
-                    &index.to_string(),
-                    &*from,
-                    &*to,
-                    &blank(number.map(|number| number.retained)),
-                    &blank(number.map(Number::rate)),
-                    state.as_str(),
-                ])?;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// How many people, period by period, from the first recorded one on, oldest first: ISO dates, ends
-/// exclusive; the state is `complete`, `in_progress` or `not_recorded`, and then there is no
-/// number. Change, mean day and stickiness are unrounded, the first and the last as shares (0.1 is
-/// a tenth more), and blank where there is none.
-pub fn activity(activity: &Activity) -> String {
-    written(|csv| {
-        csv.write_record([
-            "period_start",
-            "period_end",
-            "people",
-            "state",
-            "change",
-            "mean_day",
-            "stickiness",
-        ])?;
-        let blank =
-            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
-        for point in activity.recorded() {
-            let (start, end) = bounds(point.period);
-            let mean = point.daily.map(|daily| daily.mean);
-            let derived = [point.change, mean, point.stickiness()].map(blank);
-            let [change, mean, stickiness] = &derived;
-            csv.write_record([
-                &*start,
-                &*end,
-                &if point.state == State::NotRecorded {
-                    String::new()
-                } else {
-                    point.people.to_string()
-                },
-                point.state.as_str(),
-                change,
-                mean,
-                stickiness,
-            ])?;
-        }
-        Ok(())
-    })
-}
-
-/// Start and end of a period as ISO dates, or as date-times where dates would not tell hours apart.
-pub(super) fn bounds(period: Period) -> (String, String) {
-    let format = if period.grain() == Grain::Hour {
-        "%Y-%m-%dT%H:%M:%SZ"
-    } else {
-        "%Y-%m-%d"
-    };
-    (
-        period.start().format(format).to_string(),
-        period.end().format(format).to_string(),
-    )
 }
 
 /// A text field that no spreadsheet evaluates. What may be a formula gets a leading `'`; every
@@ -237,8 +122,20 @@ fn written(write: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
-    use crate::reports::retention::Query;
+    use crate::calendar::Grain;
+    use crate::reports::Exports;
+    use crate::reports::retention::{Query, Show, Shown, Table};
+    use crate::reports::sample;
+
+    fn wide(table: &Table, show: Show) -> String {
+        let table = table.clone();
+        frame(&Shown { table, show }.wide())
+    }
+
+    fn tidy(table: &Table) -> String {
+        let (table, show) = (table.clone(), Show::Percent);
+        frame(&Shown { table, show }.tidy())
+    }
 
     #[test]
     fn wide_percent_blanks_the_future_and_the_empty_cohort_and_keeps_zero() {

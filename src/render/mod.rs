@@ -1,35 +1,25 @@
-//! A [`Table`] in its dresses: CSV, JSON and the terminal. All pure; every one shows the same
-//! numbers.
+//! Answers as CSV, text and charts. All pure; every format shows the same numbers.
 
+#[cfg(feature = "charts")]
 pub mod activity_calendar;
 pub mod axis;
+#[cfg(feature = "charts")]
 pub mod chart;
+#[cfg(feature = "charts")]
+pub mod charts;
 pub mod colour;
 pub mod csv;
-pub mod json;
-#[cfg(test)]
-mod sample;
 pub mod text;
+#[cfg(feature = "charts")]
 pub mod trend;
 pub mod words;
 
 use std::fmt;
 
-use crate::reports::activity::Activity;
+use crate::reports::Exports;
 use crate::reports::choice;
 use crate::reports::people::{CellMembers, Who};
-use crate::reports::retention::{Measure, Query, Table};
-
-choice! {
-    /// What a cell of a table shows.
-    Show {
-        /// The share of the cohort, in percent.
-        #[default]
-        Percent = "percent",
-        /// How many users.
-        Count = "count",
-    }
-}
+use crate::reports::retention::{Measure, Query};
 
 choice! {
     /// Which cohort of a table stands on top.
@@ -85,47 +75,13 @@ pub fn many(number: u64, noun: &str) -> String {
     )
 }
 
-/// The question of a table in words: `signup → active, daily cohorts, counted on the day`.
-pub fn title(table: &Table) -> String {
-    title_of(&table.query, table.cohort(), table.returning())
-}
-
-/// The same for a query whose two sides have names for people.
-pub fn title_of(query: &Query, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
-    let (grain, counted) = (query.grain, words::counted(query.measure, query.grain));
-    format!(
-        "{cohort} → {returning}, {} cohorts, counted {counted} the {grain}",
-        grain.adjective()
-    )
-}
-
-/// A file name for a table: `retention_signup_active_day_2026-11-10`, the date being the first
-/// cohort's, with what else makes it another question.
-pub fn file_name(table: &Table) -> FileName {
-    let query = &table.query;
-    let first = table.rows.first().map_or(table.current, |row| row.period);
-    let later = if query.measure == Measure::OnOrAfter {
-        "_on_or_after"
-    } else {
-        ""
-    };
+/// The name of an answer's file, without an ending.
+pub fn file_name(answer: &dyn Exports) -> FileName {
+    let parts = answer.name();
     FileName::new(|name| {
-        format!(
-            "retention_{}_{}_{}{later}_{first}",
-            name(&query.cohort),
-            name(&query.returning),
-            query.grain
-        )
+        let parts: Vec<String> = parts.iter().map(|part| name(part)).collect();
+        parts.join("_")
     })
-}
-
-/// A file name for an activity: `active_by_day_2026-10-25`, the date being the first period's.
-pub fn activity_name(activity: &Activity) -> FileName {
-    let first = activity
-        .recorded()
-        .first()
-        .map_or_else(String::new, |point| format!("_{}", point.period));
-    FileName::new(|name| format!("{}_by_{}{first}", name(&activity.segment), activity.grain))
 }
 
 /// A file name for a list of people of a cohort: `people_signup_active_day_2026-11-16_2_lost`.
@@ -241,7 +197,15 @@ fn is_seen(c: char) -> bool {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::reports::retention::Measure;
+    use crate::reports::retention::{Measure, Show, Shown, Table};
+    use crate::reports::sample;
+
+    fn shown(table: &Table) -> Shown {
+        Shown {
+            table: table.clone(),
+            show: Show::Percent,
+        }
+    }
 
     #[test]
     fn shows_are_read_and_printed() {
@@ -257,13 +221,13 @@ mod tests {
     fn titles_say_grain_and_measure() {
         let mut table = sample::table();
         assert_eq!(
-            title(&table),
+            table.title(),
             "signup → active, daily cohorts, counted on the day"
         );
         table.query.measure = Measure::OnOrAfter;
         table.query.grain = Grain::Week;
         assert_eq!(
-            title(&table),
+            table.title(),
             "signup → active, weekly cohorts, counted on or after the week"
         );
     }
@@ -274,12 +238,12 @@ mod tests {
         let both = |name: FileName| (name.ascii, name.full);
         let same = |name: &str| (name.to_owned(), name.to_owned());
         assert_eq!(
-            both(file_name(&table)),
+            both(file_name(&shown(&table))),
             same("retention_signup_active_day_2026-11-20")
         );
         table.query.cohort = "\"../../etc/passwd\" & \"a|b\"".parse().unwrap();
         table.query.returning = format!("\"{}\"", "日本".repeat(30)).parse().unwrap();
-        let name = file_name(&table);
+        let name = file_name(&shown(&table));
         assert_eq!(
             name.ascii,
             "retention_etc-passwd-and-a-or-b-7c40_segment-5cec_day_2026-11-20"
@@ -290,7 +254,7 @@ mod tests {
             format!("retention_etc-passwd-and-a-or-b-7c40_{letters}-5cec_day_2026-11-20")
         );
         table.query.cohort = "x".repeat(200).parse().unwrap();
-        assert!(file_name(&table).ascii.len() < 140);
+        assert!(file_name(&shown(&table)).ascii.len() < 140);
         for (text, ascii, full) in [
             ("song:played", "song-played", "song-played"),
             (

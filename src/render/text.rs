@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::render::{Show, many, thousands, title, words};
-use crate::reports::retention::{Averaging, Cell, Number, State, Table};
+use crate::render::{many, thousands, words};
+use crate::reports::frame::{Frame, Value};
+use crate::reports::retention::{Averaging, Cell, Number, Show, State, Table};
 
 /// Blanks between columns.
 const GAP: usize = 2;
@@ -41,7 +42,7 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
         })
         .collect();
     let fits = columns_that_fit(&widths, width);
-    let mut out = format!("{}\n\n", title(table));
+    let mut out = format!("{}\n\n", table.title());
     for line in &grid {
         let mut text = String::new();
         for (k, (field, wide)) in line.iter().zip(&widths).take(fits).enumerate() {
@@ -60,6 +61,58 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
     }
     out.push('\n');
     out + &*notes(table, widths.len() - fits)
+}
+
+/// A frame in aligned columns, texts to the left and numbers to the right. What does not fit into
+/// `width` is left out from the right, and a line says so.
+pub fn frame(frame: &Frame, width: Option<usize>) -> String {
+    let heads = frame.columns.iter().map(|column| column.to_string());
+    let mut lines = vec![heads.collect::<Vec<_>>()];
+    lines.extend(frame.rows.iter().map(|row| row.iter().map(cell).collect()));
+    let widest = |k: usize| lines.iter().map(|line| chars(&line[k])).max();
+    let widths: Vec<usize> = (0..frame.columns.len())
+        .map(|k| widest(k).unwrap_or_default())
+        .collect();
+    let is_left = |k: usize| {
+        let mut values = frame.rows.iter().map(|row| &row[k]);
+        values.all(|value| matches!(value, Value::Text(_) | Value::Word(_) | Value::Empty))
+    };
+    let left: Vec<bool> = (0..frame.columns.len()).map(is_left).collect();
+    let fits = columns_that_fit(&widths, width);
+    let mut out = String::new();
+    for line in &lines {
+        let mut text = String::new();
+        for (k, field) in line.iter().enumerate().take(fits) {
+            let gap = if k == 0 { 0 } else { GAP };
+            let blanks = " ".repeat(widths[k] - chars(field));
+            text += &" ".repeat(gap);
+            text += &if left[k] {
+                format!("{field}{blanks}")
+            } else {
+                format!("{blanks}{field}")
+            };
+        }
+        out += text.trim_end();
+        out.push('\n');
+    }
+    if fits < widths.len() {
+        let more = many((widths.len() - fits) as u64, "more column");
+        out += &format!("\n{more} in a wider terminal, or with --width or --format\n");
+    }
+    out
+}
+
+/// A value for people.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Empty => "–".to_owned(),
+        Value::Count(count) => thousands(*count),
+        Value::Number(number) => format!("{number:.2}"),
+        Value::Share(share) => words::percent(*share),
+        // A control character could change what the terminal shows.
+        Value::Text(text) => text.escape_debug().to_string(),
+        Value::Word(word) => word.clone(),
+    }
 }
 
 fn chars(text: &str) -> usize {
@@ -267,8 +320,8 @@ fn notes(table: &Table, left_out: usize) -> String {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::render::sample;
     use crate::reports::retention::Query;
+    use crate::reports::sample;
 
     #[test]
     fn percentages() {

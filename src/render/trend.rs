@@ -10,12 +10,17 @@ use crate::render::chart::{
     Bar, CURVE, Canvas, DataTable, SIZES, bar_layers, escaped, opening, short_count,
 };
 use crate::render::{thousands, words};
-use crate::reports::activity::{Activity, Point};
 use crate::reports::retention::State;
+use crate::reports::trend::{Activity, Point};
 
 /// How many people in each period, from the first recorded one on.
 pub fn people(activity: &Activity) -> String {
     people_on(activity, &CURVE, ("people", "chart curve roomy"))
+}
+
+/// The same as a file of its own.
+pub fn file(activity: &Activity) -> String {
+    people_on(activity, &CURVE, ("people", "chart"))
 }
 
 /// The same for half a page, or a narrow one.
@@ -284,7 +289,8 @@ pub fn spark(days: &[Option<u64>], last: &str) -> String {
 mod tests {
     use super::*;
     use crate::calendar::{Period, parse_moment};
-    use crate::reports::activity::{Daily, Span};
+    use crate::reports::spans::Span;
+    use crate::reports::trend::Daily;
 
     fn activity(grain: Grain, n: u32) -> Activity {
         let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
@@ -316,6 +322,7 @@ mod tests {
             grain,
             now,
             data_ends: None,
+            may_include_later_marks: false,
             span,
             points: points.collect(),
         }

@@ -4,10 +4,10 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::render::thousands;
-use crate::reports::activity::Daily;
 use crate::reports::coverage::Coverage;
 use crate::reports::people::{CellMembers, ReturnWindow, Who};
-use crate::reports::retention::{Measure, Number, Query, State, Table};
+use crate::reports::retention::{Measure, Number, Query, State, Table, preposition};
+use crate::reports::trend::Daily;
 use crate::sets::{Labels, Segment};
 
 /// A share (0–1) in percent with so many decimals and without the sign: `27.4`. What only rounds to
@@ -165,7 +165,7 @@ pub fn before_label(measure: Measure, grain: Grain) -> String {
         Grain::Week => "the week ",
         Grain::Day | Grain::Month | Grain::Year => "",
     };
-    format!("{} {what}", counted(measure, grain))
+    format!("{} {what}", measure.words(grain))
 }
 
 /// A period's label, its year set apart where narrow places can leave it out: before it, it, and
@@ -180,23 +180,6 @@ pub fn without_year(period: Period) -> [String; 3] {
     match rest.rfind(' ') {
         Some(year) => [&rest[..year], &rest[year..], behind].map(str::to_owned),
         None => [label, String::new(), String::new()],
-    }
-}
-
-/// `on` a day, `in` an hour, week, month or year.
-pub const fn preposition(grain: Grain) -> &'static str {
-    if matches!(grain, Grain::Day) {
-        "on"
-    } else {
-        "in"
-    }
-}
-
-/// When coming back counts, before a period: `on`, `in`, or `on or after`.
-pub const fn counted(measure: Measure, grain: Grain) -> &'static str {
-    match measure {
-        Measure::On => preposition(grain),
-        Measure::OnOrAfter => "on or after",
     }
 }
 

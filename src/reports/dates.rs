@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::reports::activity::Span;
+use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment, When};
 
 /// What is known of a name in a segment.

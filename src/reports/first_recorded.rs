@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use crate::calendar::Period;
-use crate::reports::activity::Span;
+use crate::reports::spans::Span;
 use crate::sets::{Catalogue, EventName, Segment};
 
 /// Since when the events of a retention table are recorded. Periods are days, where days are kept.

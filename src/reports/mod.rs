@@ -16,12 +16,12 @@ macro_rules! choice {
         }
 
         impl std::str::FromStr for $type {
-            type Err = $crate::reports::retention::QueryError;
+            type Err = $crate::reports::QueryError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok($type::$value),)+
-                    _ => Err($crate::reports::retention::QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
+                    _ => Err($crate::reports::QueryError::Word { given: text.to_owned(), known: &[$($word),+] }),
                 }
             }
         }
@@ -29,14 +29,31 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
-pub mod activity;
 pub mod coverage;
 pub mod dates;
+mod error;
+pub mod event;
+pub mod events;
 pub mod expiry;
-pub mod figures;
+mod export;
 pub mod first_recorded;
+pub mod frame;
+mod limits;
+mod params;
 pub mod people;
+mod report;
 pub mod retention;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod spans;
 pub mod stats;
-mod table;
+pub mod trend;
 pub mod user;
+
+pub use error::QueryError;
+pub use export::{Chart, Exports};
+pub use limits::MAX_PERIODS;
+pub use params::{Arity, Field, Kind, Params, Problem, Reader};
+pub use report::{
+    Context, Lookup, LookupId, Page, PageId, Report, Request, Results, answer_with, plan_at,
+};

@@ -3,10 +3,16 @@
 
 use std::str::FromStr;
 
+use serde_json::json;
+
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::coverage::Coverage;
-use crate::reports::retention::{Query, QueryError, State, Window};
-use crate::sets::{Set, Terms, TooLarge};
+use crate::reports::coverage::{Coverage, State};
+use crate::reports::error::QueryError;
+use crate::reports::export::Exports;
+use crate::reports::frame::{Frame, Value};
+use crate::reports::report::{Context, Page, PageId, Report, Request, Results};
+use crate::reports::retention::{Query, Window};
+use crate::sets::{CountId, Set, Terms, TooLarge, UserId};
 
 /// Which people of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,5 +299,169 @@ impl CellMembers {
             Who::Returned => self.back.as_ref().map(|back| &back.returned),
             Who::Lost => self.back.as_ref().map(|back| &back.lost),
         }
+    }
+}
+
+/// Asks who is in a set: how many, and one page of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct People {
+    /// The set as it was written.
+    pub text: String,
+    /// The set.
+    pub set: Set,
+    /// The periods it is tied to.
+    pub periods: Vec<Period>,
+    /// Only users greater than this one.
+    pub after: Option<UserId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A planned [`People`].
+#[derive(Debug, Clone)]
+pub struct PeopleQuestion {
+    people: People,
+    coverage: Coverage,
+    may_include_later_marks: bool,
+    count: CountId,
+    page: PageId,
+}
+
+/// The users of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeopleList {
+    /// The set as it was written.
+    pub text: String,
+    /// How many users it has in all.
+    pub count: u64,
+    /// Whether that number is known and final; `None` for undated sets.
+    pub state: Option<State>,
+    /// Whether users may be in it by what they did after a *now* that was chosen.
+    pub may_include_later_marks: bool,
+    /// If it is not recorded: the periods without data.
+    pub unrecorded: Vec<Period>,
+    /// When the data ends, if that is before now.
+    pub data_ends: Option<Period>,
+    /// One page of the users, in ascending order.
+    pub users: Vec<UserId>,
+    /// Whether there are more after this page.
+    pub has_more: bool,
+}
+
+impl Report for People {
+    type Planned = PeopleQuestion;
+    type Answer = PeopleList;
+
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<PeopleQuestion, QueryError> {
+        let keys = self.set.keys();
+        let names = keys.iter().map(|key| key.event());
+        Ok(PeopleQuestion {
+            may_include_later_marks: context.may_include_later(names, &self.periods),
+            count: request.plan.count_set(&self.set)?,
+            page: request.page(Page {
+                set: self.set.clone(),
+                after: self.after,
+                limit: self.limit.saturating_add(1),
+            }),
+            coverage: context.coverage.clone(),
+            people: self.clone(),
+        })
+    }
+
+    fn answer(planned: PeopleQuestion, results: &Results) -> PeopleList {
+        let PeopleQuestion {
+            people, coverage, ..
+        } = planned;
+        let count = results.counts[planned.count];
+        let mut users = results.page(planned.page).to_vec();
+        let has_more = users.len() > people.limit;
+        users.truncate(people.limit);
+        let state = state_of(count, &people.periods, &coverage);
+        let mut unrecorded = people.periods;
+        unrecorded.retain(|period| {
+            state == Some(State::NotRecorded) && coverage.state_of(*period) == State::NotRecorded
+        });
+        PeopleList {
+            state,
+            may_include_later_marks: planned.may_include_later_marks,
+            unrecorded,
+            data_ends: coverage.data_ends(Grain::Day),
+            text: people.text,
+            count,
+            users,
+            has_more,
+        }
+    }
+}
+
+/// A list of users with the ids that people know them by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPeople {
+    /// The list.
+    pub list: PeopleList,
+    /// The ids, in the order of the list.
+    pub ids: Vec<String>,
+    /// Whether the ids are strings.
+    pub are_strings: bool,
+    /// The names in the set that nothing was ever recorded for.
+    pub never_recorded: Vec<String>,
+}
+
+impl Exports for NamedPeople {
+    fn title(&self) -> String {
+        format!("People in {}", self.list.text)
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec!["people".to_owned(), self.list.text.clone()]
+    }
+
+    fn unrecorded(&self) -> Option<(&str, &[Period])> {
+        let list = &self.list;
+        (!list.unrecorded.is_empty()).then_some((list.text.as_str(), list.unrecorded.as_slice()))
+    }
+
+    fn wide(&self) -> Frame {
+        self.tidy()
+    }
+
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new(["user_id"]);
+        for id in &self.ids {
+            frame.push(vec![Value::Text(id.clone())]);
+        }
+        frame
+    }
+
+    fn json(&self) -> String {
+        let list = &self.list;
+        let user = |(id, user): (&String, &UserId)| {
+            if self.are_strings {
+                json!(id)
+            } else {
+                json!(user)
+            }
+        };
+        let users: Vec<_> = self.ids.iter().zip(&list.users).map(user).collect();
+        let is_known = list.state != Some(State::NotRecorded);
+        let object = json!({
+            "set": list.text,
+            "count": is_known.then_some(list.count),
+            "state": list.state.map(State::as_str),
+            "may_include_later_marks": list.may_include_later_marks,
+            "data_ends": list.data_ends.map(|period| period.to_string()),
+            "next": users.last().filter(|_| list.has_more),
+            "users": users,
+            "never_recorded": self.never_recorded,
+        });
+        object.to_string()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.list.count == 0
     }
 }

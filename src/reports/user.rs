@@ -1,15 +1,21 @@
 //! What one user did: today, this week, this month, on which days, and ever.
 //!
-//! [`Question::new`] takes the keys there are → [`Question::keys`] are looked into → [`Question::then`] names the few
-//! more that matter → [`Question::history`].
+//! Two steps: first the bitmaps of the calendar and of all months are looked up, then the days of
+//! the first and the last month that hold the user.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use chrono::NaiveDate;
+use serde_json::json;
 
 use crate::calendar::{CalendarError, Grain, Period};
-use crate::reports::activity::{self, Running};
 use crate::reports::coverage::Coverage;
+use crate::reports::error::QueryError;
+use crate::reports::export::Exports;
+use crate::reports::frame::{Frame, Value};
+use crate::reports::report::{Context, Lookup, LookupId, Report, Request, Results};
+use crate::reports::spans::{self, Running};
 use crate::sets::{Catalogue, EventName, Key, UserId, When};
 
 /// How many weeks the calendar has, the running one included.
@@ -53,23 +59,38 @@ impl Span {
     }
 }
 
-/// Which bitmaps to look into for one user.
-#[derive(Debug, Clone)]
-pub struct Question<'a> {
-    span: Span,
-    all: &'a Catalogue,
-    keys: Vec<Key>,
-    coverage: Coverage,
+/// Asks what one user did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub user: UserId,
 }
 
-impl<'a> Question<'a> {
-    /// The question, given all keys there are and what they cover. Hours are left out: their days
-    /// say the same.
-    ///
-    /// # Errors
-    /// Outside the supported years.
-    pub fn new(all: &'a Catalogue, coverage: &Coverage) -> Result<Self, CalendarError> {
-        let span = Span::of(coverage)?;
+/// The bitmaps to look up for one user, and those found to hold them.
+#[derive(Debug, Clone)]
+pub struct UserQuestion {
+    user: UserId,
+    span: Span,
+    all: Arc<Catalogue>,
+    coverage: Coverage,
+    may_include_later_marks: bool,
+    lookup: LookupId,
+    keys: Vec<Key>,
+    found: Vec<Key>,
+    is_second: bool,
+}
+
+impl Report for User {
+    type Planned = UserQuestion;
+    type Answer = History;
+
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<UserQuestion, QueryError> {
+        let all = context.catalogue;
+        let span = Span::of(context.coverage)?;
         let mut keys = Vec::new();
         for known in all.events() {
             let of_event = all.of_known(known);
@@ -84,22 +105,53 @@ impl<'a> Question<'a> {
                     .cloned(),
             );
         }
-        Ok(Question {
+        let names = all.events().map(|known| &known.event);
+        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let periods = grains.map(|grain| context.coverage.current(grain));
+        Ok(UserQuestion {
+            may_include_later_marks: context.may_include_later(names, &periods),
+            user: self.user,
             span,
-            all,
+            all: Arc::clone(all),
+            coverage: context.coverage.clone(),
+            lookup: look_up(request, &keys, self.user),
             keys,
-            coverage: coverage.clone(),
+            found: Vec::new(),
+            is_second: false,
         })
     }
 
-    /// The bitmaps to look into.
-    pub fn keys(&self) -> &[Key] {
-        &self.keys
+    fn next(planned: &mut UserQuestion, results: &Results) -> Option<Request> {
+        let held = results.lookup(planned.lookup);
+        let found = planned.keys.iter().zip(held).filter(|(_, held)| **held);
+        let found: Vec<Key> = found.map(|(key, _)| key.clone()).collect();
+        planned.found.extend(found);
+        if planned.is_second {
+            return None;
+        }
+        planned.is_second = true;
+        planned.keys = planned.then(&planned.found);
+        let mut request = Request::default();
+        planned.lookup = look_up(&mut request, &planned.keys, planned.user);
+        Some(request)
     }
 
+    fn answer(planned: UserQuestion, _: &Results) -> History {
+        planned.history()
+    }
+}
+
+fn look_up(request: &mut Request, keys: &[Key], user: UserId) -> LookupId {
+    request.lookup(Lookup {
+        keys: keys.to_vec(),
+        user,
+    })
+}
+
+impl UserQuestion {
     /// Those to look into next, given those among [`keys`](Self::keys) that hold the user: the days
     /// of each event's first month, and of its last where no later day is known.
-    pub fn then(&self, found: &[Key]) -> Vec<Key> {
+    fn then(&self, found: &[Key]) -> Vec<Key> {
         let mut by_event: BTreeMap<&EventName, (Vec<Period>, bool)> = BTreeMap::new();
         for key in found {
             let (months, lately) = by_event.entry(key.event()).or_default();
@@ -122,10 +174,9 @@ impl<'a> Question<'a> {
         keys
     }
 
-    /// What the user did, given all keys found to hold the user.
-    pub fn history(&self, user: UserId, found: Vec<Key>) -> History {
+    fn history(&self) -> History {
         let mut by_event: BTreeMap<EventName, Vec<When>> = BTreeMap::new();
-        for key in found {
+        for key in &self.found {
             by_event
                 .entry(key.event().clone())
                 .or_default()
@@ -148,9 +199,10 @@ impl<'a> Question<'a> {
             .filter(|known| known.last.is_none())
             .count();
         History {
-            user,
+            user: self.user,
             span: self.span,
             coverage: self.coverage.clone(),
+            may_include_later_marks: self.may_include_later_marks,
             events,
             known,
             properties,
@@ -185,7 +237,7 @@ impl<'a> Question<'a> {
                 .all
                 .event(&event)
                 .is_some_and(|known| known.last.is_none()),
-            recorded: activity::Span::of(self.all.of(&event), self.coverage.now())
+            recorded: spans::Span::of(self.all.of(&event), self.coverage.now())
                 .map(|span| span.first),
             event,
             today: days.contains(&span.today),
@@ -242,10 +294,99 @@ pub struct History {
     pub span: Span,
     /// What the store covers: where it has no data, absence says nothing.
     pub coverage: Coverage,
+    /// Whether it may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
     /// The events the user was ever seen in, the latest first.
     pub events: Vec<Seen>,
     /// How many events there are for anybody.
     pub known: usize,
     /// How many of those are properties: only known without dates.
     pub properties: usize,
+}
+
+/// What one user did, with the id that people know the user by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedHistory {
+    /// What the user did.
+    pub history: History,
+    /// The user's id: the number, or in a store with string ids the string.
+    pub id: String,
+    /// Whether the id is a string.
+    pub is_string: bool,
+}
+
+impl Exports for NamedHistory {
+    fn title(&self) -> String {
+        format!("User {}", self.id)
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec!["user".to_owned(), self.id.clone()]
+    }
+
+    /// An event a row.
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new(["event", "first", "last", "days", "ever"]);
+        for seen in &self.history.events {
+            let period = |period: Option<Period>| {
+                Value::from(period.map(|period| Value::Word(period.to_string())))
+            };
+            frame.push(vec![
+                Value::Text(seen.event.to_string()),
+                period(seen.first),
+                period(seen.last),
+                Value::Count(seen.days.len() as u64),
+                Value::word(if seen.ever { "yes" } else { "no" }),
+            ]);
+        }
+        frame
+    }
+
+    /// A row for each event and each day of the last 53 weeks on which the user did it.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new(["event", "day"]);
+        for seen in &self.history.events {
+            for day in &seen.days {
+                frame.push(vec![
+                    Value::Text(seen.event.to_string()),
+                    Value::Word(day.to_string()),
+                ]);
+            }
+        }
+        frame
+    }
+
+    fn json(&self) -> String {
+        let history = &self.history;
+        let text = |period: Option<Period>| period.map(|period| period.to_string());
+        let user = if self.is_string {
+            json!(self.id)
+        } else {
+            json!(history.user)
+        };
+        let events = history.events.iter().map(|seen| {
+            json!({
+                "event": seen.event.as_str(),
+                "today": seen.today,
+                "this_week": seen.week,
+                "this_month": seen.month,
+                "ever": seen.ever,
+                "first": text(seen.first),
+                "last": text(seen.last),
+                "days": seen.days.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        });
+        let object = json!({
+            "user": user,
+            "may_include_later_marks": history.may_include_later_marks,
+            "data_ends": text(history.coverage.data_ends(Grain::Day)),
+            "today": history.span.today.to_string(),
+            "week": history.span.week.to_string(),
+            "month": history.span.month.to_string(),
+            "days_since": history.span.since.to_string(),
+            "zone": "UTC",
+            "events": events.collect::<Vec<_>>(),
+        });
+        object.to_string()
+    }
 }

@@ -131,8 +131,7 @@ impl Admission {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let lane = ordinary.entry(view.index).or_insert_with(|| {
-            let here = view.tracker.store().keyspace().is_some();
-            let places = if here {
+            let places = if view.tracker.is_local() {
                 self.0.at_once
             } else {
                 self.0.at_once.max(ELSEWHERE)

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::server::query::PageQuery;
 use crate::server::{Admission, CONNECTIONS, Hosts, PageCache, Proxies};
 use crate::sets::EventName;
+pub use crate::sets::Pattern;
 use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
 
@@ -137,25 +138,6 @@ impl Glossary {
     /// Whether lists leave an event out.
     pub fn hides(&self, name: &EventName) -> bool {
         self.hidden.iter().any(|pattern| pattern.fits(name))
-    }
-}
-
-/// An event's name, or with a `*` at its end all names that begin so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// Reads `active`, `country:*` or `*`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Pattern(text.into())
-    }
-
-    /// Whether the name is meant.
-    pub fn fits(&self, name: &EventName) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(beginning) => name.as_str().starts_with(beginning),
-            None => name.as_str() == self.0,
-        }
     }
 }
 

@@ -35,6 +35,9 @@ pub enum WebError {
     /// There is no such page.
     #[error("there is no such page")]
     NotFound,
+    /// Nothing is known about what was named.
+    #[error("{0}")]
+    Unknown(String),
     /// The store has no data of what was asked for.
     #[error("{0}")]
     NoData(String),
@@ -126,6 +129,11 @@ impl WebError {
                 "There is no page here",
                 "The address may be mistyped, or from another version.",
             ),
+            WebError::Unknown(_) => (
+                StatusCode::NOT_FOUND,
+                "Nothing is known about that",
+                "Check the spelling.",
+            ),
             WebError::NoData(_) => (
                 StatusCode::NOT_FOUND,
                 "There is no data of that",
@@ -214,11 +222,18 @@ impl WebError {
                 | StoreError::Backup { .. }
                 | StoreError::NotAStore { .. }
                 | StoreError::Missing(_)
+                | StoreError::WrongCount(_)
+                | StoreError::FeatureDisabled { .. }
                 | StoreError::Url(_),
             ) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "The store cannot be read",
                 "What it said is below, and in the server's log.",
+            ),
+            WebError::Store(StoreError::Unsupported(_)) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "This store cannot answer that",
+                "What it does not support is named below.",
             ),
             WebError::Store(StoreError::Cancelled) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -248,15 +263,13 @@ struct ErrorPage<'a> {
 }
 
 /// The page whose form can mend the query of a request.
-fn form_for(request: &HttpRequest) -> String {
+fn form_for(request: &HttpRequest) -> Option<String> {
     let (state, path) = place(request);
-    let page = if path.starts_with("/people") {
-        "/people"
-    } else {
-        "/retention"
-    };
+    let page = ["/people", "/retention"]
+        .into_iter()
+        .find(|page| path.starts_with(page))?;
     let base = state.as_ref().map_or("", |state| state.base.as_str());
-    format!("{base}{page}?{}", request.query_string())
+    Some(format!("{base}{page}?{}", request.query_string()))
 }
 
 /// What an error is told as.
@@ -364,7 +377,7 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         advice,
         said,
         problems: &shown,
-        form: (!problems.is_empty()).then(|| form_for(request)),
+        form: (!problems.is_empty()).then(|| form_for(request)).flatten(),
     };
     (
         status,

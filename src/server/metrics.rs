@@ -1,5 +1,5 @@
-//! `/metrics`: what Prometheus reads. The README's table lists every metric; a test compares the
-//! two.
+//! `/metrics`: what Prometheus reads. `docs/reference/metrics.md` lists every metric; a test
+//! compares the two.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,12 +138,11 @@ fn requests(page: &mut Exposition) {
 
 fn stores(page: &mut Exposition, stores: &[NamedStore]) {
     let known = stores.iter().map(|NamedStore { name, tracker, .. }| {
-        let store = tracker.store();
         (
             name.as_str(),
             tracker.describe().ok(),
-            store.health(),
-            store.recall(),
+            tracker.health(),
+            tracker.cache_stats(),
         )
     });
     // Each store is asked once: one that is away takes its time to say so.

@@ -9,6 +9,7 @@ mod arrival;
 pub mod assets;
 mod dashboard;
 pub mod error;
+pub mod export;
 mod exposition;
 mod host;
 mod live;
@@ -40,17 +41,20 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::calendar::{Grain, Period};
 use crate::clock::Clock;
+use crate::endpoints;
 use crate::listen::Port;
 use crate::render::{FileName, words};
 use crate::reports::coverage::Coverage;
+use crate::reports::retention::{Query, Table};
 use crate::sets::{EventName, Set};
-use crate::store::Cancel;
-use crate::tracker::{Tracker, Written};
+use crate::store::{Cancel, Freshness};
+use crate::tracker::{Run, Tracker, Written};
 pub use admission::{Admission, Busy, Load};
 pub(crate) use admission::{Patience, admitted};
 use arrival::unless_cut_off;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
+use export::Format;
 pub use host::{HostName, Hosts, Network, Proxies};
 pub(crate) use host::{client_address, is_own_page};
 use live::Place;
@@ -58,8 +62,7 @@ pub use live::{Live, PATIENCE};
 pub use metrics::{expired, expiry_failed, expiry_refused};
 pub use page_cache::PageCache;
 use page_cache::{CachedPage, PageEncoding};
-use pages::retention::Format;
-use pages::{autocomplete, event, events, health, home, people, retention, user};
+use pages::{autocomplete, event, events, health, home, people, report, retention, user};
 
 /// Nothing but our own files; no inline script or style anywhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -185,6 +188,26 @@ impl State {
         let later = later.and_then(|all| words::includes_later(&all.holding_later(at), at));
         let later = later.map_or_else(String::new, |later| format!("; {later}"));
         format!("as of {} UTC{later}", at.format("%a %-d %b %Y, %H:%M"))
+    }
+
+    /// How a page's report is run.
+    fn run(&self, freshness: Freshness) -> Run<'_> {
+        Run {
+            now: self.now(),
+            now_given: self.dashboard.clock.is_given(),
+            freshness,
+            labels: &self.dashboard.glossary.labels,
+            hidden: &self.dashboard.glossary.hidden,
+        }
+    }
+
+    /// The table of another query that a page may suggest; `None` if it cannot be asked.
+    fn retention(&self, query: &Query) -> Result<Option<Table>, WebError> {
+        match self.tracker.run(query, &self.run(Freshness::Cached)) {
+            Ok(answered) => Ok(Some(answered.answer)),
+            Err(crate::Error::Query(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The events that lists offer.
@@ -454,26 +477,18 @@ fn routes(config: &mut ServiceConfig) {
     name("/users", reading().to(user::find));
     // An id may end like a file, or hold slashes; the handler reads it from the path as it was
     // sent.
+    name("/user", reading().to(user::moved));
     name("/users/{id}.json", reading().to(user::page));
     name("/users/{id}", reading().to(user::page));
-    name("/api/v1/people", reading().to(api::people));
     let mut read = |path: &str, route: Route| {
         config.service(resource(path).route(route).default_service(to(unreadable)));
     };
     read("/", reading().to(home::get));
     read("/retention", reading().to(retention::page));
-    for dress in Format::ALL {
-        let file = move |request: HttpRequest| retention::file(request, dress);
-        read(dress.path(), reading().to(file));
-    }
     read("/events", reading().to(events::page));
-    read("/events.json", reading().to(autocomplete::json));
+    read("/autocomplete.json", reading().to(autocomplete::json));
     // The name may hold slashes; the handler reads it from the path as it was sent.
     read("/events/{name:.*}", reading().to(event::page));
-    read(
-        "/api/v1/retention",
-        reading().to(move |request: HttpRequest| retention::file(request, Format::Json)),
-    );
     read("/api/v1/count", reading().to(api::count));
     read("/api/v1/events", reading().to(api::events));
     read("/api/v1/openapi.json", reading().to(api::openapi));
@@ -483,6 +498,39 @@ fn routes(config: &mut ServiceConfig) {
     read("/static/{name}", reading().to(assets::by_name));
     read("/favicon.svg", reading().to(assets::icon));
     read("/favicon.ico", reading().to(assets::icon));
+    reports(config);
+}
+
+/// The reports that have a page of their own; all others share one.
+const OWN_PAGES: [&str; 4] = ["retention", "events", "people", "user"];
+
+/// The reports whose answers name people.
+const NAMES_PEOPLE: [&str; 2] = ["people", "user"];
+
+/// The page, the files and the API of every report. What has a handler of its own was registered
+/// before, and comes first.
+fn reports(config: &mut ServiceConfig) {
+    for endpoint in endpoints::ALL.iter().copied() {
+        let name = endpoint.name();
+        let mut read = |path: &str, route: Route| {
+            let service = resource(path).route(route).default_service(to(unreadable));
+            if NAMES_PEOPLE.contains(&name) {
+                config.service(service.wrap(unkept()));
+            } else {
+                config.service(service);
+            }
+        };
+        if !OWN_PAGES.contains(&name) {
+            let page = move |request: HttpRequest| report::page(request, endpoint);
+            read(&format!("/{name}"), reading().to(page));
+        }
+        for format in Format::ALL {
+            let file = move |request: HttpRequest| export::file(request, endpoint, format);
+            read(&format!("/{name}.{}", format.ending()), reading().to(file));
+        }
+        let json = move |request: HttpRequest| export::file(request, endpoint, Format::Json);
+        read(&format!("/api/v1/{name}"), reading().to(json));
+    }
 }
 
 /// The header of answers that name people.

@@ -24,7 +24,7 @@ use quick_cache::sync::Cache;
 
 use crate::reports::coverage::Coverage;
 use crate::server::pages::Layout;
-use crate::sets::Catalogue;
+use crate::sets::{Catalogue, Counts};
 
 /// What a page says that its address does not.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Validator {
     /// What they cover.
     pub coverage: Coverage,
     /// What was counted.
-    pub counts: Vec<u64>,
+    pub counts: Counts,
 }
 
 impl PartialEq for Validator {
@@ -152,7 +152,7 @@ struct Weights;
 impl Weighter<Place, Page> for Weights {
     fn weight(&self, (_, address, _): &Place, page: &Page) -> u64 {
         let (ground, sheet) = &**page;
-        (512 + address.len() + 8 * ground.counts.len() + sheet.body.len()) as u64
+        (512 + address.len() + 8 * ground.counts.as_slice().len() + sheet.body.len()) as u64
     }
 }
 

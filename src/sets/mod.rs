@@ -3,6 +3,7 @@
 mod catalogue;
 mod key;
 mod parse;
+mod pattern;
 mod plan;
 mod segment;
 mod set;
@@ -12,8 +13,11 @@ mod user;
 pub use catalogue::{Catalogue, Known};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, labelled, parse_set, set_periods};
+pub use pattern::Pattern;
 pub(crate) use plan::Terms;
-pub use plan::{MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge};
+pub use plan::{
+    CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,
+};
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
 pub(crate) use texts::{TextList, Texts};

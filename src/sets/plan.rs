@@ -19,6 +19,80 @@ impl NodeId {
     }
 }
 
+/// The place of a count among the [`Counts`] of a [`Plan`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CountId(u32);
+
+impl CountId {
+    /// The index into [`Plan::roots`] and [`Counts::as_slice`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a store counted: one number for each root of a plan.
+///
+/// ```
+/// use cohortist::sets::{Counts, EventName, Plan, Set, WrongCount};
+/// let mut plan = Plan::new();
+/// let a = plan.count_set(&Set::ever(&EventName::new("a")?))?;
+/// let counts = Counts::new(&plan, vec![7])?;
+/// assert_eq!(counts[a], 7);
+/// assert_eq!(Counts::new(&plan, vec![]), Err(WrongCount { expected: 1, returned: 0 }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Counts(Box<[u64]>);
+
+/// A store returned more or fewer values than it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store returned {returned} values where {expected} were asked for: this is a bug in the store"
+)]
+pub struct WrongCount {
+    /// How many values were asked for.
+    pub expected: usize,
+    /// How many the store returned.
+    pub returned: usize,
+}
+
+impl Counts {
+    /// The counts of a plan, in the order of its roots.
+    ///
+    /// # Errors
+    /// If there is not exactly one count for each root.
+    pub fn new(plan: &Plan, counts: Vec<u64>) -> Result<Self, WrongCount> {
+        let expected = plan.roots().len();
+        if counts.len() == expected {
+            Ok(Counts(counts.into_boxed_slice()))
+        } else {
+            Err(WrongCount {
+                expected,
+                returned: counts.len(),
+            })
+        }
+    }
+
+    /// The numbers, in the order of the plan's roots.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+impl From<Counts> for Vec<u64> {
+    fn from(counts: Counts) -> Self {
+        counts.0.into_vec()
+    }
+}
+
+impl std::ops::Index<CountId> for Counts {
+    type Output = u64;
+
+    fn index(&self, id: CountId) -> &u64 {
+        &self.0[id.index()]
+    }
+}
+
 /// The nodes that a node is made from. Hardly any is made from more than a few.
 pub type Operands = SmallVec<[NodeId; 4]>;
 
@@ -147,18 +221,23 @@ impl Plan {
 
     /// A plan that counts nothing, with room for so many nodes.
     pub fn with_capacity(nodes: usize) -> Self {
-        let (ids, hasher) = (
-            HashTable::with_capacity(nodes),
-            DefaultHashBuilder::default(),
-        );
-        let roots = Vec::with_capacity(nodes);
-        Plan {
-            nodes: Vec::with_capacity(nodes),
+        let mut plan = Plan::new();
+        plan.reserve(nodes);
+        plan
+    }
+
+    /// Makes room for this many more nodes and counts.
+    pub fn reserve(&mut self, nodes: usize) {
+        let Plan {
+            nodes: all,
             ids,
             hasher,
             roots,
-            terms: Terms::default(),
-        }
+            ..
+        } = self;
+        ids.reserve(nodes, |id| hasher.hash_one(&all[id.index()]));
+        all.reserve(nodes);
+        roots.reserve(nodes);
     }
 
     /// The steps, operands before users.
@@ -177,22 +256,23 @@ impl Plan {
     }
 
     /// Asks for the count of a node; returns its place among the counts.
-    pub fn count(&mut self, node: NodeId) -> usize {
+    pub fn count(&mut self, node: NodeId) -> CountId {
+        let place = u32::try_from(self.roots.len()).expect("a plan has fewer than 2³² counts");
         self.roots.push(node);
-        self.roots.len() - 1
+        CountId(place)
     }
 
     /// Adds a set and asks for its count; returns its place among the counts.
     ///
     /// # Errors
     /// As [`add`](Self::add).
-    pub fn count_set(&mut self, set: &Set) -> Result<usize, TooLarge> {
+    pub fn count_set(&mut self, set: &Set) -> Result<CountId, TooLarge> {
         let node = self.add(set)?;
         Ok(self.count(node))
     }
 
     /// Asks for the count of a bitmap; returns its place among the counts.
-    pub fn count_key(&mut self, key: &Key) -> usize {
+    pub fn count_key(&mut self, key: &Key) -> CountId {
         let node = self.key(key.clone());
         self.count(node)
     }

@@ -6,12 +6,13 @@
 //!
 //! # The invariant
 //! Every number of one answer is counted over the same contents, one for each bitmap of the plan.
-//! So |a & b| never exceeds
-//! |a|, and a batch that others commit at once is in all numbers of an answer or in none.
+//! So |a & b| never exceeds |a|, and a batch that others commit atomically is in all numbers of an
+//! answer or in none.
 //!
-//! [`CachedStore`] gets there in three steps. It fixes the contents of all bitmaps of the plan together (the *base*). It takes
-//! what is cached for these contents and has the store count the rest in one call. Afterwards it
-//! checks which bitmaps changed meanwhile. The answer stands in either of two cases:
+//! [`CachedStore`] gets there in three steps. It fixes the contents of all bitmaps of the plan
+//! together (the *base*). It takes what is cached for these contents and has the store count the
+//! rest in one call. Afterwards it checks which bitmaps changed meanwhile. The answer stands in
+//! either of two cases:
 //!
 //! * no bitmap under a number that was just counted changed while it was counted: everything is of
 //!   the base;
@@ -23,54 +24,59 @@
 //! call. Only what was counted over contents that did not change is cached.
 //!
 //! # How contents are known
-//! A store that reports each change ([`Store::on_change`]: the embedded one) gives every bitmap a
-//! **stamp**: a version, never given twice, that goes away with each change. Contents are the same
+//! A store that reports each change ([`ChangeFeed::on_change`]: the embedded one) gives every bitmap
+//! a **stamp**: a version, never given twice, that goes away with each change. Contents are the same
 //! as long as the version is.
 //!
-//! Other stores (Redis, where bitmapist marks beside us) are asked: [`Store::look`] tells how many
-//! users a bitmap has, and a state that differs after each change where the server tracks changes.
-//! The base is one look at all bitmaps of the plan, the check is another one. Whole answers are
-//! cached for [`CacheOptions::check_after`], a minute, and dropped when a mark through this process
-//! changes one of their bitmaps. A change that leaves the number of users as it was, one marked and
-//! one unmarked by others, is invisible where the server does not track; there a count is used for
-//! no longer than
-//! [`CacheOptions::keep`], a day, or a minute while one of its periods is still running, which is bitmapist4's rule. Redis
-//! counts a large plan in several transactions; when marks arrive in each of the attempts, the last
-//! one is of several moments there, with the sizes of bitmaps last.
+//! Other stores (Redis, where bitmapist marks beside us) are asked: [`ChangeFeed::states`] tells how
+//! many users a bitmap has, and a version that differs after each change where the server tracks
+//! changes. The base is one look at all bitmaps of the plan, the check is another one. Whole answers
+//! are cached for [`CacheOptions::check_after`], a minute, and dropped when a mark through this
+//! process changes one of their bitmaps. A change that leaves the number of users as it was, one
+//! marked and one unmarked by others, is invisible where the server does not track; there a count is
+//! used for no longer than [`CacheOptions::keep`], a day, or a minute while one of its periods is
+//! still running, which is bitmapist4's rule. Redis counts a large plan in several transactions;
+//! when marks arrive in each of the attempts, the last one is of several moments there, with the
+//! sizes of bitmaps last.
 //!
 //! Concurrent requests for the same counts wait for one computation. Errors are not cached.
 
+mod flights;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
-use crate::sets::{Key, Node, Plan, Set, UserId, When};
+use crate::sets::{Counts, Key, Node, Plan, Set, UserId, When};
 use crate::store::cost::{self, Cost};
-use crate::store::embedded::Keyspace;
 use crate::store::{
-    Cancel, Counted, Freshness, Health, IdMap, Mark, OtherPrefixes, Progress, Result, Saved, Seen,
-    Store, StoreError, StoreInfo, UnparsedKeys,
+    BitmapState, ChangeFeed, Health, IdMap, KeyListing, Maintenance, Mark, OtherPrefixes, Progress,
+    Result, Saved, Store, StoreInfo, UnparsedKeys,
 };
+use flights::{Flights, Id, Want, lock};
 
 /// How often an answer is begun before the whole plan is counted in one call.
 const ATTEMPTS: usize = 3;
 
-/// How much is remembered, and how long.
+/// About how many bytes an entry takes.
+const ENTRY: u64 = 112;
+
+/// The size of the cache, and how long it keeps counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
     /// The most memory it may take, in bytes.
     pub bytes: u64,
-    /// How long a count is kept whose periods have all ended.
+    /// How long a count is kept if all of its periods have ended.
     pub keep: Duration,
-    /// How long it is believed that nobody else has changed a bitmap, and how long a count is kept
-    /// of which a period is still running.
+    /// How long bitmaps are assumed to be unchanged by others before they are checked again, and
+    /// how long a count is kept if one of its periods is still running.
     pub check_after: Duration,
 }
 
@@ -84,26 +90,38 @@ impl Default for CacheOptions {
     }
 }
 
-/// How well it remembers, since it was made.
+/// How old counts may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// Cached counts of bitmaps that were checked recently.
+    #[default]
+    Cached,
+    /// Cached counts of bitmaps that are checked again now.
+    Checked,
+    /// Everything is counted again.
+    Anew,
+}
+
+/// The counts of a plan, and how old they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// One for each root of the plan.
+    pub counts: Counts,
+    /// How long ago the first of the bitmaps was read. Marks that others made since then may be
+    /// missing.
+    pub age: Duration,
+}
+
+/// How often the cache had an answer, since it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
-    /// Counts answered from memory.
+    /// Counts answered from the cache.
     pub remembered: u64,
     /// Counts that the store computed.
     pub computed: u64,
-    /// Bitmaps whose number of users was asked for.
+    /// Bitmaps whose state the store was asked for.
     pub checked: u64,
 }
-
-/// What a remembered count is known by: 128 bits of two keyed hashes, which nobody can make collide
-/// on purpose, and which do so by chance once in 10²⁰ times with a billion of them.
-type Id = u128;
-
-/// How often a request that waits for another one's count looks whether it was cancelled.
-const LOOK_UP: Duration = Duration::from_millis(50);
-
-/// About what an entry takes, in bytes.
-const ENTRY: u64 = 112;
 
 /// A bitmap as it is until it changes.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +129,7 @@ struct Stamp {
     /// Never given twice.
     version: u64,
     /// What it holds, and when that was asked. Only of stores that report changes.
-    taken: Option<(Seen, Instant)>,
+    taken: Option<(BitmapState, Instant)>,
 }
 
 /// A bitmap of a plan.
@@ -120,16 +138,16 @@ struct Leaf<'p> {
     id: Id,
     key: &'p Key,
     version: u64,
-    taken: Option<(Seen, Instant)>,
+    taken: Option<(BitmapState, Instant)>,
 }
 
 /// For each node of a plan that is a bitmap the contents that an answer is of.
-type Base = Vec<Option<(Id, u64, Seen)>>;
+type Base = Vec<Option<(Id, u64, BitmapState)>>;
 
-/// A whole answer, and when its bitmaps were looked at.
+/// A whole answer, and when its bitmaps were read.
 #[derive(Clone)]
 struct Answer {
-    counts: Arc<[u64]>,
+    counts: Arc<Counts>,
     at: Instant,
 }
 
@@ -148,33 +166,44 @@ enum Origin {
     Call(usize),
 }
 
-/// A store that remembers what another one counted.
+/// Caches what another store counts.
 pub struct CachedStore {
     memory: Arc<Memory>,
     store: Arc<dyn Store>,
     clock: Clock,
-    how: CacheOptions,
+    options: CacheOptions,
     /// The store reports each change, and counts each plan at one moment.
     reports: bool,
 }
 
-/// What is remembered.
+/// Everything that is cached.
 struct Memory {
     hashers: [RandomState; 2],
     versions: AtomicU64,
     stamps: Cache<Id, Stamp>,
-    /// One of these is held by whoever makes, fills or drops a stamp, so that each of that is one
-    /// step.
-    alone: [Mutex<()>; 16],
+    /// Making, filling or dropping a stamp takes one of these locks, so that each is one step.
+    locks: [Mutex<()>; 16],
     /// Counts, and until when they are used.
     counts: Cache<Id, (u64, Instant)>,
     /// Whole answers, of stores that do not report changes.
     answers: Cache<Id, Answer, Weights>,
-    /// Answers and counts that are being computed, by the class of who computes: nobody waits for a
-    /// bigger question than his own.
+    /// Answers and counts that are being computed, by the class of the thread that computes: a
+    /// question never waits for a bigger one.
     questions: [Flights<Answer>; 3],
     flights: [Flights<Computed>; 3],
-    recall: [AtomicU64; 3],
+    stats: Counters,
+}
+
+/// [`CacheStats`] that many threads add to.
+#[derive(Default)]
+struct Counters {
+    remembered: AtomicU64,
+    computed: AtomicU64,
+    checked: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
 #[derive(Clone)]
@@ -182,11 +211,29 @@ struct Weights;
 
 impl Weighter<Id, Answer> for Weights {
     fn weight(&self, _: &Id, answer: &Answer) -> u64 {
-        ENTRY + 8 * answer.counts.len() as u64
+        ENTRY + 8 * answer.counts.as_slice().len() as u64
     }
 }
 
 impl Memory {
+    fn new(options: CacheOptions) -> Self {
+        let items = usize::try_from(options.bytes / ENTRY)
+            .unwrap_or(usize::MAX)
+            .max(16);
+        Memory {
+            hashers: [RandomState::new(), RandomState::new()],
+            versions: AtomicU64::new(0),
+            // Many counts are of few bitmaps.
+            stamps: Cache::new(items / 4),
+            locks: Default::default(),
+            counts: Cache::new(items / 2),
+            answers: Cache::with_weighter(items / 16, options.bytes / 4, Weights),
+            questions: Default::default(),
+            flights: Default::default(),
+            stats: Counters::default(),
+        }
+    }
+
     fn id(&self, of: impl Hash) -> Id {
         let [a, b] = &self.hashers;
         u128::from(a.hash_one(&of)) << 64 | u128::from(b.hash_one(&of))
@@ -196,18 +243,18 @@ impl Memory {
         self.versions.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn alone(&self, id: Id) -> Option<MutexGuard<'_, ()>> {
-        let place = usize::try_from(id % self.alone.len() as Id).ok()?;
-        self.alone.get(place).map(lock)
+    fn lock_of(&self, id: Id) -> MutexGuard<'_, ()> {
+        let place = id % self.locks.len() as Id;
+        lock(&self.locks[usize::try_from(place).expect("less than the number of locks")])
     }
 
-    /// The stamp of a bitmap; a new one where there is none. It is there for
-    /// [`changed`](Self::changed) to find before anybody knows of it.
+    /// The stamp of a bitmap; a new one if there is none. It is stored for
+    /// [`changed`](Self::changed) to find before the caller knows it.
     fn stamp(&self, id: Id) -> Stamp {
         if let Some(stamp) = self.stamps.get(&id) {
             return stamp;
         }
-        let _alone = self.alone(id);
+        let _lock = self.lock_of(id);
         self.stamps.get(&id).unwrap_or_else(|| {
             let stamp = Stamp {
                 version: self.version(),
@@ -218,16 +265,16 @@ impl Memory {
         })
     }
 
-    /// What a bitmap holds, unless it has changed since it had this version. Comparing and setting
-    /// is one step: no change comes between them.
-    fn note(&self, id: Id, version: u64, seen: Seen, at: Instant) {
-        let _alone = self.alone(id);
+    /// Stores what a bitmap holds, unless it has changed since it had this version. Comparing and
+    /// storing is one step: no change comes between them.
+    fn note(&self, id: Id, version: u64, state: BitmapState, at: Instant) {
+        let _lock = self.lock_of(id);
         if self.is_unchanged(id, version) {
             self.stamps.insert(
                 id,
                 Stamp {
                     version,
-                    taken: Some((seen, at)),
+                    taken: Some((state, at)),
                 },
             );
         }
@@ -236,25 +283,20 @@ impl Memory {
     /// A bitmap has changed: its stamp goes, and the next one has another version.
     fn changed(&self, key: &str) {
         let id = self.id(("key", key));
-        // What was never asked for has no stamp. One that is made from now on is looked at after
-        // this change.
+        // A bitmap that was never asked for has no stamp. One that is made from now on is looked at
+        // after this change.
         if self.stamps.peek(&id).is_some() {
-            let _alone = self.alone(id);
+            let _lock = self.lock_of(id);
             self.stamps.remove(&id);
         }
     }
 
-    /// Whether a bitmap still is what it was. Not when its stamp was evicted: nobody can tell then.
+    /// Whether a bitmap still has this version. `false` if its stamp was evicted: then its changes
+    /// are unknown.
     fn is_unchanged(&self, id: Id, version: u64) -> bool {
         self.stamps
             .peek(&id)
             .is_some_and(|stamp| stamp.version == version)
-    }
-
-    fn recalled(&self, what: usize, count: usize) {
-        if let Some(counter) = self.recall.get(what) {
-            counter.fetch_add(count as u64, Ordering::Relaxed);
-        }
     }
 }
 
@@ -282,27 +324,22 @@ fn needed_for(plan: &Plan, nodes: &[usize]) -> Vec<bool> {
     needed
 }
 
+impl fmt::Debug for CachedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedStore")
+            .field("options", &self.options)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
 impl CachedStore {
-    /// Remembers what `store` counts. `clock` says which periods have ended.
-    pub fn new(store: Arc<dyn Store>, how: CacheOptions, clock: Clock) -> Self {
-        let items = usize::try_from(how.bytes / ENTRY)
-            .unwrap_or(usize::MAX)
-            .max(16);
-        let memory = Arc::new(Memory {
-            hashers: [RandomState::new(), RandomState::new()],
-            versions: AtomicU64::new(0),
-            // Many counts are of few bitmaps.
-            stamps: Cache::new(items / 4),
-            alone: Default::default(),
-            counts: Cache::new(items / 2),
-            answers: Cache::with_weighter(items / 16, how.bytes / 4, Weights),
-            questions: Default::default(),
-            flights: Default::default(),
-            recall: Default::default(),
-        });
-        let told = Arc::downgrade(&memory);
+    /// Caches what `store` counts. `clock` tells which periods have ended.
+    pub fn new(store: Arc<dyn Store>, options: CacheOptions, clock: Clock) -> Self {
+        let memory = Arc::new(Memory::new(options));
+        let listening = Arc::downgrade(&memory);
         let reports = store.on_change(Box::new(move |key| {
-            if let Some(memory) = told.upgrade() {
+            if let Some(memory) = listening.upgrade() {
                 memory.changed(key);
             }
         }));
@@ -310,8 +347,47 @@ impl CachedStore {
             memory,
             store,
             clock,
-            how,
+            options,
             reports,
+        }
+    }
+
+    /// The counts of a plan, and how old they are.
+    ///
+    /// # Errors
+    /// If any of them could not be counted.
+    pub fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
+        cost::check_nodes(plan)?;
+        if freshness != Freshness::Cached {
+            return Ok(self.aged(&self.work_out(plan, freshness)?));
+        }
+        let leaves = self.leaves(plan);
+        if let Some(counted) = self.at_once(plan, &leaves) {
+            add(
+                &self.memory.stats.remembered,
+                counted.counts.as_slice().len(),
+            );
+            return Ok(counted);
+        }
+        let question = Want {
+            id: self.question(plan, &leaves),
+            is_light: false,
+        };
+        let work = |_: &[usize]| Ok(vec![self.work_out(plan, freshness)?]);
+        let mut answers =
+            self.memory.questions[cost::class() as usize].once(&[question], true, work)?;
+        let (answer, _) = answers.pop().expect("one question has one answer");
+        Ok(self.aged(&answer))
+    }
+
+    /// How often the cache had an answer, since it was created.
+    pub fn stats(&self) -> CacheStats {
+        let stats = &self.memory.stats;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheStats {
+            remembered: read(&stats.remembered),
+            computed: read(&stats.computed),
+            checked: read(&stats.checked),
         }
     }
 
@@ -332,17 +408,16 @@ impl CachedStore {
         leaves.collect()
     }
 
-    /// What the answer to a plan over bitmaps of these versions is remembered by.
+    /// Identifies the answer to a plan over bitmaps of these versions.
     fn question(&self, plan: &Plan, leaves: &[Leaf<'_>]) -> Id {
         let versions: Vec<u64> = leaves.iter().map(|leaf| leaf.version).collect();
         self.memory
             .id(("answer", plan.nodes(), plan.roots(), versions))
     }
 
-    /// Whether what a stamp says is believed without looking again. Keys that expire are found out
-    /// by looking.
+    /// Whether a stamp is used without looking again. Only looking shows that a key has expired.
     fn is_fresh(&self, at: Instant) -> bool {
-        at.elapsed() < self.how.check_after
+        at.elapsed() < self.options.check_after
     }
 
     /// The contents of all bitmaps at one moment; `None` when some change while they are looked at.
@@ -352,18 +427,18 @@ impl CachedStore {
         let mut wanted = Vec::new();
         for leaf in leaves {
             match leaf.taken {
-                Some((seen, at)) if self.reports && !again && self.is_fresh(at) => {
-                    base[leaf.node] = Some((leaf.id, leaf.version, seen));
+                Some((state, at)) if self.reports && !again && self.is_fresh(at) => {
+                    base[leaf.node] = Some((leaf.id, leaf.version, state));
                 }
                 _ => wanted.push(leaf),
             }
         }
         if !wanted.is_empty() {
             let at = Instant::now();
-            for (leaf, seen) in wanted.iter().zip(self.look(wanted.iter().copied())?) {
-                base[leaf.node] = Some((leaf.id, leaf.version, seen));
+            for (leaf, state) in wanted.iter().zip(self.look(wanted.iter().copied())?) {
+                base[leaf.node] = Some((leaf.id, leaf.version, state));
                 if self.reports {
-                    self.memory.note(leaf.id, leaf.version, seen, at);
+                    self.memory.note(leaf.id, leaf.version, state, at);
                 }
             }
         }
@@ -375,10 +450,10 @@ impl CachedStore {
         Ok(is_one_moment.then_some(base))
     }
 
-    fn look<'l>(&self, leaves: impl IntoIterator<Item = &'l Leaf<'l>>) -> Result<Vec<Seen>> {
+    fn look<'l>(&self, leaves: impl IntoIterator<Item = &'l Leaf<'l>>) -> Result<Vec<BitmapState>> {
         let keys: Vec<Key> = leaves.into_iter().map(|leaf| leaf.key.clone()).collect();
-        self.memory.recalled(2, keys.len());
-        complete(self.store.look(&keys)?, keys.len())
+        add(&self.memory.stats.checked, keys.len());
+        self.store.look(&keys)
     }
 
     /// For each node of a plan whether it is a bitmap, one of `among`, that is not what it was.
@@ -395,22 +470,22 @@ impl CachedStore {
             changed[leaf.node] = !self.memory.is_unchanged(leaf.id, leaf.version);
         }
         if !self.reports {
-            for (leaf, seen) in among.iter().zip(self.look(among.iter().copied())?) {
-                changed[leaf.node] |= base[leaf.node].is_none_or(|(.., before)| before != seen);
+            for (leaf, now) in among.iter().zip(self.look(among.iter().copied())?) {
+                changed[leaf.node] |= base[leaf.node].is_none_or(|(.., before)| before != now);
             }
         }
         Ok(changed)
     }
 
-    /// For each node of a plan what its count is remembered by, and whether all of its periods have
-    /// ended.
+    /// For each node of a plan the id of its count, and whether all of its periods have ended.
     fn ids(&self, plan: &Plan, base: &Base) -> Vec<(Id, bool)> {
-        let (memory, now) = (&*self.memory, self.clock.now());
+        let memory = &*self.memory;
+        let now = self.clock.now();
         let mut ids: Vec<(Id, bool)> = Vec::with_capacity(plan.nodes().len());
         for (place, node) in plan.nodes().iter().enumerate() {
-            let of = |id: &crate::sets::NodeId| ids.get(id.index()).copied().unwrap_or_default();
-            let ended = node.operands().iter().all(|id| of(id).1);
-            let mut parts: Vec<Id> = node.operands().iter().map(|id| of(id).0).collect();
+            let operands = node.operands().iter().map(|id| ids[id.index()]);
+            let ended = operands.clone().all(|(_, ended)| ended);
+            let mut parts: Vec<Id> = operands.map(|(id, _)| id).collect();
             let (kind, ended) = match node {
                 Node::Key(key) => {
                     let ended = matches!(key.when(), When::In(period) if period.end() <= now);
@@ -421,11 +496,11 @@ impl CachedStore {
                 Node::Or(_) => (memory.id("or"), ended),
                 Node::Xor(_) => (memory.id("xor"), ended),
                 Node::Diff(_) => (memory.id("diff"), ended),
-                // It also depends on the length of the bitmap, which no stamp tells.
+                // It also depends on the length of the bitmap, which no stamp has.
                 Node::Not(_) => (memory.id("not"), false),
             };
             if !matches!(node, Node::Diff(_)) {
-                // The order in which a plan happens to name them says nothing.
+                // The order of operands does not matter.
                 parts.sort_unstable();
             }
             ids.push((
@@ -449,7 +524,8 @@ impl CachedStore {
         anew: bool,
     ) -> (Vec<Option<u64>>, Vec<usize>) {
         let now = Instant::now();
-        let (mut found, mut missing) = (vec![None; plan.nodes().len()], Vec::new());
+        let mut found = vec![None; plan.nodes().len()];
+        let mut missing = Vec::new();
         let mut asked = vec![false; plan.nodes().len()];
         for root in plan.roots().iter().map(|root| root.index()) {
             if std::mem::replace(&mut asked[root], true) {
@@ -457,7 +533,7 @@ impl CachedStore {
             }
             let (id, _) = ids[root];
             found[root] = match base[root] {
-                Some((.., seen)) => Some(seen.users),
+                Some((.., state)) => Some(state.users),
                 None if anew => None,
                 None => self
                     .memory
@@ -473,47 +549,25 @@ impl CachedStore {
         (found, missing)
     }
 
-    fn remembered(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
-        cost::check_nodes(plan)?;
-        if freshness == Freshness::Cached {
-            let leaves = self.leaves(plan);
-            if let Some(counted) = self.at_once(plan, &leaves) {
-                self.memory.recalled(0, counted.counts.len());
-                return Ok(counted);
-            }
-            let question = Want {
-                id: self.question(plan, &leaves),
-                is_light: false,
-            };
-            let work = |_: &[usize]| Ok(vec![self.work_out(plan, freshness)?]);
-            let mut answers =
-                self.memory.questions[cost::class() as usize].once(&[question], true, work)?;
-            if let Some((answer, _)) = answers.pop() {
-                return Ok(self.counted(&answer));
-            }
-        }
-        Ok(self.counted(&self.work_out(plan, freshness)?))
-    }
-
-    fn counted(&self, answer: &Answer) -> Counted {
-        // What is told of each change is as of now.
+    fn aged(&self, answer: &Answer) -> Counted {
+        // If every change is reported, a cached answer is current.
         let age = if self.reports {
             Duration::ZERO
         } else {
             answer.at.elapsed()
         };
         Counted {
-            counts: answer.counts.to_vec(),
+            counts: (*answer.counts).clone(),
             age,
         }
     }
 
-    /// The answer, if it takes nothing but the cache.
+    /// The answer, if the cache alone has it.
     fn at_once(&self, plan: &Plan, leaves: &[Leaf<'_>]) -> Option<Counted> {
         if !self.reports {
             let answer = self.memory.answers.get(&self.question(plan, leaves))?;
-            return (answer.at.elapsed() < self.how.check_after.min(self.how.keep))
-                .then(|| self.counted(&answer));
+            return (answer.at.elapsed() < self.options.check_after.min(self.options.keep))
+                .then(|| self.aged(&answer));
         }
         if leaves
             .iter()
@@ -529,14 +583,15 @@ impl CachedStore {
             .map(|root| found[root.index()])
             .collect();
         counts.filter(|_| missing.is_empty()).map(|counts| Counted {
-            counts,
+            counts: Counts::new(plan, counts).expect("one count for each root"),
             age: Duration::ZERO,
         })
     }
 
     fn work_out(&self, plan: &Plan, freshness: Freshness) -> Result<Answer> {
         for attempt in 0..ATTEMPTS {
-            let (leaves, at) = (self.leaves(plan), Instant::now());
+            let leaves = self.leaves(plan);
+            let at = Instant::now();
             let Some(base) = self.base(plan, &leaves, freshness != Freshness::Cached)? else {
                 continue;
             };
@@ -546,15 +601,16 @@ impl CachedStore {
                 return Ok(self.answered(plan, &leaves, counts, at));
             }
         }
-        let (leaves, at) = (self.leaves(plan), Instant::now());
-        self.memory.recalled(1, plan.roots().len());
-        let counts = complete(self.store.count(plan)?, plan.roots().len())?;
+        let leaves = self.leaves(plan);
+        let at = Instant::now();
+        add(&self.memory.stats.computed, plan.roots().len());
+        let counts = self.store.counts(plan)?;
         Ok(self.answered(plan, &leaves, counts, at))
     }
 
-    fn answered(&self, plan: &Plan, leaves: &[Leaf<'_>], counts: Vec<u64>, at: Instant) -> Answer {
+    fn answered(&self, plan: &Plan, leaves: &[Leaf<'_>], counts: Counts, at: Instant) -> Answer {
         let answer = Answer {
-            counts: counts.into(),
+            counts: Arc::new(counts),
             at,
         };
         if !self.reports {
@@ -574,21 +630,19 @@ impl CachedStore {
         base: &Base,
         anew: bool,
         attempt: usize,
-    ) -> Result<Option<Vec<u64>>> {
+    ) -> Result<Option<Counts>> {
         let ids = self.ids(plan, base);
         let (mut found, missing) = self.cached(plan, base, &ids, anew);
         if !missing.is_empty() {
             cost::check(|| self.store.cost(&plan.part(&missing)))?;
         }
-        self.memory.recalled(
-            0,
-            plan.roots()
-                .iter()
-                .filter(|root| found[root.index()].is_some())
-                .count(),
-        );
+        let remembered = plan
+            .roots()
+            .iter()
+            .filter(|root| found[root.index()].is_some());
+        add(&self.memory.stats.remembered, remembered.count());
         let mut origins = vec![Origin::Cache; plan.nodes().len()];
-        // The first time, a store that does not report changes may well stay as it is.
+        // At the first attempt, a store that does not report changes is likely not to change.
         let of_one_call = self.reports || attempt > 0;
         let mut nodes: Vec<(usize, bool)> = missing.iter().map(|node| (*node, false)).collect();
         if of_one_call {
@@ -645,11 +699,11 @@ impl CachedStore {
                 return Ok(None);
             }
         }
-        Ok(plan
+        let counts = plan
             .roots()
             .iter()
-            .map(|root| found[root.index()])
-            .collect())
+            .map(|root| found[root.index()].expect("a root is cached or was computed"));
+        Ok(Some(Counts::new(plan, counts.collect())?))
     }
 
     /// Has the store count nodes, and caches what did not change meanwhile.
@@ -663,22 +717,22 @@ impl CachedStore {
         among: &[bool],
     ) -> Result<(Vec<Computed>, Vec<bool>)> {
         let memory = &*self.memory;
-        memory.recalled(
-            1,
-            nodes.iter().filter(|node| base[**node].is_none()).count(),
-        );
-        let counts = complete(self.store.count(&plan.part(nodes))?, nodes.len())?;
+        let bitmaps_left_out = nodes.iter().filter(|node| base[**node].is_none());
+        add(&memory.stats.computed, bitmaps_left_out.count());
+        let counts = self.store.counts(&plan.part(nodes))?;
         let changed = self.changed(plan, leaves, base, among)?;
-        let (over_changed, now) = (made_from(plan, &changed), Instant::now());
-        let computed = nodes.iter().zip(counts).map(|(node, count)| {
+        let over_changed = made_from(plan, &changed);
+        let now = Instant::now();
+        let computed = nodes.iter().zip(counts.as_slice()).map(|(node, count)| {
+            let count = *count;
             let is_of_base = !over_changed[*node];
             if is_of_base && base[*node].is_none() {
                 let (id, ended) = ids[*node];
                 let until = now
                     + if ended {
-                        self.how.keep
+                        self.options.keep
                     } else {
-                        self.how.check_after.min(self.how.keep)
+                        self.options.check_after.min(self.options.keep)
                     };
                 memory.counts.insert(id, (count, until));
             }
@@ -687,10 +741,16 @@ impl CachedStore {
         Ok((computed.collect(), changed))
     }
 
-    fn told<'k, T>(&self, keys: impl IntoIterator<Item = &'k Key>, result: Result<T>) -> Result<T> {
-        // Also after an error, which may hide that some of it was done.
-        keys.into_iter()
-            .for_each(|key| self.memory.changed(&key.to_string()));
+    /// Drops what is cached of these bitmaps after a change through this process.
+    fn changing<'k, T>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Key>,
+        result: Result<T>,
+    ) -> Result<T> {
+        // Also after an error: part of the change may have been made.
+        for key in keys {
+            self.memory.changed(&key.to_string());
+        }
         result
     }
 }
@@ -700,34 +760,20 @@ impl Store for CachedStore {
         let result = self.store.apply(marks);
         let mut keys: Vec<&Key> = marks.iter().map(|mark| &mark.key).collect();
         keys.dedup();
-        self.told(keys, result)
+        self.changing(keys, result)
     }
 
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
         let result = self.store.add(runs);
-        self.told(runs.iter().map(|(key, _)| *key), result)
+        self.changing(runs.iter().map(|(key, _)| *key), result)
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        Ok(self.remembered(plan, Freshness::Cached)?.counts)
-    }
-
-    fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
-        self.remembered(plan, freshness)
+        Ok(self.counted(plan, Freshness::Cached)?.counts.into())
     }
 
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         self.store.cost(plan)
-    }
-
-    fn recall(&self) -> Option<CacheStats> {
-        let [remembered, computed, checked] =
-            [0, 1, 2].map(|what| self.memory.recall[what].load(Ordering::Relaxed));
-        Some(CacheStats {
-            remembered,
-            computed,
-            checked,
-        })
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
@@ -738,6 +784,26 @@ impl Store for CachedStore {
         self.store.contains(keys, user)
     }
 
+    fn delete(&self, keys: &[Key]) -> Result<u64> {
+        let result = self.store.delete(keys);
+        self.changing(keys, result)
+    }
+
+    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
+        let result = self.store.save(set, key);
+        self.changing([key], result)
+    }
+
+    fn string_ids(&self) -> &dyn IdMap {
+        self.store.string_ids()
+    }
+
+    fn describe(&self) -> Result<StoreInfo> {
+        self.store.describe()
+    }
+}
+
+impl KeyListing for CachedStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
         self.store.keys(starting_with)
     }
@@ -746,8 +812,8 @@ impl Store for CachedStore {
         self.store.keys_version()
     }
 
-    fn strays(&self) -> UnparsedKeys {
-        self.store.strays()
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.store.unparsed_keys()
     }
 
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
@@ -757,27 +823,14 @@ impl Store for CachedStore {
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         self.store.sizes(keys)
     }
+}
 
-    fn delete(&self, keys: &[Key]) -> Result<u64> {
-        let result = self.store.delete(keys);
-        self.told(keys, result)
-    }
+/// The cache uses the feed of its store and does not pass it on: there are no caches of caches.
+impl ChangeFeed for CachedStore {}
 
-    fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
-        let result = self.store.save(set, key);
-        self.told([key], result)
-    }
-
-    fn string_ids(&self) -> &dyn IdMap {
-        self.store.string_ids()
-    }
-
-    fn keyspace(&self) -> Option<Keyspace> {
-        self.store.keyspace()
-    }
-
-    fn sweep(&self) -> Result<u64> {
-        self.store.sweep()
+impl Maintenance for CachedStore {
+    fn is_local(&self) -> bool {
+        self.store.is_local()
     }
 
     fn progress(&self) -> Progress {
@@ -788,198 +841,11 @@ impl Store for CachedStore {
         self.store.flush()
     }
 
-    fn describe(&self) -> Result<StoreInfo> {
-        self.store.describe()
-    }
-
     fn health(&self) -> Health {
         self.store.health()
     }
-}
 
-/// What is being computed, so that it is computed once for all that wait.
-struct Flights<T>(Mutex<HashMap<Id, Arc<Flight<T>>>>);
-
-/// What comes of it for each of those it was begun for.
-type Outcome<T> = Option<Result<HashMap<Id, T>>>;
-
-/// One computation of several things.
-struct Flight<T> {
-    outcome: Mutex<Outcome<T>>,
-    landed: Condvar,
-}
-
-/// What is wanted of a flight.
-#[derive(Clone, Copy)]
-struct Want {
-    id: Id,
-    /// It costs next to nothing: computed along with whatever else is, so that it is of the same
-    /// moment.
-    is_light: bool,
-}
-
-impl<T> Default for Flights<T> {
-    fn default() -> Self {
-        Flights(Mutex::default())
+    fn sweep(&self) -> Result<u64> {
+        self.store.sweep()
     }
-}
-
-impl<T: Clone> Flight<T> {
-    /// What was computed for an id; `None` when whoever computed it did not finish, so that
-    /// somebody else has to.
-    fn wait(&self, id: Id, cancel: &Cancel) -> Result<Option<T>> {
-        let mut outcome = lock(&self.outcome);
-        while outcome.is_none() {
-            cancel.check()?;
-            (outcome, _) = self
-                .landed
-                .wait_timeout(outcome, LOOK_UP)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        match &*outcome {
-            Some(Ok(found)) => Ok(found.get(&id).cloned()),
-            // The leader's client is gone; those that wait here are not.
-            Some(Err(StoreError::Cancelled)) | None => Ok(None),
-            Some(Err(error)) => Err(error.clone()),
-        }
-    }
-}
-
-/// Lands a flight whatever happens, so that nobody waits for ever.
-struct Landing<'a, T> {
-    flights: &'a Flights<T>,
-    flight: Arc<Flight<T>>,
-    own: Vec<Id>,
-    outcome: Outcome<T>,
-}
-
-impl<T> Drop for Landing<'_, T> {
-    fn drop(&mut self) {
-        let mut flying = lock(&self.flights.0);
-        for id in &self.own {
-            if flying
-                .get(id)
-                .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
-            {
-                flying.remove(id);
-            }
-        }
-        drop(flying);
-        // After a panic there is no outcome: one of those that wait takes over.
-        *lock(&self.flight.outcome) =
-            Some(self.outcome.take().unwrap_or_else(|| Ok(HashMap::new())));
-        self.flight.landed.notify_all();
-    }
-}
-
-impl<T: Clone> Flights<T> {
-    /// Each thing that is wanted, with the number of the call it comes from. `compute` gets the
-    /// places of those that are not being computed just now. What others are computing is waited
-    /// for; when one of them is cancelled or panics, one of those that wait takes over.
-    fn once(
-        &self,
-        wants: &[Want],
-        shared: bool,
-        compute: impl Fn(&[usize]) -> Result<Vec<T>>,
-    ) -> Result<Vec<(T, usize)>> {
-        let (mut found, mut calls) = (vec![None; wants.len()], Vec::new());
-        let mut wanted: Vec<usize> = (0..wants.len()).collect();
-        while !wanted.is_empty() {
-            wanted = self.round(wants, &wanted, &mut found, &mut calls, shared, &compute)?;
-        }
-        complete(found.into_iter().flatten().collect(), wants.len())
-    }
-
-    /// Computes or waits for each wanted thing once; returns those that nobody finished.
-    fn round(
-        &self,
-        wants: &[Want],
-        wanted: &[usize],
-        found: &mut [Option<(T, usize)>],
-        calls: &mut Vec<Arc<Flight<T>>>,
-        shared: bool,
-        compute: &impl Fn(&[usize]) -> Result<Vec<T>>,
-    ) -> Result<Vec<usize>> {
-        let flight = Arc::new(Flight {
-            outcome: Mutex::new(None),
-            landed: Condvar::new(),
-        });
-        let (mut own, mut others) = (Vec::new(), Vec::new());
-        {
-            let mut flying = lock(&self.0);
-            let joined: Vec<_> = wanted
-                .iter()
-                .map(|place| flying.get(&wants[*place].id).filter(|_| shared).cloned())
-                .collect();
-            let has_work = joined
-                .iter()
-                .zip(wanted)
-                .any(|(other, place)| other.is_none() && !wants[*place].is_light);
-            for (place, other) in wanted.iter().copied().zip(joined) {
-                match other.filter(|_| !(has_work && wants[place].is_light)) {
-                    Some(other) => others.push((place, other)),
-                    None => {
-                        flying.insert(wants[place].id, Arc::clone(&flight));
-                        own.push(place);
-                    }
-                }
-            }
-        }
-        if !own.is_empty() {
-            let own_ids: Vec<Id> = own.iter().map(|place| wants[*place].id).collect();
-            calls.push(Arc::clone(&flight));
-            let mut landing = Landing {
-                flights: self,
-                flight,
-                own: own_ids.clone(),
-                outcome: None,
-            };
-            let computed = compute(&own);
-            landing.outcome = Some(
-                computed
-                    .clone()
-                    .map(|computed| own_ids.into_iter().zip(computed).collect()),
-            );
-            drop(landing);
-            for (place, computed) in own.iter().zip(complete(computed?, own.len())?) {
-                found[*place] = Some((computed, calls.len() - 1));
-            }
-        }
-        // Own work first: so two cannot wait for each other.
-        let (mut left, cancel) = (Vec::new(), Cancel::current());
-        for (place, other) in others {
-            match other.wait(wants[place].id, &cancel)? {
-                Some(computed) => {
-                    let call = calls
-                        .iter()
-                        .position(|call| Arc::ptr_eq(call, &other))
-                        .unwrap_or_else(|| {
-                            calls.push(other);
-                            calls.len() - 1
-                        });
-                    found[place] = Some((computed, call));
-                }
-                None => left.push(place),
-            }
-        }
-        Ok(left)
-    }
-}
-
-/// What a store answered, if it answered everything.
-fn complete<T>(answers: Vec<T>, asked: usize) -> Result<Vec<T>> {
-    if answers.len() == asked {
-        return Ok(answers);
-    }
-    Err(StoreError::Damaged {
-        path: "cached counts".to_owned(),
-        reason: format!(
-            "the store gave {} answers to {asked} questions",
-            answers.len()
-        ),
-    })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

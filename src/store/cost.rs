@@ -14,6 +14,9 @@ use crate::store::{Result, StoreError};
 /// User ids in a tile.
 const TILE_IDS: u64 = 1 << 16;
 
+/// How many tiles a store that cannot tell assumes a bitmap to have: a million ids.
+pub(crate) const UNKNOWN_TILES: u64 = 16;
+
 /// How big a question is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {

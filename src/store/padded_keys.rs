@@ -2,30 +2,30 @@
 //! `active_W2014-07` beside `active_2014-2-3` and `active_W2014-7`.
 //!
 //! Both spellings of a period are one bitmap here: listed once, by the key without zeros, and read
-//! as the union. Marks go to the key without zeros; taking one back clears both, and deleting
-//! deletes both. Which padded keys there are is known from the last listing of all keys. Stores
-//! without any pay one look at an empty set for each request.
+//! as the union. Marks go to the key without zeros; unmarking clears both, and deleting deletes
+//! both. The last listing of all keys tells which padded keys exist. Stores without any look at an
+//! empty set for each request.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sets::{Key, Node, NodeId, Plan, Prefix, Set, UserId};
-use crate::store::embedded::Keyspace;
+use crate::store::traits::plan_of;
 use crate::store::{
-    CacheStats, Cost, Counted, Freshness, Health, IdMap, Mark, OtherPrefixes, Progress, Result,
-    Saved, Seen, Store, StoreError, StoreInfo, UnparsedKeys, bitmaps,
+    BitmapState, ChangeFeed, Cost, Health, IdMap, KeyListing, Maintenance, Mark, OtherPrefixes,
+    Progress, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
-/// A store that reads both spellings of another one's keys.
+/// Reads both spellings of another store's keys.
 #[derive(Debug)]
 pub struct PaddedKeys {
     store: Arc<dyn Store>,
-    /// The padded keys there are; `None` until they were looked for.
+    /// The padded keys that exist; `None` until they were listed.
     padded: Mutex<Option<Arc<HashSet<Key>>>>,
 }
 
 impl PaddedKeys {
-    /// In front of another store.
+    /// Wraps a store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         PaddedKeys {
             store,
@@ -37,7 +37,7 @@ impl PaddedKeys {
         self.padded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The padded keys there are, as far as any of these keys may have one.
+    /// The padded keys that exist, or an empty set if none of these keys can have one.
     fn padded<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Result<Arc<HashSet<Key>>> {
         if let Some(known) = &*self.known() {
             return Ok(Arc::clone(known));
@@ -46,102 +46,114 @@ impl PaddedKeys {
             return Ok(Arc::default());
         }
         match self.keys("") {
-            // A user who may not list keys reads the plain spelling alone.
+            // A user who may not list keys reads the plain spelling only.
             Err(StoreError::Refused { .. }) => *self.known() = Some(Arc::default()),
             listed => drop(listed?),
         }
         Ok(self.known().clone().unwrap_or_default())
     }
 
-    /// Each key, followed by its padded spelling where there is one.
+    /// Each key, followed by its padded spelling if that exists. `None` if no padded key exists.
     fn both(&self, keys: &[Key]) -> Result<Option<Vec<Key>>> {
         let padded = self.padded(keys)?;
         if padded.is_empty() {
             return Ok(None);
         }
-        let both = |key: &Key| {
-            [key.clone()]
-                .into_iter()
-                .chain(key.padded().filter(|other| padded.contains(other)))
-        };
-        Ok(Some(keys.iter().flat_map(both).collect()))
+        let mut both = Vec::with_capacity(keys.len());
+        for key in keys {
+            both.push(key.clone());
+            both.extend(twin(key, &padded));
+        }
+        Ok(Some(both))
     }
 
-    /// The plan over both spellings, with the same roots; `None` where it is the same plan.
-    fn plan(&self, plan: &Plan) -> Result<Option<Plan>> {
-        let keys = plan.nodes().iter().filter_map(|node| {
-            if let Node::Key(key) = node {
-                Some(key)
-            } else {
-                None
+    /// Asks the store about both spellings of keys. `join` adds the answer for a padded key to that
+    /// of the plain one before it.
+    fn of_both<T>(
+        &self,
+        keys: &[Key],
+        ask: impl Fn(&[Key]) -> Result<Vec<T>>,
+        join: impl Fn(&mut T, T),
+    ) -> Result<Vec<T>> {
+        let Some(both) = self.both(keys)? else {
+            return ask(keys);
+        };
+        let mut joined: Vec<T> = Vec::with_capacity(keys.len());
+        for (key, answer) in both.iter().zip(ask(&both)?) {
+            match joined.last_mut().filter(|_| key.is_padded()) {
+                Some(plain) => join(plain, answer),
+                None => joined.push(answer),
             }
+        }
+        Ok(joined)
+    }
+
+    /// The plan over both spellings, with the same roots; `None` if it is the same plan.
+    fn plan(&self, plan: &Plan) -> Result<Option<Plan>> {
+        let keys = plan.nodes().iter().filter_map(|node| match node {
+            Node::Key(key) => Some(key),
+            _ => None,
         });
         let padded = self.padded(keys)?;
-        if padded.is_empty() {
-            return Ok(None);
-        }
-        let (mut other, mut ids) = (
-            Plan::with_capacity(plan.nodes().len()),
-            Vec::<NodeId>::new(),
-        );
-        for node in plan.nodes() {
-            let of = |operands: &[NodeId]| {
-                operands
-                    .iter()
-                    .map(|id| ids[id.index()])
-                    .collect::<Vec<_>>()
-            };
-            let id = match node {
-                Node::Empty => other.empty(),
-                Node::Key(key) => {
-                    let own = other.key(key.clone());
-                    match twin(key, &padded) {
-                        Some(twin) => {
-                            let twin = other.key(twin);
-                            other.or([own, twin])
-                        }
-                        None => own,
-                    }
-                }
-                Node::And(operands) => other.and(of(operands)),
-                Node::Or(operands) => other.or(of(operands)),
-                Node::Xor(operands) => other.xor(of(operands)),
-                Node::Diff([a, b]) => other.diff(ids[a.index()], ids[b.index()]),
-                Node::Not(a) => other.not(ids[a.index()]),
-            };
-            ids.push(id);
-        }
-        plan.roots().iter().for_each(|root| {
-            other.count(ids[root.index()]);
-        });
-        Ok(Some(other))
+        Ok((!padded.is_empty()).then(|| respelled_plan(plan, &padded)))
     }
 
-    /// The set over both spellings; `None` where it is the same set.
+    /// The set over both spellings; `None` if it is the same set.
     fn set(&self, set: &Set) -> Result<Option<Set>> {
         let padded = self.padded(set.keys())?;
         Ok((!padded.is_empty()).then(|| respelled(set, &padded)))
     }
 }
 
-/// The other spelling of a key, where there is a bitmap of that name.
+/// The other spelling of a key, if a bitmap of that name exists.
 fn twin(key: &Key, padded: &HashSet<Key>) -> Option<Key> {
     key.padded().filter(|other| padded.contains(other))
 }
 
-/// A bitmap, or the union of its two spellings.
-fn spelled(key: &Key, padded: &HashSet<Key>) -> Set {
-    match twin(key, padded) {
-        Some(other) => Set::Or(vec![Set::Key(key.clone()), Set::Key(other)]),
-        None => Set::Key(key.clone()),
+fn respelled_plan(plan: &Plan, padded: &HashSet<Key>) -> Plan {
+    let mut other = Plan::with_capacity(plan.nodes().len());
+    let mut ids: Vec<NodeId> = Vec::with_capacity(plan.nodes().len());
+    for node in plan.nodes() {
+        let of = |operands: &[NodeId]| {
+            operands
+                .iter()
+                .map(|id| ids[id.index()])
+                .collect::<Vec<_>>()
+        };
+        let id = match node {
+            Node::Empty => other.empty(),
+            Node::Key(key) => {
+                let own = other.key(key.clone());
+                match twin(key, padded) {
+                    Some(twin) => {
+                        let twin = other.key(twin);
+                        other.or([own, twin])
+                    }
+                    None => own,
+                }
+            }
+            Node::And(operands) => other.and(of(operands)),
+            Node::Or(operands) => other.or(of(operands)),
+            Node::Xor(operands) => other.xor(of(operands)),
+            Node::Diff([a, b]) => other.diff(ids[a.index()], ids[b.index()]),
+            Node::Not(a) => other.not(ids[a.index()]),
+        };
+        ids.push(id);
     }
+    for root in plan.roots() {
+        other.count(ids[root.index()]);
+    }
+    other
 }
 
 fn respelled(set: &Set, padded: &HashSet<Key>) -> Set {
     let all = |sets: &[Set]| sets.iter().map(|set| respelled(set, padded)).collect();
     match set {
         Set::Empty => Set::Empty,
-        Set::Key(key) => spelled(key, padded),
+        Set::Key(key) => match twin(key, padded) {
+            Some(other) => Set::Or(vec![Set::Key(key.clone()), Set::Key(other)]),
+            None => Set::Key(key.clone()),
+        },
         Set::And(sets) => Set::And(all(sets)),
         Set::Or(sets) => Set::Or(all(sets)),
         Set::Xor(sets) => Set::Xor(all(sets)),
@@ -161,7 +173,7 @@ impl Store for PaddedKeys {
             .map(|mark| &mark.key);
         let padded = self.padded(cleared)?;
         if marks.iter().any(|mark| mark.key.is_padded()) {
-            // Whoever writes such a key by its own spelling makes it known.
+            // A new padded key: the list of those that exist is out of date.
             *self.known() = None;
         }
         if padded.is_empty() || marks.iter().all(|mark| mark.value) {
@@ -170,10 +182,7 @@ impl Store for PaddedKeys {
         let mut both = Vec::with_capacity(marks.len());
         for mark in marks {
             both.push(mark.clone());
-            let other = mark
-                .key
-                .padded()
-                .filter(|other| !mark.value && padded.contains(other));
+            let other = twin(&mark.key, &padded).filter(|_| !mark.value);
             both.extend(other.map(|key| Mark {
                 key,
                 ..mark.clone()
@@ -191,50 +200,9 @@ impl Store for PaddedKeys {
         self.store.count(other.as_ref().unwrap_or(plan))
     }
 
-    fn counted(&self, plan: &Plan, freshness: Freshness) -> Result<Counted> {
-        let other = self.plan(plan)?;
-        self.store
-            .counted(other.as_ref().unwrap_or(plan), freshness)
-    }
-
     fn cost(&self, plan: &Plan) -> Result<Cost> {
         let other = self.plan(plan)?;
         self.store.cost(other.as_ref().unwrap_or(plan))
-    }
-
-    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
-        let Some(both) = self.both(keys)? else {
-            return self.store.look(keys);
-        };
-        // Versions first: what changes meanwhile is looked at again later.
-        let mut seen = both.iter().zip(self.store.look(&both)?).peekable();
-        let users = self.count(&bitmaps(keys))?;
-        let mut merged = Vec::with_capacity(keys.len());
-        for users in users {
-            let Some((_, plain)) = seen.next() else { break };
-            let other = seen
-                .next_if(|(key, _)| key.is_padded())
-                .map_or(0, |(_, other)| other.state);
-            merged.push(Seen {
-                users,
-                state: plain.state.wrapping_mul(31).wrapping_add(other),
-            });
-        }
-        Ok(merged)
-    }
-
-    fn recall(&self) -> Option<CacheStats> {
-        self.store.recall()
-    }
-
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
-        let bare = Prefix::new("");
-        self.store.on_change(Box::new(move |text| {
-            match Key::parse(&bare, text).filter(Key::is_padded) {
-                Some(key) => told(&key.plain().to_string()),
-                None => told(text),
-            }
-        }))
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
@@ -244,61 +212,11 @@ impl Store for PaddedKeys {
     }
 
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
-        let Some(both) = self.both(keys)? else {
-            return self.store.contains(keys, user);
-        };
-        let mut merged: Vec<bool> = Vec::with_capacity(keys.len());
-        for (key, holds) in both.iter().zip(self.store.contains(&both, user)?) {
-            match merged.last_mut().filter(|_| key.is_padded()) {
-                Some(plain) => *plain |= holds,
-                None => merged.push(holds),
-            }
-        }
-        Ok(merged)
-    }
-
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let keys = self.store.keys(starting_with)?;
-        let padded: HashSet<Key> = keys.iter().filter(|key| key.is_padded()).cloned().collect();
-        let is_plain = padded.is_empty();
-        if starting_with.is_empty() {
-            *self.known() = Some(Arc::new(padded));
-        }
-        if is_plain {
-            return Ok(keys);
-        }
-        Ok(keys
-            .iter()
-            .map(Key::plain)
-            .collect::<BTreeSet<Key>>()
-            .into_iter()
-            .collect())
-    }
-
-    fn keys_version(&self) -> Option<u64> {
-        self.store.keys_version()
-    }
-
-    fn strays(&self) -> UnparsedKeys {
-        self.store.strays()
-    }
-
-    fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        self.store.other_prefixes()
-    }
-
-    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let Some(both) = self.both(keys)? else {
-            return self.store.sizes(keys);
-        };
-        let mut merged: Vec<Option<u64>> = Vec::with_capacity(keys.len());
-        for (key, size) in both.iter().zip(self.store.sizes(&both)?) {
-            match merged.last_mut().filter(|_| key.is_padded()) {
-                Some(plain) => *plain = plain.zip(size).map(|(a, b)| a + b),
-                None => merged.push(size),
-            }
-        }
-        Ok(merged)
+        self.of_both(
+            keys,
+            |keys| self.store.contains(keys, user),
+            |plain, other| *plain |= other,
+        )
     }
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
@@ -315,12 +233,86 @@ impl Store for PaddedKeys {
         self.store.string_ids()
     }
 
-    fn keyspace(&self) -> Option<Keyspace> {
-        self.store.keyspace()
+    fn describe(&self) -> Result<StoreInfo> {
+        self.store.describe()
+    }
+}
+
+impl KeyListing for PaddedKeys {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let keys = self.store.keys(starting_with)?;
+        let padded: HashSet<Key> = keys.iter().filter(|key| key.is_padded()).cloned().collect();
+        let is_plain = padded.is_empty();
+        if starting_with.is_empty() {
+            *self.known() = Some(Arc::new(padded));
+        }
+        if is_plain {
+            return Ok(keys);
+        }
+        let plain: BTreeSet<Key> = keys.iter().map(Key::plain).collect();
+        Ok(plain.into_iter().collect())
     }
 
-    fn sweep(&self) -> Result<u64> {
-        self.store.sweep()
+    fn keys_version(&self) -> Option<u64> {
+        self.store.keys_version()
+    }
+
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.store.unparsed_keys()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        self.store.other_prefixes()
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        self.of_both(
+            keys,
+            |keys| self.store.sizes(keys),
+            |plain, other| *plain = plain.zip(other).map(|(a, b)| a + b),
+        )
+    }
+}
+
+impl ChangeFeed for PaddedKeys {
+    fn on_change(&self, listener: Box<dyn Fn(&str) + Send + Sync>) -> bool {
+        let no_prefix = Prefix::new("");
+        self.store.on_change(Box::new(move |text| {
+            match Key::parse(&no_prefix, text).filter(Key::is_padded) {
+                Some(key) => listener(&key.plain().to_string()),
+                None => listener(text),
+            }
+        }))
+    }
+
+    fn states(&self, keys: &[Key]) -> Result<Option<Vec<BitmapState>>> {
+        let Some(both) = self.both(keys)? else {
+            return self.store.states(keys);
+        };
+        // Versions are read before counts: a change in between is found by the next look.
+        let Some(states) = self.store.states(&both)? else {
+            return Ok(None);
+        };
+        let mut versions: Vec<u64> = Vec::with_capacity(keys.len());
+        for (key, state) in both.iter().zip(states) {
+            match versions.last_mut().filter(|_| key.is_padded()) {
+                Some(plain) => *plain = plain.wrapping_add(state.version),
+                None => versions.push(state.version.wrapping_mul(31)),
+            }
+        }
+        let counts = self.count(&plan_of(keys))?;
+        let joined = counts.into_iter().zip(versions);
+        Ok(Some(
+            joined
+                .map(|(users, version)| BitmapState { users, version })
+                .collect(),
+        ))
+    }
+}
+
+impl Maintenance for PaddedKeys {
+    fn is_local(&self) -> bool {
+        self.store.is_local()
     }
 
     fn progress(&self) -> Progress {
@@ -335,7 +327,7 @@ impl Store for PaddedKeys {
         self.store.health()
     }
 
-    fn describe(&self) -> Result<StoreInfo> {
-        self.store.describe()
+    fn sweep(&self) -> Result<u64> {
+        self.store.sweep()
     }
 }

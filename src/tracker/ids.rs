@@ -1,49 +1,49 @@
-//! How the users of a store are called: numbers, or texts that get one. Never both in one store.
+//! User ids: numbers, or strings that are mapped to numbers. A store has one kind only.
 
 use crate::sets::{UserId, UserIdError, user_number, user_text};
 use crate::tracker::{Error, Result, Tracker};
 
-/// How the users of a store are called.
+/// The kind of user ids of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
-    /// By whole numbers, which are the bits themselves: bitmapist's way.
+    /// Whole numbers, which are the positions of the bits, as in bitmapist.
     Numbers,
-    /// By texts. Each has a number, first come first served, which nobody need ever see.
+    /// Strings. Each is mapped to a number, in order of first appearance.
     Strings,
 }
 
-/// Why a user cannot be called so here.
+/// Why a user id does not fit a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdsError {
-    /// Numbers were asked for, in a store of texts.
+    /// Numeric ids were requested for a store with string ids.
     #[error(
         "the users of this store are called by text ids, and numbers cannot be mixed with them: leave --ids away"
     )]
     HasStrings,
-    /// Texts were asked for, in a store of numbers.
+    /// String ids were requested for a store with numeric ids.
     #[error(
         "the users of this store are numbers already, and text ids cannot be mixed with them: take a new store, or other keys in this one with --prefix"
     )]
     HasNumbers,
-    /// What was given is none.
+    /// The text is not a valid id.
     #[error(transparent)]
     Malformed(#[from] UserIdError),
 }
 
 impl Tracker {
-    /// The same tracker for a store whose users are called so; without, the store itself tells, and
-    /// an empty one is of numbers.
+    /// Sets the kind of user ids. By default the store decides, and an empty store has numeric ids.
     pub fn with_ids(mut self, ids: Ids) -> Self {
         self.ids = Some(ids);
         self
     }
 
-    /// How the users of the store are called.
+    /// The kind of user ids of the store.
     ///
     /// ```
     /// use cohortist::{Ids, Tracker, store};
     /// let tracker = Tracker::new(store::open("memory:", &store::Options::default())?).with_ids(Ids::Strings);
-    /// let users = tracker.enroll(&["ann@example.com", "7", "ann@example.com"])?;
+    /// let users = tracker.assign(&["ann@example.com", "7", "ann@example.com"])?;
     /// assert_eq!(users, [0, 1, 0]);
     /// assert_eq!(tracker.called(&[1, 0])?, ["7", "ann@example.com"]);
     /// assert_eq!((tracker.user("7")?, tracker.user("bob")?), (Some(1), None));
@@ -51,17 +51,17 @@ impl Tracker {
     /// ```
     ///
     /// # Errors
-    /// When the store could not say, or they are not called as [`with_ids`](Self::with_ids) has it.
+    /// If the store could not be read, or has another kind than [`with_ids`](Self::with_ids) set.
     pub fn ids(&self) -> Result<Ids> {
-        self.ids_of(self.store.string_ids().next()?.is_some())
+        self.ids_of(self.assigned()?.is_some())
     }
 
-    /// [`ids`](Self::ids) of a store that has texts, or none.
-    fn ids_of(&self, has_texts: bool) -> Result<Ids> {
-        match (has_texts, self.ids) {
+    /// The [`ids`](Self::ids) of a store, given whether it has string ids.
+    fn ids_of(&self, has_strings: bool) -> Result<Ids> {
+        match (has_strings, self.ids) {
             (true, Some(Ids::Numbers)) => Err(IdsError::HasStrings.into()),
             (true, _) => Ok(Ids::Strings),
-            (false, Some(Ids::Strings)) if !self.store.keys("")?.is_empty() => {
+            (false, Some(Ids::Strings)) if !self.keys("")?.is_empty() => {
                 Err(IdsError::HasNumbers.into())
             }
             (false, Some(Ids::Strings)) => Ok(Ids::Strings),
@@ -69,11 +69,10 @@ impl Tracker {
         }
     }
 
-    /// The numbers to mark users by, in order, whatever they are called by: texts that are new get
-    /// one.
+    /// Returns the number of each user id, in order. New string ids get a number.
     ///
     /// # Errors
-    /// When one of them is no user id here, or could not get a number.
+    /// If one is not a valid user id of this store, or could not get a number.
     pub fn assign(&self, called: &[&str]) -> Result<Vec<UserId>> {
         let ids = self.ids()?;
         if called.is_empty() {
@@ -96,16 +95,16 @@ impl Tracker {
         }
     }
 
-    /// Settles how users are called before the first of them is marked. When two programs begin to
-    /// fill a store at the same time, one with texts and one with numbers, at most one of them gets
-    /// past this. [`assign`](Self::enroll) does it; those that mark numbers without it do it
-    /// themselves, before each batch.
+    /// Fixes the kind of user ids before the first mark. If two programs start to fill a store at
+    /// the same time, one with strings and one with numbers, at most one of them gets past this.
+    /// [`assign`](Self::assign) calls it; a program that marks numbers without it calls this before
+    /// each batch.
     ///
-    /// Programs that know nothing of text ids, such as bitmapist on the same Redis, are not held
-    /// up.
+    /// It does not stop programs that know nothing about string ids, such as bitmapist on the same
+    /// Redis.
     ///
     /// # Errors
-    /// When users are called otherwise, or the store could not settle it.
+    /// If the store has the other kind, or could not be written.
     pub fn settle(&self, ids: Ids) -> Result<()> {
         let string_ids = self.store.string_ids();
         match ids {
@@ -113,12 +112,11 @@ impl Tracker {
             Ids::Numbers => Err(IdsError::HasStrings.into()),
             Ids::Strings if string_ids.next()?.is_some_and(|next| next > 0) => Ok(()),
             Ids::Strings => {
-                // First they begin, so that no number comes any more; then it is seen whether some
-                // came before.
+                // First reserve, so that no more numbers are marked; then look for earlier ones.
                 if !string_ids.begin()? {
                     return Err(IdsError::HasNumbers.into());
                 }
-                if !self.store.keys("")?.is_empty() {
+                if !self.keys("")?.is_empty() {
                     string_ids.withdraw()?;
                     return Err(IdsError::HasNumbers.into());
                 }
@@ -127,21 +125,29 @@ impl Tracker {
         }
     }
 
-    /// The number of a user; `None` for a text that nobody here is called by.
+    /// How many string ids the store has assigned; `None` if it has numeric ids.
     ///
     /// # Errors
-    /// When it is no user id here, or the store could not say.
-    pub fn user(&self, called: &str) -> Result<Option<UserId>> {
-        Ok(self.users(&[called])?.first().copied().flatten())
+    /// If the store could not be read.
+    pub fn assigned(&self) -> Result<Option<u64>> {
+        Ok(self.store.string_ids().next()?)
     }
 
-    /// The numbers of users; `None` for a text that nobody here is called by.
+    /// The number of a user id; `None` for an unknown string.
     ///
     /// # Errors
-    /// When one of them is no user id here, or the store could not say.
+    /// If it is not a valid user id of this store, or the store could not be read.
+    pub fn user(&self, called: &str) -> Result<Option<UserId>> {
+        Ok(self.users(&[called])?.pop().flatten())
+    }
+
+    /// The numbers of user ids; `None` for an unknown string.
+    ///
+    /// # Errors
+    /// If one is not a valid user id of this store, or the store could not be read.
     pub fn users(&self, called: &[&str]) -> Result<Vec<Option<UserId>>> {
         let texts = texts(called);
-        // Whether they are texts at all is learned on the same trip.
+        // The same round trip tells which kind of ids the store has.
         let found = self
             .store
             .string_ids()
@@ -154,11 +160,11 @@ impl Tracker {
         }
     }
 
-    /// What users are called. A number of a text store that has no text, which only a damaged log
-    /// leaves behind, is written `#7`.
+    /// The user ids of numbers. In a store with string ids, a number without a string, which only a
+    /// damaged log leaves behind, is written `#7`.
     ///
     /// # Errors
-    /// When the store could not say.
+    /// If the store could not be read.
     pub fn called(&self, users: &[UserId]) -> Result<Vec<String>> {
         if users.is_empty() {
             return Ok(Vec::new());
@@ -180,10 +186,4 @@ fn number(called: &str) -> Result<UserId, IdsError> {
 
 fn texts<'a>(called: &[&'a str]) -> Result<Vec<&'a str>, IdsError> {
     called.iter().map(|called| Ok(user_text(called)?)).collect()
-}
-
-impl From<UserIdError> for Error {
-    fn from(error: UserIdError) -> Self {
-        Error::Ids(error.into())
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cohortist::store::embedded::{EmbeddedStore, restore};
-use cohortist::store::{Options, Store};
+use cohortist::store::{KeyListing, Options, Store};
 
 use crate::support::program::{Serving, Shop};
 use crate::support::wire::{Wire, packed};
@@ -193,7 +193,6 @@ fn a_backup_of_a_served_store_is_of_one_moment() {
     assert!(
         store
             .keyspace()
-            .unwrap()
             .look(|look| Ok(look.until("trackist_mortal_2026-11")))
             .unwrap()
             .is_some()

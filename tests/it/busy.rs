@@ -12,13 +12,13 @@ use cohortist::clock::Clock;
 use cohortist::resp::{Listener, Settings};
 use cohortist::server::{Admission, Dashboard, Load};
 use cohortist::sets::{Node, Plan};
+use cohortist::store::Options;
 use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Options, Store};
 
 use crate::support::bent::Bent;
 use crate::support::program::{Serving, Shop};
-use crate::support::web::{now, product, serve, serve_dashboard};
+use crate::support::web::{now, product_store, serve, serve_dashboard};
 use crate::support::wire::{Wire, packed};
 
 /// After so long something is taken to never happen.
@@ -85,10 +85,10 @@ struct Held {
 
 impl Held {
     fn new(at_once: usize, work: u64) -> Self {
-        let tracker = product(30, 40);
+        let product = product_store(30, 40);
         let gate = Arc::<Gate>::default();
-        let store = Bent::of(tracker.store())
-            .costing(move |plan| if names(plan, "web") { work } else { 0 });
+        let store =
+            Bent::of(&product).costing(move |plan| if names(plan, "web") { work } else { 0 });
         let held = Arc::clone(&gate);
         let store = store.before_counting(move |plan| {
             if names(&plan, "web") {
@@ -105,7 +105,7 @@ impl Held {
             gate,
             admission,
             address,
-            free: serve(tracker),
+            free: serve(Tracker::new(product)),
         }
     }
 
@@ -339,7 +339,7 @@ fn listen(memory: &Budget) -> (Listener, String) {
         connections: 1000,
         memory: memory.clone(),
     };
-    let listener = Listener::start(settings, store.keyspace().unwrap()).unwrap();
+    let listener = Listener::start(settings, store.keyspace()).unwrap();
     let address = listener.address().to_string();
     (listener, address)
 }

@@ -1154,7 +1154,7 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
         put(own);
     }
     assert_eq!(store.keys("").unwrap(), [key("a_u")]);
-    assert_eq!(store.strays().count, 0);
+    assert_eq!(store.unparsed_keys().count, 0);
     let strays = [
         "trackist_{shard2z}cache",
         "trackist_active_2026-11-23",
@@ -1164,10 +1164,10 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     strays.iter().for_each(|stray| put(stray));
     // A listing of some events finds out nothing about other keys.
     assert_eq!(store.keys("a").unwrap(), [key("a_u")]);
-    assert_eq!(store.strays().count, 0);
+    assert_eq!(store.unparsed_keys().count, 0);
     assert_eq!(store.keys("").unwrap(), [key("a_u")]);
     assert_eq!(
-        (store.strays().count, &*store.strays().example),
+        (store.unparsed_keys().count, &*store.unparsed_keys().example),
         (4, "trackist_active_2026-11-23")
     );
     // A name that is not UTF-8 is one as well.
@@ -1176,7 +1176,7 @@ fn keys_that_are_not_events_and_other_prefixes_are_reported() {
     let mut connection = cluster.connection(owner);
     let _: u8 = redis::Commands::setbit(&mut connection, binary, 1, true).unwrap();
     assert_eq!(store.keys("").unwrap(), [key("a_u")]);
-    assert_eq!(store.strays().count, 5);
+    assert_eq!(store.unparsed_keys().count, 5);
     let _: u8 = redis::Commands::del(&mut connection, binary).unwrap();
     // Another prefix: of six shards, so six keys; a key of a single server is none that a cluster
     // reads.

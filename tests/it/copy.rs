@@ -31,7 +31,7 @@ fn fill(tracker: &Tracker) {
 
 /// Every bitmap and who is in it.
 fn content(tracker: &Tracker) -> BTreeMap<String, Vec<u32>> {
-    let keys = tracker.store().keys("").unwrap();
+    let keys = tracker.keys("").unwrap();
     let users = |key| {
         tracker
             .members(&Set::Key(key))
@@ -127,7 +127,7 @@ fn an_interrupted_copy_goes_on_where_it_was() {
         let part = Tracker::new(
             store::open(shop.path("copy.db").to_str().unwrap(), &Options::default()).unwrap(),
         );
-        let mut keys = source.store().keys("active").unwrap();
+        let mut keys = source.keys("active").unwrap();
         keys.sort_by_key(ToString::to_string);
         for (i, key) in keys.iter().enumerate() {
             let users = source.members(&Set::Key(key.clone())).map(Result::unwrap);
@@ -139,7 +139,7 @@ fn an_interrupted_copy_goes_on_where_it_was() {
                     value: true,
                 })
                 .collect();
-            part.store().apply(&marks).unwrap();
+            part.apply(&marks).unwrap();
         }
     }
     let ran = shop.run(&["copy", &server.url(), "./copy.db"]);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use cohortist::sets::Prefix;
+use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options};
 use redis::{Value, cmd};
 
@@ -447,10 +448,9 @@ fn what_makes_no_sense_is_said_before_anything_is_made() {
         "--all-keys",
     ])
     .done();
-    let space = store::open(shop.path("x.db").to_str().unwrap(), &other)
+    let space = EmbeddedStore::open(&shop.path("x.db"), &other)
         .unwrap()
-        .keyspace()
-        .unwrap();
+        .keyspace();
     assert!(space.look(|look| look.exists("trackist_bitop_x")).unwrap());
 }
 
@@ -560,10 +560,7 @@ fn a_server_that_took_no_writes_a_moment_ago_gives_temporary_keys_their_lifetime
         .unwrap();
 
     // Three pieces of a mebibyte.
-    let space = store::open("memory:", &Options::default())
-        .unwrap()
-        .keyspace()
-        .unwrap();
+    let space = EmbeddedStore::in_memory(&Options::default()).keyspace();
     space
         .set_bits(
             vec!["long".to_owned()],

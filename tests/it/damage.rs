@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cohortist::calendar::parse_moment;
 use cohortist::sets::{EventName, Key, Prefix, Set};
 use cohortist::store::embedded::{EmbeddedStore, check};
-use cohortist::store::{Mark, Options, Result, Store, StoreError};
+use cohortist::store::{KeyListing, Maintenance, Mark, Options, Result, Store, StoreError};
 
 use crate::support::program::{Ran, Shop, program};
 
@@ -163,7 +163,6 @@ impl Sample {
         let expires = keys_of("buy", 4)[0].text(&Prefix::default());
         store
             .keyspace()
-            .unwrap()
             .change(|space| space.set_until(&expires, Some(4_000_000_000_000)))
             .unwrap();
         store.checkpoint().unwrap();
@@ -844,7 +843,7 @@ fn sizes_are_what_deleting_gives_back() {
                 .sum();
             let before = bytes();
             store.delete(&keys).unwrap();
-            store.keyspace().unwrap().compact().unwrap();
+            store.keyspace().compact().unwrap();
             let given_back = before - bytes();
             // Merging gives back a part of what is kept, too.
             let most = if checkpoints == 1 { 2 } else { 3 };

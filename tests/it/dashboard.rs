@@ -13,7 +13,7 @@ use cohortist::store::StoreError;
 use crate::http::{Got, agent, read};
 use crate::support::bent::Bent;
 use crate::support::stores::each_store;
-use crate::support::web::{empty, name, now, product, serve, serve_dashboard};
+use crate::support::web::{empty, name, now, product, product_store, serve, serve_dashboard};
 
 const QUESTION: &str = "cohort=signup&returning=active&by=day";
 
@@ -550,7 +550,7 @@ fn arriving(url: &str, then: impl Fn()) -> (u16, Vec<String>) {
 
 #[test]
 fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
-    let product = product(20, 40);
+    let product = product_store(20, 40);
     let failure: Arc<Mutex<Option<StoreError>>> = Arc::default();
     let fails = Arc::clone(&failure);
     // Nothing is counted before the first piece of the page is here.
@@ -560,7 +560,7 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
     };
-    let slow = Bent::of(product.store())
+    let slow = Bent::of(&product)
         .before_counting(move |plan| {
             // A few bitmaps tell where the data ends.
             if plan.roots().len() > 20 {
@@ -575,7 +575,7 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
         })
         .counting(move |counts| fails.lock().unwrap().clone().map_or(counts, Err));
     let host = format!("http://{}", serve(Tracker::new(slow.shared())));
-    let quick = format!("http://{}", serve(product));
+    let quick = format!("http://{}", serve(Tracker::new(product)));
     let path = format!("/retention?{QUESTION}&rows=10&trend=1");
 
     let (status, pieces) = arriving(&format!("{host}{path}"), open);
@@ -617,12 +617,12 @@ fn a_slow_answers_frame_comes_first_and_the_whole_is_the_same_page() {
 
 #[test]
 fn a_head_request_and_a_file_wait_for_the_answer() {
-    let product = product(5, 10);
+    let product = product_store(5, 10);
     let gone = || StoreError::Unreachable {
         location: "there".into(),
         reason: "gone".into(),
     };
-    let slow = Bent::of(product.store())
+    let slow = Bent::of(&product)
         .before_counting(|_| std::thread::sleep(Duration::from_secs(1)))
         .counting(move |_| Err(gone()));
     let host = format!("http://{}", serve(Tracker::new(slow.shared())));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cohortist::calendar::parse_moment;
 use cohortist::sets::{EventName, Key, Set};
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{self, Mark, Options, Store, StoreError};
+use cohortist::store::{self, KeyListing, Maintenance, Mark, Options, Store, StoreError};
 
 use crate::store_contract::{Opened, contract};
 
@@ -448,7 +448,6 @@ fn whatever_fills_the_log_makes_a_checkpoint_possible() {
     let expire = |store: &EmbeddedStore, until: u64| {
         store
             .keyspace()
-            .unwrap()
             .change(|space| space.set_until(&name, Some(until)))
             .unwrap()
     };
@@ -457,7 +456,6 @@ fn whatever_fills_the_log_makes_a_checkpoint_possible() {
         let store = EmbeddedStore::open(&path, &hasty()).unwrap();
         store
             .keyspace()
-            .unwrap()
             .set_bits(vec![name.clone()], vec![(1, 7)])
             .unwrap();
         store.checkpoint().unwrap();
@@ -481,11 +479,7 @@ fn whatever_fills_the_log_makes_a_checkpoint_possible() {
     }
     let store = EmbeddedStore::open(&copy, &hasty()).unwrap();
     (300..340).for_each(|n| assert!(expire(&store, far + n)));
-    let until = store
-        .keyspace()
-        .unwrap()
-        .look(|look| Ok(look.until(&name)))
-        .unwrap();
+    let until = store.keyspace().look(|look| Ok(look.until(&name))).unwrap();
     assert_eq!(until, Some(far + 339));
     assert_eq!(store.health().write_errors, 0);
 }

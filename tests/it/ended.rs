@@ -106,7 +106,7 @@ fn the_list_of_events_counts_back_from_the_end() {
     );
 
     // Fields that complete names say the same numbers, and of which day they are.
-    let [live, ended] = both("/events.json").map(|text| json(&text));
+    let [live, ended] = both("/autocomplete.json").map(|text| json(&text));
     assert_eq!(ended["events"], live["events"]);
     assert_eq!(
         (live["when"].as_str(), ended["when"].as_str()),
@@ -332,6 +332,11 @@ fn a_set_after_the_end_has_no_number() {
     let file = |set: &str| read(&format!("{}/people.csv?set={set}", BOTH[1]));
     let none = file("active@2026-11-29");
     assert_eq!(none.status, 404);
+    let tidy = read(&format!(
+        "{}/people.tidy.csv?set=active@2026-11-29",
+        BOTH[1]
+    ));
+    assert_eq!(tidy.status, 404);
     assert!(
         none.body
             .contains("active@2026-11-29 is not recorded: data ends 23 Nov 2026"),
@@ -393,7 +398,7 @@ fn deleted_days_are_dashes_and_not_zeros() {
         .unwrap()
         .previous()
         .unwrap();
-    let mut keys = tracker.store().keys("").unwrap();
+    let mut keys = tracker.keys("").unwrap();
     keys.retain(
         |key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < yesterday),
     );

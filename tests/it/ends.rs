@@ -8,15 +8,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::calendar::{Grain, Period, parse_moment};
 use cohortist::clock::Clock;
-use cohortist::render::{Show, csv, json};
+use cohortist::render::csv;
+use cohortist::reports::Exports;
+use cohortist::reports::QueryError;
 use cohortist::reports::coverage::State;
-use cohortist::reports::figures::Figures;
-use cohortist::reports::retention::{Cell, Measure, Query, QueryError, Table};
+use cohortist::reports::plan_at;
+use cohortist::reports::retention::Show;
+use cohortist::reports::retention::Shown;
+use cohortist::reports::retention::figures::Figures;
+use cohortist::reports::retention::{Cell, Measure, Query, Table};
 use cohortist::server::Dashboard;
-use cohortist::sets::{Key, Segment, When};
+use cohortist::sets::{Counts, Key, Segment, When};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{self, Options, Store};
-use cohortist::{Extent, Tracker};
+use cohortist::{Extent, Run, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -105,7 +110,7 @@ impl History {
                 .unwrap();
         }
         batch.commit().unwrap();
-        let mut gone: Vec<Key> = tracker.store().keys("").unwrap();
+        let mut gone: Vec<Key> = tracker.keys("").unwrap();
         gone.retain(|key| matches!(key.when(), When::In(period) if self.is_deleted(period)));
         tracker.delete_keys(&gone).unwrap();
     }
@@ -299,15 +304,18 @@ fn check(tracker: &Tracker, history: &History, asked: &PageQuery) -> Result<(), 
             asked.grain,
         )
     };
-    let at = (history.now, history.now_given);
-    let answer = match tracker.answer(&query, at, store::Freshness::Checked, |_| ()) {
+    let run = Run {
+        now_given: history.now_given,
+        ..Run::at(history.now)
+    };
+    let answer = match tracker.run(&query, &run) {
         Ok(answer) => answer,
         Err(cohortist::Error::Query(QueryError::Order { .. } | QueryError::Between { .. })) => {
             return Ok(());
         }
         Err(error) => return Err(TestCaseError::fail(error.to_string())),
     };
-    let (table, covered) = (answer.table(), history.covered(asked.grain));
+    let (table, covered) = (answer.answer, history.covered(asked.grain));
     prop_assert_eq!(table.data_ends, covered.data_ends);
     prop_assert_eq!(table.current, covered.current);
     let last = table.rows.last().unwrap().period;
@@ -432,12 +440,12 @@ fn check_files(table: &Table, tidy: &[Vec<String>]) -> Result<(), TestCaseError>
             .map(|record| record.unwrap().iter().map(str::to_owned).collect())
             .collect()
     };
-    prop_assert_eq!(&records(&csv::tidy(table))[..], tidy);
-    for (row, wide) in table
-        .rows
-        .iter()
-        .zip(records(&csv::wide(table, Show::Count)))
-    {
+    let shown = Shown {
+        table: table.clone(),
+        show: Show::Count,
+    };
+    prop_assert_eq!(&records(&csv::frame(&shown.tidy()))[..], tidy);
+    for (row, wide) in table.rows.iter().zip(records(&csv::frame(&shown.wide()))) {
         let number = |cell: &Cell| {
             cell.number()
                 .map(|number| number.retained.to_string())
@@ -452,7 +460,7 @@ fn check_files(table: &Table, tidy: &[Vec<String>]) -> Result<(), TestCaseError>
             )
         );
     }
-    let json = json::table(table);
+    let json: serde_json::Value = serde_json::from_str(&shown.json()).unwrap();
     let cells = json["rows"]
         .as_array()
         .unwrap()
@@ -1006,9 +1014,9 @@ fn contradictions_are_counted() {
         cols: Some(1),
         ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), Grain::Day)
     };
-    let question = query.at(moment("2026-11-26")).unwrap();
+    let (plan, question) = plan_at(&query, moment("2026-11-26")).unwrap();
     // Of three people five came back: the counts are of two moments.
-    let table = question.table(&[3, 5, 3, 3]);
+    let table = question.table(&Counts::new(&plan, vec![3, 5, 3, 3]).unwrap());
     assert_eq!(table.numbers().next().unwrap().retained, 3);
     assert!(cohortist::reports::retention::clamped_counts() > before);
 }

@@ -7,9 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
 use cohortist::render::words;
-use cohortist::reports::activity::{Activity, ActivityQuestion, Daily, Overview, OverviewQuestion};
 use cohortist::reports::coverage::{Coverage, State};
-use cohortist::sets::{Plan, Segment, Set, When};
+use cohortist::reports::events::{Events, Overview};
+use cohortist::reports::trend::{Activity, Daily, Trend};
+use cohortist::reports::{Context, answer_with};
+use cohortist::sets::{Catalogue, Labels, Plan, Segment, Segments, Set, When};
+use cohortist::store::Freshness;
 use proptest::prelude::*;
 
 use crate::http::{Away, read};
@@ -307,7 +310,7 @@ fn an_event_is_shown_over_time_and_its_file_says_the_same() {
     for wrong in ["by=hour", "last=0", "last=401", "last=x"] {
         let got = read(&format!("{}/events/active?{wrong}", PRODUCT.1));
         assert!(
-            got.status == 400 && got.body.contains("does not fit"),
+            got.status == 400 && got.body.contains("1 to 400") | got.body.contains("by=day"),
             "{wrong}: {}",
             got.body
         );
@@ -461,7 +464,7 @@ fn an_event_without_dates_says_so() {
 }
 
 fn offered(base: &str, query: &str) -> serde_json::Value {
-    let got = read(&format!("{base}/events.json{query}"));
+    let got = read(&format!("{base}/autocomplete.json{query}"));
     assert_eq!(
         (got.status, got.header("content-type")),
         (200, "application/json"),
@@ -577,7 +580,7 @@ fn no_events_and_no_store_are_said_clearly() {
         };
         assert!(page.body.contains(said), "{path}: {}", page.body);
     }
-    let json = read(&format!("{base}/events.json"));
+    let json = read(&format!("{base}/autocomplete.json"));
     assert!(
         json.status == 503 && json.body.contains("\"status\":503"),
         "{}",
@@ -761,26 +764,27 @@ fn ask(
     count: u32,
     coverage: &Coverage,
 ) -> (Overview, Vec<Activity>) {
-    let (keys, mut plan) = (tracker.store().keys("").unwrap(), Plan::new());
-    let overview = OverviewQuestion::new(&mut plan, &keys, coverage);
-    let segments: Vec<Segment> = EVENTS
-        .iter()
-        .map(|event| Segment::event(&name(event)))
-        .collect();
-    let questions: Vec<ActivityQuestion> = segments
-        .iter()
-        .map(|segment| {
-            ActivityQuestion::new(&mut plan, segment, (grain, count), &keys, coverage).unwrap()
-        })
-        .collect();
-    let counts = tracker.store().count(&plan).unwrap();
-    (
-        overview.overview(&counts),
-        questions
-            .iter()
-            .map(|question| question.activity(&counts))
-            .collect(),
-    )
+    let catalogue = Arc::new(Catalogue::new(tracker.keys("").unwrap()));
+    let context = Context {
+        coverage,
+        catalogue: &catalogue,
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+    };
+    let count_plan = |plan: &Plan| {
+        let counted = tracker.counted(plan, Freshness::Checked).unwrap();
+        counted.counts.as_slice().to_vec()
+    };
+    let overview = answer_with(&Events::default(), &context, count_plan).unwrap();
+    let trend = |event: &&str| {
+        let trend = Trend {
+            segment: Segment::event(&name(event)),
+            grain,
+            count,
+        };
+        answer_with(&trend, &context, count_plan).unwrap()
+    };
+    (overview, EVENTS.iter().map(trend).collect())
 }
 
 proptest! {
@@ -876,7 +880,7 @@ proptest! {
         let tracker = recorded(&deeds, then);
         let day_of = |back: i64| Period::containing(Grain::Day, then - TimeDelta::days(back)).unwrap();
         if let Some(kept) = kept {
-            let mut keys = tracker.store().keys("").unwrap();
+            let mut keys = tracker.keys("").unwrap();
             keys.retain(|key| matches!(key.when(), When::In(p) if p.grain() == Grain::Day && p < day_of(kept)));
             tracker.delete_keys(&keys).unwrap();
         }

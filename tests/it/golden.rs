@@ -102,7 +102,7 @@ fn grids_and_key_counts_are_bitmapists_on_every_store() {
                 serde_json::from_value(case["key_counts"].clone()).unwrap();
             assert!(counts.len() > 400);
             let prefix = Prefix::default();
-            let keys: Vec<Key> = tracker.store().keys("").unwrap();
+            let keys: Vec<Key> = tracker.keys("").unwrap();
             let sets: Vec<Set> = keys.iter().cloned().map(Set::Key).collect();
             let ours: BTreeMap<String, u64> = keys
                 .iter()

@@ -13,7 +13,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::support::bent::Bent;
-use crate::support::web::{empty, name, now, product, serve};
+use crate::support::web::{empty, name, now, product, product_store, serve};
 
 /// One product for all tests that only read.
 pub static PRODUCT: LazyLock<String> =
@@ -81,7 +81,7 @@ fn every_route_answers() {
         ("/retention.json", 200, "application/json"),
         ("/retention.svg", 200, "image/svg+xml"),
         ("/events", 200, "text/html; charset=utf-8"),
-        ("/events.json", 200, "application/json"),
+        ("/autocomplete.json", 200, "application/json"),
         ("/events/active", 200, "text/html; charset=utf-8"),
         (
             "/events/active.csv",
@@ -103,7 +103,7 @@ fn every_route_answers() {
         ("/people.csv", 400, "text/plain; charset=utf-8"),
         ("/events/none.csv", 404, "text/plain; charset=utf-8"),
         ("/events/none.json", 404, "application/json"),
-        ("/in/nothing/events.json", 404, "application/json"),
+        ("/in/nothing/autocomplete.json", 404, "application/json"),
         ("/in/nothing/api/v1/count", 404, "application/json"),
         ("/api/v1/nothing", 404, "application/json"),
         ("/nothing.csv", 404, "text/plain; charset=utf-8"),
@@ -446,7 +446,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     );
     for said in [
         "column 11: expected an event name or “(”, found the end",
-        "“0” does not fit: ask for a whole number from 1 to 400",
+        "“0” is not a whole number from 1 to 400",
         "“2026-02-31” is not a date",
         "value=\"web\"",
         "value=\"&#34;&#60;b&#62;&#34;\"",
@@ -458,7 +458,7 @@ fn a_bad_query_keeps_what_was_typed_and_says_what_is_wrong_where() {
     assert!(file.status == 400 && file.header("content-type").starts_with("text/plain"));
     assert!(
         file.body.contains("\ncohort: column 11: ")
-            && file.body.contains("\nrows: `0` does not fit"),
+            && file.body.contains("\nrows: `0` is not a whole number"),
         "{}",
         file.body
     );
@@ -551,6 +551,7 @@ fn every_template_is_rendered() {
         product_page("/events").body,
         product_page("/events/active").body,
         product_page("/events/none").body,
+        product_page("/trend?segment=active").body,
         read(&format!("{empty}/retention")).body,
     ]
     .concat();
@@ -565,6 +566,7 @@ fn every_template_is_rendered() {
         ("events.html", "<h1 id=\"events\">Events"),
         ("no_event.html", "No event is called that"),
         ("people.html", "class=\"ids\""),
+        ("report.html", "<h1 id=\"report\">"),
         ("retention.html", "id=\"question\""),
         ("user.html", "<h1>User 7</h1>"),
         ("welcome.html", "Nothing recorded yet"),
@@ -616,7 +618,8 @@ fn whoever_watches_gets_counts_by_route_and_whether_the_store_answers() {
 
 /// Six-digit cohorts, and five hundred other events.
 static CROWD: LazyLock<String> = LazyLock::new(|| {
-    let tracker = product(60, 120);
+    let product = product_store(60, 120);
+    let tracker = Tracker::new(Arc::clone(&product));
     let mut batch = tracker.batch();
     for event in 0..500 {
         batch
@@ -629,7 +632,7 @@ static CROWD: LazyLock<String> = LazyLock::new(|| {
     }
     batch.commit().unwrap();
     // Odd enough that no number is a round one.
-    let crowded = Bent::of(tracker.store())
+    let crowded = Bent::of(&product)
         .counting(|counts| Ok(counts?.into_iter().map(|count| count * 3_733).collect()));
     format!("http://{}", serve(Tracker::new(crowded.shared())))
 });
@@ -726,7 +729,7 @@ fn what_was_asked_and_is_not_shown_is_said() {
         ("trend=1&trend=2", "trend"),
     ] {
         let twice = page(query);
-        let said = format!("“{field}” is in the address twice");
+        let said = format!("“{field}” is given twice");
         assert!(
             twice.status == 400 && twice.body.contains(&said),
             "{query}: {}",
@@ -843,22 +846,26 @@ impl Store for Away {
     fn contains(&self, _: &[Key], _: UserId) -> Result<Vec<bool>, StoreError> {
         Self::error()
     }
-    fn keys(&self, _: &str) -> Result<Vec<Key>, StoreError> {
-        Self::error()
-    }
     fn delete(&self, _: &[Key]) -> Result<u64, StoreError> {
         Self::error()
     }
     fn save(&self, _: &Set, _: &Key) -> Result<Saved, StoreError> {
         Self::error()
     }
-    fn sweep(&self) -> Result<u64, StoreError> {
-        Self::error()
-    }
     fn describe(&self) -> Result<StoreInfo, StoreError> {
         Self::error()
     }
 }
+
+impl cohortist::store::KeyListing for Away {
+    fn keys(&self, _: &str) -> Result<Vec<Key>, StoreError> {
+        Self::error()
+    }
+}
+
+impl cohortist::store::ChangeFeed for Away {}
+
+impl cohortist::store::Maintenance for Away {}
 
 #[test]
 fn a_store_that_is_away_is_said_honestly() {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::{Got, read};
 use crate::support::bent::Bent;
 use crate::support::program::Shop;
-use crate::support::web::{name, now, product, serve_dashboard};
+use crate::support::web::{name, now, product_store, serve_dashboard};
 
 /// `a0|a1|…` of so many names.
 fn union(names: usize) -> String {
@@ -36,7 +36,7 @@ fn is_told(text: &str, longest: &str) -> bool {
 
 /// The most nodes of any plan that the store was asked to count.
 fn host() -> (String, Arc<AtomicUsize>) {
-    let inner = Arc::clone(product(3, 10).store());
+    let inner = product_store(3, 10);
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let store = Bent::of(&inner).before_counting(move |plan: Plan| {
@@ -130,7 +130,8 @@ fn the_command_line_refuses_it_as_bad_usage() {
 
 #[test]
 fn a_library_call_says_so_and_asks_the_store_for_nothing() {
-    let tracker = product(1, 3);
+    let store = product_store(1, 3);
+    let tracker = Tracker::new(Arc::clone(&store));
     let set = Set::Or(vec![Set::ever(&name("active")); MAX_TERMS]);
     let is_refused = |result: Result<(), StoreError>| {
         let error = result.unwrap_err();
@@ -140,7 +141,6 @@ fn a_library_call_says_so_and_asks_the_store_for_nothing() {
         );
         assert!(is_told(&error.to_string(), "100,001"), "{error}");
     };
-    let store = tracker.store();
     is_refused(tracker.count(&set).map(drop).map_err(|error| match error {
         cohortist::Error::Store(error) => error,
         other => panic!("{other}"),

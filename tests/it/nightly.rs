@@ -117,7 +117,7 @@ fn open(store: &str) -> Tracker {
 fn kinds(tracker: &Tracker) -> [usize; 5] {
     use cohortist::calendar::Grain;
     use cohortist::sets::When;
-    let keys = tracker.store().keys("active").unwrap();
+    let keys = tracker.keys("active").unwrap();
     let of = |grain| {
         keys.iter()
             .filter(|key| matches!(key.when(), When::In(period) if period.grain() == grain))

@@ -14,7 +14,7 @@ use crate::http::{agent, read};
 use crate::support::bent::Bent;
 use crate::support::program::Shop;
 use crate::support::redis::signal;
-use crate::support::web::{empty, product, serve};
+use crate::support::web::{empty, product, product_store, serve};
 use crate::support::wire::{Wire, packed};
 
 /// A server, its addresses, and the lines that it writes.
@@ -232,14 +232,14 @@ impl Metrics {
     }
 }
 
-/// The metrics in the table of the README, with their kinds.
+/// The metrics in the table of the documentation, with their kinds.
 fn documented() -> BTreeMap<String, String> {
-    let readme =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let table = readme
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let table = page
         .split("| metric | type |")
         .nth(1)
-        .expect("README has a table of metrics");
+        .expect("the page has a table of metrics");
     let rows = table
         .lines()
         .skip(2)
@@ -876,17 +876,17 @@ fn a_full_disk_shows_and_ends_without_a_restart() {
 fn a_server_that_only_reads_stays_ready_on_a_full_disk() {
     use cohortist::store::{StoreError, StoreInfo};
     let refused = || {
-        Bent::of(&product(5, 10).store().clone())
-            .elsewhere()
-            .describing(|info: Result<StoreInfo, StoreError>| {
+        Bent::of(&product_store(5, 10)).elsewhere().describing(
+            |info: Result<StoreInfo, StoreError>| {
                 info.map(|info| StoreInfo {
                     refusal: Some("No space left on device".to_owned()),
                     ..info
                 })
-            })
+            },
+        )
     };
     let dashboard = |read_only: bool, token: Option<&str>| {
-        let tracker = empty().on(refused().shared());
+        let tracker = cohortist::Tracker::new(refused().shared());
         let mut dashboard =
             cohortist::server::Dashboard::new(tracker, cohortist::clock::Clock::System);
         dashboard.stores[0].read_only = read_only;

@@ -5,7 +5,7 @@ use cohortist::Tracker;
 use cohortist::calendar::parse_moment;
 use cohortist::reports::expiry::ExpiryPolicy;
 use cohortist::sets::{Key, Prefix, Segments, Set, parse_set};
-use cohortist::store::{self, CacheOptions, CachedStore, Mark, Options, PaddedKeys, Saved};
+use cohortist::store::{self, CacheOptions, Mark, Options, PaddedKeys, Saved};
 use redis::Commands;
 
 use crate::http::read;
@@ -40,13 +40,14 @@ fn both_ways(tracker: &Tracker) {
         mark("a_2014-10", 4),
         mark("b_2014-02-03", 1),
     ];
-    tracker.store().apply(&marks).unwrap();
+    tracker.apply(&marks).unwrap();
 }
 
 #[test]
 fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
     each_store(|kind, store| {
-        let tracker = Tracker::new(std::sync::Arc::new(PaddedKeys::new(store)));
+        let store: std::sync::Arc<dyn store::Store> = std::sync::Arc::new(PaddedKeys::new(store));
+        let tracker = Tracker::new(std::sync::Arc::clone(&store));
         both_ways(&tracker);
         let count = |text: &str| tracker.count(&set(text)).unwrap();
         assert_eq!(count("a@2014-02-03"), 3, "{kind}");
@@ -73,12 +74,12 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
         );
 
         // Each bitmap is listed once, by the key that bitmapist would write.
-        let keys = tracker.store().keys("").unwrap();
+        let keys = tracker.keys("").unwrap();
         assert!(
             keys.len() == 6 && keys.iter().all(|key| !key.is_padded()),
             "{kind}: {keys:?}"
         );
-        assert_eq!(tracker.store().strays().count, 0, "{kind}");
+        assert_eq!(tracker.unparsed_keys().count, 0, "{kind}");
 
         // Marks go to the plain key, and taking one back clears both.
         let at = parse_moment("2014-02-03").unwrap();
@@ -93,7 +94,7 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
             "{kind}"
         );
         assert_eq!(
-            tracker.store().look(std::slice::from_ref(&day)).unwrap()[0].users,
+            store.look(std::slice::from_ref(&day)).unwrap()[0].users,
             3,
             "{kind}"
         );
@@ -121,7 +122,7 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
         assert!(tracker.expire(&keeping, now()).unwrap() >= 1, "{kind}");
         assert_eq!(count("b@2014-02-03"), 0, "{kind}");
         assert!(
-            tracker.delete_all().unwrap() > 0 && tracker.store().keys("").unwrap().is_empty(),
+            tracker.delete_all().unwrap() > 0 && tracker.keys("").unwrap().is_empty(),
             "{kind}"
         );
     });
@@ -141,12 +142,7 @@ fn remembered_counts_know_of_both_spellings() {
         ..CacheOptions::default()
     };
     let clock = cohortist::clock::Clock::System;
-    let store = std::sync::Arc::new(CachedStore::new(
-        std::sync::Arc::clone(tracker.store()),
-        how,
-        clock,
-    ));
-    let tracker = tracker.on(store);
+    let tracker = tracker.with_cache(how, clock);
     let count = || tracker.counts([&set("a@2014-02-03")]).unwrap()[0];
     assert_eq!((count(), count()), (2, 2));
     // Others mark by the padded key, and by the plain one.
@@ -355,6 +351,8 @@ fn a_key_of_another_type_spoils_no_other_answer() {
         "/",
         "/users/5",
         "/events.json",
+        "/autocomplete.json",
+        "/trend.json?segment=active",
         "/api/v1/events",
         "/events/active?by=month",
         "/people",
@@ -494,7 +492,7 @@ fn a_wrong_prefix_is_told_the_right_one() {
     // Where there is nothing at all, there is nothing to tell; and where keys begin so, no other is
     // looked for.
     let none = Tracker::new(store::open("memory:", &options).unwrap());
-    assert_eq!(none.store().other_prefixes().unwrap().found, []);
+    assert_eq!(none.other_prefixes(&Prefix::default()).unwrap().found, []);
     server.reset_statistics();
     let past = ["--now", "2026-11-24", "count", "active@2026-11-23"];
     let ran = shop.run(&[&right[..], &past].concat());
@@ -618,6 +616,9 @@ fn a_given_moment_within_a_day_is_said_to_hold_later_marks() {
     let flag = "/may_include_later_marks";
     assert!(later(table, flag) && !later(&format!("{table}&to=2026-11-01&cols=3"), flag));
     assert!(later("/api/v1/events", flag));
+    for report in ["trend?segment=active&by=day", "user?id=1"] {
+        assert!(later(&format!("/api/v1/{report}"), flag), "{report}");
+    }
     assert!(later("/api/v1/people?set=active@2026-11", flag));
     let counts = "/api/v1/count?set=active@2026-11-12&set=active@2026-11-11";
     assert!(later(counts, "/counts/0/may_include_later_marks"));

@@ -1,6 +1,5 @@
 //! Pages kept: never another page than would be written, and mostly not written again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -8,12 +7,12 @@ use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::server::{Dashboard, NamedStore, PageCache};
 use cohortist::sets::{Catalogue, Key, Set};
-use cohortist::store::{CacheOptions, CachedStore};
+use cohortist::store::CacheOptions;
 
 use crate::http::{agent, read};
 use crate::support::bent::Bent;
 use crate::support::redis::RedisServer;
-use crate::support::web::{empty, name, now, product, serve_dashboard};
+use crate::support::web::{name, now, product, product_store, serve_dashboard};
 
 const QUESTION: &str = "/retention?cohort=signup&returning=active&by=day";
 
@@ -30,12 +29,7 @@ fn host(dashboard: Dashboard) -> String {
 }
 
 fn remembering(tracker: Tracker) -> Tracker {
-    let store = CachedStore::new(
-        Arc::clone(tracker.store()),
-        CacheOptions::default(),
-        Clock::Fixed(now()),
-    );
-    tracker.on(Arc::new(store))
+    tracker.with_cache(CacheOptions::default(), Clock::Fixed(now()))
 }
 
 /// What a client that packs so is sent, unpacked.
@@ -103,7 +97,7 @@ fn check(tracker: &Tracker) {
     let [signup, active, new] = ["signup", "active", "brand:new"].map(name);
     // A list of what there is may be a few seconds old; all of them have the same one.
     let listed = || {
-        let there = || Catalogue::new(tracker.store().keys("").unwrap());
+        let there = || Catalogue::new(tracker.keys("").unwrap());
         while *tracker.catalogue().unwrap() != there() {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -239,7 +233,7 @@ fn pages_stay_within_their_memory() {
 
 #[test]
 fn what_comes_behind_its_frame_is_not_packed() {
-    let slow = Bent::of(product(20, 40).store())
+    let slow = Bent::of(&product_store(20, 40))
         .before_counting(|plan| {
             // A few bitmaps tell where the data ends.
             if plan.roots().len() > 20 {
@@ -247,7 +241,7 @@ fn what_comes_behind_its_frame_is_not_packed() {
             }
         })
         .says_version(true);
-    let tracker = remembering(empty().on(slow.shared()));
+    let tracker = remembering(Tracker::new(slow.shared()));
     let url = format!(
         "{}{QUESTION}",
         host(dashboard(

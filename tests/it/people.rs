@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{NaiveDate, TimeDelta};
+use cohortist::Run;
 use cohortist::Tracker;
 use cohortist::calendar::{Grain, Period};
+use cohortist::reports::user::User;
 use cohortist::sets::{Key, UserId};
 use cohortist::store::{self, StoreError};
 use proptest::prelude::*;
@@ -246,7 +248,7 @@ fn what_is_no_cell_is_said_in_words() {
         ),
         ("at=2026-11-20&who=lost", "name the column"),
         ("at=2026-11-20&k=1&after=x", "that is no user id"),
-        ("at=2026-11-20&rows=0", "“0” does not fit"),
+        ("at=2026-11-20&rows=0", "“0” is not a whole number"),
         (
             "at=2026-11-20&returning_and=%28",
             "column 2: expected an event name",
@@ -584,8 +586,9 @@ fn a_day_before_somebody_came_is_no_absence() {
         "{page}"
     );
     let history = tracker
-        .history(2, &tracker.coverage(now(), true).unwrap())
-        .unwrap();
+        .run(&User { user: 2 }, &Run::at(now()))
+        .unwrap()
+        .answer;
     let recorded: Vec<_> = history
         .events
         .iter()
@@ -643,8 +646,9 @@ fn every_store_tells_the_same_history() {
             .commit()
             .unwrap();
         let history = tracker
-            .history(9, &tracker.coverage(now(), true).unwrap())
-            .unwrap();
+            .run(&User { user: 9 }, &Run::at(now()))
+            .unwrap()
+            .answer;
         let said: Vec<String> = history
             .events
             .iter()
@@ -696,7 +700,7 @@ proptest! {
         let newest = marks.iter().map(|(_, _, back)| *back).min().filter(|back| *back > 1).unwrap_or(0);
         let today = Period::containing(Grain::Day, now() - TimeDelta::days(newest)).unwrap();
         for user in 0..3 {
-            let history = tracker.history(user, &tracker.coverage(now(), true).unwrap()).unwrap();
+            let history = tracker.run(&User { user }, &Run::at(now())).unwrap().answer;
             prop_assert_eq!((history.span.today, history.coverage.data_ends(Grain::Day).is_some()), (today, newest > 0));
             for (i, event) in events.iter().enumerate() {
                 let days: BTreeSet<NaiveDate> = marks

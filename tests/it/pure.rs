@@ -8,9 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::Tracker;
 use cohortist::bitmap::Tile;
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::QueryError;
 use cohortist::reports::coverage::Coverage;
 use cohortist::reports::people::{CellMembers, CellMembersError};
-use cohortist::reports::retention::{Cell, Measure, Query, QueryError, State};
+use cohortist::reports::retention::{Cell, Measure, Query, State};
 use cohortist::reports::stats::wilson;
 use cohortist::sets::{EventName, Key, Prefix, Segment, Segments, Set, parse_set};
 use cohortist::store::Options;
@@ -377,7 +378,7 @@ fn limits_are_named() {
             to: date(to),
             ..Query::new(segment.clone(), segment.clone(), Grain::Day)
         };
-        query.at(now).map(|_| ()).map_err(|e| e.to_string())
+        query.check(now).map_err(|e| e.to_string())
     };
     assert_eq!(ask(Some(400), Some(50), None, None), Ok(()));
     insta::assert_snapshot!(ask(Some(0), None, None, None).unwrap_err(), @"0 cohorts: ask for 1 to 400");

@@ -559,7 +559,7 @@ fn a_failover_changes_the_way_and_no_number() {
     assert_eq!(second.describe().unwrap().notes, Vec::<String>::new());
 }
 
-/// The commands that reading takes: the list of the README.
+/// The commands that reading takes: the list of the documentation.
 const READING: &str =
     "+ping +select +strlen +getrange +bitpos +bitcount +getbit +scan +ttl +hget +hmget";
 
@@ -570,10 +570,10 @@ fn a_user_who_may_only_read_reads() {
         .apply(&[marks_of("a_u", 0..1000), marks_of("b_u", 500..70_000)].concat())
         .unwrap();
     let mut conn = server.connection();
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../docs/how-to/bitmapist.md");
     assert!(
-        readme.contains(READING),
-        "the README says which commands are needed"
+        page.contains(READING),
+        "the page says which commands are needed"
     );
     for (keys, commands) in [
         ("~*", "+@read +@connection"),

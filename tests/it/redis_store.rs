@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cohortist::sets::{Plan, Prefix, Set};
 use cohortist::store::redis::RedisStore;
-use cohortist::store::{Mark, Options, RedisEval, Saved, Store, StoreError, open};
+use cohortist::store::{KeyListing, Mark, Options, RedisEval, Saved, Store, StoreError, open};
 use redis::cmd;
 
 use crate::store_contract::{Opened, contract};

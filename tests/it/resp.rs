@@ -11,7 +11,7 @@ use cohortist::resp::{CONNECTIONS, Listener, Settings, glob};
 use cohortist::sets::Prefix;
 use cohortist::store::budget::Budget;
 use cohortist::store::embedded::EmbeddedStore;
-use cohortist::store::{Options, Store, open};
+use cohortist::store::{KeyListing, Options, open};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ fn settings() -> Settings {
 /// A listener on a store in memory.
 fn listen(settings: Settings) -> (Listener, String) {
     let store = EmbeddedStore::in_memory(&Options::default());
-    let listener = Listener::start(settings, store.keyspace().unwrap()).unwrap();
+    let listener = Listener::start(settings, store.keyspace()).unwrap();
     let address = listener.address().to_string();
     (listener, address)
 }
@@ -594,7 +594,7 @@ fn lifetimes_end_and_survive_a_restart() {
     let path = directory.path().join("store");
     let start = || {
         let store = EmbeddedStore::open(&path, &Options::default()).unwrap();
-        let listener = Listener::start(settings(), store.keyspace().unwrap()).unwrap();
+        let listener = Listener::start(settings(), store.keyspace()).unwrap();
         let wire = Wire::tcp(&listener.address().to_string());
         (store, listener, wire)
     };
@@ -645,7 +645,7 @@ fn everything_is_as_it_was_after_a_restart() {
                 let directory = TempDir::new().unwrap();
                 let start = || {
                     let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
-                    let listener = Listener::start(settings(), store.keyspace().unwrap()).unwrap();
+                    let listener = Listener::start(settings(), store.keyspace()).unwrap();
                     let wire = Wire::tcp(&listener.address().to_string());
                     (store, listener, wire)
                 };
@@ -867,7 +867,7 @@ fn pipelines(address: &str, client: u32, answered: &AtomicU64, stop: &AtomicBool
 #[test]
 fn other_prefixes_are_other_peoples_keys_in_one_space() {
     let store = EmbeddedStore::in_memory(&Options::default());
-    let listener = Listener::start(settings(), store.keyspace().unwrap()).unwrap();
+    let listener = Listener::start(settings(), store.keyspace()).unwrap();
     let mut wire = Wire::tcp(&listener.address().to_string());
     wire.say("SETBIT trackist_a_2026-1 1 1");
     wire.say("SETBIT bitmapist_b_2026-1 1 1");

@@ -3,8 +3,10 @@
 use chrono::TimeDelta;
 use cohortist::Tracker;
 use cohortist::calendar::Grain;
-use cohortist::render::{Show, csv, text};
+use cohortist::render::{csv, text};
+use cohortist::reports::Exports;
 use cohortist::reports::retention::{Query, Table};
+use cohortist::reports::retention::{Show, Shown};
 
 use crate::http::read;
 use crate::support::web::{empty, name, now, serve};
@@ -60,7 +62,11 @@ fn nearly_all_is_not_all_and_hardly_any_is_not_none() {
             .collect();
         assert_eq!(shares, ["0.0%", ">99.9%", "<0.1%", "0.0%"], "{printed}");
     }
-    let wide = csv::wide(&table, Show::Percent);
+    let shown = Shown {
+        table,
+        show: Show::Percent,
+    };
+    let wide = csv::frame(&shown.wide());
     assert!(wide.ends_with(",40000,0.00,>99.99,<0.01,0.00\n"), "{wide}");
 
     let page = read(&format!(

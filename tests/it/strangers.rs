@@ -14,7 +14,7 @@ use crate::support::bent::Bent;
 use crate::support::browser::Browser;
 use crate::support::program::{Serving, Shop};
 use crate::support::redis::signal;
-use crate::support::web::{name, now, product, serve_dashboard};
+use crate::support::web::{name, now, product, product_store, serve_dashboard};
 use crate::support::wire::{Wire, packed};
 
 /// What comes back for some bytes, until the server closes the connection.
@@ -333,7 +333,7 @@ const REBINDING: &str = "
     const form = { 'content-type': 'application/x-www-form-urlencoded' };
     const save = ask('/people?set=active@2026-11-23', { method: 'POST', headers: form, body: 'name=stolen' });
     return Promise.all([save, ...['/api/v1/people?set=active@2026-11-23', '/people.csv?set=active@2026-11-23', '/users/4711',
-        '/users/4711.json', '/events', '/events.json', '/metrics', '/readyz', '/retention?cohort=active&returning=active']
+        '/users/4711.json', '/events', '/autocomplete.json', '/metrics', '/readyz', '/retention?cohort=active&returning=active']
         .map(path => ask(path))]);
 ";
 
@@ -802,12 +802,11 @@ fn a_request_that_a_stopping_server_does_not_wait_for_is_told_so() {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let (began, begun) = std::sync::mpsc::channel();
     let held = std::sync::Mutex::new(held);
-    let tracker = product(2, 5);
-    let bent = Bent::of(tracker.store()).before_counting(move |_| {
+    let bent = Bent::of(&product_store(2, 5)).before_counting(move |_| {
         began.send(()).unwrap();
         let _ = held.lock().unwrap().recv();
     });
-    let dashboard = Dashboard::new(tracker.on(bent.shared()), Clock::Fixed(now()));
+    let dashboard = Dashboard::new(cohortist::Tracker::new(bent.shared()), Clock::Fixed(now()));
     let (address, stop, thread) =
         impatient(dashboard, Duration::from_secs(30), Duration::from_secs(1));
     let ask = |request: String| std::thread::spawn(move || raw(address, &request));

@@ -568,7 +568,7 @@ fn the_api_takes_and_tells_the_texts() {
         json!(["7"])
     );
     assert_eq!(
-        tracker.store().string_ids().next().unwrap(),
+        tracker.assigned().unwrap(),
         Some(3),
         "nobody got a number for being taken back"
     );
@@ -994,12 +994,7 @@ fn numbers_and_texts_never_both_begin_a_store() {
                 is_refused(&by_number) && is_refused(&by_text),
                 "{by_number:?} {by_text:?}"
             );
-            let has_texts = texts
-                .store()
-                .string_ids()
-                .next()
-                .unwrap()
-                .is_some_and(|next| next > 0);
+            let has_texts = texts.assigned().unwrap().is_some_and(|next| next > 0);
             assert!(!(has_texts && by_number.is_ok()), "round {round}");
             numbers.delete_all().unwrap();
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cohortist::calendar::{Grain, Period, parse_moment};
+use cohortist::reports::user::User;
 use cohortist::sets::{EventName, Key, Set};
 use cohortist::store::embedded::EmbeddedStore;
 use cohortist::store::{Mark, Options, Saved, Store};
-use cohortist::{Extent, Systems, Tracker};
+use cohortist::{Extent, Run, Systems, Tracker};
 
 use crate::support::bent::Bent;
 use crate::support::stores::each_store;
@@ -263,7 +264,7 @@ fn a_batch_that_is_dropped_never_was_and_systems_stand_side_by_side() {
         user: 7,
         value: true,
     };
-    systems.get("beta").unwrap().store().apply(&[mark]).unwrap();
+    systems.get("beta").unwrap().apply(&[mark]).unwrap();
     assert_eq!(systems.get("beta").unwrap().count(&set).unwrap(), 1);
 }
 
@@ -295,8 +296,9 @@ fn keys_are_listed_when_they_must_be_and_for_everybody() {
             assert_eq!(tracker.catalogue().unwrap().keys().len(), 3);
             assert_eq!(
                 tracker
-                    .history(user, &tracker.coverage(at, true).unwrap())
+                    .run(&User { user }, &Run::at(at))
                     .unwrap()
+                    .answer
                     .known,
                 1
             );

@@ -1,8 +1,6 @@
 //! Changes that are made although the disk fails to store them safely: nothing reports them as
 //! failed.
 
-use std::sync::Arc;
-
 use cohortist::Tracker;
 use cohortist::clock::Clock;
 use cohortist::server::Dashboard;
@@ -12,7 +10,7 @@ use cohortist::store::StoreError;
 use crate::http::{agent, read};
 use crate::support::bent::Bent;
 use crate::support::program::{Ran, Shop};
-use crate::support::web::{name, now, product, serve_dashboard};
+use crate::support::web::{name, now, product_store, serve_dashboard};
 
 const WARNING: &str = "warning: recorded, but not safe from a power cut: ";
 
@@ -95,7 +93,7 @@ fn commands_warn_and_succeed() {
 
 #[test]
 fn a_page_that_saves_a_segment_says_that_a_power_cut_may_lose_it() {
-    let inner = Arc::clone(product(2, 10).store());
+    let inner = product_store(2, 10);
     let unsynced = || StoreError::Unsynced {
         path: "/data".into(),
         reason: "the disk failed".into(),

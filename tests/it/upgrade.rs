@@ -74,7 +74,7 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
         [1, 2, 9, 70_000, 4_000_000_000],
         "{what}"
     );
-    let keyspace = store.keyspace().unwrap();
+    let keyspace = store.keyspace();
     let until = keyspace
         .look(|look| Ok(look.until("trackist_brief_2026-11-20")))
         .unwrap();

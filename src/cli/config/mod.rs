@@ -480,7 +480,7 @@ impl SpannedToml<'_> {
         let asked = typed.check().and_then(|asked| {
             let limits = asked
                 .query()
-                .at(now)
+                .check(now)
                 .map_err(|error| vec![Problem::of_query(&error)]);
             limits.map(|_| asked)
         });
@@ -590,9 +590,9 @@ mobile = "ios | android"
     }
 
     #[test]
-    fn the_readmes_example_is_one() {
-        let readme = include_str!("../../../README.md");
-        let example = readme
+    fn the_example_in_the_documentation_is_right() {
+        let page = include_str!("../../../docs/reference/configuration.md");
+        let example = page
             .split("```toml\n")
             .nth(1)
             .unwrap()
@@ -654,7 +654,7 @@ c.toml, line 4: `question.from`: write a date, such as 2026-11-23; this is a who
 c.toml, line 5: `question.cohort`: write text in quotes; this is a list
 c.toml, line 6: `question.returning_and`: write a list of texts, such as ["a", "b"]; this is text
 c.toml, line 1: `question.returning`: is missing: name an event, such as `signup`, or a segment, such as `active & (web | ios)`
-c.toml, line 3: `question.cols`: `-1` does not fit: ask for a whole number from 1 to 400
+c.toml, line 3: `question.cols`: `-1` is not a whole number from 1 to 400
 c.toml, line 4: `question.from`: `soon` is not a date: write it as 2026-11-23
 c.toml, line 5: `question.trend`: There is no column 5 to draw the trend of: the table has 0 to 4.
 c.toml, line 3: `stores.a.read_only`: line 1 makes every store read-only, so this cannot be false: leave one of the two out
@@ -697,7 +697,7 @@ c.toml, line 13: `segments.m`: column 6: expected an event name or `(`, found th
 c.toml, line 14: `segments.x`: the saved segment `x` is made of itself: x → y → x
 c.toml, line 17: `question.cohort`: column 9: expected an event name or `(`, found the end
 c.toml, line 19: `question.by`: `fortnight` is not a period: write hour, day, week, month or year
-c.toml, line 20: `question.rows`: `0` does not fit: ask for a whole number from 1 to 400
+c.toml, line 20: `question.rows`: `0` is not a whole number from 1 to 400
 c.toml, line 21: `question.returning_and`: column 2: expected an event name or `(`, found the end
 c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, and a table holds at most 20000: ask for fewer of either
 "#);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::copy::NAMED;
@@ -139,7 +139,7 @@ pub fn copy(
 /// Whether the users of a store are called by texts; nobody is in one that is not there.
 fn is_of_texts(store: &StoreConfig) -> anyhow::Result<bool> {
     match store.open_to_read() {
-        Ok(tracker) => Ok(tracker.store().string_ids().next()?.is_some()),
+        Ok(tracker) => Ok(tracker.assigned()?.is_some()),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Missing(_))) => Ok(false),
         Err(error) => Err(error),
     }
@@ -210,7 +210,7 @@ const CANNOT: &str = "that TO cannot take";
 /// One end of a copy.
 enum End {
     Server(Server),
-    WriteTxn(Keyspace),
+    Keyspace(Keyspace),
 }
 
 impl End {
@@ -218,21 +218,13 @@ impl End {
         if config.is_redis() {
             return Ok(End::Server(config.open_server()?));
         }
-        let tracker = if to_write {
-            config.open()?
-        } else {
-            config.open_to_read()?
-        };
-        let space = tracker.store().keyspace();
-        Ok(End::WriteTxn(space.with_context(|| {
-            format!("{} holds nothing but events", config.shown())
-        })?))
+        Ok(End::Keyspace(config.open_embedded(to_write)?.keyspace()))
     }
 
     fn names(&self) -> anyhow::Result<Vec<Name>> {
         Ok(match self {
             End::Server(server) => server.names()?.into_iter().collect(),
-            End::WriteTxn(space) => {
+            End::Keyspace(space) => {
                 let mut names = space
                     .look(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
                 names.sort_unstable();
@@ -249,7 +241,7 @@ impl End {
         };
         match self {
             End::Server(server) => Ok(server.kinds(names)?),
-            End::WriteTxn(space) => Ok(space.look(|look| {
+            End::Keyspace(space) => Ok(space.look(|look| {
                 let kind = |name: &&[u8]| -> store::Result<Kind> {
                     let Ok(text) = std::str::from_utf8(name) else {
                         return Ok(none());
@@ -278,7 +270,7 @@ impl End {
                     .map(|(name, kind)| (*name, kind.bytes))
                     .collect::<Vec<_>>(),
             )?,
-            End::WriteTxn(space) => space.look(|look| {
+            End::Keyspace(space) => space.look(|look| {
                 let read = strings.map(|(name, _)| match std::str::from_utf8(name) {
                     Ok(text) => look.snapshot(text),
                     Err(_) => Ok(None),
@@ -299,7 +291,7 @@ impl End {
     fn put(&self, keys: &[Bits<'_>], replace: bool) -> anyhow::Result<Vec<Made>> {
         match self {
             End::Server(server) => Ok(server.put(keys, replace)?),
-            End::WriteTxn(space) => Ok(space.change(|space| {
+            End::Keyspace(space) => Ok(space.change(|space| {
                 let mut put = |(name, bitmap, lifetime): &Bits<'_>| -> store::Result<Made> {
                     let Ok(text) = std::str::from_utf8(name) else {
                         return Ok(Made::Taken);
@@ -351,7 +343,7 @@ impl Copying {
 
     /// Whether a key fits into the other end; if not, why.
     fn obstacle(&self, name: &[u8], kind: &Kind) -> Option<String> {
-        let (End::WriteTxn(_), text) = (&self.to, std::str::from_utf8(name)) else {
+        let (End::Keyspace(_), text) = (&self.to, std::str::from_utf8(name)) else {
             return None;
         };
         match text {

@@ -11,8 +11,8 @@ const AT_ONCE: u64 = 10_000;
 
 /// Copies what FROM calls its users, if they are called by texts; says how many there are.
 pub fn copy(from: &Tracker, to: &Tracker, shown: &str) -> anyhow::Result<u64> {
-    let (theirs, there) = (from.store().string_ids(), to.store().string_ids());
-    let Some(next) = theirs.next()? else {
+    let there = to.store().string_ids();
+    let Some(next) = from.assigned()? else {
         if to.ids()? == Ids::Strings {
             bail!(
                 "users are numbers in FROM and called by text ids in {shown}, and the two cannot be mixed"

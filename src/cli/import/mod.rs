@@ -328,8 +328,8 @@ impl Config {
         if let Some(error) = failure {
             if self.resume || keeper.any {
                 // Rows that cannot be made durable are imported again.
-                let _ = tracker.store().flush();
-                keeper.save(tracker.store().progress().durable);
+                let _ = tracker.flush();
+                keeper.save(tracker.progress().durable);
             }
             let resumable = if keeper.any && !self.strict {
                 "; --resume goes on from there"

@@ -169,14 +169,14 @@ pub fn write(
         for (key, mut users) in bits.groups() {
             while let Some((now, later)) = users.split_at_checked(room) {
                 runs.push((key, now));
-                written(tracker.store().add(&runs))?;
+                written(tracker.add(&runs))?;
                 runs.clear();
                 (users, room) = (later, at_once);
             }
             room -= users.len();
             runs.push((key, users));
         }
-        written(tracker.store().add(&runs))?;
+        written(tracker.add(&runs))?;
         tally.take(package.rows, &bits);
         let called = |user: UserId| match &package.texts {
             Some(texts) if let Some(place) = new_id(&numbers, texts, user) => {
@@ -188,7 +188,7 @@ pub fn write(
                 .expect("every user has an id")),
         };
         let witnesses = witnesses(&keeper.prefix, &bits, called)?;
-        let progress = tracker.store().progress();
+        let progress = tracker.progress();
         keeper.acknowledged(&package.reached, &package.values, &witnesses, progress);
         let rate = tally.records.saturating_mul(1000)
             / u64::try_from(began.elapsed().as_millis())

@@ -229,7 +229,7 @@ impl Job {
         if keys.is_empty() {
             return Ok((0, Vec::new()));
         }
-        let sizes = self.tracker.store().sizes(&keys)?;
+        let sizes = self.tracker.sizes(&keys)?;
         let kinds = expiry::sum(keys.iter().zip(sizes));
         let Written { answer, warning } = Written::of(self.tracker.delete_keys(&keys))?;
         if let Some(warning) = warning {

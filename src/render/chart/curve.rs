@@ -14,8 +14,8 @@ use crate::render::chart::{
     stroke, write_at,
 };
 use crate::render::colour::{Rgb, Theme};
-use crate::render::{self, words};
-use crate::reports::figures::Figures;
+use crate::render::words;
+use crate::reports::retention::figures::Figures;
 use crate::reports::retention::{Averaging, Cell, Measure, Number, Table};
 
 /// The most single cohorts drawn behind the average: more would be a grey block.
@@ -25,10 +25,10 @@ pub const MAX_SINGLE: usize = 60;
 const MAX_DOTS: usize = 40;
 
 /// The retention curve as a file of its own: with a title in words, on white.
-pub fn svg(table: &Table) -> String {
+pub fn file(table: &Table) -> String {
     let head = 136;
     let (width, height) = (CURVE.width, CURVE.height + head + 16);
-    let title = render::title(table);
+    let title = table.title();
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
     facts.extend([
         words::entries(table.entries),

@@ -152,7 +152,7 @@ fn interval((low, high): (f64, f64)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample;
+    use crate::reports::sample;
 
     fn text(data_table: &DataTable) -> String {
         assert!(

@@ -28,7 +28,7 @@ use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
 
-pub use curve::{MAX_SINGLE, curve, curve_caption, svg};
+pub use curve::{MAX_SINGLE, curve, curve_caption, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
 pub(super) use sizes::{Bar, bar_layers};
@@ -273,8 +273,8 @@ mod tests {
     use super::curve::single_cohorts;
     use super::*;
     use crate::calendar::Grain;
-    use crate::render::sample;
     use crate::reports::retention::{Cell, Measure, Number, Query, Row, State};
+    use crate::reports::sample;
 
     fn wellformed(svg: &str) {
         // Every opened element is closed, in order: enough XML to trust what plotters and the
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn all(table: &Table) -> [String; 4] {
-        let charts = [svg(table), curve(table), sizes(table), trend(table, 1)];
+        let charts = [file(table), curve(table), sizes(table), trend(table, 1)];
         charts.iter().for_each(|chart| wellformed(chart));
         wellformed(&trend_small(table, 1));
         charts

@@ -5,39 +5,102 @@
 
 pub mod marks;
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
-use crate::reports::activity::{Entry, OverviewQuestion, Recent};
+use crate::endpoints::{self, Endpoint};
 use crate::reports::coverage::{Coverage, State as Progress};
+use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
+use crate::reports::{self, Arity, Kind};
 use crate::server::error::{WebError, answer};
 use crate::server::query::{Field, Problem};
 use crate::server::{State, View, block};
-use crate::sets::{EventName, Plan, Set, UserId, parse_set, set_periods};
+use crate::sets::{EventName, Set, parse_set, set_periods};
 use crate::store::Freshness;
-use crate::tracker::Ids;
 
 /// The most sets a request may count, and the most characters of addresses would soon be the limit
 /// anyway.
 const MAX_SETS: usize = 200;
 
-/// How many users a page of people holds, unless asked otherwise, and at most.
-const USERS: usize = 1_000;
-const MAX_USERS: usize = 100_000;
-
 /// The description of all this, for people and for generators of clients.
 const OPENAPI: &str = include_str!("../../../static/openapi.json");
+
+/// The description with an entry for every report.
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
+    let mut description: Json = serde_json::from_str(OPENAPI).expect("static/openapi.json is JSON");
+    for endpoint in endpoints::ALL {
+        let path = format!("/api/v1/{}", endpoint.name());
+        let entry = &mut description["paths"][&path];
+        let own = described(*endpoint);
+        if entry.is_null() {
+            *entry = own;
+        } else if entry["get"].get("parameters").is_some() {
+            entry["get"]["parameters"] = own["get"]["parameters"].clone();
+        }
+    }
+    format!("{description:#}")
+});
+
+/// The entry of a report that has none of its own.
+fn described(endpoint: &dyn Endpoint) -> Json {
+    let parameter = |field: &reports::Field| {
+        let schema = match field.kind {
+            Kind::Number(least, most) => {
+                json!({ "type": "integer", "minimum": least, "maximum": most })
+            }
+            Kind::Word(words) => json!({ "type": "string", "enum": words, "default": words[0] }),
+            Kind::Date => json!({ "type": "string", "format": "date" }),
+            Kind::Segment | Kind::Set | Kind::Text => json!({ "type": "string" }),
+        };
+        let schema = match field.arity {
+            Arity::Repeated => json!({ "type": "array", "items": schema }),
+            Arity::Required | Arity::Optional => schema,
+        };
+        json!({
+            "name": field.name,
+            "in": "query",
+            "description": field.help,
+            "required": field.arity == Arity::Required,
+            "schema": schema,
+        })
+    };
+    let error = json!({
+        "description": "What is wrong, field by field.",
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
+    });
+    json!({
+        "get": {
+            "operationId": endpoint.name(),
+            "summary": endpoint.about(),
+            "parameters": endpoint.fields().iter().map(parameter).collect::<Vec<_>>(),
+            "responses": {
+                "200": {
+                    "description": "The answer.",
+                    "content": { "application/json": { "schema": { "type": "object" } } },
+                },
+                "400": error.clone(),
+                "404": error.clone(),
+                "408": { "$ref": "#/components/responses/Stalled" },
+                "421": { "$ref": "#/components/responses/Misdirected" },
+                "503": error,
+            },
+        },
+    })
+}
 
 /// `/api/v1/openapi.json`
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
-        .body(OPENAPI)
+        .body(DESCRIPTION.as_str())
 }
 
 /// A moment as programs write it.
@@ -162,108 +225,6 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
 }
 
 #[derive(Serialize)]
-struct People {
-    set: String,
-    /// How many there are in all; `null` where that is not recorded.
-    count: Option<u64>,
-    state: Option<&'static str>,
-    may_include_later_marks: bool,
-    data_ends: Option<String>,
-    /// In ascending order of their numbers: where they are called by texts, of when they were first
-    /// met.
-    users: Vec<Called>,
-    /// What to give as `after` for those that follow; `null` at the end.
-    next: Option<Called>,
-    never_recorded: Vec<String>,
-}
-
-/// A user as the store calls its users.
-#[derive(Clone, Serialize)]
-#[serde(untagged)]
-enum Called {
-    Number(UserId),
-    Text(String),
-}
-
-impl Called {
-    fn all(state: &State, users: &[UserId]) -> Result<Vec<Self>, WebError> {
-        Ok(match state.tracker.ids()? {
-            Ids::Numbers => users.iter().copied().map(Called::Number).collect(),
-            Ids::Strings => state
-                .tracker
-                .called(users)?
-                .into_iter()
-                .map(Called::Text)
-                .collect(),
-        })
-    }
-}
-
-/// The user after whom a list goes on.
-fn user(state: &State, text: &str) -> Result<UserId, WebError> {
-    match state.tracker.user(text) {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(wrong(
-            Field::After,
-            format!("nobody here is called `{text}`"),
-        )),
-        Err(crate::Error::Ids(_)) => Err(wrong(Field::After, format!("`{text}` is no user id"))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// `/api/v1/people?set=…&after=…&limit=…`
-pub async fn people(request: HttpRequest) -> HttpResponse {
-    let found = block(&request, |view| {
-        let one = |name: &'static str| {
-            given(view.query(), name)
-                .last()
-                .filter(|text| !text.is_empty())
-        };
-        let text = one("set")
-            .ok_or_else(|| wrong(Field::Set, "write a set, such as `set=active@2026-11-23`"))?;
-        let set = set(view, &text)?;
-        let after = match one("after") {
-            None => None,
-            Some(text) => Some(user(view, &text)?),
-        };
-        let limit = match one("limit") {
-            None => USERS,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_USERS).contains(limit))
-                .ok_or_else(|| {
-                    wrong(
-                        Field::Limit,
-                        format!("`{text}` does not fit: 1 to {MAX_USERS}"),
-                    )
-                })?,
-        };
-        let mut users = view.tracker.store().members(&set, after, limit + 1)?;
-        let more = users.len() > limit;
-        users.truncate(limit);
-        let users = Called::all(view, &users)?;
-        let (count, coverage) = (view.tracker.count(&set)?, view.coverage()?);
-        let (count, state) = known(&text, count, &coverage);
-        Ok(People {
-            count,
-            state,
-            may_include_later_marks: may_include_later(view, &text, &set)?,
-            data_ends: data_ends(&coverage),
-            next: users.last().cloned().filter(|_| more),
-            users,
-            never_recorded: never_recorded(view, &[&set])?,
-            set: text,
-        })
-    });
-    answer(
-        &request,
-        found.await.map(|people| HttpResponse::Ok().json(people)),
-    )
-}
-
-#[derive(Serialize)]
 struct Events {
     as_of: String,
     data_ends: Option<String>,
@@ -335,19 +296,12 @@ pub async fn events(request: HttpRequest) -> HttpResponse {
 
 fn listed(view: &View) -> Result<Events, WebError> {
     let glossary = &view.dashboard.glossary;
-    let (now, now_given) = view.as_asked();
-    let (coverage, overview) = view.tracker.of_listed(|| {
-        let all = view.tracker.catalogue()?;
-        let shown = all
-            .events()
-            .filter(|known| !glossary.hides(&known.event))
-            .map(|known| all.of_known(known));
-        let mut plan = Plan::new();
-        let coverage = view.tracker.coverage(now, now_given)?;
-        let question = OverviewQuestion::of(&mut plan, shown, &coverage);
-        let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
-        Ok((coverage, question.overview(&counted.counts)))
-    })?;
+    let report = EventsReport {
+        names: Some(view.events()?),
+    };
+    let answered = view.tracker.run(&report, &view.run(Freshness::Checked))?;
+    let overview = answered.answer;
+    let coverage = answered.coverage;
     let event = |entry: &Entry| {
         let dated = |recent: Recent| entry.span.map(|_| Numbers::from(recent));
         Event {
@@ -368,8 +322,7 @@ fn listed(view: &View) -> Result<Events, WebError> {
     Ok(Events {
         as_of: moment(overview.now),
         data_ends: data_ends(&coverage),
-        may_include_later_marks: now_given
-            && !view.tracker.catalogue()?.holding_later(now).is_empty(),
+        may_include_later_marks: overview.may_include_later_marks,
         running: RunningPeriods {
             day: overview.running.day.to_string(),
             week: overview.running.week.to_string(),

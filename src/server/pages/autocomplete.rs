@@ -7,10 +7,11 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::words;
-use crate::reports::activity::Running;
+use crate::reports::spans::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::{State, block};
-use crate::sets::{Catalogue, EventName, Key, Plan, Segment};
+use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
+use crate::store::Freshness;
 
 /// An event as a field offers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,7 +97,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
         let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
         let mut plan = Plan::new();
         let listed = listed(state, &all, today, &mut plan);
-        let counts = state.tracker.store().count(&plan)?;
+        let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
         Ok((listed, counts))
     })?;
     let offered = listed.into_iter().map(|(name, segment, root)| {
@@ -110,7 +111,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             text: segment.to_string(),
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
-            today: root.map(|root| counts.get(root).copied().unwrap_or(0)),
+            today: root.map(|id| counts[id]),
         };
         (place, offered)
     });
@@ -126,7 +127,7 @@ fn listed(
     all: &Catalogue,
     today: Period,
     plan: &mut Plan,
-) -> Vec<(EventName, Segment, Option<usize>)> {
+) -> Vec<(EventName, Segment, Option<CountId>)> {
     let saved = state.tracker.segments();
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {

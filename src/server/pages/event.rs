@@ -9,18 +9,19 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{self, FileName, chart, thousands, trend, words};
-use crate::reports::activity::{
-    Activity, ActivityError, ActivityQuestion, Entry, Overview, OverviewQuestion, Point, Recent,
-    Running,
-};
 use crate::reports::coverage::State as Progress;
+use crate::reports::event::{Event, EventDetail};
+use crate::reports::events::{Entry, Overview, Recent};
+use crate::reports::spans::Running;
+use crate::reports::trend::{Activity, Point, Trend};
 use crate::server::error::{WebError, answer};
+use crate::server::export::{File, Format};
 use crate::server::pages::Layout;
 use crate::server::pages::events::seen;
 use crate::server::query::PageQuery;
 use crate::server::{View, block, disposition, html, place, plain};
-use crate::sets::{EventName, Key, Plan, Segment};
-use crate::store::{Counted, Freshness, StoreError, StoreInfo};
+use crate::sets::{EventName, Segment};
+use crate::store::{Freshness, StoreInfo};
 
 /// Where these pages are.
 const ROOT: &str = "/events/";
@@ -138,16 +139,6 @@ impl Stretch {
     }
 }
 
-impl From<ActivityError> for WebError {
-    fn from(error: ActivityError) -> Self {
-        match error {
-            ActivityError::Periods(_) => WebError::Address(format!("`last` does not fit: {error}")),
-            ActivityError::Calendar(error) => crate::Error::from(error).into(),
-            ActivityError::TooLarge(error) => StoreError::from(error).into(),
-        }
-    }
-}
-
 /// A link, and whether it leads here.
 struct Choice {
     label: &'static str,
@@ -244,9 +235,9 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             Some(name) if !keys.is_empty() => {
                 let stretch = Stretch::read(&query)?;
                 if is_file {
-                    file(view, name, stretch, &keys)
+                    file(view, name, stretch)
                 } else {
-                    written(view, name, stretch, &keys)
+                    written(view, name, stretch)
                 }
             }
             _ if shown.ends_with(".json") => Err(WebError::NotFound),
@@ -296,42 +287,39 @@ fn missing(
     Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
 }
 
-fn file(view: &View, name: &EventName, stretch: Stretch, keys: &[Key]) -> Result<Found, WebError> {
-    let (mut plan, segment) = (Plan::new(), Segment::event(name));
-    let asked = (stretch.grain, stretch.count);
-    let question = ActivityQuestion::new(&mut plan, &segment, asked, keys, &view.coverage()?)?;
-    let counted = view.tracker.store().counted(&plan, Freshness::Checked)?;
-    let activity = question.activity(&counted.counts);
+fn file(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebError> {
+    let report = Trend {
+        segment: Segment::event(name),
+        grain: stretch.grain,
+        count: stretch.count,
+    };
+    let activity = view
+        .tracker
+        .run(&report, &view.run(Freshness::Checked))?
+        .answer;
+    let file = File::of(&activity, Format::Tidy).ok_or(WebError::NotFound)?;
     Ok(Found::Csv {
-        name: render::activity_name(&activity).ending("csv"),
-        body: render::csv::activity(&activity),
+        name: render::file_name(&activity).ending("csv"),
+        body: file.body,
     })
 }
 
-fn written(
-    view: &View,
-    name: &EventName,
-    stretch: Stretch,
-    keys: &[Key],
-) -> Result<Found, WebError> {
+fn written(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebError> {
     let (events, store) = (view.events()?, view.tracker.describe()?);
-    let (coverage, segment, mut plan) = (view.coverage()?, Segment::event(name), Plan::new());
-    // One plan for the whole page.
-    let overview = OverviewQuestion::new(&mut plan, keys, &coverage);
-    let mut ask =
-        |grain, count| ActivityQuestion::new(&mut plan, &segment, (grain, count), keys, &coverage);
-    let (asked, weeks, months) = (
-        ask(stretch.grain, stretch.count)?,
-        ask(Grain::Week, 26)?,
-        ask(Grain::Month, 12)?,
-    );
-    let Counted { counts, age } = view.tracker.store().counted(&plan, Freshness::Cached)?;
-    let overview = overview.overview(&counts);
-    let (activity, weeks, months) = (
-        asked.activity(&counts),
-        weeks.activity(&counts),
-        months.activity(&counts),
-    );
+    let question = Event {
+        name: name.clone(),
+        grain: stretch.grain,
+        count: stretch.count,
+    };
+    let answered = view.tracker.run(&question, &view.run(Freshness::Cached))?;
+    let (coverage, age) = (answered.coverage, answered.age);
+    let EventDetail {
+        overview,
+        trend: activity,
+        weeks,
+        months,
+    } = answered.answer;
+    let segment = Segment::event(name);
     let entry = overview.entries.first();
 
     let mut facts = Vec::new();

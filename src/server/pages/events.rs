@@ -7,12 +7,13 @@ use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{many, thousands, trend, words};
-use crate::reports::activity::{Entry, Overview, OverviewQuestion, Recent, Running};
+use crate::reports::events::{Entry, Events, Overview, Recent};
+use crate::reports::spans::Running;
 use crate::server::error::{WebError, answer};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{Layout, event};
 use crate::server::{Glossary, View, block, html};
-use crate::sets::{EventName, Plan};
+use crate::sets::EventName;
 use crate::store::Freshness;
 
 /// The most events a page shows: beyond it a search is quicker than the eye.
@@ -300,21 +301,13 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
     if names.is_empty() {
         return Ok(Welcome::new(view, layout, store, "events")?.render()?);
     }
-    let (question, counted) = view.tracker.of_listed(|| {
-        let mut plan = Plan::new();
-        let (now, now_given) = view.as_asked();
-        let all = view.tracker.catalogue()?;
-        let shown = all
-            .events()
-            .filter(|known| !glossary.hides(&known.event) && asked.matches(glossary, &known.event));
-        let shown = shown.map(|known| all.of_known(known));
-        let coverage = view.tracker.coverage(now, now_given)?;
-        let question = OverviewQuestion::of(&mut plan, shown, &coverage);
-        let counted = view.tracker.store().counted(&plan, Freshness::Cached)?;
-        Ok((question, counted))
-    })?;
-    let as_of = view.as_of(view.now(), counted.age);
-    let strays = view.tracker.store().strays();
+    let matching = names.iter().filter(|name| asked.matches(glossary, name));
+    let report = Events {
+        names: Some(matching.cloned().collect()),
+    };
+    let answered = view.tracker.run(&report, &view.run(Freshness::Cached))?;
+    let as_of = view.as_of(view.now(), answered.age);
+    let strays = view.tracker.unparsed_keys();
     let strays = (strays.count > 0).then(|| {
         words::curly(&words::strays(
             store.prefix.as_str(),
@@ -322,14 +315,7 @@ fn written(view: &View, asked: &Asked) -> Result<String, WebError> {
             &strays.example,
         ))
     });
-    let page = page_of(
-        view,
-        asked,
-        &names,
-        question.overview(&counted.counts),
-        layout,
-        as_of,
-    );
+    let page = page_of(view, asked, &names, answered.answer, layout, as_of);
     Ok(Page { strays, ..page }.render()?)
 }
 

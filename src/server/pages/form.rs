@@ -1,7 +1,8 @@
 //! The question as a form.
 
 use crate::calendar::{Grain, parse_date};
-use crate::render::{Show, words};
+use crate::render::words;
+use crate::reports::retention::Show;
 use crate::reports::retention::{Averaging, Measure, default_size};
 use crate::server::State;
 use crate::server::query::{Field, PageQuery, Problem, Range, RawQuery};
@@ -136,7 +137,7 @@ impl Form {
             inputs.push(input(field(values.len()), ""));
             inputs
         };
-        let grain = raw.by.parse().unwrap_or(Grain::Day);
+        let grain = raw.text("by").parse().unwrap_or(Grain::Day);
         let on = match grain {
             Grain::Day => "On the day".to_owned(),
             grain => format!("In the {grain}"),
@@ -159,17 +160,17 @@ impl Form {
                     problem: problem(field),
                 }
             };
-        let by = if raw.by.is_empty() {
+        let by = if raw.text("by").is_empty() {
             Grain::Day.as_str()
         } else {
-            &raw.by
+            raw.text("by")
         };
         let ends = asked.and_then(|_| state.ends());
         Form {
-            cohort: input(Field::Cohort, &raw.cohort),
-            cohort_and: filters(Field::CohortAnd, &raw.cohort_and),
-            returning: input(Field::Returning, &raw.returning),
-            returning_and: filters(Field::ReturningAnd, &raw.returning_and),
+            cohort: input(Field::Cohort, raw.text("cohort")),
+            cohort_and: filters(Field::CohortAnd, raw.params.all("cohort_and")),
+            returning: input(Field::Returning, raw.text("returning")),
+            returning_and: filters(Field::ReturningAnd, raw.params.all("returning_and")),
             choices: [
                 choices(
                     Field::By,
@@ -182,7 +183,7 @@ impl Form {
                 choices(
                     Field::Measure,
                     "counted",
-                    &raw.measure,
+                    raw.text("measure"),
                     vec![
                         (Measure::On.as_str(), on),
                         (Measure::OnOrAfter.as_str(), "On or after".to_owned()),
@@ -191,7 +192,7 @@ impl Form {
                 choices(
                     Field::As,
                     "show",
-                    &raw.show,
+                    raw.text("as"),
                     vec![
                         (Show::Percent.as_str(), "%".to_owned()),
                         (Show::Count.as_str(), "People".to_owned()),
@@ -200,18 +201,18 @@ impl Form {
                 choices(
                     Field::Average,
                     "average",
-                    &raw.average,
+                    raw.text("average"),
                     vec![
                         (Averaging::Weighted.as_str(), "Weighted".to_owned()),
                         (Averaging::Simple.as_str(), "Simple".to_owned()),
                     ],
                 ),
             ],
-            rows: input(Field::Rows, &raw.rows),
-            cols: input(Field::Cols, &raw.cols),
+            rows: input(Field::Rows, raw.text("rows")),
+            cols: input(Field::Cols, raw.text("cols")),
             default_size: default_size(grain),
-            from: input(Field::From, &raw.from),
-            to: input(Field::To, &raw.to),
+            from: input(Field::From, raw.text("from")),
+            to: input(Field::To, raw.text("to")),
             summary: summary(raw, grain),
             kept: [
                 (Field::Order, &raw.order),
@@ -298,8 +299,8 @@ fn summary(raw: &RawQuery, grain: Grain) -> String {
             words::shortened(raw, 8)
         }
     };
-    let counted = raw.measure.parse().unwrap_or_default();
-    let dates = [("from", &raw.from), ("to", &raw.to)]
+    let counted: Measure = raw.text("measure").parse().unwrap_or_default();
+    let dates = [("from", raw.text("from")), ("to", raw.text("to"))]
         .into_iter()
         .filter(|(_, date)| !date.is_empty());
     let dates: String = dates
@@ -307,9 +308,9 @@ fn summary(raw: &RawQuery, grain: Grain) -> String {
         .collect();
     format!(
         "By {grain}, {} the {grain}, {}\u{a0}cohorts\u{a0}×\u{a0}{}\u{a0}periods{dates}",
-        words::counted(counted, grain),
-        number(&raw.rows),
-        number(&raw.cols)
+        counted.words(grain),
+        number(raw.text("rows")),
+        number(raw.text("cols"))
     )
 }
 

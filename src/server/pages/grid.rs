@@ -1,8 +1,9 @@
 //! The table and its figures, in the words of the page.
 
 use crate::calendar::{Grain, Period};
-use crate::render::{Order, Scale, Show, colour, many, thousands, words};
-use crate::reports::figures::{Against, Figures, Return, Sizes};
+use crate::render::{Order, Scale, colour, many, thousands, words};
+use crate::reports::retention::Show;
+use crate::reports::retention::figures::{Against, Figures, Return, Sizes};
 use crate::reports::retention::{
     Average, Averaging, Cell, Measure, Number as Counted, Row, State, Table,
 };
@@ -548,14 +549,20 @@ fn statement(table: &Table) -> String {
 mod tests {
     use super::*;
     use crate::calendar::parse_moment;
+    use crate::reports::plan_at;
     use crate::reports::retention::Query;
+    use crate::sets::Counts;
+
+    /// The table of a query, as of a Monday afternoon, in which each count is `number`.
+    fn counted(query: &Query, number: u64) -> Table {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let (plan, question) = plan_at(query, now).unwrap();
+        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]).unwrap())
+    }
 
     /// A table in which every cohort has 100 people of whom 30 come back, as of a Monday afternoon.
     fn table(query: Query) -> Table {
-        let question = query
-            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
-            .unwrap();
-        let mut table = question.table(&vec![100; question.plan().roots().len()]);
+        let mut table = counted(&query, 100);
         for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut()) {
             if let Cell::Number(number) = cell {
                 number.retained = 30;
@@ -603,10 +610,7 @@ mod tests {
     #[test]
     fn where_nobody_is_in_any_cohort_every_figure_says_so() {
         for grain in Grain::ALL {
-            let question = query(grain, 14)
-                .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
-                .unwrap();
-            let notes: Vec<String> = tiles(&question.table(&[]))
+            let notes: Vec<String> = tiles(&counted(&query(grain, 14), 0))
                 .into_iter()
                 .map(|tile| tile.note)
                 .collect();

@@ -49,7 +49,7 @@ pub async fn ready(request: HttpRequest) -> HttpResponse {
 /// save a segment now and then is as useful without.
 fn must_write(state: &State) -> bool {
     let takes_marks = state.dashboard.write_token.is_some();
-    !state.read_only && (takes_marks || state.tracker.store().keyspace().is_some())
+    !state.read_only && (takes_marks || state.tracker.is_local())
 }
 
 fn unavailable(error: &str, notes: &[String]) -> HttpResponse {

@@ -6,13 +6,13 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::calendar::{Grain, Period};
-use crate::reports::activity::Span;
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::retention::default_size;
+use crate::reports::spans::Span;
 use crate::server::error::{WebError, answer};
 use crate::server::query::{PageQuery, Range, RawQuery};
 use crate::server::{State, block};
-use crate::sets::{EventName, Key, Plan, Segment, When};
+use crate::sets::{CountId, EventName, Key, Plan, Segment, When};
 use crate::store::{Freshness, StoreError};
 
 /// Names under which products record that somebody joined, best first.
@@ -164,29 +164,27 @@ fn returns(
     samples: &[Sample],
 ) -> crate::tracker::Result<Vec<Returns>> {
     let mut plan = Plan::new();
-    for cohort in samples.iter().flat_map(|sample| &sample.cohorts) {
-        let who = plan
-            .add(&asked.bare.cohort.at(*cohort))
-            .map_err(StoreError::from)?;
-        let next = asked.bare.returning.at(cohort.shift(1)?);
-        let back = plan.add(&next).map_err(StoreError::from)?;
-        let returned = plan.and([who, back]);
-        plan.count(who);
-        plan.count(returned);
-    }
-    let counted = state.tracker.store().counted(&plan, Freshness::Cached)?;
-    let mut counts = counted.counts.chunks_exact(2);
-    let returns = samples.iter().map(|sample| {
-        let mut returns = Returns {
-            grain: sample.grain,
-            people: 0,
-            returned: 0,
-        };
-        for counts in counts.by_ref().take(sample.cohorts.len()) {
-            returns.people += counts[0];
-            returns.returned += counts[1];
+    let mut counted: Vec<(Grain, Vec<[CountId; 2]>)> = Vec::new();
+    for sample in samples {
+        let mut counts = Vec::new();
+        for cohort in &sample.cohorts {
+            let next = cohort.shift(1)?;
+            let who = plan
+                .add(&asked.bare.cohort.at(*cohort))
+                .map_err(StoreError::from)?;
+            let back = plan
+                .add(&asked.bare.returning.at(next))
+                .map_err(StoreError::from)?;
+            let returned = plan.and([who, back]);
+            counts.push([plan.count(who), plan.count(returned)]);
         }
-        returns
+        counted.push((sample.grain, counts));
+    }
+    let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+    let returns = counted.into_iter().map(|(grain, of_grain)| Returns {
+        grain,
+        people: of_grain.iter().map(|[who, _]| counts[*who]).sum(),
+        returned: of_grain.iter().map(|[_, back]| counts[*back]).sum(),
     });
     Ok(returns.collect())
 }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod home;
 mod notices;
 pub mod people;
+pub mod report;
 pub mod retention;
 mod set_notices;
 pub mod user;
@@ -114,7 +115,7 @@ fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
     }) else {
         return Vec::new();
     };
-    let strays = tracker.store().strays();
+    let strays = tracker.unparsed_keys();
     let told = (strays.count > 0 && all.is_empty())
         .then(|| words::strays(prefix.as_str(), strays.count, &strays.example));
     words::other_prefixes(prefix.as_str(), &others.found, others.complete)

@@ -97,7 +97,7 @@ pub(super) fn notices(
         notices.push(Notice::new("These dates hold no cohort.".to_owned()));
     } else if table.is_empty() || retained == 0 {
         let all = state.tracker.catalogue()?;
-        notices.extend(empty(state, asked, table, (&query, coverage), &all)?);
+        notices.extend(empty(state, asked, table, &query, &all)?);
     }
     Ok(notices)
 }
@@ -211,7 +211,7 @@ fn empty(
     state: &State,
     asked: &PageQuery,
     table: &Table,
-    (query, coverage): (&Query, &Coverage),
+    query: &Query,
     all: &Catalogue,
 ) -> Result<Option<Notice>, WebError> {
     let now = state.now();
@@ -264,10 +264,9 @@ fn empty(
         [&query.cohort, &query.returning].map(|s| Dates::of(s, all, now)),
     ) {
         // A range in which there may be somebody is only worth a click when there is.
-        let Ok(question) = state.tracker.question(&other.query(), coverage) else {
+        let Some(found) = state.retention(&other.query())? else {
             continue;
         };
-        let found = question.table(&state.tracker.store().count(question.plan())?);
         if if nobody {
             !found.is_empty()
         } else {
@@ -287,7 +286,7 @@ fn empty(
 /// What is known of one name: `“signup” is recorded from Tue 28 Jul 2026 to Mon 23 Nov 2026`.
 fn told(name: &str, found: Found) -> String {
     let name = words::shortened(name, 60);
-    let dates = |span: crate::reports::activity::Span| match (span.first, span.last) {
+    let dates = |span: crate::reports::spans::Span| match (span.first, span.last) {
         (first, last) if first == last => format!("{} only", words::when(first)),
         (first, last) => format!("from {} to {}", first.label(), last.label()),
     };
@@ -436,10 +435,9 @@ fn fewer_periods(
         trend: asked.trend.filter(|column| *column < fewer),
         ..asked.clone()
     };
-    let Ok(question) = state.tracker.question(&other.query(), coverage) else {
+    let Some(found) = state.retention(&other.query())? else {
         return Ok(Notice::new(text));
     };
-    let found = question.table(&state.tracker.store().count(question.plan())?);
     let instead = found.averages.iter().any(Option::is_some).then(|| {
         (
             format!("cohorts over {}", many(fewer.into(), grain.as_str())),

@@ -11,10 +11,10 @@ use url::form_urlencoded;
 
 use crate::calendar::Period;
 use crate::render::{self, FileName, thousands, words};
-use crate::reports::activity::Running;
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
 use crate::reports::retention::Query;
+use crate::reports::spans::Running;
 use crate::reports::stats::{rate, wilson};
 use crate::server::arrival::body;
 use crate::server::error::{WebError, answer};
@@ -128,7 +128,7 @@ impl Given {
             .expanded(state.tracker.segments())
             .map_err(|error| vec![Problem::of_query(&error.into())])?;
         counted
-            .at(now)
+            .check(now)
             .map_err(|error| vec![Problem::of_query(&error)])?;
         let at = self
             .at
@@ -603,11 +603,7 @@ fn written(
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
     let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
-    let mut users = view
-        .tracker
-        .store()
-        .members(set, wanted.after, PAGE + 1)
-        .map_err(WebError::Store)?;
+    let mut users = view.tracker.members_after(set, wanted.after, PAGE + 1)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
     let canonical = wanted.whom.canonical();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::rt::time::timeout;
 use actix_web::web::Bytes;
@@ -13,9 +13,11 @@ use futures_util::{StreamExt, stream};
 use url::form_urlencoded;
 
 use crate::calendar::Grain;
-use crate::render::{self, FileName, Order, Scale, Show, chart, words};
+use crate::render::{Order, Scale, chart, words};
+use crate::reports::Params;
 use crate::reports::retention::{Question, Table};
 use crate::server::error::{self, WebError, answer};
+use crate::server::export::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, Place, Tile, tiles};
@@ -23,76 +25,13 @@ use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{Layout, home, people};
 use crate::server::query::{PageQuery, Problem, RawQuery};
-use crate::server::{Patience, State, View, admitted, block, disposition, html};
+use crate::server::{Patience, State, View, admitted, block, html};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
-use crate::tracker::Answer;
+use crate::tracker::Asked;
 
-/// The ways a table leaves the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// What the page shows.
-    Csv,
-    /// A line per cell.
-    Tidy,
-    /// One object.
-    Json,
-    /// The curve alone.
-    Svg,
-}
-
-impl Format {
-    /// All of them, in the order of their links.
-    pub const ALL: [Format; 4] = [Format::Csv, Format::Tidy, Format::Json, Format::Svg];
-
-    /// Its address.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Format::Csv => "/retention.csv",
-            Format::Tidy => "/retention.tidy.csv",
-            Format::Json => "/retention.json",
-            Format::Svg => "/retention.svg",
-        }
-    }
-
-    const fn label(self) -> &'static str {
-        match self {
-            Format::Csv => "CSV",
-            Format::Tidy => "Tidy CSV",
-            Format::Json => "JSON",
-            Format::Svg => "SVG",
-        }
-    }
-
-    /// Content type, and whether a browser should save rather than show it.
-    const fn content(self) -> (&'static str, &'static str) {
-        match self {
-            Format::Csv | Format::Tidy => ("text/csv; charset=utf-8; header=present", "attachment"),
-            Format::Json => ("application/json", "inline"),
-            Format::Svg => ("image/svg+xml", "inline"),
-        }
-    }
-
-    fn file_name(self, table: &Table, show: Show) -> FileName {
-        let ending = match self {
-            Format::Csv if show == Show::Count => "count.csv",
-            Format::Csv => "csv",
-            Format::Tidy => "tidy.csv",
-            Format::Json => "json",
-            Format::Svg => "svg",
-        };
-        render::file_name(table).ending(ending)
-    }
-
-    fn body(self, table: &Table, show: Show) -> String {
-        match self {
-            Format::Csv => render::csv::wide(table, show),
-            Format::Tidy => render::csv::tidy(table),
-            Format::Json => format!("{:#}\n", render::json::table(table)),
-            Format::Svg => chart::svg(table),
-        }
-    }
-}
+/// The name of the report, as in its addresses.
+pub const NAME: &str = "retention";
 
 /// A link to a file with the same question.
 struct Export {
@@ -212,7 +151,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     if raw.is_command() || raw.export_csv || anew {
         let to = block(&request, move |view| {
             let path = if raw.export_csv {
-                Format::Csv.path()
+                "/retention.csv"
             } else {
                 "/retention"
             };
@@ -247,7 +186,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 }
 
 /// An error that says how large the table is where that is what is wrong.
-fn sized(error: WebError, request: &HttpRequest) -> WebError {
+pub fn sized(error: WebError, request: &HttpRequest) -> WebError {
     match error {
         WebError::Busy(busy) => {
             let size = RawQuery::read(request.query_string())
@@ -263,7 +202,7 @@ fn sized(error: WebError, request: &HttpRequest) -> WebError {
 /// Counts everything anew, for the next to ask.
 fn recounted(view: &View, asked: &PageQuery) -> Result<(), WebError> {
     view.tracker
-        .answer(&asked.query(), view.as_asked(), Freshness::Anew, |_| ())?;
+        .run(&asked.query(), &view.run(Freshness::Anew))?;
     Ok(())
 }
 
@@ -330,7 +269,7 @@ fn slip(view: &View, raw: &RawQuery) -> Result<Option<(StatusCode, String)>, Web
     }
     let asked = raw.check().and_then(|asked| {
         // Where the data ends makes no query right or wrong.
-        let checked = asked.query().at(view.now());
+        let checked = asked.query().check(view.now());
         checked
             .map(drop)
             .map_err(|error| vec![Problem::of_query(&error)])
@@ -375,34 +314,11 @@ fn frame(
     }))
 }
 
-/// `/retention.csv` and its siblings.
-pub async fn file(request: HttpRequest, dress: Format) -> HttpResponse {
-    let raw = RawQuery::read(request.query_string());
-    let written = block(&request, move |view| {
-        let asked = asked(view, &raw.clone().carried_out(view.now(), || view.ends()))?;
-        let counted =
-            view.tracker
-                .answer(&asked.query(), view.as_asked(), Freshness::Checked, |_| ())?;
-        let table = counted.table().called(&view.dashboard.glossary.labels);
-        Ok((
-            dress.file_name(&table, asked.show),
-            dress.body(&table, asked.show),
-        ))
-    });
-    let (content_type, kind) = dress.content();
-    let respond = |(name, body): (FileName, String)| {
-        HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, content_type))
-            .insert_header((CONTENT_DISPOSITION, disposition(kind, &name)))
-            .body(body)
-    };
-    answer(
-        &request,
-        written
-            .await
-            .map(respond)
-            .map_err(|error| sized(error, &request)),
-    )
+/// The fields of the question that a file of the report asks, with both sides of the default
+/// question if neither was given.
+pub fn params(state: &State, query: &str) -> Result<Params, WebError> {
+    let raw = RawQuery::read(query).carried_out(state.now(), || state.ends());
+    Ok(completed(state, &raw)?.params)
 }
 
 /// What was typed, with both sides of the default question when neither was.
@@ -430,7 +346,8 @@ fn written(
     planned: &OnceLock<Question>,
 ) -> Result<CachedPage, WebError> {
     // Before anything else that changes by itself is looked at.
-    let (now, now_given) = view.as_asked();
+    let run = view.run(Freshness::Cached);
+    let now = run.now;
     let (raw, events) = (completed(view, &raw)?, view.events()?);
     if raw.asks_nothing() {
         let welcome = Welcome::new(
@@ -443,14 +360,10 @@ fn written(
     }
     let offered = |asked: Option<&PageQuery>| offered(view, &events, asked);
     let answered = raw.check().map(|asked| {
-        let answer = view.tracker.answer(
-            &asked.query(),
-            (now, now_given),
-            Freshness::Cached,
-            |question| {
-                planned.get_or_init(|| question.clone());
-            },
-        );
+        let query = asked.query();
+        let answer = view.tracker.ask(&query, &run, |question| {
+            planned.get_or_init(|| question.clone());
+        });
         (asked, answer)
     });
     let answered = match answered {
@@ -472,20 +385,20 @@ fn written(
         }
     };
     let layout = Layout::new(view, &store, Some(&events));
-    let Answer {
-        keys,
+    let Asked {
+        catalogue: keys,
         coverage,
-        question,
-        counted,
+        planned: question,
+        results,
+        age,
     } = answer;
-    let (counts, age) = (counted.counts, counted.age);
     let ground = Validator {
         now,
         as_of: view.as_of(now, age),
         layout,
         keys,
         coverage,
-        counts,
+        counts: results.counts,
     };
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place
@@ -494,10 +407,7 @@ fn written(
     {
         return Ok(found);
     }
-    let table = question
-        .table(&ground.counts)
-        .recorded_since(question.recorded(&ground.keys));
-    let table = table.called(&view.dashboard.glossary.labels);
+    let table = question.table(&ground.counts);
     let lost: Vec<Notice> = raw
         .lost_trend(&asked)
         .map(Notice::new)
@@ -583,7 +493,7 @@ fn title(state: &State, asked: &PageQuery) -> String {
         side(&asked.bare.cohort, &asked.cohort_and),
         side(&asked.bare.returning, &asked.returning_and),
     );
-    render::title_of(&asked.query(), cohort, returning)
+    asked.query().title(cohort, returning)
 }
 
 fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Report {
@@ -651,13 +561,12 @@ fn report(state: &State, asked: &PageQuery, table: &Table, age: Duration) -> Rep
         link: address(asked),
         refresh: state
             .tracker
-            .store()
-            .recall()
+            .cache_stats()
             .map(|_| format!("{}&{ANEW}=1", address(asked))),
         exports: Format::ALL
-            .map(|dress| Export {
-                href: state.to(&format!("{}?{query}", dress.path())),
-                label: dress.label(),
+            .map(|format| Export {
+                href: state.to(&format!("/{NAME}.{}?{query}", format.ending())),
+                label: format.label(),
             })
             .into(),
         tiles: tiles(table),

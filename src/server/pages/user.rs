@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use chrono::NaiveDate;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde_json::json;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{activity_calendar, many, thousands, words};
-use crate::reports::user::{History, Seen};
+use crate::reports::Exports;
+use crate::reports::user::{History, NamedHistory, Seen, User};
 use crate::server::error::{WebError, answer};
 use crate::server::pages::{Layout, people};
 use crate::server::query::{Field, Problem};
-use crate::server::{State, View, block, html};
+use crate::server::{State, View, block, html, place};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
+use crate::store::Freshness;
 use crate::tracker::{Ids, IdsError};
 
 /// What addresses of users begin with, and how their files end.
@@ -117,7 +118,7 @@ fn link(state: &State, name: &str) -> String {
 /// What is to be said of the user that an address or a form names.
 enum Outcome {
     Page((StatusCode, String)),
-    Json(serde_json::Value),
+    Json(NamedHistory),
     Moved(String),
 }
 
@@ -136,6 +137,14 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
         _ => shown(view, raw.clone()),
     });
     told(&request, found.await)
+}
+
+/// `/user?id=…`: the name of the report leads to its page.
+pub async fn moved(request: HttpRequest) -> HttpResponse {
+    let (state, _) = place(&request);
+    let base = state.as_ref().map_or("", |state| state.base.as_str());
+    let to = format!("{base}/users?{}", request.query_string());
+    HttpResponse::Found().insert_header((LOCATION, to)).finish()
 }
 
 /// `/users/{id}` and `/users/{id}.json`
@@ -159,7 +168,9 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 fn told(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpResponse {
     let written = found.map(|outcome| match outcome {
         Outcome::Page(page) => html(page),
-        Outcome::Json(value) => HttpResponse::Ok().json(value),
+        Outcome::Json(named) => HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .body(named.json()),
         Outcome::Moved(to) => HttpResponse::Found().insert_header((LOCATION, to)).finish(),
     });
     answer(request, written)
@@ -170,7 +181,10 @@ fn shown(view: &View, raw: String) -> Result<Outcome, WebError> {
     let layout = Layout::new(view, &store, Some(&events));
     let (status, page) = match read(view, &raw)? {
         Ok((user, name)) => {
-            let history = view.tracker.history(user, &view.coverage()?)?;
+            let history = view
+                .tracker
+                .run(&User { user }, &view.run(Freshness::Cached))?
+                .answer;
             let report = report(view, &history, &name);
             (
                 StatusCode::OK,
@@ -209,14 +223,14 @@ fn json(view: &View, raw: &str) -> Result<Outcome, WebError> {
         StatusCode::NOT_FOUND => WebError::NotFound,
         _ => WebError::Query(vec![Problem::new(Field::User, message)]),
     })?;
-    let called = match view.tracker.ids()? {
-        Ids::Numbers => json!(user),
-        Ids::Strings => json!(name),
-    };
-    Ok(Outcome::Json(as_json(
-        &view.tracker.history(user, &view.coverage()?)?,
-        &called,
-    )))
+    let is_string = view.tracker.ids()? == Ids::Strings;
+    let run = view.run(Freshness::Cached);
+    let history = view.tracker.run(&User { user }, &run)?.answer;
+    Ok(Outcome::Json(NamedHistory {
+        history,
+        id: name,
+        is_string,
+    }))
 }
 
 /// A user and what they are called, or what is wrong with what was typed.
@@ -469,28 +483,4 @@ fn short(period: Period, today: Period) -> String {
         Grain::Day => period.start().format("%-d %b %Y").to_string(),
         _ => period.label(),
     }
-}
-
-fn as_json(history: &History, user: &serde_json::Value) -> serde_json::Value {
-    let text = |period: Option<Period>| period.map(|period| period.to_string());
-    let span = history.span;
-    json!({
-        "user": user,
-        "data_ends": text(history.coverage.data_ends(Grain::Day)),
-        "today": span.today.to_string(),
-        "week": span.week.to_string(),
-        "month": span.month.to_string(),
-        "days_since": span.since.to_string(),
-        "zone": "UTC",
-        "events": history.events.iter().map(|seen| json!({
-            "event": seen.event.as_str(),
-            "today": seen.today,
-            "this_week": seen.week,
-            "this_month": seen.month,
-            "ever": seen.ever,
-            "first": text(seen.first),
-            "last": text(seen.last),
-            "days": seen.days.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-    })
 }

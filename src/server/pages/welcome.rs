@@ -51,7 +51,7 @@ impl Welcome {
                     format!("cohortist{place} --prefix {} serve", words::quoted(prefix)),
                 )
             });
-        let strays = view.tracker.store().strays();
+        let strays = view.tracker.unparsed_keys();
         let strays = (strays.count > 0).then(|| {
             words::curly(&words::strays(
                 store.prefix.as_str(),

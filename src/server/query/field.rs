@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::render::words;
-use crate::reports::retention::QueryError;
+use crate::reports::QueryError;
 
 /// A field of the form, by its name in the query string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,33 @@ pub enum Field {
     Limit,
     /// `id`: a user.
     User,
+    /// A field of a report that has no place of its own on a page.
+    Other(&'static str),
+}
+
+impl Field {
+    /// The field of a report by its name, and which of its values.
+    pub fn of_report(name: &'static str, index: Option<usize>) -> Self {
+        match (name, index) {
+            ("cohort_and", Some(index)) => Field::CohortAnd(index),
+            ("returning_and", Some(index)) => Field::ReturningAnd(index),
+            ("cohort", _) => Field::Cohort,
+            ("returning", _) => Field::Returning,
+            ("by", _) => Field::By,
+            ("rows", _) => Field::Rows,
+            ("cols", _) => Field::Cols,
+            ("from", _) => Field::From,
+            ("to", _) => Field::To,
+            ("measure", _) => Field::Measure,
+            ("as", _) => Field::As,
+            ("average", _) => Field::Average,
+            ("set", _) => Field::Set,
+            ("after", _) => Field::After,
+            ("limit", _) => Field::Limit,
+            ("id", _) => Field::User,
+            (other, _) => Field::Other(other),
+        }
+    }
 }
 
 impl Field {
@@ -86,6 +113,7 @@ impl Field {
             Field::After => "after",
             Field::Limit => "limit",
             Field::User => "id",
+            Field::Other(name) => name,
         }
     }
 }
@@ -113,7 +141,7 @@ impl Field {
             | Field::Range
             | Field::Order
             | Field::Scale => self.name(),
-            Field::By | Field::From | Field::To | Field::Average => self.name(),
+            Field::By | Field::From | Field::To | Field::Average | Field::Other(_) => self.name(),
         }
     }
 }
@@ -156,14 +184,18 @@ impl Problem {
         }
     }
 
+    /// A problem with a field of a report.
+    pub fn of_report(problem: crate::reports::Problem) -> Self {
+        Problem {
+            field: Field::of_report(problem.field, problem.index),
+            message: problem.message,
+            column: problem.column,
+        }
+    }
+
     /// A question that cannot be answered, at the field that asks too much.
     pub fn of_query(error: &QueryError) -> Self {
-        let field = match error.field() {
-            Some("cols") => Field::Cols,
-            Some("from") => Field::From,
-            Some("to") => Field::To,
-            _ => Field::Rows,
-        };
-        Problem::new(field, error.to_string())
+        let field = error.field().unwrap_or("rows");
+        Problem::new(Field::of_report(field, None), error.to_string())
     }
 }

@@ -10,128 +10,86 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, parse_date};
-use crate::render::{Order, Scale, Show, words};
-use crate::reports::retention::{Averaging, MAX_COLS, MAX_ROWS, Measure, Query, default_size};
-use crate::sets::{EventName, Segment, SyntaxError};
+use crate::calendar::Grain;
+use crate::render::{Order, Scale, words};
+use crate::reports::Params;
+use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
+use crate::sets::{EventName, Segment};
 pub use field::{Field, Problem};
 pub use range::Range;
 
-/// What was typed, as it was typed. Blank optional fields are empty; blank filters are left out.
+/// A retention query string as it was typed. Blank values are as if they were not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)] // Named as the fields are.
 pub struct RawQuery {
-    pub cohort: String,
-    pub cohort_and: Vec<String>,
-    pub returning: String,
-    pub returning_and: Vec<String>,
-    pub by: String,
-    pub rows: String,
-    pub cols: String,
-    pub from: String,
-    pub to: String,
-    pub measure: String,
-    pub show: String,
-    pub average: String,
+    /// The fields of the report.
+    pub params: Params,
+    /// The order of the rows.
     pub order: String,
+    /// What the shades stand for.
     pub scale: String,
+    /// The column whose trend is drawn.
     pub trend: String,
-    /// A range to be put in place of dates and sizes.
+    /// A range that replaces dates and sizes.
     pub range: String,
     /// Whether the two sides are to be exchanged.
     pub swap: bool,
     /// bitmapist's `export_csv=1`: the CSV file is wanted instead of the page.
     pub export_csv: bool,
-    /// The fields that were given twice, and not alike: which of the two is meant nobody knows.
+    /// The fields of the page that were given twice with different values.
     pub twice: Vec<Field>,
 }
 
 impl RawQuery {
-    /// Reads a query string. Unknown names are ignored. Where a field is given by its own name and
-    /// by bitmapist's, its own counts.
+    /// Reads a query string. Unknown names are ignored. If a field is given by its own name and by
+    /// bitmapist's, its own counts.
     pub fn read(query: &str) -> Self {
-        let (mut own, mut old) = (RawQuery::default(), RawQuery::default());
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = value.trim().to_owned();
+        let mut raw = RawQuery::default();
+        let mut old = Params::default();
+        let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+        raw.params = Params::read(FIELDS, pairs.iter().map(|(name, value)| (name, value)));
+        for (name, value) in &pairs {
+            let value = value.trim();
             if value.is_empty() {
                 continue;
             }
-            if let Some((field, place)) = own.single(&name) {
-                let again = !place.is_empty() && *place != value;
-                *place = value;
-                if again && !own.twice.contains(&field) {
-                    own.twice.push(field);
+            if let Some((field, place)) = raw.page_field(name) {
+                let differs = !place.is_empty() && *place != value;
+                value.clone_into(place);
+                if differs && !raw.twice.contains(&field) {
+                    raw.twice.push(field);
                 }
                 continue;
             }
-            match &*name {
-                "cohort_and" => own.cohort_and.push(value),
-                "returning_and" => own.returning_and.push(value),
-                "swap" => own.swap = value != "0",
-                "select1" => old.cohort = name_as_segment(&value),
-                "select1b" => old.cohort_and.push(name_as_segment(&value)),
-                "select2" => old.returning = name_as_segment(&value),
-                "select2b" => old.returning_and.push(name_as_segment(&value)),
-                "time_group" => old.by = value.strip_suffix('s').unwrap_or(&value).to_owned(),
-                "num_results" => old.rows = value,
-                // bitmapist counts the columns behind column 0.
-                "num_of_rows" => {
-                    old.cols = value
-                        .parse::<u32>()
-                        .map_or(value, |n| (u64::from(n) + 1).to_string())
-                }
-                "start_date" => old.from = value,
-                "as_percent" => {
-                    old.show = if value == "0" {
-                        Show::Count
-                    } else {
-                        Show::Percent
-                    }
-                    .as_str()
-                    .to_owned()
-                }
-                "export_csv" => own.export_csv = value != "0",
-                _ => {}
+            match &**name {
+                "swap" => raw.swap = value != "0",
+                "export_csv" => raw.export_csv = value != "0",
+                name => push_old(&mut old, name, value),
             }
         }
-        let text = |own: String, old: String| if own.is_empty() { old } else { own };
-        let list = |own: Vec<String>, old: Vec<String>| if own.is_empty() { old } else { own };
-        RawQuery {
-            cohort: text(own.cohort, old.cohort),
-            cohort_and: list(own.cohort_and, old.cohort_and),
-            returning: text(own.returning, old.returning),
-            returning_and: list(own.returning_and, old.returning_and),
-            by: text(own.by, old.by),
-            rows: text(own.rows, old.rows),
-            cols: text(own.cols, old.cols),
-            from: text(own.from, old.from),
-            to: text(own.to, old.to),
-            measure: text(own.measure, old.measure),
-            show: text(own.show, old.show),
-            average: text(own.average, old.average),
-            ..own
+        for field in FIELDS {
+            if raw.params.all(field.name).is_empty() {
+                for value in old.all(field.name) {
+                    raw.params.push(field.name, value);
+                }
+            }
         }
+        raw
     }
 
-    /// The field that has only one value, and where it is kept.
-    fn single(&mut self, name: &str) -> Option<(Field, &mut String)> {
+    /// A field of the page, and where its value is kept.
+    fn page_field(&mut self, name: &str) -> Option<(Field, &mut String)> {
         Some(match name {
-            "cohort" => (Field::Cohort, &mut self.cohort),
-            "returning" => (Field::Returning, &mut self.returning),
-            "by" => (Field::By, &mut self.by),
-            "rows" => (Field::Rows, &mut self.rows),
-            "cols" => (Field::Cols, &mut self.cols),
-            "from" => (Field::From, &mut self.from),
-            "to" => (Field::To, &mut self.to),
-            "measure" => (Field::Measure, &mut self.measure),
-            "as" => (Field::As, &mut self.show),
-            "average" => (Field::Average, &mut self.average),
             "order" => (Field::Order, &mut self.order),
             "scale" => (Field::Scale, &mut self.scale),
             "trend" => (Field::Trend, &mut self.trend),
             "range" => (Field::Range, &mut self.range),
             _ => return None,
         })
+    }
+
+    /// The value of a field of the report; empty if it was not given.
+    pub fn text(&self, name: &str) -> &str {
+        self.params.text(name)
     }
 
     /// Whether it asks for something to be done to the question before it is asked: exchange its
@@ -148,8 +106,8 @@ impl RawQuery {
         ends: impl FnOnce() -> Option<NaiveDate>,
     ) -> Self {
         if std::mem::take(&mut self.swap) {
-            std::mem::swap(&mut self.cohort, &mut self.returning);
-            std::mem::swap(&mut self.cohort_and, &mut self.returning_and);
+            self.params.swap("cohort", "returning");
+            self.params.swap("cohort_and", "returning_and");
         }
         if let Some(range) = Range::ALL
             .into_iter()
@@ -170,18 +128,13 @@ impl RawQuery {
             {
                 (rows, last) = (Some(ends.month()), ends);
             }
-            self.by = range.grain().as_str().to_owned();
-            self.rows = rows.map(size).unwrap_or_default();
-            self.cols = size(cols);
-            self.from = range
-                .from(last)
-                .map(|date| date.to_string())
-                .unwrap_or_default();
-            self.to = String::new();
+            let from = range.from(last).map(|date| date.to_string());
+            self.params.set("by", range.grain().as_str());
+            self.params.set("rows", &rows.map(size).unwrap_or_default());
+            self.params.set("cols", &size(cols));
+            self.params.set("from", &from.unwrap_or_default());
+            self.params.set("to", "");
             self.range = String::new();
-            // What it says is said once.
-            let said = [Field::By, Field::Rows, Field::Cols, Field::From, Field::To];
-            self.twice.retain(|field| !said.contains(field));
         }
         self
     }
@@ -203,29 +156,24 @@ impl RawQuery {
 
     /// Whether neither side of the question was given, so that the default question is meant.
     pub fn asks_nothing(&self) -> bool {
-        self.cohort.is_empty() && self.returning.is_empty()
+        self.text("cohort").is_empty() && self.text("returning").is_empty()
     }
 
     /// The same, asking `default` where it names no event. What else was given stays, and all of
     /// `default` counts when nothing else was.
     pub fn or(&self, default: &PageQuery) -> RawQuery {
-        let sides = RawQuery::read(&default.canonical());
-        let bare = RawQuery {
-            cohort: String::new(),
-            cohort_and: Vec::new(),
-            returning: String::new(),
-            ..self.clone()
-        };
-        if bare == RawQuery::default() {
-            return sides;
+        let default = RawQuery::read(&default.canonical());
+        if *self == RawQuery::default() {
+            return default;
         }
-        RawQuery {
-            cohort: sides.cohort,
-            cohort_and: [sides.cohort_and, self.cohort_and.clone()].concat(),
-            returning: sides.returning,
-            returning_and: [sides.returning_and, self.returning_and.clone()].concat(),
-            ..self.clone()
+        let mut raw = self.clone();
+        for side in ["cohort", "returning"] {
+            raw.params.set(side, default.text(side));
         }
+        for filters in ["cohort_and", "returning_and"] {
+            raw.params.prepend(filters, default.params.all(filters));
+        }
+        raw
     }
 
     /// The question, when every field is right.
@@ -233,26 +181,15 @@ impl RawQuery {
     /// # Errors
     /// Every field that is not, at once.
     pub fn check(&self) -> Result<PageQuery, Vec<Problem>> {
-        let mut problems: Vec<Problem> = self.twice.iter().map(|field| twice(*field)).collect();
-        let cohort = segment(&mut problems, Field::Cohort, &self.cohort);
-        let cohort_and = segments(&mut problems, Field::CohortAnd, &self.cohort_and);
-        let returning = segment(&mut problems, Field::Returning, &self.returning);
-        let returning_and = segments(&mut problems, Field::ReturningAnd, &self.returning_and);
-        let grain = word(&mut problems, Field::By, &self.by).unwrap_or(Grain::Day);
-        let rows = number(&mut problems, Field::Rows, &self.rows, MAX_ROWS);
-        let cols = number(&mut problems, Field::Cols, &self.cols, MAX_COLS);
-        let from = date(&mut problems, Field::From, &self.from);
-        let to = date(&mut problems, Field::To, &self.to);
-        let measure = word(&mut problems, Field::Measure, &self.measure).unwrap_or_default();
-        let show = word(&mut problems, Field::As, &self.show).unwrap_or_default();
-        let averaging = word(&mut problems, Field::Average, &self.average).unwrap_or_default();
+        let (parts, mut problems) = match Parts::read(&self.params) {
+            Ok(parts) => (Some(parts), Vec::new()),
+            Err(problems) => (None, problems.into_iter().map(Problem::of_report).collect()),
+        };
+        problems.extend(self.twice.iter().map(|field| twice(*field)));
         let order = word(&mut problems, Field::Order, &self.order).unwrap_or_default();
         let scale = word(&mut problems, Field::Scale, &self.scale).unwrap_or_default();
-        let trend = column(
-            &mut problems,
-            &self.trend,
-            cols.unwrap_or(default_size(grain)),
-        );
+        let cols = parts.as_ref().map(|parts| parts.bare.cols());
+        let trend = column(&mut problems, &self.trend, cols);
         if !self.range.is_empty() {
             let known: Vec<&str> = Range::ALL.map(Range::as_str).to_vec();
             let message = format!(
@@ -262,19 +199,14 @@ impl RawQuery {
             );
             problems.push(Problem::new(Field::Range, message));
         }
-        match (cohort, returning) {
-            (Some(cohort), Some(returning)) if problems.is_empty() => Ok(PageQuery {
-                bare: Query {
-                    cohort,
-                    returning,
-                    grain,
-                    rows,
-                    cols,
-                    from,
-                    to,
-                    measure,
-                    averaging,
-                },
+        match parts {
+            Some(Parts {
+                bare,
+                cohort_and,
+                returning_and,
+                show,
+            }) if problems.is_empty() => Ok(PageQuery {
+                bare,
                 cohort_and,
                 returning_and,
                 show,
@@ -287,19 +219,39 @@ impl RawQuery {
     }
 }
 
+/// Adds a value that was given by bitmapist's name.
+fn push_old(params: &mut Params, name: &str, value: &str) {
+    match name {
+        "select1" => params.set("cohort", &name_as_segment(value)),
+        "select1b" => params.push("cohort_and", &name_as_segment(value)),
+        "select2" => params.set("returning", &name_as_segment(value)),
+        "select2b" => params.push("returning_and", &name_as_segment(value)),
+        "time_group" => params.set("by", value.strip_suffix('s').unwrap_or(value)),
+        "num_results" => params.set("rows", value),
+        // bitmapist does not count column 0.
+        "num_of_rows" => {
+            let cols = value.parse::<u32>();
+            let cols = cols.map_or(value.to_owned(), |n| (u64::from(n) + 1).to_string());
+            params.set("cols", &cols);
+        }
+        "start_date" => params.set("from", value),
+        "as_percent" => {
+            let show = if value == "0" {
+                Show::Count
+            } else {
+                Show::Percent
+            };
+            params.set("as", show.as_str());
+        }
+        _ => {}
+    }
+}
+
 fn twice(field: Field) -> Problem {
-    let more = match field {
-        Field::Cohort => ": a second event is a filter, cohort_and=…",
-        Field::Returning => ": a second event is a filter, returning_and=…",
-        _ => "",
-    };
-    Problem::new(
-        field,
-        format!(
-            "`{}` is in the address twice{more}; leave one of the two out",
-            field.name()
-        ),
-    )
+    let name = field.name();
+    let message =
+        format!("`{name}` is given twice with different values; leave one of the two out");
+    Problem::new(field, message)
 }
 
 /// bitmapist's fields hold a raw event name, whatever characters it has.
@@ -308,46 +260,6 @@ fn name_as_segment(name: &str) -> String {
         Ok(name) => Segment::event(&name).to_string(),
         Err(_) => format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")),
     }
-}
-
-fn segment(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<Segment> {
-    if text.is_empty() {
-        problems.push(Problem::new(
-            field,
-            "name an event, such as `signup`, or a segment, such as `active & (web | ios)`",
-        ));
-        return None;
-    }
-    text.parse()
-        .map_err(|SyntaxError { column, message }| {
-            // The most frequent slip: an event whose name holds a blank or a sign.
-            let plain = text
-                .chars()
-                .all(|c| c.is_alphanumeric() || c.is_whitespace() || "_-.:".contains(c));
-            let hint = if plain && text.contains(char::is_whitespace) {
-                format!(". If that is one event's name, put it in quotes: \"{text}\"")
-            } else {
-                String::new()
-            };
-            problems.push(Problem {
-                field,
-                message: format!("column {column}: {message}{hint}"),
-                column: Some(column),
-            });
-        })
-        .ok()
-}
-
-fn segments(
-    problems: &mut Vec<Problem>,
-    field: fn(usize) -> Field,
-    texts: &[String],
-) -> Vec<Segment> {
-    texts
-        .iter()
-        .enumerate()
-        .filter_map(|(i, text)| segment(problems, field(i), text))
-        .collect()
 }
 
 fn word<T: FromStr<Err: fmt::Display>>(
@@ -361,23 +273,8 @@ fn word<T: FromStr<Err: fmt::Display>>(
         .ok()
 }
 
-fn number(problems: &mut Vec<Problem>, field: Field, text: &str, most: u32) -> Option<u32> {
-    if text.is_empty() {
-        return None;
-    }
-    let parsed = text.parse::<u32>().ok().filter(|n| (1..=most).contains(n));
-    if parsed.is_none() {
-        let shown: String = text.chars().take(24).collect();
-        problems.push(Problem::new(
-            field,
-            format!("`{shown}` does not fit: ask for a whole number from 1 to {most}"),
-        ));
-    }
-    parsed
-}
-
 /// A column of a table that has `cols` of them.
-fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
+fn column(problems: &mut Vec<Problem>, text: &str, cols: Option<u32>) -> Option<u32> {
     if text.is_empty() {
         return None;
     }
@@ -390,14 +287,7 @@ fn column(problems: &mut Vec<Problem>, text: &str, cols: u32) -> Option<u32> {
         ));
     }
     // One that is not there is not drawn, and the page says so.
-    parsed.filter(|k| *k < cols)
-}
-
-fn date(problems: &mut Vec<Problem>, field: Field, text: &str) -> Option<NaiveDate> {
-    let parsed = (!text.is_empty()).then(|| parse_date(text))?;
-    parsed
-        .map_err(|error| problems.push(Problem::new(field, error.to_string())))
-        .ok()
+    parsed.filter(|k| cols.is_some_and(|cols| *k < cols))
 }
 
 /// A question as the page asks it.
@@ -597,7 +487,10 @@ fn changed(segment: &Segment, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
 
 #[cfg(test)]
 mod tests {
+    use chrono::NaiveDate;
     use proptest::prelude::*;
+
+    use crate::reports::retention::{MAX_COLS, MAX_ROWS};
 
     use super::*;
 
@@ -652,7 +545,7 @@ mod tests {
             asked("select1=a&cohort=b&select2=c&time_group=days&by=month").canonical(),
             "cohort=b&returning=c&by=month"
         );
-        assert_eq!(RawQuery::read("num_of_rows=x").cols, "x");
+        assert_eq!(RawQuery::read("num_of_rows=x").text("cols"), "x");
     }
 
     #[test]
@@ -765,10 +658,7 @@ mod tests {
             found[0].1,
             "column 11: expected an event name or `(`, found the end"
         );
-        assert_eq!(
-            found[4].1,
-            "`0` does not fit: ask for a whole number from 1 to 400"
-        );
+        assert_eq!(found[4].1, "`0` is not a whole number from 1 to 400");
         assert_eq!(
             found[6].1,
             "`2026-02-30` is not a date: write it as 2026-11-23"

@@ -366,7 +366,7 @@ mod tests {
     use crate::sets::{EventName, Key, Plan, Set};
     use crate::store::embedded::EmbeddedStore;
     use crate::store::embedded::table::Pace;
-    use crate::store::{Mark, Options, Store};
+    use crate::store::{KeyListing, Mark, Options, Store};
 
     /// An operation that writes segments block by block and calls the hook before each block.
     type Writes = fn(&EmbeddedStore, &std::path::Path, &dyn Fn() -> bool);

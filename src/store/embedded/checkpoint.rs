@@ -336,7 +336,7 @@ mod tests {
 
     use crate::sets::{EventName, Key, Set};
     use crate::store::embedded::EmbeddedStore;
-    use crate::store::{Durability, Mark, Options, Progress, Store, StoreError};
+    use crate::store::{Durability, Maintenance, Mark, Options, Progress, Store, StoreError};
 
     fn mark(user: u32) -> [Mark; 1] {
         [Mark {

@@ -14,7 +14,8 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::memtable::Memtables;
 use crate::store::embedded::table_cache::Reader;
 use crate::store::embedded::wal::Change;
-use crate::store::{Result, Store, marks};
+use crate::store::traits::marks;
+use crate::store::{Result, Store};
 
 /// A run as stored in the log: the distance of each user from the previous one, the first from 0.
 /// Each byte holds seven bits, lowest first. The eighth bit is set if another byte follows. The

@@ -52,10 +52,10 @@ use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::cost::{self, Cost};
-use crate::store::unparsed_keys::prefix_of;
+use crate::store::unparsed_keys::{LeftOut, Listing, prefix_of};
 use crate::store::{
-    Cancel, Durability, Health, IdMap, LeftOut, Listing, Mark, Options, OtherPrefixes, Progress,
-    Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
+    Cancel, ChangeFeed, Durability, Health, IdMap, KeyListing, Maintenance, Mark, Options,
+    OtherPrefixes, PaddedKeys, Progress, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 pub use backup::{ask_owner, restore};
 pub use inspect::{Checked, CheckedFile, Usage, check};
@@ -227,6 +227,16 @@ impl EmbeddedStore {
             left_out: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// The store as [`open`](crate::store::open) returns it: with both spellings of padded keys.
+    pub fn shared(self) -> Arc<dyn Store> {
+        Arc::new(PaddedKeys::new(Arc::new(self)))
+    }
+
+    /// The store as a keyspace of named bitmaps, under every prefix.
+    pub fn keyspace(&self) -> Keyspace {
+        Keyspace::of(self)
     }
 
     /// The texts of a plan's keys, by their nodes.
@@ -664,74 +674,6 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let beginning = format!("{}{starting_with}", self.prefix);
-        let read = self
-            .engine
-            .begin_read(|layers| layers.part_beginning(&beginning))?;
-        let mut listing = Listing::new(&self.prefix, starting_with);
-        read.layers
-            .visit_keys(&beginning, read.reader.as_ref(), |text| {
-                listing.take(text, Some(text));
-                true
-            })?;
-        Ok(self.left_out.keep(listing))
-    }
-
-    fn strays(&self) -> UnparsedKeys {
-        self.left_out.get()
-    }
-
-    fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
-        let mut texts = Vec::new();
-        read.layers.visit_keys("", read.reader.as_ref(), |text| {
-            texts.push(text.to_owned());
-            texts.len() <= SOME_KEYS
-        })?;
-        Ok(OtherPrefixes::of(
-            &self.prefix,
-            texts.iter().take(SOME_KEYS),
-            texts.len() <= SOME_KEYS,
-            prefix_of,
-        ))
-    }
-
-    fn keys_version(&self) -> Option<u64> {
-        Some(self.engine.shown().keys_version)
-    }
-
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
-        let prefix = self.prefix.clone();
-        let told: Listener = Box::new(move |text| {
-            if let Some(key) = text.strip_prefix(prefix.as_str()) {
-                told(key);
-            }
-        });
-        self.engine
-            .listeners
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(told);
-        true
-    }
-
-    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let mut sizes = Vec::with_capacity(keys.len());
-        // Not of one moment: it is an estimate.
-        for keys in keys.chunks(SIZES_AT_ONCE) {
-            let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-            let read = self
-                .engine
-                .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
-            let reader = read.reader.as_ref();
-            for text in &texts {
-                sizes.push(Some(read.layers.view(text, reader)?.stored(text, reader)?));
-            }
-        }
-        Ok(sizes)
-    }
-
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         self.engine.change(false, |space| space.delete(&keys))
@@ -783,41 +725,6 @@ impl Store for EmbeddedStore {
         self
     }
 
-    fn keyspace(&self) -> Option<Keyspace> {
-        Some(Keyspace::of(self))
-    }
-
-    fn sweep(&self) -> Result<u64> {
-        // Plans are evaluated in memory: there are no temporary keys to leave behind.
-        Ok(0)
-    }
-
-    fn progress(&self) -> Progress {
-        let written = self.engine.read().sequence;
-        // What is in memory alone is as durable as it ever will be.
-        let durable = self
-            .engine
-            .disk
-            .as_ref()
-            .map_or(written, |disk| disk.durable.get());
-        Progress { written, durable }
-    }
-
-    fn flush(&self) -> Result<()> {
-        let written = self.engine.read().sequence;
-        self.engine
-            .disk
-            .as_ref()
-            .map_or(Ok(()), |disk| self.engine.sync(disk, written))
-    }
-
-    fn health(&self) -> Health {
-        self.engine
-            .disk
-            .as_ref()
-            .map_or_else(Health::default, Disk::health)
-    }
-
     fn describe(&self) -> Result<StoreInfo> {
         let location = match &self.engine.disk {
             Some(disk) => {
@@ -854,5 +761,109 @@ impl Store for EmbeddedStore {
             string_ids,
             refusal,
         })
+    }
+}
+
+impl KeyListing for EmbeddedStore {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let beginning = format!("{}{starting_with}", self.prefix);
+        let read = self
+            .engine
+            .begin_read(|layers| layers.part_beginning(&beginning))?;
+        let mut listing = Listing::new(&self.prefix, starting_with);
+        read.layers
+            .visit_keys(&beginning, read.reader.as_ref(), |text| {
+                listing.take(text, Some(text));
+                true
+            })?;
+        Ok(self.left_out.keep(listing))
+    }
+
+    fn keys_version(&self) -> Option<u64> {
+        Some(self.engine.shown().keys_version)
+    }
+
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
+        let mut texts = Vec::new();
+        read.layers.visit_keys("", read.reader.as_ref(), |text| {
+            texts.push(text.to_owned());
+            texts.len() <= SOME_KEYS
+        })?;
+        Ok(OtherPrefixes::of(
+            &self.prefix,
+            texts.iter().take(SOME_KEYS),
+            texts.len() <= SOME_KEYS,
+            prefix_of,
+        ))
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let mut sizes = Vec::with_capacity(keys.len());
+        // Not of one moment: it is an estimate.
+        for keys in keys.chunks(SIZES_AT_ONCE) {
+            let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+            let read = self
+                .engine
+                .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+            let reader = read.reader.as_ref();
+            for text in &texts {
+                sizes.push(Some(read.layers.view(text, reader)?.stored(text, reader)?));
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+impl ChangeFeed for EmbeddedStore {
+    fn on_change(&self, listener: Box<dyn Fn(&str) + Send + Sync>) -> bool {
+        let prefix = self.prefix.clone();
+        let of_this_prefix: Listener = Box::new(move |text| {
+            if let Some(key) = text.strip_prefix(prefix.as_str()) {
+                listener(key);
+            }
+        });
+        self.engine
+            .listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(of_this_prefix);
+        true
+    }
+}
+
+impl Maintenance for EmbeddedStore {
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn progress(&self) -> Progress {
+        let written = self.engine.read().sequence;
+        // What is in memory alone is as durable as it ever will be.
+        let durable = self
+            .engine
+            .disk
+            .as_ref()
+            .map_or(written, |disk| disk.durable.get());
+        Progress { written, durable }
+    }
+
+    fn flush(&self) -> Result<()> {
+        let written = self.engine.read().sequence;
+        self.engine
+            .disk
+            .as_ref()
+            .map_or(Ok(()), |disk| self.engine.sync(disk, written))
+    }
+
+    fn health(&self) -> Health {
+        self.engine
+            .disk
+            .as_ref()
+            .map_or_else(Health::default, Disk::health)
     }
 }

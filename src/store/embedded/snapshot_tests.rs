@@ -279,7 +279,6 @@ fn a_question_under_way_holds_nobody_up() {
                 assert!(
                     store
                         .keyspace()
-                        .unwrap()
                         .look_at(["e0_u"], |look| look.bit("e0_u", 8))
                         .is_ok()
                 );

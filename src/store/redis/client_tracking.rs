@@ -22,13 +22,12 @@ use std::time::{Duration, Instant};
 use ::redis::{Value, cmd};
 
 use super::capabilities::Capabilities;
-use super::cluster::Route;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault};
 use super::lower::{Script, Source};
 use super::server_eval::{Executor, Scratch};
 use super::{RECHECK, RedisStore};
 use crate::sets::Plan;
-use crate::store::Seen;
+use crate::store::BitmapState;
 
 /// How long a connection is listened to before everything is counted anew through a fresh one.
 const LIFE: Duration = Duration::from_secs(600);
@@ -79,7 +78,7 @@ struct Watcher {
 struct Known {
     /// In bytes.
     length: u64,
-    seen: Seen,
+    seen: BitmapState,
     /// It was counted through this connection.
     sure: bool,
 }
@@ -188,7 +187,7 @@ impl Watcher {
 }
 
 /// A number that no bitmap had before.
-fn new_state() -> u64 {
+fn new_version() -> u64 {
     static STATES: AtomicU64 = AtomicU64::new(1);
     STATES.fetch_add(1, Ordering::Relaxed)
 }
@@ -214,8 +213,8 @@ fn says_on(reply: &Value) -> bool {
 impl RedisStore {
     /// The count of each root of a plan whose roots are bitmaps, by way of the connection that is
     /// told of changes; `None` when it has to be done without.
-    pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<Seen>>> {
-        let Route::Server(pool) = &self.route else {
+    pub(super) fn watched(&self, plan: &Plan) -> Reply<Option<Vec<BitmapState>>> {
+        let Some(pool) = self.route.server() else {
             return Ok(None);
         };
         let Some(mut turn) = self.watch.turn(pool.connector().timeout()) else {
@@ -265,7 +264,7 @@ impl RedisStore {
 
     /// Looks until nothing changes meanwhile, so that what is seen is of one moment; under marks
     /// that never pause it gives up after [`ROUNDS`].
-    fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<Seen>> {
+    fn looked(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<Vec<BitmapState>> {
         let mut seen = Vec::new();
         for _ in 0..ROUNDS {
             let is_one_moment;
@@ -278,7 +277,7 @@ impl RedisStore {
     }
 
     /// What a plan's roots are, and whether all of them were so at one moment: at the last answer.
-    fn look_once(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<(Vec<Seen>, bool)> {
+    fn look_once(&self, watcher: &mut Watcher, plan: &Plan) -> Reply<(Vec<BitmapState>, bool)> {
         // Without transactions: what is told must not arrive in the middle of an answer, as old
         // servers do it in EXEC.
         let capabilities = Capabilities {
@@ -331,10 +330,10 @@ impl RedisStore {
                 let same = |known: &&Known| {
                     known.seen.users == users && Some(known.length) == script.lengths[node]
                 };
-                let state = before
+                let version = before
                     .filter(same)
-                    .map_or_else(new_state, |known| known.seen.state);
-                let seen = Seen { users, state };
+                    .map_or_else(new_version, |known| known.seen.version);
+                let seen = BitmapState { users, version };
                 found.insert(node, seen);
                 // What changed while it was counted is not known any more.
                 if let (Some(length), Some(changed)) = (script.lengths[node], &changed)
@@ -351,7 +350,10 @@ impl RedisStore {
                 }
             }
         }
-        let nobody = Seen { users: 0, state: 0 };
+        let nobody = BitmapState {
+            users: 0,
+            version: 0,
+        };
         let seen = plan
             .roots()
             .iter()

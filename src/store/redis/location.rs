@@ -8,7 +8,7 @@ use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisC
 use socket2::TcpKeepalive;
 use url::Url;
 
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, redacted};
 
 /// How often an idle connection shows a NAT or a firewall on its way that it is in use.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -98,23 +98,6 @@ fn is_near(address: &ConnectionAddr) -> bool {
         }
         ConnectionAddr::Unix(_) => true,
         _ => false,
-    }
-}
-
-/// The text of a URL with whatever may be a password left out: all before an `@`, and the query.
-pub fn redacted(text: &str) -> String {
-    let (head, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), text),
-    };
-    // A password may itself hold `@`, `/`, `?` or `#`, so the last `@` of all counts.
-    let (login, place) = match rest.rsplit_once('@') {
-        Some((_, place)) => ("…@", place),
-        None => ("", rest),
-    };
-    match place.split_once('?') {
-        Some((path, _)) => format!("{head}{login}{path}?…"),
-        None => format!("{head}{login}{place}"),
     }
 }
 

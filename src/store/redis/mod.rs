@@ -6,7 +6,7 @@
 //! promised.
 //!
 //! # Layout
-//! `location` reads the URL, `connect` pools connections, `wire` makes round trips and explains
+//! `location` reads the URL, `route` sends requests there, `connect` pools connections, `wire` makes round trips and explains
 //! errors, `capabilities` finds out what a server lacks or forbids; `resolve` plans, `execute`
 //! carries out on the server; `window` finds what has to be fetched, `fetch` does and counts here;
 //! `members` reads bitmaps, `scan` finds and deletes keys, `server` moves keys of any type,
@@ -15,6 +15,7 @@
 
 mod capabilities;
 mod client_tracking;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod connection;
 mod id_map;
@@ -24,6 +25,7 @@ mod lower;
 mod members;
 mod needs;
 mod pool;
+mod route;
 mod scan;
 mod server;
 mod server_eval;
@@ -36,27 +38,28 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
+#[cfg(feature = "cluster")]
 pub use self::cluster::ClusterStore;
-pub use self::location::redacted;
 pub use self::server::{Bits, Dump, Kind, Made, Server, Written};
 
 use self::capabilities::Capabilities;
 use self::client_tracking::ClientTracking;
-use self::cluster::Route;
 use self::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
 use self::local_eval::Fetcher;
 use self::location::Address;
 use self::lower::{Script, Source, resolve};
 use self::members::Bitmap;
 use self::pool::Pool;
+use self::route::Route;
 use self::server_eval::{Executor, Scratch, expiry, time_for, work};
 use crate::bitmap;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
-use crate::store::cost::{self, Cost};
-use crate::store::unparsed_keys::{as_is, prefix_of};
+use crate::store::cost::{self, Cost, UNKNOWN_TILES};
+use crate::store::traits::plan_of;
+use crate::store::unparsed_keys::{LeftOut, as_is, prefix_of};
 use crate::store::{
-    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Seen, Store,
-    StoreError, StoreInfo, UNKNOWN_TILES, UnparsedKeys, bitmaps, seen,
+    BitmapState, ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes,
+    RedisEval, Result, Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// How many commands that take no time are sent in one trip.
@@ -86,7 +89,7 @@ const NEAR: u64 = 8;
 /// * Unions and intersections are computed into temporary keys, `{prefix}bitop_cohortist:…`. They
 ///   are deleted before a request returns, whether it succeeds or not, and outside a transaction
 ///   none exists without a time to live: when this process is killed they are gone within a minute.
-///   (On servers that have no transactions this holds but for a moment; [`sweep`](Store::sweep) is
+///   (On servers that have no transactions this holds but for a moment; `sweep` is
 ///   for that.)
 /// * Where the server takes no writes, as a replica, or none of this user's, and otherwise where
 ///   that is cheaper, bitmaps are fetched and counted here ([`RedisEval`]); which, is found out and
@@ -322,6 +325,7 @@ impl RedisStore {
                         reason: format!("{reason} — {hint}"),
                     }
                 }
+                #[cfg(feature = "cluster")]
                 Route::Slot(..) => StoreError::Unreachable { location, reason },
             },
             ServerFault::Refused(reason) | ServerFault::Unwritable(reason) => {
@@ -640,15 +644,6 @@ impl Store for RedisStore {
         })
     }
 
-    /// What Redis says nobody has changed since it was counted is not counted again, see `watch`.
-    fn look(&self, keys: &[Key]) -> Result<Vec<Seen>> {
-        let plan = bitmaps(keys);
-        match self.watched(&plan).map_err(|fault| self.error(fault))? {
-            Some(found) => Ok(found),
-            None => Ok(seen(self.count(&plan)?)),
-        }
-    }
-
     /// Bitmaps are fetched from `after` on until there are enough users, unless the server has to
     /// compute: then it does so anew for each page. A bitmap that changes meanwhile is read partly
     /// as it was.
@@ -719,34 +714,6 @@ impl Store for RedisStore {
         self
     }
 
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let start = format!("{}{starting_with}", self.prefix);
-        self.with(|conn, capabilities| {
-            let found = scan::keys(conn, capabilities, &start)?;
-            self.left_out
-                .parse(&self.prefix, starting_with, &found, as_is, |texts| {
-                    of_other_types(conn, capabilities, texts)
-                })
-        })
-    }
-
-    fn strays(&self) -> UnparsedKeys {
-        self.left_out.get()
-    }
-
-    fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        self.with(|conn, capabilities| {
-            let (found, complete) = scan::some(conn, capabilities)?;
-            Ok(OtherPrefixes::of(&self.prefix, &found, complete, prefix_of))
-        })
-    }
-
-    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        let texts: Vec<&String> = texts.iter().collect();
-        self.with(|conn, capabilities| lengths_of(conn, capabilities, &texts))
-    }
-
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let texts: BTreeSet<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         if texts.is_empty() {
@@ -799,16 +766,6 @@ impl Store for RedisStore {
         self.once_to_write(|conn, capabilities| self.cleaned(conn, capabilities, run))
     }
 
-    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that
-    /// have no time to live. Those of ours that have one are left: they are in use, or go by
-    /// themselves within a minute.
-    fn sweep(&self) -> Result<u64> {
-        self.once_to_write(|conn, capabilities| {
-            let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;
-            scan::delete(conn, capabilities, &leftovers)
-        })
-    }
-
     fn describe(&self) -> Result<StoreInfo> {
         self.with(|conn, capabilities| {
             let mut batch = Batch::of([&*cmd("INFO").arg("server"), cmd("INFO").arg("memory")]);
@@ -846,6 +803,56 @@ impl Store for RedisStore {
             let refusal = capabilities.refusal.clone().filter(|_| capabilities.takes_nothing);
             let (location, prefix) = (self.route.location().to_owned(), self.prefix.clone());
             Ok(StoreInfo { kind, location, prefix, created: false, notes, string_ids, refusal })
+        })
+    }
+}
+
+impl KeyListing for RedisStore {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        let start = format!("{}{starting_with}", self.prefix);
+        self.with(|conn, capabilities| {
+            let found = scan::keys(conn, capabilities, &start)?;
+            self.left_out
+                .parse(&self.prefix, starting_with, &found, as_is, |texts| {
+                    of_other_types(conn, capabilities, texts)
+                })
+        })
+    }
+
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        self.with(|conn, capabilities| {
+            let (found, complete) = scan::some(conn, capabilities)?;
+            Ok(OtherPrefixes::of(&self.prefix, &found, complete, prefix_of))
+        })
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
+        let texts: Vec<&String> = texts.iter().collect();
+        self.with(|conn, capabilities| lengths_of(conn, capabilities, &texts))
+    }
+}
+
+impl ChangeFeed for RedisStore {
+    /// Bitmaps that Redis has not reported as changed are not counted again, see `client_tracking`.
+    fn states(&self, keys: &[Key]) -> Result<Option<Vec<BitmapState>>> {
+        self.watched(&plan_of(keys))
+            .map_err(|fault| self.error(fault))
+    }
+}
+
+impl Maintenance for RedisStore {
+    /// Deletes bitmapist's temporary keys, which it never deletes itself, and those of ours that
+    /// have no time to live. Those of ours that have one are left: they are in use, or go by
+    /// themselves within a minute.
+    fn sweep(&self) -> Result<u64> {
+        self.once_to_write(|conn, capabilities| {
+            let leftovers = scan::leftovers(conn, capabilities, &self.prefix)?;
+            scan::delete(conn, capabilities, &leftovers)
         })
     }
 }

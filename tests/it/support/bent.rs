@@ -1,23 +1,23 @@
-//! A store that is another one but for what a test bends.
+//! A store that changes some answers of another one.
 
 use std::sync::Arc;
 
 use cohortist::sets::{Key, Plan, Set, UserId};
 use cohortist::store::cost::{self, Cost};
-use cohortist::store::embedded::Keyspace;
-use cohortist::store::{IdMap, Mark, Saved, Store, StoreError, StoreInfo};
+use cohortist::store::{
+    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Saved, Store, StoreError, StoreInfo,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 type Callback<T> = Box<dyn Fn(T) + Send + Sync>;
 type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 
-/// Passes everything on; what is bent is told first, or answers in the other's place, whose answer
-/// it gets.
+/// Passes every call on to another store. A test can observe calls and change their results.
 pub struct Bent {
     inner: Arc<dyn Store>,
     before_counting: Callback<Plan>,
     applying: Answer<()>,
-    /// What a plan costs beside what it would.
+    /// Added to the cost of a plan.
     work: Box<dyn Fn(&Plan) -> u64 + Send + Sync>,
     counting: Answer<Vec<u64>>,
     members: Answer<Vec<UserId>>,
@@ -47,7 +47,7 @@ impl Bent {
         }
     }
 
-    /// Calls `told` with each plan before it is counted.
+    /// Calls this with each plan before it is counted.
     pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
             before_counting: Box::new(told),
@@ -62,7 +62,7 @@ impl Bent {
         }
     }
 
-    /// Takes plans for so much more work than they are.
+    /// Adds work to the cost of plans.
     pub fn costing(self, work: impl Fn(&Plan) -> u64 + Send + Sync + 'static) -> Self {
         Bent {
             work: Box::new(work),
@@ -120,7 +120,7 @@ impl Bent {
         }
     }
 
-    /// A store that another server keeps.
+    /// Makes it a store on another server.
     pub fn elsewhere(self) -> Self {
         Bent {
             is_elsewhere: true,
@@ -128,7 +128,7 @@ impl Bent {
         }
     }
 
-    /// Whether it says when its keys have changed.
+    /// Whether it has a version of its keys.
     pub fn says_version(self, says_version: bool) -> Self {
         Bent {
             says_version,
@@ -136,8 +136,8 @@ impl Bent {
         }
     }
 
-    /// Whether it reports changes if the inner one does; where not, it is as Redis with others
-    /// beside us.
+    /// Whether it reports changes if the inner store does. If not, it behaves like a Redis that
+    /// other programs write to.
     pub fn reports_changes(self, reports_changes: bool) -> Self {
         Bent {
             reports_changes,
@@ -172,15 +172,6 @@ impl Store for Bent {
     fn contains(&self, keys: &[Key], user: UserId) -> Result<Vec<bool>> {
         self.inner.contains(keys, user)
     }
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        (self.keys)(self.inner.keys(starting_with))
-    }
-    fn keys_version(&self) -> Option<u64> {
-        self.inner.keys_version().filter(|_| self.says_version)
-    }
-    fn on_change(&self, told: Box<dyn Fn(&str) + Send + Sync>) -> bool {
-        self.reports_changes && self.inner.on_change(told)
-    }
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         self.inner.delete(keys)
     }
@@ -190,13 +181,32 @@ impl Store for Bent {
     fn string_ids(&self) -> &dyn IdMap {
         self.inner.string_ids()
     }
-    fn keyspace(&self) -> Option<Keyspace> {
-        self.inner.keyspace().filter(|_| !self.is_elsewhere)
+    fn describe(&self) -> Result<StoreInfo> {
+        (self.describing)(self.inner.describe())
+    }
+}
+
+impl KeyListing for Bent {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        (self.keys)(self.inner.keys(starting_with))
+    }
+    fn keys_version(&self) -> Option<u64> {
+        self.inner.keys_version().filter(|_| self.says_version)
+    }
+}
+
+/// Where it does not report changes it is asked for counts.
+impl ChangeFeed for Bent {
+    fn on_change(&self, listener: Box<dyn Fn(&str) + Send + Sync>) -> bool {
+        self.reports_changes && self.inner.on_change(listener)
+    }
+}
+
+impl Maintenance for Bent {
+    fn is_local(&self) -> bool {
+        self.inner.is_local() && !self.is_elsewhere
     }
     fn sweep(&self) -> Result<u64> {
         self.inner.sweep()
-    }
-    fn describe(&self) -> Result<StoreInfo> {
-        (self.describing)(self.inner.describe())
     }
 }

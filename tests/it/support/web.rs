@@ -1,11 +1,13 @@
 //! A product to look at, small enough to be made anew for each test, and a dashboard that shows it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cohortist::calendar::parse_moment;
 use cohortist::clock::Clock;
 use cohortist::sets::EventName;
+use cohortist::store::Store;
 use cohortist::{Extent, Tracker, server, store};
 
 /// When every test of the pages takes place: a Monday afternoon.
@@ -35,7 +37,13 @@ fn dice(seed: &mut u64, below: u64) -> u64 {
 /// come back less and less; `plan:pro` and `web` are marked too. The hours of the last day are
 /// kept.
 pub fn product(days: i64, daily: u64) -> Tracker {
-    let tracker = empty();
+    Tracker::new(product_store(days, daily))
+}
+
+/// The store of such a [`product`].
+pub fn product_store(days: i64, daily: u64) -> Arc<dyn Store> {
+    let store = store::open("memory:", &store::Options::default()).unwrap();
+    let tracker = Tracker::new(Arc::clone(&store));
     let [signup, active, web, pro] = ["signup", "active", "web", "plan:pro"].map(name);
     let (mut seed, mut user) = (7, 0);
     let mut batch = tracker.batch();
@@ -98,7 +106,7 @@ pub fn product(days: i64, daily: u64) -> Tracker {
         }
     }
     batch.commit().unwrap();
-    tracker
+    store
 }
 
 /// A dashboard on a free port, as of [`now`], for the rest of the process.

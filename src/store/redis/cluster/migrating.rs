@@ -19,6 +19,7 @@ use crate::store::redis::capabilities::Capabilities;
 use crate::store::redis::connection::{Batch, RedisConnection, Reply, ServerFault, accept, go_on};
 use crate::store::redis::local_eval::{MOST, Piece};
 use crate::store::redis::needs::tiles_of;
+use crate::store::redis::route::Route;
 use crate::store::redis::{RedisStore, SMALL_COMMANDS, lengths_of};
 use crate::store::{Mark, Result};
 
@@ -234,7 +235,8 @@ impl ClusterStore {
         let store = self.shard(shard, true);
         let result = run(&store);
         self.learn(&store);
-        if result.is_err() && store.route.was_between() {
+        let was_between = matches!(&store.route, Route::Slot(slot) if slot.was_between());
+        if result.is_err() && was_between {
             self.ask(shard, halfway)
         } else {
             result

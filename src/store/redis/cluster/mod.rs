@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-pub(in crate::store::redis) use self::route::Route;
+pub(in crate::store::redis) use self::route::Slot;
 
 use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
@@ -50,14 +50,15 @@ use super::capabilities::Capabilities;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
 use super::lower::{Script, Source};
 use super::members::Bitmap;
+use super::route::Route;
 use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
 use super::{RedisStore, SMALL_COMMANDS, of_other_types, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
-use crate::store::cost::{self, Cost};
-use crate::store::unparsed_keys::Names;
+use crate::store::cost::{self, Cost, UNKNOWN_TILES};
+use crate::store::unparsed_keys::{LeftOut, Names};
 use crate::store::{
-    IdMap, LeftOut, Mark, Options, OtherPrefixes, RedisEval, Result, Saved, Store, StoreError,
-    StoreInfo, UNKNOWN_TILES, UnparsedKeys,
+    ChangeFeed, IdMap, KeyListing, Maintenance, Mark, Options, OtherPrefixes, RedisEval, Result,
+    Saved, Store, StoreError, StoreInfo, UnparsedKeys,
 };
 
 /// How many slots of ours that nodes do not agree about are taken for being on their way. Some
@@ -156,8 +157,8 @@ impl ClusterStore {
             });
         }
         let of_ids = Prefix::new(&format!("{prefix}{}", layout::IDS));
-        let route = Route::slot(&nodes, layout::slot(of_ids.as_str()));
-        let ids = RedisStore::at(route, of_ids, RedisEval::Server, None);
+        let slot = Slot::new(&nodes, layout::slot(of_ids.as_str()));
+        let ids = RedisStore::at(Route::Slot(slot), of_ids, RedisEval::Server, None);
         let reached = AtomicU64::new(UNKNOWN_TILES);
         let (capabilities, seen, left_out) = Default::default();
         Ok(ClusterStore {
@@ -182,9 +183,9 @@ impl ClusterStore {
     }
 
     /// A store somewhere in the cluster. It is the nodes that compute.
-    fn store(&self, route: Route, prefix: Prefix) -> RedisStore {
+    fn store(&self, slot: Slot, prefix: Prefix) -> RedisStore {
         let store = RedisStore::at(
-            route,
+            Route::Slot(slot),
             prefix,
             self.nodes.options.redis_eval,
             self.capabilities.get().cloned(),
@@ -219,13 +220,13 @@ impl ClusterStore {
 
     /// A shard; `hasty` when there is another way to ask it while it is on its way.
     fn shard(&self, shard: Shard, hasty: bool) -> RedisStore {
-        let slot = layout::slot_of(shard);
-        let route = if hasty {
-            Route::hasty_slot(&self.nodes, slot)
+        let number = layout::slot_of(shard);
+        let slot = if hasty {
+            Slot::hasty(&self.nodes, number)
         } else {
-            Route::slot(&self.nodes, slot)
+            Slot::new(&self.nodes, number)
         };
-        self.store(route, layout::prefix(&self.prefix, shard))
+        self.store(slot, layout::prefix(&self.prefix, shard))
     }
 
     fn learn(&self, store: &RedisStore) {
@@ -706,62 +707,6 @@ impl Store for ClusterStore {
         &self.ids
     }
 
-    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        // All keys under the prefix, also those in no shard, where it is to be found out which are
-        // no event's.
-        let names = match starting_with {
-            "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
-            _ => self.names(&self.pattern(starting_with))?,
-        };
-        // The pattern may let in a little more; see `scan::escaped`.
-        let names = names.beginning_with(self.prefix.as_str());
-        let plain = |text| layout::plain(&self.prefix, text);
-        let keys = self
-            .left_out
-            .parse(&self.prefix, starting_with, &names, plain, |texts| {
-                self.of_other_types(texts)
-            })?;
-        // A bitmap is one, in however many shards it is.
-        Ok(keys
-            .into_iter()
-            .collect::<BTreeSet<Key>>()
-            .into_iter()
-            .collect())
-    }
-
-    fn strays(&self) -> UnparsedKeys {
-        self.left_out.get()
-    }
-
-    fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        let (looked, _) = self.ask_primaries(true, |conn, capabilities, _, _| {
-            scan::some(conn, capabilities).map(Asked::of)
-        })?;
-        let complete = looked.iter().all(|(_, complete)| *complete);
-        // A key that is on its way may be on two nodes.
-        let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
-        Ok(OtherPrefixes::of(
-            &self.prefix,
-            &names,
-            complete,
-            layout::prefix_of,
-        ))
-    }
-
-    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
-        let mut sizes = vec![Some(0); keys.len()];
-        for part in self
-            .ask_each(self.shards()?, |_, store| store.sizes(keys))?
-            .values()
-        {
-            sizes
-                .iter_mut()
-                .zip(part)
-                .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
-        }
-        Ok(sizes)
-    }
-
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<&Key> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         if keys.is_empty() {
@@ -795,6 +740,118 @@ impl Store for ClusterStore {
         self.save_in_parts(set, key)
     }
 
+    fn describe(&self) -> Result<StoreInfo> {
+        // Every primary has to answer.
+        self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
+        // That replicas have come or gone changes no answer, and is not noticed otherwise.
+        let known = self.topology()?;
+        let topology = self
+            .nodes
+            .refresh(Some(&known))
+            .map_err(|fault| self.nodes.error(fault))?;
+        let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
+        let mut refusal = None;
+        for primary in &topology.primaries {
+            let number = (0..16_384)
+                .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
+            let slot = Slot::new(&self.nodes, number.unwrap_or_default());
+            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
+            // but for text ids.
+            let store = self.store(slot, self.prefix.clone());
+            let info = store.describe()?;
+            kinds.insert(info.kind);
+            notes.extend(info.notes);
+            refusal = refusal.or(info.refusal);
+        }
+        let alone = topology
+            .primaries
+            .iter()
+            .filter(|primary| primary.replicas == 0)
+            .count();
+        if alone > 0 {
+            notes.insert(format!(
+                "{alone} of {} primaries have no replica that could take over",
+                topology.primaries.len()
+            ));
+        }
+        Ok(StoreInfo {
+            kind: format!(
+                "{} as a cluster of {} primaries",
+                kinds.into_iter().collect::<Vec<_>>().join(" and "),
+                topology.primaries.len()
+            ),
+            location: self.nodes.location.clone(),
+            prefix: self.prefix.clone(),
+            created: false,
+            notes: notes.into_iter().collect(),
+            string_ids: self.ids.next()?.is_some(),
+            refusal,
+        })
+    }
+}
+
+impl KeyListing for ClusterStore {
+    fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
+        // All keys under the prefix, also those in no shard, where it is to be found out which are
+        // no event's.
+        let names = match starting_with {
+            "" => self.names(&format!("{}*", scan::escaped(self.prefix.as_str())))?,
+            _ => self.names(&self.pattern(starting_with))?,
+        };
+        // The pattern may let in a little more; see `scan::escaped`.
+        let names = names.beginning_with(self.prefix.as_str());
+        let plain = |text| layout::plain(&self.prefix, text);
+        let keys = self
+            .left_out
+            .parse(&self.prefix, starting_with, &names, plain, |texts| {
+                self.of_other_types(texts)
+            })?;
+        // A bitmap is one, in however many shards it is.
+        Ok(keys
+            .into_iter()
+            .collect::<BTreeSet<Key>>()
+            .into_iter()
+            .collect())
+    }
+
+    fn unparsed_keys(&self) -> UnparsedKeys {
+        self.left_out.get()
+    }
+
+    fn other_prefixes(&self) -> Result<OtherPrefixes> {
+        let (looked, _) = self.ask_primaries(true, |conn, capabilities, _, _| {
+            scan::some(conn, capabilities).map(Asked::of)
+        })?;
+        let complete = looked.iter().all(|(_, complete)| *complete);
+        // A key that is on its way may be on two nodes.
+        let names: BTreeSet<String> = looked.into_iter().flat_map(|(names, _)| names).collect();
+        Ok(OtherPrefixes::of(
+            &self.prefix,
+            &names,
+            complete,
+            layout::prefix_of,
+        ))
+    }
+
+    fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
+        let mut sizes = vec![Some(0); keys.len()];
+        for part in self
+            .ask_each(self.shards()?, |_, store| store.sizes(keys))?
+            .values()
+        {
+            sizes
+                .iter_mut()
+                .zip(part)
+                .for_each(|(size, part)| *size = size.zip(*part).map(|(a, b)| a + b));
+        }
+        Ok(sizes)
+    }
+}
+
+/// The nodes of a cluster are not asked to track changes.
+impl ChangeFeed for ClusterStore {}
+
+impl Maintenance for ClusterStore {
     fn sweep(&self) -> Result<u64> {
         let names = self.names(&self.pattern(SCRATCH))?.texts;
         let mut parts: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
@@ -829,55 +886,6 @@ impl Store for ClusterStore {
                 .sum::<u64>())
         })?;
         Ok(swept.values().sum())
-    }
-
-    fn describe(&self) -> Result<StoreInfo> {
-        // Every primary has to answer.
-        self.ask_primaries(false, |_, _, _, _| Ok(Asked::of(())))?;
-        // That replicas have come or gone changes no answer, and is not noticed otherwise.
-        let known = self.topology()?;
-        let topology = self
-            .nodes
-            .refresh(Some(&known))
-            .map_err(|fault| self.nodes.error(fault))?;
-        let (mut kinds, mut notes) = (BTreeSet::new(), BTreeSet::new());
-        let mut refusal = None;
-        for primary in &topology.primaries {
-            let slot = (0..16_384)
-                .find(|slot| topology.owner(*slot).is_some_and(|owner| owner == primary));
-            let route = Route::slot(&self.nodes, slot.unwrap_or_default());
-            // Any prefix whose keys are in that slot would do; what is asked is no matter of keys
-            // but for text ids.
-            let store = self.store(route, self.prefix.clone());
-            let info = store.describe()?;
-            kinds.insert(info.kind);
-            notes.extend(info.notes);
-            refusal = refusal.or(info.refusal);
-        }
-        let alone = topology
-            .primaries
-            .iter()
-            .filter(|primary| primary.replicas == 0)
-            .count();
-        if alone > 0 {
-            notes.insert(format!(
-                "{alone} of {} primaries have no replica that could take over",
-                topology.primaries.len()
-            ));
-        }
-        Ok(StoreInfo {
-            kind: format!(
-                "{} as a cluster of {} primaries",
-                kinds.into_iter().collect::<Vec<_>>().join(" and "),
-                topology.primaries.len()
-            ),
-            location: self.nodes.location.clone(),
-            prefix: self.prefix.clone(),
-            created: false,
-            notes: notes.into_iter().collect(),
-            string_ids: self.ids.next()?.is_some(),
-            refusal,
-        })
     }
 }
 

@@ -11,9 +11,9 @@ use super::topology::{Node, Primary, Topology, parse, reached, strangers};
 use crate::store::redis::connection::{
     Batch, Follow, RedisConnection, Reply, ServerFault, accept, integer, unexpected,
 };
-use crate::store::redis::location::{Address, redacted};
+use crate::store::redis::location::Address;
 use crate::store::redis::pool::Pool;
-use crate::store::{Options, Result, StoreError};
+use crate::store::{Options, Result, StoreError, redacted};
 
 /// How long a node's answer is waited for when others have told who has which slots.
 const LATECOMERS: Duration = Duration::from_millis(100);
@@ -32,14 +32,6 @@ const HANGS: u32 = 5;
 /// not all. (Waiting for less would not do: an idle Redis looks at its clock ten times a second.)
 const IN_VAIN: Duration = Duration::from_secs(1);
 
-/// Where the requests of a store go.
-pub(in crate::store::redis) enum Route {
-    /// To a server.
-    Server(Pool),
-    /// To the node of a cluster that has a slot.
-    Slot(Slot),
-}
-
 /// A slot of a cluster.
 pub(in crate::store::redis) struct Slot {
     nodes: Arc<Nodes>,
@@ -49,81 +41,66 @@ pub(in crate::store::redis) struct Slot {
     between: Option<AtomicBool>,
 }
 
-impl Route {
-    pub(super) fn slot(nodes: &Arc<Nodes>, number: u16) -> Self {
-        Route::Slot(Slot {
+impl Slot {
+    pub(super) fn new(nodes: &Arc<Nodes>, number: u16) -> Self {
+        Slot {
             nodes: Arc::clone(nodes),
             number,
             between: None,
-        })
+        }
     }
 
     /// The same for a request that there is another way to answer.
-    pub(super) fn hasty_slot(nodes: &Arc<Nodes>, number: u16) -> Self {
-        Route::Slot(Slot {
-            nodes: Arc::clone(nodes),
-            number,
+    pub(super) fn hasty(nodes: &Arc<Nodes>, number: u16) -> Self {
+        Slot {
             between: Some(AtomicBool::new(false)),
-        })
+            ..Slot::new(nodes, number)
+        }
     }
 
     /// Whether a request that there is another way to answer met keys on either side.
     pub(super) fn was_between(&self) -> bool {
-        matches!(self, Route::Slot(Slot { between: Some(between), .. }) if between.load(Ordering::Relaxed))
+        self.between
+            .as_ref()
+            .is_some_and(|between| between.load(Ordering::Relaxed))
     }
 
-    /// What it is called, without any password.
+    /// What the cluster is called, without any password.
     pub fn location(&self) -> &str {
-        match self {
-            Route::Server(pool) => pool.location(),
-            Route::Slot(slot) => &slot.nodes.location,
-        }
+        &self.nodes.location
     }
 
-    /// Whether it is on this machine; the nodes of a cluster are wherever they say.
+    /// Whether the node that has it is on this machine.
     pub fn is_near(&self) -> bool {
-        match self {
-            Route::Server(pool) => pool.is_near(),
-            Route::Slot(Slot { nodes, number, .. }) => nodes
-                .topology()
-                .and_then(|topology| nodes.pool(&nodes.owner(&topology, *number)?.address))
-                .is_ok_and(|pool| pool.is_near()),
-        }
+        self.pool().is_ok_and(|pool| pool.is_near())
+    }
+
+    /// The connections to the node that has it, as far as is known.
+    fn pool(&self) -> Reply<Arc<Pool>> {
+        let topology = self.nodes.topology()?;
+        let owner = self.nodes.owner(&topology, self.number)?;
+        self.nodes.pool(&owner.address)
     }
 
     /// Runs a request on a connection that has just answered. Where the slot turns out to be
     /// elsewhere, it is run again there; so what it did before it was told so must do no harm when
     /// it is done twice.
     pub fn with<T>(&self, run: impl Fn(&mut RedisConnection) -> Reply<T>) -> Reply<T> {
-        match self {
-            Route::Server(pool) => pool.with(run),
-            Route::Slot(slot) => slot.nodes.at(slot, run),
-        }
+        self.nodes.at(self, run)
     }
 
     /// A connection outside the pool's bounds.
     pub fn connect(&self, end: Instant) -> Reply<RedisConnection> {
-        match self {
-            Route::Server(pool) => pool.connector().connect(end),
-            Route::Slot(Slot { nodes, number, .. }) => {
-                let topology = nodes.topology()?;
-                nodes
-                    .pool(&nodes.owner(&topology, *number)?.address)?
-                    .connector()
-                    .connect(end)
-            }
-        }
+        self.pool()?.connector().connect(end)
     }
 
     /// Waits until one replica has what was written on this connection, where there is one in
     /// sight. One that does not say so in time is not waited for: a cluster goes on when a replica
     /// is away.
     pub fn confirm(&self, conn: &mut RedisConnection) -> Reply<()> {
-        let Route::Slot(Slot { nodes, number, .. }) = self else {
-            return Ok(());
-        };
+        let nodes = &self.nodes;
         let topology = nodes.topology()?;
-        let Some(owner) = topology.owner(*number) else {
+        let Some(owner) = topology.owner(self.number) else {
             return Ok(());
         };
         // That there are none may have been true a while ago.

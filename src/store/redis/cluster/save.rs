@@ -8,14 +8,14 @@ use ::redis::{Value, cmd};
 
 use super::complement::Lengths;
 use super::layout::{self, Shard};
-use super::route::Route;
+use super::route::Slot;
 use super::{ClusterStore, Reach, unlink};
 use crate::sets::{Key, Plan, Prefix, SCRATCH, Set};
 use crate::store::redis::RedisStore;
 use crate::store::redis::connection::{Batch, Reply, natural};
 use crate::store::redis::lower::{Script, Source};
 use crate::store::redis::server_eval::{Executor, LIFETIME, OURS, Scratch, expiry, vanished};
-use crate::store::{Result, Saved, Store, StoreError};
+use crate::store::{KeyListing, Result, Saved, StoreError};
 
 /// How long until a name that somebody else saves under is asked for again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -41,8 +41,8 @@ impl ClusterStore {
         // As random as the names of temporary keys, and one of them behind the prefix of any shard.
         let token = Scratch::new(&Prefix::new("")).nobody();
         let claim = format!("{}{SCRATCH}{OURS}saving:{key}", self.prefix);
-        let route = Route::slot(&self.nodes, layout::slot(&claim));
-        let claims = self.store(route, self.prefix.clone());
+        let slot = Slot::new(&self.nodes, layout::slot(&claim));
+        let claims = self.store(slot, self.prefix.clone());
         let lifetime = LIFETIME.as_millis().to_string();
         let mut set_new = cmd("SET");
         set_new

@@ -1,7 +1,9 @@
 //! The few figures that stand above a retention table. None of them looks at a running period.
 
 use crate::calendar::Grain;
-use crate::reports::retention::{Average, Averaging, Number, Row, State, Table};
+use crate::reports::coverage::State;
+use crate::reports::retention::query::Averaging;
+use crate::reports::retention::table::{Average, Number, Row, Table};
 use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
 
 /// The figures of a table.
@@ -229,7 +231,16 @@ fn change(table: &Table, column: usize) -> Option<Change> {
 mod tests {
     use super::*;
     use crate::calendar::parse_moment;
+    use crate::reports::plan_at;
     use crate::reports::retention::{Cell, Query};
+    use crate::sets::Counts;
+
+    /// The table of a query, as of a Monday afternoon, in which each count is `number`.
+    fn counted(query: &Query, number: u64) -> Table {
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
+        let (plan, question) = plan_at(query, now).unwrap();
+        question.table(&Counts::new(&plan, vec![number; plan.roots().len()]).unwrap())
+    }
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of
     /// each complete cohort out of 100; `None` for a cohort without anybody.
@@ -239,10 +250,7 @@ mod tests {
             cols: Some(2),
             ..Query::new("a".parse().unwrap(), "b".parse().unwrap(), grain)
         };
-        let question = query
-            .at(parse_moment("2026-11-23T14:05:00Z").unwrap())
-            .unwrap();
-        let mut table = question.table(&vec![0; question.plan().roots().len()]);
+        let mut table = counted(&query, 0);
         for (row, retained) in table.rows.iter_mut().zip(retained) {
             if let Some(retained) = *retained {
                 row.size = Some(100);

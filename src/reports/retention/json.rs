@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use crate::render::csv::bounds;
-use crate::reports::retention::{Average, Cell, Row, State, Table};
+use crate::calendar::Period;
+use crate::reports::coverage::State;
+use crate::reports::frame;
+use crate::reports::retention::table::{Average, Cell, Row, Table};
 
 /// The object.
 #[derive(Debug, Serialize)]
@@ -117,10 +119,10 @@ pub struct AverageJson {
     pub interval: Option<(f64, f64)>,
 }
 
-/// The table as one JSON object: a [`TableJson`].
-pub fn table(table: &Table) -> serde_json::Value {
-    // Serialising a struct of texts and finite numbers cannot fail.
-    serde_json::to_value(TableJson::from(table)).unwrap_or_default()
+/// Start and end of a period as ISO text.
+fn bounds(period: Period) -> (String, String) {
+    let [start, end] = frame::iso_bounds(period);
+    (start, end)
 }
 
 impl From<&Table> for TableJson {
@@ -213,8 +215,8 @@ impl AverageJson {
 mod tests {
     use super::*;
     use crate::calendar::Grain;
-    use crate::render::sample;
     use crate::reports::retention::Query;
+    use crate::reports::sample;
 
     #[test]
     fn one_object_with_every_field() {
@@ -228,13 +230,14 @@ mod tests {
                 Grain::Day,
             )
         };
-        let json = table(&sample::with(query));
+        let json = serde_json::to_value(TableJson::from(&sample::with(query))).unwrap();
         insta::assert_snapshot!(serde_json::to_string(&json).unwrap(), @r#"{"query":{"cohort":"signup","returning":"active","by":"day","rows":1,"cols":2,"from":null,"to":"2026-11-21","measure":"on","average":"weighted"},"now":"2026-11-23T14:05:00Z","data_ends":null,"may_include_later_marks":false,"zone":"UTC","rows":[{"cohort":"2026-11-21","label":"Sat 21 Nov 2026","start":"2026-11-21","end":"2026-11-22","size":2,"state":"complete","cells":[{"index":0,"period":"2026-11-21","start":"2026-11-21","end":"2026-11-22","retained":1,"rate":0.5,"interval":[0.09453120573423074,0.9054687942657693],"state":"complete"},{"index":1,"period":"2026-11-22","start":"2026-11-22","end":"2026-11-23","retained":0,"rate":0.0,"interval":[0.0,0.6576197724933469],"state":"complete"}]}],"average":[{"index":0,"rate":0.5,"cohorts":1,"retained":1,"size":2,"interval":[0.09453120573423074,0.9054687942657693]},{"index":1,"rate":0.0,"cohorts":1,"retained":0,"size":2,"interval":[0.0,0.6576197724933469]}],"entries":2,"people":2,"complete_entries":2,"complete_people":2}"#);
     }
 
     #[test]
     fn a_table_of_the_sample_agrees_with_itself() {
-        let (source, json) = (sample::table(), table(&sample::table()));
+        let source = sample::table();
+        let json = serde_json::to_value(TableJson::from(&source)).unwrap();
         assert_eq!(json["rows"].as_array().map(Vec::len), Some(4));
         assert_eq!(json["rows"][2]["cells"].as_array().map(Vec::len), Some(0));
         assert_eq!(json["rows"][0]["cells"][3]["state"], "in_progress");

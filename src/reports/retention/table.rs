@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::calendar::Period;
 use crate::reports::coverage::State;
 use crate::reports::first_recorded::Recorded;
-use crate::reports::retention::{Averaging, Query};
+use crate::reports::retention::query::{Averaging, Query};
 use crate::reports::stats::{rate, wilson};
 use crate::sets::Labels;
 
@@ -163,25 +163,16 @@ pub struct Table {
     pub complete_entries: u64,
     /// The distinct people behind `complete_entries`.
     pub complete_people: u64,
-    /// Since when its events are recorded; nothing is known of that until
-    /// [`recorded_since`](Table::recorded_since).
+    /// Since when its events are recorded.
     pub recorded: Recorded,
-    /// What its events are called where it speaks to people; by their names until
-    /// [`called`](Table::called).
+    /// The names of its events for people, as far as they have any.
     pub labels: Labels,
 }
 
 impl Table {
-    /// The same table, calling its events by these labels where it speaks to people.
-    pub fn called(mut self, labels: &Labels) -> Self {
-        let mut names = self.query.cohort.names();
-        names.extend(self.query.returning.names());
-        names.extend(self.recorded.events.iter().map(|(name, _)| name));
-        let known = names
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), labels.get(name)?.clone())));
-        self.labels = known.collect();
-        self
+    /// The question in words.
+    pub fn title(&self) -> String {
+        self.query.title(self.cohort(), self.returning())
     }
 
     /// The starting segment for people.
@@ -197,21 +188,6 @@ impl Table {
     /// Every number, row by row.
     pub fn numbers(&self) -> impl Iterator<Item = Number> {
         self.rows.iter().flat_map(Row::numbers)
-    }
-
-    /// The same table, knowing since when its events are recorded. What somebody was counted before
-    /// is not believed: a list of bitmaps may be older than the counts.
-    pub fn recorded_since(mut self, recorded: Recorded) -> Self {
-        let nobody_before = |first: &Period| {
-            self.rows
-                .iter()
-                .all(|row| row.people() == 0 || !row.period.is_before(*first))
-        };
-        self.recorded = Recorded {
-            cohort: recorded.cohort.filter(nobody_before),
-            ..recorded
-        };
-        self
     }
 
     /// Whether records of the starting segment begin within the cohort's period, so that it holds a

@@ -1,13 +1,15 @@
 //! A small table for the tests of this room, answered by plain sets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::calendar::{Grain, parse_moment};
 use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, Table};
-use crate::sets::{Catalogue, EventName, Key, Node, Plan};
+use crate::reports::{Context, answer_with};
+use crate::sets::{Catalogue, EventName, Key, Labels, Node, Plan, Segments};
 
 /// Users 1–4 sign up on 20 November, 5–6 on the 21st, nobody on the 22nd, 7–9 on the 23rd, which is
 /// running. Long before, on 28 October, users 1 and 2 did `early`. User 1 is there every day, 2 on
@@ -64,13 +66,14 @@ fn marks() -> BTreeMap<Key, BTreeSet<u32>> {
 }
 
 fn as_of(query: Query, now: DateTime<Utc>, keys: &BTreeMap<Key, BTreeSet<u32>>) -> Table {
-    let all = Catalogue::new(keys.keys().cloned().collect());
-    let question = query
-        .question(&Coverage::of(all.keys(), now, false).unwrap())
-        .unwrap();
-    question
-        .table(&count(question.plan(), keys))
-        .recorded_since(question.recorded(&all))
+    let all = Arc::new(Catalogue::new(keys.keys().cloned().collect()));
+    let context = Context {
+        coverage: &Coverage::of(all.keys(), now, false).unwrap(),
+        catalogue: &all,
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+    };
+    answer_with(&query, &context, |plan| count(plan, keys)).unwrap()
 }
 
 fn event(name: &str) -> crate::sets::Segment {

@@ -1,0 +1,211 @@
+//! The commands of all reports that have no command of their own: `cohortist NAME`, with the fields
+//! of the report as arguments.
+
+use std::io::IsTerminal;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
+
+use crate::cli::notes::Notes;
+use crate::cli::output::{Out, Usage};
+use crate::cli::store::StoreConfig;
+use crate::clock::Clock;
+use crate::endpoints::{self, AnswerError, Endpoint};
+use crate::render::{charts, csv, text, words};
+use crate::reports::{Arity, Exports, Field, Kind, Params};
+use crate::tracker::Run;
+
+/// The reports with a command of their own.
+const OWN_COMMANDS: [&str; 3] = ["retention", "people", "events"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Tidy,
+    Json,
+    Svg,
+}
+
+/// A report, what was given for its fields, and the format of the answer.
+pub struct ReportArgs {
+    endpoint: &'static dyn Endpoint,
+    params: Params,
+    format: Format,
+    width: Option<usize>,
+}
+
+impl std::fmt::Debug for ReportArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.endpoint.name(), self.params)
+    }
+}
+
+fn generated() -> impl Iterator<Item = &'static dyn Endpoint> {
+    let endpoints = endpoints::ALL.iter().copied();
+    endpoints.filter(|endpoint| !OWN_COMMANDS.contains(&endpoint.name()))
+}
+
+/// The option of a field: `starting_with` is `--starting-with`.
+fn option(field: &Field) -> String {
+    field.name.replace('_', "-")
+}
+
+fn argument(field: &Field) -> Arg {
+    let help = match field.kind {
+        Kind::Word(words) => format!("{}: {}", field.help, words.join(", ")),
+        _ => field.help.to_owned(),
+    };
+    let arg = Arg::new(field.name)
+        .help(help)
+        .value_name(option(field).to_uppercase());
+    match field.arity {
+        Arity::Required => arg.required(true),
+        Arity::Optional => arg.long(option(field)).env(variable(field)),
+        Arity::Repeated => arg
+            .long(option(field))
+            .env(variable(field))
+            .action(ArgAction::Append),
+    }
+}
+
+fn variable(field: &Field) -> String {
+    format!("COHORTIST_{}", field.name.to_uppercase())
+}
+
+fn command(endpoint: &'static dyn Endpoint) -> Command {
+    let lines = endpoint.examples().iter();
+    let widest = lines.clone().map(|(line, _)| line.chars().count()).max();
+    let widest = widest.unwrap_or_default();
+    let lines = lines.map(|(line, remark)| format!("  cohortist {line:widest$}   {remark}"));
+    let examples = lines.collect::<Vec<_>>().join("\n");
+    Command::new(endpoint.name())
+        .about(endpoint.about())
+        .after_help(format!("EXAMPLES\n{examples}"))
+        .args(endpoint.fields().iter().map(argument))
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .env("COHORTIST_FORMAT")
+                .default_value("table")
+                .value_parser(clap::builder::EnumValueParser::<Format>::new())
+                .help("The format of the answer"),
+        )
+        .arg(
+            Arg::new("width")
+                .long("width")
+                .value_name("CHARS")
+                .env("COHORTIST_WIDTH")
+                .value_parser(clap::value_parser!(usize))
+                .help("Maximum width of a table in characters [default: the terminal's]"),
+        )
+}
+
+impl Subcommand for ReportArgs {
+    fn augment_subcommands(root: Command) -> Command {
+        root.subcommands(generated().map(command))
+    }
+
+    fn augment_subcommands_for_update(root: Command) -> Command {
+        Self::augment_subcommands(root)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        generated().any(|endpoint| endpoint.name() == name)
+    }
+}
+
+impl FromArgMatches for ReportArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (name, given) = matches
+            .subcommand()
+            .expect("clap asks for a subcommand that exists");
+        let endpoint = endpoints::by_name(name).expect("clap knows only registered reports");
+        let mut params = Params::default();
+        for field in endpoint.fields() {
+            for value in given.get_many::<String>(field.name).unwrap_or_default() {
+                params.push(field.name, value);
+            }
+        }
+        Ok(ReportArgs {
+            endpoint,
+            params,
+            format: *given.get_one("format").expect("it has a default"),
+            width: given.get_one("width").copied(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl ReportArgs {
+    /// Prints the answer.
+    pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
+        let now = clock.now();
+        // Before the store is opened, so that a mistake creates none.
+        let checked = self.endpoint.check(&self.params, now);
+        checked.map_err(|problems| self.usage(problems.into()))?;
+        let tracker = store.open_to_read()?;
+        let run = Run {
+            now_given: clock.is_given(),
+            ..Run::at(now)
+        };
+        let answer = self.endpoint.answer(&self.params, &tracker, &run);
+        let answer = answer.map_err(|error| self.usage(error))?;
+        let export = answer.export.as_ref();
+        let mut out = Out::new();
+        out.text(&self.render(export)?)?;
+        out.finish()?;
+        let mut notes = Notes::default();
+        if export.is_empty() {
+            notes.segments = export.segments();
+        }
+        notes.say(&tracker, clock)
+    }
+
+    fn render(&self, export: &dyn Exports) -> Result<String, Usage> {
+        Ok(match self.format {
+            Format::Table => {
+                let stdout = std::io::stdout();
+                let terminal = stdout.is_terminal().then(terminal_size::terminal_size);
+                let terminal = terminal.flatten().map(|(width, _)| width.0.into());
+                let title = words::shortened(&export.title(), 200);
+                let table = text::frame(&export.wide(), self.width.or(terminal));
+                format!("{title}\n\n{table}")
+            }
+            Format::Csv => csv::frame(&export.wide()),
+            Format::Tidy => csv::frame(&export.tidy()),
+            Format::Json => format!("{}\n", export.json()),
+            Format::Svg => match export.chart() {
+                Some(chart) => charts::file(chart),
+                None => {
+                    let name = self.endpoint.name();
+                    return Err(Usage(format!("--format svg: `{name}` has no chart")));
+                }
+            },
+        })
+    }
+
+    /// An error as a person meets it on the command line.
+    fn usage(&self, error: AnswerError) -> anyhow::Error {
+        match error {
+            AnswerError::Problems { problems } => {
+                let lines = problems.iter().map(|problem| {
+                    let fields = self.endpoint.fields().iter();
+                    let field = fields.clone().find(|field| field.name == problem.field);
+                    match field {
+                        Some(field) if field.arity != Arity::Required => {
+                            format!("--{}: {}", option(field), problem.message)
+                        }
+                        _ => format!("{}: {}", problem.field.to_uppercase(), problem.message),
+                    }
+                });
+                Usage(lines.collect::<Vec<_>>().join("\n")).into()
+            }
+            AnswerError::Failed(error) => error.into(),
+            error @ AnswerError::Unknown(_) => anyhow::Error::new(error),
+        }
+    }
+}

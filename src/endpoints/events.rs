@@ -1,0 +1,61 @@
+//! All events at a glance.
+
+use chrono::{DateTime, Utc};
+
+use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::reports::events::Events as Report;
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::sets::EventName;
+use crate::tracker::{Run, Tracker};
+
+/// See [`crate::reports::events`].
+pub struct Events;
+
+const FIELDS: &[Field] = &[Field {
+    name: "starting_with",
+    help: "Only events whose name begins with this text",
+    kind: Kind::Text,
+    arity: Arity::Optional,
+}];
+
+impl Endpoint for Events {
+    fn name(&self) -> &'static str {
+        "events"
+    }
+
+    fn about(&self) -> &'static str {
+        "List the events, and how many people did each of them lately"
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        FIELDS
+    }
+
+    fn examples(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("events", "every recorded event"),
+            (
+                "events --starting-with country:",
+                "country:DE, country:US, …",
+            ),
+        ]
+    }
+
+    fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {
+        Reader::new(FIELDS, params).finish(Some(()))
+    }
+
+    fn answer(
+        &self,
+        params: &Params,
+        tracker: &Tracker,
+        run: &Run<'_>,
+    ) -> Result<Answer, AnswerError> {
+        self.check(params, run.now)?;
+        let mut names: Vec<EventName> = tracker.events(params.text("starting_with"))?;
+        names.retain(|name| !run.is_hidden(name));
+        let report = Report { names: Some(names) };
+        let answered = tracker.run(&report, run)?;
+        Ok(Answer::of(answered, |overview| Box::new(overview)))
+    }
+}

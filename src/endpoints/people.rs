@@ -1,0 +1,139 @@
+//! Who is in a set.
+
+use chrono::{DateTime, Utc};
+
+use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::reports::people::{NamedPeople, People as Report};
+use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::sets::{Segments, UserId, parse_set, set_periods};
+use crate::tracker::{Error, Ids, Run, Tracker};
+
+/// See [`crate::reports::people`].
+pub struct People;
+
+/// How many users a page has, unless asked otherwise, and at most.
+const USERS: u32 = 1_000;
+const MAX_USERS: u32 = 100_000;
+
+const FIELDS: &[Field] = &[
+    Field {
+        name: "set",
+        help: "A set of users: EVENT@PERIOD, joined by `&`, `|`, `^` and `& !`",
+        kind: Kind::Set,
+        arity: Arity::Required,
+    },
+    Field {
+        name: "after",
+        help: "Only users after this one, in the order of the list",
+        kind: Kind::Text,
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "limit",
+        help: "At most this many users [default: 1000]",
+        kind: Kind::Number(1, MAX_USERS),
+        arity: Arity::Optional,
+    },
+];
+
+/// The question, apart from `after`, whose user only the store knows.
+fn read(params: &Params, segments: &Segments) -> Result<Report, Vec<Problem>> {
+    let mut read = Reader::new(FIELDS, params);
+    let text = read.text("set");
+    let limit = read.number("limit", 1, MAX_USERS).unwrap_or(USERS);
+    let set = match parse_set(text, segments) {
+        Ok(set) => Some(set),
+        Err(_) if text.is_empty() => {
+            read.reject(Problem::new(
+                "set",
+                "write a set, such as `active@2026-11-23`",
+            ));
+            None
+        }
+        Err(error) => {
+            read.reject(Problem {
+                column: Some(error.column),
+                ..Problem::new("set", format!("`{text}`: {error}"))
+            });
+            None
+        }
+    };
+    let report = set.map(|set| Report {
+        text: text.to_owned(),
+        set,
+        periods: set_periods(text).unwrap_or_default(),
+        after: None,
+        limit: limit as usize,
+    });
+    read.finish(report)
+}
+
+/// The user after whom the list continues.
+fn after(params: &Params, tracker: &Tracker) -> Result<Option<UserId>, AnswerError> {
+    let text = params.text("after");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |message: String| AnswerError::from(Problem::new("after", message));
+    match tracker.user(text) {
+        Ok(Some(user)) => Ok(Some(user)),
+        Ok(None) => Err(wrong(format!("no user has the id `{text}`"))),
+        Err(Error::Ids(_)) => Err(wrong(format!("`{text}` is not a valid user id"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Endpoint for People {
+    fn name(&self) -> &'static str {
+        "people"
+    }
+
+    fn about(&self) -> &'static str {
+        "List the users in a set"
+    }
+
+    fn fields(&self) -> &'static [Field] {
+        FIELDS
+    }
+
+    fn examples(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("people active@2026-11-23", "who was active that day"),
+            (
+                "people 'signup@2026-11-20 & active@2026-11-23'",
+                "a cell of a retention table",
+            ),
+            ("people 'active@2026-10 & !active@2026-11'", "who was lost"),
+        ]
+    }
+
+    fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {
+        read(params, &Segments::default()).map(drop)
+    }
+
+    fn answer(
+        &self,
+        params: &Params,
+        tracker: &Tracker,
+        run: &Run<'_>,
+    ) -> Result<Answer, AnswerError> {
+        let report = Report {
+            after: after(params, tracker)?,
+            ..read(params, tracker.segments())?
+        };
+        let answered = tracker.run(&report, run)?;
+        let ids = tracker.called(&answered.answer.users)?;
+        let are_strings = tracker.ids()? == Ids::Strings;
+        let names = report.set.keys();
+        let unknown = tracker.never_recorded(names.into_iter().map(|key| key.event()))?;
+        let never_recorded = unknown.into_iter().map(ToString::to_string).collect();
+        Ok(Answer::of(answered, |list| {
+            Box::new(NamedPeople {
+                list,
+                ids,
+                are_strings,
+                never_recorded,
+            })
+        }))
+    }
+}

@@ -1,0 +1,304 @@
+//! Many events side by side: the running period of each grain, the last complete one, and the last
+//! 30 days.
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{Grain, Period};
+use crate::reports::coverage::Coverage;
+use crate::reports::error::QueryError;
+use crate::reports::export::Exports;
+use crate::reports::frame::{Frame, Value, iso_bounds};
+use crate::reports::report::{Context, Report, Request, Results};
+use crate::reports::spans::{Running, Span, change, compared};
+use crate::sets::{CountId, Counts, EventName, Key, Plan, When};
+
+/// How many days an overview shows, the running one included.
+pub const OVERVIEW_DAYS: usize = 30;
+
+/// Asks about events at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Events {
+    /// Which of the recorded events, in this order; all of them, sorted by name, if `None`.
+    pub names: Option<Vec<EventName>>,
+}
+
+impl Report for Events {
+    type Planned = EventsQuestion;
+    type Answer = Overview;
+
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<EventsQuestion, QueryError> {
+        let all = context.catalogue;
+        let plan = &mut request.plan;
+        let question = match &self.names {
+            None => {
+                let events = all.events().map(|known| all.of_known(known));
+                EventsQuestion::new(plan, events, context.coverage)
+            }
+            Some(names) => {
+                let events = names.iter().map(|name| all.of(name));
+                EventsQuestion::new(plan, events, context.coverage)
+            }
+        };
+        let names = question.events.iter().map(|asked| &asked.event);
+        let grains = [Grain::Day, Grain::Week, Grain::Month];
+        let periods = grains.map(|grain| context.coverage.current(grain));
+        Ok(EventsQuestion {
+            may_include_later_marks: context.may_include_later(names, &periods),
+            ..question
+        })
+    }
+
+    fn answer(planned: EventsQuestion, results: &Results) -> Overview {
+        planned.overview(&results.counts)
+    }
+}
+
+/// What a store has to count for an [`Overview`].
+#[derive(Debug, Clone)]
+pub struct EventsQuestion {
+    coverage: Coverage,
+    may_include_later_marks: bool,
+    running: Running,
+    events: Vec<AskedEvent>,
+}
+
+/// Where the counts of one event stand among the plan's roots; `None` where there is no bitmap.
+#[derive(Debug, Clone)]
+struct AskedEvent {
+    event: EventName,
+    days: [Option<CountId>; OVERVIEW_DAYS],
+    weeks: [Option<CountId>; 3],
+    months: [Option<CountId>; 3],
+    ever: Option<CountId>,
+    span: Option<Span>,
+}
+
+impl EventsQuestion {
+    fn new<'a>(
+        plan: &mut Plan,
+        events: impl IntoIterator<Item = &'a [Key]>,
+        coverage: &Coverage,
+    ) -> Self {
+        let (running, now) = (Running::of(coverage), coverage.now());
+        let by_event = events
+            .into_iter()
+            .filter_map(|keys| Some((keys.first()?.event(), keys)));
+        let mut events = Vec::new();
+        for (event, keys) in by_event {
+            let mut asked = AskedEvent {
+                event: event.clone(),
+                days: [None; OVERVIEW_DAYS],
+                weeks: [None; 3],
+                months: [None; 3],
+                ever: None,
+                span: Span::of(keys, now),
+            };
+            for key in keys {
+                let slot = match key.when() {
+                    When::Ever => Some(&mut asked.ever),
+                    When::In(period) => {
+                        let back = |running: Period| usize::try_from(running.since(period)?).ok();
+                        match period.grain() {
+                            Grain::Day => back(running.day).and_then(|n| asked.days.get_mut(n)),
+                            Grain::Week => back(running.week).and_then(|n| asked.weeks.get_mut(n)),
+                            Grain::Month => {
+                                back(running.month).and_then(|n| asked.months.get_mut(n))
+                            }
+                            Grain::Hour | Grain::Year => None,
+                        }
+                    }
+                };
+                if let Some(slot) = slot {
+                    *slot = Some(plan.count_key(key));
+                }
+            }
+            events.push(asked);
+        }
+        EventsQuestion {
+            coverage: coverage.clone(),
+            may_include_later_marks: false,
+            running,
+            events,
+        }
+    }
+
+    /// The overview, from the counts of the plan in order.
+    fn overview(&self, counts: &Counts) -> Overview {
+        let at = |id: Option<CountId>| id.map(|id| counts[id]);
+        let number = |running: Period, roots: &[Option<CountId>], back: usize| {
+            let period = i64::try_from(back)
+                .ok()
+                .and_then(|back| running.shift(-back).ok())?;
+            let is_recorded = self.coverage.is_recorded(period);
+            is_recorded.then(|| roots.get(back).and_then(|root| at(*root)).unwrap_or(0))
+        };
+        let recent = |running: Period, roots: &[Option<CountId>], span: Option<Span>| {
+            let back = 1 + usize::try_from(compared(running.grain())).unwrap_or(1);
+            let [current, last, before] = [0, 1, back].map(|back| number(running, roots, back));
+            let before_of_last = running.shift(-1 - i64::from(compared(running.grain())));
+            let known =
+                before_of_last.is_ok_and(|before| span.is_some_and(|span| span.covers(before)));
+            Recent {
+                current,
+                last,
+                before,
+                known,
+            }
+        };
+        let Running { day, week, month } = self.running;
+        let entry = |asked: &AskedEvent| Entry {
+            event: asked.event.clone(),
+            days: (0..asked.days.len())
+                .rev()
+                .map(|back| number(day, &asked.days, back))
+                .collect(),
+            day: recent(day, &asked.days, asked.span),
+            week: recent(week, &asked.weeks, asked.span),
+            month: recent(month, &asked.months, asked.span),
+            ever: at(asked.ever),
+            span: asked.span,
+        };
+        Overview {
+            now: self.coverage.now(),
+            today: self.coverage.current(Grain::Day),
+            running: self.running,
+            data_ends: self.coverage.data_ends(Grain::Day),
+            may_include_later_marks: self.may_include_later_marks,
+            entries: self.events.iter().map(entry).collect(),
+        }
+    }
+}
+
+/// Many events side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overview {
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// The day that holds it.
+    pub today: Period,
+    /// The periods that the numbers count back from.
+    pub running: Running,
+    /// When the data ends, where that is before now.
+    pub data_ends: Option<Period>,
+    /// Whether numbers of the running periods may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
+    /// One for each event, sorted by name.
+    pub entries: Vec<Entry>,
+}
+
+/// One event of an [`Overview`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name.
+    pub event: EventName,
+    /// People on each of the last [`OVERVIEW_DAYS`] days, oldest first; the last one is running.
+    /// `None` on days that are not recorded.
+    pub days: Vec<Option<u64>>,
+    /// People by day.
+    pub day: Recent,
+    /// People by week.
+    pub week: Recent,
+    /// People by month.
+    pub month: Recent,
+    /// People in the undated bitmap; `None` where there is none.
+    pub ever: Option<u64>,
+    /// When it was recorded; `None` for an event that is only recorded without dates.
+    pub span: Option<Span>,
+}
+
+/// The running period, the last complete one, and the one that is compared with. `None` where a
+/// period is not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recent {
+    /// People in the running one, so far.
+    pub current: Option<u64>,
+    /// People in the last complete one.
+    pub last: Option<u64>,
+    /// People in the one it is compared with: the week or month before it, the same weekday a week
+    /// before a day.
+    pub before: Option<u64>,
+    /// Whether there are records for the whole of that one.
+    pub known: bool,
+}
+
+impl Recent {
+    /// The change between the two complete periods, as a share of the earlier one. `None` when that
+    /// one was empty, records began within it, or either is not recorded. The running period is
+    /// never compared.
+    pub fn change(&self) -> Option<f64> {
+        change(self.before.filter(|_| self.known)?, self.last?)
+    }
+}
+
+impl Exports for Overview {
+    fn title(&self) -> String {
+        "Events".to_owned()
+    }
+
+    fn name(&self) -> Vec<String> {
+        vec!["events".to_owned(), self.running.day.to_string()]
+    }
+
+    fn may_include_later_marks(&self) -> bool {
+        self.may_include_later_marks
+    }
+
+    /// An event a row: people in the last complete day, week and month, and in the running ones.
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new([
+            "event",
+            "last_day",
+            "last_week",
+            "last_month",
+            "day_so_far",
+            "week_so_far",
+            "month_so_far",
+            "ever",
+            "first",
+            "last",
+        ]);
+        for entry in &self.entries {
+            let span = |pick: fn(Span) -> Period| {
+                let period = entry.span.map(|span| pick(span).to_string());
+                Value::from(period.map(Value::Word))
+            };
+            frame.push(vec![
+                Value::Text(entry.event.to_string()),
+                entry.day.last.into(),
+                entry.week.last.into(),
+                entry.month.last.into(),
+                entry.day.current.into(),
+                entry.week.current.into(),
+                entry.month.current.into(),
+                entry.ever.into(),
+                span(|span| span.first),
+                span(|span| span.last),
+            ]);
+        }
+        frame
+    }
+
+    /// A row for each event and each of the last 30 days.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new(["event", "day", "people"]);
+        for entry in &self.entries {
+            for (back, people) in entry.days.iter().rev().enumerate().rev() {
+                let back = i64::try_from(back).expect("there are 30 days");
+                let Ok(day) = self.running.day.shift(-back) else {
+                    continue;
+                };
+                let [start, _] = iso_bounds(day);
+                frame.push(vec![
+                    Value::Text(entry.event.to_string()),
+                    Value::Word(start),
+                    (*people).into(),
+                ]);
+            }
+        }
+        frame
+    }
+}

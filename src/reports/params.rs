@@ -1,0 +1,303 @@
+//! The fields of a report's question, as people and programs give them: in an address, on the command
+//! line. A report declares each field once, as a [`Field`]; forms, options, the API and its
+//! description are made of that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::NaiveDate;
+
+use crate::calendar::parse_date;
+use crate::sets::{Segment, SyntaxError};
+
+/// One field of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in addresses; on the command line it is `--name`.
+    pub name: &'static str,
+    /// What it is, in one line of at most 80 characters.
+    pub help: &'static str,
+    /// What may be given.
+    pub kind: Kind,
+    /// How often it may be given.
+    pub arity: Arity,
+}
+
+/// What a field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A segment, such as `signup & (web | ios)`.
+    Segment,
+    /// A set of users, such as `active@2026-11-23`.
+    Set,
+    /// Any text.
+    Text,
+    /// A date, such as `2026-11-23`.
+    Date,
+    /// A whole number, both ends included.
+    Number(u32, u32),
+    /// One of these words; the first is the default.
+    Word(&'static [&'static str]),
+}
+
+/// How often a field may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arity {
+    /// Exactly once. On the command line it has no name and stands in the order of the fields.
+    Required,
+    /// At most once.
+    Optional,
+    /// Any number of times.
+    Repeated,
+}
+
+/// The longest text that an error repeats, in characters.
+const SHOWN: usize = 24;
+
+/// What was given for the fields of a question. Blank values are as if they were not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    values: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Params {
+    /// Reads names and values; names that are not among `fields` are ignored.
+    ///
+    /// ```
+    /// use cohortist::reports::{Arity, Field, Kind, Params};
+    /// let last = Field { name: "last", help: "", kind: Kind::Number(1, 400), arity: Arity::Optional };
+    /// let params = Params::read(&[last], [("last", " 7 "), ("last", ""), ("utm", "x")]);
+    /// assert_eq!(params.all("last"), ["7"]);
+    /// ```
+    pub fn read<N: AsRef<str>, V: AsRef<str>>(
+        fields: &[Field],
+        given: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let mut params = Params::default();
+        for (name, value) in given {
+            let field = fields.iter().find(|field| field.name == name.as_ref());
+            if let Some(field) = field {
+                params.push(field.name, value.as_ref());
+            }
+        }
+        params
+    }
+
+    /// Adds a value, unless it is blank.
+    pub fn push(&mut self, name: &'static str, value: &str) {
+        let value = value.trim();
+        if !value.is_empty() {
+            self.values.entry(name).or_default().push(value.to_owned());
+        }
+    }
+
+    /// Replaces all values of a field; a blank one removes it.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.values.remove(name);
+        self.push(name, value);
+    }
+
+    /// Exchanges the values of two fields.
+    pub fn swap(&mut self, a: &'static str, b: &'static str) {
+        let of_a = self.values.remove(a);
+        let of_b = self.values.remove(b);
+        self.values.extend(of_b.map(|values| (a, values)));
+        self.values.extend(of_a.map(|values| (b, values)));
+    }
+
+    /// Puts values before those that were given.
+    pub fn prepend(&mut self, name: &'static str, values: &[String]) {
+        let given = self.values.remove(name).unwrap_or_default();
+        let all: Vec<String> = values.iter().cloned().chain(given).collect();
+        if !all.is_empty() {
+            self.values.insert(name, all);
+        }
+    }
+
+    /// All values of a field, in the order they were given.
+    pub fn all(&self, name: &str) -> &[String] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The last value of a field; empty if it was not given.
+    pub fn text(&self, name: &str) -> &str {
+        self.all(name).last().map_or("", String::as_str)
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The field.
+    pub field: &'static str,
+    /// Which of its values, from 0, if it may be given repeatedly.
+    pub index: Option<usize>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+    /// The character it is about, counted from 1, in a segment or set.
+    pub column: Option<usize>,
+}
+
+impl Problem {
+    /// A problem of a field that is given once.
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Problem {
+            field,
+            index: None,
+            message: message.into(),
+            column: None,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Reads the values of fields and collects everything that is wrong with them.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    params: &'a Params,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads these values. A field that may be given once and has two different values is a
+    /// problem.
+    pub fn new(fields: &[Field], params: &'a Params) -> Self {
+        let mut problems = Vec::new();
+        for field in fields.iter().filter(|field| field.arity != Arity::Repeated) {
+            let values = params.all(field.name);
+            if values.iter().any(|value| *value != values[0]) {
+                let name = field.name;
+                let filter = format!("{name}_and");
+                let hint = if fields.iter().any(|other| other.name == filter) {
+                    format!(": a second segment is a filter, {filter}")
+                } else {
+                    String::new()
+                };
+                let message = format!(
+                    "`{name}` is given twice with different values{hint}; leave one of the two out"
+                );
+                problems.push(Problem::new(field.name, message));
+            }
+        }
+        Reader { params, problems }
+    }
+
+    /// Adds a problem.
+    pub fn reject(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// The text of a field; empty if it was not given.
+    pub fn text(&self, name: &'static str) -> &'a str {
+        self.params.text(name)
+    }
+
+    /// The segment of a required field.
+    pub fn segment(&mut self, name: &'static str) -> Option<Segment> {
+        let text = self.params.text(name);
+        if text.is_empty() {
+            let message =
+                "name an event, such as `signup`, or a segment, such as `active & (web | ios)`";
+            self.reject(Problem::new(name, message));
+            return None;
+        }
+        self.parse_segment(name, None, text)
+    }
+
+    /// The segments of a field that may be given repeatedly.
+    pub fn segments(&mut self, name: &'static str) -> Vec<Segment> {
+        let texts = self.params.all(name);
+        let segments = texts.iter().enumerate();
+        segments
+            .filter_map(|(index, text)| self.parse_segment(name, Some(index), text))
+            .collect()
+    }
+
+    fn parse_segment(
+        &mut self,
+        field: &'static str,
+        index: Option<usize>,
+        text: &str,
+    ) -> Option<Segment> {
+        let error: SyntaxError = match text.parse() {
+            Ok(segment) => return Some(segment),
+            Err(error) => error,
+        };
+        // The most frequent mistake: an event name that contains a space.
+        let is_plain = text
+            .chars()
+            .all(|c| c.is_alphanumeric() || c.is_whitespace() || "_-.:".contains(c));
+        let hint = if is_plain && text.contains(char::is_whitespace) {
+            format!(". If that is one event's name, put it in quotes: \"{text}\"")
+        } else {
+            String::new()
+        };
+        self.reject(Problem {
+            field,
+            index,
+            message: format!("column {}: {}{hint}", error.column, error.message),
+            column: Some(error.column),
+        });
+        None
+    }
+
+    /// One of the words of a field; its default if it was not given.
+    pub fn word<T: FromStr<Err: fmt::Display> + Default>(&mut self, name: &'static str) -> T {
+        let text = self.params.text(name);
+        if text.is_empty() {
+            return T::default();
+        }
+        text.parse().unwrap_or_else(|error: T::Err| {
+            self.reject(Problem::new(name, error.to_string()));
+            T::default()
+        })
+    }
+
+    /// A whole number from `least` to `most`; `None` if it was not given.
+    pub fn number(&mut self, name: &'static str, least: u32, most: u32) -> Option<u32> {
+        let text = self.params.text(name);
+        if text.is_empty() {
+            return None;
+        }
+        let number = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let shown: String = text.chars().take(SHOWN).collect();
+            let message = format!("`{shown}` is not a whole number from {least} to {most}");
+            self.reject(Problem::new(name, message));
+        }
+        number
+    }
+
+    /// A date; `None` if it was not given.
+    pub fn date(&mut self, name: &'static str) -> Option<NaiveDate> {
+        let text = self.params.text(name);
+        if text.is_empty() {
+            return None;
+        }
+        match parse_date(text) {
+            Ok(date) => Some(date),
+            Err(error) => {
+                self.reject(Problem::new(name, error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The value, if nothing was wrong.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(self.problems),
+        }
+    }
+}

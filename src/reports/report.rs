@@ -1,0 +1,224 @@
+//! What every report is: a question that becomes one plan, and an answer made of its results.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::Period;
+use crate::reports::coverage::Coverage;
+use crate::reports::error::QueryError;
+use crate::sets::{Catalogue, Counts, EventName, Key, Labels, Plan, Segments, Set, UserId};
+
+/// A question that a store answers with one plan.
+///
+/// [`Tracker::run`](crate::Tracker::run) plans it, fetches the results and asks for the answer.
+/// `docs/architecture.md` describes how to add a report.
+pub trait Report {
+    /// The question with its periods fixed, and the places of its counts among the results.
+    type Planned;
+    /// The answer.
+    type Answer;
+
+    /// Adds to `request` what the answer needs.
+    ///
+    /// # Errors
+    /// If a limit is exceeded, or a field contradicts another one or the store's data.
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<Self::Planned, QueryError>;
+
+    /// Whether the results show that the catalogue the question was planned with is out of date.
+    /// Then it is read again, and the question is planned again.
+    fn is_stale(_planned: &Self::Planned, _results: &Results) -> bool {
+        false
+    }
+
+    /// What else the answer needs, given the results so far. Called again with the results of that,
+    /// until it returns `None`.
+    fn next(_planned: &mut Self::Planned, _results: &Results) -> Option<Request> {
+        None
+    }
+
+    /// The answer, from the results of the last request.
+    fn answer(planned: Self::Planned, results: &Results) -> Self::Answer;
+}
+
+/// A report planned as of `now`, for a store that has recorded everything until then and has no
+/// saved segments. For tests and benchmarks, and to see whether a question can be asked at all.
+///
+/// # Errors
+/// If the report cannot be planned.
+pub fn plan_at<R: Report>(
+    report: &R,
+    now: DateTime<Utc>,
+) -> Result<(Plan, R::Planned), QueryError> {
+    let mut request = Request::default();
+    let context = Context {
+        coverage: &Coverage::whole(now)?,
+        catalogue: &Arc::default(),
+        segments: &Segments::default(),
+        labels: &Labels::new(),
+    };
+    let planned = report.plan(&mut request, &context)?;
+    Ok((request.plan, planned))
+}
+
+/// The answer of a report that only counts, with the counts of `count`: one for each root of the
+/// plan. For tests, and for programs that count elsewhere.
+///
+/// # Errors
+/// If the report cannot be planned.
+///
+/// # Panics
+/// If `count` returns another number of counts than the plan has roots.
+pub fn answer_with<R: Report>(
+    report: &R,
+    context: &Context<'_>,
+    count: impl FnOnce(&Plan) -> Vec<u64>,
+) -> Result<R::Answer, QueryError> {
+    let mut request = Request::default();
+    let planned = report.plan(&mut request, context)?;
+    let counts = Counts::new(&request.plan, count(&request.plan))
+        .expect("the caller counts every root of the plan");
+    Ok(R::answer(planned, &Results::of_counts(counts)))
+}
+
+/// Everything that planning may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Which periods are recorded, and *now*.
+    pub coverage: &'a Coverage,
+    /// The bitmaps that exist.
+    pub catalogue: &'a Arc<Catalogue>,
+    /// The saved segments.
+    pub segments: &'a Segments,
+    /// The names of events for people.
+    pub labels: &'a Labels,
+}
+
+impl Context<'_> {
+    /// Whether numbers of these events in these periods may include marks made after a *now* that
+    /// was chosen.
+    pub fn may_include_later<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a EventName>,
+        periods: &[Period],
+    ) -> bool {
+        let now = self.coverage.now();
+        self.coverage.now_is_given() && !self.catalogue.later_in(names, periods, now).is_empty()
+    }
+}
+
+/// What a report asks a store.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The counts.
+    pub plan: Plan,
+    pages: Vec<Page>,
+    lookups: Vec<Lookup>,
+}
+
+/// A part of the users of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The set.
+    pub set: Set,
+    /// Only users greater than this one.
+    pub after: Option<UserId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Bitmaps that may hold one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// The bitmaps.
+    pub keys: Vec<Key>,
+    /// The user.
+    pub user: UserId,
+}
+
+/// The place of a [`Page`] among the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageId(usize);
+
+/// The place of a [`Lookup`] among the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookupId(usize);
+
+impl Request {
+    /// Asks for a part of the users of a set, in ascending order.
+    pub fn page(&mut self, page: Page) -> PageId {
+        self.pages.push(page);
+        PageId(self.pages.len() - 1)
+    }
+
+    /// Asks which of the bitmaps hold a user.
+    pub fn lookup(&mut self, lookup: Lookup) -> LookupId {
+        self.lookups.push(lookup);
+        LookupId(self.lookups.len() - 1)
+    }
+
+    /// The parts of sets, in the order they were asked for.
+    pub fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// The lookups, in the order they were asked for.
+    pub fn lookups(&self) -> &[Lookup] {
+        &self.lookups
+    }
+}
+
+/// What a store answered to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Results {
+    /// The counts of the plan.
+    pub counts: Counts,
+    pages: Vec<Vec<UserId>>,
+    lookups: Vec<Vec<bool>>,
+}
+
+impl Results {
+    /// The results of a request.
+    ///
+    /// # Panics
+    /// If there is not one result for each part of the request.
+    pub fn new(
+        request: &Request,
+        counts: Counts,
+        pages: Vec<Vec<UserId>>,
+        lookups: Vec<Vec<bool>>,
+    ) -> Self {
+        assert_eq!(
+            (pages.len(), lookups.len()),
+            (request.pages.len(), request.lookups.len())
+        );
+        Results {
+            counts,
+            pages,
+            lookups,
+        }
+    }
+
+    /// The results of a request that only counts.
+    pub fn of_counts(counts: Counts) -> Self {
+        Results {
+            counts,
+            pages: Vec::new(),
+            lookups: Vec::new(),
+        }
+    }
+
+    /// The users of a page, in ascending order.
+    pub fn page(&self, id: PageId) -> &[UserId] {
+        &self.pages[id.0]
+    }
+
+    /// For each bitmap of a lookup, whether it holds the user.
+    pub fn lookup(&self, id: LookupId) -> &[bool] {
+        &self.lookups[id.0]
+    }
+}

@@ -1,0 +1,124 @@
+//! The files of a retention table.
+
+use std::borrow::Cow;
+
+use crate::reports::coverage::State;
+use crate::reports::export::{Chart, Exports};
+use crate::reports::frame::{Frame, Value, bounds};
+use crate::reports::retention::json::TableJson;
+use crate::reports::retention::query::{Measure, Show};
+use crate::reports::retention::table::{Cell, Number, Table};
+use crate::sets::Segment;
+
+/// A table with what its cells show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// The table.
+    pub table: Table,
+    /// What the cells of the wide table show.
+    pub show: Show,
+}
+
+impl Exports for Shown {
+    fn title(&self) -> String {
+        self.table.title()
+    }
+
+    /// `retention_signup_active_day_2026-11-10`, the date being the first cohort's.
+    fn name(&self) -> Vec<String> {
+        let query = &self.table.query;
+        let first = self.table.rows.first();
+        let first = first.map_or(self.table.current, |row| row.period);
+        let mut parts = vec!["retention".to_owned()];
+        parts.extend([query.cohort.to_string(), query.returning.to_string()]);
+        parts.push(query.grain.to_string());
+        if query.measure != Measure::On {
+            parts.push(query.measure.as_str().to_owned());
+        }
+        parts.push(first.to_string());
+        parts
+    }
+
+    /// A cohort a row and a period a column, oldest cohort first. What is future or not recorded is
+    /// empty, as is an empty cohort. A number that is partly recorded stands as it is: only the
+    /// tidy table says which of them are lower bounds.
+    fn wide(&self) -> Frame {
+        let columns = ["cohort".into(), "size".into()];
+        let numbered = (0..self.table.averages.len()).map(|k| Cow::Owned(k.to_string()));
+        let mut frame = Frame::new(columns.into_iter().chain(numbered));
+        for row in &self.table.rows {
+            let mut values = vec![Value::Word(row.period.label()), row.size.into()];
+            values.extend(row.cells.iter().map(|cell| match cell.number() {
+                None => Value::Empty,
+                Some(number) => match self.show {
+                    Show::Percent => Value::Share(number.rate()),
+                    Show::Count => Value::Count(number.retained),
+                },
+            }));
+            frame.push(values);
+        }
+        frame
+    }
+
+    /// A row for each cell that is not future. Dates are ISO 8601, ends exclusive; the rate is
+    /// unrounded, 0–1; the state is `complete`, `in_progress`, `partly_recorded` (the number is a
+    /// lower bound) or `not_recorded` (there is no number, nor a size if the cohort is not
+    /// recorded).
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new([
+            "cohort_start",
+            "cohort_end",
+            "cohort_size",
+            "period_index",
+            "period_start",
+            "period_end",
+            "retained",
+            "rate",
+            "state",
+        ]);
+        for row in &self.table.rows {
+            let [start, end] = bounds(row.period);
+            for (index, cell) in row.cells.iter().enumerate() {
+                let (period, number, state) = match cell {
+                    Cell::Blank => continue,
+                    Cell::NotRecorded(period) => (*period, None, State::NotRecorded),
+                    Cell::Number(number) => (number.period, Some(number), number.state),
+                };
+                let [from, to] = bounds(period);
+                frame.push(vec![
+                    start.clone(),
+                    end.clone(),
+                    row.size.into(),
+                    Value::Word(index.to_string()),
+                    from,
+                    to,
+                    number.map(|number| number.retained).into(),
+                    number.map(Number::rate).into(),
+                    Value::word(state.as_str()),
+                ]);
+            }
+        }
+        frame
+    }
+
+    fn json(&self) -> String {
+        let json = TableJson::from(&self.table);
+        serde_json::to_string_pretty(&json).expect("a struct of texts and finite numbers is JSON")
+    }
+
+    fn chart(&self) -> Option<Chart<'_>> {
+        Some(Chart::Retention(&self.table))
+    }
+
+    fn variant(&self) -> Option<&'static str> {
+        (self.show == Show::Count).then_some("count")
+    }
+
+    fn segments(&self) -> Vec<&Segment> {
+        vec![&self.table.query.cohort, &self.table.query.returning]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.table.numbers().all(|number| number.retained == 0)
+    }
+}

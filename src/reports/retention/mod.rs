@@ -1,0 +1,21 @@
+//! Cohort retention: of the users who did A in a period, how many did B in each later one?
+//!
+//! [`Query`] is the question, [`Question`] the question with its cohorts fixed, [`Table`] the
+//! answer.
+
+mod export;
+pub mod figures;
+mod json;
+mod params;
+mod plan;
+mod query;
+mod table;
+
+pub use crate::reports::coverage::State;
+pub use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+pub use export::Shown;
+pub use json::TableJson;
+pub use params::{FIELDS, Parts};
+pub use plan::{Question, clamped_counts};
+pub use query::{Averaging, Measure, Query, Show, Window, default_size, preposition};
+pub use table::{Average, Cell, Number, Row, Table};

@@ -1,0 +1,144 @@
+//! The fields of a retention question.
+
+use crate::calendar::Grain;
+use crate::reports::limits::{MAX_COLS, MAX_ROWS};
+use crate::reports::params::{Arity, Field, Kind, Params, Problem, Reader};
+use crate::reports::retention::query::{Query, Show};
+use crate::sets::Segment;
+
+/// Every field of a retention question.
+pub const FIELDS: &[Field] = &[
+    Field {
+        name: "cohort",
+        help: "Who starts: a segment such as `signup & (web | ios)`",
+        kind: Kind::Segment,
+        arity: Arity::Required,
+    },
+    Field {
+        name: "returning",
+        help: "What counts as coming back: a segment",
+        kind: Kind::Segment,
+        arity: Arity::Required,
+    },
+    Field {
+        name: "cohort_and",
+        help: "A further segment that the cohort must be in",
+        kind: Kind::Segment,
+        arity: Arity::Repeated,
+    },
+    Field {
+        name: "returning_and",
+        help: "A further segment that returning users must be in",
+        kind: Kind::Segment,
+        arity: Arity::Repeated,
+    },
+    Field {
+        name: "by",
+        help: "The length of a period",
+        kind: Kind::Word(&["day", "hour", "week", "month", "year"]),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "rows",
+        help: "How many cohorts [default: 14 days, 12 weeks or months, 5 years, 24 hours]",
+        kind: Kind::Number(1, MAX_ROWS),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "cols",
+        help: "How many periods, the cohort's own included [default: as rows]",
+        kind: Kind::Number(1, MAX_COLS),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "from",
+        help: "A date in the first cohort",
+        kind: Kind::Date,
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "to",
+        help: "A date in the last cohort [default: the newest]",
+        kind: Kind::Date,
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "measure",
+        help: "Count users who return in the period (on), or in it or later (on_or_after)",
+        kind: Kind::Word(&["on", "on_or_after"]),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "as",
+        help: "What the cells of a wide table show",
+        kind: Kind::Word(&["percent", "count"]),
+        arity: Arity::Optional,
+    },
+    Field {
+        name: "average",
+        help: "Whether users (weighted) or cohorts (simple) count equally in averages",
+        kind: Kind::Word(&["weighted", "simple"]),
+        arity: Arity::Optional,
+    },
+];
+
+/// A retention question as its fields have it: the filters are apart from the two sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The question without the filters.
+    pub bare: Query,
+    /// The filters of the cohort.
+    pub cohort_and: Vec<Segment>,
+    /// The filters of coming back.
+    pub returning_and: Vec<Segment>,
+    /// What the cells of a wide table show.
+    pub show: Show,
+}
+
+impl Parts {
+    /// Reads the fields.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(params: &Params) -> Result<Self, Vec<Problem>> {
+        let mut read = Reader::new(FIELDS, params);
+        let cohort = read.segment("cohort");
+        let cohort_and = read.segments("cohort_and");
+        let returning = read.segment("returning");
+        let returning_and = read.segments("returning_and");
+        let grain = read.word::<Grain>("by");
+        let rows = read.number("rows", 1, MAX_ROWS);
+        let cols = read.number("cols", 1, MAX_COLS);
+        let from = read.date("from");
+        let to = read.date("to");
+        let measure = read.word("measure");
+        let show = read.word("as");
+        let averaging = read.word("average");
+        let parts = cohort.zip(returning).map(|(cohort, returning)| Parts {
+            bare: Query {
+                rows,
+                cols,
+                from,
+                to,
+                measure,
+                averaging,
+                ..Query::new(cohort, returning, grain)
+            },
+            cohort_and,
+            returning_and,
+            show,
+        });
+        read.finish(parts)
+    }
+
+    /// The question, with the filters joined to the two sides.
+    pub fn query(&self) -> Query {
+        let joined =
+            |side: &Segment, filters: &[Segment]| side.clone().and_all(filters.iter().cloned());
+        Query {
+            cohort: joined(&self.bare.cohort, &self.cohort_and),
+            returning: joined(&self.bare.returning, &self.returning_and),
+            ..self.bare.clone()
+        }
+    }
+}

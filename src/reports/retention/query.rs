@@ -1,0 +1,294 @@
+//! A retention question: what is asked, its defaults and its limits.
+
+use std::fmt;
+
+use chrono::{NaiveDate, TimeDelta};
+
+use crate::calendar::{CalendarError, Grain, Period};
+use crate::reports::coverage::{Coverage, State};
+use crate::reports::error::QueryError;
+use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
+use crate::sets::{Segment, Segments, TooLarge};
+
+choice! {
+    /// What a cell counts.
+    Measure {
+        /// Users of the cohort who came back *in* the period: |A(c) ∩ B(c+k)|.
+        #[default]
+        On = "on",
+        /// Users of the cohort who came back in the period or any later one shown: |A(c) ∩ (B(c+k)
+        /// ∪ … ∪ B(c+cols−1))|. A union, never a sum, so it cannot rise along a row.
+        OnOrAfter = "on_or_after",
+    }
+}
+
+choice! {
+    /// How the average row weighs cohorts.
+    Averaging {
+        /// Σ retained / Σ size: every user counts the same.
+        #[default]
+        Weighted = "weighted",
+        /// The mean of the rates: every cohort counts the same.
+        Simple = "simple",
+    }
+}
+
+choice! {
+    /// What a cell of a table shows.
+    Show {
+        /// The share of the cohort, in percent.
+        #[default]
+        Percent = "percent",
+        /// How many users.
+        Count = "count",
+    }
+}
+
+impl Measure {
+    /// When coming back counts, before a period: `on`, `in`, or `on or after`.
+    pub const fn words(self, grain: Grain) -> &'static str {
+        match self {
+            Measure::On => preposition(grain),
+            Measure::OnOrAfter => "on or after",
+        }
+    }
+}
+
+/// The preposition of a period: `on` a day, `in` a week.
+pub const fn preposition(grain: Grain) -> &'static str {
+    match grain {
+        Grain::Day => "on",
+        Grain::Hour | Grain::Week | Grain::Month | Grain::Year => "in",
+    }
+}
+
+/// A retention question. [`Query::new`] fills in the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Who starts in a cohort.
+    pub cohort: Segment,
+    /// What counts as coming back.
+    pub returning: Segment,
+    /// The length of a period.
+    pub grain: Grain,
+    /// How many cohorts, 1–400; a default for the grain when `None`. Not used when both `from` and
+    /// `to` are given.
+    pub rows: Option<u32>,
+    /// How many columns, 1–400, column 0 included; a default for the grain when `None`.
+    pub cols: Option<u32>,
+    /// The period that holds this date is the first cohort.
+    pub from: Option<NaiveDate>,
+    /// The period that holds this date is the last cohort, for hours the last hour of the date; a
+    /// date in the future means the running period.
+    pub to: Option<NaiveDate>,
+    /// What a cell counts.
+    pub measure: Measure,
+    /// How the average row is made.
+    pub averaging: Averaging,
+}
+
+/// The default number of cohorts and of columns for a grain.
+pub const fn default_size(grain: Grain) -> u32 {
+    match grain {
+        Grain::Hour => 24,
+        Grain::Day => 14,
+        Grain::Week | Grain::Month => 12,
+        Grain::Year => 5,
+    }
+}
+
+impl Query {
+    /// A question with every default.
+    pub fn new(cohort: Segment, returning: Segment, grain: Grain) -> Self {
+        Query {
+            cohort,
+            returning,
+            grain,
+            rows: None,
+            cols: None,
+            from: None,
+            to: None,
+            measure: Measure::default(),
+            averaging: Averaging::default(),
+        }
+    }
+
+    /// How many columns.
+    pub fn cols(&self) -> u32 {
+        self.cols.unwrap_or(default_size(self.grain))
+    }
+
+    /// How many cohorts and columns were asked for; `None` where that makes no sense.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        let rows = match (self.from, self.to) {
+            (Some(from), Some(to)) => {
+                let (first, last) = (
+                    Period::of_date(self.grain, from).ok()?,
+                    Period::of_date(self.grain, to).ok()?,
+                );
+                u32::try_from(last.since(first)? + 1).ok()?
+            }
+            _ => self.rows.unwrap_or(default_size(self.grain)),
+        };
+        Some((rows, self.cols()))
+    }
+
+    /// The question in words, with the names of both sides for people:
+    /// `signup → active, daily cohorts, counted on the day`.
+    pub fn title(&self, cohort: impl fmt::Display, returning: impl fmt::Display) -> String {
+        format!(
+            "{cohort} → {returning}, {} cohorts, counted {} the {}",
+            self.grain.adjective(),
+            self.measure.words(self.grain),
+            self.grain
+        )
+    }
+
+    /// The window of each cell in the row of `cohort`, from column 0 to the last that has begun.
+    pub fn windows(&self, cohort: Period, coverage: &Coverage) -> Vec<Window> {
+        let cols = i64::from(self.cols());
+        let current = coverage.current(self.grain);
+        let begun: Vec<Period> = (0..cols)
+            .map_while(|k| cohort.shift(k).ok().filter(|p| *p <= current))
+            .collect();
+        let last = begun.last().copied();
+        // "On or after" is over when the whole row is: until then each of its cells may still rise.
+        let end_of_row = cohort.shift(cols - 1).ok().or(last);
+        let is_recorded = coverage.is_recorded(cohort);
+        let window = |from: Period| {
+            let (until, end) = match self.measure {
+                Measure::On => (from, from),
+                Measure::OnOrAfter => (last.unwrap_or(from), end_of_row.unwrap_or(from)),
+            };
+            let state = if is_recorded {
+                coverage.state(from, end)
+            } else {
+                State::NotRecorded
+            };
+            Window {
+                from,
+                until,
+                state,
+                is_recorded: coverage.is_recorded(from),
+            }
+        };
+        begun.into_iter().map(window).collect()
+    }
+
+    /// The same query with saved segments written out.
+    ///
+    /// # Errors
+    /// When they are too long.
+    pub fn expanded(&self, saved: &Segments) -> Result<Query, TooLarge> {
+        Ok(Query {
+            cohort: saved.expand(&self.cohort)?,
+            returning: saved.expand(&self.returning)?,
+            ..self.clone()
+        })
+    }
+
+    /// The periods of the cohorts in a store with this coverage, oldest first.
+    ///
+    /// # Errors
+    /// If a limit is exceeded or the dates contradict each other.
+    pub fn cohorts(&self, coverage: &Coverage) -> Result<Vec<Period>, QueryError> {
+        let current = coverage.current(self.grain);
+        let cols = self.cols();
+        if !(1..=MAX_COLS).contains(&cols) {
+            return Err(QueryError::Cols(cols.into()));
+        }
+        let asked = self.rows.unwrap_or(default_size(self.grain));
+        if !(1..=MAX_ROWS).contains(&asked) {
+            return Err(QueryError::Rows(asked.into()));
+        }
+        let dated = |field| move |error| QueryError::Date { field, error };
+        let first_on = |date| Period::of_date(self.grain, date).map_err(dated("from"));
+        // The last hour of a day; for all other grains the period that holds it.
+        let last_on = |date: NaiveDate| {
+            let end = Period::of_date(Grain::Day, date)
+                .map_err(dated("to"))?
+                .end()
+                - TimeDelta::microseconds(1);
+            Period::containing(self.grain, end).map_err(dated("to"))
+        };
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(QueryError::Order { from, to });
+        }
+        let (first, last) = match (self.from, self.to) {
+            (Some(from), to) => {
+                let first = first_on(from)?;
+                if first > current {
+                    return Err(QueryError::Future {
+                        from,
+                        grain: self.grain,
+                        current,
+                    });
+                }
+                let last = match to {
+                    Some(to) => last_on(to)?,
+                    None => first.shift(i64::from(asked) - 1).unwrap_or(current),
+                };
+                (first, last.min(current))
+            }
+            (None, to) => {
+                let last = match to {
+                    Some(to) => last_on(to)?.min(current),
+                    None => self.newest_cohort(asked, coverage)?,
+                };
+                (last.shift(1 - i64::from(asked)).map_err(dated("to"))?, last)
+            }
+        };
+        let count = last.since(first).unwrap_or(0) + 1;
+        let rows = match u32::try_from(count) {
+            Ok(rows) if rows <= MAX_ROWS => rows,
+            _ => {
+                let (from, to) = (first.start().date_naive(), last.start().date_naive());
+                return Err(QueryError::Between {
+                    from,
+                    to,
+                    count,
+                    grain: self.grain,
+                });
+            }
+        };
+        if rows * cols > MAX_CELLS {
+            return Err(QueryError::Cells { rows, cols });
+        }
+        Ok(first.range(rows).collect())
+    }
+
+    /// The last cohort where no date is given. The data ends with it; for *on or after* its whole
+    /// window is over, unless the table would then begin before the data does.
+    fn newest_cohort(&self, rows: u32, coverage: &Coverage) -> Result<Period, CalendarError> {
+        let newest = coverage
+            .last(self.grain)
+            .unwrap_or(coverage.current(self.grain));
+        if self.measure == Measure::On {
+            return Ok(newest);
+        }
+        let whole = newest.shift(-i64::from(self.cols()))?;
+        let begins = coverage
+            .first(self.grain)
+            .and_then(|first| first.shift(i64::from(rows) - 1).ok());
+        Ok(begins.map_or(whole, |from_the_first_on| {
+            whole.max(from_the_first_on.min(newest))
+        }))
+    }
+}
+
+/// The periods in which coming back counts for one cell, both ends included, and what is known of
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The period of the cell.
+    pub from: Period,
+    /// The last period that counts and has begun: `from` again, or for *on or after* that of the
+    /// last column.
+    pub until: Period,
+    /// The state of the cell.
+    pub state: State,
+    /// Whether `from` itself is recorded: coming back counts only in such periods.
+    pub is_recorded: bool,
+}

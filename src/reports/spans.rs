@@ -1,0 +1,115 @@
+//! Which periods of an event are recorded, and which of them are compared with which.
+
+use std::cmp::Reverse;
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{Grain, Period};
+use crate::reports::coverage::Coverage;
+use crate::reports::stats::rate;
+use crate::sets::{Key, When};
+
+/// Between which periods something was recorded, by the bitmaps there are: days, where days are
+/// kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first one: a week or month when the bitmaps of its days are gone.
+    pub first: Period,
+    /// The last one that has begun.
+    pub last: Period,
+}
+
+impl Span {
+    /// The span of these keys as of `now`; `None` when none of them is dated and has begun.
+    ///
+    /// ```
+    /// use cohortist::{calendar::parse_moment, reports::spans::Span, sets::{EventName, Key}};
+    /// let event = EventName::new("active")?;
+    /// let keys: Vec<Key> = ["2026-11-09", "2026-11-20"]
+    ///     .iter()
+    ///     .flat_map(|day| Key::of_mark(&event, parse_moment(day).unwrap(), true).unwrap())
+    ///     .collect();
+    /// let span = Span::of(&keys, parse_moment("2026-11-23")?).unwrap();
+    /// assert_eq!((span.first.to_string(), span.last.to_string()), ("2026-11-09".into(), "2026-11-20".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of<'a>(keys: impl IntoIterator<Item = &'a Key>, now: DateTime<Utc>) -> Option<Span> {
+        let mut span: Option<Span> = None;
+        for key in keys {
+            let When::In(period) = key.when() else {
+                continue;
+            };
+            let period = if period.grain() == Grain::Hour {
+                period.within(Grain::Day)
+            } else {
+                period
+            };
+            if period.start() > now {
+                continue;
+            }
+            // The month of a day ends after it and begins before it, so a day says more at both
+            // ends.
+            let early = |p: Period| (p.end(), Reverse(p.start()));
+            let late = |p: Period| (p.start(), Reverse(p.end()));
+            let span = span.get_or_insert(Span {
+                first: period,
+                last: period,
+            });
+            if early(period) < early(span.first) {
+                span.first = period;
+            }
+            if late(period) > late(span.last) {
+                span.last = period;
+            }
+        }
+        span
+    }
+
+    /// Whether there are records from the period's beginning on, so that it can be compared with
+    /// others.
+    pub fn covers(&self, period: Period) -> bool {
+        self.first.start() <= period.start()
+    }
+}
+
+/// How many periods back lies the one that a period is compared with: a day is compared with the
+/// same weekday of the week before, as between two days that follow one another the weekday says
+/// more than anything people did; everything else with the period before.
+pub const fn compared(grain: Grain) -> u32 {
+    if matches!(grain, Grain::Day) { 7 } else { 1 }
+}
+
+/// The change from `before` to `after` as a share of `before`: 0.1 is a tenth more. `None` when
+/// there was nobody.
+pub(super) fn change(before: u64, after: u64) -> Option<f64> {
+    rate(after, before).map(|ratio| ratio - 1.0)
+}
+
+/// The last recorded period of each grain: in a live store the one that holds *now*, otherwise the
+/// one in which the data ends. Its number can still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// A day.
+    pub day: Period,
+    /// A week.
+    pub week: Period,
+    /// A month.
+    pub month: Period,
+}
+
+impl Running {
+    /// The running periods of a store; where a grain is not recorded at all, the period that holds
+    /// *now*.
+    pub fn of(coverage: &Coverage) -> Self {
+        let running = |grain| {
+            coverage
+                .last(grain)
+                .unwrap_or_else(|| coverage.current(grain))
+        };
+        Running {
+            day: running(Grain::Day),
+            week: running(Grain::Week),
+            month: running(Grain::Month),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! A trend: how many people are in a segment, period by period.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{Grain, Period};
+use crate::reports::coverage::{Coverage, State};
+use crate::reports::error::QueryError;
+use crate::reports::export::{Chart, Exports};
+use crate::reports::first_recorded::dated;
+use crate::reports::frame::{Frame, Value, bounds};
+use crate::reports::limits::MAX_PERIODS;
+use crate::reports::report::{Context, Report, Request, Results};
+use crate::reports::spans::{Span, change, compared};
+use crate::reports::stats::rate;
+use crate::sets::{CountId, Counts, Key, Plan, Segment, TooLarge};
+
+/// Asks how many people are in a segment in each of the last periods, up to the running one or the
+/// one in which the data ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trend {
+    /// Who is counted.
+    pub segment: Segment,
+    /// The length of a period.
+    pub grain: Grain,
+    /// How many periods, 1–[`MAX_PERIODS`].
+    pub count: u32,
+}
+
+impl Report for Trend {
+    type Planned = TrendQuestion;
+    type Answer = Activity;
+
+    fn plan(
+        &self,
+        request: &mut Request,
+        context: &Context<'_>,
+    ) -> Result<TrendQuestion, QueryError> {
+        TrendQuestion::new(&mut request.plan, self, context)
+    }
+
+    fn answer(planned: TrendQuestion, results: &Results) -> Activity {
+        planned.activity(&results.counts)
+    }
+}
+
+/// What a store has to count for an [`Activity`].
+#[derive(Debug, Clone)]
+pub struct TrendQuestion {
+    segment: Segment,
+    grain: Grain,
+    coverage: Coverage,
+    may_include_later_marks: bool,
+    span: Option<Span>,
+    /// Oldest first, with as many more at the beginning than were asked for as it takes to compare
+    /// the first.
+    periods: Vec<AskedPeriod>,
+    shown: usize,
+}
+
+/// Where the counts of one period stand among the plan's roots; `None` where there is no bitmap.
+#[derive(Debug, Clone)]
+struct AskedPeriod {
+    period: Period,
+    people: Option<CountId>,
+    /// Of each complete day in it.
+    days: Vec<Option<CountId>>,
+}
+
+impl TrendQuestion {
+    fn new(plan: &mut Plan, trend: &Trend, context: &Context<'_>) -> Result<Self, QueryError> {
+        let Trend {
+            segment,
+            grain,
+            count,
+        } = trend;
+        let (grain, count) = (*grain, *count);
+        if !(1..=MAX_PERIODS).contains(&count) {
+            return Err(QueryError::Field {
+                field: "last",
+                message: format!("{count} periods: ask for 1 to {MAX_PERIODS}"),
+            });
+        }
+        let expanded = context.segments.expand(segment)?;
+        let coverage = context.coverage;
+        let existing: HashSet<&Key> = expanded
+            .names()
+            .into_iter()
+            .flat_map(|name| context.catalogue.of(name))
+            .collect();
+        let span = Span::of(existing.iter().copied(), coverage.now());
+        let current = coverage
+            .last(grain)
+            .unwrap_or_else(|| coverage.current(grain));
+        let first = current.shift(1 - i64::from(count))?;
+        let mut ask = |period: Period| {
+            if !coverage.is_recorded(period) {
+                return Ok(None);
+            }
+            let set = expanded.at(period);
+            // Without a complement nothing but nobody comes of bitmaps that do not exist.
+            set.keys()
+                .into_iter()
+                .any(|key| existing.contains(key))
+                .then(|| plan.count_set(&set))
+                .transpose()
+        };
+        let mut periods = Vec::new();
+        let earlier = (1..=i64::from(compared(grain)))
+            .rev()
+            .filter_map(|back| first.shift(-back).ok());
+        for period in earlier.chain(first.range(count)) {
+            let people = ask(period)?;
+            let whole = span.is_some_and(|span| span.covers(period));
+            let daily = matches!(grain, Grain::Week | Grain::Month)
+                && period >= first
+                && people.is_some()
+                && whole;
+            let days = if daily {
+                period.split(Grain::Day).collect()
+            } else {
+                Vec::new()
+            };
+            let days = days
+                .into_iter()
+                .filter(|day| coverage.state_of(*day) == State::Complete);
+            periods.push(AskedPeriod {
+                period,
+                people,
+                days: days.map(&mut ask).collect::<Result<_, TooLarge>>()?,
+            });
+        }
+        let shown = usize::try_from(count).unwrap_or(usize::MAX);
+        let running = coverage.current(grain);
+        let is_shown = periods.iter().any(|asked| asked.period == running);
+        let names = dated([&expanded]);
+        Ok(TrendQuestion {
+            may_include_later_marks: is_shown && context.may_include_later(names, &[running]),
+            segment: segment.clone(),
+            grain,
+            coverage: coverage.clone(),
+            span,
+            periods,
+            shown,
+        })
+    }
+
+    /// The activity, from the counts of the plan in order.
+    fn activity(&self, counts: &Counts) -> Activity {
+        // Without a bitmap there is no user.
+        let at = |id: Option<CountId>| id.map_or(0, |id| counts[id]);
+        let mut points: Vec<Point> = Vec::with_capacity(self.periods.len());
+        for asked in &self.periods {
+            let people = at(asked.people);
+            let state = self.coverage.state_of(asked.period);
+            let back = usize::try_from(compared(self.grain))
+                .ok()
+                .and_then(|back| points.len().checked_sub(back));
+            let before = back.and_then(|i| points.get(i)).filter(|before| {
+                let complete = state == State::Complete && before.state == State::Complete;
+                complete && self.span.is_some_and(|span| span.covers(before.period))
+            });
+            let change = before.and_then(|before| change(before.people, people));
+            let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
+            let days = u64::try_from(asked.days.len()).unwrap_or(0);
+            // Nobody on any day and yet somebody in the month: the bitmaps of its days are gone.
+            let daily = rate(total, days)
+                .filter(|_| total > 0)
+                .map(|mean| Daily { mean, days });
+            points.push(Point {
+                period: asked.period,
+                state,
+                people,
+                change,
+                daily,
+            });
+        }
+        points.drain(..points.len().saturating_sub(self.shown));
+        Activity {
+            segment: self.segment.clone(),
+            grain: self.grain,
+            now: self.coverage.now(),
+            data_ends: self.coverage.data_ends(self.grain),
+            may_include_later_marks: self.may_include_later_marks,
+            span: self.span,
+            points,
+        }
+    }
+}
+
+/// How many people were in a segment, period by period.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activity {
+    /// Who is counted.
+    pub segment: Segment,
+    /// The length of a period.
+    pub grain: Grain,
+    /// As of when.
+    pub now: DateTime<Utc>,
+    /// When the store's data ends, where that is before now.
+    pub data_ends: Option<Period>,
+    /// Whether the running period may include marks made after a *now* that was chosen.
+    pub may_include_later_marks: bool,
+    /// When its events were recorded; `None` when none of them is dated.
+    pub span: Option<Span>,
+    /// Oldest first; the last one is running, or the one in which the data ends.
+    pub points: Vec<Point>,
+}
+
+impl Activity {
+    /// The last period that is over.
+    pub fn last_complete(&self) -> Option<&Point> {
+        self.points
+            .iter()
+            .rev()
+            .find(|point| point.state == State::Complete)
+    }
+
+    /// The points from the first period on in which anything was recorded; at least the running
+    /// one. Before it there is nothing to see, not even that nobody came.
+    pub fn recorded(&self) -> &[Point] {
+        let begun = |point: &Point| {
+            self.span
+                .is_some_and(|span| span.first.start() < point.period.end())
+        };
+        let first = self
+            .points
+            .iter()
+            .position(begun)
+            .unwrap_or(self.points.len().saturating_sub(1));
+        self.points.get(first..).unwrap_or_default()
+    }
+
+    /// The period with the most people, if it has any.
+    pub fn greatest(&self) -> Option<&Point> {
+        self.points
+            .iter()
+            .max_by_key(|point| point.people)
+            .filter(|point| point.people > 0)
+    }
+}
+
+/// One period of an [`Activity`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// The period.
+    pub period: Period,
+    /// Whether its number is known, and can still change.
+    pub state: State,
+    /// How many people; 0 where it is not recorded.
+    pub people: u64,
+    /// The change from the period before, for a day from the same weekday a week before, as a share
+    /// of it. Only where both are complete, the earlier one had anybody, and records do not begin
+    /// within it.
+    pub change: Option<f64>,
+    /// The days in it, for weeks and months that were recorded from their first day on.
+    pub daily: Option<Daily>,
+}
+
+impl Point {
+    /// How many people; `None` if the period is not recorded.
+    fn recorded_people(&self) -> Option<u64> {
+        (self.state != State::NotRecorded).then_some(self.people)
+    }
+
+    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the
+    /// period's complete days. For a running period both are as of now; for one that was not
+    /// recorded from its first day on there is none.
+    #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
+    pub fn stickiness(&self) -> Option<f64> {
+        let daily = self.daily.filter(|_| self.people > 0)?;
+        Some(daily.mean / self.people as f64)
+    }
+}
+
+/// The complete days of a week or month.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Daily {
+    /// Mean people a day.
+    pub mean: f64,
+    /// Over how many days.
+    pub days: u64,
+}
+
+impl Exports for Activity {
+    fn title(&self) -> String {
+        format!("{}, people by {}", self.segment, self.grain)
+    }
+
+    /// `active_by_day_2026-10-25`, the date being the first period's.
+    fn name(&self) -> Vec<String> {
+        let mut parts = vec![self.segment.to_string(), "by".to_owned()];
+        parts.push(self.grain.to_string());
+        parts.extend(
+            self.recorded()
+                .first()
+                .map(|point| point.period.to_string()),
+        );
+        parts
+    }
+
+    fn wide(&self) -> Frame {
+        let mut frame = Frame::new([self.grain.as_str(), "people", "change", "state"]);
+        for point in self.recorded() {
+            frame.push(vec![
+                Value::Word(point.period.label()),
+                point.recorded_people().into(),
+                point.change.map(Value::Share).into(),
+                Value::word(point.state.as_str()),
+            ]);
+        }
+        frame
+    }
+
+    /// From the first recorded period on, oldest first. The state is `complete`, `in_progress` or
+    /// `not_recorded`, and then there is no number. Change and stickiness are unrounded shares: 0.1
+    /// is a tenth more.
+    fn tidy(&self) -> Frame {
+        let mut frame = Frame::new([
+            "period_start",
+            "period_end",
+            "people",
+            "state",
+            "change",
+            "mean_day",
+            "stickiness",
+        ]);
+        for point in self.recorded() {
+            let [start, end] = bounds(point.period);
+            frame.push(vec![
+                start,
+                end,
+                point.recorded_people().into(),
+                Value::word(point.state.as_str()),
+                point.change.into(),
+                point.daily.map(|daily| daily.mean).into(),
+                point.stickiness().into(),
+            ]);
+        }
+        frame
+    }
+
+    fn may_include_later_marks(&self) -> bool {
+        self.may_include_later_marks
+    }
+
+    fn chart(&self) -> Option<Chart<'_>> {
+        Some(Chart::Trend(self))
+    }
+
+    fn segments(&self) -> Vec<&Segment> {
+        vec![&self.segment]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.points.iter().all(|point| point.people == 0)
+    }
+}

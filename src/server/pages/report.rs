@@ -1,0 +1,158 @@
+//! The page of a report that has no page of its own: its fields as a form, its chart, its table and
+//! its files.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+
+use crate::endpoints::{AnswerError, Endpoint};
+use crate::render::{charts, text, words};
+use crate::reports::frame::{Frame, Value};
+use crate::reports::{Arity, Exports, Kind, Params, Problem};
+use crate::server::error::{WebError, answer};
+use crate::server::export::{Format, params};
+use crate::server::pages::Layout;
+use crate::server::{View, block, html};
+use crate::store::Freshness;
+
+/// The most rows that the page shows; the files have all.
+const MAX_ROWS: usize = 1_000;
+
+/// One field of the form.
+struct Input {
+    name: &'static str,
+    help: String,
+    value: String,
+    /// The words to choose from; none if it takes any text.
+    words: &'static [&'static str],
+    is_required: bool,
+    problem: Option<String>,
+}
+
+/// One cell of the table.
+struct Cell {
+    text: String,
+    is_number: bool,
+}
+
+/// The answer.
+struct Report {
+    title: String,
+    facts: Vec<String>,
+    chart: Option<String>,
+    columns: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+    /// How many rows are not shown.
+    more: usize,
+    files: Vec<(String, &'static str)>,
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page {
+    layout: Layout,
+    name: &'static str,
+    about: &'static str,
+    inputs: Vec<Input>,
+    report: Option<Report>,
+}
+
+/// `/NAME`
+pub async fn page(request: HttpRequest, endpoint: &'static dyn Endpoint) -> HttpResponse {
+    let written = block(&request, move |view| written(view, endpoint)).await;
+    answer(&request, written.map(html))
+}
+
+fn written(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), WebError> {
+    let store = view.tracker.describe()?;
+    let events = view.events()?;
+    let params = params(view, endpoint, view.query())?;
+    let is_asked = view.query().contains('=');
+    let answered = match is_asked {
+        false => Ok(None),
+        true => {
+            let run = view.run(Freshness::Cached);
+            match endpoint.answer(&params, &view.tracker, &run) {
+                Ok(answer) => Ok(Some(answer)),
+                Err(AnswerError::Problems { problems }) => Err(problems),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    let (status, problems) = match &answered {
+        Ok(_) => (StatusCode::OK, &[][..]),
+        Err(problems) => (StatusCode::BAD_REQUEST, problems.as_slice()),
+    };
+    let page = Page {
+        layout: Layout::new(view, &store, Some(&events)),
+        name: endpoint.name(),
+        about: endpoint.about(),
+        inputs: inputs(endpoint, &params, problems),
+        report: answered.ok().flatten().map(|answer| {
+            let mut facts: Vec<String> = Vec::new();
+            let data_ends = answer.coverage.data_ends(crate::calendar::Grain::Day);
+            facts.extend(data_ends.map(words::ends));
+            facts.push(view.as_of(answer.coverage.now(), answer.age));
+            report(view, endpoint, answer.export.as_ref(), facts)
+        }),
+    };
+    Ok((status, page.render()?))
+}
+
+fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec<Input> {
+    let fields = endpoint.fields().iter();
+    let input = |field: &crate::reports::Field| {
+        let problem = problems.iter().find(|problem| problem.field == field.name);
+        Input {
+            name: field.name,
+            help: words::curly(field.help),
+            value: params.text(field.name).to_owned(),
+            words: match field.kind {
+                Kind::Word(words) => words,
+                _ => &[],
+            },
+            is_required: field.arity == Arity::Required,
+            problem: problem.map(|problem| words::curly(&problem.message)),
+        }
+    };
+    fields.map(input).collect()
+}
+
+fn report(
+    view: &View,
+    endpoint: &dyn Endpoint,
+    export: &dyn Exports,
+    facts: Vec<String>,
+) -> Report {
+    let Frame { columns, mut rows } = export.wide();
+    let more = rows.len().saturating_sub(MAX_ROWS);
+    // The newest rows are the last ones.
+    rows.drain(..more);
+    let cell = |value: &Value| Cell {
+        text: text::cell(value),
+        is_number: !matches!(value, Value::Text(_) | Value::Word(_)),
+    };
+    let rows = rows.iter().rev();
+    let has_chart = export.chart().is_some();
+    let formats = Format::ALL.into_iter();
+    let formats = formats.filter(|format| *format != Format::Svg || has_chart);
+    let query = view.query();
+    let name = endpoint.name();
+    Report {
+        title: export.title(),
+        facts,
+        chart: export.chart().map(charts::inline),
+        columns: columns
+            .iter()
+            .map(|column| column.replace('_', " "))
+            .collect(),
+        rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
+        more,
+        files: formats
+            .map(|format| {
+                let address = format!("/{name}.{}?{query}", format.ending());
+                (view.to(&address), format.label())
+            })
+            .collect(),
+    }
+}

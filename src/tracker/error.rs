@@ -1,0 +1,47 @@
+//! What can go wrong between a question and its answer.
+
+use chrono::{DateTime, Utc};
+
+use crate::calendar::{CalendarError, Period};
+use crate::reports::QueryError;
+use crate::sets::UserIdError;
+use crate::store::StoreError;
+use crate::tracker::IdsError;
+
+/// What can go wrong between a question and its answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A date is outside the supported years.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+    /// A retention query cannot be answered.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A user id does not fit the store.
+    #[error(transparent)]
+    Ids(#[from] IdsError),
+    /// Even the newest bitmap has expired, so the clock may be wrong.
+    #[error(
+        "nothing was deleted: even the newest bitmap, of {newest}, is old enough to go. Is the clock right? It says {}",
+        now.format("%Y-%m-%d %H:%M UTC")
+    )]
+    NewestIsOver {
+        /// The period of the newest bitmap.
+        newest: Period,
+        /// The time that was used as now.
+        now: DateTime<Utc>,
+    },
+}
+
+/// A result of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<UserIdError> for Error {
+    fn from(error: UserIdError) -> Self {
+        Error::Ids(error.into())
+    }
+}
