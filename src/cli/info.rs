@@ -74,7 +74,7 @@ impl Config {
         store.require_path("described")?;
         let keyspace = store.open_embedded(false)?.keyspace();
         let prefix = Prefix::new(store.prefix());
-        let texts = keyspace.look(|look| {
+        let texts = keyspace.read(|look| {
             Ok(look
                 .keys()?
                 .iter()

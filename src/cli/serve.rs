@@ -542,7 +542,7 @@ fn listen_for_clients(
     let listener = resp::Listener::start_on(listening, settings, keyspace.clone())?;
     let url = format!("redis://{}", listener.address());
     say!("Redis clients are served at {url}");
-    keyspace.tell_others(&format!("redis://{login}{}", listener.address()));
+    keyspace.publish_url(&format!("redis://{login}{}", listener.address()));
     Ok(listener)
 }
 

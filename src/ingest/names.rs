@@ -3,7 +3,9 @@
 use rustc_hash::FxHashMap;
 
 use crate::ingest::field::utf8;
-use crate::sets::{EventName, EventNameError, TextList, Texts, UserId, user_number, user_text};
+use crate::sets::{
+    EventName, EventNameError, Interner, StringList, UserId, user_number, user_text,
+};
 
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
@@ -22,9 +24,9 @@ struct Called {
     /// The maximum memory for `texts`, in bytes, before they are dropped.
     remembered: usize,
     /// The string ids since the last call of [`Names::take_texts`].
-    latest: TextList,
+    latest: StringList,
     /// All earlier string ids, each once.
-    texts: Texts,
+    texts: Interner,
 }
 
 /// The string ids of the users of rows.
@@ -35,7 +37,7 @@ pub(crate) struct RowTexts {
     /// The index of the first new string id. If it is 0, earlier indexes are no longer valid.
     pub first: usize,
     /// The new string ids, in the order of their indexes.
-    pub new: TextList,
+    pub new: StringList,
 }
 
 /// A column whose values become undated events: `plan:pro`.
@@ -103,7 +105,7 @@ impl Names {
             texts,
         } = self.called.as_mut()?;
         if texts.memory() > *remembered {
-            *texts = Texts::default();
+            *texts = Interner::default();
         }
         let first = texts.len();
         let places = texts.insert_all(latest.iter());

@@ -116,7 +116,7 @@ impl<'a> Data<'a, '_> {
             // Every command that reads bitmaps is of a kind that gets them.
             Data::Nothing => Err(Reply::error("this command reads no bitmaps").into()),
             Data::ReadTxn(look) => Ok(*look),
-            Data::WriteTxn(space) => Ok(space.look()),
+            Data::WriteTxn(space) => Ok(space.read()),
         }
     }
 
@@ -401,15 +401,15 @@ fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let name = key(arguments[1])?;
     let space = data.space()?;
     let old = if answer_old {
-        Some(whole(space.look(), name)?)
+        Some(whole(space.read(), name)?)
     } else {
         None
     };
-    let there = space.look().exists(name)?;
+    let there = space.read().exists(name)?;
     if (only_new && there) || (only_old && !there) {
         return Ok(old.unwrap_or(Reply::Nothing));
     }
-    let before = space.look().until(name);
+    let before = space.read().expires_at(name);
     let value = arguments[2];
     let tile_bytes = usize::try_from(TILE_BYTES).unwrap_or(8192);
     let tiles = (0..)
@@ -421,8 +421,8 @@ fn set(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
         tiles.filter(|(_, tile)| !tile.is_empty()).collect(),
     )?;
     match (until, keep) {
-        (Some(until), _) => drop(space.set_until(name, Some(until))?),
-        (None, true) => drop(space.set_until(name, before)?),
+        (Some(until), _) => drop(space.set_expires_at(name, Some(until))?),
+        (None, true) => drop(space.set_expires_at(name, before)?),
         (None, false) => {}
     }
     Ok(old.unwrap_or(Reply::OK))
@@ -481,7 +481,7 @@ fn scan(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let look = data.look()?;
     let (next, found) = look
         .keys()?
-        .walk(cursor, usize::try_from(count).unwrap_or(usize::MAX));
+        .scan(cursor, usize::try_from(count).unwrap_or(usize::MAX));
     let found = if strings { found } else { Vec::new() };
     Ok(Reply::Array(vec![
         Reply::bulk(next.to_string()),
@@ -529,10 +529,10 @@ fn expire(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
         .ok_or_else(invalid)?;
     let name = key(arguments[1])?;
     let space = data.space()?;
-    if !space.look().exists(name)? {
+    if !space.read().exists(name)? {
         return Ok(Reply::Number(0));
     }
-    let before = space.look().until(name).map(signed);
+    let before = space.read().expires_at(name).map(signed);
     let refused = (nx && before.is_some())
         || (xx && before.is_none())
         // Whoever stays for good goes later than anybody.
@@ -544,14 +544,14 @@ fn expire(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
     if until <= now() {
         space.delete(&[name.to_owned()])?;
     } else {
-        space.set_until(name, Some(until.unsigned_abs()))?;
+        space.set_expires_at(name, Some(until.unsigned_abs()))?;
     }
     Ok(Reply::Number(1))
 }
 
 fn time_left(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer {
     let (look, name) = (data.look()?, key(arguments[1])?);
-    Ok(Reply::Number(match look.until(name) {
+    Ok(Reply::Number(match look.expires_at(name) {
         _ if !look.exists(name)? => -2,
         None => -1,
         Some(until) => (signed(until).saturating_sub(now()).max(0) + unit / 2) / unit,
@@ -561,19 +561,19 @@ fn time_left(arguments: &[&[u8]], data: &mut Data<'_, '_>, unit: i64) -> Answer 
 fn persist(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     let name = key(arguments[1])?;
     let space = data.space()?;
-    if space.look().until(name).is_none() {
+    if space.read().expires_at(name).is_none() {
         return Ok(Reply::Number(0));
     }
-    Ok(Reply::Number(i64::from(space.set_until(name, None)?)))
+    Ok(Reply::Number(i64::from(space.set_expires_at(name, None)?)))
 }
 
 fn rename(arguments: &[&[u8]], data: &mut Data<'_, '_>, only_new: bool) -> Answer {
     let (from, to) = (key(arguments[1])?, key(arguments[2])?);
     let space = data.space()?;
-    if !space.look().exists(from)? {
+    if !space.read().exists(from)? {
         return Err(Reply::error("no such key").into());
     }
-    if only_new && space.look().exists(to)? {
+    if only_new && space.read().exists(to)? {
         return Ok(Reply::Number(0));
     }
     space.rename(from, to)?;
@@ -591,9 +591,9 @@ fn flush(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
         _ => return Err(syntax()),
     }
     let space = data.space()?;
-    let keys: Vec<String> = space.look().keys()?.iter().map(str::to_owned).collect();
+    let keys: Vec<String> = space.read().keys()?.iter().map(str::to_owned).collect();
     space.delete(&keys)?;
-    space.forget_texts();
+    space.delete_string_ids();
     Ok(Reply::OK)
 }
 

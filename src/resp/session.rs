@@ -415,9 +415,9 @@ impl<'a> Session<'a> {
                     .iter()
                     .flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
                 self.keyspace
-                    .look_at(keys, |look| run(&mut Data::ReadTxn(look)))
+                    .read_keys(keys, |look| run(&mut Data::ReadTxn(look)))
             }
-            Needs::ReadTxn => self.keyspace.look(|look| run(&mut Data::ReadTxn(look))),
+            Needs::ReadTxn => self.keyspace.read(|look| run(&mut Data::ReadTxn(look))),
             Needs::WriteTxn => self
                 .keyspace
                 .change(|space| run(&mut Data::WriteTxn(space))),

@@ -1,16 +1,17 @@
 //! Sets of users as expressions over bitmap keys: names, keys, algebra, text and plans. All pure.
 
 mod catalogue;
+mod interner;
 mod key;
 mod parse;
 mod pattern;
 mod plan;
 mod segment;
 mod set;
-mod texts;
 mod user;
 
 pub use catalogue::{Catalogue, Known};
+pub(crate) use interner::{Interner, StringList};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
 pub use parse::{SyntaxError, labelled, parse_set, set_periods};
 pub use pattern::Pattern;
@@ -20,5 +21,4 @@ pub use plan::{
 };
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
-pub(crate) use texts::{TextList, Texts};
 pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text, whole_number};

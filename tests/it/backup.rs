@@ -50,7 +50,7 @@ fn a_backup_is_the_store_as_it_was() {
     assert!(
         shop.run(&["backup", "monday.backup"])
             .error(1)
-            .contains("there is a file of that name already")
+            .contains("the file already exists")
     );
     assert!(
         shop.run(&["restore", "monday.backup"])
@@ -193,7 +193,7 @@ fn a_backup_of_a_served_store_is_of_one_moment() {
     assert!(
         store
             .keyspace()
-            .look(|look| Ok(look.until("trackist_mortal_2026-11")))
+            .read(|look| Ok(look.expires_at("trackist_mortal_2026-11")))
             .unwrap()
             .is_some()
     );

@@ -161,7 +161,7 @@ fn what_goes_by_itself_is_gone_from_memory_too() {
     inner
         .keyspace()
         .change(|space| {
-            space.set_until(
+            space.set_expires_at(
                 "trackist_b_u",
                 Some(u64::try_from(Clock::System.now().timestamp_millis()).unwrap() + 30),
             )

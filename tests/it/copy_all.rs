@@ -451,7 +451,7 @@ fn what_makes_no_sense_is_said_before_anything_is_made() {
     let space = EmbeddedStore::open(&shop.path("x.db"), &other)
         .unwrap()
         .keyspace();
-    assert!(space.look(|look| look.exists("trackist_bitop_x")).unwrap());
+    assert!(space.read(|look| look.exists("trackist_bitop_x")).unwrap());
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn a_server_that_took_no_writes_a_moment_ago_gives_temporary_keys_their_lifetime
             (0..3).map(|piece| (1, piece * (8 << 20))).collect(),
         )
         .unwrap();
-    let long = space.look(|look| look.snapshot("long")).unwrap().unwrap();
+    let long = space.read(|look| look.snapshot("long")).unwrap().unwrap();
     server.reset_statistics();
     assert_eq!(
         there.put(&[(b"long", long, None)], false).unwrap(),

@@ -163,7 +163,7 @@ impl Sample {
         let expires = keys_of("buy", 4)[0].text(&Prefix::default());
         store
             .keyspace()
-            .change(|space| space.set_until(&expires, Some(4_000_000_000_000)))
+            .change(|space| space.set_expires_at(&expires, Some(4_000_000_000_000)))
             .unwrap();
         store.checkpoint().unwrap();
         let older_manifest = fs::read(path.join("manifest")).unwrap();

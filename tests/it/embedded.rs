@@ -448,7 +448,7 @@ fn whatever_fills_the_log_makes_a_checkpoint_possible() {
     let expire = |store: &EmbeddedStore, until: u64| {
         store
             .keyspace()
-            .change(|space| space.set_until(&name, Some(until)))
+            .change(|space| space.set_expires_at(&name, Some(until)))
             .unwrap()
     };
     let far = 4_000_000_000_000;
@@ -479,7 +479,10 @@ fn whatever_fills_the_log_makes_a_checkpoint_possible() {
     }
     let store = EmbeddedStore::open(&copy, &hasty()).unwrap();
     (300..340).for_each(|n| assert!(expire(&store, far + n)));
-    let until = store.keyspace().look(|look| Ok(look.until(&name))).unwrap();
+    let until = store
+        .keyspace()
+        .read(|look| Ok(look.expires_at(&name)))
+        .unwrap();
     assert_eq!(until, Some(far + 339));
     assert_eq!(store.health().write_errors, 0);
 }

@@ -47,7 +47,7 @@ pub fn also(mode: &str, n: u64, store: &EmbeddedStore, path: &Path) {
                 .unwrap();
             // In the year 1970: it goes before the next operation.
             keyspace
-                .change(|space| space.set_until(&mortal, Some(1)))
+                .change(|space| space.set_expires_at(&mortal, Some(1)))
                 .unwrap();
         }
         _ => {}
@@ -109,7 +109,7 @@ fn nothing_acknowledged_is_lost_by_a_kill_during(#[case] mode: &str) {
         );
         let keys = store
             .keyspace()
-            .look(|look| Ok(look.keys()?.iter().map(str::to_owned).collect::<Vec<_>>()));
+            .read(|look| Ok(look.keys()?.iter().map(str::to_owned).collect::<Vec<_>>()));
         // Each kill may leave one whose expiry time was not set yet.
         assert!(
             keys.unwrap()

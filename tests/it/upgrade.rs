@@ -76,18 +76,18 @@ pub fn answers(format: u64, directory: &Path, what: &str) {
     );
     let keyspace = store.keyspace();
     let until = keyspace
-        .look(|look| Ok(look.until("trackist_brief_2026-11-20")))
+        .read(|look| Ok(look.expires_at("trackist_brief_2026-11-20")))
         .unwrap();
     assert_eq!(until.is_some(), format >= 3, "{what}");
     // Empty bitmaps, and what is not of any event.
     assert!(
         keyspace
-            .look(|look| look.exists("trackist_none_2026-11-20"))
+            .read(|look| look.exists("trackist_none_2026-11-20"))
             .unwrap(),
         "{what}"
     );
     assert!(
-        keyspace.look(|look| look.bit("other_key", 5)).unwrap(),
+        keyspace.read(|look| look.bit("other_key", 5)).unwrap(),
         "{what}"
     );
     let texts = store.under(Prefix::new("texts_"));

@@ -226,7 +226,7 @@ impl End {
             End::Server(server) => server.names()?.into_iter().collect(),
             End::Keyspace(space) => {
                 let mut names = space
-                    .look(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
+                    .read(|look| Ok(look.keys()?.iter().map(Name::from).collect::<Vec<_>>()))?;
                 names.sort_unstable();
                 names
             }
@@ -241,7 +241,7 @@ impl End {
         };
         match self {
             End::Server(server) => Ok(server.kinds(names)?),
-            End::Keyspace(space) => Ok(space.look(|look| {
+            End::Keyspace(space) => Ok(space.read(|look| {
                 let kind = |name: &&[u8]| -> store::Result<Kind> {
                     let Ok(text) = std::str::from_utf8(name) else {
                         return Ok(none());
@@ -249,7 +249,9 @@ impl End {
                     if !look.exists(text)? {
                         return Ok(none());
                     }
-                    let lifetime = look.until(text).map(|until| until.saturating_sub(now()));
+                    let lifetime = look
+                        .expires_at(text)
+                        .map(|until| until.saturating_sub(now()));
                     Ok(Kind {
                         name: "string".to_owned(),
                         bytes: look.len(text)?,
@@ -270,7 +272,7 @@ impl End {
                     .map(|(name, kind)| (*name, kind.bytes))
                     .collect::<Vec<_>>(),
             )?,
-            End::Keyspace(space) => space.look(|look| {
+            End::Keyspace(space) => space.read(|look| {
                 let read = strings.map(|(name, _)| match std::str::from_utf8(name) {
                     Ok(text) => look.snapshot(text),
                     Err(_) => Ok(None),
@@ -296,7 +298,7 @@ impl End {
                     let Ok(text) = std::str::from_utf8(name) else {
                         return Ok(Made::Taken);
                     };
-                    if !replace && space.look().exists(text)? {
+                    if !replace && space.read().exists(text)? {
                         return Ok(Made::Taken);
                     }
                     space.put_snapshot(

@@ -1,34 +1,43 @@
 //! Backups: the whole store in one file, as of one moment, while the store stays in use.
 //!
-//! A store belongs to one process. Another process that wants a backup leaves a request in the
-//! directory. A thread of the owner sees it within a second, writes the backup beside it, and
-//! reports the outcome in the name of the file. Only processes that can write to the directory can
-//! request a backup.
+//! Only one process can open a store. Another process that needs a backup creates a request file in
+//! the directory. A thread of the owner process finds it within a second, writes the backup to the
+//! same directory, and reports the outcome by renaming the file. Only processes that can write to
+//! the directory can request a backup.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::embedded::memtable::Expirations;
+use crate::store::embedded::expirations::Expirations;
 use crate::store::embedded::recovery::{LOCK, check_directory, is_store, lock};
 use crate::store::embedded::table::segment::{self, Segment, Writer};
 use crate::store::embedded::table::{
-    ABOUT, FORMAT, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory,
+    FORMAT, METADATA, Manifest, PRESENT, Pace, Version, copy, new_store, sync_directory,
 };
-use crate::store::embedded::{Engine, OWNER, legacy, table_cache};
+use crate::store::embedded::table_cache::{self, Checkpoint};
+use crate::store::embedded::{Disk, Engine, OWNER, legacy};
 use crate::store::{Result, StoreError, private};
 
-const WANTED: &str = "backup-wanted-";
-const UNDER_WAY: &str = "backup-under-way-";
+/// The start of the name of a request file. The names of all of these files end with the process id
+/// of the requesting process.
+const REQUESTED: &str = "backup-wanted-";
+/// The start of the name of a backup that is being written.
+const UNFINISHED: &str = "backup-under-way-";
+/// The start of the name of a finished backup.
 const DONE: &str = "backup-done-";
+/// The start of the name of a file that contains why a backup failed.
 const FAILED: &str = "backup-failed-";
 
-/// How long the owner may take to notice a request.
+/// The time within which the owner must notice a request.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+
+/// The interval at which the owner's existence is checked while waiting for a backup.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 fn refused(file: &Path, reason: impl ToString) -> StoreError {
     StoreError::Backup {
@@ -41,7 +50,7 @@ impl Engine {
     /// Writes the whole store, as of this moment, to a new file.
     pub(super) fn back_up(&self, file: &Path) -> Result<u64> {
         if file.exists() {
-            return Err(refused(file, "there is a file of that name already"));
+            return Err(refused(file, "the file already exists"));
         }
         let unfinished = file.with_extension(format!("part-{}", std::process::id()));
         let written = self
@@ -62,72 +71,68 @@ impl Engine {
         linked
     }
 
-    /// Writes a backup. Calls `goes_on` for each block to ask whether to continue.
+    /// Writes a backup. Calls `goes_on` for each block to ask whether to continue. Returns the
+    /// number of bitmaps.
     fn write_backup(&self, path: &Path, goes_on: &dyn Fn() -> bool) -> Result<u64> {
-        let failed = |error: &io::Error| StoreError::write(path, error);
-        let create = |about: &About| {
-            let mut value = vec![PRESENT];
-            value.extend(postcard::to_stdvec(about).map_err(io::Error::other)?);
-            let mut writer = Writer::create(path, new_store(), 1)?;
-            writer.add(&[ABOUT], &value)?;
-            Ok(writer)
-        };
-        let (sequence, writer) = match &self.disk {
-            Some(disk) => {
-                // What is in memory is written to a segment first. Segments are immutable, and
-                // those of one moment form one store.
-                self.checkpoint()?;
-                let version = disk.base.table().version();
-                // Read after the version, so that no number in the version is assigned again.
-                let manifest = disk.base.table().manifest();
-                let about = About {
-                    format: FORMAT,
-                    next_key: manifest.next_key,
-                };
-                let mut writer = create(&about).map_err(|error| failed(&error))?;
-                if !copy(
-                    &mut version.merge(&[])?,
-                    &mut writer,
-                    path,
-                    &Pace {
-                        hurries: true,
-                        goes_on,
-                    },
-                )? {
-                    return Err(refused(path, "it was given up"));
-                }
-                (manifest.sequence, writer)
-            }
-            None => {
-                let layers = self.read();
-                let (none, mut next_key) = (Expirations::default(), 0);
-                let (entries, _) = table_cache::entries(
-                    None,
-                    &layers.dirty,
-                    &layers.rolls,
-                    (&none, &layers.lifetimes),
-                    &mut next_key,
-                )?;
-                let mut writer = create(&About {
-                    format: FORMAT,
-                    next_key,
-                })
-                .map_err(|error| failed(&error))?;
-                for entry in entries {
-                    if let (key, Some(value)) = entry? {
-                        writer.add(&key, &value).map_err(|error| failed(&error))?;
-                    }
-                }
-                (layers.sequence, writer)
-            }
-        };
-        writer.finish(sequence).map_err(|error| failed(&error))?;
-        // What counts is the file as it is on disk.
+        match &self.disk {
+            Some(disk) => self.write_backup_of_table(disk, path, goes_on)?,
+            None => self.write_backup_of_memory(path)?,
+        }
+        // Checks the file as it is on disk.
         Version::of(Segment::open_any(path)?).check()
     }
 
+    fn write_backup_of_table(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        // First, the changes in memory are written to a segment. Segments are immutable, so the
+        // segments of one version are a consistent snapshot of the store.
+        self.checkpoint()?;
+        let version = disk.table_cache.table().version();
+        // Read after the version, so that no number in the version is assigned again.
+        let manifest = disk.table_cache.table().manifest();
+        let mut writer = create(path, manifest.next_key)?;
+        let pace = Pace {
+            hurries: true,
+            goes_on,
+        };
+        if !copy(&mut version.merge(&[])?, &mut writer, path, &pace)? {
+            return Err(refused(path, "it was cancelled"));
+        }
+        writer
+            .finish(manifest.sequence)
+            .map_err(|error| StoreError::write(path, &error))?;
+        Ok(())
+    }
+
+    fn write_backup_of_memory(&self, path: &Path) -> Result<()> {
+        let failed = |error: &io::Error| StoreError::write(path, error);
+        let memtables = self.read();
+        let checkpoint = Checkpoint {
+            memtable: &memtables.active,
+            id_maps: &memtables.id_maps,
+            expirations: &memtables.expirations,
+        };
+        let mut next_key = 0;
+        let (entries, _) =
+            table_cache::entries(None, checkpoint, &Expirations::default(), &mut next_key)?;
+        let mut writer = create(path, next_key)?;
+        for entry in entries {
+            if let (key, Some(value)) = entry? {
+                writer.add(&key, &value).map_err(|error| failed(&error))?;
+            }
+        }
+        writer
+            .finish(memtables.sequence)
+            .map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
     /// Looks for backup requests and starts to serve them. Called once a second.
-    pub(super) fn see_wishes(self: &Arc<Self>) {
+    pub(super) fn serve_backup_requests(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
         let Ok(entries) = fs::read_dir(&disk.directory) else {
             return;
@@ -136,38 +141,54 @@ impl Engine {
             let name = entry.file_name();
             let Some(id) = name
                 .to_str()
-                .and_then(|name| name.strip_prefix(WANTED))
+                .and_then(|name| name.strip_prefix(REQUESTED))
                 .map(str::to_owned)
             else {
                 continue;
             };
-            // Removed, so that the request is seen only once.
+            // Removed, so that the request is served only once.
             if fs::remove_file(entry.path()).is_err() {
                 continue;
             }
-            let (engine, directory) = (Arc::clone(self), disk.directory.clone());
-            let fulfil = move || {
-                let (file, done) = (
-                    directory.join(format!("{UNDER_WAY}{id}")),
-                    directory.join(format!("{DONE}{id}")),
-                );
-                let outcome = engine.back_up(&file).map_err(|error| error.to_string());
-                let told = match outcome {
-                    Ok(_) => fs::rename(&file, done),
-                    Err(reason) => private::write(&directory.join(format!("{FAILED}{id}")), reason),
-                };
-                if let Err(error) = told {
-                    tracing::error!("cannot report the result of the requested backup: {error}");
-                }
-            };
+            let engine = Arc::clone(self);
+            let directory = disk.directory.clone();
             if let Err(error) = std::thread::Builder::new()
                 .name("backup".into())
-                .spawn(fulfil)
+                .spawn(move || engine.serve_backup_request(&directory, &id))
             {
                 tracing::error!("cannot start a thread for the requested backup: {error}");
             }
         }
     }
+
+    fn serve_backup_request(&self, directory: &Path, id: &str) {
+        let file = directory.join(format!("{UNFINISHED}{id}"));
+        let reported = match self.back_up(&file) {
+            Ok(_) => fs::rename(&file, directory.join(format!("{DONE}{id}"))),
+            Err(error) => {
+                private::write(&directory.join(format!("{FAILED}{id}")), error.to_string())
+            }
+        };
+        if let Err(error) = reported {
+            tracing::error!("cannot report the result of the requested backup: {error}");
+        }
+    }
+}
+
+/// Creates the file of a backup, with its metadata.
+fn create(path: &Path, next_key: u64) -> Result<Writer> {
+    let metadata = Metadata {
+        format: FORMAT,
+        next_key,
+    };
+    let create = || {
+        let mut value = vec![PRESENT];
+        value.extend(postcard::to_stdvec(&metadata).map_err(io::Error::other)?);
+        let mut writer = Writer::create(path, new_store(), 1)?;
+        writer.add(&[METADATA], &value)?;
+        Ok(writer)
+    };
+    create().map_err(|error| StoreError::write(path, &error))
 }
 
 /// Requests a backup from the process that owns a store, and waits for it. Calls `goes_on`
@@ -177,19 +198,22 @@ impl Engine {
 /// Returns an error if that process does not respond or could not write the backup.
 pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> Result<()> {
     if file.exists() {
-        return Err(refused(file, "there is a file of that name already"));
+        return Err(refused(file, "the file already exists"));
     }
     let id = std::process::id();
-    let at = |what: &str| directory.join(format!("{what}{id}"));
-    let wish = at(WANTED);
-    let (done, failed) = (at(DONE), at(FAILED));
+    let at = |start: &str| directory.join(format!("{start}{id}"));
+    let request = at(REQUESTED);
+    let done = at(DONE);
+    let failed = at(FAILED);
     for old in [&done, &failed] {
         let _ = fs::remove_file(old);
     }
+    // Without the file, the owner counts as changed once another process has the store open.
     let owner = || fs::read(directory.join(OWNER)).unwrap_or_default();
-    let asked_of = owner();
-    private::write(&wish, "").map_err(|error| StoreError::write(&wish, &error))?;
-    let (asked, mut looked) = (Instant::now(), Instant::now());
+    let owner_before = owner();
+    private::write(&request, "").map_err(|error| StoreError::write(&request, &error))?;
+    let requested = Instant::now();
+    let mut checked = Instant::now();
     loop {
         if done.exists() {
             return take(&done, file).map_err(|error| refused(file, error));
@@ -198,20 +222,22 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
             let _ = fs::remove_file(&failed);
             return Err(refused(file, reason));
         }
-        let unnoticed = wish.exists() && asked.elapsed() > NOTICED_WITHIN;
-        if unnoticed
-            || (looked.elapsed() > Duration::from_secs(1) && (!goes_on() || owner() != asked_of))
-        {
-            let _ = fs::remove_file(&wish);
-            let reason = if unnoticed {
-                "the process that has the store open does not write it: is it an older version?"
-            } else {
-                "the process that had the store open has ended; run this once more"
-            };
-            return Err(refused(file, reason));
+        if request.exists() && requested.elapsed() > NOTICED_WITHIN {
+            let _ = fs::remove_file(&request);
+            return Err(refused(
+                file,
+                "the process that has the store open does not write it: is it an older version?",
+            ));
         }
-        if looked.elapsed() > Duration::from_secs(1) {
-            looked = Instant::now();
+        if checked.elapsed() > CHECK_INTERVAL {
+            if !goes_on() || owner() != owner_before {
+                let _ = fs::remove_file(&request);
+                return Err(refused(
+                    file,
+                    "the process that had the store open has ended. Run the command again",
+                ));
+            }
+            checked = Instant::now();
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -221,7 +247,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
 fn take(from: &Path, to: &Path) -> io::Result<()> {
     if fs::hard_link(from, to).is_err() {
         if to.exists() {
-            return Err(io::Error::other("there is a file of that name already"));
+            return Err(io::Error::other("the file already exists"));
         }
         let part = to.with_extension("part");
         private::copy(from, &part).and_then(|_| fs::rename(&part, to))?;
@@ -231,21 +257,21 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The metadata that a backup holds in addition to its entries.
 #[derive(Serialize, Deserialize)]
-struct About {
+struct Metadata {
     format: u32,
     next_key: u64,
 }
 
 /// Returns whether a file in a store's directory belongs to a requested backup.
 pub(super) fn is_ours(name: &str) -> bool {
-    [WANTED, UNDER_WAY, DONE, FAILED]
+    [REQUESTED, UNFINISHED, DONE, FAILED]
         .iter()
-        .any(|beginning| name.starts_with(beginning))
+        .any(|start| name.starts_with(start))
 }
 
 /// Returns whether a file in a store's directory is an unfinished backup.
 pub(super) fn is_unfinished(name: &str) -> bool {
-    name.starts_with(UNDER_WAY)
+    name.starts_with(UNFINISHED)
 }
 
 /// Creates a store from a backup, in a directory without a store. Reads and checks everything in
@@ -255,7 +281,7 @@ pub(super) fn is_unfinished(name: &str) -> bool {
 /// Returns an error if there is a store already or the file is not a complete backup.
 pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     check_directory(directory)?;
-    let there = || {
+    let exists = || {
         refused(
             file,
             format!(
@@ -265,14 +291,14 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
         )
     };
     if is_store(directory) {
-        return Err(there());
+        return Err(exists());
     }
     private::create_directory(directory).map_err(|error| StoreError::write(directory, &error))?;
     let outcome = lock(directory).and_then(|_lock| {
         if is_store(directory) {
-            Err(there())
+            Err(exists())
         } else {
-            make(file, directory)
+            restore_locked(file, directory)
         }
     });
     if outcome.is_err() && !is_store(directory) {
@@ -282,49 +308,34 @@ pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     outcome
 }
 
-fn make(file: &Path, directory: &Path) -> Result<u64> {
+/// What a backup contains besides its entries.
+struct BackupInfo {
+    bitmaps: u64,
+    next_key: u64,
+    sequence: u64,
+}
+
+fn restore_locked(file: &Path, directory: &Path) -> Result<u64> {
     fs::metadata(file).map_err(|error| refused(file, error))?;
     let store = new_store();
     // The segment has another name until it is complete: a segment without a manifest would be a
     // damaged store.
-    let path = directory.join(format!("{UNDER_WAY}{}.segment", std::process::id()));
+    let path = unfinished_segment(directory);
     let failed = |error: &io::Error| StoreError::write(&path, error);
-    let damaged = |error| match error {
+    let mut writer = Writer::create(&path, store, 1).map_err(|error| failed(&error))?;
+    let copied = if legacy::is_legacy(file) {
+        copy_legacy(file, directory, &mut writer)
+    } else {
+        copy_backup(file, &mut writer, &path)
+    };
+    let BackupInfo {
+        bitmaps,
+        next_key,
+        sequence,
+    } = copied.map_err(|error| match error {
         StoreError::Damaged { reason, .. } => refused(file, format!("it is damaged: {reason}")),
         error => error,
-    };
-    let mut writer = Writer::create(&path, store, 1).map_err(|error| failed(&error))?;
-    let (keys, next_key, sequence) = if legacy::is_old(file) {
-        // The conversion opens the file for writing and may repair it.
-        let part = directory.join(format!("{UNDER_WAY}{}", std::process::id()));
-        private::copy(file, &part).map_err(|error| refused(file, error))?;
-        let converted = legacy::convert(&part, &mut writer);
-        let _ = fs::remove_file(&part);
-        let converted = converted.map_err(damaged)?;
-        (converted.keys, converted.next_key, converted.sequence)
-    } else {
-        let segment = Segment::open_any(file).map_err(damaged)?;
-        let sequence = segment.info().sequence;
-        let backup = Version::of(segment);
-        let read = |value: &[u8]| postcard::from_bytes::<About>(value).ok();
-        let about = backup.get(&[ABOUT], read).map_err(damaged)?;
-        let about =
-            about.ok_or_else(|| refused(file, "it is a segment of a store, not a backup"))?;
-        if about.format > FORMAT {
-            let reason = format!(
-                "it has format {}, and this version of cohortist reads formats up to {FORMAT}",
-                about.format
-            );
-            return Err(refused(file, reason));
-        }
-        let keys = backup.check().map_err(damaged)?;
-        let pace = Pace {
-            hurries: true,
-            goes_on: &|| true,
-        };
-        copy(&mut backup.merge(&[ABOUT + 1])?, &mut writer, &path, &pace)?;
-        (keys, about.next_key, sequence)
-    };
+    })?;
     let info = writer.finish(sequence).map_err(|error| failed(&error))?;
     let segment = directory.join(segment::file_name(1));
     fs::rename(&path, &segment).map_err(|error| failed(&error))?;
@@ -340,18 +351,62 @@ fn make(file: &Path, directory: &Path) -> Result<u64> {
         .write(directory)
         .inspect_err(|_| drop(fs::remove_file(&segment)));
     written.map_err(|error| StoreError::write(directory, &error))?;
-    Ok(keys)
+    Ok(bitmaps)
+}
+
+/// Checks a backup and copies its entries.
+fn copy_backup(file: &Path, writer: &mut Writer, path: &Path) -> Result<BackupInfo> {
+    let segment = Segment::open_any(file)?;
+    let sequence = segment.info().sequence;
+    let backup = Version::of(segment);
+    let read = |contents: &[u8]| postcard::from_bytes::<Metadata>(contents).ok();
+    let metadata = backup
+        .get(&[METADATA], read)?
+        .ok_or_else(|| refused(file, "it is a segment of a store, not a backup"))?;
+    if metadata.format > FORMAT {
+        let reason = format!(
+            "it has format {}, and this version of cohortist reads formats up to {FORMAT}",
+            metadata.format
+        );
+        return Err(refused(file, reason));
+    }
+    let bitmaps = backup.check()?;
+    let pace = Pace {
+        hurries: true,
+        goes_on: &|| true,
+    };
+    copy(&mut backup.merge(&[METADATA + 1])?, writer, path, &pace)?;
+    Ok(BackupInfo {
+        bitmaps,
+        next_key: metadata.next_key,
+        sequence,
+    })
+}
+
+/// Checks a backup of an older format and converts its entries.
+fn copy_legacy(file: &Path, directory: &Path, writer: &mut Writer) -> Result<BackupInfo> {
+    // The conversion opens the file for writing and may repair it.
+    let part = directory.join(format!("{UNFINISHED}{}", std::process::id()));
+    private::copy(file, &part).map_err(|error| refused(file, error))?;
+    let converted = legacy::convert(&part, writer);
+    let _ = fs::remove_file(&part);
+    let converted = converted?;
+    Ok(BackupInfo {
+        bitmaps: converted.bitmaps,
+        next_key: converted.next_key,
+        sequence: converted.sequence,
+    })
+}
+
+/// Returns the path of the segment of a restored store until it is complete.
+fn unfinished_segment(directory: &Path) -> PathBuf {
+    directory.join(format!("{UNFINISHED}{}.segment", std::process::id()))
 }
 
 /// Removes what a failed restore left behind, and the directory if nothing else is in it.
 fn clear(directory: &Path) {
-    let unfinished = format!("{UNDER_WAY}{}.segment", std::process::id());
-    for name in [
-        segment::file_name(1),
-        unfinished,
-        LOCK.to_owned(),
-        OWNER.to_owned(),
-    ] {
+    let _ = fs::remove_file(unfinished_segment(directory));
+    for name in [&segment::file_name(1), LOCK, OWNER] {
         let _ = fs::remove_file(directory.join(name));
     }
     let _ = fs::remove_dir(directory);
@@ -369,13 +424,12 @@ mod tests {
     use crate::store::{KeyListing, Mark, Options, Store};
 
     /// An operation that writes segments block by block and calls the hook before each block.
-    type Writes = fn(&EmbeddedStore, &std::path::Path, &dyn Fn() -> bool);
+    type Operation = fn(&EmbeddedStore, &std::path::Path, &dyn Fn() -> bool);
 
-    /// Neither reads nor marks wait while segments are merged or a backup is written.
     #[test]
-    fn nobody_waits_for_a_merge_or_a_backup() {
-        let merge: Writes = |store, _, goes_on| {
-            let table = store.engine.disk.as_ref().unwrap().base.table();
+    fn merges_and_backups_block_neither_reads_nor_writes() {
+        let merge: Operation = |store, _, goes_on| {
+            let table = store.engine.disk.as_ref().unwrap().table_cache.table();
             assert!(
                 table
                     .compact_all(&Pace {
@@ -385,10 +439,10 @@ mod tests {
                     .unwrap()
             );
         };
-        let backup: Writes = |store, path, goes_on| {
+        let backup: Operation = |store, path, goes_on| {
             store.engine.write_backup(path, goes_on).unwrap();
         };
-        for work in [merge, backup] {
+        for operation in [merge, backup] {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("backup");
             let store =
@@ -431,16 +485,16 @@ mod tests {
                 let (store, file) = (&store, &file);
                 let channels = Arc::new(Mutex::new((began, goes_on)));
                 let writing = scope.spawn(move || {
-                    work(store, file, &|| {
+                    operation(store, file, &|| {
                         let (began, goes_on) = &*channels.lock().unwrap();
                         let _ = began.send(());
-                        // Held until the other end is dropped.
+                        // Paused until the other end is dropped.
                         let _ = goes_on.recv_timeout(Duration::from_secs(60));
                         true
                     });
                 });
                 begins.recv_timeout(Duration::from_secs(60)).unwrap();
-                // The write is held between two blocks. Everything else continues.
+                // The operation is paused between two blocks. Everything else continues.
                 assert_eq!(count(), before);
                 mark(2);
                 assert_eq!(store.keys("").unwrap().len(), 1);

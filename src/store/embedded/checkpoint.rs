@@ -1,50 +1,58 @@
-//! What happens beside the requests: syncing the log, deleting what is over, and checkpoints.
+//! The background work of a store: syncing the log, checkpoints, expiry and compaction.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::store::embedded::recovery::log_path;
-use crate::store::embedded::signal::Waited;
+use crate::store::embedded::signal::WaitOutcome;
 use crate::store::embedded::table::{Pace, sync_directory};
+use crate::store::embedded::table_cache::Checkpoint;
 use crate::store::embedded::wal::{Change, Log};
-use crate::store::embedded::{Disk, Engine, OWNER, Pending, WORTH_A_CHECKPOINT, now};
+use crate::store::embedded::{Disk, Engine, MIN_CHECKPOINT_AT_CLOSE, OWNER, Pending, now};
 use crate::store::{Result, StoreError};
 
-/// How long a writer waits for a checkpoint to make room before it gives up.
+/// The maximum time that a writer waits for a checkpoint to make room.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
 
-/// How often the log is forced to disk.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// The interval at which the log is synced to disk.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the checkpoint thread looks for keys whose time has come and for wishes.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval at which the threads check for expired bitmaps, backup requests, and segments to
+/// merge.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after a checkpoint the next one begins when bitmaps were deleted.
+/// The time from a checkpoint to the next one if bitmaps were deleted.
 const DELETED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long after a failed checkpoint the next one is tried.
+/// The time from a failed checkpoint or merge to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Whether more waits for its checkpoint than two checkpoints' worth.
-    fn is_full(&self, disk: &Disk) -> bool {
-        let layers = self.read();
-        layers.dirty_bytes > 2 * disk.checkpoint_bytes
-            || layers.log.as_ref().map_or(0, Log::len) > 2 * disk.log_bytes() + WORTH_A_CHECKPOINT
+    fn log_len(&self) -> u64 {
+        self.read().log.as_ref().map_or(0, Log::len)
     }
 
-    /// Holds a writer back while the store [is full](Self::is_full). Each round waits for a
-    /// checkpoint, which makes room whatever it was that filled the log.
+    /// Returns whether twice as many changes as for a checkpoint wait for one.
+    fn is_full(&self, disk: &Disk) -> bool {
+        let memtables = self.read();
+        let log_len = memtables.log.as_ref().map_or(0, Log::len);
+        memtables.active_bytes > 2 * disk.checkpoint_bytes
+            || log_len > 2 * disk.log_bytes() + MIN_CHECKPOINT_AT_CLOSE
+    }
+
+    /// Delays a writer while the store [is full](Self::is_full). Each round waits for a checkpoint,
+    /// because any checkpoint makes room.
     pub(super) fn wait_for_room(&self, disk: &Disk) -> Result<()> {
         let until = Instant::now() + ROOM_WITHIN;
         while self.is_full(disk) {
             let reason = match disk.signal.wait_for_room(until) {
-                Waited::Room => continue,
-                Waited::Failed(reason) if self.is_full(disk) => reason,
-                Waited::Failed(_) => continue,
-                Waited::TimedOut => "the disk does not keep up with what is written".to_owned(),
-                Waited::Stopped => "the store is being closed".to_owned(),
+                WaitOutcome::Room => continue,
+                WaitOutcome::Failed(reason) if self.is_full(disk) => reason,
+                WaitOutcome::Failed(_) => continue,
+                WaitOutcome::TimedOut => "the disk does not keep up with the writes".to_owned(),
+                WaitOutcome::Stopped => "the store is being closed".to_owned(),
             };
             return Err(StoreError::Write {
                 path: disk.directory.display().to_string(),
@@ -54,11 +62,11 @@ impl Engine {
         Ok(())
     }
 
-    /// After a refused write, tries whether writing works again, so that
-    /// [`Store::health`](crate::store::Store::health) is right also when no marks arrive. The frame
-    /// it appends is as long as the refused one and changes nothing.
+    /// Tests, after a refused write, whether writes work again, so that
+    /// [`Store::health`](crate::store::Store::health) is correct even if no marks arrive. Appends a
+    /// frame that is as long as the refused one and changes nothing.
     fn retry_write(&self, disk: &Disk) {
-        if let Some(bytes) = disk.vitals.refused_bytes()
+        if let Some(bytes) = disk.write_health.refused_bytes()
             && !self.is_full(disk)
         {
             let nothing = Change::Bits {
@@ -66,16 +74,17 @@ impl Engine {
                 bits: vec![(0, 0); bytes / 2],
             };
             if disk.append(&mut self.lock(), nothing).is_ok() {
-                disk.vitals.recovered();
+                disk.write_health.recovered();
             }
         }
     }
 
-    /// The work of the thread that forces the log to disk. It waits for no checkpoint.
-    pub(super) fn keep_durable(&self) {
+    /// Syncs the log at regular intervals. Runs in its own thread, so a checkpoint does not delay
+    /// it.
+    pub(super) fn sync_when_due(&self) {
         let Some(disk) = &self.disk else { return };
         loop {
-            let stop = disk.signal.wait_for_stop(Instant::now() + SYNC_EVERY);
+            let stop = disk.signal.wait_for_stop(Instant::now() + SYNC_INTERVAL);
             let sequence = self.read().sequence;
             if let Err(error) = self.sync(disk, sequence) {
                 tracing::error!("{error}");
@@ -86,41 +95,34 @@ impl Engine {
         }
     }
 
-    /// The work of the thread that writes checkpoints.
-    pub(super) fn keep(self: &Arc<Self>) {
+    /// Writes checkpoints when they are due, and does other regular work. Runs in its own thread.
+    pub(super) fn checkpoint_when_due(self: &Arc<Self>) {
         let Some(disk) = &self.disk else { return };
-        let log_bytes_before = self.read().log.as_ref().map_or(0, Log::len);
+        let log_len_at_start = self.log_len();
         let mut attempted = Instant::now();
-        let mut has_unread = true;
+        let mut has_unresolved = true;
         loop {
-            let next_look = Instant::now() + LOOK_EVERY;
-            if has_unread {
-                let read = self.read_up(disk, || {
-                    Instant::now() < next_look && !disk.signal.is_stopped()
-                });
-                // After an error, only writers and the next checkpoint try again.
-                has_unread = read.is_ok() && !self.read().unread.is_empty();
-                if let Err(error) = read {
-                    tracing::error!(
-                        "what the log changes cannot be read; its changes are still in the log: {error}"
-                    );
-                }
+            let next_check = Instant::now() + CHECK_INTERVAL;
+            if has_unresolved {
+                has_unresolved = self.resolve_until(disk, next_check);
             }
-            let work = disk.signal.wait_for_work(next_look);
+            let work = disk.signal.wait_for_work(next_check);
             self.expire_due();
             if !work.stop {
-                self.see_wishes();
+                self.serve_backup_requests();
             }
-            let log_bytes = self.read().log.as_ref().map_or(0, Log::len);
-            // What failed, as on a full disk, is tried again without being asked.
-            let again = disk.vitals.wants_checkpoint() && attempted.elapsed() > RETRY_AFTER;
-            // What was deleted takes space until it is written that it is gone.
-            let has_deleted =
-                self.read().deleted && (work.stop || attempted.elapsed() > DELETED_WITHIN);
+            // A failed checkpoint, for example because the disk was full, is repeated without a
+            // request.
+            let must_retry =
+                disk.write_health.wants_checkpoint() && attempted.elapsed() > RETRY_AFTER;
+            // Deleted bitmaps take space until a checkpoint writes the removal.
+            let has_deletions =
+                self.read().has_deletions && (work.stop || attempted.elapsed() > DELETED_WITHIN);
             // A process that only reads leaves the log unchanged.
-            let is_worth_it =
-                work.stop && log_bytes > WORTH_A_CHECKPOINT && log_bytes != log_bytes_before;
-            if work.checkpoint || again || has_deleted || is_worth_it {
+            let log_len = self.log_len();
+            let is_worthwhile =
+                work.stop && log_len > MIN_CHECKPOINT_AT_CLOSE && log_len != log_len_at_start;
+            if work.checkpoint || must_retry || has_deletions || is_worthwhile {
                 attempted = Instant::now();
                 disk.signal.begin();
                 let outcome = self.checkpoint();
@@ -138,40 +140,56 @@ impl Engine {
         }
     }
 
-    /// The work of the thread that merges segments. Nothing waits for it.
+    /// Resolves unresolved users until a time, or until the store is closed. Returns whether to
+    /// continue later.
+    fn resolve_until(&self, disk: &Disk, until: Instant) -> bool {
+        let resolved =
+            self.resolve_unresolved(disk, || Instant::now() < until && !disk.signal.is_stopped());
+        if let Err(error) = resolved {
+            tracing::error!(
+                "cannot read bitmaps that the log changes; the changes are still in the log: {error}"
+            );
+            // Only writers and the next checkpoint try again.
+            return false;
+        }
+        !self.read().unresolved.is_empty()
+    }
+
+    /// Merges segments when they are due. Runs in its own thread, which no other thread waits for.
     pub(super) fn compact_when_due(&self) {
         let Some(disk) = &self.disk else { return };
-        let mut look_at = Instant::now() + LOOK_EVERY;
-        while !disk.signal.wait_for_stop(look_at) {
+        let mut next_check = Instant::now() + CHECK_INTERVAL;
+        while !disk.signal.wait_for_stop(next_check) {
             let goes_on = || !disk.signal.is_stopped();
-            let merged = disk.base.table().compact_due(&Pace {
+            let merged = disk.table_cache.table().compact_due(&Pace {
                 hurries: false,
                 goes_on: &goes_on,
             });
-            look_at = Instant::now();
+            next_check = Instant::now();
             match merged {
-                // There may be more.
+                // More segments may be due.
                 Ok(true) => {}
-                Ok(false) => look_at += LOOK_EVERY,
+                Ok(false) => next_check += CHECK_INTERVAL,
                 Err(error) => {
                     tracing::error!("cannot merge segments, will retry: {error}");
-                    look_at += RETRY_AFTER;
+                    next_check += RETRY_AFTER;
                 }
             }
         }
     }
 
-    /// What is left to do when all threads have ended.
+    /// Closes the store cleanly, after all threads have ended.
     pub(super) fn close(&self) {
         let Some(disk) = &self.disk else { return };
-        let table = disk.base.table();
+        let table = disk.table_cache.table();
         if let Err(error) = table.compact_at_close() {
             tracing::warn!("cannot merge segments: {error}");
         }
-        // A backup still in progress may start another log. The store then counts as not closed.
-        let _no_other_log = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let layers = self.read();
-        if let Some(log) = layers.log.as_ref().filter(|log| log.is_whole())
+        // Held because a backup that is still in progress must not start another log. If it has
+        // done so before, the store counts as not closed cleanly.
+        let _pending = disk.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let memtables = self.read();
+        if let Some(log) = memtables.log.as_ref().filter(|log| log.is_whole())
             && log.file().sync().is_ok()
         {
             let closed = table.edit(|manifest| manifest.closed_at = Some(log.len()));
@@ -182,6 +200,7 @@ impl Engine {
         let _ = fs::remove_file(disk.directory.join(OWNER));
     }
 
+    /// Writes a checkpoint. Does nothing for a store in memory.
     pub(super) fn checkpoint(&self) -> Result<()> {
         let Some(disk) = &self.disk else {
             return Ok(());
@@ -192,52 +211,60 @@ impl Engine {
             Ok(false) => Ok(()),
             outcome => {
                 let outcome = outcome.map(|_| ());
-                disk.vitals.checkpointed(&outcome, began.elapsed());
+                disk.write_health
+                    .record_checkpoint(&outcome, began.elapsed());
                 outcome
             }
         }
     }
 
-    /// Answers whether there was anything to write.
+    /// Writes a checkpoint, or completes one that has failed before. Returns whether there was
+    /// anything to write.
     fn write_checkpoint(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<bool> {
-        if self.read().frozen.is_none() {
+        if self.read().immutable.is_none() {
             self.freeze(disk, pending)?;
         }
-        let (frozen, rolls) = {
-            let layers = self.read();
-            (
-                layers.frozen.clone(),
-                layers.frozen_rolls.clone().unwrap_or_default(),
-            )
-        };
-        let Some(frozen) = frozen else {
+        let memtables = self.read();
+        let Some(memtable) = memtables.immutable.clone() else {
             return Ok(false);
         };
-        let Some((sequence, lifetimes)) = pending.as_ref().map(|p| (p.sequence, &p.lifetimes))
-        else {
-            return Ok(false);
+        let id_maps = memtables
+            .immutable_id_maps
+            .clone()
+            .expect("it is set together with the immutable memtable");
+        drop(memtables);
+        let Pending {
+            sequence,
+            next_log,
+            expirations,
+            ..
+        } = pending
+            .as_ref()
+            .expect("it is set together with the immutable memtable");
+        let sequence = *sequence;
+        let checkpoint = Checkpoint {
+            memtable: &memtable,
+            id_maps: &id_maps,
+            expirations,
         };
-        let log = pending.as_ref().map(|pending| pending.next_log);
-        let written = disk
-            .base
-            .write(&frozen, &rolls, lifetimes, sequence, |manifest| {
-                manifest.logs.retain(|number| Some(*number) >= log);
-                manifest.checkpoint_at = Some(now());
-            })?;
-        disk.base.refresh(&written);
-        {
-            // A reader sees either the frozen layer over the table as it was, or the table as it
-            // is.
-            let mut layers = self.lock();
-            disk.base.publish(written);
-            (layers.frozen, layers.frozen_rolls) = (None, None);
-            layers.closed.clear();
-        }
+        let written = disk.table_cache.write(checkpoint, sequence, |manifest| {
+            manifest.logs.retain(|number| number >= next_log);
+            manifest.checkpoint_at = Some(now());
+        })?;
+        disk.table_cache.refresh(&written);
+        // Under one lock, so that a reader sees the changes either in the immutable memtable or in
+        // the table.
+        let mut memtables = self.lock();
+        disk.table_cache.publish(written);
+        memtables.immutable = None;
+        memtables.immutable_id_maps = None;
+        memtables.closed_logs.clear();
+        drop(memtables);
         disk.durable.advance(sequence);
-        for path in pending.take().map(|p| p.logs).unwrap_or_default() {
+        for path in pending.take().into_iter().flat_map(|done| done.logs) {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(
-                    "cannot delete {}, which is of no more use: {error}",
+                    "cannot delete {}, which is no longer needed: {error}",
                     path.display()
                 );
             }
@@ -245,88 +272,99 @@ impl Engine {
         Ok(true)
     }
 
-    /// Resolves the unread marks of all bitmaps while `goes_on` returns `true`. It blocks no reader
-    /// or writer: they resolve the bitmaps that they need themselves.
+    /// Resolves the unresolved users of all bitmaps while `goes_on` returns `true`. It blocks no
+    /// reader or writer: they resolve the bitmaps that they need themselves.
     ///
     /// # Errors
     /// Returns the first error, after all other bitmaps are resolved.
-    fn read_up(&self, disk: &Disk, goes_on: impl Fn() -> bool) -> Result<()> {
-        let (mut after, mut first_error) = (Box::default(), None);
+    fn resolve_unresolved(&self, disk: &Disk, goes_on: impl Fn() -> bool) -> Result<()> {
+        let mut after = Box::default();
+        let mut first_error = None;
         while goes_on() {
-            let (unread, reader) = {
-                let layers = self.read();
-                (layers.next_unread(&after), disk.base.reader())
+            let memtables = self.read();
+            let unresolved = memtables.next_unresolved(&after);
+            let reader = disk.table_cache.reader();
+            drop(memtables);
+            let Some((key, overlay)) = unresolved else {
+                break;
             };
-            let Some((text, overlay)) = unread else { break };
             let resolved = reader
-                .record(&text)
+                .record(&key)
                 .and_then(|record| overlay.resolved(record.as_deref(), &reader));
             match resolved {
-                Ok(resolved) => self.lock().put_resolved(text.clone(), &overlay, resolved),
+                Ok(resolved) => self.lock().put_resolved(key.clone(), &overlay, resolved),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
-            after = text;
+            after = key;
         }
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Puts the dirty layer aside for a checkpoint and begins a new log. There is nothing to do
-    /// only when no log holds anything: whatever fills the log is reason enough for a checkpoint.
+    /// Starts a checkpoint: makes the active memtable immutable, and starts a new log. Does nothing
+    /// only if all logs are empty. Otherwise there is something to write, even if the logs contain
+    /// no effective change.
     pub(super) fn freeze(&self, disk: &Disk, pending: &mut Option<Pending>) -> Result<()> {
-        let (store, logs) = {
-            let manifest = disk.base.table().manifest();
-            (manifest.store, manifest.logs)
-        };
-        if logs.len() < 2 && self.read().log.as_ref().is_none_or(Log::is_empty) {
+        let older_logs = disk.table_cache.table().manifest().logs;
+        if older_logs.len() < 2 && self.read().log.as_ref().is_none_or(Log::is_empty) {
             return Ok(());
         }
-        self.read_up(disk, || true)?;
-        let next_log = logs.last().map_or(1, |number| number + 1);
-        let path = log_path(&disk.directory, next_log);
-        // Before the layers are locked: this takes as long as the disk takes.
-        let log = Log::create(&path, store, next_log).map_err(|e| StoreError::write(&path, &e))?;
+        self.resolve_unresolved(disk, || true)?;
+        let next_log = older_logs.last().map_or(1, |number| number + 1);
+        // Before the memtables are locked, because the disk may be slow.
+        let log = Self::start_log(disk, next_log)?;
+        let logs: Vec<PathBuf> = older_logs
+            .into_iter()
+            .map(|number| log_path(&disk.directory, number))
+            .collect();
+        // Syncs most of the old log before the lock is acquired, so that the sync under the lock is
+        // short.
+        let sequence = self.read().sequence;
+        let _ = self.sync(disk, sequence);
+        let mut memtables = self.lock();
+        if let Some(old) = memtables.log.replace(log) {
+            // The old log must be on disk before the new one has records, or a power failure could
+            // lose the records in between. If the sync fails, this checkpoint still writes the
+            // changes.
+            let _ = old.file().sync();
+            memtables.closed_logs.push(Arc::clone(old.file()));
+        }
+        assert!(
+            memtables.unresolved.is_empty(),
+            "only opening a store leaves users unresolved"
+        );
+        *pending = Some(Pending {
+            sequence: memtables.sequence,
+            logs,
+            next_log,
+            expirations: memtables.expirations.clone(),
+        });
+        memtables.immutable = Some(Arc::new(std::mem::take(&mut memtables.active)));
+        memtables.immutable_id_maps = Some(Arc::new(std::mem::take(&mut memtables.id_maps)));
+        memtables.active_bytes = 0;
+        memtables.has_deletions = false;
+        drop(memtables);
+        disk.signal.took_over();
+        Ok(())
+    }
+
+    /// Creates a log and adds it to the manifest.
+    fn start_log(disk: &Disk, number: u64) -> Result<Log> {
+        let table = disk.table_cache.table();
+        let path = log_path(&disk.directory, number);
+        let log = Log::create(&path, table.manifest().store, number)
+            .map_err(|e| StoreError::write(&path, &e))?;
         sync_directory(&disk.directory);
-        // Named before it is written to: a log that is named and missing is damage.
-        let named = disk.base.table().edit(|manifest| {
-            manifest.logs.push(next_log);
+        // The manifest names a log before anything is written to it: a log that it names must
+        // exist, and a log with records must be in it.
+        let named = table.edit(|manifest| {
+            manifest.logs.push(number);
             manifest.closed_at = None;
         });
         if let Err(error) = named {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        let logs = logs
-            .into_iter()
-            .map(|number| log_path(&disk.directory, number))
-            .collect();
-        // Syncs most of the old log before the lock is taken, so that the sync under the lock is
-        // short.
-        let sequence = self.read().sequence;
-        let _ = self.sync(disk, sequence);
-        let mut layers = self.lock();
-        if let Some(old) = layers.log.replace(log) {
-            // The old log must be on disk before the new one has records, or a power cut could lose
-            // the records in between. If the sync fails, this checkpoint still writes the changes.
-            let _ = old.file().sync();
-            layers.closed.push(Arc::clone(old.file()));
-        }
-        assert!(
-            layers.unread.is_empty(),
-            "only opening a store leaves marks unread"
-        );
-        *pending = Some(Pending {
-            sequence: layers.sequence,
-            logs,
-            next_log,
-            lifetimes: layers.lifetimes.clone(),
-        });
-        layers.frozen = Some(Arc::new(std::mem::take(&mut layers.dirty)));
-        layers.frozen_rolls = Some(Arc::new(std::mem::take(&mut layers.rolls)));
-        layers.dirty_bytes = 0;
-        layers.deleted = false;
-        drop(layers);
-        disk.signal.took_over();
-        Ok(())
+        Ok(log)
     }
 }
 
@@ -346,10 +384,11 @@ mod tests {
         }]
     }
 
-    /// What the system could not write once it may have thrown away, so the file is not trusted
-    /// again: a checkpoint writes everything another way, and the store goes on.
+    /// After a failed sync, the system may have discarded what it could not write, so the file is
+    /// not trusted again. A checkpoint writes the changes elsewhere, and the store starts a new
+    /// log.
     #[test]
-    fn a_log_that_cannot_be_forced_to_disk_is_left_for_another() {
+    fn a_checkpoint_recovers_from_a_failed_sync_of_the_log() {
         for durability in [Durability::EverySecond, Durability::Always] {
             let directory = tempfile::tempdir().unwrap();
             let options = Options {
@@ -397,10 +436,10 @@ mod tests {
         }
     }
 
-    /// A power cut takes the end of a log whose successor was named a moment ago and holds nothing:
-    /// the last record is dropped, the store opens, and goes on.
+    /// A power failure may truncate a log whose successor is already in the manifest but empty. The
+    /// store drops the incomplete record and opens.
     #[test]
-    fn the_end_of_a_log_before_an_empty_one_may_be_torn() {
+    fn a_log_may_be_incomplete_if_the_next_one_is_empty() {
         let directory = tempfile::tempdir().unwrap();
         let options = Options::default();
         let store = EmbeddedStore::open(directory.path(), &options).unwrap();
@@ -411,7 +450,7 @@ mod tests {
         let disk = engine.disk.as_ref().unwrap();
         let mut pending = disk.pending.lock().unwrap();
         engine.freeze(disk, &mut pending).unwrap();
-        // As it is on the disk now, and without the last byte of the first log.
+        // A copy of the files as they are now, without the last byte of the first log.
         let copy = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(directory.path())
             .unwrap()

@@ -1,7 +1,7 @@
-//! Runs: delta-coded batches of users in ascending order that are added to one bitmap together.
+//! Delta-coded batches: users in ascending order that are added to one bitmap together.
 //!
-//! Data that arrives in runs, as in an import, needs no sorting by key and tile, one lookup per
-//! tile, and a byte or two per user in the log.
+//! Data that arrives in this form, as in an import, needs no sorting by key and tile and one lookup
+//! per tile. It takes a byte or two per user in the log.
 
 use std::fmt;
 
@@ -17,15 +17,15 @@ use crate::store::embedded::wal::Change;
 use crate::store::traits::marks;
 use crate::store::{Result, Store};
 
-/// A run as stored in the log: the distance of each user from the previous one, the first from 0.
+/// A batch as stored in the log: the distance of each user from the previous one, the first from 0.
 /// Each byte holds seven bits, lowest first. The eighth bit is set if another byte follows. The
 /// users are strictly ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaBatch(Vec<u8>);
 
 impl DeltaBatch {
-    /// Packs users, which must be in ascending order without duplicates.
-    pub fn pack(users: &[UserId]) -> Self {
+    /// Encodes users, which must be in ascending order without duplicates.
+    pub fn encode(users: &[UserId]) -> Self {
         let mut bytes = Vec::with_capacity(users.len() * 3 / 2 + 8);
         let mut before = 0;
         for user in users {
@@ -40,26 +40,33 @@ impl DeltaBatch {
         DeltaBatch(bytes)
     }
 
-    /// Returns the users, or `None` if the bytes are not a run.
-    pub fn users(&self) -> Option<Vec<UserId>> {
-        let mut users: Vec<UserId> = Vec::with_capacity(self.0.len());
-        let (mut distance, mut shift) = (0_u64, 0);
-        for byte in &self.0 {
-            distance |= u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                let user = users.last().map_or(0, |user| u64::from(*user)) + distance;
-                if distance == 0 && !users.is_empty() {
-                    return None;
-                }
-                users.push(UserId::try_from(user).ok()?);
-                (distance, shift) = (0, 0);
-            } else if shift > 28 {
+    /// Returns the users, in ascending order.
+    pub fn users(&self) -> Vec<UserId> {
+        decode(&self.0).expect("a batch is checked when it is read from a log")
+    }
+}
+
+/// Returns the users of a batch, or `None` if the bytes are not a valid batch.
+fn decode(bytes: &[u8]) -> Option<Vec<UserId>> {
+    let mut users: Vec<UserId> = Vec::with_capacity(bytes.len());
+    let mut distance = 0_u64;
+    let mut shift = 0;
+    for byte in bytes {
+        distance |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            let user = users.last().map_or(0, |user| u64::from(*user)) + distance;
+            if distance == 0 && !users.is_empty() {
                 return None;
             }
+            users.push(UserId::try_from(user).ok()?);
+            distance = 0;
+            shift = 0;
+        } else if shift > 28 {
+            return None;
         }
-        (shift == 0).then_some(users)
     }
+    (shift == 0).then_some(users)
 }
 
 impl Serialize for DeltaBatch {
@@ -75,13 +82,12 @@ impl<'de> Deserialize<'de> for DeltaBatch {
             type Value = DeltaBatch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the bytes of a run")
+                f.write_str("the bytes of a delta-coded batch")
             }
 
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<DeltaBatch, E> {
-                let run = DeltaBatch(bytes.to_vec());
-                if run.users().is_some() {
-                    Ok(run)
+                if decode(bytes).is_some() {
+                    Ok(DeltaBatch(bytes.to_vec()))
                 } else {
                     Err(E::invalid_length(bytes.len(), &self))
                 }
@@ -91,16 +97,17 @@ impl<'de> Deserialize<'de> for DeltaBatch {
     }
 }
 
-/// Runs, with what they change. Prepared before anything is written, so that a failed read leaves
-/// everything unchanged.
+/// The effect of batches on the memtables. It is prepared before anything is written, so that a
+/// failed read leaves everything unchanged.
 pub struct PreparedBatches<'a> {
-    runs: Vec<PreparedBatch<'a>>,
+    batches: Vec<PreparedBatch<'a>>,
 }
 
 struct PreparedBatch<'a> {
-    text: &'a str,
-    /// Whether the key does not exist yet.
-    new: bool,
+    key: &'a str,
+    /// Whether the bitmap does not exist yet.
+    is_new: bool,
+    /// The length of the bitmap in bytes after the change.
     len: u64,
     /// The new users in each tile.
     tiles: Vec<(u16, Vec<UserId>)>,
@@ -108,85 +115,84 @@ struct PreparedBatch<'a> {
 
 impl EmbeddedStore {
     /// Like [`Store::add`], in one frame.
-    pub(super) fn add_runs(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        if !runs
+    pub(super) fn add_batches(&self, batches: &[(&Key, &[UserId])]) -> Result<()> {
+        if !batches
             .iter()
             .all(|(_, users)| users.is_sorted_by(|a, b| a < b))
         {
-            return self.apply(&marks(runs));
+            return self.apply(&marks(batches));
         }
-        let runs = runs.iter().filter(|(_, users)| !users.is_empty());
-        let runs: Vec<(String, &[UserId])> = runs
+        let batches: Vec<(String, &[UserId])> = batches
+            .iter()
+            .filter(|(_, users)| !users.is_empty())
             .map(|(key, users)| (key.text(&self.prefix), *users))
             .collect();
-        if runs.is_empty() {
+        if batches.is_empty() {
             return Ok(());
         }
-        let packed = runs
+        let encoded = batches
             .iter()
-            .map(|(text, users)| (text.clone(), DeltaBatch::pack(users)))
+            .map(|(key, users)| (key.clone(), DeltaBatch::encode(users)))
             .collect();
         let engine = &self.engine;
-        let mut layers = engine.lock_with_room()?;
+        let mut memtables = engine.lock_with_room()?;
         let reader = engine.reader();
         // Everything that can fail comes before the write to the log, and the log comes before
         // memory.
-        let prepared = layers.prepare_runs(
-            runs.iter().map(|(text, users)| (text.as_str(), *users)),
+        let prepared = memtables.prepare_batches(
+            batches.iter().map(|(key, users)| (key.as_str(), *users)),
             reader.as_ref(),
         )?;
-        engine.append(&mut layers, Change::Runs { runs: packed })?;
-        layers.apply_runs(prepared);
-        engine.tell(runs.iter().map(|(text, _)| text.as_str()));
-        engine.written(layers)
+        engine.append(&mut memtables, Change::Add { batches: encoded })?;
+        memtables.apply_batches(prepared);
+        engine.notify_listeners(batches.iter().map(|(key, _)| key.as_str()));
+        engine.after_append(memtables)
     }
 }
 
 impl Memtables {
-    /// Reads what runs change. Each run is the name of the key it goes into and its users in
-    /// ascending order.
-    pub fn prepare_runs<'a>(
+    /// Prepares batches for [`apply_batches`](Self::apply_batches). Each batch is a key and the
+    /// users to add to its bitmap, in ascending order.
+    pub fn prepare_batches<'a>(
         &mut self,
-        runs: impl Iterator<Item = (&'a str, &'a [UserId])>,
+        batches: impl Iterator<Item = (&'a str, &'a [UserId])>,
         reader: Option<&Reader<'_>>,
     ) -> Result<PreparedBatches<'a>> {
-        let runs = runs.filter_map(|(text, users)| Some((text, users, users.last()?)));
-        let runs = runs.map(|(text, users, last)| {
-            self.resolve(text, reader)?;
-            let view = self.view(text, reader)?;
+        let batches = batches.filter_map(|(key, users)| Some((key, users, users.last()?)));
+        let batches = batches.map(|(key, users, last)| {
+            self.resolve(key, reader)?;
+            let view = self.view(key, reader)?;
             let mut tiles = Vec::new();
             for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
-                let Some(number) = users.first().map(|user| split(*user).0) else {
-                    continue;
-                };
+                let (number, _) = split(users[0]);
                 let new = view.missing(number, users, reader)?;
                 if !new.is_empty() {
                     tiles.push((number, new));
                 }
             }
             Ok(PreparedBatch {
-                text,
-                new: !view.exists,
+                key,
+                is_new: !view.exists,
                 len: view.len.max(u64::from(last / 8) + 1),
                 tiles,
             })
         });
         Ok(PreparedBatches {
-            runs: runs.collect::<Result<_>>()?,
+            batches: batches.collect::<Result<_>>()?,
         })
     }
 
     /// Adds the users in memory. Cannot fail.
-    pub fn apply_runs(&mut self, prepared: PreparedBatches<'_>) {
-        for run in prepared.runs {
-            if run.new {
-                self.made(run.text);
+    pub fn apply_batches(&mut self, prepared: PreparedBatches<'_>) {
+        for batch in prepared.batches {
+            if batch.is_new {
+                self.key_created(batch.key);
             }
-            self.change(
-                run.text,
-                run.new,
-                run.len,
-                run.tiles.into_iter(),
+            self.change_tiles(
+                batch.key,
+                batch.is_new,
+                batch.len,
+                batch.tiles.into_iter(),
                 |tile, users| tile.add(&users),
             );
         }
@@ -201,29 +207,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_is_found_again(users in prop::collection::btree_set(any::<u32>(), 0..50), near: bool) {
-            // Near users take a byte each, far ones up to five.
+        fn a_batch_decodes_to_the_encoded_users(users in prop::collection::btree_set(any::<u32>(), 0..50), near: bool) {
+            // Users that are close together take a byte or two each, others up to five.
             let users: std::collections::BTreeSet<u32> =
                 users.into_iter().map(|user| if near { user >> 22 } else { user }).collect();
             let users: Vec<u32> = users.into_iter().collect();
-            let run = DeltaBatch::pack(&users);
+            let batch = DeltaBatch::encode(&users);
             let most = if near { 2 } else { 5 };
-            prop_assert!(run.0.len() <= most * users.len());
-            prop_assert_eq!(run.users(), Some(users));
+            prop_assert!(batch.0.len() <= most * users.len());
+            prop_assert_eq!(decode(&batch.0), Some(users));
         }
 
         #[test]
-        fn other_bytes_are_no_run_or_ascend(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            if let Some(users) = DeltaBatch(bytes).users() {
+        fn decoded_users_ascend_for_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(users) = decode(&bytes) {
                 prop_assert!(users.is_sorted_by(|a, b| a < b));
             }
         }
     }
 
     #[test]
-    fn what_goes_beyond_the_last_user_is_no_run() {
+    fn bytes_that_are_not_a_batch_are_rejected() {
         assert_eq!(
-            DeltaBatch(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).users(),
+            decode(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
             Some(vec![UserId::MAX])
         );
         for bytes in [
@@ -233,8 +239,8 @@ mod tests {
             &[5, 0],
             &[0x80],
         ] {
-            assert_eq!(DeltaBatch(bytes.to_vec()).users(), None, "{bytes:?}");
+            assert_eq!(decode(bytes), None, "{bytes:?}");
         }
-        assert_eq!(DeltaBatch::pack(&[0, 1, 300]).0, [0, 1, 0xab, 2]);
+        assert_eq!(DeltaBatch::encode(&[0, 1, 300]).0, [0, 1, 0xab, 2]);
     }
 }

@@ -1,50 +1,49 @@
-//! String ids: for each prefix the roll of its users, in memory since the last checkpoint and in
-//! the file before.
+//! String ids: the mapping between string ids and numbers, for each prefix. Recent assignments are
+//! in memory, and older ones are in the table.
 //!
-//! Numbers are given under the lock of the layers and logged before anybody hears of them, like
-//! marks.
+//! A number is assigned under the lock on the memtables and logged before it is returned.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use fastbloom::BloomFilter;
 use hashbrown::DefaultHashBuilder;
 
-use crate::sets::{Key, Prefix, SCRATCH, Texts, UserId};
+use crate::sets::{Interner, Key, Prefix, SCRATCH, UserId};
 use crate::store::embedded::memtable::Memtables;
 use crate::store::embedded::table::{
-    Entry, ID, Input, PRESENT, ROLL, TEXT, Version, put_varint, text_key,
+    Entry, ID, Input, NEXT_NUMBER, NUMBER, PRESENT, Version, entry_key, put_varint,
 };
 use crate::store::embedded::wal::Change;
 use crate::store::embedded::{EmbeddedStore, Engine};
 use crate::store::{IdMap, Result, StoreError};
 
-/// How many numbers there are.
-const NUMBERS_IN_ALL: u64 = 1 << 32;
+/// The number of different numbers.
+const NUMBERS: u64 = 1 << 32;
 
 /// The number of string ids that get numbers under one lock. Other writers wait for the lock.
-const ENROLLED_AT_ONCE: usize = 1 << 14;
+const ASSIGNED_AT_ONCE: usize = 1 << 14;
 
 /// The smallest batch of string ids for which a filter is built.
-const WORTH_A_FILTER: usize = 1 << 12;
+const MIN_FILTERED: usize = 1 << 12;
 
 /// A filter that rules out most string ids without a number. An import adds many new ones, and a
 /// lookup of each would read the table again and again. Implemented as a list of Bloom filters,
 /// each twice as large as the previous one.
 #[derive(Debug, Default)]
-pub struct AssignedIds {
+pub struct IdFilter {
     filters: Vec<BloomFilter<DefaultHashBuilder>>,
     /// The remaining capacity of the last filter.
     room: usize,
 }
 
-impl AssignedIds {
+impl IdFilter {
     /// The capacity of the first filter, which takes 1.2 MB: about 20 bits per string id.
     const FIRST: usize = 1 << 19;
     /// The share of new string ids that are looked up in the table in vain.
     const FALSE_POSITIVES: f64 = 1e-4;
 
-    fn add(&mut self, text: &str) {
+    fn add(&mut self, id: &str) {
         if self.room == 0 {
             self.room = Self::FIRST << self.filters.len();
             let filter = BloomFilter::with_false_pos(Self::FALSE_POSITIVES)
@@ -53,44 +52,47 @@ impl AssignedIds {
         }
         self.filters
             .last_mut()
-            .expect("there is room in one")
-            .insert(text);
+            .expect("a filter with room exists")
+            .insert(id);
         self.room -= 1;
     }
 
     /// Returns whether a string id may have a number. Never returns `false` for one that has.
-    fn may_have(&self, text: &str) -> bool {
-        self.filters.iter().any(|filter| filter.contains(text))
+    fn may_have(&self, id: &str) -> bool {
+        self.filters.iter().any(|filter| filter.contains(id))
     }
 }
 
-/// What became of the roll of one prefix since the layer below.
+/// The changes of the string ids of one prefix in one memtable.
 #[derive(Debug, Clone, Default)]
 pub struct PrefixIds {
-    /// What lies below does not count.
-    fresh: bool,
-    /// The number the next new text gets; 0 when there is no roll any more.
+    /// Whether all older string ids of the prefix were deleted.
+    hides_older: bool,
+    /// The number of the next new string id. 0 if the prefix no longer has string ids.
     next: u64,
-    texts: Texts,
-    /// The number of each string id, in ascending order.
+    /// The new string ids.
+    ids: Interner,
+    /// The numbers of `ids`, ascending.
     numbers: Vec<UserId>,
 }
 
-/// IdMaps by their prefix.
+/// The changes of string ids in one memtable, by prefix.
 pub type IdMaps = BTreeMap<Box<str>, PrefixIds>;
 
 impl PrefixIds {
-    /// The texts from the number `first` on; says about how much memory they take.
-    fn assign<'t>(&mut self, first: u64, texts: impl IntoIterator<Item = &'t str>) -> usize {
+    /// Assigns consecutive numbers, from `first` on. Returns how many bytes of memory this takes,
+    /// approximately.
+    fn assign<'i>(&mut self, first: u64, ids: impl IntoIterator<Item = &'i str>) -> usize {
         let before = self.memory();
-        for (number, text) in (first..).zip(texts) {
+        for (number, id) in (first..).zip(ids) {
+            // Only a damaged log assigns more numbers than there are.
             let Ok(number) = UserId::try_from(number) else {
                 break;
             };
-            if self.texts.insert(text) as usize == self.numbers.len() {
+            if self.ids.insert(id) as usize == self.numbers.len() {
                 debug_assert!(
                     self.numbers.last().is_none_or(|last| *last < number),
-                    "numbers are given in order"
+                    "numbers are assigned in ascending order"
                 );
                 self.numbers.push(number);
             }
@@ -101,183 +103,198 @@ impl PrefixIds {
 
     fn memory(&self) -> usize {
         // A checkpoint writes two entries for each string id.
-        2 * self.texts.memory()
+        2 * self.ids.memory()
     }
 
-    fn number(&self, text: &str) -> Option<UserId> {
-        self.texts
-            .place(text)
-            .map(|place| self.numbers[place as usize])
+    fn number(&self, id: &str) -> Option<UserId> {
+        self.ids
+            .index_of(id)
+            .map(|index| self.numbers[index as usize])
     }
 
-    fn text(&self, user: UserId) -> Option<&str> {
+    fn id(&self, user: UserId) -> Option<&str> {
         self.numbers
             .binary_search(&user)
             .ok()
-            .map(|place| self.texts.get(place))
+            .map(|index| self.ids.get(index))
     }
 
     fn iter(&self) -> impl Iterator<Item = (UserId, &str)> {
-        self.numbers.iter().copied().zip(self.texts.iter())
+        self.numbers.iter().copied().zip(self.ids.iter())
     }
 }
 
-/// Puts places of texts in the order of these texts. The first bytes of a text decide mostly, and
-/// are beside its place.
-fn sort_by_text<'t>(places: &mut [(u128, u32)], text: impl Fn(u32) -> &'t str) {
-    places.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| text(a.1).cmp(text(b.1))));
+/// Sorts strings, given as their first bytes and their index. In most cases the first bytes decide
+/// and the string itself is not read.
+fn sort_by_string<'s>(strings: &mut [(u128, u32)], string: impl Fn(u32) -> &'s str) {
+    strings.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| string(a.1).cmp(string(b.1))));
 }
 
-/// The first 16 bytes of a text as a number that orders them.
-fn first_bytes(text: &str) -> u128 {
+/// Returns the first 16 bytes of a string as a number with the same order.
+fn first_bytes(string: &str) -> u128 {
     let mut bytes = [0; 16];
-    let len = text.len().min(16);
-    bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+    let len = string.len().min(16);
+    bytes[..len].copy_from_slice(&string.as_bytes()[..len]);
     u128::from_be_bytes(bytes)
 }
 
-/// A text is not known above the table.
-struct NotAbove;
+/// What the memtables contain about a string id.
+enum InMemory {
+    Number(UserId),
+    /// The string id has no number, whatever the table contains.
+    NoNumber,
+    /// Nothing. The table may contain a number.
+    Nothing,
+}
 
 impl Memtables {
-    fn rolls_of(&self, prefix: &str) -> impl Iterator<Item = &PrefixIds> {
-        let frozen = self
-            .frozen_rolls
+    /// Iterates over the changes of the string ids of a prefix, newest first.
+    fn id_changes(&self, prefix: &str) -> impl Iterator<Item = &PrefixIds> {
+        let immutable = self
+            .immutable_id_maps
             .as_ref()
-            .and_then(|rolls| rolls.get(prefix));
-        [self.rolls.get(prefix), frozen].into_iter().flatten()
+            .and_then(|id_maps| id_maps.get(prefix));
+        [self.id_maps.get(prefix), immutable].into_iter().flatten()
     }
 
-    /// The number the next new text gets, if there is a roll.
-    pub fn next_number(&self, prefix: &str, file: Option<&Version>) -> Result<Option<u64>> {
-        match (self.rolls_of(prefix).next(), file) {
-            (Some(roll), _) => Ok((roll.next > 0).then_some(roll.next)),
-            (None, Some(file)) => next_in(file, prefix),
+    /// Returns the number of the next new string id, or `None` if the prefix has no string ids.
+    pub fn next_number(&self, prefix: &str, table: Option<&Version>) -> Result<Option<u64>> {
+        match (self.id_changes(prefix).next(), table) {
+            (Some(changes), _) => Ok((changes.next > 0).then_some(changes.next)),
+            (None, Some(table)) => table.get(&entry_key(NEXT_NUMBER, prefix), read_number),
             (None, None) => Ok(None),
         }
     }
 
-    /// The number of a text as far as it is known above the table; `Err` where the table has to be
-    /// asked.
-    fn number_above(&self, prefix: &str, text: &str) -> Result<Option<UserId>, NotAbove> {
-        for roll in self.rolls_of(prefix) {
-            if let Some(number) = roll.number(text) {
-                return Ok(Some(number));
+    fn number_in_memory(&self, prefix: &str, id: &str) -> InMemory {
+        for changes in self.id_changes(prefix) {
+            if let Some(number) = changes.number(id) {
+                return InMemory::Number(number);
             }
-            if roll.fresh {
-                return Ok(None);
+            if changes.hides_older {
+                return InMemory::NoNumber;
             }
         }
-        Err(NotAbove)
+        InMemory::Nothing
     }
 
-    /// The numbers of texts, in their order.
+    /// Returns the numbers of string ids, in the order given.
     fn numbers(
         &self,
         prefix: &str,
-        texts: &[&str],
+        ids: &[&str],
         table: Option<&Version>,
     ) -> Result<Vec<Option<UserId>>> {
-        let mut numbers: Vec<Option<UserId>> = vec![None; texts.len()];
-        let mut below = Vec::new();
-        let given = self.given.get(prefix);
-        for (place, text) in texts.iter().enumerate() {
-            match self.number_above(prefix, text) {
-                Ok(number) => numbers[place] = number,
-                Err(NotAbove) if given.is_some_and(|given| !given.may_have(text)) => {}
-                Err(NotAbove) => below.push((
-                    first_bytes(text),
-                    u32::try_from(place).expect("a batch is smaller"),
-                )),
+        let mut numbers: Vec<Option<UserId>> = vec![None; ids.len()];
+        let mut in_table = Vec::new();
+        let filter = self.id_filters.get(prefix);
+        for (index, id) in ids.iter().enumerate() {
+            match self.number_in_memory(prefix, id) {
+                InMemory::Number(number) => numbers[index] = Some(number),
+                InMemory::NoNumber => {}
+                InMemory::Nothing if filter.is_some_and(|filter| !filter.may_have(id)) => {}
+                InMemory::Nothing => {
+                    let index = u32::try_from(index).expect("a batch has fewer string ids");
+                    in_table.push((first_bytes(id), index));
+                }
             }
         }
         if let Some(table) = table {
-            // Neighbours are in the same block.
-            sort_by_text(&mut below, |place| texts[place as usize]);
+            // Adjacent string ids are in the same block.
+            sort_by_string(&mut in_table, |index| ids[index as usize]);
             let mut lookup = table.lookup();
-            for (_, place) in below {
-                let place = place as usize;
-                numbers[place] = lookup.get(&id_key(prefix, texts[place]), |value| {
-                    UserId::try_from(read_number(value)?).ok()
+            for (_, index) in in_table {
+                let index = index as usize;
+                numbers[index] = lookup.get(&id_key(prefix, ids[index]), |contents| {
+                    UserId::try_from(read_number(contents)?).ok()
                 })?;
             }
         }
         Ok(numbers)
     }
 
-    fn text(&self, prefix: &str, user: UserId, file: Option<&Version>) -> Result<Option<String>> {
-        for roll in self.rolls_of(prefix) {
-            if let Some(text) = roll.text(user) {
-                return Ok(Some(text.to_string()));
+    /// Returns the string id of a number.
+    fn id(&self, prefix: &str, user: UserId, table: Option<&Version>) -> Result<Option<String>> {
+        for changes in self.id_changes(prefix) {
+            if let Some(id) = changes.id(user) {
+                return Ok(Some(id.to_string()));
             }
-            if roll.fresh {
+            if changes.hides_older {
                 return Ok(None);
             }
         }
-        file.map_or(Ok(None), |file| text_in(file, prefix, user))
+        match table {
+            Some(table) => table.get(&number_key(prefix, user), |contents| {
+                String::from_utf8(contents.to_vec()).ok()
+            }),
+            None => Ok(None),
+        }
     }
 
-    /// Gives texts the numbers from `first` on, in memory. Cannot fail.
-    pub fn assign<'t>(
+    /// Assigns consecutive numbers to string ids, from `first` on, in memory. Cannot fail.
+    pub fn assign_ids<'i>(
         &mut self,
         prefix: &str,
         first: u64,
-        texts: impl IntoIterator<Item = &'t str>,
+        ids: impl IntoIterator<Item = &'i str>,
     ) {
-        self.enrolled.insert(prefix.into());
-        let mut given = self.given.get_mut(prefix);
-        let texts = texts.into_iter().inspect(|text| {
-            if let Some(given) = &mut given {
-                given.add(text);
+        self.string_id_prefixes.insert(prefix.into());
+        let mut filter = self.id_filters.get_mut(prefix);
+        let ids = ids.into_iter().inspect(|id| {
+            if let Some(filter) = &mut filter {
+                filter.add(id);
             }
         });
-        self.dirty_bytes += self
-            .rolls
+        self.active_bytes += self
+            .id_maps
             .entry(prefix.into())
             .or_default()
-            .assign(first, texts);
+            .assign(first, ids);
     }
 
-    /// Forgets a roll, in memory. Cannot fail.
-    pub fn forget(&mut self, prefix: &str) {
-        self.enrolled.remove(prefix);
-        self.given.remove(prefix);
-        self.rolls.insert(
+    /// Deletes all string ids of a prefix, in memory. Cannot fail.
+    pub fn delete_ids(&mut self, prefix: &str) {
+        self.string_id_prefixes.remove(prefix);
+        self.id_filters.remove(prefix);
+        self.id_maps.insert(
             prefix.into(),
             PrefixIds {
-                fresh: true,
+                hides_older: true,
                 ..PrefixIds::default()
             },
         );
     }
 
-    /// No number of somebody whose text was lost with a part of the log is given to somebody else.
-    pub fn pass_over(&mut self, key: &str, user: UserId, file: Option<&Version>) -> Result<()> {
+    /// Ensures that the number of a user is not assigned to another string id. The user is in the
+    /// bitmap `key`, but the record that assigned the number may have been lost.
+    pub fn reserve_number(
+        &mut self,
+        key: &str,
+        user: UserId,
+        table: Option<&Version>,
+    ) -> Result<()> {
         let prefixes: Vec<Box<str>> = self
-            .enrolled
+            .string_id_prefixes
             .iter()
             .filter(|prefix| key.starts_with(&***prefix))
             .cloned()
             .collect();
         for prefix in prefixes {
-            let next = u64::from(user) + 1;
+            let after = u64::from(user) + 1;
             if self
-                .next_number(&prefix, file)?
-                .is_some_and(|given| given < next)
+                .next_number(&prefix, table)?
+                .is_some_and(|next| next < after)
             {
-                self.rolls.entry(prefix).or_default().next = next;
+                self.id_maps.entry(prefix).or_default().next = after;
             }
         }
         Ok(())
     }
 }
 
-/// What a key begins with that is about the string ids of a prefix.
-fn beginning(kind: u8, prefix: &str) -> Vec<u8> {
-    key(kind, prefix, &[])
-}
-
-fn key(kind: u8, prefix: &str, rest: &[u8]) -> Vec<u8> {
+/// Returns the key of an entry about the string ids of a prefix, or the start of all such keys if
+/// `rest` is empty.
+fn key_of(kind: u8, prefix: &str, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + 10 + prefix.len() + rest.len());
     key.push(kind);
     put_varint(&mut key, prefix.len() as u64);
@@ -286,12 +303,12 @@ fn key(kind: u8, prefix: &str, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-fn id_key(prefix: &str, text: &str) -> Vec<u8> {
-    key(ID, prefix, text.as_bytes())
+fn id_key(prefix: &str, id: &str) -> Vec<u8> {
+    key_of(ID, prefix, id.as_bytes())
 }
 
 fn number_key(prefix: &str, user: UserId) -> Vec<u8> {
-    key(TEXT, prefix, &user.to_be_bytes())
+    key_of(NUMBER, prefix, &user.to_be_bytes())
 }
 
 fn number_value(number: u64) -> Vec<u8> {
@@ -300,94 +317,86 @@ fn number_value(number: u64) -> Vec<u8> {
     value
 }
 
-fn read_number(value: &[u8]) -> Option<u64> {
-    let mut input = Input(value);
+fn read_number(contents: &[u8]) -> Option<u64> {
+    let mut input = Input(contents);
     input.varint().filter(|_| input.is_empty())
 }
 
-fn next_in(table: &Version, prefix: &str) -> Result<Option<u64>> {
-    table.get(&text_key(ROLL, prefix), read_number)
+fn id_value(id: &str) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + id.len());
+    value.push(PRESENT);
+    value.extend_from_slice(id.as_bytes());
+    value
 }
 
-fn text_in(table: &Version, prefix: &str, user: UserId) -> Result<Option<String>> {
-    table.get(&number_key(prefix, user), |value| {
-        String::from_utf8(value.to_vec()).ok()
-    })
-}
-
-/// The prefixes whose users are string ids.
+/// Returns the prefixes that have string ids in the table.
 pub fn prefixes(table: &Version) -> Result<BTreeSet<Box<str>>> {
     let mut found = BTreeSet::new();
-    table.visit(&[ROLL], |prefix, _| {
-        found.insert(String::from_utf8_lossy(prefix).into());
+    table.visit(&[NEXT_NUMBER], |prefix, _| {
+        // No key starts with a prefix that is not UTF-8.
+        if let Ok(prefix) = std::str::from_utf8(prefix) {
+            found.insert(prefix.into());
+        }
         Ok(true)
     })?;
     Ok(found)
 }
 
-/// Both entries of a string id.
-pub fn id_entries(prefix: &str, text: &str, user: UserId) -> [(Vec<u8>, Vec<u8>); 2] {
+/// Returns both entries of a string id: string id → number, and number → string id.
+pub fn id_entries(prefix: &str, id: &str, user: UserId) -> [(Vec<u8>, Vec<u8>); 2] {
     [
-        (id_key(prefix, text), number_value(user.into())),
-        (number_key(prefix, user), text_value(text)),
+        (id_key(prefix, id), number_value(user.into())),
+        (number_key(prefix, user), id_value(id)),
     ]
 }
 
-fn text_value(text: &str) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + text.len());
-    value.push(PRESENT);
-    value.extend_from_slice(text.as_bytes());
-    value
-}
-
-/// What an entry of the table says of string ids.
+/// An entry of the table about string ids.
 pub enum IdEntry {
-    ByText(String, UserId),
+    /// The number of a string id.
+    ById(String, UserId),
+    /// The string id of a number.
     ByNumber(UserId, String),
+    /// The number of the next new string id.
     Next(u64),
 }
 
-/// Reads an entry about string ids, with its prefix; `None` for any other.
-pub fn read_entry(key: &[u8], value: &[u8]) -> Option<(String, IdEntry)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+/// Reads an entry about string ids, given its key and its contents. Returns its prefix and the
+/// entry, or `None` if it is a different or an invalid entry.
+pub fn read_entry(key: &[u8], contents: &[u8]) -> Option<(String, IdEntry)> {
+    let string = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let (kind, rest) = key.split_first()?;
-    if *kind == ROLL {
-        return Some((text(rest)?, IdEntry::Next(read_number(value)?)));
+    if *kind == NEXT_NUMBER {
+        return Some((string(rest)?, IdEntry::Next(read_number(contents)?)));
     }
-    if ![ID, TEXT].contains(kind) {
+    if ![ID, NUMBER].contains(kind) {
         return None;
     }
     let mut input = Input(rest);
     let len = input.len()?;
-    let prefix = text(input.take(len)?)?;
-    Some(match *kind {
-        ID => (
-            prefix,
-            IdEntry::ByText(text(input.0)?, UserId::try_from(read_number(value)?).ok()?),
-        ),
-        _ => (
-            prefix,
-            IdEntry::ByNumber(
-                UserId::from_be_bytes(input.0.try_into().ok()?),
-                text(value)?,
-            ),
-        ),
-    })
+    let prefix = string(input.take(len)?)?;
+    let entry = if *kind == ID {
+        let number = UserId::try_from(read_number(contents)?).ok()?;
+        IdEntry::ById(string(input.0)?, number)
+    } else {
+        let number = UserId::from_be_bytes(input.0.try_into().ok()?);
+        IdEntry::ByNumber(number, string(contents)?)
+    };
+    Some((prefix, entry))
 }
 
-/// The entry that says which number the next new string id gets.
+/// Returns the entry that holds the number of the next new string id.
 pub fn next_entry(prefix: &str, next: u64) -> Entry {
-    (text_key(ROLL, prefix), Some(number_value(next)))
+    (entry_key(NEXT_NUMBER, prefix), Some(number_value(next)))
 }
 
 /// The entries of string ids that a checkpoint writes, in ascending order of keys.
 pub struct IdEntries<'a> {
-    /// Text → number.
-    pub ids: Box<dyn Iterator<Item = Entry> + 'a>,
-    /// Number → text.
-    pub texts: Box<dyn Iterator<Item = Entry> + 'a>,
+    /// String id → number.
+    pub by_id: Box<dyn Iterator<Item = Entry> + 'a>,
+    /// Number → string id.
+    pub by_number: Box<dyn Iterator<Item = Entry> + 'a>,
     /// The next number of each prefix.
-    pub rolls: Vec<Entry>,
+    pub next_numbers: Vec<Entry>,
 }
 
 /// Merges removals into entries that are in ascending order. There are seldom any removals.
@@ -403,321 +412,325 @@ fn with_removed<'a>(
     Box::new(all.into_iter())
 }
 
-/// Returns the entries that a checkpoint writes for rolls. There may be millions of string ids, so
-/// entries are created lazily.
-pub fn entries<'a>(table: Option<&Version>, rolls: &'a IdMaps) -> Result<IdEntries<'a>> {
+/// Returns removals of the entries of one kind under a prefix, except for those that `is_written`
+/// returns `true` for. It receives the key after the prefix.
+fn removals(
+    table: &Version,
+    kind: u8,
+    prefix: &str,
+    is_written: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<Entry>> {
+    let mut removals = Vec::new();
+    table.visit(&key_of(kind, prefix, &[]), |rest, _| {
+        if !is_written(rest) {
+            removals.push((key_of(kind, prefix, rest), None));
+        }
+        Ok(true)
+    })?;
+    Ok(removals)
+}
+
+/// Returns the entries that a checkpoint writes for the string ids of a memtable. There may be
+/// millions of string ids, so the entries are created lazily.
+pub fn entries<'a>(table: Option<&Version>, id_maps: &'a IdMaps) -> Result<IdEntries<'a>> {
     let mut entries = IdEntries {
-        ids: Box::new(std::iter::empty()),
-        texts: Box::new(std::iter::empty()),
-        rolls: Vec::new(),
+        by_id: Box::new(std::iter::empty()),
+        by_number: Box::new(std::iter::empty()),
+        next_numbers: Vec::new(),
     };
-    let mut in_order: Vec<_> = rolls.iter().collect();
-    in_order.sort_by_key(|(prefix, _)| beginning(ID, prefix));
-    for (prefix, roll) in in_order {
-        let (mut no_ids, mut no_texts) = (Vec::new(), Vec::new());
-        if let Some(table) = table.filter(|_| roll.fresh) {
-            // What came back is written anew.
-            let beginning_of = |kind| beginning(kind, prefix);
-            table.visit(&beginning_of(ID), |rest, _| {
-                let is_back =
-                    std::str::from_utf8(rest).is_ok_and(|text| roll.number(text).is_some());
-                no_ids.extend((!is_back).then(|| ([&beginning_of(ID)[..], rest].concat(), None)));
-                Ok(true)
+    let mut in_order: Vec<_> = id_maps.iter().collect();
+    in_order.sort_by_key(|(prefix, _)| key_of(ID, prefix, &[]));
+    for (prefix, changes) in in_order {
+        let mut removed_ids = Vec::new();
+        let mut removed_numbers = Vec::new();
+        if let Some(table) = table.filter(|_| changes.hides_older) {
+            // Entries that are written again need no removal.
+            removed_ids = removals(table, ID, prefix, |id| {
+                std::str::from_utf8(id).is_ok_and(|id| changes.number(id).is_some())
             })?;
-            table.visit(&beginning_of(TEXT), |rest, _| {
-                let is_back = rest
+            removed_numbers = removals(table, NUMBER, prefix, |number| {
+                number
                     .try_into()
-                    .is_ok_and(|user| roll.text(UserId::from_be_bytes(user)).is_some());
-                no_texts
-                    .extend((!is_back).then(|| ([&beginning_of(TEXT)[..], rest].concat(), None)));
-                Ok(true)
+                    .is_ok_and(|number| changes.id(UserId::from_be_bytes(number)).is_some())
             })?;
         }
-        let mut places: Vec<(u128, u32)> = (0..)
-            .zip(roll.texts.iter())
-            .map(|(place, text)| (first_bytes(text), place))
+        let mut sorted: Vec<(u128, u32)> = (0..)
+            .zip(changes.ids.iter())
+            .map(|(index, id)| (first_bytes(id), index))
             .collect();
-        sort_by_text(&mut places, |place| roll.texts.get(place as usize));
-        let ids = places.into_iter().map(move |(_, place)| {
-            let text = roll.texts.get(place as usize);
-            (
-                id_key(prefix, text),
-                Some(number_value(roll.numbers[place as usize].into())),
-            )
+        sort_by_string(&mut sorted, |index| changes.ids.get(index as usize));
+        let by_id = sorted.into_iter().map(move |(_, index)| {
+            let index = index as usize;
+            let value = number_value(changes.numbers[index].into());
+            (id_key(prefix, changes.ids.get(index)), Some(value))
         });
-        let texts = roll
+        let by_number = changes
             .iter()
-            .map(move |(user, text)| (number_key(prefix, user), Some(text_value(text))));
-        entries.ids = Box::new(entries.ids.chain(with_removed(ids, no_ids)));
-        entries.texts = Box::new(entries.texts.chain(with_removed(texts, no_texts)));
-        if roll.next > 0 {
+            .map(move |(user, id)| (number_key(prefix, user), Some(id_value(id))));
+        entries.by_id = Box::new(entries.by_id.chain(with_removed(by_id, removed_ids)));
+        entries.by_number = Box::new(
             entries
-                .rolls
-                .push((text_key(ROLL, prefix), Some(number_value(roll.next))));
-        } else if roll.fresh {
-            entries.rolls.push((text_key(ROLL, prefix), None));
+                .by_number
+                .chain(with_removed(by_number, removed_numbers)),
+        );
+        if changes.next > 0 {
+            entries.next_numbers.push(next_entry(prefix, changes.next));
+        } else if changes.hides_older {
+            entries
+                .next_numbers
+                .push((entry_key(NEXT_NUMBER, prefix), None));
         }
     }
-    entries.rolls.sort_unstable();
+    entries.next_numbers.sort_unstable();
     Ok(entries)
 }
 
 impl Engine {
+    /// Returns the current version of the table, or `None` for a store in memory.
     pub(super) fn table(&self) -> Option<Arc<Version>> {
-        self.disk.as_ref().map(|disk| disk.base.table().version())
+        self.disk
+            .as_ref()
+            .map(|disk| disk.table_cache.table().version())
     }
 
-    fn location(&self) -> String {
-        self.disk.as_ref().map_or("memory:".to_owned(), |disk| {
-            disk.directory.display().to_string()
-        })
+    fn refused(&self, reason: String) -> StoreError {
+        let location = match &self.disk {
+            Some(disk) => disk.directory.display().to_string(),
+            None => "memory:".to_owned(),
+        };
+        StoreError::Refused { location, reason }
     }
 
-    /// Refuses what would put a number among text ids that no text has: it would come to be
-    /// somebody else's. Temporary keys are nobody's event.
-    pub(super) fn guard(&self, layers: &Memtables, key: &str) -> Result<()> {
-        let behind = layers
-            .enrolled
+    /// Locks the prefixes whose users are known to have numeric ids. The caller must not acquire
+    /// the lock on the memtables while it holds this one.
+    fn numeric_prefixes(&self) -> MutexGuard<'_, BTreeSet<Box<str>>> {
+        self.numeric_prefixes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses writes of numeric ids to a bitmap whose users have string ids. The number could
+    /// later be assigned to the string id of another user. Temporary keys are not refused, because
+    /// they belong to no event.
+    pub(super) fn refuse_numeric_ids(&self, memtables: &Memtables, key: &str) -> Result<()> {
+        let rest = memtables
+            .string_id_prefixes
             .iter()
             .find_map(|prefix| key.strip_prefix(&**prefix));
-        if behind.is_none_or(|rest| rest.starts_with(SCRATCH)) {
+        if rest.is_none_or(|rest| rest.starts_with(SCRATCH)) {
             return Ok(());
         }
-        let reason = format!(
+        Err(self.refused(format!(
             "`{key}` belongs to a store with string ids, so a numeric id could refer to the wrong user. Mark over HTTP, with `cohortist mark` or with `import`"
-        );
-        Err(StoreError::Refused {
-            location: self.location(),
-            reason,
-        })
+        )))
     }
 }
 
 impl EmbeddedStore {
-    /// What is found in the roll as it is now, where there is one.
-    fn looked_up<T>(
+    /// Looks something up in the current string ids. Returns `None` if users have numeric ids.
+    fn find_ids<T>(
         &self,
         find: impl FnOnce(&Memtables, Option<&Version>) -> Result<T>,
     ) -> Result<Option<T>> {
-        let layers = self.engine.read();
+        let memtables = self.engine.read();
         let table = self.engine.table();
-        match layers.next_number(self.prefix.as_str(), table.as_deref())? {
+        match memtables.next_number(self.prefix.as_str(), table.as_deref())? {
             None => Ok(None),
-            Some(_) => find(&layers, table.as_deref()).map(Some),
+            Some(_) => find(&memtables, table.as_deref()).map(Some),
         }
     }
 }
 
 impl IdMap for EmbeddedStore {
     fn next(&self) -> Result<Option<u64>> {
-        let layers = self.engine.read();
-        layers.next_number(self.prefix.as_str(), self.engine.table().as_deref())
+        let memtables = self.engine.read();
+        memtables.next_number(self.prefix.as_str(), self.engine.table().as_deref())
     }
 
     fn numbers(&self, texts: &[&str]) -> Result<Option<Vec<Option<UserId>>>> {
-        self.looked_up(|layers, table| layers.numbers(self.prefix.as_str(), texts, table))
+        self.find_ids(|memtables, table| memtables.numbers(self.prefix.as_str(), texts, table))
     }
 
     fn settle_numbers(&self) -> Result<bool> {
         let prefix = self.prefix.as_str();
-        let settled = || {
-            self.engine
-                .settled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if settled().contains(prefix) {
+        if self.engine.numeric_prefixes().contains(prefix) {
             return Ok(true);
         }
-        // Texts begin under this lock.
-        let layers = self.engine.lock();
-        let is_free = !layers.enrolled.contains(prefix);
+        // The first string id is assigned under the same lock.
+        let memtables = self.engine.lock();
+        let is_free = !memtables.string_id_prefixes.contains(prefix);
         if is_free {
-            settled().insert(prefix.into());
+            self.engine.numeric_prefixes().insert(prefix.into());
         }
         Ok(is_free)
     }
 
     fn begin(&self) -> Result<bool> {
-        let layers = self.engine.lock();
-        Ok(layers.enrolled.contains(self.prefix.as_str())
-            || self.engine.may_begin(&layers, self.prefix.as_str())?)
+        let prefix = self.prefix.as_str();
+        let memtables = self.engine.lock();
+        Ok(memtables.string_id_prefixes.contains(prefix)
+            || self.engine.may_have_string_ids(&memtables, prefix)?)
     }
 
     fn withdraw(&self) -> Result<()> {
-        // Nothing begins before the first text.
+        // `begin` records nothing.
         Ok(())
     }
 
     fn assign(&self, texts: &[&str]) -> Result<Vec<UserId>> {
-        if texts.len() >= WORTH_A_FILTER {
-            self.engine.learn_given(self.prefix.as_str())?;
+        let prefix = self.prefix.as_str();
+        if texts.len() >= MIN_FILTERED {
+            self.engine.build_id_filter(prefix)?;
         }
-        // Most are known, and finding them holds nobody up.
-        let looked_in = self.engine.table();
+        // Most string ids have a number already. Looking them up blocks no writer.
+        let table = self.engine.table();
         let known = self
             .numbers(texts)?
             .unwrap_or_else(|| vec![None; texts.len()]);
         let unknown: Vec<&str> = texts
             .iter()
             .zip(&known)
-            .filter(|(_, n)| n.is_none())
-            .map(|(text, _)| *text)
+            .filter(|(_, number)| number.is_none())
+            .map(|(id, _)| *id)
             .collect();
-        if unknown.is_empty() {
-            return Ok(known.into_iter().flatten().collect());
+        let mut assigned = Vec::with_capacity(unknown.len());
+        for few in unknown.chunks(ASSIGNED_AT_ONCE) {
+            assigned.extend(self.engine.assign_ids(prefix, few, table.as_ref())?);
         }
-        let mut given = Vec::with_capacity(unknown.len());
-        for few in unknown.chunks(ENROLLED_AT_ONCE) {
-            given.extend(
-                self.engine
-                    .assign(self.prefix.as_str(), few, looked_in.as_ref())?,
-            );
-        }
-        let mut given = given.into_iter();
+        let mut assigned = assigned.into_iter();
+        let mut next_assigned = || {
+            assigned
+                .next()
+                .expect("each unknown string id got a number")
+        };
         Ok(known
             .into_iter()
-            .filter_map(|number| number.or_else(|| given.next()))
+            .map(|number| number.unwrap_or_else(&mut next_assigned))
             .collect())
     }
 
     fn texts(&self, users: &[UserId]) -> Result<Option<Vec<Option<String>>>> {
-        self.looked_up(|layers, file| {
+        self.find_ids(|memtables, table| {
             users
                 .iter()
-                .map(|user| layers.text(self.prefix.as_str(), *user, file))
+                .map(|user| memtables.id(self.prefix.as_str(), *user, table))
                 .collect()
         })
     }
 
     fn forget(&self) -> Result<u64> {
-        let settled = || {
-            self.engine
-                .settled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let Some(given) = self.next()? else {
-            settled().remove(self.prefix.as_str());
+        let prefix = self.prefix.as_str();
+        let Some(assigned) = self.next()? else {
+            self.engine.numeric_prefixes().remove(prefix);
             return Ok(0);
         };
-        let mut layers = self.engine.lock_with_room()?;
-        self.engine.append(
-            &mut layers,
-            Change::Forget {
-                prefix: self.prefix.to_string(),
-            },
-        )?;
-        layers.forget(self.prefix.as_str());
-        settled().remove(self.prefix.as_str());
-        self.engine.written(layers)?;
-        Ok(given)
+        let mut memtables = self.engine.lock_with_room()?;
+        let change = Change::DeleteIds {
+            prefix: prefix.to_owned(),
+        };
+        self.engine.append(&mut memtables, change)?;
+        memtables.delete_ids(prefix);
+        self.engine.numeric_prefixes().remove(prefix);
+        self.engine.after_append(memtables)?;
+        Ok(assigned)
     }
 }
 
 impl Engine {
-    /// Whether the first text may come: not where users are numbers.
-    fn may_begin(&self, layers: &Memtables, prefix: &str) -> Result<bool> {
-        if self
-            .settled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(prefix)
-        {
+    /// Returns whether a prefix without string ids may get some: not if its users have numeric ids.
+    fn may_have_string_ids(&self, memtables: &Memtables, prefix: &str) -> Result<bool> {
+        if self.numeric_prefixes().contains(prefix) {
             return Ok(false);
         }
         let reader = self.reader();
-        let whose = Prefix::new(prefix);
-        let mut is_free = true;
-        layers.visit_keys(prefix, reader.as_ref(), |text| {
-            is_free = Key::parse(&whose, text).is_none();
-            is_free
+        let parsed = Prefix::new(prefix);
+        let mut has_no_bitmap = true;
+        memtables.visit_keys(prefix, reader.as_ref(), |key| {
+            has_no_bitmap = Key::parse(&parsed, key).is_none();
+            has_no_bitmap
         })?;
-        Ok(is_free)
+        Ok(has_no_bitmap)
     }
 
     /// Builds the filter of the string ids that have numbers. Gives up if the table changes twice
     /// in the meantime: the filter only saves time.
-    fn learn_given(&self, prefix: &str) -> Result<()> {
+    fn build_id_filter(&self, prefix: &str) -> Result<()> {
         for _ in 0..2 {
             let Some(table) = self
                 .table()
-                .filter(|_| !self.read().given.contains_key(prefix))
+                .filter(|_| !self.read().id_filters.contains_key(prefix))
             else {
                 break;
             };
-            let mut given = AssignedIds::default();
-            table.visit(&beginning(ID, prefix), |text, _| {
-                given.add(&String::from_utf8_lossy(text));
+            let mut filter = IdFilter::default();
+            table.visit(&key_of(ID, prefix, &[]), |id, _| {
+                // A string id that is not UTF-8 is never looked up.
+                if let Ok(id) = std::str::from_utf8(id) {
+                    filter.add(id);
+                }
                 Ok(true)
             })?;
-            let mut layers = self.lock();
-            // A checkpoint in the meantime would have moved string ids from the layers to a new
+            let mut memtables = self.lock();
+            // A checkpoint in the meantime would have moved string ids from the memtables to a new
             // version of the table.
             if self.table().is_some_and(|now| Arc::ptr_eq(&now, &table)) {
-                layers
-                    .rolls_of(prefix)
-                    .flat_map(|roll| roll.texts.iter())
-                    .for_each(|text| given.add(text));
-                layers.given.insert(prefix.into(), given);
+                memtables
+                    .id_changes(prefix)
+                    .flat_map(|changes| changes.ids.iter())
+                    .for_each(|id| filter.add(id));
+                memtables.id_filters.insert(prefix.into(), filter);
             }
         }
         Ok(())
     }
 
-    /// Gives numbers to texts that had none a moment ago, when the table was `looked_in`.
-    fn assign(
+    /// Returns the numbers of string ids, and assigns new ones where necessary. The caller has
+    /// found no numbers for them in `table`.
+    fn assign_ids(
         &self,
         prefix: &str,
-        texts: &[&str],
-        looked_in: Option<&Arc<Version>>,
+        ids: &[&str],
+        table: Option<&Arc<Version>>,
     ) -> Result<Vec<UserId>> {
-        let mut layers = self.lock_with_room()?;
-        if !layers.enrolled.contains(prefix) && !self.may_begin(&layers, prefix)? {
-            let reason =
-                "its users are numbers already, and text ids cannot be mixed with them".to_owned();
-            return Err(StoreError::Refused {
-                location: self.location(),
-                reason,
-            });
+        let mut memtables = self.lock_with_room()?;
+        if !memtables.string_id_prefixes.contains(prefix)
+            && !self.may_have_string_ids(&memtables, prefix)?
+        {
+            return Err(self.refused(
+                "its users are numbers already, and string ids cannot be mixed with them"
+                    .to_owned(),
+            ));
         }
-        let table = self.table();
-        let is_same = match (&table, looked_in) {
-            (Some(table), Some(before)) => Arc::ptr_eq(table, before),
+        let current = self.table();
+        let is_same = match (&current, table) {
+            (Some(current), Some(table)) => Arc::ptr_eq(current, table),
             _ => false,
         };
-        let first = layers.next_number(prefix, table.as_deref())?.unwrap_or(0);
-        // What was not in the table is not there now, unless it is another one.
-        let found = layers.numbers(prefix, texts, table.as_deref().filter(|_| !is_same))?;
-        let mut new = Texts::default();
-        let numbers: Vec<u64> = texts
+        let first = memtables
+            .next_number(prefix, current.as_deref())?
+            .unwrap_or(0);
+        // The table need not be searched again unless it has changed.
+        let found = memtables.numbers(prefix, ids, current.as_deref().filter(|_| !is_same))?;
+        let mut new = Interner::default();
+        let numbers: Vec<u64> = ids
             .iter()
             .zip(found)
-            .map(|(text, found)| {
-                found.map_or_else(|| first + u64::from(new.insert(text)), u64::from)
-            })
+            .map(|(id, found)| found.map_or_else(|| first + u64::from(new.insert(id)), u64::from))
             .collect();
-        if first + new.len() as u64 > NUMBERS_IN_ALL {
-            let reason = "it has no numbers left for text ids".to_owned();
-            return Err(StoreError::Refused {
-                location: self.location(),
-                reason,
-            });
+        if first + new.len() as u64 > NUMBERS {
+            return Err(self.refused("it has no numbers left for string ids".to_owned()));
         }
         if !new.is_empty() {
-            let owned = new.iter().map(str::to_owned).collect();
-            self.append(
-                &mut layers,
-                Change::Enroll {
-                    prefix: prefix.to_owned(),
-                    first,
-                    texts: owned,
-                },
-            )?;
-            layers.assign(prefix, first, new.iter());
-            // To whoever asks for numbers, texts that may be lost are none: no mark is made with
-            // them.
-            self.written(layers).map_err(|error| match error {
+            let change = Change::AssignIds {
+                prefix: prefix.to_owned(),
+                first,
+                ids: new.iter().map(str::to_owned).collect(),
+            };
+            self.append(&mut memtables, change)?;
+            memtables.assign_ids(prefix, first, new.iter());
+            // If the assignment may be lost, the caller must not mark with these numbers. Therefore
+            // a failed sync counts as a failed write here.
+            self.after_append(memtables).map_err(|error| match error {
                 StoreError::Unsynced { path, reason } => StoreError::Write { path, reason },
                 error => error,
             })?;
@@ -735,22 +748,23 @@ mod tests {
     use crate::store::{Options, Store};
 
     #[test]
-    fn a_string_id_that_has_a_number_is_never_denied_and_others_mostly_are() {
-        let mut given = AssignedIds::default();
+    fn the_filter_never_rules_out_a_string_id_with_a_number() {
+        let mut filter = IdFilter::default();
         // More than the capacity of the first filter.
-        let count = AssignedIds::FIRST + 1000;
-        (0..count).for_each(|n| given.add(&format!("{n}@example.com")));
-        assert_eq!(given.filters.len(), 2);
-        assert!((0..count).all(|n| given.may_have(&format!("{n}@example.com"))));
-        let taken_for_given = (0..100_000)
-            .filter(|n| given.may_have(&format!("{n}@example.org")))
+        let count = IdFilter::FIRST + 1000;
+        (0..count).for_each(|n| filter.add(&format!("{n}@example.com")));
+        assert_eq!(filter.filters.len(), 2);
+        assert!((0..count).all(|n| filter.may_have(&format!("{n}@example.com"))));
+        let false_positives = (0..100_000)
+            .filter(|n| filter.may_have(&format!("{n}@example.org")))
             .count();
-        assert!(taken_for_given < 100, "{taken_for_given}");
+        assert!(false_positives < 100, "{false_positives}");
     }
 
-    /// Many at once or few, known or new, before and after checkpoints, forgotten and given again.
+    /// Large and small batches, known and new string ids, before and after checkpoints, deleted and
+    /// assigned again.
     #[test]
-    fn a_string_id_keeps_its_number_however_it_is_looked_for() {
+    fn string_ids_keep_their_numbers() {
         let directory = tempfile::tempdir().unwrap();
         let options = Options::default();
         let mut store = EmbeddedStore::open(directory.path(), &options).unwrap();
@@ -758,36 +772,32 @@ mod tests {
         let assign = |store: &EmbeddedStore,
                       model: &mut BTreeMap<String, UserId>,
                       numbers: std::ops::Range<usize>| {
-            let texts: Vec<String> = numbers
+            let ids: Vec<String> = numbers
                 .map(|n| format!("user-{}", n * 7919 % 100_003))
                 .collect();
-            let given = store
+            let assigned = store
                 .string_ids()
-                .assign(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+                .assign(&ids.iter().map(String::as_str).collect::<Vec<_>>())
                 .unwrap();
-            for (text, number) in texts.into_iter().zip(given) {
+            for (id, number) in ids.into_iter().zip(assigned) {
                 let next = UserId::try_from(model.len()).unwrap();
-                assert_eq!(*model.entry(text).or_insert(next), number);
+                assert_eq!(*model.entry(id).or_insert(next), number);
             }
         };
         for round in 0..3 {
             assign(&store, &mut model, 0..10);
-            assign(&store, &mut model, 5..WORTH_A_FILTER + 10);
+            assign(&store, &mut model, 5..MIN_FILTERED + 10);
             store.checkpoint().unwrap();
             assign(&store, &mut model, 0..20);
-            assign(&store, &mut model, 100..2 * WORTH_A_FILTER);
-            assign(
-                &store,
-                &mut model,
-                2 * WORTH_A_FILTER..2 * WORTH_A_FILTER + 3,
-            );
+            assign(&store, &mut model, 100..2 * MIN_FILTERED);
+            assign(&store, &mut model, 2 * MIN_FILTERED..2 * MIN_FILTERED + 3);
             store.checkpoint().unwrap();
-            assign(&store, &mut model, 0..3 * WORTH_A_FILTER);
+            assign(&store, &mut model, 0..3 * MIN_FILTERED);
             assert!(
                 store
                     .engine
                     .read()
-                    .given
+                    .id_filters
                     .contains_key(store.prefix.as_str())
             );
             if round == 1 {

@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use crate::store::embedded::keyspace::Keyspace;
-use crate::store::embedded::memtable::Gathered;
 use crate::store::embedded::recovery::{
-    LOCK, cannot_open, check_directory, is_store, log_files, log_path, patiently, unnamed_log,
+    LOCK, acquire, cannot_open, check_directory, is_store, log_files, log_name, log_path,
+    unnamed_log,
 };
+use crate::store::embedded::replay::replay_log;
 use crate::store::embedded::table::segment::{self, Cursor, REMOVED, Segment, SegmentInfo};
 use crate::store::embedded::table::{
     FORMAT, KEY, MANIFEST, Manifest, Pace, TILE, Version, manifest_path, packed, record_number,
@@ -17,7 +18,7 @@ use crate::store::embedded::table_cache::TableCache;
 use crate::store::embedded::wal;
 use crate::store::{Result, StoreError};
 
-/// The memory, in bytes, that a check uses for blocks.
+/// The memory for caches during a check, in bytes.
 const CACHE_BYTES: u64 = 8 << 20;
 
 /// What [`check`] found.
@@ -29,7 +30,7 @@ pub struct Checked {
     pub damages: Vec<StoreError>,
     /// The number of bitmaps, or `None` if something is damaged.
     pub bitmaps: Option<u64>,
-    /// What an operator should know, such as an incomplete last record of a log.
+    /// Messages for the operator, for example about an incomplete last record of a log.
     pub notes: Vec<String>,
 }
 
@@ -40,7 +41,7 @@ pub struct CheckedFile {
     pub name: String,
     /// Its length in bytes, or `None` if it cannot be read.
     pub bytes: Option<u64>,
-    /// What is wrong with it; empty if it is intact.
+    /// What is wrong with it. Empty if it is intact.
     pub damages: Vec<StoreError>,
 }
 
@@ -53,7 +54,7 @@ impl Checked {
             .chain(&self.damages)
     }
 
-    fn file(&mut self, directory: &Path, name: &str, damages: Vec<StoreError>) {
+    fn add_file(&mut self, directory: &Path, name: &str, damages: Vec<StoreError>) {
         let bytes = fs::metadata(directory.join(name))
             .ok()
             .map(|metadata| metadata.len());
@@ -93,15 +94,15 @@ pub fn check(directory: &Path) -> Result<Checked> {
                 reason: "the file is missing".to_owned(),
             };
             let error = missing_or_damaged.err().unwrap_or_else(missing);
-            checked.file(directory, MANIFEST, vec![error]);
+            checked.add_file(directory, MANIFEST, vec![error]);
             return Ok(checked);
         }
     };
-    checked.file(directory, MANIFEST, Vec::new());
+    checked.add_file(directory, MANIFEST, Vec::new());
     for info in &manifest.segments {
         let name = segment::file_name(info.number);
         let damages = check_segment(&directory.join(&name), manifest.store, info);
-        checked.file(directory, &name, damages);
+        checked.add_file(directory, &name, damages);
     }
     let segments_are_intact = checked.damages().next().is_none();
     for number in &manifest.logs {
@@ -111,21 +112,19 @@ pub fn check(directory: &Path) -> Result<Checked> {
             wal::Expected::of(directory, &manifest, *number, false),
             |_, _| Ok(()),
         );
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        checked.notes.extend(
-            read.as_ref()
-                .map(|read| read.notes.clone())
-                .unwrap_or_default(),
-        );
-        checked.file(directory, &name, read.err().into_iter().collect());
+        let damages = match read {
+            Ok(read) => {
+                checked.notes.extend(read.notes);
+                Vec::new()
+            }
+            Err(error) => vec![error],
+        };
+        checked.add_file(directory, &log_name(*number), damages);
     }
     checked.damages.extend(unnamed_log(directory, &manifest)?);
     if segments_are_intact {
         let logs_are_intact = checked.damages().next().is_none();
-        match together(directory, &manifest, logs_are_intact) {
+        match check_contents(directory, &manifest, logs_are_intact) {
             Ok(bitmaps) => checked.bitmaps = bitmaps,
             Err(error) => checked.damages.push(error),
         }
@@ -145,7 +144,7 @@ fn lock_to_read(directory: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(directory.join(LOCK)) else {
         return Ok(None);
     };
-    patiently(directory, || file.try_lock_shared())?;
+    acquire(directory, || file.try_lock_shared())?;
     Ok(Some(file))
 }
 
@@ -156,7 +155,9 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
         Err(error) => return vec![error],
     };
     let mut damages = Vec::new();
-    let (mut entries, mut removed, mut last) = (0, 0, None::<Vec<u8>>);
+    let mut entries = 0;
+    let mut removed = 0;
+    let mut last: Option<Vec<u8>> = None;
     for number in 0..segment.blocks() {
         let block = match segment.read(number) {
             Ok(block) => block,
@@ -177,7 +178,7 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
     }
     if damages.is_empty() && (entries, removed) != (info.entries, info.removed) {
         let reason = format!(
-            "it has {entries} entries, {removed} of them removals, and its foot says otherwise"
+            "it has {entries} entries, {removed} of them removals, but its foot has other numbers"
         );
         damages.push(StoreError::damaged(path, reason));
     }
@@ -186,33 +187,30 @@ fn check_segment(path: &Path, store: u64, info: &SegmentInfo) -> Vec<StoreError>
 
 /// Checks the contents of all files together. Returns the number of bitmaps, or `None` if the logs
 /// cannot be read.
-fn together(directory: &Path, manifest: &Manifest, logs_are_intact: bool) -> Result<Option<u64>> {
-    let base = TableCache::open(directory, manifest.clone(), CACHE_BYTES)?;
-    base.table().version().check()?;
+fn check_contents(
+    directory: &Path,
+    manifest: &Manifest,
+    logs_are_intact: bool,
+) -> Result<Option<u64>> {
+    let table_cache = TableCache::open(directory, manifest.clone(), CACHE_BYTES)?;
+    table_cache.table().version().check()?;
     if !logs_are_intact {
         return Ok(None);
     }
-    let mut layers = base.layers()?;
-    let reader = base.reader();
+    let mut memtables = table_cache.memtables()?;
+    let reader = table_cache.reader();
     for number in &manifest.logs {
-        let path = log_path(directory, *number);
-        let mut gathered = Gathered::new(&mut layers, &reader);
-        wal::read(
-            &path,
+        replay_log(
+            &log_path(directory, *number),
             wal::Expected::of(directory, manifest, *number, false),
-            |frame, names| {
-                if frame.sequence > manifest.sequence {
-                    gathered.take(frame, names, false, &path)
-                } else {
-                    Ok(())
-                }
-            },
+            manifest.sequence,
+            &mut memtables,
+            &reader,
         )?;
-        gathered.put_in()?;
     }
-    layers.resolve_all(&reader)?;
+    memtables.resolve_all(&reader)?;
     let mut bitmaps = 0;
-    layers.visit_keys("", Some(&reader), |_| {
+    memtables.visit_keys("", Some(&reader), |_| {
         bitmaps += 1;
         true
     })?;
@@ -255,9 +253,11 @@ impl Keyspace {
         let Some(disk) = &self.engine().disk else {
             return Ok(None);
         };
-        let (version, manifest) = (disk.base.table().version(), disk.base.table().manifest());
+        let version = disk.table_cache.table().version();
+        let manifest = disk.table_cache.table().manifest();
         let logs =
             log_files(&disk.directory).map_err(|error| cannot_open(&disk.directory, &error))?;
+        // A checkpoint may delete a log in the meantime.
         let len = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let (bytes, free_bytes) = shares(&version, group)?;
         Ok(Some(Usage {
@@ -279,7 +279,7 @@ impl Keyspace {
     }
 
     /// Writes everything to the table and merges all its segments into one, so that unused data
-    /// takes up no space. Returns how many bytes the files had before and have now, or `None` for a
+    /// takes up no space. Returns the size of the files before and after, in bytes, or `None` for a
     /// store in memory.
     ///
     /// # Errors
@@ -295,7 +295,7 @@ impl Keyspace {
         };
         let before = bytes();
         self.engine().checkpoint()?;
-        disk.base.table().compact_all(&Pace {
+        disk.table_cache.table().compact_all(&Pace {
             hurries: true,
             goes_on: &|| true,
         })?;
@@ -303,8 +303,8 @@ impl Keyspace {
     }
 }
 
-/// Returns the bytes of each group, and of what is unused, according to the share that each has of
-/// the compressed files.
+/// Returns the approximate number of bytes of each group, and of unused data. Data is measured
+/// before compression, and the compressed size of each segment is divided in proportion.
 fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Vec<u64>, u64)> {
     let segments = version.segments();
     let mut cursors = segments
@@ -325,13 +325,14 @@ fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Ve
         .map(<[u8]>::to_vec)
     {
         let mut owner = tile_of(&key).and_then(|(number, _)| group_of.get(&number).copied());
-        let (mut is_newest, mut is_hidden) = (true, false);
+        let mut is_newest = true;
+        let mut is_hidden = false;
         for (at, cursor) in cursors.iter_mut().enumerate().rev() {
             if cursor.key() != Some(&key) {
                 continue;
             }
-            let value = cursor.value().unwrap_or_default();
-            // Each length takes a byte or two.
+            let value = cursor.value().expect("it has a key, so it has a value");
+            // Each of the two lengths takes a byte or two.
             let bytes = (key.len() + value.len() + 2) as u64;
             if is_newest
                 && key.first() == Some(&KEY)
@@ -359,7 +360,7 @@ fn shares(version: &Version, mut group: impl FnMut(&str) -> usize) -> Result<(Ve
         let part = |(at, part): (usize, &u64)| {
             let share = u128::from(segments[at].info().bytes) * u128::from(*part)
                 / u128::from(all[at].max(1));
-            u64::try_from(share).unwrap_or(u64::MAX)
+            u64::try_from(share).expect("a part is at most as long as the segment")
         };
         parts.iter().enumerate().map(part).sum()
     };

@@ -1,5 +1,5 @@
-//! The embedded store as a keyspace of named bitmaps, regardless of what their names mean. This is
-//! how Redis clients see it.
+//! The embedded store as a keyspace of named bitmaps, for Redis clients. The names have no meaning
+//! here.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::bitmap::{Operation, TILE_BYTES, Tile, split, user};
 use crate::sets::UserId;
 use crate::store::embedded::idmap::IdMaps;
-use crate::store::embedded::memtable::{self, EMPTY, Index, Memtables, Overlay};
+use crate::store::embedded::key_index::KeyIndex;
+use crate::store::embedded::memtable::{EMPTY, Memtables, Overlay};
 use crate::store::embedded::table_cache::Reader;
 use crate::store::embedded::wal::{Change, Packed};
 use crate::store::embedded::{BackgroundThreads, EmbeddedStore, Engine, OWNER};
@@ -19,15 +20,15 @@ use crate::store::{Result, private};
 #[derive(Clone)]
 pub struct Keyspace {
     engine: Arc<Engine>,
-    // Its thread runs as long as any handle to the store exists.
-    _keeper: Option<Arc<BackgroundThreads>>,
+    // The threads run while any handle to the store exists.
+    _threads: Option<Arc<BackgroundThreads>>,
 }
 
 impl Keyspace {
     pub(super) fn of(store: &EmbeddedStore) -> Self {
         Keyspace {
             engine: Arc::clone(&store.engine),
-            _keeper: store._keeper.clone(),
+            _threads: store._threads.clone(),
         }
     }
 
@@ -35,9 +36,9 @@ impl Keyspace {
         &self.engine
     }
 
-    /// Publishes the URL at which other processes, which cannot open the store, can reach its
-    /// bitmaps.
-    pub fn tell_others(&self, url: &str) {
+    /// Publishes a Redis URL, so that other processes, which cannot open the store, know how to
+    /// reach its bitmaps.
+    pub fn publish_url(&self, url: &str) {
         if let Some(disk) = &self.engine.disk {
             // If this fails, other processes learn only the process id.
             let _ = private::write(
@@ -55,38 +56,38 @@ impl Keyspace {
         self.engine.back_up(file)
     }
 
-    /// Reads only these keys, as of one moment. `ask` sees no other keys. Changes are not blocked
-    /// in the meantime.
+    /// Reads some bitmaps as of one moment. `work` sees no other bitmaps. Writes are not blocked in
+    /// the meantime.
     ///
     /// # Errors
-    /// Returns an error if the store cannot be read, and the errors of `ask`.
-    pub fn look_at<'k, T>(
+    /// Returns the errors of `work`.
+    pub fn read_keys<'k, T>(
         &self,
         keys: impl IntoIterator<Item = &'k str>,
-        ask: impl FnOnce(ReadTxn<'_>) -> Result<T>,
+        work: impl FnOnce(ReadTxn<'_>) -> Result<T>,
     ) -> Result<T> {
-        let read = self.engine.begin_read(|layers| layers.part(keys))?;
-        ask(ReadTxn {
-            layers: &read.layers,
+        let read = self.engine.begin_read(|memtables| memtables.subset(keys));
+        work(ReadTxn {
+            memtables: &read.memtables,
             reader: read.reader.as_ref(),
         })
     }
 
-    /// Reads all keys as of one moment. Changes wait until `ask` returns.
+    /// Reads all bitmaps as of one moment. Writes wait until `work` returns.
     ///
     /// # Errors
-    /// Returns an error if the store cannot be read, and the errors of `ask`.
-    pub fn look<T>(&self, ask: impl FnOnce(ReadTxn<'_>) -> Result<T>) -> Result<T> {
-        let layers = self.engine.shown();
+    /// Returns the errors of `work`.
+    pub fn read<T>(&self, work: impl FnOnce(ReadTxn<'_>) -> Result<T>) -> Result<T> {
+        let memtables = self.engine.read_unexpired();
         let reader = self.engine.reader();
-        ask(ReadTxn {
-            layers: &layers,
+        work(ReadTxn {
+            memtables: &memtables,
             reader: reader.as_ref(),
         })
     }
 
-    /// Applies several changes atomically: no other change comes between them, and if `work` fails,
-    /// none is applied. They are as durable as marks.
+    /// Applies several changes as one: there are no other changes between them, and if `work`
+    /// fails, none is applied. They are as durable as marks.
     ///
     /// # Errors
     /// Returns an error if the changes cannot be written, and the errors of `work`. Nothing is
@@ -95,8 +96,9 @@ impl Keyspace {
         self.engine.change(true, work)
     }
 
-    /// Sets and clears many bits, all of them or none. `bits` are (index of the key × 2 + value,
-    /// user), in order. Returns the previous value of each bit.
+    /// Sets and clears many bits, all of them or none. Each bit is given as the index of its key
+    /// times two, plus its new value, and its user. The bits apply in order. Returns the previous
+    /// value of each bit.
     ///
     /// # Errors
     /// Returns an error if the bits cannot be written. Nothing is changed in this case.
@@ -114,11 +116,10 @@ impl Keyspace {
         marks: impl Iterator<Item = (&'m str, UserId, bool)> + Clone,
     ) -> Vec<Result<bool>> {
         let each = marks.clone();
-        let changed = self.change(|space| {
+        let changed = self.change(|txn| {
             let set = |(key, user, value): (&str, UserId, bool)| {
-                let before =
-                    space.set_bits(vec![key.to_owned()], vec![(u32::from(value), user)])?;
-                Ok(before.first() == Some(&true))
+                let before = txn.set_bits(vec![key.to_owned()], vec![(u32::from(value), user)])?;
+                Ok(before[0])
             };
             Ok(each.map(set).collect())
         });
@@ -126,10 +127,10 @@ impl Keyspace {
     }
 }
 
-/// The bitmaps as they are at one moment.
+/// A read transaction: all bitmaps as they were at one moment.
 #[derive(Clone, Copy)]
 pub struct ReadTxn<'a> {
-    layers: &'a Memtables,
+    memtables: &'a Memtables,
     reader: Option<&'a Reader<'a>>,
 }
 
@@ -139,7 +140,7 @@ impl<'a> ReadTxn<'a> {
     /// # Errors
     /// Like all methods here, returns an error if the store cannot be read.
     pub fn exists(&self, key: &str) -> Result<bool> {
-        Ok(self.layers.view(key, self.reader)?.exists)
+        Ok(self.memtables.view(key, self.reader)?.exists)
     }
 
     /// Returns the byte length of a bitmap, or 0 if there is none.
@@ -147,7 +148,7 @@ impl<'a> ReadTxn<'a> {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn len(&self, key: &str) -> Result<u64> {
-        Ok(self.layers.view(key, self.reader)?.len)
+        Ok(self.memtables.view(key, self.reader)?.len)
     }
 
     /// Returns one bit.
@@ -155,7 +156,9 @@ impl<'a> ReadTxn<'a> {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn bit(&self, key: &str, user: UserId) -> Result<bool> {
-        memtable::contains(&self.layers.view(key, self.reader)?, user, self.reader)
+        self.memtables
+            .view(key, self.reader)?
+            .contains(user, self.reader)
     }
 
     /// Returns how many bits are set from `first` to `last`, both included.
@@ -163,8 +166,9 @@ impl<'a> ReadTxn<'a> {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn count(&self, key: &str, first: UserId, last: UserId) -> Result<u64> {
-        let view = self.layers.view(key, self.reader)?;
-        let ((from, from_place), (to, to_place)) = (split(first), split(last));
+        let view = self.memtables.view(key, self.reader)?;
+        let (from, from_place) = split(first);
+        let (to, to_place) = split(last);
         let mut total = 0;
         for number in view
             .tiles()
@@ -184,8 +188,8 @@ impl<'a> ReadTxn<'a> {
         Ok(total)
     }
 
-    /// Finds the first bit of that value from `first` to `last`, both included. Beyond the end of
-    /// the bitmap all bits are 0.
+    /// Finds the first bit with a value from `first` to `last`, both included. Bits beyond the end
+    /// of the bitmap are 0.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
@@ -196,31 +200,32 @@ impl<'a> ReadTxn<'a> {
         first: UserId,
         last: UserId,
     ) -> Result<Option<UserId>> {
-        let view = self.layers.view(key, self.reader)?;
-        let ((from, from_place), (to, _)) = (split(first), split(last));
-        let there = view.tiles();
-        let within = |number: u16, tile: &Tile| {
-            let place = tile.first(if number == from { from_place } else { 0 }, value)?;
-            Some(user(number, place)).filter(|found| *found <= last)
+        let view = self.memtables.view(key, self.reader)?;
+        let (from, from_place) = split(first);
+        let (to, _) = split(last);
+        let numbers = view.tiles();
+        let find_in = |number: u16, tile: &Tile| {
+            let start = if number == from { from_place } else { 0 };
+            let found = user(number, tile.first(start, value)?);
+            (found <= last).then_some(found)
         };
         if value {
-            for number in there
-                .iter()
-                .copied()
-                .filter(|number| (from..=to).contains(number))
-            {
-                if let Some(found) = within(number, &*view.tile(number, self.reader)?) {
+            // Tiles without users need not be searched.
+            let range = from..=to;
+            for number in numbers.iter().filter(|number| range.contains(number)) {
+                let tile = view.tile(*number, self.reader)?;
+                if let Some(found) = find_in(*number, &tile) {
                     return Ok(Some(found));
                 }
             }
             return Ok(None);
         }
         for number in from..=to {
-            let tile = match there.binary_search(&number) {
+            let tile = match numbers.binary_search(&number) {
                 Ok(_) => view.tile(number, self.reader)?,
                 Err(_) => Arc::default(),
             };
-            if let Some(found) = within(number, &tile) {
+            if let Some(found) = find_in(number, &tile) {
                 return Ok(Some(found));
             }
         }
@@ -232,7 +237,7 @@ impl<'a> ReadTxn<'a> {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn snapshot(&self, key: &str) -> Result<Option<Snapshot>> {
-        let view = self.layers.view(key, self.reader)?;
+        let view = self.memtables.view(key, self.reader)?;
         if !view.exists {
             return Ok(None);
         }
@@ -246,13 +251,13 @@ impl<'a> ReadTxn<'a> {
         }))
     }
 
-    /// Like [`snapshot`](Self::snapshot), but only for the tiles that hold the bytes from `first`
-    /// to `last`, both included.
+    /// Like [`snapshot`](Self::snapshot), but only with the bytes from `first` to `last`, both
+    /// included. All other bytes may be missing. Returns an empty bitmap if there is none.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn part(&self, key: &str, first: u64, last: u64) -> Result<Snapshot> {
-        let view = self.layers.view(key, self.reader)?;
+        let view = self.memtables.view(key, self.reader)?;
         let numbers = view.tiles();
         let within =
             |number: &&u16| (first / TILE_BYTES..=last / TILE_BYTES).contains(&u64::from(**number));
@@ -266,34 +271,34 @@ impl<'a> ReadTxn<'a> {
         })
     }
 
-    /// Returns when a bitmap expires, in milliseconds since 1970.
-    pub fn until(&self, key: &str) -> Option<u64> {
-        self.layers.lifetimes.of(key)
+    /// Returns when a bitmap expires, in milliseconds since 1970, or `None` if it never does.
+    pub fn expires_at(&self, key: &str) -> Option<u64> {
+        self.memtables.expirations.of(key)
     }
 
-    /// Returns how many keys have an expiry time.
+    /// Returns the number of bitmaps that have an expiry time.
     pub fn expiring(&self) -> usize {
-        self.layers.lifetimes.len()
+        self.memtables.expirations.len()
     }
 
     /// Returns all keys.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn keys(&self) -> Result<&'a Index> {
-        self.layers.index(self.reader)
+    pub fn keys(&self) -> Result<&'a KeyIndex> {
+        self.memtables.index(self.reader)
     }
 }
 
 /// A tile with its number.
-type Numbered = (u16, Arc<Tile>);
+type NumberedTile = (u16, Arc<Tile>);
 
-/// A bitmap as it was at one moment. It holds only the tiles that have users.
+/// A bitmap as it was at one moment. Tiles without users are missing.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Its byte length.
+    /// The length of the bitmap in bytes.
     pub len: u64,
-    tiles: Vec<Numbered>,
+    tiles: Vec<NumberedTile>,
 }
 
 /// The bytes of a tile without users.
@@ -312,9 +317,13 @@ impl Snapshot {
     /// added before.
     pub fn fill(&mut self, at: u64, bytes: &[u8]) {
         for (number, bytes) in (at / TILE_BYTES..).zip(bytes.chunks(ZEROS.len())) {
+            // Bits beyond the greatest user id cannot be stored. A server holds such bits only if
+            // its maximum string length was raised above the default of 512 MB.
+            let Ok(number) = u16::try_from(number) else {
+                return;
+            };
             let tile = Tile::of_bytes(bytes).compact();
-            // No Redis string has more tiles than there are tile numbers.
-            if let (false, Ok(number)) = (tile.is_empty(), u16::try_from(number)) {
+            if !tile.is_empty() {
                 self.tiles.push((number, Arc::new(tile)));
             }
         }
@@ -322,20 +331,21 @@ impl Snapshot {
 
     /// Returns whether both have the same length and hold the same users.
     pub fn same(&self, other: &Snapshot) -> bool {
-        let full = |snapshot: &Snapshot| -> Vec<Numbered> {
-            snapshot
-                .tiles
-                .iter()
-                .filter(|(_, tile)| !tile.is_empty())
-                .cloned()
-                .collect()
-        };
-        let (own, others) = (full(self), full(other));
+        let own = self.nonempty_tiles();
+        let others = other.nonempty_tiles();
         // The same users may be stored in different representations.
-        let equal = |((a, own), (b, other)): (&Numbered, &Numbered)| {
+        let equal = |((a, own), (b, other)): (&NumberedTile, &NumberedTile)| {
             a == b && (Arc::ptr_eq(own, other) || own.xor(other).is_empty())
         };
         self.len == other.len && own.len() == others.len() && own.iter().zip(&others).all(equal)
+    }
+
+    fn nonempty_tiles(&self) -> Vec<NumberedTile> {
+        self.tiles
+            .iter()
+            .filter(|(_, tile)| !tile.is_empty())
+            .cloned()
+            .collect()
     }
 
     /// Returns the bytes from `first` to `last`, both included, in one piece.
@@ -383,27 +393,28 @@ impl Snapshot {
                 .next_if(|(tile, _)| u64::from(*tile) == number)
                 .map(|(_, tile)| tile.bytes());
             let end = last.min(number * TILE_BYTES + TILE_BYTES - 1);
-            // The offset is below the length of a tile.
-            let place = |byte: u64| usize::try_from(byte % TILE_BYTES).unwrap_or(0);
-            each(&bytes.as_deref().unwrap_or(&ZEROS)[place(at)..=place(end)])?;
+            let in_tile = |byte: u64| {
+                usize::try_from(byte % TILE_BYTES).expect("it is less than the length of a tile")
+            };
+            each(&bytes.as_deref().unwrap_or(&ZEROS)[in_tile(at)..=in_tile(end)])?;
             at = end + 1;
         }
         Ok(())
     }
 }
 
-/// The state of a key before it was changed.
+/// The state of a bitmap before it was changed.
 struct Before {
     overlay: Option<Arc<Overlay>>,
-    until: Option<u64>,
+    expires_at: Option<u64>,
 }
 
-/// What is needed to undo changes.
+/// The previous state of everything that a transaction changed.
 pub(super) struct Undo {
     keys: HashMap<Box<str>, Before>,
-    dirty_bytes: usize,
-    /// The string ids, if they were deleted.
-    rolls: Option<(IdMaps, BTreeSet<Box<str>>)>,
+    active_bytes: usize,
+    /// The string ids and the prefixes that have some, if they were deleted.
+    ids: Option<(IdMaps, BTreeSet<Box<str>>)>,
 }
 
 impl Undo {
@@ -416,55 +427,56 @@ impl Undo {
 impl Memtables {
     /// Restores everything to its previous state.
     pub(super) fn undo(&mut self, undo: Undo) {
-        if let Some((rolls, enrolled)) = undo.rolls {
-            (self.rolls, self.enrolled) = (rolls, enrolled);
+        if let Some((id_maps, string_id_prefixes)) = undo.ids {
+            self.id_maps = id_maps;
+            self.string_id_prefixes = string_id_prefixes;
         }
         if undo.keys.is_empty() {
             return;
         }
-        for (text, before) in undo.keys {
-            self.lifetimes.set(&text, before.until);
+        for (key, before) in undo.keys {
+            self.expirations.set(&key, before.expires_at);
             match before.overlay {
                 Some(overlay) => {
-                    if !overlay.unread.is_empty() {
-                        self.unread.insert(text.clone());
+                    if !overlay.unresolved.is_empty() {
+                        self.unresolved.insert(key.clone());
                     }
-                    self.dirty.insert(text, overlay);
+                    self.active.insert(key, overlay);
                 }
-                None => drop(self.dirty.remove(&text)),
+                None => drop(self.active.remove(&key)),
             }
         }
-        self.dirty_bytes = undo.dirty_bytes;
-        // No reader can have listed keys in the meantime, because the layers were locked. The
+        self.active_bytes = undo.active_bytes;
+        // No reader can have listed keys in the meantime, because the memtables were locked. The
         // version only ever increases.
         self.keys_version += 1;
         self.index.take();
     }
 }
 
-/// Bitmaps being changed. Only this value sees the changes made so far.
+/// A write transaction. Other readers see none of its changes until all of them are in the log.
 pub struct WriteTxn<'a> {
-    layers: &'a mut Memtables,
+    memtables: &'a mut Memtables,
     reader: Option<&'a Reader<'a>>,
     changes: Vec<Change>,
     undo: Undo,
-    /// The engine to ask which keys may be written by clients that know nothing of string ids.
+    /// Set if keys whose users have string ids must be refused.
     guard: Option<&'a Engine>,
 }
 
 impl<'a> WriteTxn<'a> {
     pub(super) fn new(
-        layers: &'a mut Memtables,
+        memtables: &'a mut Memtables,
         reader: Option<&'a Reader<'a>>,
         guard: Option<&'a Engine>,
     ) -> Self {
         let undo = Undo {
             keys: HashMap::new(),
-            dirty_bytes: layers.dirty_bytes,
-            rolls: None,
+            active_bytes: memtables.active_bytes,
+            ids: None,
         };
         WriteTxn {
-            layers,
+            memtables,
             reader,
             changes: Vec::new(),
             undo,
@@ -472,29 +484,32 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
+    /// Ends the transaction. Returns its changes and how to undo them.
     pub(super) fn end(self) -> (Vec<Change>, Undo) {
         (self.changes, self.undo)
     }
 
-    /// Returns the bitmaps as they are now.
-    pub fn look(&self) -> ReadTxn<'_> {
+    /// Returns the bitmaps as they are after the changes so far.
+    pub fn read(&self) -> ReadTxn<'_> {
         ReadTxn {
-            layers: self.layers,
+            memtables: self.memtables,
             reader: self.reader,
         }
     }
 
-    fn may_write(&self, key: &str) -> Result<()> {
-        self.guard
-            .map_or(Ok(()), |engine| engine.guard(self.layers, key))
+    fn check_guard(&self, key: &str) -> Result<()> {
+        match self.guard {
+            Some(engine) => engine.refuse_numeric_ids(self.memtables, key),
+            None => Ok(()),
+        }
     }
 
-    fn remember(&mut self, key: &str) {
+    /// Saves the state of a bitmap before its first change, so that the change can be undone.
+    fn save_for_undo(&mut self, key: &str) {
         if let Entry::Vacant(entry) = self.undo.keys.entry(key.into()) {
-            let overlay = self.layers.dirty.get(key).cloned();
             entry.insert(Before {
-                overlay,
-                until: self.layers.lifetimes.of(key),
+                overlay: self.memtables.active.get(key).cloned(),
+                expires_at: self.memtables.expirations.of(key),
             });
         }
     }
@@ -504,26 +519,26 @@ impl<'a> WriteTxn<'a> {
     /// # Errors
     /// Like all methods here, returns an error if the store cannot be read.
     pub fn set_bits(&mut self, keys: Vec<String>, bits: Vec<(u32, UserId)>) -> Result<Vec<bool>> {
-        keys.iter().try_for_each(|key| self.may_write(key))?;
+        keys.iter().try_for_each(|key| self.check_guard(key))?;
         let mut before = vec![false; bits.len()];
         let prepared = self
-            .layers
+            .memtables
             .prepare(&keys, &bits, self.reader, Some(&mut before))?;
-        keys.iter().for_each(|key| self.remember(key));
-        self.layers.apply(prepared);
+        keys.iter().for_each(|key| self.save_for_undo(key));
+        self.memtables.apply(prepared);
         self.changes.push(Change::Bits { keys, bits });
         Ok(before)
     }
 
-    /// Creates a bitmap that does not expire, replacing any bitmap of that name. A bitmap without
-    /// bytes exists all the same.
+    /// Creates a bitmap of `len` bytes that does not expire, and replaces any bitmap of that name.
+    /// The bitmap exists even if `len` is 0.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn put(&mut self, key: &str, len: u64, tiles: Vec<(u16, Arc<Tile>)>) -> Result<()> {
-        self.may_write(key)?;
+        self.check_guard(key)?;
         let len = if len == 0 { EMPTY } else { len };
-        self.remember(key);
+        self.save_for_undo(key);
         let packed = tiles
             .iter()
             .map(|(number, tile)| (*number, Packed(Arc::clone(tile))))
@@ -533,12 +548,12 @@ impl<'a> WriteTxn<'a> {
             len,
             tiles: packed,
         });
-        self.layers.put(key, len, tiles);
+        self.memtables.put(key, len, tiles);
         Ok(())
     }
 
-    /// Like [`put`](Self::put), with the contents of a snapshot. The bitmap expires at `until`, in
-    /// milliseconds since 1970, or never.
+    /// Like [`put`](Self::put), with the contents of a snapshot. The bitmap expires at
+    /// `expires_at`, in milliseconds since 1970, or never.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
@@ -546,7 +561,7 @@ impl<'a> WriteTxn<'a> {
         &mut self,
         key: &str,
         snapshot: &Snapshot,
-        until: Option<u64>,
+        expires_at: Option<u64>,
     ) -> Result<()> {
         let tiles = snapshot
             .tiles
@@ -555,7 +570,7 @@ impl<'a> WriteTxn<'a> {
             .cloned()
             .collect();
         self.put(key, snapshot.len, tiles)?;
-        self.set_until(key, until)?;
+        self.set_expires_at(key, expires_at)?;
         Ok(())
     }
 
@@ -564,36 +579,37 @@ impl<'a> WriteTxn<'a> {
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn delete(&mut self, keys: &[String]) -> Result<u64> {
-        let existing = self.layers.existing(keys, self.reader)?;
+        let existing = self.memtables.existing(keys, self.reader)?;
         if existing.is_empty() {
             return Ok(0);
         }
-        existing.iter().for_each(|key| self.remember(key));
+        existing.iter().for_each(|key| self.save_for_undo(key));
         self.changes.push(Change::Delete {
             keys: existing.iter().map(|key| key.to_string()).collect(),
         });
         let deleted = existing.len() as u64;
-        self.layers.delete(existing);
+        self.memtables.delete(existing);
         Ok(deleted)
     }
 
-    /// Deletes the string ids of users under every prefix, for when every bitmap is deleted.
-    pub fn forget_texts(&mut self) {
-        if self.layers.enrolled.is_empty() {
+    /// Deletes the string ids of all prefixes. This is for transactions that delete all bitmaps.
+    pub fn delete_string_ids(&mut self) {
+        if self.memtables.string_id_prefixes.is_empty() {
             return;
         }
-        let before = (self.layers.rolls.clone(), self.layers.enrolled.clone());
-        for prefix in &before.1 {
-            self.changes.push(Change::Forget {
+        let id_maps = self.memtables.id_maps.clone();
+        let prefixes = self.memtables.string_id_prefixes.clone();
+        for prefix in &prefixes {
+            self.changes.push(Change::DeleteIds {
                 prefix: prefix.to_string(),
             });
-            self.layers.forget(prefix);
+            self.memtables.delete_ids(prefix);
         }
-        self.undo.rolls.get_or_insert(before);
+        self.undo.ids.get_or_insert((id_maps, prefixes));
     }
 
-    /// Stores the result of the operation on `sources` in `target`. Returns its byte length. An
-    /// empty result leaves no bitmap.
+    /// Stores the result of the operation on `sources` in `target`. Returns its length in bytes. If
+    /// that is 0, `target` does not exist afterwards.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
@@ -603,19 +619,19 @@ impl<'a> WriteTxn<'a> {
         target: &str,
         sources: &[String],
     ) -> Result<u64> {
-        let (len, tiles) = self.layers.combine(operation, sources, self.reader)?;
+        let (len, tiles) = self.memtables.combine(operation, sources, self.reader)?;
         if len == 0 {
             self.delete(&[target.to_owned()])?;
             return Ok(0);
         }
-        self.may_write(target)?;
-        self.remember(target);
+        self.check_guard(target)?;
+        self.save_for_undo(target);
         self.changes.push(Change::Combine {
             operation,
             target: target.to_owned(),
             sources: sources.to_vec(),
         });
-        self.layers.put(target, len, tiles);
+        self.memtables.put(target, len, tiles);
         Ok(len)
     }
 
@@ -625,34 +641,34 @@ impl<'a> WriteTxn<'a> {
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
-    pub fn set_until(&mut self, key: &str, until: Option<u64>) -> Result<bool> {
-        if !self.look().exists(key)? {
+    pub fn set_expires_at(&mut self, key: &str, expires_at: Option<u64>) -> Result<bool> {
+        if !self.read().exists(key)? {
             return Ok(false);
         }
-        if self.layers.lifetimes.of(key) != until {
-            self.remember(key);
-            self.layers.lifetimes.set(key, until);
-            self.changes.push(Change::Lifetime {
+        if self.memtables.expirations.of(key) != expires_at {
+            self.save_for_undo(key);
+            self.memtables.expirations.set(key, expires_at);
+            self.changes.push(Change::Expire {
                 key: key.to_owned(),
-                until,
+                expires_at,
             });
         }
         Ok(true)
     }
 
-    /// Renames a bitmap, replacing any bitmap of the new name. Its expiry moves with it. Returns
-    /// `false` if there is no bitmap to rename.
+    /// Renames a bitmap, and replaces any bitmap of the new name. The expiry time moves with it.
+    /// Returns `false` if there is no bitmap to rename.
     ///
     /// # Errors
     /// Returns an error if the store cannot be read.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<bool> {
-        let Some(Snapshot { len, tiles }) = self.look().snapshot(from)? else {
+        let Some(Snapshot { len, tiles }) = self.read().snapshot(from)? else {
             return Ok(false);
         };
         if from != to {
-            let until = self.layers.lifetimes.of(from);
+            let expires_at = self.memtables.expirations.of(from);
             self.put(to, len, tiles)?;
-            self.set_until(to, until)?;
+            self.set_expires_at(to, expires_at)?;
             self.delete(&[from.to_owned()])?;
         }
         Ok(true)

@@ -1,84 +1,107 @@
-//! What has changed since the last checkpoint, laid over what that checkpoint wrote.
+//! The memtables: the changes since the last checkpoint, which take precedence over the table.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
 use std::ops::{Bound, Deref};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 
 use crate::bitmap::{self, Operation, Source, Tile, split};
 use crate::sets::UserId;
-use crate::store::embedded::idmap::{AssignedIds, IdMaps};
+use crate::store::embedded::expirations::Expirations;
+use crate::store::embedded::idmap::{IdFilter, IdMaps};
+use crate::store::embedded::key_index::KeyIndex;
 use crate::store::embedded::record::Record;
 use crate::store::embedded::table::packed;
 use crate::store::embedded::table_cache::Reader;
-use crate::store::embedded::wal::{Change, Frame, Log, LogFile, Packed};
+use crate::store::embedded::wal::{Change, Log, LogFile, Packed};
 use crate::store::{Cancel, Result, StoreError};
 
-/// The length that says "there, and empty": 0 says "gone". Only Redis' SET makes such a key.
+/// The length of a bitmap that exists but has no bytes. Only Redis' SET creates such a bitmap. The
+/// length 0 stands for a bitmap that does not exist.
 pub const EMPTY: u64 = u64::MAX;
 
-/// The changes of one key since the layer below.
+/// The changes of one bitmap in one memtable. They apply to the older version of the bitmap, from
+/// the older memtable and the table.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
-    /// What the layers below hold for the key.
-    pub below: Below,
-    /// The byte length of the whole bitmap, layers below included; 0 for a key that is gone,
-    /// [`EMPTY`] for one without a byte.
+    /// Whether the older version of the bitmap still counts.
+    pub older: Older,
+    /// The length of the resulting bitmap in bytes: 0 if it is deleted, [`EMPTY`] if it exists but
+    /// has no bytes.
     pub len: u64,
-    /// What changed of its tiles.
-    pub tiles: ByTile<TileChange>,
-    /// Users added by a log to tiles that were not read when the store was opened. They apply on
-    /// top of `tiles`, and may be in the tiles already.
-    pub unread: ByTile<Tile>,
+    /// The changed tiles.
+    pub tiles: TileMap<TileChange>,
+    /// Users added by a log to tiles of the table that were not read when the store was opened.
+    /// They apply after `tiles`, and the tiles may contain them already.
+    pub unresolved: TileMap<Tile>,
 }
 
 impl Overlay {
-    /// Returns the overlay with its unread users resolved against a bitmap of the table.
-    pub fn resolved(&self, base: Option<&Record>, reader: &Reader<'_>) -> Result<Overlay> {
+    /// Returns whether the bitmap exists after these changes.
+    pub fn exists(&self) -> bool {
+        self.len > 0
+    }
+
+    /// Returns the length of the resulting bitmap in bytes.
+    pub fn bytes(&self) -> u64 {
+        if self.len == EMPTY { 0 } else { self.len }
+    }
+
+    /// Returns approximately how many bytes of memory the overlay takes.
+    pub fn memory(&self) -> usize {
+        let unresolved = self.unresolved.iter().map(|(_, tile)| tile.memory());
+        self.tiles
+            .iter()
+            .map(|(_, tile)| tile.memory())
+            .chain(unresolved)
+            .sum()
+    }
+
+    /// Returns the overlay with its unresolved users added to `tiles`. `record` is the record of
+    /// the bitmap in the table.
+    pub fn resolved(&self, record: Option<&Record>, reader: &Reader<'_>) -> Result<Overlay> {
         let mut tiles = self.tiles.clone();
-        for (number, users) in self.unread.iter() {
-            let below = match base {
+        for (number, users) in self.unresolved.iter() {
+            let older = match record {
                 Some(record) if record.users_in(number) > 0 => Some(reader.tile(record, number)?),
                 _ => None,
             };
-            let now = tiles.get(number).cloned().unwrap_or_default().over(below);
-            let new = users.diff(&now).compact();
+            let current = tiles.get(number).cloned().unwrap_or_default().over(older);
+            let new = users.diff(&current).compact();
             if !new.is_empty() {
                 tiles
                     .get_or_insert_with(number, TileChange::default)
-                    .take_in(&new);
+                    .add_tile(&new);
             }
         }
         Ok(Overlay {
             tiles,
-            unread: ByTile::default(),
+            unresolved: TileMap::default(),
             ..*self
         })
     }
 }
 
-/// What the layers below an overlay hold for its key.
+/// Whether the version of a bitmap in the older memtable and the table still counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Below {
-    /// Either a bitmap, which the overlay changes, or nothing.
+pub enum Older {
+    /// The overlay changes the older version, if there is one.
     #[default]
-    Changed,
-    /// Either a bitmap that was deleted or replaced, or nothing.
-    Replaced,
-    /// Nothing.
-    Nothing,
+    Visible,
+    /// The overlay replaces the older version, if there is one.
+    Hidden,
+    /// There is no older version.
+    Absent,
 }
 
-/// A sorted map from tile numbers. Most bitmaps have one tile or a few.
+/// A sorted map from tile numbers. Most bitmaps have one or a few tiles.
 #[derive(Debug, Clone)]
-pub struct ByTile<T>(Vec<(u16, T)>);
+pub struct TileMap<T>(Vec<(u16, T)>);
 
-impl<T> ByTile<T> {
+impl<T> TileMap<T> {
     fn find(&self, number: u16) -> std::result::Result<usize, usize> {
         self.0.binary_search_by_key(&number, |(number, _)| *number)
     }
@@ -109,86 +132,86 @@ impl<T> ByTile<T> {
     }
 }
 
-impl<T> Default for ByTile<T> {
+impl<T> Default for TileMap<T> {
     fn default() -> Self {
-        ByTile(Vec::new())
+        TileMap(Vec::new())
     }
 }
 
-impl<T> FromIterator<(u16, T)> for ByTile<T> {
-    /// Collects entries, which must ascend by tile number.
+impl<T> FromIterator<(u16, T)> for TileMap<T> {
+    /// Collects entries, which must be in ascending order of tile numbers.
     fn from_iter<I: IntoIterator<Item = (u16, T)>>(tiles: I) -> Self {
         let tiles: Vec<_> = tiles.into_iter().collect();
         assert!(tiles.is_sorted_by(|(a, _), (b, _)| a < b), "tiles ascend");
-        ByTile(tiles)
+        TileMap(tiles)
     }
 }
 
-/// The changes of one tile since the layer below: users added who were not in it, and users removed
-/// who were.
+/// The changes of one tile. They apply to the older version of the tile: `added` holds users that
+/// the older version does not have, `removed` holds users that it has.
 #[derive(Debug, Clone, Default)]
 pub struct TileChange {
-    /// Those added.
+    /// The added users.
     pub added: Arc<Tile>,
-    /// Those removed, if there are any. Mostly there are none, and there may be millions of tiles
-    /// with a user or two.
+    /// The removed users, or `None` if there are none. There may be millions of changed tiles, most
+    /// of them with a few added users and no removed ones.
     removed: Option<Arc<Tile>>,
 }
 
 impl TileChange {
-    /// The tile, laid over what the layer below has.
-    pub fn over(&self, below: Option<Arc<Tile>>) -> Arc<Tile> {
-        let Some(below) = below.filter(|below| !below.is_empty()) else {
+    /// Applies the change to the older version of the tile.
+    pub fn over(&self, older: Option<Arc<Tile>>) -> Arc<Tile> {
+        let Some(older) = older.filter(|older| !older.is_empty()) else {
             return Arc::clone(&self.added);
         };
         match &self.removed {
-            None if self.added.is_empty() => below,
-            None => Arc::new(below.or(&self.added)),
-            Some(removed) => Arc::new(below.diff(removed).or(&self.added)),
+            None if self.added.is_empty() => older,
+            None => Arc::new(older.or(&self.added)),
+            Some(removed) => Arc::new(older.diff(removed).or(&self.added)),
         }
     }
 
-    /// The users removed.
+    /// Returns the removed users.
     pub fn removed(&self) -> Cow<'_, Tile> {
         self.removed
             .as_deref()
             .map_or_else(Cow::default, Cow::Borrowed)
     }
 
-    /// How many users there are where there are so many below.
-    pub fn users(&self, below: u64) -> u64 {
-        below + self.added.len() - self.removed_len()
+    /// Returns the number of users in the tile, given the number in its older version.
+    pub fn users_over(&self, older: u64) -> u64 {
+        older + self.added.len() - self.removed_len()
     }
 
-    /// How many users were removed.
+    /// Returns the number of removed users.
     pub fn removed_len(&self) -> u64 {
         self.removed.as_ref().map_or(0, |removed| removed.len())
     }
 
-    /// Whether the user at a place is in the tile, if it was changed.
-    fn says(&self, place: u16) -> Option<bool> {
+    /// Returns whether the tile contains the user at a place, or `None` if this change does not
+    /// affect the user.
+    fn contains(&self, place: u16) -> Option<bool> {
+        let is_removed = || {
+            self.removed
+                .as_ref()
+                .is_some_and(|removed| removed.contains(place))
+        };
         if self.added.contains(place) {
             Some(true)
-        } else if self
-            .removed
-            .as_ref()
-            .is_some_and(|removed| removed.contains(place))
-        {
-            Some(false)
         } else {
-            None
+            is_removed().then_some(false)
         }
     }
 
-    /// Changes the user at a place, who must not be as wanted already.
+    /// Sets the bit at a place, which must have the other value.
     fn flip(&mut self, place: u16, value: bool) {
-        // Back to what the layer below has, or away from it.
+        // The new value either equals the older version again, or now differs from it.
         if value {
-            let is_back = self
+            let was_removed = self
                 .removed
                 .as_mut()
                 .is_some_and(|removed| Arc::make_mut(removed).set(place, false));
-            if !is_back {
+            if !was_removed {
                 Arc::make_mut(&mut self.added).set(place, true);
             }
             self.removed = self.removed.take().filter(|removed| !removed.is_empty());
@@ -197,7 +220,7 @@ impl TileChange {
         }
     }
 
-    /// Adds users, ascending, none of whom may be there already.
+    /// Adds users, in ascending order. The tile must not contain any of them.
     pub fn add(&mut self, users: &[UserId]) {
         if self.removed.is_none() {
             Arc::make_mut(&mut self.added).add(users);
@@ -208,8 +231,8 @@ impl TileChange {
         }
     }
 
-    /// Adds users. None of them may be in the tile already.
-    fn take_in(&mut self, users: &Tile) {
+    /// Adds the users of a tile. This tile must not contain any of them.
+    fn add_tile(&mut self, users: &Tile) {
         match self.removed.take() {
             None => self.added = Arc::new(self.added.or(users)),
             Some(removed) => {
@@ -220,315 +243,227 @@ impl TileChange {
         }
     }
 
-    /// About how much memory it takes.
+    /// Returns approximately how many bytes of memory the change takes.
     pub fn memory(&self) -> usize {
-        // Its place in the map, and the counters of what is shared.
+        // Its entry in the map, and the reference counters.
         64 + self.added.memory() + self.removed.as_ref().map_or(0, |removed| removed.memory())
     }
 }
 
-/// Changes by the text of their key. Readers share them: a writer copies the overlays, and of these
-/// the tiles, that a reader still holds.
-pub type Overlays = HashMap<Box<str>, Arc<Overlay>>;
+/// A memtable: overlays by key. Readers share the overlays. A writer copies the overlays and tiles
+/// that a reader still holds.
+pub type Memtable = HashMap<Box<str>, Arc<Overlay>>;
 
-/// Everything that is not in the file yet.
+/// All changes that are not in the table yet, and other state that changes with them.
 #[derive(Debug, Default)]
 pub struct Memtables {
-    /// What changed since the last checkpoint began.
-    pub dirty: Overlays,
-    /// What the checkpoint under way, or the one that failed, is writing.
-    pub frozen: Option<Arc<Overlays>>,
-    /// The keys in `dirty` with unread users.
-    pub unread: BTreeSet<Box<str>>,
-    /// The text ids that are new since the last checkpoint began, and what the checkpoint is
-    /// writing of them.
-    pub rolls: IdMaps,
-    /// As `frozen`.
-    pub frozen_rolls: Option<Arc<IdMaps>>,
-    /// Filters of the string ids that have numbers, in all layers and the table, for some prefixes.
-    pub given: HashMap<Box<str>, AssignedIds>,
-    /// The prefixes whose users are called by texts.
-    pub enrolled: BTreeSet<Box<str>>,
-    /// A part of the log was lost: what it said of text ids is not known.
-    pub lost: bool,
-    /// About how much memory `dirty` and `rolls` take.
-    pub dirty_bytes: usize,
-    /// Whether a bitmap was deleted that may be in a segment, since the last checkpoint began.
-    pub deleted: bool,
-    /// The sequence of the last change.
+    /// The changes since the last checkpoint began.
+    pub active: Memtable,
+    /// The changes that the current checkpoint writes, or that the last one failed to write.
+    pub immutable: Option<Arc<Memtable>>,
+    /// The keys in `active` that have unresolved users.
+    pub unresolved: BTreeSet<Box<str>>,
+    /// The string ids assigned since the last checkpoint began.
+    pub id_maps: IdMaps,
+    /// The string ids that belong to `immutable`.
+    pub immutable_id_maps: Option<Arc<IdMaps>>,
+    /// For some prefixes, a filter of all string ids that have numbers, here or in the table.
+    pub id_filters: HashMap<Box<str>, IdFilter>,
+    /// The prefixes whose users have string ids.
+    pub string_id_prefixes: BTreeSet<Box<str>>,
+    /// Whether a part of the log was lost, which may have assigned string ids.
+    pub has_gap: bool,
+    /// The approximate memory of `active` and `id_maps`, in bytes.
+    pub active_bytes: usize,
+    /// Whether a bitmap that a segment may contain was deleted since the last checkpoint began.
+    pub has_deletions: bool,
+    /// The sequence number of the last change.
     pub sequence: u64,
-    /// How often keys were made or deleted since the store was opened.
+    /// Increases whenever a bitmap is created or deleted.
     pub keys_version: u64,
-    /// When keys go by themselves.
-    pub lifetimes: Expirations,
-    /// All keys, once somebody walked through them.
-    pub index: OnceLock<Index>,
-    /// Where changes are logged; in memory, nowhere.
+    /// When bitmaps expire.
+    pub expirations: Expirations,
+    /// All keys, once they were listed.
+    pub index: OnceLock<KeyIndex>,
+    /// The log that changes are written to, or `None` for a store in memory.
     pub log: Option<Log>,
-    /// The logs before, which the checkpoint under way makes superfluous.
-    pub closed: Vec<Arc<LogFile>>,
+    /// The older logs, which the current checkpoint makes superfluous.
+    pub closed_logs: Vec<Arc<LogFile>>,
 }
 
-/// When keys go by themselves, in milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expirations {
-    ends: HashMap<Box<str>, u64>,
-    in_order: BTreeSet<(u64, Box<str>)>,
-}
-
-impl Expirations {
-    /// When a key goes; `None` when it stays.
-    pub fn of(&self, text: &str) -> Option<u64> {
-        self.ends.get(text).copied()
-    }
-
-    /// Lets a key go at that time, or stay.
-    pub fn set(&mut self, text: &str, until: Option<u64>) {
-        if let Some((text, before)) = self.ends.remove_entry(text) {
-            self.in_order.remove(&(before, text));
-        }
-        if let Some(until) = until {
-            self.ends.insert(text.into(), until);
-            self.in_order.insert((until, text.into()));
-        }
-    }
-
-    /// When the next key goes.
-    pub fn next(&self) -> Option<u64> {
-        self.in_order.first().map(|(until, _)| *until)
-    }
-
-    /// The keys whose time has come.
-    pub fn over(&self, now: u64) -> Vec<String> {
-        self.in_order
-            .iter()
-            .take_while(|(until, _)| *until <= now)
-            .map(|(_, text)| text.to_string())
-            .collect()
-    }
-
-    /// How many keys will go.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Each key with its time.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.ends.iter().map(|(text, until)| (&**text, *until))
-    }
-}
-
-/// All keys in an order that does not change while keys come and go: who walks through it in steps,
-/// keeping only a number, meets every key that was there all the time.
-#[derive(Debug, Default)]
-pub struct Index {
-    places: BTreeMap<u64, Vec<Box<str>>>,
-    len: usize,
-}
-
-/// Where a key stands: from 1 to 2⁵³, which every client's numbers can hold.
-fn place_of(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    (hasher.finish() >> 11) + 1
-}
-
-impl Index {
-    fn insert(&mut self, text: &str) {
-        let texts = self.places.entry(place_of(text)).or_default();
-        if texts.iter().all(|there| **there != *text) {
-            texts.push(text.into());
-            self.len += 1;
-        }
-    }
-
-    fn remove(&mut self, text: &str) {
-        let place = place_of(text);
-        if let Some(texts) = self.places.get_mut(&place) {
-            let before = texts.len();
-            texts.retain(|there| **there != *text);
-            self.len -= before - texts.len();
-            if texts.is_empty() {
-                self.places.remove(&place);
-            }
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.places.values().flatten().map(|text| &**text)
-    }
-
-    /// At least `count` keys from the place `cursor` on, if there are so many, and the place to go
-    /// on from; 0 at the end.
-    pub fn walk(&self, cursor: u64, count: usize) -> (u64, Vec<&str>) {
-        let mut found = Vec::new();
-        for (place, texts) in self.places.range(cursor..) {
-            if found.len() >= count {
-                return (*place, found);
-            }
-            found.extend(texts.iter().map(|text| &**text));
-        }
-        (0, found)
-    }
-}
-
-/// Bits to change, sorted out by key and tile, with the tiles they change. Made before anything is
-/// written, so that a failure to read leaves everything as it was.
-pub struct Prepared {
+/// Changes of bits, grouped by key and tile. They are prepared before anything is written, so that
+/// a failed read leaves everything unchanged.
+pub struct PreparedBits {
     keys: Vec<PreparedKey>,
 }
 
 struct PreparedKey {
-    text: Box<str>,
-    /// There is no such key yet.
-    new: bool,
+    key: Box<str>,
+    /// Whether the bitmap does not exist yet.
+    is_new: bool,
+    /// The length of the bitmap in bytes after the change.
     len: u64,
     tiles: Vec<PreparedTile>,
 }
 
 struct PreparedTile {
     number: u16,
-    /// Places that change, in order, and their new values.
+    /// The places that change, in order, and their new values.
     flips: Vec<(u16, bool)>,
 }
 
-/// Sorts bits, given as in [`Change::Bits`], by key, user and order of arrival. Returns key and
-/// user of each bit, packed into one number, and its index.
-fn in_order(bits: &[(u32, u32)]) -> Vec<(u64, u32)> {
-    let at =
+/// Sorts bits, given as in [`Change::Bits`], by key, user and order of arrival. Returns for each
+/// bit its index, and the index of its key and its user packed into one number.
+pub fn sort_bits(bits: &[(u32, u32)]) -> Vec<(u64, u32)> {
+    let key_and_user =
         |(key_and_value, user): &(u32, u32)| u64::from(key_and_value / 2) << 32 | u64::from(*user);
-    let mut order: Vec<(u64, u32)> = bits.iter().map(at).zip(0..).collect();
+    let mut order: Vec<(u64, u32)> = bits.iter().map(key_and_user).zip(0..).collect();
     order.sort_unstable();
     order
 }
 
 impl Memtables {
-    /// Reads what a change of bits needs. `bits` are as in [`Change::Bits`]; `before` is told of
-    /// each what it was, the changes in front of it included.
+    /// Prepares a change of bits, given as in [`Change::Bits`], for [`apply`](Self::apply). Stores
+    /// the previous value of each bit in `before`, which must be as long as `bits`. The bits apply
+    /// in order, so the previous value of a bit includes the bits before it.
     pub fn prepare(
         &mut self,
         keys: &[String],
         bits: &[(u32, u32)],
         reader: Option<&Reader<'_>>,
         mut before: Option<&mut [bool]>,
-    ) -> Result<Prepared> {
-        let order = in_order(bits);
+    ) -> Result<PreparedBits> {
+        let order = sort_bits(bits);
         let mut prepared: Vec<PreparedKey> = Vec::with_capacity(keys.len());
         for bits_of_key in order.chunk_by(|(a, _), (b, _)| a >> 32 == b >> 32) {
-            let Some(text) = bits_of_key
-                .first()
-                .and_then(|(at, _)| keys.get(usize::try_from(at >> 32).ok()?))
-            else {
-                continue;
-            };
-            self.resolve(text, reader)?;
-            let view = self.view(text, reader)?;
-            let user = |(_, i): &(u64, u32)| bits[*i as usize].1;
-            let last = bits_of_key.last().map_or(0, user);
-            let mut tiles = Vec::new();
-            for bits_of_tile in bits_of_key.chunk_by(|a, b| split(user(a)).0 == split(user(b)).0) {
-                let Some(number) = bits_of_tile.first().map(|bit| split(user(bit)).0) else {
-                    continue;
-                };
-                let probe = view.probe(number, reader);
-                let (mut flips, mut previous) = (Vec::new(), None);
-                for (_, i) in bits_of_tile {
-                    let i = *i as usize;
-                    let (place, value) = (split(bits[i].1).1, bits[i].0 % 2 == 1);
-                    let was = match previous {
-                        Some((last, value)) if last == place => value,
-                        _ => probe.contains(place)?,
-                    };
-                    if let Some(before) = before.as_deref_mut().and_then(|before| before.get_mut(i))
-                    {
-                        *before = was;
-                    }
-                    if was != value {
-                        flips.push((place, value));
-                    }
-                    previous = Some((place, value));
-                }
-                if !flips.is_empty() {
-                    tiles.push(PreparedTile { number, flips });
-                }
+            let (_, first) = bits_of_key[0];
+            // A bit whose index is out of range changes nothing.
+            if let Some(key) = keys.get(bits[first as usize].0 as usize / 2) {
+                prepared.push(self.prepare_key(
+                    key,
+                    bits,
+                    bits_of_key,
+                    reader,
+                    before.as_deref_mut(),
+                )?);
             }
-            let len = view.len.max(u64::from(last) / 8 + 1);
-            prepared.push(PreparedKey {
-                text: text.as_str().into(),
-                new: !view.exists,
-                len,
-                tiles,
-            });
         }
-        Ok(Prepared { keys: prepared })
+        Ok(PreparedBits { keys: prepared })
     }
 
-    /// Resolves the unread users of a key.
-    pub fn resolve(&mut self, text: &str, reader: Option<&Reader<'_>>) -> Result<()> {
-        let Some(reader) = reader.filter(|_| self.unread.contains(text)) else {
+    /// Prepares the bits of one key. `bits_of_key` is a part of the result of [`sort_bits`].
+    fn prepare_key(
+        &mut self,
+        key: &str,
+        bits: &[(u32, u32)],
+        bits_of_key: &[(u64, u32)],
+        reader: Option<&Reader<'_>>,
+        mut before: Option<&mut [bool]>,
+    ) -> Result<PreparedKey> {
+        self.resolve(key, reader)?;
+        let view = self.view(key, reader)?;
+        let user = |(_, i): &(u64, u32)| bits[*i as usize].1;
+        let mut tiles = Vec::new();
+        for bits_of_tile in bits_of_key.chunk_by(|a, b| split(user(a)).0 == split(user(b)).0) {
+            let (number, _) = split(user(&bits_of_tile[0]));
+            let probe = view.probe(number, reader);
+            let mut flips = Vec::new();
+            let mut previous = None;
+            for (_, i) in bits_of_tile {
+                let i = *i as usize;
+                let (_, place) = split(bits[i].1);
+                let value = bits[i].0 % 2 == 1;
+                let was = match previous {
+                    Some((last, value)) if last == place => value,
+                    _ => probe.contains(place)?,
+                };
+                if let Some(before) = &mut before {
+                    before[i] = was;
+                }
+                if was != value {
+                    flips.push((place, value));
+                }
+                previous = Some((place, value));
+            }
+            if !flips.is_empty() {
+                tiles.push(PreparedTile { number, flips });
+            }
+        }
+        let last = user(bits_of_key.last().expect("a chunk is not empty"));
+        Ok(PreparedKey {
+            key: key.into(),
+            is_new: !view.exists,
+            len: view.len.max(u64::from(last) / 8 + 1),
+            tiles,
+        })
+    }
+
+    /// Resolves the unresolved users of a bitmap.
+    pub fn resolve(&mut self, key: &str, reader: Option<&Reader<'_>>) -> Result<()> {
+        let Some(reader) = reader.filter(|_| self.unresolved.contains(key)) else {
             return Ok(());
         };
-        if let Some(overlay) = self
-            .dirty
-            .get(text)
-            .filter(|overlay| !overlay.unread.is_empty())
-        {
-            let resolved = overlay.resolved(reader.record(text)?.as_deref(), reader)?;
-            self.replace(text.into(), resolved);
+        let overlay = self
+            .active
+            .get(key)
+            .expect("a key with unresolved users has an overlay");
+        if !overlay.unresolved.is_empty() {
+            let resolved = overlay.resolved(reader.record(key)?.as_deref(), reader)?;
+            self.set_overlay(key.into(), resolved);
         }
-        self.unread.remove(text);
+        self.unresolved.remove(key);
         Ok(())
     }
 
-    /// Returns the first key after `after` that has unread users, and its overlay.
-    pub fn next_unread(&self, after: &str) -> Option<(Box<str>, Arc<Overlay>)> {
-        let text = self
-            .unread
+    /// Returns the first key after `after` that has unresolved users, and its overlay.
+    pub fn next_unresolved(&self, after: &str) -> Option<(Box<str>, Arc<Overlay>)> {
+        let key = self
+            .unresolved
             .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
             .next()?;
-        Some((
-            text.clone(),
-            self.dirty.get(text).map(Arc::clone).unwrap_or_default(),
-        ))
+        let overlay = self
+            .active
+            .get(key)
+            .expect("a key with unresolved users has an overlay");
+        Some((key.clone(), Arc::clone(overlay)))
     }
 
-    /// Replaces an overlay by its [resolved](Overlay::resolved) form, unless the key was changed in
-    /// the meantime.
-    pub fn put_resolved(&mut self, text: Box<str>, overlay: &Arc<Overlay>, resolved: Overlay) {
-        self.unread.remove(&text);
+    /// Replaces an overlay by its [resolved](Overlay::resolved) form, unless the bitmap was changed
+    /// in the meantime.
+    pub fn put_resolved(&mut self, key: Box<str>, overlay: &Arc<Overlay>, resolved: Overlay) {
+        self.unresolved.remove(&key);
         if self
-            .dirty
-            .get(&text)
-            .is_some_and(|now| Arc::ptr_eq(now, overlay))
+            .active
+            .get(&key)
+            .is_some_and(|current| Arc::ptr_eq(current, overlay))
         {
-            self.replace(text, resolved);
+            self.set_overlay(key, resolved);
         }
     }
 
-    /// Resolves the unread users of all keys.
+    /// Resolves the unresolved users of all bitmaps.
     pub fn resolve_all(&mut self, reader: &Reader<'_>) -> Result<()> {
-        while let Some(text) = self.unread.first().cloned() {
-            self.resolve(&text, Some(reader))?;
+        while let Some(key) = self.unresolved.first().cloned() {
+            self.resolve(&key, Some(reader))?;
         }
         Ok(())
     }
 
     /// Adds users of a log, in ascending order, to a bitmap. Reads no tile, because a log may
-    /// change many and a start must be quick.
-    fn put_unread(&mut self, text: &str, users: &[UserId], reader: &Reader<'_>) -> Result<()> {
+    /// change many tiles and a store must open quickly.
+    pub fn add_unresolved(
+        &mut self,
+        key: &str,
+        users: &[UserId],
+        reader: &Reader<'_>,
+    ) -> Result<()> {
         let Some(last) = users.last() else {
             return Ok(());
         };
-        let overlay = self.dirty.get(text);
+        let overlay = self.active.get(key);
         let record = match overlay {
-            Some(overlay) if overlay.below != Below::Changed => None,
-            _ => reader.record(text)?,
+            Some(overlay) if overlay.older != Older::Visible => None,
+            _ => reader.record(key)?,
         };
         let len = overlay.map_or_else(
             || record.as_ref().map_or(0, |record| record.len),
@@ -536,153 +471,165 @@ impl Memtables {
         );
         let is_new = len == 0;
         let bytes = if len == EMPTY { 0 } else { len };
-        let (mut known, mut unread) = (Vec::new(), Vec::new());
+        let mut resolved = Vec::new();
+        let mut unresolved = Vec::new();
         for users in users.chunk_by(|a, b| split(*a).0 == split(*b).0) {
-            let number = split(users[0]).0;
+            let (number, _) = split(users[0]);
             if record
                 .as_ref()
                 .is_some_and(|record| record.users_in(number) > 0)
             {
-                unread.push((number, users));
-            } else {
-                let change = overlay.and_then(|overlay| overlay.tiles.get(number));
-                known.push((
-                    number,
-                    change.map_or_else(|| users.to_vec(), |change| change.added.missing(users)),
-                ));
+                unresolved.push((number, users));
+                continue;
+            }
+            let new = match overlay.and_then(|overlay| overlay.tiles.get(number)) {
+                Some(change) => change.added.missing(users),
+                None => users.to_vec(),
+            };
+            if !new.is_empty() {
+                resolved.push((number, new));
             }
         }
         if is_new {
-            self.made(text);
+            self.key_created(key);
         }
-        let known = known.into_iter().filter(|(_, users)| !users.is_empty());
-        self.change(
-            text,
+        self.change_tiles(
+            key,
             is_new,
             bytes.max(u64::from(last / 8) + 1),
-            known,
+            resolved.into_iter(),
             |tile, users| tile.add(&users),
         );
-        if !unread.is_empty() {
-            let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
-            for (number, users) in unread {
-                let memory = overlay.unread.get(number).map_or(0, Tile::memory);
-                let tile = overlay.unread.get_or_insert_with(number, Tile::default);
+        if !unresolved.is_empty() {
+            let overlay = Arc::make_mut(self.active.get_mut(key).expect("it was inserted above"));
+            for (number, users) in unresolved {
+                let memory = overlay.unresolved.get(number).map_or(0, Tile::memory);
+                let tile = overlay.unresolved.get_or_insert_with(number, Tile::default);
                 tile.add(users);
-                self.dirty_bytes = (self.dirty_bytes + tile.memory()).saturating_sub(memory);
+                self.active_bytes = (self.active_bytes + tile.memory()).saturating_sub(memory);
             }
-            self.unread.insert(text.into());
+            self.unresolved.insert(key.into());
         }
         Ok(())
     }
 
     /// Changes bits in memory. Cannot fail.
-    pub fn apply(&mut self, prepared: Prepared) {
-        for key in prepared.keys {
-            if key.new {
-                self.made(&key.text);
+    pub fn apply(&mut self, prepared: PreparedBits) {
+        for PreparedKey {
+            key,
+            is_new,
+            len,
+            tiles,
+        } in prepared.keys
+        {
+            if is_new {
+                self.key_created(&key);
             }
-            let changes = key
-                .tiles
+            let changes = tiles
                 .into_iter()
                 .map(|PreparedTile { number, flips }| (number, flips));
-            self.change(&key.text, key.new, key.len, changes, |tile, flips| {
-                flips
-                    .into_iter()
-                    .for_each(|(place, value)| tile.flip(place, value));
+            self.change_tiles(&key, is_new, len, changes, |tile, flips| {
+                for (place, value) in flips {
+                    tile.flip(place, value);
+                }
             });
         }
     }
 
-    /// Changes tiles of a key, and extends its bitmap to at least `len` bytes. `new` means that the
-    /// key does not exist yet.
-    pub fn change<C>(
+    /// Changes tiles of a bitmap, and extends the bitmap to at least `len` bytes. `is_new` says
+    /// that the bitmap does not exist yet.
+    pub fn change_tiles<C>(
         &mut self,
-        text: &str,
-        new: bool,
+        key: &str,
+        is_new: bool,
         len: u64,
         changes: impl Iterator<Item = (u16, C)>,
         change: impl Fn(&mut TileChange, C),
     ) {
-        if !self.dirty.contains_key(text) {
-            let below = if new { Below::Nothing } else { Below::Changed };
-            self.dirty.insert(
-                text.into(),
+        if !self.active.contains_key(key) {
+            let older = if is_new {
+                Older::Absent
+            } else {
+                Older::Visible
+            };
+            self.active.insert(
+                key.into(),
                 Arc::new(Overlay {
-                    below,
+                    older,
                     ..Overlay::default()
                 }),
             );
         }
-        let overlay = Arc::make_mut(self.dirty.get_mut(text).expect("it was put there"));
-        // What was empty has a byte now.
+        let overlay = Arc::make_mut(self.active.get_mut(key).expect("it was inserted above"));
+        // A bitmap without bytes has at least one byte now.
         overlay.len = len.max(overlay.bytes());
         for (number, wanted) in changes {
             let tile = overlay.tiles.get_or_insert_with(number, || {
                 let change = TileChange::default();
-                self.dirty_bytes += change.memory();
+                self.active_bytes += change.memory();
                 change
             });
             let memory = tile.memory();
             change(tile, wanted);
-            self.dirty_bytes = (self.dirty_bytes + tile.memory()).saturating_sub(memory);
+            self.active_bytes = (self.active_bytes + tile.memory()).saturating_sub(memory);
         }
     }
 
-    /// Those of the keys that exist, each once.
+    /// Returns the keys that exist, without duplicates.
     pub fn existing(
         &self,
         keys: &[String],
         reader: Option<&Reader<'_>>,
     ) -> Result<BTreeSet<Box<str>>> {
-        let mut there = BTreeSet::new();
-        for text in keys {
-            if self.view(text, reader)?.exists {
-                there.insert(text.as_str().into());
+        let mut existing = BTreeSet::new();
+        for key in keys {
+            if self.view(key, reader)?.exists {
+                existing.insert(key.as_str().into());
             }
         }
-        Ok(there)
+        Ok(existing)
     }
 
-    /// Deletes [`existing`](Self::existing) keys in memory. Cannot fail.
+    /// Deletes bitmaps, which must [exist](Self::existing), in memory. Cannot fail.
     pub fn delete(&mut self, existing: BTreeSet<Box<str>>) {
-        for text in existing {
+        for key in existing {
             self.keys_version += 1;
             if let Some(index) = self.index.get_mut() {
-                index.remove(&text);
+                index.remove(&key);
             }
-            self.lifetimes.set(&text, None);
-            // One that was made since needs no entry that it is gone.
-            self.deleted |= self
-                .dirty
-                .get(&text)
-                .is_none_or(|overlay| overlay.below == Below::Changed);
-            self.replace(
-                text,
+            self.expirations.set(&key, None);
+            // The table does not contain a bitmap that was created since the last checkpoint.
+            self.has_deletions |= self
+                .active
+                .get(&key)
+                .is_none_or(|overlay| overlay.older == Older::Visible);
+            self.set_overlay(
+                key,
                 Overlay {
-                    below: Below::Replaced,
+                    older: Older::Hidden,
                     ..Overlay::default()
                 },
             );
         }
     }
 
-    /// Makes a bitmap in memory, in place of what there is of that name. Cannot fail.
-    pub fn put(&mut self, text: &str, len: u64, tiles: impl IntoIterator<Item = (u16, Arc<Tile>)>) {
-        let whole = |added| TileChange {
-            added,
-            ..TileChange::default()
-        };
-        let tiles = tiles
-            .into_iter()
-            .map(|(number, tile)| (number, whole(tile)))
-            .collect();
-        self.made(text);
-        self.lifetimes.set(text, None);
-        self.replace(
-            text.into(),
+    /// Creates a bitmap that does not expire, in memory. Replaces any bitmap of that name. Cannot
+    /// fail.
+    pub fn put(&mut self, key: &str, len: u64, tiles: impl IntoIterator<Item = (u16, Arc<Tile>)>) {
+        let tiles = tiles.into_iter().map(|(number, added)| {
+            let change = TileChange {
+                added,
+                ..TileChange::default()
+            };
+            (number, change)
+        });
+        let tiles = tiles.collect();
+        self.key_created(key);
+        self.expirations.set(key, None);
+        self.set_overlay(
+            key.into(),
             Overlay {
-                below: Below::Replaced,
+                older: Older::Hidden,
                 len,
                 tiles,
                 ..Overlay::default()
@@ -690,43 +637,43 @@ impl Memtables {
         );
     }
 
-    fn replace(&mut self, text: Box<str>, overlay: Overlay) {
-        self.dirty_bytes += overlay.memory();
-        if let Some(before) = self.dirty.insert(text, Arc::new(overlay)) {
-            self.dirty_bytes = self.dirty_bytes.saturating_sub(before.memory());
+    fn set_overlay(&mut self, key: Box<str>, overlay: Overlay) {
+        self.active_bytes += overlay.memory();
+        if let Some(before) = self.active.insert(key, Arc::new(overlay)) {
+            self.active_bytes = self.active_bytes.saturating_sub(before.memory());
         }
     }
 
-    /// Takes note of a new key.
-    pub fn made(&mut self, text: &str) {
+    /// Records that a bitmap is being created.
+    pub fn key_created(&mut self, key: &str) {
         self.keys_version += 1;
         if let Some(index) = self.index.get_mut() {
-            index.insert(text);
+            index.insert(key);
         }
     }
 
-    /// What an operation on bitmaps comes to. Those that are not there are empty.
+    /// Returns the result of an operation on bitmaps. A bitmap that does not exist counts as empty.
     pub fn combine(
         &self,
         operation: Operation,
         sources: &[String],
         reader: Option<&Reader<'_>>,
     ) -> Result<bitmap::Combined> {
-        let texts = sources.iter().map(|text| Some(text.as_str()));
-        bitmap::combine(operation, sources.len(), &Leaves::of(texts, self, reader)?)
+        let keys = sources.iter().map(|key| Some(key.as_str()));
+        bitmap::combine(operation, sources.len(), &Leaves::of(keys, self, reader)?)
     }
 
-    /// Carries out what a frame says, as it was carried out when it was written. The order of
-    /// frames is that of changes, so what one of them computed is computed again.
+    /// Applies a change from the log. Frames are replayed in the order in which they were written,
+    /// so a result that was computed then is computed again from the same operands.
     pub fn replay(&mut self, change: Change, reader: &Reader<'_>) -> Result<()> {
         match change {
             Change::Bits { keys, bits } => {
                 let prepared = self.prepare(&keys, &bits, Some(reader), None)?;
                 self.apply(prepared);
             }
-            Change::Runs { runs } => {
-                for (text, run) in runs {
-                    self.put_unread(&text, &run.users().unwrap_or_default(), reader)?;
+            Change::Add { batches } => {
+                for (key, batch) in batches {
+                    self.add_unresolved(&key, &batch.users(), reader)?;
                 }
             }
             Change::Delete { keys } => {
@@ -734,13 +681,10 @@ impl Memtables {
                 self.delete(existing);
             }
             Change::Put { key, len, tiles } => {
-                self.put(
-                    &key,
-                    len,
-                    tiles
-                        .into_iter()
-                        .map(|(number, Packed(tile))| (number, tile)),
-                );
+                let tiles = tiles
+                    .into_iter()
+                    .map(|(number, Packed(tile))| (number, tile));
+                self.put(&key, len, tiles);
             }
             Change::Combine {
                 operation,
@@ -755,23 +699,19 @@ impl Memtables {
                     self.delete(existing);
                 }
             }
-            Change::Lifetime { key, until } => self.lifetimes.set(&key, until),
-            Change::Enroll {
-                prefix,
-                first,
-                texts,
-            } => {
-                // Numbers ascend until they are forgotten. If this one does not, the record that
-                // forgot them was lost.
+            Change::Expire { key, expires_at } => self.expirations.set(&key, expires_at),
+            Change::AssignIds { prefix, first, ids } => {
+                // Numbers ascend until the string ids are deleted. If this number does not, the
+                // record of that deletion was lost.
                 if self
                     .next_number(&prefix, Some(reader.version()))?
                     .is_some_and(|next| first < next)
                 {
-                    self.forget(&prefix);
+                    self.delete_ids(&prefix);
                 }
-                self.assign(&prefix, first, texts.iter().map(String::as_str));
+                self.assign_ids(&prefix, first, ids.iter().map(String::as_str));
             }
-            Change::Forget { prefix } => self.forget(&prefix),
+            Change::DeleteIds { prefix } => self.delete_ids(&prefix),
             Change::All(changes) => changes
                 .into_iter()
                 .try_for_each(|change| self.replay(change, reader))?,
@@ -779,111 +719,110 @@ impl Memtables {
         Ok(())
     }
 
-    /// These layers as they are now, of some keys: enough to read these, and to see when they go.
-    /// It shares its memory with the layers and takes none but for the keys that have changed since
-    /// the last checkpoint.
-    pub fn part<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Memtables {
-        let mut part = Memtables {
-            frozen: self.frozen.clone(),
+    /// Returns a copy of what is needed to read some bitmaps and their expiry times as they are
+    /// now. The copy shares its memory with these memtables, except for a few bytes per key that
+    /// has changed since the last checkpoint.
+    pub fn subset<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Memtables {
+        let mut subset = Memtables {
+            immutable: self.immutable.clone(),
             ..Memtables::default()
         };
-        for text in keys {
-            if let Some(overlay) = self.dirty.get(text) {
-                part.dirty.insert(text.into(), Arc::clone(overlay));
+        for key in keys {
+            if let Some(overlay) = self.active.get(key) {
+                subset.active.insert(key.into(), Arc::clone(overlay));
             }
-            if let Some(until) = self.lifetimes.of(text) {
-                part.lifetimes.set(text, Some(until));
+            if let Some(expires_at) = self.expirations.of(key) {
+                subset.expirations.set(key, Some(expires_at));
             }
         }
-        part
+        subset
     }
 
-    /// The same of all keys that begin so, to list them.
-    pub fn part_beginning(&self, beginning: &str) -> Memtables {
-        let dirty = self
-            .dirty
+    /// Returns a copy of what is needed to list the keys that start with `start` as they are now.
+    pub fn subset_starting_with(&self, start: &str) -> Memtables {
+        let active = self
+            .active
             .iter()
-            .filter(|(text, _)| text.starts_with(beginning));
-        let dirty = dirty
-            .map(|(text, overlay)| (text.clone(), Arc::clone(overlay)))
+            .filter(|(key, _)| key.starts_with(start))
+            .map(|(key, overlay)| (key.clone(), Arc::clone(overlay)))
             .collect();
         Memtables {
-            dirty,
-            frozen: self.frozen.clone(),
+            active,
+            immutable: self.immutable.clone(),
             ..Memtables::default()
         }
     }
 
-    /// One key through all layers.
-    pub fn view(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
-        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.get(text));
-        let mut overlays = [self.dirty.get(text), frozen]
-            .map(|overlay| overlay.map(|overlay| Cow::Borrowed(&**overlay)));
-        if overlays[0]
+    /// Returns the current version of a bitmap: the table's version with the changes of both
+    /// memtables.
+    pub fn view(&self, key: &str, reader: Option<&Reader<'_>>) -> Result<View<'_>> {
+        let immutable = self
+            .immutable
             .as_ref()
-            .is_some_and(|overlay| overlay.below != Below::Changed)
-        {
+            .and_then(|immutable| immutable.get(key));
+        let mut overlays = [self.active.get(key), immutable]
+            .map(|overlay| overlay.map(|overlay| Cow::Borrowed(&**overlay)));
+        let hides_older = |overlay: &Option<Cow<'_, Overlay>>| {
+            overlay
+                .as_ref()
+                .is_some_and(|overlay| overlay.older != Older::Visible)
+        };
+        if hides_older(&overlays[0]) {
             overlays[1] = None;
         }
-        let hidden = overlays
-            .iter()
-            .flatten()
-            .any(|overlay| overlay.below != Below::Changed);
-        let base = match reader {
-            Some(reader) if !hidden => reader.record(text)?,
+        let record = match reader {
+            Some(reader) if !overlays.iter().any(hides_older) => reader.record(key)?,
             _ => None,
         };
         if let (Some(overlay), Some(reader)) = (&overlays[0], reader)
-            && !overlay.unread.is_empty()
+            && !overlay.unresolved.is_empty()
         {
-            overlays[0] = Some(Cow::Owned(overlay.resolved(base.as_deref(), reader)?));
+            overlays[0] = Some(Cow::Owned(overlay.resolved(record.as_deref(), reader)?));
         }
         let len = match overlays.iter().flatten().next() {
             Some(overlay) => overlay.len,
-            None => base.as_ref().map_or(0, |record| record.len),
+            None => record.as_ref().map_or(0, |record| record.len),
         };
         Ok(View {
             overlays,
-            base,
+            record,
             exists: len > 0,
             len: if len == EMPTY { 0 } else { len },
         })
     }
 
-    /// All keys there are, in the order of [`place_of`].
-    pub fn index(&self, reader: Option<&Reader<'_>>) -> Result<&Index> {
-        if self.index.get().is_none() {
-            let mut index = Index::default();
-            self.visit_keys("", reader, |text| {
-                index.insert(text);
-                true
-            })?;
-            // Whoever was quicker found the same keys: nothing changes while layers are read.
-            let _ = self.index.set(index);
+    /// Returns an index of all keys. It is built when it is first needed.
+    pub fn index(&self, reader: Option<&Reader<'_>>) -> Result<&KeyIndex> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
         }
-        Ok(self.index.get_or_init(Index::default))
+        let mut index = KeyIndex::default();
+        self.visit_keys("", reader, |key| {
+            index.insert(key);
+            true
+        })?;
+        // Another thread may have built the same index: nothing changes while memtables are read.
+        Ok(self.index.get_or_init(|| index))
     }
 
-    /// Gives the texts of all keys that begin so, in no particular order, until `each` answers
-    /// `false`.
+    /// Passes all keys that start with `start` to `each`, in no particular order, until `each`
+    /// returns `false`.
     pub fn visit_keys(
         &self,
-        beginning: &str,
+        start: &str,
         reader: Option<&Reader<'_>>,
         mut each: impl FnMut(&str) -> bool,
     ) -> Result<()> {
-        // The newer layer over the older.
         let mut changed: HashMap<&str, bool> = HashMap::new();
-        for overlays in self.frozen.as_deref().into_iter().chain([&self.dirty]) {
-            let begins_so = overlays
-                .iter()
-                .filter(|(text, _)| text.starts_with(beginning));
-            changed.extend(begins_so.map(|(text, overlay)| (&**text, overlay.exists())));
+        // The active memtable comes last, because it takes precedence.
+        for memtable in self.immutable.as_deref().into_iter().chain([&self.active]) {
+            let found = memtable.iter().filter(|(key, _)| key.starts_with(start));
+            changed.extend(found.map(|(key, overlay)| (&**key, overlay.exists())));
         }
         let mut goes_on = true;
         if let Some(reader) = reader {
-            reader.visit_keys(beginning, |text| {
-                goes_on = changed.contains_key(text) || each(text);
+            reader.visit_keys(start, |key| {
+                goes_on = changed.contains_key(key) || each(key);
                 goes_on
             })?;
         }
@@ -891,171 +830,26 @@ impl Memtables {
             let _ = changed
                 .into_iter()
                 .filter(|(_, exists)| *exists)
-                .all(|(text, _)| each(text));
+                .all(|(key, _)| each(key));
         }
         Ok(())
     }
 }
 
-/// Frames of the log on their way back into the layers: bits are gathered over many frames and put
-/// in together, as each key and tile is then looked up once and not once a frame.
-pub struct Gathered<'a> {
-    layers: &'a mut Memtables,
-    reader: &'a Reader<'a>,
-    /// By the place of a key in the log, its place here.
-    places: Vec<Option<u32>>,
-    keys: Vec<String>,
-    bits: Vec<(u32, u32)>,
-}
-
-/// How many bits are gathered before they are put in: 32 MiB of them.
-const GATHERED: usize = 4 << 20;
-
-impl<'a> Gathered<'a> {
-    /// Nothing yet.
-    pub fn new(layers: &'a mut Memtables, reader: &'a Reader<'a>) -> Self {
-        Gathered {
-            layers,
-            reader,
-            places: Vec::new(),
-            keys: Vec::new(),
-            bits: Vec::new(),
-        }
-    }
-
-    /// Takes in the next frame of the log at `path`, which names these keys.
-    pub fn take(
-        &mut self,
-        frame: Frame<u32>,
-        names: &[Option<Arc<str>>],
-        accepts_loss: bool,
-        path: &Path,
-    ) -> Result<()> {
-        let damaged = |reason: String| StoreError::damaged(path, reason);
-        if frame.sequence > self.layers.sequence + 1 {
-            if !accepts_loss {
-                return Err(damaged(format!(
-                    "the changes {} to {} are missing before it",
-                    self.layers.sequence + 1,
-                    frame.sequence - 1
-                )));
-            }
-            self.layers.lost = true;
-        }
-        let named = |place: u32| names.get(place as usize)?.as_ref().map(ToString::to_string);
-        match frame.change {
-            Change::Bits { keys, bits } => {
-                let mut places = Vec::with_capacity(keys.len());
-                for key in keys {
-                    let at = key as usize;
-                    if self.places.len() <= at {
-                        self.places.resize(at + 1, None);
-                    }
-                    if self.places[at].is_none() {
-                        let next = u32::try_from(self.keys.len()).ok();
-                        let name = named(key)
-                            .ok_or_else(|| damaged(format!("it does not name key {key}")));
-                        match name {
-                            Ok(name) => self.keys.push(name),
-                            Err(_) if accepts_loss => {
-                                places.push(None);
-                                continue;
-                            }
-                            Err(error) => return Err(error),
-                        }
-                        self.places[at] = next;
-                    }
-                    places.push(self.places[at]);
-                }
-                self.bits
-                    .extend(bits.into_iter().filter_map(|(key_and_value, user)| {
-                        let place = (*places.get(key_and_value as usize / 2)?)?;
-                        Some((place * 2 + key_and_value % 2, user))
-                    }));
-                if self.bits.len() > GATHERED {
-                    self.put_in()?;
-                }
-            }
-            change => {
-                self.put_in()?;
-                match change.renamed(&mut |place| named(place)) {
-                    Some(change) => {
-                        if let (true, Change::Runs { runs }) = (self.layers.lost, &change) {
-                            let named = runs
-                                .iter()
-                                .filter_map(|(text, run)| Some((text, *run.users()?.last()?)));
-                            self.reader.pass_over(self.layers, named)?;
-                        }
-                        self.layers.replay(change, self.reader)?;
-                    }
-                    None if accepts_loss => {}
-                    None => {
-                        return Err(damaged("it does not name a key that it changes".to_owned()));
-                    }
-                }
-            }
-        }
-        self.layers.sequence = self.layers.sequence.max(frame.sequence);
-        Ok(())
-    }
-
-    /// Puts in what was gathered.
-    pub fn put_in(&mut self) -> Result<()> {
-        self.places.clear();
-        let keys = std::mem::take(&mut self.keys);
-        if self.layers.lost {
-            self.pass_over(&keys)?;
-        }
-        let bits = std::mem::take(&mut self.bits);
-        let mut cleared = Vec::new();
-        for bits_of_key in in_order(&bits).chunk_by(|(a, _), (b, _)| a >> 32 == b >> 32) {
-            let bit = |(_, i): &(u64, u32)| bits[*i as usize];
-            if bits_of_key.iter().all(|at| bit(at).0 % 2 == 1) {
-                let mut users: Vec<UserId> = bits_of_key.iter().map(|at| bit(at).1).collect();
-                users.dedup();
-                self.layers.put_unread(
-                    &keys[bit(&bits_of_key[0]).0 as usize / 2],
-                    &users,
-                    self.reader,
-                )?;
-            } else {
-                cleared.extend(bits_of_key.iter().map(bit));
-            }
-        }
-        let prepared = self
-            .layers
-            .prepare(&keys, &cleared, Some(self.reader), None)?;
-        self.layers.apply(prepared);
-        Ok(())
-    }
-}
-
-impl Gathered<'_> {
-    fn pass_over(&mut self, keys: &[String]) -> Result<()> {
-        let mut greatest: HashMap<u32, UserId> = HashMap::new();
-        for (key_and_value, user) in &self.bits {
-            let user = (*user).max(greatest.get(&(key_and_value / 2)).copied().unwrap_or(0));
-            greatest.insert(key_and_value / 2, user);
-        }
-        let named = greatest
-            .into_iter()
-            .filter_map(|(place, user)| Some((keys.get(place as usize)?, user)));
-        self.reader.pass_over(self.layers, named)
-    }
-}
-
-/// One key through all layers.
+/// The current version of one bitmap.
 pub struct View<'a> {
+    /// The overlays of the active and of the immutable memtable.
     overlays: [Option<Cow<'a, Overlay>>; 2],
-    base: Option<Arc<Record>>,
-    /// Whether there is such a key.
+    /// The record in the table, unless an overlay hides it.
+    record: Option<Arc<Record>>,
+    /// Whether the bitmap exists.
     pub exists: bool,
-    /// The byte length of the bitmap.
+    /// The length of the bitmap in bytes.
     pub len: u64,
 }
 
 impl View<'_> {
-    /// What changed of a tile, from the older to the newer layer.
+    /// Iterates over the changes of a tile, oldest first.
     fn changes(&self, number: u16) -> impl Iterator<Item = &TileChange> {
         self.overlays
             .iter()
@@ -1064,38 +858,38 @@ impl View<'_> {
             .filter_map(move |overlay| overlay.tiles.get(number))
     }
 
-    /// How many users are in a tile.
+    /// Returns the number of users in a tile.
     fn users_in(&self, number: u16) -> u64 {
-        let below = self
-            .base
+        let older = self
+            .record
             .as_ref()
             .map_or(0, |record| record.users_in(number));
         self.changes(number)
-            .fold(below, |below, change| change.users(below))
+            .fold(older, |older, change| change.users_over(older))
     }
 
-    /// Whether there are users in a tile.
+    /// Returns whether a tile contains any users.
     pub fn has(&self, number: u16) -> bool {
         self.users_in(number) > 0
     }
 
-    /// How many users there are.
+    /// Returns the number of users in the bitmap.
     fn users(&self) -> u64 {
-        let below = self.base.as_ref().map_or(0, |record| record.users());
+        let older = self.record.as_ref().map_or(0, |record| record.users());
         let changes = self
             .overlays
             .iter()
             .rev()
             .flatten()
             .flat_map(|overlay| overlay.tiles.iter());
-        changes.fold(below, |below, (_, change)| change.users(below))
+        changes.fold(older, |older, (_, change)| change.users_over(older))
     }
 
-    /// About how many bytes it takes on the disk: what the table has of it, and what the next
+    /// Returns approximately how many bytes the bitmap takes on disk, including what the next
     /// checkpoint adds.
-    pub fn stored(&self, text: &str, reader: Option<&Reader<'_>>) -> Result<u64> {
-        let mut bytes = match (&self.base, reader) {
-            (Some(record), Some(reader)) => reader.stored(text, record)?,
+    pub fn stored(&self, key: &str, reader: Option<&Reader<'_>>) -> Result<u64> {
+        let mut bytes = match (&self.record, reader) {
+            (Some(record), Some(reader)) => reader.stored(key, record)?,
             _ => 0,
         };
         let changed = self
@@ -1109,44 +903,45 @@ impl View<'_> {
         Ok(bytes)
     }
 
-    /// The numbers of the tiles that hold users, ascending.
-    pub fn tiles(&self) -> Tiles {
-        let base = self.base.as_ref();
-        if self
+    /// Returns the numbers of the tiles that contain users, in ascending order.
+    pub fn tiles(&self) -> TileNumbers {
+        let is_unchanged = self
             .overlays
             .iter()
             .flatten()
-            .all(|overlay| overlay.tiles.is_empty())
-        {
-            return base.map_or(Tiles::Own(Vec::new()), |record| {
-                Tiles::Recorded(Arc::clone(record))
-            });
+            .all(|overlay| overlay.tiles.is_empty());
+        if is_unchanged {
+            return match &self.record {
+                Some(record) => TileNumbers::Recorded(Arc::clone(record)),
+                None => TileNumbers::Merged(Vec::new()),
+            };
         }
         let changed = self
             .overlays
             .iter()
             .flatten()
-            .flat_map(|overlay| overlay.tiles.iter());
-        let recorded = base.iter().flat_map(|record| &record.tiles).copied();
-        let mut numbers: Vec<u16> = recorded.chain(changed.map(|(number, _)| number)).collect();
+            .flat_map(|overlay| overlay.tiles.iter())
+            .map(|(number, _)| number);
+        let recorded = self.record.iter().flat_map(|record| &record.tiles).copied();
+        let mut numbers: Vec<u16> = recorded.chain(changed).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers.retain(|number| self.has(*number));
-        Tiles::Own(numbers)
+        TileNumbers::Merged(numbers)
     }
 
-    /// A tile, which is empty where it has no users.
+    /// Returns a tile. A tile without users is empty.
     pub fn tile(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Arc<Tile>> {
-        let below = self.below(number, reader)?;
+        let recorded = self.recorded(number, reader)?;
         Ok(self
             .changes(number)
-            .fold(below, |below, change| Some(change.over(below)))
+            .fold(recorded, |older, change| Some(change.over(older)))
             .unwrap_or_default())
     }
 
-    /// What the table has of a tile, if it has it.
-    fn below(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Option<Arc<Tile>>> {
-        match (&self.base, reader) {
+    /// Returns the table's version of a tile, if there is one.
+    fn recorded(&self, number: u16, reader: Option<&Reader<'_>>) -> Result<Option<Arc<Tile>>> {
+        match (&self.record, reader) {
             (Some(record), Some(reader)) if record.users_in(number) > 0 => {
                 reader.tile(record, number).map(Some)
             }
@@ -1154,7 +949,8 @@ impl View<'_> {
         }
     }
 
-    /// Those of some users of a tile, ascending, who are not in it.
+    /// Returns those of `users` that a tile does not contain. They must be users of that tile, in
+    /// ascending order.
     pub fn missing(
         &self,
         number: u16,
@@ -1165,7 +961,7 @@ impl View<'_> {
             return Ok(self.tile(number, reader)?.missing(users));
         }
         let mut missing = self
-            .below(number, reader)?
+            .recorded(number, reader)?
             .map_or_else(|| users.to_vec(), |tile| tile.missing(users));
         for change in self.changes(number) {
             missing = change.added.missing(&missing);
@@ -1173,79 +969,87 @@ impl View<'_> {
         Ok(missing)
     }
 
-    /// To ask for single users of a tile.
-    pub fn probe<'a>(&'a self, number: u16, reader: Option<&'a Reader<'a>>) -> Probe<'a> {
+    /// Returns whether the bitmap contains a user.
+    pub fn contains(&self, user: UserId, reader: Option<&Reader<'_>>) -> Result<bool> {
+        let (number, place) = split(user);
+        self.probe(number, reader).contains(place)
+    }
+
+    /// Returns a lookup for several users of one tile.
+    fn probe<'a>(&'a self, number: u16, reader: Option<&'a Reader<'a>>) -> Probe<'a> {
         Probe {
             view: self,
             number,
             reader,
-            below: OnceCell::new(),
+            recorded: OnceCell::new(),
         }
     }
 }
 
-/// Single users of a tile. The table is only read when no layer above says of a user.
-pub struct Probe<'a> {
+/// Looks up users of one tile. Reads the tile from the table at most once, and only if the
+/// memtables do not change all of these users.
+struct Probe<'a> {
     view: &'a View<'a>,
     number: u16,
     reader: Option<&'a Reader<'a>>,
-    below: OnceCell<Option<Arc<Tile>>>,
+    recorded: OnceCell<Option<Arc<Tile>>>,
 }
 
 impl Probe<'_> {
-    /// Whether the user at a place is in the tile.
-    pub fn contains(&self, place: u16) -> Result<bool> {
+    /// Returns whether the tile contains the user at a place.
+    fn contains(&self, place: u16) -> Result<bool> {
         let overlays = self.view.overlays.iter().flatten();
-        let mut said = overlays.filter_map(|overlay| overlay.tiles.get(self.number)?.says(place));
-        if let Some(said) = said.next() {
-            return Ok(said);
+        let mut changed =
+            overlays.filter_map(|overlay| overlay.tiles.get(self.number)?.contains(place));
+        if let Some(contains) = changed.next() {
+            return Ok(contains);
         }
-        let below = match self.below.get() {
-            Some(below) => below,
+        let recorded = match self.recorded.get() {
+            Some(recorded) => recorded,
             None => {
-                let below = self.view.below(self.number, self.reader)?;
-                self.below.get_or_init(|| below)
+                let recorded = self.view.recorded(self.number, self.reader)?;
+                self.recorded.get_or_init(|| recorded)
             }
         };
-        Ok(below.as_ref().is_some_and(|tile| tile.contains(place)))
+        Ok(recorded.as_ref().is_some_and(|tile| tile.contains(place)))
     }
 }
 
-/// Numbers of tiles: as recorded, or put together from layers.
-pub enum Tiles {
-    /// As the record has them.
+/// The numbers of the tiles of a bitmap.
+pub enum TileNumbers {
+    /// Those that a record in the table lists.
     Recorded(Arc<Record>),
-    /// Put together.
-    Own(Vec<u16>),
+    /// Those of the table and the memtables together.
+    Merged(Vec<u16>),
 }
 
-impl Deref for Tiles {
+impl Deref for TileNumbers {
     type Target = [u16];
 
     fn deref(&self) -> &[u16] {
         match self {
-            Tiles::Recorded(record) => &record.tiles,
-            Tiles::Own(numbers) => numbers,
+            TileNumbers::Recorded(record) => &record.tiles,
+            TileNumbers::Merged(numbers) => numbers,
         }
     }
 }
 
-/// The keys of a plan as the evaluator wants them.
+/// The bitmaps of a plan, as the source of an evaluation.
 pub struct Leaves<'a> {
-    views: Vec<Option<(View<'a>, OnceLock<Tiles>)>>,
+    views: Vec<Option<(View<'a>, OnceLock<TileNumbers>)>>,
     cancel: Cancel,
     reader: Option<&'a Reader<'a>>,
 }
 
 impl<'a> Leaves<'a> {
-    /// Finds keys by their text. A leaf without one is empty.
-    pub fn of<'t>(
-        texts: impl IntoIterator<Item = Option<&'t str>>,
-        layers: &'a Memtables,
+    /// Looks up one bitmap for each leaf. A leaf without a key is empty.
+    pub fn of<'k>(
+        keys: impl IntoIterator<Item = Option<&'k str>>,
+        memtables: &'a Memtables,
         reader: Option<&'a Reader<'a>>,
     ) -> Result<Self> {
-        let view = |text: &str| Ok((layers.view(text, reader)?, OnceLock::new()));
-        let views = texts.into_iter().map(|text| text.map(view).transpose());
+        let view = |key: &str| Ok((memtables.view(key, reader)?, OnceLock::new()));
+        let views = keys.into_iter().map(|key| key.map(view).transpose());
         Ok(Leaves {
             views: views.collect::<Result<_>>()?,
             cancel: Cancel::current(),
@@ -1286,10 +1090,4 @@ impl Source for Leaves<'_> {
     fn go_on(&self) -> Result<()> {
         self.cancel.check()
     }
-}
-
-/// Whether a view holds a user.
-pub fn contains(view: &View<'_>, user: UserId, reader: Option<&Reader<'_>>) -> Result<bool> {
-    let (number, place) = split(user);
-    view.probe(number, reader).contains(place)
 }

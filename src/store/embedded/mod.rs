@@ -1,34 +1,39 @@
-//! The embedded store: a directory of its own, no server.
+//! The embedded store: a store in a directory or in memory, without a server.
 //!
 //! ```text
-//! mark ──▶ log-N (appended, CRC-framed) ──▶ dirty tiles in memory ──checkpoint──▶ segment-N
-//! read ──▶ dirty ▷ frozen (being written) ▷ tile cache ▷ segments, the newer over the older
+//! write ──▶ write-ahead log ──▶ active memtable ──checkpoint──▶ segment of the table
+//! read  ──▶ active memtable ▷ immutable memtable ▷ cache ▷ segments, newest first
 //! ```
 //!
-//! Every batch is one frame of the log and counts as recorded once the operating system has it:
-//! `kill -9` loses nothing acknowledged. One thread forces the log to disk once a second. Another
-//! begins a checkpoint when enough has changed or the log is long: the dirty tiles are frozen, a
-//! new log file begins, what changed of the frozen tiles is written to a new segment, the manifest
-//! names it, and the old log file is deleted. A third thread merges segments. At start, what the
-//! logs hold beyond the last checkpoint is replayed.
+//! Each batch of changes is one frame of the log. A batch is acknowledged once the operating system
+//! has the frame, so `kill -9` loses nothing that was acknowledged. One thread syncs the log once a
+//! second. A second thread starts a checkpoint when enough has changed or the log is long: the
+//! active memtable becomes immutable, a new log file starts, the immutable memtable is written to a
+//! new segment, the manifest names the segment, and the old log file is deleted. A third thread
+//! merges segments. When a store is opened, the frames since the last checkpoint are replayed.
 //!
-//! Locks are taken in this order: `pending`, the turn of `Durable`, `layers`, then those of `TableCache`,
-//! `Signal` and `WriteHealth`, each of which is held for a moment and with no other lock inside.
+//! Locks are acquired in this order: `pending`, the lock in `Durable`, `memtables`, then the locks
+//! in `TableCache`, `Signal` and `WriteHealth`. Each of the last three is held for a short time,
+//! and no other lock is acquired meanwhile.
 //!
-//! A reader takes under the lock of the layers what it needs of one moment: the changes of its
-//! keys, which it shares, and a read transaction of the file. It answers without the lock, so a
-//! question keeps no mark waiting; a batch appears whole.
+//! A reader holds the lock on the memtables only while it takes a snapshot: the overlays of the
+//! keys it reads, which it shares with the memtables, and a version of the table. It evaluates
+//! without a lock, so queries do not block writes. A reader sees either all of a batch or nothing
+//! of it.
 
 mod backup;
 mod checkpoint;
 mod delta;
+mod expirations;
 mod idmap;
 mod inspect;
+mod key_index;
 mod keyspace;
 mod legacy;
 mod memtable;
 mod record;
 mod recovery;
+mod replay;
 mod salvage;
 mod signal;
 #[cfg(test)]
@@ -52,6 +57,7 @@ use crate::bitmap;
 use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::cost::{self, Cost};
+use crate::store::embedded::expirations::Expirations;
 use crate::store::unparsed_keys::{LeftOut, Listing, prefix_of};
 use crate::store::{
     Cancel, ChangeFeed, Durability, Health, IdMap, KeyListing, Maintenance, Mark, Options,
@@ -60,167 +66,177 @@ use crate::store::{
 pub use backup::{ask_owner, restore};
 pub use inspect::{Checked, CheckedFile, Usage, check};
 pub use keyspace::{Keyspace, ReadTxn, Snapshot, WriteTxn};
-use memtable::{Expirations, Leaves, Memtables};
+use memtable::{Leaves, Memtables};
 use recovery::{cannot_open, open};
 use signal::{Durable, Signal};
 use table_cache::{Reader, TableCache};
 use wal::{Change, Frame, Log};
 use write_health::WriteHealth;
 
-/// The primitives of [`signal`].
+/// The synchronization primitives that [`signal`] uses. Its tests replace them.
 mod sync {
     pub use std::sync::atomic::{AtomicU64, Ordering};
     pub use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
+/// The name of the file with the process id of the process that has the store open, and the URL at
+/// which other processes can reach it.
 const OWNER: &str = "owner";
+/// The start of the names of log files.
 const LOG: &str = "log-";
 
-/// Looking for a user in fewer bitmaps than twice as many is not worth a second thread.
-const WORTH_A_THREAD: usize = 2000;
+/// The number of bitmaps per thread that makes a second thread worthwhile when a user is looked up.
+const LOOKUPS_PER_THREAD: usize = 2000;
 
-/// A log at least this long is worth a checkpoint when the store is closed; a shorter one is
-/// replayed in no time.
-const WORTH_A_CHECKPOINT: u64 = 1 << 20;
+/// The minimum length of a log, in bytes, for a checkpoint when the store is closed. A shorter log
+/// is replayed quickly.
+const MIN_CHECKPOINT_AT_CLOSE: u64 = 1 << 20;
 
-/// Of how many keys the sizes are looked up together.
+/// The number of keys whose sizes are looked up in one snapshot.
 const SIZES_AT_ONCE: usize = 8192;
 
-/// How many keys are looked at to find other prefixes.
-const SOME_KEYS: usize = 20_000;
+/// The maximum number of keys that are examined to find other prefixes.
+const MAX_EXAMINED_KEYS: usize = 20_000;
 
-/// The store that needs no server: a directory, or memory.
+/// A store that needs no server: in a directory, or in memory.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     engine: Arc<Engine>,
     prefix: Prefix,
     left_out: Arc<LeftOut>,
-    // Dropped with the last handle: stops the threads and leaves the files in order.
-    _keeper: Option<Arc<BackgroundThreads>>,
+    // Dropped with the last handle, which stops the threads and closes the files.
+    _threads: Option<Arc<BackgroundThreads>>,
 }
 
+/// The state that all handles to a store share.
 struct Engine {
-    layers: RwLock<Memtables>,
-    /// When the next key goes by itself; `u64::MAX` when none does.
-    next_end: AtomicU64,
+    memtables: RwLock<Memtables>,
+    /// The earliest expiry time of a bitmap, in milliseconds since 1970, or `u64::MAX`.
+    next_expiry: AtomicU64,
+    /// `None` for a store in memory.
     disk: Option<Disk>,
+    /// Messages for the operator about how the store was opened.
     notes: Vec<String>,
-    /// The prefixes whose users are settled to be numbers by this process. Locked after the layers.
-    settled: Mutex<BTreeSet<Box<str>>>,
-    /// Who wants to know of each bitmap that changes.
+    /// The prefixes whose users this process treats as numeric ids. Locked after `memtables`.
+    numeric_prefixes: Mutex<BTreeSet<Box<str>>>,
+    /// Called with the key of each bitmap that changes.
     listeners: RwLock<Vec<Listener>>,
 }
 
 type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
-/// What a store in memory does without.
+/// The part of a store that only exists if it is in a directory.
 struct Disk {
     directory: PathBuf,
-    /// Whether there was no store before.
+    /// Whether the store was created when it was opened.
     created: bool,
-    base: TableCache,
+    table_cache: TableCache,
     durability: Durability,
+    /// The memory of the active memtable, in bytes, that starts a checkpoint.
     checkpoint_bytes: usize,
-    /// The checkpoint that was begun and is not in the file yet.
+    /// The checkpoint that has begun but is not in the table yet.
     pending: Mutex<Option<Pending>>,
     durable: Durable,
     signal: Signal,
-    vitals: WriteHealth,
-    /// Kept open: it is locked as long as the store is open.
+    write_health: WriteHealth,
+    /// Locked while the file is open.
     _lock: File,
 }
 
+/// A checkpoint that has begun.
 struct Pending {
+    /// The sequence number of the last change that it contains.
     sequence: u64,
-    /// The files that are of no use once it is done.
+    /// The log files that are no longer needed once it is in the table.
     logs: Vec<PathBuf>,
-    /// The number of the log that follows them.
+    /// The number of the log after them.
     next_log: u64,
-    lifetimes: Expirations,
+    expirations: Expirations,
 }
 
-/// Some keys as they were at one moment.
+/// Some bitmaps as they were at one moment.
 struct PlanReader<'a> {
-    layers: Memtables,
+    memtables: Memtables,
     reader: Option<Reader<'a>>,
 }
 
 impl PlanReader<'_> {
-    /// What it would cost to count a plan. What cannot be read is reported by whoever counts it.
+    /// Returns the cost of counting a plan. A bitmap that cannot be read costs nothing here:
+    /// counting it reports the error.
     fn cost(&self, plan: &Plan, prefix: &Prefix) -> Cost {
-        let view = |key: &Key| self.layers.view(&key.text(prefix), self.reader.as_ref());
+        let view = |key: &Key| self.memtables.view(&key.text(prefix), self.reader.as_ref());
         Cost::of(plan, |key| {
             view(key).map_or(0, |view| view.tiles().len() as u64)
         })
     }
 
-    /// The keys of a plan as the evaluator wants them, by their texts.
-    fn leaves(&self, texts: &[Option<String>]) -> Result<Leaves<'_>> {
+    /// Returns the bitmaps of a plan as the source of an evaluation. `keys` holds the key of each
+    /// node.
+    fn leaves(&self, keys: &[Option<String>]) -> Result<Leaves<'_>> {
         Leaves::of(
-            texts.iter().map(Option::as_deref),
-            &self.layers,
+            keys.iter().map(Option::as_deref),
+            &self.memtables,
             self.reader.as_ref(),
         )
     }
 }
 
 impl EmbeddedStore {
-    /// A store in memory, gone with its last handle.
+    /// Creates a store in memory. It is discarded with its last handle.
     pub fn in_memory(options: &Options) -> Self {
-        let next_end = AtomicU64::new(u64::MAX);
         let engine = Engine {
-            layers: RwLock::default(),
-            next_end,
+            memtables: RwLock::default(),
+            next_expiry: AtomicU64::new(u64::MAX),
             disk: None,
             notes: Vec::new(),
-            settled: Mutex::default(),
+            numeric_prefixes: Mutex::default(),
             listeners: RwLock::default(),
         };
         EmbeddedStore {
             engine: Arc::new(engine),
             prefix: options.prefix.clone(),
             left_out: Arc::default(),
-            _keeper: None,
+            _threads: None,
         }
     }
 
-    /// Opens the store in a directory, making it if there is none.
+    /// Opens the store in a directory, or creates it if [`Options::create`] is set.
     ///
     /// # Errors
-    /// When another process has it open, the directory holds something else, or its files cannot be
-    /// read or written.
+    /// Returns an error if another process has the store open, the directory contains other files,
+    /// or the files cannot be read or written.
     pub fn open(directory: &Path, options: &Options) -> Result<Self> {
-        let (engine, old_logs) = open(directory, options)?;
+        let (engine, has_older_logs) = open(directory, options)?;
         let engine = Arc::new(engine);
         match &engine.disk {
-            // Later starts must not meet the damaged log again.
-            Some(_) if old_logs && options.accept_loss => engine.checkpoint()?,
-            Some(disk) if old_logs => disk.signal.request(),
+            // The damaged log must be gone when the store is opened again.
+            Some(_) if has_older_logs && options.accept_loss => engine.checkpoint()?,
+            Some(disk) if has_older_logs => disk.signal.request(),
             _ => {}
         }
-        let mut keeper = BackgroundThreads {
+        let mut threads = BackgroundThreads {
             engine: Arc::clone(&engine),
             threads: Vec::new(),
         };
-        keeper
-            .spawn("cohortist-store", Engine::keep)
+        threads
+            .spawn("cohortist-store", Engine::checkpoint_when_due)
             .map_err(|e| cannot_open(directory, &e))?;
-        keeper
-            .spawn("cohortist-sync", |engine| engine.keep_durable())
+        threads
+            .spawn("cohortist-sync", |engine| engine.sync_when_due())
             .map_err(|e| cannot_open(directory, &e))?;
-        keeper
+        threads
             .spawn("cohortist-compact", |engine| engine.compact_when_due())
             .map_err(|e| cannot_open(directory, &e))?;
-        let (prefix, left_out) = (options.prefix.clone(), Arc::default());
         Ok(EmbeddedStore {
             engine,
-            prefix,
-            left_out,
-            _keeper: Some(Arc::new(keeper)),
+            prefix: options.prefix.clone(),
+            left_out: Arc::default(),
+            _threads: Some(Arc::new(threads)),
         })
     }
 
-    /// The same store under another prefix: another set of events in the same files.
+    /// Returns a handle to the same store with another prefix: another set of events in the same
+    /// files.
     pub fn under(&self, prefix: Prefix) -> Self {
         EmbeddedStore {
             prefix,
@@ -239,37 +255,34 @@ impl EmbeddedStore {
         Keyspace::of(self)
     }
 
-    /// The texts of a plan's keys, by their nodes.
-    fn texts(&self, plan: &Plan) -> Vec<Option<String>> {
-        let text = |node: &Node| {
-            if let Node::Key(key) = node {
-                Some(key.text(&self.prefix))
-            } else {
-                None
-            }
+    /// Returns the key of each node of a plan, or `None` for nodes that are not keys.
+    fn keys_of(&self, plan: &Plan) -> Vec<Option<String>> {
+        let key_of = |node: &Node| match node {
+            Node::Key(key) => Some(key.text(&self.prefix)),
+            _ => None,
         };
-        plan.nodes().iter().map(text).collect()
+        plan.nodes().iter().map(key_of).collect()
     }
 
-    /// Writes everything there is at this moment to a new file, from which [`restore`] makes a
-    /// store; says how many bitmaps there are. Marks go on meanwhile.
+    /// Writes the whole store, as of this moment, to a new file that [`restore`] reads. Returns the
+    /// number of bitmaps. Reads and writes continue meanwhile.
     ///
     /// # Errors
-    /// When there is such a file already, or it cannot be written, or the store is damaged.
+    /// Returns an error if the file exists or cannot be written, or if the store is damaged.
     pub fn back_up(&self, file: &Path) -> Result<u64> {
         self.engine.back_up(file)
     }
 
-    /// Writes everything to the file of the last checkpoint now, and begins a new log.
+    /// Writes all changes since the last checkpoint to the table, and starts a new log.
     ///
     /// # Errors
-    /// When it could not be written; nothing is lost, the log still has it.
+    /// Returns an error if the changes cannot be written. They are still in the log in this case.
     pub fn checkpoint(&self) -> Result<()> {
         self.engine.checkpoint()
     }
 
-    /// Keeps checkpoints from beginning and ending while the result lives. Marks go on until the
-    /// log is full.
+    /// Prevents checkpoints from starting and ending until the result is dropped. Writes continue
+    /// until the log is full.
     pub fn hold_checkpoints(&self) -> Held<'_> {
         Held(
             self.engine
@@ -280,8 +293,8 @@ impl EmbeddedStore {
     }
 }
 
-/// No checkpoint of a store begins or ends while this lives.
-#[must_use = "checkpoints go on when it is dropped"]
+/// Prevents checkpoints of a store from starting and ending until it is dropped.
+#[must_use = "checkpoints continue when it is dropped"]
 pub struct Held<'a>(
     #[expect(dead_code, reason = "held until it is dropped")]
     Option<MutexGuard<'a, Option<Pending>>>,
@@ -289,19 +302,25 @@ pub struct Held<'a>(
 
 impl Engine {
     fn read(&self) -> RwLockReadGuard<'_, Memtables> {
-        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+        self.memtables
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> RwLockWriteGuard<'_, Memtables> {
-        self.layers.write().unwrap_or_else(PoisonError::into_inner)
+        self.memtables
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns a reader of the table, or `None` for a store in memory. See [`TableCache::reader`].
     fn reader(&self) -> Option<Reader<'_>> {
-        self.disk.as_ref().map(|disk| disk.base.reader())
+        self.disk.as_ref().map(|disk| disk.table_cache.reader())
     }
 
-    /// Sets and clears bits, as one frame; `before` is told what each was. `guarded` is whoever may
-    /// know nothing of text ids.
+    /// Sets and clears bits, given as in [`Change::Bits`], as one frame. Stores the previous value
+    /// of each bit in `before`. If `guarded`, refuses keys whose users have string ids, for clients
+    /// that must not see string ids.
     fn write_bits(
         &self,
         keys: Vec<String>,
@@ -309,37 +328,40 @@ impl Engine {
         before: Option<&mut [bool]>,
         guarded: bool,
     ) -> Result<()> {
-        let mut layers = self.lock_with_room()?;
+        let mut memtables = self.lock_with_room()?;
         if guarded {
-            keys.iter().try_for_each(|key| self.guard(&layers, key))?;
+            keys.iter()
+                .try_for_each(|key| self.refuse_numeric_ids(&memtables, key))?;
         }
         let reader = self.reader();
-        // Everything that can fail comes before the log, and the log before memory.
-        let prepared = layers.prepare(&keys, &bits, reader.as_ref(), before)?;
-        let changed = if self.is_heard() {
+        // Everything that can fail comes before the write to the log, and the log comes before
+        // memory.
+        let prepared = memtables.prepare(&keys, &bits, reader.as_ref(), before)?;
+        let changed = if self.has_listeners() {
             keys.clone()
         } else {
             Vec::new()
         };
-        self.append(&mut layers, Change::Bits { keys, bits })?;
-        layers.apply(prepared);
-        self.tell(changed.iter().map(String::as_str));
-        self.written(layers)
+        self.append(&mut memtables, Change::Bits { keys, bits })?;
+        memtables.apply(prepared);
+        self.notify_listeners(changed.iter().map(String::as_str));
+        self.after_append(memtables)
     }
 
-    /// Carries out several changes as one frame: all of them or none, with nobody's between them.
+    /// Applies several changes as one frame: all of them or none, and no other change between them.
+    /// `guarded` is as in [`write_bits`](Self::write_bits).
     fn change<T>(
         &self,
         guarded: bool,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut layers = self.lock_with_room()?;
+        let mut memtables = self.lock_with_room()?;
         let reader = self.reader();
-        let mut space = WriteTxn::new(&mut layers, reader.as_ref(), guarded.then_some(self));
-        let result = work(&mut space);
-        let (mut changes, undo) = space.end();
+        let mut txn = WriteTxn::new(&mut memtables, reader.as_ref(), guarded.then_some(self));
+        let result = work(&mut txn);
+        let (mut changes, undo) = txn.end();
         if result.is_err() {
-            layers.undo(undo);
+            memtables.undo(undo);
             return result;
         }
         let change = match changes.len() {
@@ -347,16 +369,16 @@ impl Engine {
             1 => changes.remove(0),
             _ => Change::All(changes),
         };
-        if let Err(error) = self.append(&mut layers, change) {
-            layers.undo(undo);
+        if let Err(error) = self.append(&mut memtables, change) {
+            memtables.undo(undo);
             return Err(error);
         }
-        self.tell(undo.keys());
-        self.written(layers)?;
+        self.notify_listeners(undo.keys());
+        self.after_append(memtables)?;
         result
     }
 
-    fn is_heard(&self) -> bool {
+    fn has_listeners(&self) -> bool {
         !self
             .listeners
             .read()
@@ -364,165 +386,172 @@ impl Engine {
             .is_empty()
     }
 
-    /// Tells of bitmaps that changed. Called while the layers are locked: nobody has seen it yet.
-    fn tell<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
+    /// Calls the listeners with the keys of bitmaps that changed. The caller must hold the lock on
+    /// the memtables, so that no reader has seen the changes yet.
+    fn notify_listeners<'k>(&self, keys: impl IntoIterator<Item = &'k str>) {
         let listeners = self
             .listeners
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         if !listeners.is_empty() {
-            keys.into_iter()
-                .for_each(|key| listeners.iter().for_each(|told| told(key)));
+            for key in keys {
+                listeners.iter().for_each(|listener| listener(key));
+            }
         }
     }
 
+    /// Locks the memtables for a write, once the log and the memtables have room for it.
     fn lock_with_room(&self) -> Result<RwLockWriteGuard<'_, Memtables>> {
         if let Some(disk) = &self.disk
             && let Err(error) = self.wait_for_room(disk)
         {
-            return disk.vitals.wrote(Err(error));
+            return disk.write_health.record_write(Err(error));
         }
         self.expire_due();
         Ok(self.lock())
     }
 
-    /// Puts the next frame into the log.
-    fn append(&self, layers: &mut Memtables, change: Change) -> Result<()> {
+    /// Appends the next frame to the log.
+    fn append(&self, memtables: &mut Memtables, change: Change) -> Result<()> {
         match &self.disk {
-            Some(disk) => disk.vitals.wrote(disk.append(layers, change)),
+            Some(disk) => disk
+                .write_health
+                .record_write(disk.append(memtables, change)),
             None => {
-                layers.sequence += 1;
+                memtables.sequence += 1;
                 Ok(())
             }
         }
     }
 
-    /// What is to be done when a frame is in the log and its changes are in memory.
-    fn written(&self, layers: RwLockWriteGuard<'_, Memtables>) -> Result<()> {
-        self.next_end.store(
-            layers.lifetimes.next().unwrap_or(u64::MAX),
+    /// Completes a write: its frame is in the log, and its changes are in memory. Requests a
+    /// checkpoint if one is due, and syncs the log if the store is opened that way.
+    fn after_append(&self, memtables: RwLockWriteGuard<'_, Memtables>) -> Result<()> {
+        self.next_expiry.store(
+            memtables.expirations.next().unwrap_or(u64::MAX),
             Ordering::Release,
         );
         let Some(disk) = &self.disk else {
             return Ok(());
         };
-        let log_bytes = layers.log.as_ref().map_or(0, Log::len);
-        if layers.dirty_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
+        let log_bytes = memtables.log.as_ref().map_or(0, Log::len);
+        if memtables.active_bytes > disk.checkpoint_bytes || log_bytes > disk.log_bytes() {
             disk.signal.request();
         }
-        let sequence = layers.sequence;
-        drop(layers);
+        let sequence = memtables.sequence;
+        drop(memtables);
         match disk.durability {
             Durability::Always => self.sync(disk, sequence),
             Durability::EverySecond => Ok(()),
         }
     }
 
-    /// Deletes the keys whose time has come. Everybody who asks or changes something does this
-    /// first, so that no answer holds a key that should be gone.
+    /// Deletes the bitmaps that have expired. Every read and write calls this first, so none of
+    /// them sees an expired bitmap.
     fn expire_due(&self) {
         let now = now();
-        if now < self.next_end.load(Ordering::Acquire) {
+        if now < self.next_expiry.load(Ordering::Acquire) {
             return;
         }
-        let mut layers = self.lock();
-        let reader = self.reader();
-        let delete = |layers: &mut Memtables| -> Result<()> {
-            let keys = layers.lifetimes.over(now);
-            let existing = layers.existing(&keys, reader.as_ref())?;
-            if keys.is_empty() {
-                return Ok(());
-            }
-            self.append(layers, Change::Delete { keys: keys.clone() })?;
-            layers.delete(existing);
-            keys.iter()
-                .for_each(|text| layers.lifetimes.set(text, None));
-            self.tell(keys.iter().map(String::as_str));
-            Ok(())
-        };
-        let outcome = delete(&mut layers);
-        // What cannot be deleted for want of a disk is tried again in a while, and is still seen
-        // until then.
+        let mut memtables = self.lock();
+        let outcome = self.delete_expired(&mut memtables, now);
+        // If the log cannot be written, the bitmaps stay visible until a later attempt succeeds.
         let next = match &outcome {
-            Ok(()) => layers.lifetimes.next().unwrap_or(u64::MAX),
+            Ok(()) => memtables.expirations.next().unwrap_or(u64::MAX),
             Err(_) => now + 1000,
         };
-        self.next_end.store(next, Ordering::Release);
-        drop(layers);
+        self.next_expiry.store(next, Ordering::Release);
+        drop(memtables);
         if let Err(error) = outcome {
             tracing::error!("cannot delete expired keys: {error}");
         }
     }
 
-    /// Begins to read what `part` takes of the layers, as of one moment. What is read afterwards
-    /// holds no lock: writers go on, and copy what this still holds. `part` must be quick.
-    fn begin_read(&self, part: impl FnOnce(&Memtables) -> Memtables) -> Result<PlanReader<'_>> {
-        let layers = self.shown();
-        // Under the same lock, so that no checkpoint ends in between: its tiles would be in neither
-        // or not as of then.
-        let reader = self.reader();
-        Ok(PlanReader {
-            layers: part(&layers),
-            reader,
-        })
+    fn delete_expired(&self, memtables: &mut Memtables, now: u64) -> Result<()> {
+        let keys = memtables.expirations.due(now);
+        let existing = memtables.existing(&keys, self.reader().as_ref())?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.append(memtables, Change::Delete { keys: keys.clone() })?;
+        memtables.delete(existing);
+        for key in &keys {
+            memtables.expirations.set(key, None);
+        }
+        self.notify_listeners(keys.iter().map(String::as_str));
+        Ok(())
     }
 
-    /// The layers as they are to be shown now.
-    fn shown(&self) -> RwLockReadGuard<'_, Memtables> {
+    /// Takes a snapshot for a read: the part of the memtables that `part` returns, and the table.
+    /// Reading the snapshot holds no lock. Writers continue, and copy what the snapshot shares with
+    /// them. `part` must be quick, because it is called under the lock.
+    fn begin_read(&self, part: impl FnOnce(&Memtables) -> Memtables) -> PlanReader<'_> {
+        let memtables = self.read_unexpired();
+        // Under the same lock, so that no checkpoint is published in between.
+        let reader = self.reader();
+        PlanReader {
+            memtables: part(&memtables),
+            reader,
+        }
+    }
+
+    /// Locks the memtables for reading, after expired bitmaps are deleted.
+    fn read_unexpired(&self) -> RwLockReadGuard<'_, Memtables> {
         self.expire_due();
         self.read()
     }
 
-    /// Makes every change up to this one survive a power cut.
+    /// Makes all changes up to `sequence` durable, so that they survive a power failure.
     fn sync(&self, disk: &Disk, sequence: u64) -> Result<()> {
-        let forced = disk.durable.reach(sequence, || {
-            let (closed, file, latest) = {
-                let layers = self.read();
-                (
-                    layers.closed.clone(),
-                    layers.log.as_ref().map(|log| Arc::clone(log.file())),
-                    layers.sequence,
-                )
-            };
-            // The older first: what is durable has no gaps.
-            closed
-                .iter()
-                .chain(&file)
-                .try_for_each(|file| file.sync())
-                .map(|()| latest)
-        });
-        disk.vitals.synced(forced.map_err(|error| {
-            // The next checkpoint writes what the log may have lost.
+        let synced = disk.durable.reach(sequence, || self.sync_logs());
+        disk.write_health.record_sync(synced.map_err(|error| {
+            // The next checkpoint writes the changes that the log may have lost.
             disk.signal.request();
-            let reason =
-                format!("the log could not be forced to disk ({error}); the next checkpoint tries it another way");
-            StoreError::Unsynced { path: disk.directory.display().to_string(), reason }
+            StoreError::Unsynced {
+                path: disk.directory.display().to_string(),
+                reason: format!(
+                    "the log could not be synced to disk ({error}); the next checkpoint writes its changes to another file"
+                ),
+            }
         }))
+    }
+
+    /// Syncs all logs. Returns the sequence number of the last change in them.
+    fn sync_logs(&self) -> io::Result<u64> {
+        let memtables = self.read();
+        let mut logs = memtables.closed_logs.clone();
+        logs.extend(memtables.log.as_ref().map(|log| Arc::clone(log.file())));
+        let latest = memtables.sequence;
+        drop(memtables);
+        // Older logs first, so that the durable changes have no gaps.
+        logs.iter().try_for_each(|log| log.sync())?;
+        Ok(latest)
     }
 }
 
 impl Disk {
-    /// Appends the next frame to the log, whole or not at all.
-    fn append(&self, layers: &mut Memtables, change: Change) -> Result<()> {
-        let sequence = layers.sequence + 1;
-        if let Some(log) = &mut layers.log {
+    /// Appends the next frame to the log, completely or not at all.
+    fn append(&self, memtables: &mut Memtables, change: Change) -> Result<()> {
+        let sequence = memtables.sequence + 1;
+        if let Some(log) = &mut memtables.log {
             log.append(Frame { sequence, change })
                 .map_err(|(error, bytes)| {
-                    self.vitals.refused(bytes);
+                    self.write_health.refused(bytes);
                     StoreError::write(log.path(), &error)
                 })?;
         }
-        layers.sequence = sequence;
+        memtables.sequence = sequence;
         Ok(())
     }
 
-    /// How long a log may be before a checkpoint: it is read through at start, which must not take
-    /// long.
+    /// Returns the length of a log, in bytes, that starts a checkpoint. A long log makes the next
+    /// start slow, because all of it is read.
     fn log_bytes(&self) -> u64 {
         self.checkpoint_bytes as u64 / 4
     }
 }
 
+/// The threads of a store. Dropping this stops them and closes the store.
 struct BackgroundThreads {
     engine: Arc<Engine>,
     threads: Vec<JoinHandle<()>>,
@@ -551,30 +580,29 @@ impl Drop for BackgroundThreads {
         };
         disk.signal.stop();
         for thread in self.threads.drain(..) {
-            // A panic there was reported by the thread itself.
+            // A thread that panicked has reported it.
             let _ = thread.join();
         }
         self.engine.close();
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970, or 0 if the system's clock is before that.
 fn now() -> u64 {
     u64::try_from(Clock::System.now().timestamp_millis()).unwrap_or(0)
 }
 
 impl Store for EmbeddedStore {
     fn apply(&self, marks: &[Mark]) -> Result<()> {
-        let mut places: HashMap<&Key, u32> = HashMap::new();
+        let mut indexes: HashMap<&Key, u32> = HashMap::new();
         let mut keys = Vec::new();
         let mut bits = Vec::with_capacity(marks.len());
         for mark in marks {
-            let place = *places.entry(&mark.key).or_insert_with(|| {
+            let index = *indexes.entry(&mark.key).or_insert_with(|| {
                 keys.push(mark.key.text(&self.prefix));
-                // As many keys as marks at most, and a batch is a slice in memory.
-                u32::try_from(keys.len() - 1).unwrap_or(u32::MAX / 2)
+                u32::try_from(keys.len() - 1).expect("a batch has fewer than 2 billion keys")
             });
-            bits.push((place * 2 + u32::from(mark.value), mark.user));
+            bits.push((index * 2 + u32::from(mark.value), mark.user));
         }
         if bits.is_empty() {
             return Ok(());
@@ -583,26 +611,26 @@ impl Store for EmbeddedStore {
     }
 
     fn add(&self, runs: &[(&Key, &[UserId])]) -> Result<()> {
-        self.add_runs(runs)
+        self.add_batches(runs)
     }
 
     fn cost(&self, plan: &Plan) -> Result<Cost> {
-        let texts = self.texts(plan);
+        let keys = self.keys_of(plan);
         let read = self
             .engine
-            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+            .begin_read(|memtables| memtables.subset(keys.iter().flatten().map(String::as_str)));
         Ok(read.cost(plan, &self.prefix))
     }
 
     fn count(&self, plan: &Plan) -> Result<Vec<u64>> {
-        // Bitmaps without users have no tile between which it would be checked.
+        // The evaluation checks between tiles, and a plan of empty bitmaps has none.
         Cancel::current().check()?;
-        let texts = self.texts(plan);
+        let keys = self.keys_of(plan);
         let read = self
             .engine
-            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+            .begin_read(|memtables| memtables.subset(keys.iter().flatten().map(String::as_str)));
         cost::check(|| Ok(read.cost(plan, &self.prefix)))?;
-        bitmap::count(plan, &read.leaves(&texts)?)
+        bitmap::count(plan, &read.leaves(&keys)?)
     }
 
     fn members(&self, set: &Set, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>> {
@@ -615,16 +643,16 @@ impl Store for EmbeddedStore {
         }
         let mut plan = Plan::new();
         let root = plan.add(set)?;
-        let texts = self.texts(&plan);
+        let keys = self.keys_of(&plan);
         let read = self
             .engine
-            .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))?;
+            .begin_read(|memtables| memtables.subset(keys.iter().flatten().map(String::as_str)));
         cost::check(|| Ok(read.cost(&plan, &self.prefix)))?;
         let (first, place) = bitmap::split(from);
         bitmap::collect(
             &plan,
             root,
-            &read.leaves(&texts)?,
+            &read.leaves(&keys)?,
             first..=u16::MAX,
             |number, tile| {
                 tile.visit(if number == first { place } else { 0 }, |place| {
@@ -641,27 +669,28 @@ impl Store for EmbeddedStore {
         let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
         let read = self
             .engine
-            .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
-        let (layers, reader) = (&read.layers, read.reader.as_ref());
+            .begin_read(|memtables| memtables.subset(texts.iter().map(String::as_str)));
+        let memtables = &read.memtables;
+        let reader = read.reader.as_ref();
         let cancel = Cancel::current();
-        let look = |texts: &[String]| -> Result<Vec<bool>> {
+        let look_up = |texts: &[String]| -> Result<Vec<bool>> {
             let found = texts.iter().map(|text| {
                 cancel.check()?;
-                memtable::contains(&layers.view(text, reader)?, user, reader)
+                memtables.view(text, reader)?.contains(user, reader)
             });
             found.collect()
         };
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
-            .min(keys.len() / WORTH_A_THREAD);
+            .min(keys.len() / LOOKUPS_PER_THREAD);
         if threads < 2 {
-            return look(&texts);
+            return look_up(&texts);
         }
         std::thread::scope(|scope| {
-            let look = &look;
+            let look_up = &look_up;
             let parts = texts
                 .chunks(texts.len().div_ceil(threads))
-                .map(|part| scope.spawn(move || look(part)));
+                .map(|part| scope.spawn(move || look_up(part)));
             let parts: Vec<_> = parts.collect();
             let mut found = Vec::with_capacity(keys.len());
             for part in parts {
@@ -676,20 +705,22 @@ impl Store for EmbeddedStore {
 
     fn delete(&self, keys: &[Key]) -> Result<u64> {
         let keys: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
-        self.engine.change(false, |space| space.delete(&keys))
+        self.engine.change(false, |txn| txn.delete(&keys))
     }
 
-    /// The set is of the moment the evaluation began; it is written as one frame of the log.
+    /// Saves the set as of the moment the evaluation began, as one frame of the log.
     fn save(&self, set: &Set, key: &Key) -> Result<Saved> {
         let text = key.text(&self.prefix);
         let mut plan = Plan::new();
         let root = plan.add(set)?;
-        let (mut tiles, mut people, mut len) = (Vec::new(), 0, 0);
+        let mut tiles = Vec::new();
+        let mut people = 0;
+        let mut len = 0;
         {
-            let texts = self.texts(&plan);
+            let texts = self.keys_of(&plan);
             let keys = texts.iter().flatten().chain([&text]).map(String::as_str);
-            let read = self.engine.begin_read(|layers| layers.part(keys))?;
-            if read.layers.view(&text, read.reader.as_ref())?.exists {
+            let read = self.engine.begin_read(|memtables| memtables.subset(keys));
+            if read.memtables.view(&text, read.reader.as_ref())?.exists {
                 return Ok(Saved::Taken);
             }
             cost::check(|| Ok(read.cost(&plan, &self.prefix)))?;
@@ -711,12 +742,12 @@ impl Store for EmbeddedStore {
         if people == 0 {
             return Ok(Saved::Nobody);
         }
-        // Looked for once more, now that nobody else can make it.
-        self.engine.change(false, |space| {
-            if space.look().exists(&text)? {
+        // Another writer may have created the bitmap since the first check.
+        self.engine.change(false, |txn| {
+            if txn.read().exists(&text)? {
                 return Ok(Saved::Taken);
             }
-            space.put(&text, len, tiles)?;
+            txn.put(&text, len, tiles)?;
             Ok(Saved::People(people))
         })
     }
@@ -726,7 +757,8 @@ impl Store for EmbeddedStore {
     }
 
     fn describe(&self) -> Result<StoreInfo> {
-        let location = match &self.engine.disk {
+        let disk = self.engine.disk.as_ref();
+        let location = match disk {
             Some(disk) => {
                 let directory = std::fs::canonicalize(&disk.directory)
                     .or_else(|_| std::path::absolute(&disk.directory));
@@ -735,44 +767,36 @@ impl Store for EmbeddedStore {
             }
             None => "memory:".to_owned(),
         };
-        let string_ids = self.engine.read().enrolled.contains(self.prefix.as_str());
-        let kind = if self.engine.disk.is_some() {
-            "Embedded"
-        } else {
-            "In memory"
-        };
-        let refusal = self
+        let string_ids = self
             .engine
-            .disk
-            .as_ref()
-            .and_then(|disk| disk.vitals.failure());
-        let created = self.engine.disk.as_ref().is_none_or(|disk| disk.created);
-        let (kind, prefix, notes) = (
-            kind.to_owned(),
-            self.prefix.clone(),
-            self.engine.notes.clone(),
-        );
+            .read()
+            .string_id_prefixes
+            .contains(self.prefix.as_str());
+        let kind = match disk {
+            Some(_) => "Embedded",
+            None => "In memory",
+        };
         Ok(StoreInfo {
-            kind,
+            kind: kind.to_owned(),
             location,
-            prefix,
-            created,
-            notes,
+            prefix: self.prefix.clone(),
+            created: disk.is_none_or(|disk| disk.created),
+            notes: self.engine.notes.clone(),
             string_ids,
-            refusal,
+            refusal: disk.and_then(|disk| disk.write_health.failure()),
         })
     }
 }
 
 impl KeyListing for EmbeddedStore {
     fn keys(&self, starting_with: &str) -> Result<Vec<Key>> {
-        let beginning = format!("{}{starting_with}", self.prefix);
+        let start = format!("{}{starting_with}", self.prefix);
         let read = self
             .engine
-            .begin_read(|layers| layers.part_beginning(&beginning))?;
+            .begin_read(|memtables| memtables.subset_starting_with(&start));
         let mut listing = Listing::new(&self.prefix, starting_with);
-        read.layers
-            .visit_keys(&beginning, read.reader.as_ref(), |text| {
+        read.memtables
+            .visit_keys(&start, read.reader.as_ref(), |text| {
                 listing.take(text, Some(text));
                 true
             })?;
@@ -780,7 +804,7 @@ impl KeyListing for EmbeddedStore {
     }
 
     fn keys_version(&self) -> Option<u64> {
-        Some(self.engine.shown().keys_version)
+        Some(self.engine.read_unexpired().keys_version)
     }
 
     fn unparsed_keys(&self) -> UnparsedKeys {
@@ -788,31 +812,36 @@ impl KeyListing for EmbeddedStore {
     }
 
     fn other_prefixes(&self) -> Result<OtherPrefixes> {
-        let read = self.engine.begin_read(|layers| layers.part_beginning(""))?;
+        let read = self
+            .engine
+            .begin_read(|memtables| memtables.subset_starting_with(""));
         let mut texts = Vec::new();
-        read.layers.visit_keys("", read.reader.as_ref(), |text| {
-            texts.push(text.to_owned());
-            texts.len() <= SOME_KEYS
-        })?;
+        read.memtables
+            .visit_keys("", read.reader.as_ref(), |text| {
+                texts.push(text.to_owned());
+                texts.len() <= MAX_EXAMINED_KEYS
+            })?;
         Ok(OtherPrefixes::of(
             &self.prefix,
-            texts.iter().take(SOME_KEYS),
-            texts.len() <= SOME_KEYS,
+            texts.iter().take(MAX_EXAMINED_KEYS),
+            texts.len() <= MAX_EXAMINED_KEYS,
             prefix_of,
         ))
     }
 
     fn sizes(&self, keys: &[Key]) -> Result<Vec<Option<u64>>> {
         let mut sizes = Vec::with_capacity(keys.len());
-        // Not of one moment: it is an estimate.
+        // Sizes are estimates, so they need not be of one moment.
         for keys in keys.chunks(SIZES_AT_ONCE) {
             let texts: Vec<String> = keys.iter().map(|key| key.text(&self.prefix)).collect();
             let read = self
                 .engine
-                .begin_read(|layers| layers.part(texts.iter().map(String::as_str)))?;
+                .begin_read(|memtables| memtables.subset(texts.iter().map(String::as_str)));
             let reader = read.reader.as_ref();
             for text in &texts {
-                sizes.push(Some(read.layers.view(text, reader)?.stored(text, reader)?));
+                sizes.push(Some(
+                    read.memtables.view(text, reader)?.stored(text, reader)?,
+                ));
             }
         }
         Ok(sizes)
@@ -843,7 +872,7 @@ impl Maintenance for EmbeddedStore {
 
     fn progress(&self) -> Progress {
         let written = self.engine.read().sequence;
-        // What is in memory alone is as durable as it ever will be.
+        // A store in memory has nothing to make durable.
         let durable = self
             .engine
             .disk

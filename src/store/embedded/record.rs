@@ -1,4 +1,4 @@
-//! What the table knows about a bitmap, apart from its tiles.
+//! The record of a bitmap in the table: everything about the bitmap except its tiles.
 
 use crate::store::embedded::table::{Input, put_varint};
 
@@ -32,20 +32,20 @@ impl Record {
         }
     }
 
-    /// Returns how many users the bitmap has.
+    /// Returns the number of users in the bitmap.
     pub fn users(&self) -> u64 {
         self.users
     }
 
-    /// Returns how many users are in a tile; 0 if the tile does not exist.
+    /// Returns the number of users in a tile, or 0 if the tile does not exist.
     pub fn users_in(&self, tile: u16) -> u64 {
         self.tiles
             .binary_search(&tile)
-            .map_or(0, |place| u64::from(self.less_one[place]) + 1)
+            .map_or(0, |index| u64::from(self.less_one[index]) + 1)
     }
 
     /// Iterates over the tiles, each with its number of users minus one.
-    pub fn counted(&self) -> impl Iterator<Item = (u16, u16)> {
+    pub fn tiles_less_one(&self) -> impl Iterator<Item = (u16, u16)> {
         self.tiles
             .iter()
             .copied()
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_back(
+        fn a_record_reads_back(
             number: u32, len in prop_oneof![any::<u32>().prop_map(u64::from), Just(EMPTY)],
             tiles in prop::collection::btree_map(any::<u16>(), 1_u64..=65_536, 0..20),
         ) {
@@ -133,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = Record::read(&bytes);
         }
     }

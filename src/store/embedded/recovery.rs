@@ -1,4 +1,4 @@
-//! Opens a store: checks which process owns the directory, checks the files, and replays the logs.
+//! Opens a store: locks the directory, reads the manifest, and replays the logs.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -7,25 +7,25 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::idmap::IdMaps;
 use crate::store::embedded::legacy;
-use crate::store::embedded::memtable::{Gathered, Memtables};
+use crate::store::embedded::memtable::Memtables;
+use crate::store::embedded::replay::replay_log;
 use crate::store::embedded::salvage;
 use crate::store::embedded::signal::{Durable, Signal};
 use crate::store::embedded::table::segment::{self, Writer};
 use crate::store::embedded::table::{
     MANIFEST, Manifest, UNFINISHED_MANIFEST, manifest_path, new_store, sync_directory,
 };
-use crate::store::embedded::table_cache::TableCache;
+use crate::store::embedded::table_cache::{Checkpoint, TableCache};
 use crate::store::embedded::wal::{self, Log, LogFile};
 use crate::store::embedded::write_health::WriteHealth;
 use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup};
 use crate::store::{Options, Result, StoreError, private};
 
-/// The file that the owner process of a store keeps locked.
+/// The name of the file that is locked while a process has the store open.
 pub(super) const LOCK: &str = "lock";
 
-/// How long a process that is being started may hold copies of this process's open files.
+/// The time during which a new child process may hold copies of this process's open files.
 const STARTED_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
@@ -44,15 +44,21 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Open { path, reason }
 }
 
+/// Returns the name of the log with a number.
+pub(super) fn log_name(number: u64) -> String {
+    format!("{LOG}{number}")
+}
+
 pub(super) fn log_path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{LOG}{number}"))
+    directory.join(log_name(number))
 }
 
 fn log_number(name: &str) -> Option<u64> {
     let number = name.strip_prefix(LOG)?.parse().ok()?;
-    (format!("{LOG}{number}") == name).then_some(number)
+    (log_name(number) == name).then_some(number)
 }
 
+/// Returns the numbers and the paths of the logs in a directory, in ascending order.
 pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -73,11 +79,11 @@ pub(super) fn log_files(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 pub(super) fn is_store(directory: &Path) -> bool {
     directory.join(MANIFEST).exists()
         || directory.join(legacy::DATABASE).exists()
-        || has_parts(directory)
+        || has_segment_or_log(directory)
 }
 
-/// Returns whether a directory contains store files with contents, which a manifest must name.
-fn has_parts(directory: &Path) -> bool {
+/// Returns whether a directory contains a segment or a log with records. A manifest must name them.
+fn has_segment_or_log(directory: &Path) -> bool {
     let is_segment = |entry: &fs::DirEntry| {
         entry
             .file_name()
@@ -109,35 +115,35 @@ pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Optio
     }))
 }
 
-/// Refuses to create a store where there is something else already.
+/// Checks that a directory contains no files of other programs.
 pub(super) fn check_directory(directory: &Path) -> Result<()> {
-    let not_ours = |reason: &str| {
+    let not_a_store = |reason: &str| {
         Err(StoreError::NotAStore {
             path: directory.display().to_string(),
             reason: reason.to_owned(),
         })
     };
     if directory.is_file() {
-        return not_ours("it is a file, and the embedded store is a directory");
+        return not_a_store("it is a file, and the embedded store is a directory");
     }
     let Ok(entries) = fs::read_dir(directory) else {
         return Ok(());
     };
-    let ours = |name: &str| {
+    let is_ours = |name: &str| {
         [MANIFEST, LOG, "segment-", legacy::DATABASE]
             .iter()
-            .any(|beginning| name.starts_with(beginning))
+            .any(|start| name.starts_with(start))
             || name == OWNER
             || name == LOCK
             || backup::is_ours(name)
     };
-    let all_ours = entries
+    let are_all_ours = entries
         .flatten()
-        .all(|entry| entry.file_name().to_str().is_some_and(ours));
-    if all_ours || is_store(directory) {
+        .all(|entry| entry.file_name().to_str().is_some_and(is_ours));
+    if are_all_ours || is_store(directory) {
         Ok(())
     } else {
-        not_ours("the directory holds other files; give a new or empty one")
+        not_a_store("the directory holds other files; give a new or empty one")
     }
 }
 
@@ -151,13 +157,13 @@ pub(super) fn lock(directory: &Path) -> Result<File> {
         .truncate(false)
         .open(&path);
     let file = file.map_err(|error| cannot_open(directory, &error))?;
-    patiently(directory, || file.try_lock())?;
+    acquire(directory, || file.try_lock())?;
     Ok(file)
 }
 
-/// Takes a lock. A process that is being started briefly holds a copy of every open file, including
-/// a lock that was just released. This function waits for that copy to be closed.
-pub(super) fn patiently(
+/// Acquires a lock. A new child process briefly holds a copy of every open file, including a lock
+/// that was just released. This function waits until that copy is closed.
+pub(super) fn acquire(
     directory: &Path,
     lock: impl Fn() -> std::result::Result<(), TryLockError>,
 ) -> Result<()> {
@@ -168,14 +174,15 @@ pub(super) fn patiently(
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 std::thread::sleep(STARTED_WITHIN / 50)
             }
-            Err(TryLockError::WouldBlock) => return Err(locked(directory)),
+            Err(TryLockError::WouldBlock) => return Err(locked_error(directory)),
             Err(TryLockError::Error(error)) => return Err(cannot_open(directory, &error)),
         }
     }
 }
 
-pub(super) fn locked(directory: &Path) -> StoreError {
+pub(super) fn locked_error(directory: &Path) -> StoreError {
     let path = directory.display();
+    // Without the file, only the process id is missing in the message.
     let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
     let (process, url) = owner.split_once('\n').unwrap_or((&owner, ""));
     let process = if process.is_empty() {
@@ -193,7 +200,7 @@ pub(super) fn locked(directory: &Path) -> StoreError {
     })
 }
 
-/// Opens the files and replays the logs. Also returns whether there was more than one log.
+/// Opens a store. Also returns whether it has more than one log.
 pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)> {
     check_directory(directory)?;
     let created = !is_store(directory);
@@ -205,6 +212,43 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
     // From here on, no other process uses the files.
     let _ = private::write(&directory.join(OWNER), std::process::id().to_string());
     let mut notes = Vec::new();
+    let manifest = open_manifest(directory, options, &mut notes)?;
+    let table_cache = TableCache::open(directory, manifest, options.cache_bytes)?;
+    let memtables = replay(directory, &table_cache, options, &mut notes)?;
+    let manifest = table_cache.table().manifest();
+    remove_leftovers(directory, &manifest);
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
+    let losses = manifest.losses.iter();
+    notes.extend(losses.map(|loss| format!("lost and accepted: {loss}")));
+    let disk = Disk {
+        directory: directory.to_owned(),
+        created,
+        table_cache,
+        durability: options.durability,
+        checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
+        pending: Mutex::default(),
+        durable: Durable::new(manifest.sequence),
+        signal: Signal::default(),
+        write_health: WriteHealth::default(),
+        _lock: lock,
+    };
+    let next_expiry = AtomicU64::new(memtables.expirations.next().unwrap_or(u64::MAX));
+    let engine = Engine {
+        memtables: RwLock::new(memtables),
+        next_expiry,
+        disk: Some(disk),
+        notes,
+        numeric_prefixes: Mutex::default(),
+        listeners: RwLock::default(),
+    };
+    Ok((engine, manifest.logs.len() > 1))
+}
+
+/// Reads the manifest. Creates one for a new store, converts a store of an older format, and, if
+/// losses are accepted, repairs what is damaged.
+fn open_manifest(directory: &Path, options: &Options, notes: &mut Vec<String>) -> Result<Manifest> {
     let manifest = match Manifest::read(directory) {
         Ok(Some(manifest)) => manifest,
         Ok(None) if directory.join(legacy::DATABASE).exists() => {
@@ -212,7 +256,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
             notes.push(note);
             manifest
         }
-        Ok(None) if !has_parts(directory) => new_manifest(directory)?,
+        Ok(None) if !has_segment_or_log(directory) => new_manifest(directory)?,
         missing_or_damaged if options.accept_loss => {
             salvage::manifest(directory, missing_or_damaged.err())?
         }
@@ -229,50 +273,11 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         Some(error) => return Err(error),
         None => manifest,
     };
-    let manifest = if options.accept_loss {
-        salvage::segments(directory, manifest)?
+    if options.accept_loss {
+        salvage::segments(directory, manifest)
     } else {
-        manifest
-    };
-    let base = TableCache::open(directory, manifest, options.cache_bytes)?;
-    let layers = replay(directory, &base, options, &mut notes)?;
-    let several = base.table().manifest().logs.len() > 1;
-    remove_leftovers(directory, &base.table().manifest());
-    for note in &notes {
-        tracing::warn!("{note}");
+        Ok(manifest)
     }
-    notes.extend(
-        base.table()
-            .manifest()
-            .losses
-            .iter()
-            .map(|loss| format!("lost and accepted: {loss}")),
-    );
-    let checkpoint = base.table().manifest().sequence;
-    let disk = Disk {
-        directory: directory.to_owned(),
-        created,
-        base,
-        durability: options.durability,
-        checkpoint_bytes: usize::try_from(options.checkpoint_bytes).unwrap_or(usize::MAX),
-        pending: Mutex::default(),
-        durable: Durable::new(checkpoint),
-        signal: Signal::default(),
-        vitals: WriteHealth::default(),
-        _lock: lock,
-    };
-    let next_end = AtomicU64::new(layers.lifetimes.next().unwrap_or(u64::MAX));
-    Ok((
-        Engine {
-            layers: RwLock::new(layers),
-            next_end,
-            disk: Some(disk),
-            notes,
-            settled: Mutex::default(),
-            listeners: RwLock::default(),
-        },
-        several,
-    ))
 }
 
 fn new_manifest(directory: &Path) -> Result<Manifest> {
@@ -286,107 +291,96 @@ fn new_manifest(directory: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Reads what the logs hold beyond the last checkpoint, and provides a log to write to.
+/// Returns memtables with the changes since the last checkpoint, and with a log to write to.
 pub(super) fn replay(
     directory: &Path,
-    base: &TableCache,
+    table_cache: &TableCache,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<Memtables> {
-    let manifest = base.table().manifest();
-    let mut layers = base.layers()?;
+    let manifest = table_cache.table().manifest();
+    let mut memtables = table_cache.memtables()?;
     let mut losses = Vec::new();
-    {
-        let reader = base.reader();
-        for number in &manifest.logs {
-            let path = log_path(directory, *number);
-            let expected = wal::Expected::of(directory, &manifest, *number, options.accept_loss);
-            let is_last = manifest.logs.last() == Some(number);
-            let mut gathered = Gathered::new(&mut layers, &reader);
-            let read = wal::read(&path, expected, |frame, names| {
-                if frame.sequence > manifest.sequence {
-                    gathered.take(frame, names, options.accept_loss, &path)
-                } else {
-                    Ok(())
-                }
-            });
-            let read = match read {
-                Err(error @ StoreError::Damaged { .. })
-                    if options.accept_loss && !path.exists() =>
-                {
-                    losses.push(error.to_string());
-                    continue;
-                }
-                read => read?,
-            };
-            gathered.put_in()?;
-            if options.accept_loss {
-                losses.extend(read.notes.iter().cloned());
-            } else {
-                notes.extend(read.notes.iter().cloned());
+    let reader = table_cache.reader();
+    for number in &manifest.logs {
+        let path = log_path(directory, *number);
+        let expected = wal::Expected::of(directory, &manifest, *number, options.accept_loss);
+        let read = replay_log(&path, expected, manifest.sequence, &mut memtables, &reader);
+        let read = match read {
+            Err(error @ StoreError::Damaged { .. }) if options.accept_loss && !path.exists() => {
+                losses.push(error.to_string());
+                continue;
             }
-            if is_last && !options.accept_loss {
-                layers.log = Some(Log::open(&path, read).map_err(|e| cannot_open(&path, &e))?);
-            } else {
-                // The previous process may not have synced it.
-                let file = private::options()
-                    .write(true)
-                    .open(&path)
-                    .map_err(|e| cannot_open(&path, &e))?;
-                if !options.accept_loss {
-                    read.truncate(&file).map_err(|e| cannot_open(&path, &e))?;
-                }
-                layers.closed.push(Arc::new(LogFile::new(file)));
+            read => read?,
+        };
+        if options.accept_loss {
+            losses.extend(read.notes.iter().cloned());
+        } else {
+            notes.extend(read.notes.iter().cloned());
+        }
+        let is_last = manifest.logs.last() == Some(number);
+        if is_last && !options.accept_loss {
+            memtables.log = Some(Log::open(&path, read).map_err(|e| cannot_open(&path, &e))?);
+        } else {
+            // Kept open because the previous process may not have synced it.
+            let file = private::options()
+                .write(true)
+                .open(&path)
+                .map_err(|e| cannot_open(&path, &e))?;
+            if !options.accept_loss {
+                read.truncate(&file).map_err(|e| cannot_open(&path, &e))?;
             }
+            memtables.closed_logs.push(Arc::new(LogFile::new(file)));
         }
     }
-    layers.lost = false;
-    let next = if layers.log.is_none() {
-        let there = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
-        let last = there
-            .iter()
-            .map(|(number, _)| *number)
-            .chain(manifest.logs.iter().copied())
-            .max();
-        let number = last.map_or(1, |last| last + 1);
-        let path = log_path(directory, number);
-        layers.log =
-            Some(Log::create(&path, manifest.store, number).map_err(|e| cannot_open(&path, &e))?);
-        sync_directory(directory);
+    memtables.has_gap = false;
+    let new_log = if memtables.log.is_none() {
+        let (number, log) = create_log(directory, &manifest)?;
+        memtables.log = Some(log);
         Some(number)
     } else {
         None
     };
-    // This must precede any write to the log, which may have any length from now on.
-    base.table().edit(|manifest| {
+    // This must precede any write to the log, because a write changes its length.
+    table_cache.table().edit(|manifest| {
         manifest.closed_at = None;
-        manifest.logs.extend(next);
+        manifest.logs.extend(new_log);
         manifest.losses.extend(losses);
     })?;
-    Ok(layers)
+    Ok(memtables)
 }
 
-/// Deletes what interrupted processes left behind: segments that the manifest does not name, logs
-/// whose changes are in the segments, unfinished files, and files that earlier versions set aside.
+/// Creates a log with a number greater than that of any existing log.
+fn create_log(directory: &Path, manifest: &Manifest) -> Result<(u64, Log)> {
+    let files = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
+    let last = files
+        .iter()
+        .map(|(number, _)| *number)
+        .chain(manifest.logs.iter().copied())
+        .max();
+    let number = last.map_or(1, |last| last + 1);
+    let path = log_path(directory, number);
+    let log = Log::create(&path, manifest.store, number).map_err(|e| cannot_open(&path, &e))?;
+    sync_directory(directory);
+    Ok((number, log))
+}
+
+/// Deletes files that interrupted processes left behind: segments that the manifest does not name,
+/// logs whose changes are in the segments, unfinished files, and files that earlier versions set
+/// aside.
 fn remove_leftovers(directory: &Path, manifest: &Manifest) {
     let first = manifest.logs.first().copied().unwrap_or(0);
     let named: Vec<u64> = manifest.segments.iter().map(|info| info.number).collect();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        let is_over = log_number(name).is_some_and(|number| number < first);
-        let is_aside = name.starts_with(LOG) && name.contains(".torn-at-");
-        // The existence of the manifest shows that everything in this file was converted.
+        let is_old_log = log_number(name).is_some_and(|number| number < first);
+        let is_set_aside = name.starts_with(LOG) && name.contains(".torn-at-");
+        // A manifest exists, so everything in this file was converted.
         let is_converted = name.starts_with(legacy::DATABASE);
         let is_unnamed = segment::number_of(name).is_some_and(|number| !named.contains(&number));
-        let is_new_manifest = name == UNFINISHED_MANIFEST;
-        if is_over
-            || is_aside
-            || is_converted
-            || is_unnamed
-            || is_new_manifest
-            || backup::is_unfinished(name)
-        {
+        let is_unfinished = name == UNFINISHED_MANIFEST || backup::is_unfinished(name);
+        if is_old_log || is_set_aside || is_converted || is_unnamed || is_unfinished {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -419,67 +413,70 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
         segments: vec![info],
         ..Manifest::default()
     };
-    let base = TableCache::open(directory, manifest, options.cache_bytes)?;
-    let mut losses = Vec::new();
+    let table_cache = TableCache::open(directory, manifest, options.cache_bytes)?;
     let logs = log_files(directory).map_err(|e| cannot_open(directory, &e))?;
-    let mut layers = base.layers()?;
-    {
-        let reader = base.reader();
-        for (_, path) in &logs {
-            let damaged = |reason: String| StoreError::damaged(path, reason);
-            let lost = wal::read_old(path, |frame| {
-                if frame.sequence > converted.sequence {
-                    let missing = layers.sequence + 1..frame.sequence;
-                    if !missing.is_empty() && !options.accept_loss {
-                        let reason = format!(
-                            "the changes {} to {} are missing",
-                            missing.start,
-                            missing.end - 1
-                        );
-                        return Err(damaged(reason));
-                    }
-                    layers.sequence = layers.sequence.max(frame.sequence);
-                    layers.replay(frame.change, &reader)?;
-                }
-                Ok(())
-            })?;
-            match lost {
-                Some(reason) if options.accept_loss => losses.push(damaged(reason).to_string()),
-                Some(reason) => return Err(damaged(reason)),
-                None => {}
-            }
-        }
-    }
-    layers.resolve_all(&base.reader())?;
-    // This writes the manifest, which puts everything into effect.
-    let rolls: IdMaps = std::mem::take(&mut layers.rolls);
-    let (sequence, first_log) = (
-        layers.sequence,
-        logs.last().map_or(1, |(number, _)| number + 1),
-    );
+    let mut memtables = table_cache.memtables()?;
+    let losses = replay_legacy_logs(&logs, &table_cache, &mut memtables, options.accept_loss)?;
+    let first_log = logs.last().map_or(1, |(number, _)| number + 1);
     let log = log_path(directory, first_log);
     Log::create(&log, store, first_log).map_err(|e| StoreError::write(&log, &e))?;
-    let written = base.write(
-        &layers.dirty,
-        &rolls,
-        &layers.lifetimes,
-        sequence,
-        |manifest| {
-            manifest.logs = vec![first_log];
-            manifest.losses = losses;
-        },
-    )?;
-    base.publish(written);
-    let manifest = base.table().manifest();
-    drop(base);
+    let checkpoint = Checkpoint {
+        memtable: &memtables.active,
+        id_maps: &memtables.id_maps,
+        expirations: &memtables.expirations,
+    };
+    // This writes the manifest. From then on, the directory is a store of this format.
+    let written = table_cache.write(checkpoint, memtables.sequence, |manifest| {
+        manifest.logs = vec![first_log];
+        manifest.losses = losses;
+    })?;
+    table_cache.publish(written);
+    let manifest = table_cache.table().manifest();
+    drop(table_cache);
     for path in logs.iter().map(|(_, path)| path).chain([&database]) {
         fs::remove_file(path).map_err(|e| StoreError::write(path, &e))?;
     }
     sync_directory(directory);
     let note = format!(
-        "{} had format {} and was converted: versions of cohortist before this one cannot open it any more",
+        "{} had format {} and was converted. Earlier versions of cohortist cannot open it any more",
         directory.display(),
         converted.format
     );
     Ok((manifest, note))
+}
+
+/// Applies the logs of a store of an older format. Returns what was lost.
+fn replay_legacy_logs(
+    logs: &[(u64, PathBuf)],
+    table_cache: &TableCache,
+    memtables: &mut Memtables,
+    accept_loss: bool,
+) -> Result<Vec<String>> {
+    let mut losses = Vec::new();
+    let reader = table_cache.reader();
+    let converted = memtables.sequence;
+    for (_, path) in logs {
+        let damaged = |reason: String| StoreError::damaged(path, reason);
+        let lost = wal::read_legacy(path, |frame| {
+            if frame.sequence <= converted {
+                return Ok(());
+            }
+            let first_missing = memtables.sequence + 1;
+            if frame.sequence > first_missing && !accept_loss {
+                return Err(damaged(format!(
+                    "the changes {first_missing} to {} are missing",
+                    frame.sequence - 1
+                )));
+            }
+            memtables.sequence = memtables.sequence.max(frame.sequence);
+            memtables.replay(frame.change, &reader)
+        })?;
+        match lost {
+            Some(reason) if accept_loss => losses.push(damaged(reason).to_string()),
+            Some(reason) => return Err(damaged(reason)),
+            None => {}
+        }
+    }
+    memtables.resolve_all(&reader)?;
+    Ok(losses)
 }

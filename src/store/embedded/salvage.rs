@@ -1,5 +1,4 @@
-//! Recovers a damaged store, for `--accept-loss`: everything that can be read, and a list of what
-//! cannot.
+//! Recovers what can be read of a damaged store, for `--accept-loss`, and lists what cannot.
 //!
 //! The list is stored in the manifest, so that later starts need no flag and still report it.
 
@@ -15,8 +14,8 @@ use crate::store::embedded::recovery::{cannot_open, log_files, unnamed_logs};
 use crate::store::embedded::table::packed::Packed;
 use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer};
 use crate::store::embedded::table::{
-    EXPIRY, Entry, KEY, Manifest, PRESENT, TILE, Table, Version, new_store, record_number,
-    sync_directory, text_key, tile_key, tile_of,
+    EXPIRY, Entry, KEY, Manifest, PRESENT, TILE, Table, Version, contents, entry_key, new_store,
+    record_number, sync_directory, tile_key, tile_of,
 };
 use crate::store::embedded::table_cache::expiry_entry;
 use crate::store::embedded::wal;
@@ -24,60 +23,57 @@ use crate::store::{Result, StoreError};
 
 /// Builds a manifest from the existing files, to replace one that is missing or damaged.
 pub fn manifest(directory: &Path, error: Option<StoreError>) -> Result<Manifest> {
-    let mut losses = vec![
-        error.map_or("the manifest was missing".to_owned(), |error| {
-            error.to_string()
-        }),
-    ];
-    let mut segments: Vec<Segment> = Vec::new();
-    for entry in fs::read_dir(directory)
-        .map_err(|error| cannot_open(directory, &error))?
-        .flatten()
-    {
-        if entry
-            .file_name()
-            .to_str()
-            .and_then(segment::number_of)
-            .is_some()
-        {
-            match Segment::open_any(&entry.path()) {
-                Ok(segment) => segments.push(segment),
-                Err(error) => losses.push(error.to_string()),
-            }
-        }
-    }
-    // A segment that others were merged into has the sequence of the newest of them and a greater
-    // number.
-    segments.sort_by_key(|segment| (segment.info().sequence, segment.info().number));
+    let mut losses = vec![match error {
+        Some(error) => error.to_string(),
+        None => "the manifest was missing".to_owned(),
+    }];
+    let segments = open_segments(directory, &mut losses)?;
+    let infos: Vec<SegmentInfo> = segments
+        .iter()
+        .map(|segment| segment.info().clone())
+        .collect();
     let logs = log_files(directory).map_err(|error| cannot_open(directory, &error))?;
     let store = segments.first().map(Segment::store);
     let store = store
         .or_else(|| logs.iter().find_map(|(_, path)| wal::store_of(path)))
         .unwrap_or_else(new_store);
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         store,
-        sequence: segments.last().map_or(0, |segment| segment.info().sequence),
-        next_segment: segments
-            .iter()
-            .map(|segment| segment.info().number + 1)
-            .max()
-            .unwrap_or(1),
-        segments: segments
-            .iter()
-            .map(|segment| segment.info().clone())
-            .collect(),
+        sequence: infos.last().map_or(0, |info| info.sequence),
+        next_key: next_key(&segments),
+        next_segment: infos.iter().map(|info| info.number + 1).max().unwrap_or(1),
+        segments: infos,
         logs: logs.into_iter().map(|(number, _)| number).collect(),
+        losses,
         ..Manifest::default()
     };
-    manifest.losses = losses;
-    manifest.next_key = next_key(&segments)?;
     manifest
         .write(directory)
         .map_err(|error| StoreError::write(directory, &error))?;
     Ok(manifest)
 }
 
-/// Adds to a manifest the logs that are newer than it.
+/// Opens all segments in a directory, from the oldest to the newest. Adds those that cannot be
+/// opened to `losses`.
+fn open_segments(directory: &Path, losses: &mut Vec<String>) -> Result<Vec<Segment>> {
+    let entries = fs::read_dir(directory).map_err(|error| cannot_open(directory, &error))?;
+    let mut segments: Vec<Segment> = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(segment::number_of).is_none() {
+            continue;
+        }
+        match Segment::open_any(&entry.path()) {
+            Ok(segment) => segments.push(segment),
+            Err(error) => losses.push(error.to_string()),
+        }
+    }
+    // A merged segment has the sequence of the newest segment in it, and a greater number.
+    segments.sort_by_key(|segment| (segment.info().sequence, segment.info().number));
+    Ok(segments)
+}
+
+/// Adds the logs that are newer than a manifest to it.
 pub fn logs(directory: &Path, mut manifest: Manifest, error: &StoreError) -> Result<Manifest> {
     manifest.logs.extend(unnamed_logs(directory, &manifest)?);
     manifest.closed_at = None;
@@ -88,27 +84,28 @@ pub fn logs(directory: &Path, mut manifest: Manifest, error: &StoreError) -> Res
     Ok(manifest)
 }
 
-/// Returns a number that no bitmap in these segments has, and that no bitmap deleted since then
-/// had.
-fn next_key(segments: &[Segment]) -> Result<u64> {
-    let mut next = 0;
-    for block in segments
+/// Returns a number greater than that of any bitmap that these segments contain or whose removal
+/// they contain.
+fn next_key(segments: &[Segment]) -> u64 {
+    let blocks = segments
         .iter()
-        .flat_map(|segment| (0..segment.blocks()).map(move |number| segment.read(number)))
-    {
-        let Ok(block) = block else { continue };
+        .flat_map(|segment| (0..segment.blocks()).filter_map(|number| segment.read(number).ok()));
+    let mut next = 0;
+    for block in blocks {
         for at in 0..block.len() {
-            // A bitmap without users has no tiles.
-            let is_record = block.key(at).first() == Some(&KEY);
-            let number = if is_record {
+            let key = block.key(at);
+            // A bitmap without users has a record but no tiles.
+            let number = if key.first() == Some(&KEY) {
                 record_number(block.value(at))
             } else {
-                tile_of(block.key(at)).map(|(number, _)| number)
+                tile_of(key).map(|(number, _)| number)
             };
-            next = next.max(number.map_or(0, |number| u64::from(number) + 1));
+            if let Some(number) = number {
+                next = next.max(u64::from(number) + 1);
+            }
         }
     }
-    Ok(next)
+    next
 }
 
 /// Replaces missing or damaged segments with what can be read of them, and makes records and tiles
@@ -116,16 +113,16 @@ fn next_key(segments: &[Segment]) -> Result<u64> {
 pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     let mut manifest = manifest;
     let mut losses = Vec::new();
-    let mut whole: Vec<SegmentInfo> = Vec::new();
+    let mut readable: Vec<SegmentInfo> = Vec::new();
     for info in manifest.segments.clone() {
-        match readable(directory, &mut manifest, &info, &mut losses)? {
-            Some(info) => whole.push(info),
+        match readable_segment(directory, &mut manifest, &info, &mut losses)? {
+            Some(info) => readable.push(info),
             None => losses.push(format!("segment-{} with all it held", info.number)),
         }
     }
-    let is_whole = losses.is_empty();
-    if !is_whole {
-        manifest.segments = whole;
+    let are_intact = losses.is_empty();
+    if !are_intact {
+        manifest.segments = readable;
         manifest.losses.append(&mut losses);
         manifest
             .write(directory)
@@ -133,12 +130,12 @@ pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
     }
     let table = Table::open(directory, manifest.clone(), 1 << 20)?;
     let version = table.version();
-    if is_whole && version.check().is_ok() {
+    if are_intact && version.check().is_ok() {
         return Ok(manifest);
     }
     let entries = reconcile(&version, &mut losses)?;
     let sequence = manifest.sequence;
-    let _ = table.add(entries.into_iter().map(Ok), sequence, |manifest| {
+    table.add(entries.into_iter().map(Ok), sequence, |manifest| {
         manifest.losses.append(&mut losses)
     })?;
     Ok(table.manifest())
@@ -146,7 +143,7 @@ pub fn segments(directory: &Path, manifest: Manifest) -> Result<Manifest> {
 
 /// Returns the segment itself if it is intact, a new segment with what can be read of it, or
 /// `None`.
-fn readable(
+fn readable_segment(
     directory: &Path,
     manifest: &mut Manifest,
     info: &SegmentInfo,
@@ -197,24 +194,20 @@ fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Ent
     while let Some(entry) = merge.next()? {
         match entry.key.first() {
             Some(&KEY) => {
-                let text = std::str::from_utf8(&entry.key[1..]);
-                if let (Ok(text), Some(record)) =
-                    (text, entry.value.get(1..).and_then(Record::read))
-                {
-                    records.push((text.to_owned(), record));
+                let key = std::str::from_utf8(&entry.key[1..]);
+                let record = Record::read(contents(&entry.value));
+                if let (Ok(key), Some(record)) = (key, record) {
+                    records.push((key.to_owned(), record));
                 }
             }
             Some(&TILE) => {
-                if let (Some(place), Some(Packed::Whole(tile))) =
-                    (tile_of(&entry.key), Packed::read(&entry.value))
-                {
-                    tiles.insert(place, tile.len());
+                let numbers = tile_of(&entry.key);
+                let tile = Packed::read(&entry.value);
+                if let (Some(numbers), Some(Packed::Whole(tile))) = (numbers, tile) {
+                    tiles.insert(numbers, tile.len());
                 }
             }
-            Some(&EXPIRY)
-                if expiry_entry(&entry.key[1..], entry.value.get(1..).unwrap_or_default())
-                    .is_none() =>
-            {
+            Some(&EXPIRY) if expiry_entry(&entry.key[1..], contents(&entry.value)).is_none() => {
                 losses.push("when one bitmap expires".to_owned());
                 unreadable.push((entry.key.clone(), None));
             }
@@ -223,7 +216,7 @@ fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Ent
     }
     let mut entries: Vec<Entry> = reconcile_ids(version, &records, losses)?;
     entries.append(&mut unreadable);
-    for (text, record) in records {
+    for (key, record) in records {
         let found: Vec<(u16, u64)> = record
             .tiles
             .iter()
@@ -235,13 +228,13 @@ fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Ent
             continue;
         }
         losses.push(format!(
-            "of the bitmap {text}: it had {} users, and {} of them are left",
+            "a part of the bitmap {key}: it had {} users, and {} of them are left",
             record.users(),
             found.users()
         ));
         let mut value = vec![PRESENT];
         found.write(&mut value);
-        entries.push((text_key(KEY, &text), Some(value)));
+        entries.push((entry_key(KEY, &key), Some(value)));
     }
     if !tiles.is_empty() {
         losses.push(format!(
@@ -258,10 +251,10 @@ fn reconcile(version: &Arc<Version>, losses: &mut Vec<String>) -> Result<Vec<Ent
     Ok(entries)
 }
 
-/// The string ids of one prefix, as found in both directions.
+/// The entries of the string ids of one prefix.
 #[derive(Default)]
-struct Found {
-    by_text: BTreeMap<String, u32>,
+struct PrefixEntries {
+    by_id: BTreeMap<String, u32>,
     by_number: BTreeMap<u32, String>,
     next: u64,
 }
@@ -273,92 +266,15 @@ fn reconcile_ids(
     records: &[(String, Record)],
     losses: &mut Vec<String>,
 ) -> Result<Vec<Entry>> {
-    let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    let mut merge = version.merge(&[])?;
-    while let Some(entry) = merge.next()? {
-        let value = entry.value.get(1..).unwrap_or_default();
-        match idmap::read_entry(&entry.key, value) {
-            Some((prefix, IdEntry::ByText(text, number))) => {
-                found
-                    .entry(prefix)
-                    .or_default()
-                    .by_text
-                    .insert(text, number);
-            }
-            Some((prefix, IdEntry::ByNumber(number, text))) => {
-                found
-                    .entry(prefix)
-                    .or_default()
-                    .by_number
-                    .insert(number, text);
-            }
-            Some((prefix, IdEntry::Next(next))) => found.entry(prefix).or_default().next = next,
-            None => {}
-        }
-    }
     let mut entries: Vec<Entry> = Vec::new();
-    for (prefix, ids) in found {
-        let mut contradictions = 0_u64;
-        let mut texts: BTreeMap<u32, &str> = ids
-            .by_number
-            .iter()
-            .map(|(number, text)| (*number, &**text))
-            .collect();
-        for (text, number) in &ids.by_text {
-            let [by_text, by_number] = idmap::id_entries(&prefix, text, *number);
-            match texts.get(number) {
-                Some(other) if *other != text => {
-                    contradictions += 1;
-                    entries.push((by_text.0, None));
-                }
-                Some(_) => {}
-                None => {
-                    texts.insert(*number, text);
-                    entries.push((by_number.0, Some(by_number.1)));
-                }
-            }
-        }
-        let mut numbers: BTreeMap<&str, u32> = ids
-            .by_text
-            .iter()
-            .map(|(text, number)| (&**text, *number))
-            .collect();
-        for (number, text) in &ids.by_number {
-            let [by_text, by_number] = idmap::id_entries(&prefix, text, *number);
-            match numbers.get(&**text) {
-                Some(other) if other != number => {
-                    contradictions += 1;
-                    entries.push((by_number.0, None));
-                }
-                Some(_) => {}
-                None => {
-                    numbers.insert(text, *number);
-                    entries.push((by_text.0, Some(by_text.1)));
-                }
-            }
-        }
+    for (prefix, ids) in read_ids(version)? {
+        let contradictions = reconcile_directions(&prefix, &ids, &mut entries);
         if contradictions > 0 {
             losses.push(format!(
                 "{contradictions} string ids under `{prefix}` that contradict others"
             ));
         }
-        let given = ids
-            .by_number
-            .keys()
-            .chain(ids.by_text.values())
-            .map(|number| u64::from(*number) + 1)
-            .max();
-        let bytes = records
-            .iter()
-            .filter(|(text, record)| text.starts_with(&prefix) && record.len != EMPTY);
-        let bytes = bytes.map(|(_, record)| record.len).max().unwrap_or(0);
-        let least = given.unwrap_or(0);
-        // The last byte of a bitmap covers eight users.
-        let next = if bytes > ids.next.max(least).div_ceil(8) {
-            bytes * 8
-        } else {
-            ids.next.max(least)
-        };
+        let next = next_number(&prefix, &ids, records);
         if next != ids.next {
             losses.push(format!(
                 "the most recent string ids under `{prefix}`; the next new one gets number {next}"
@@ -367,4 +283,87 @@ fn reconcile_ids(
         }
     }
     Ok(entries)
+}
+
+/// Reads all entries of string ids, by prefix. Skips entries that cannot be read.
+fn read_ids(version: &Version) -> Result<BTreeMap<String, PrefixEntries>> {
+    let mut found: BTreeMap<String, PrefixEntries> = BTreeMap::new();
+    let mut merge = version.merge(&[])?;
+    while let Some(entry) = merge.next()? {
+        let Some((prefix, entry)) = idmap::read_entry(&entry.key, contents(&entry.value)) else {
+            continue;
+        };
+        let of_prefix = found.entry(prefix).or_default();
+        match entry {
+            IdEntry::ById(id, number) => drop(of_prefix.by_id.insert(id, number)),
+            IdEntry::ByNumber(number, id) => drop(of_prefix.by_number.insert(number, id)),
+            IdEntry::Next(next) => of_prefix.next = next,
+        }
+    }
+    Ok(found)
+}
+
+/// Adds to `entries` what makes both directions of the string ids of a prefix agree. Returns the
+/// number of entries that contradict others and are removed.
+fn reconcile_directions(prefix: &str, ids: &PrefixEntries, entries: &mut Vec<Entry>) -> u64 {
+    let mut contradictions = 0;
+    let mut by_number: BTreeMap<u32, &str> = ids
+        .by_number
+        .iter()
+        .map(|(number, id)| (*number, &**id))
+        .collect();
+    for (id, number) in &ids.by_id {
+        let [(id_key, _), (number_key, number_value)] = idmap::id_entries(prefix, id, *number);
+        match by_number.get(number) {
+            Some(other) if *other != id => {
+                contradictions += 1;
+                entries.push((id_key, None));
+            }
+            Some(_) => {}
+            None => {
+                by_number.insert(*number, id);
+                entries.push((number_key, Some(number_value)));
+            }
+        }
+    }
+    let mut by_id: BTreeMap<&str, u32> = ids
+        .by_id
+        .iter()
+        .map(|(id, number)| (&**id, *number))
+        .collect();
+    for (number, id) in &ids.by_number {
+        let [(id_key, id_value), (number_key, _)] = idmap::id_entries(prefix, id, *number);
+        match by_id.get(&**id) {
+            Some(other) if other != number => {
+                contradictions += 1;
+                entries.push((number_key, None));
+            }
+            Some(_) => {}
+            None => {
+                by_id.insert(id, *number);
+                entries.push((id_key, Some(id_value)));
+            }
+        }
+    }
+    contradictions
+}
+
+/// Returns a number for the next new string id of a prefix that no string id has and no bitmap
+/// contains.
+fn next_number(prefix: &str, ids: &PrefixEntries, records: &[(String, Record)]) -> u64 {
+    let assigned = ids.by_number.keys().chain(ids.by_id.values());
+    let after_assigned = assigned.map(|number| u64::from(*number) + 1).max();
+    let least = ids.next.max(after_assigned.unwrap_or(0));
+    let bytes = records
+        .iter()
+        .filter(|(key, record)| key.starts_with(prefix) && record.len != EMPTY)
+        .map(|(_, record)| record.len)
+        .max()
+        .unwrap_or(0);
+    // The last byte of a bitmap covers eight users.
+    if bytes > least.div_ceil(8) {
+        bytes * 8
+    } else {
+        least
+    }
 }

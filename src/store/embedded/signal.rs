@@ -1,8 +1,8 @@
 //! Synchronization between the threads of a store on disk: writers wait for room, threads wait for
 //! work and for shutdown, and all of them wait for the disk.
 //!
-//! This file is compiled twice: with the primitives of `std`, and in `model.rs` with those of
-//! `shuttle`, which decide the order in which threads run.
+//! This file is compiled twice: with the primitives of `std`, and in `signal_model.rs` with those
+//! of `shuttle`, which decide the order in which threads run.
 
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -20,19 +20,20 @@ pub struct Signal {
 struct State {
     stop: bool,
     requested: bool,
-    /// How many attempts at a checkpoint began, and how many of them ended.
+    /// The number of checkpoints that were attempted.
     begun: u64,
+    /// The number of attempts that ended.
     ended: u64,
     /// Why the last attempt failed.
     failure: Option<String>,
-    /// How many times a checkpoint took over what had been written.
+    /// The number of checkpoints that took over the changes so far and so made room.
     taken_over: u64,
 }
 
 /// Why a writer stopped waiting.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// A checkpoint took over what had been written before.
+pub enum WaitOutcome {
+    /// A checkpoint took over the changes so far.
     Room,
     /// A checkpoint that began in the meantime failed.
     Failed(String),
@@ -45,7 +46,9 @@ pub enum Waited {
 /// What the checkpoint thread must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
+    /// Whether the store is being closed.
     pub stop: bool,
+    /// Whether a checkpoint was requested.
     pub checkpoint: bool,
 }
 
@@ -81,24 +84,28 @@ impl Signal {
 
     /// Requests a checkpoint that begins after this call, and waits until it has made room or
     /// ended.
-    pub fn wait_for_room(&self, until: Instant) -> Waited {
+    pub fn wait_for_room(&self, until: Instant) -> WaitOutcome {
         let mut state = self.lock();
-        let (taken_over, attempt) = (state.taken_over, state.begun + 1);
+        let taken_over = state.taken_over;
+        let attempt = state.begun + 1;
         state.requested = true;
         self.changed.notify_all();
         loop {
             if state.stop {
-                return Waited::Stopped;
+                return WaitOutcome::Stopped;
             }
             if state.taken_over > taken_over {
-                return Waited::Room;
+                return WaitOutcome::Room;
             }
             if state.ended >= attempt {
-                return state.failure.clone().map_or(Waited::Room, Waited::Failed);
+                return state
+                    .failure
+                    .clone()
+                    .map_or(WaitOutcome::Room, WaitOutcome::Failed);
             }
             match self.wait(state, until) {
                 Some(changed) => state = changed,
-                None => return Waited::TimedOut,
+                None => return WaitOutcome::TimedOut,
             }
         }
     }
@@ -138,20 +145,20 @@ impl Signal {
         true
     }
 
-    /// Records that an attempt begins, which fulfils all requests so far.
+    /// Records that an attempt begins. It satisfies all requests so far.
     pub fn begin(&self) {
         let mut state = self.lock();
         state.requested = false;
         state.begun += 1;
     }
 
-    /// Records that a checkpoint took over what was written so far.
+    /// Records that a checkpoint took over the changes so far.
     pub fn took_over(&self) {
         self.lock().taken_over += 1;
         self.changed.notify_all();
     }
 
-    /// Records that the attempt ended. It failed if there is a reason.
+    /// Records that the attempt ended, and why it failed, if it did.
     pub fn end(&self, failure: Option<String>) {
         let mut state = self.lock();
         state.ended = state.begun;
@@ -166,41 +173,43 @@ impl Signal {
     }
 }
 
-/// The point in the sequence of changes up to which a store survives a power cut.
+/// The sequence number up to which all changes survive a power failure.
 #[derive(Default)]
 pub struct Durable {
     sequence: AtomicU64,
-    turn: Mutex<()>,
+    /// Held during a sync.
+    sync: Mutex<()>,
 }
 
 impl Durable {
-    /// Creates a state in which every change up to this one is already durable.
+    /// Creates a value for a store in which all changes up to `sequence` are durable.
     pub fn new(sequence: u64) -> Self {
         Durable {
             sequence: AtomicU64::new(sequence),
-            turn: Mutex::new(()),
+            sync: Mutex::new(()),
         }
     }
 
-    /// Returns the sequence number up to which every change is durable.
+    /// Returns the sequence number up to which all changes are durable.
     pub fn get(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
     }
 
-    /// Records that every change up to this one is durable.
+    /// Records that all changes up to `sequence` are durable.
     pub fn advance(&self, sequence: u64) {
         self.sequence.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Makes every change up to this one durable. `force` makes all existing changes durable and
-    /// returns the last of them. One caller's `force` is enough for all callers that wait here.
-    pub fn reach<E>(&self, sequence: u64, force: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
+    /// Makes all changes up to `sequence` durable. `sync` makes all existing changes durable and
+    /// returns the sequence number of the last one. One sync is enough for all callers that wait
+    /// here.
+    pub fn reach<E>(&self, sequence: u64, sync: impl FnOnce() -> Result<u64, E>) -> Result<(), E> {
         if self.get() >= sequence {
             return Ok(());
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _sync = self.sync.lock().unwrap_or_else(PoisonError::into_inner);
         if self.get() < sequence {
-            self.advance(force()?);
+            self.advance(sync()?);
         }
         Ok(())
     }

@@ -16,19 +16,19 @@ mod sync {
     clippy::duplicate_mod,
     reason = "the same code with other primitives is the point"
 )]
-#[allow(dead_code, reason = "the models use what waits")]
+#[allow(dead_code, reason = "the models use only the functions that wait")]
 mod signal;
 
-use signal::{Durable, Signal, Waited};
+use signal::{Durable, Signal, WaitOutcome};
 use sync::{AtomicU64, Mutex, Ordering};
 
-/// How many interleavings are tried for each model.
-const ORDERS: usize = 3000;
+/// The number of interleavings that are tried for each model.
+const INTERLEAVINGS: usize = 3000;
 
 fn explore(model: impl Fn() + Send + Sync + Clone + 'static) {
-    shuttle::check_random(model.clone(), ORDERS);
-    // Interleavings in which a thread is delayed for long are rare among those.
-    shuttle::check_pct(model, ORDERS, 3);
+    shuttle::check_random(model.clone(), INTERLEAVINGS);
+    // Random interleavings seldom delay a thread for a long time.
+    shuttle::check_pct(model, INTERLEAVINGS, 3);
 }
 
 fn far() -> Instant {
@@ -36,8 +36,13 @@ fn far() -> Instant {
 }
 
 /// Starts a checkpoint thread that empties the log, or fails to.
-fn keeper(signal: &Arc<Signal>, log: &Arc<Mutex<u32>>, fails: bool) -> thread::JoinHandle<()> {
-    let (signal, log) = (Arc::clone(signal), Arc::clone(log));
+fn checkpoint_thread(
+    signal: &Arc<Signal>,
+    log: &Arc<Mutex<u32>>,
+    fails: bool,
+) -> thread::JoinHandle<()> {
+    let signal = Arc::clone(signal);
+    let log = Arc::clone(log);
     thread::spawn(move || {
         loop {
             let work = signal.wait_for_work(far());
@@ -56,7 +61,7 @@ fn keeper(signal: &Arc<Signal>, log: &Arc<Mutex<u32>>, fails: bool) -> thread::J
     })
 }
 
-/// Writes frames to a log that has room for one, waiting for a checkpoint each time it is full.
+/// Writes frames to a log that has room for one. Waits for a checkpoint each time it is full.
 fn write(signal: &Signal, log: &Mutex<u32>, frames: u32) {
     for _ in 0..frames {
         loop {
@@ -67,7 +72,7 @@ fn write(signal: &Signal, log: &Mutex<u32>, frames: u32) {
                     break;
                 }
             }
-            assert_eq!(signal.wait_for_room(far()), Waited::Room);
+            assert_eq!(signal.wait_for_room(far()), WaitOutcome::Room);
         }
     }
 }
@@ -75,15 +80,17 @@ fn write(signal: &Signal, log: &Mutex<u32>, frames: u32) {
 #[test]
 fn every_writer_gets_room_and_every_thread_ends() {
     explore(|| {
-        let (signal, log) = (Arc::new(Signal::default()), Arc::new(Mutex::new(1)));
-        let keeper = keeper(&signal, &log, false);
+        let signal = Arc::new(Signal::default());
+        let log = Arc::new(Mutex::new(1));
+        let checkpoints = checkpoint_thread(&signal, &log, false);
         let syncer = thread::spawn({
             let signal = Arc::clone(&signal);
             move || assert!(signal.wait_for_stop(far()))
         });
         let writers: Vec<_> = (0..2)
             .map(|_| {
-                let (signal, log) = (Arc::clone(&signal), Arc::clone(&log));
+                let signal = Arc::clone(&signal);
+                let log = Arc::clone(&log);
                 thread::spawn(move || write(&signal, &log, 2))
             })
             .collect();
@@ -92,23 +99,24 @@ fn every_writer_gets_room_and_every_thread_ends() {
             .into_iter()
             .for_each(|writer| writer.join().unwrap());
         signal.stop();
-        keeper.join().unwrap();
+        checkpoints.join().unwrap();
         syncer.join().unwrap();
     });
 }
 
 #[test]
-fn a_checkpoint_that_fails_is_told_to_every_writer() {
+fn every_waiting_writer_learns_that_a_checkpoint_failed() {
     explore(|| {
-        let (signal, log) = (Arc::new(Signal::default()), Arc::new(Mutex::new(1)));
-        let keeper = keeper(&signal, &log, true);
+        let signal = Arc::new(Signal::default());
+        let log = Arc::new(Mutex::new(1));
+        let checkpoints = checkpoint_thread(&signal, &log, true);
         let writers: Vec<_> = (0..2)
             .map(|_| {
                 let signal = Arc::clone(&signal);
                 thread::spawn(move || {
                     assert_eq!(
                         signal.wait_for_room(far()),
-                        Waited::Failed("full".to_owned())
+                        WaitOutcome::Failed("full".to_owned())
                     )
                 })
             })
@@ -121,40 +129,39 @@ fn a_checkpoint_that_fails_is_told_to_every_writer() {
             move || {
                 assert!(matches!(
                     signal.wait_for_room(far()),
-                    Waited::Failed(_) | Waited::Stopped
+                    WaitOutcome::Failed(_) | WaitOutcome::Stopped
                 ))
             }
         });
         signal.stop();
         waiting.join().unwrap();
-        keeper.join().unwrap();
+        checkpoints.join().unwrap();
     });
 }
 
 #[test]
-fn what_is_called_durable_was_forced_to_disk() {
+fn durable_changes_were_synced() {
     explore(|| {
         let durable = Arc::new(Durable::new(0));
-        let (written, disk) = (Arc::new(Mutex::new(0)), Arc::new(AtomicU64::new(0)));
+        let written = Arc::new(Mutex::new(0));
+        let disk = Arc::new(AtomicU64::new(0));
         let threads: Vec<_> = (0..3)
             .map(|_| {
-                let (durable, written, disk) = (
-                    Arc::clone(&durable),
-                    Arc::clone(&written),
-                    Arc::clone(&disk),
-                );
+                let durable = Arc::clone(&durable);
+                let written = Arc::clone(&written);
+                let disk = Arc::clone(&disk);
                 thread::spawn(move || {
                     let sequence = {
                         let mut written = written.lock().unwrap();
                         *written += 1;
                         *written
                     };
-                    let forced: Result<(), ()> = durable.reach(sequence, || {
+                    let reached: Result<(), ()> = durable.reach(sequence, || {
                         let latest = *written.lock().unwrap();
                         disk.fetch_max(latest, Ordering::AcqRel);
                         Ok(latest)
                     });
-                    forced.unwrap();
+                    reached.unwrap();
                     let durable = durable.get();
                     assert!(durable >= sequence);
                     assert!(disk.load(Ordering::Acquire) >= durable);
@@ -169,7 +176,7 @@ fn what_is_called_durable_was_forced_to_disk() {
 }
 
 #[test]
-fn what_could_not_be_forced_to_disk_is_not_called_durable() {
+fn changes_are_not_durable_after_a_failed_sync() {
     explore(|| {
         let durable = Arc::new(Durable::new(7));
         let failing = thread::spawn({

@@ -1,5 +1,4 @@
-//! Tests of what a reader sees who began before others wrote, and before checkpoints that it knows
-//! nothing of.
+//! Tests that a reader sees the snapshot it took, whatever is written and checkpointed later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -11,7 +10,8 @@ use super::*;
 use crate::bitmap::{Source, Tile};
 use crate::sets::EventName;
 
-/// A few users of each of several tiles, in two groups of 64.
+/// Two users in each of several tiles. The tiles belong to two groups of 64, which the evaluation
+/// treats separately.
 const USERS: [UserId; 8] = [0, 1, 65_536, 65_537, 200_000, 200_001, 4_600_000, 4_600_001];
 const KEYS: usize = 3;
 
@@ -24,7 +24,7 @@ fn plan() -> Plan {
     let mut plan = Plan::new();
     for a in &sets {
         plan.count_set(a).unwrap();
-        // Counted from the tiles, and not from what is known of the key.
+        // The same count, but from the tiles instead of the record.
         plan.count_set(&(a.clone() ^ Set::Key(key(99)))).unwrap();
         for b in &sets {
             plan.count_set(&(a.clone() & b.clone())).unwrap();
@@ -52,21 +52,21 @@ enum Step {
     /// Moves a user from one bitmap to another, as one batch.
     Move(usize, usize, usize),
     Delete(usize),
-    /// The three parts of a checkpoint.
+    /// The first part of a checkpoint.
     Freeze,
-    /// Whether the caches are made ready at once.
+    /// The second part of a checkpoint. `true` refreshes the cache immediately.
     Write(bool),
+    /// The third part of a checkpoint.
     Finish,
-    /// Segments are merged: all of them, or those that are due.
+    /// Merges all segments (`true`), or those that are due.
     Merge(bool),
-    /// What a start finds that comes now, after a crash: what the log says, over the table. Then
-    /// that user of that bitmap is marked.
+    /// Replays the log over the table, as after a crash, then marks a user.
     Replay(usize, usize, bool),
-    /// A reader begins.
+    /// Creates a reader.
     Begin,
-    /// One that began long ago answers, and goes on.
+    /// Lets a reader evaluate the plan.
     Answer(usize),
-    /// One ends.
+    /// Drops a reader.
     End(usize),
 }
 
@@ -98,21 +98,24 @@ fn mark(key_place: usize, user: UserId, value: bool) -> Mark {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// Every reader sees one moment to its end, whatever is written, frozen, checkpointed and
-    /// cached meanwhile by those who began before and after it.
+    /// This holds whatever is written, checkpointed, merged and cached in the meantime, by readers
+    /// and writers that started before or after the reader.
     #[test]
-    fn a_reader_sees_the_moment_it_began(steps in steps()) {
+    fn a_reader_sees_its_snapshot(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path(), &Options { cache_bytes: 1 << 20, ..Options::default() }).unwrap();
         let engine = &store.engine;
         let disk = engine.disk.as_ref().unwrap();
-        let (plan, mut model, mut readers) = (plan(), Model::new(), Vec::new());
-        let texts = store.texts(&plan);
-        let begin = || engine.begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str))).unwrap();
+        let plan = plan();
+        let mut model = Model::new();
+        let mut readers = Vec::new();
+        let keys = store.keys_of(&plan);
+        let begin = || engine.begin_read(|memtables| memtables.subset(keys.iter().flatten().map(String::as_str)));
         let answer = |(read, model): &(PlanReader<'_>, Model)| {
-            assert_eq!(bitmap::count(&plan, &read.leaves(&texts).unwrap()).unwrap(), expected(model));
+            assert_eq!(bitmap::count(&plan, &read.leaves(&keys).unwrap()).unwrap(), expected(model));
         };
-        let (mut written, mut refreshed) = (None, false);
+        let mut written = None;
+        let mut refreshed = false;
         for step in steps {
             match step {
                 Step::Mark(key, user, value) => {
@@ -129,80 +132,84 @@ proptest! {
                     store.delete(&[key(place)]).unwrap();
                     model.remove(&place);
                 }
-                Step::Freeze if engine.read().frozen.is_none() => {
+                Step::Freeze if engine.read().immutable.is_none() => {
                     engine.freeze(disk, &mut disk.pending.lock().unwrap()).unwrap();
                 }
                 Step::Write(refresh) if written.is_none() => {
-                    if let Some(frozen) = engine.read().frozen.clone() {
+                    if let Some(immutable) = engine.read().immutable.clone() {
                         let pending = disk.pending.lock().unwrap();
                         let pending = pending.as_ref().unwrap();
-                        let lifetimes = &pending.lifetimes;
-                        let rolls = idmap::IdMaps::new();
-                        written = Some(disk.base.write(&frozen, &rolls, lifetimes, pending.sequence, |_| {}).unwrap());
+                        let checkpoint = table_cache::Checkpoint {
+                            memtable: &immutable,
+                            id_maps: &idmap::IdMaps::new(),
+                            expirations: &pending.expirations,
+                        };
+                        written = Some(disk.table_cache.write(checkpoint, pending.sequence, |_| {}).unwrap());
                         if refresh {
-                            disk.base.refresh(written.as_ref().unwrap());
+                            disk.table_cache.refresh(written.as_ref().unwrap());
                         }
                         refreshed = refresh;
                     }
                 }
                 Step::Finish if written.is_some() => {
                     if !refreshed {
-                        disk.base.refresh(written.as_ref().unwrap());
+                        disk.table_cache.refresh(written.as_ref().unwrap());
                     }
-                    let mut layers = engine.lock();
-                    disk.base.publish(written.take().unwrap());
-                    layers.frozen = None;
-                    drop(layers);
+                    let mut memtables = engine.lock();
+                    disk.table_cache.publish(written.take().unwrap());
+                    memtables.immutable = None;
+                    drop(memtables);
                     *disk.pending.lock().unwrap() = None;
                 }
                 Step::Merge(all) => {
                     let pace = table::Pace { hurries: true, goes_on: &|| true };
-                    let table = disk.base.table();
+                    let table = disk.table_cache.table();
                     if all { table.compact_all(&pace) } else { table.compact_due(&pace) }.unwrap();
                 }
                 Step::Replay(place, user, value) if written.is_none() => {
-                    let mut layers =
-                        recovery::replay(directory.path(), &disk.base, &Options::default(), &mut Vec::new()).unwrap();
-                    let reader = disk.base.reader();
-                    let counts = |layers: &Memtables| {
-                        let texts = texts.iter().map(Option::as_deref);
-                        bitmap::count(&plan, &Leaves::of(texts, layers, Some(&reader)).unwrap()).unwrap()
+                    let mut memtables =
+                        recovery::replay(directory.path(), &disk.table_cache, &Options::default(), &mut Vec::new()).unwrap();
+                    let reader = disk.table_cache.reader();
+                    let counts = |memtables: &Memtables| {
+                        let keys = keys.iter().map(Option::as_deref);
+                        bitmap::count(&plan, &Leaves::of(keys, memtables, Some(&reader)).unwrap()).unwrap()
                     };
-                    prop_assert_eq!(counts(&layers), expected(&model));
-                    // A transaction that fails leaves everything as it was.
+                    prop_assert_eq!(counts(&memtables), expected(&model));
+                    // A failed transaction changes nothing.
                     let changed = key(place).text(&store.prefix);
-                    let mut space = WriteTxn::new(&mut layers, Some(&reader), None);
-                    space.delete(std::slice::from_ref(&changed)).unwrap();
-                    space.set_bits(vec![changed], vec![(1, USERS[user])]).unwrap();
-                    let (_, undo) = space.end();
-                    layers.undo(undo);
-                    prop_assert_eq!(counts(&layers), expected(&model));
+                    let mut txn = WriteTxn::new(&mut memtables, Some(&reader), None);
+                    txn.delete(std::slice::from_ref(&changed)).unwrap();
+                    txn.set_bits(vec![changed], vec![(1, USERS[user])]).unwrap();
+                    let (_, undo) = txn.end();
+                    memtables.undo(undo);
+                    prop_assert_eq!(counts(&memtables), expected(&model));
                     let mut marked = model.clone();
                     let users = marked.entry(place).or_default();
                     if value { users.insert(USERS[user]) } else { users.remove(&USERS[user]) };
-                    let (keys, bits) = ([key(place).text(&store.prefix)], [(u32::from(value), USERS[user])]);
-                    let prepared = layers.prepare(&keys, &bits, Some(&reader), None).unwrap();
-                    layers.apply(prepared);
-                    prop_assert_eq!(counts(&layers), expected(&marked));
-                    layers.resolve_all(&reader).unwrap();
-                    prop_assert_eq!(counts(&layers), expected(&marked));
+                    let changed = [key(place).text(&store.prefix)];
+                    let bits = [(u32::from(value), USERS[user])];
+                    let prepared = memtables.prepare(&changed, &bits, Some(&reader), None).unwrap();
+                    memtables.apply(prepared);
+                    prop_assert_eq!(counts(&memtables), expected(&marked));
+                    memtables.resolve_all(&reader).unwrap();
+                    prop_assert_eq!(counts(&memtables), expected(&marked));
                 }
                 Step::Begin => readers.push((begin(), model.clone())),
                 Step::Answer(place) if !readers.is_empty() => answer(&readers[place % readers.len()]),
                 Step::End(place) if !readers.is_empty() => drop(readers.swap_remove(place % readers.len())),
                 _ => {}
             }
-            // Whoever asks now, as others do, puts into the caches what it finds.
+            // This query also puts what it reads into the cache.
             prop_assert_eq!(store.count(&plan).unwrap(), expected(&model));
         }
         readers.iter().for_each(answer);
     }
 }
 
-/// A source that stops before its first tile until it is told to go on.
-struct Held<'a>(Leaves<'a>, Box<dyn Fn() + Sync + 'a>);
+/// A source that calls a function before each tile. The function can block the evaluation.
+struct Paused<'a>(Leaves<'a>, Box<dyn Fn() + Sync + 'a>);
 
-impl Source for Held<'_> {
+impl Source for Paused<'_> {
     type Error = StoreError;
 
     fn byte_len(&self, leaf: usize) -> u64 {
@@ -227,10 +234,8 @@ impl Source for Held<'_> {
     }
 }
 
-/// Nobody waits for a question that takes its time: neither who marks, nor who asks, nor a
-/// checkpoint.
 #[test]
-fn a_question_under_way_holds_nobody_up() {
+fn a_running_query_blocks_neither_writes_nor_queries_nor_checkpoints() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path(), &Options::default()).unwrap();
     store
@@ -238,31 +243,28 @@ fn a_question_under_way_holds_nobody_up() {
         .unwrap();
     store.checkpoint().unwrap();
     store.apply(&[mark(0, 8, true), mark(1, 8, true)]).unwrap();
-    let (plan, before) = (
-        plan(),
-        Model::from([(0, [7, 8].into()), (1, [7, 8].into()), (2, [70_000].into())]),
-    );
-    let texts = store.texts(&plan);
+    let plan = plan();
+    let before = Model::from([(0, [7, 8].into()), (1, [7, 8].into()), (2, [70_000].into())]);
+    let keys = store.keys_of(&plan);
     std::thread::scope(|scope| {
         let (began, begins) = channel();
         let (go_on, goes_on) = channel::<()>();
-        let (store, plan, texts) = (&store, &plan, &texts);
-        let question = scope.spawn(move || {
+        let (store, plan, keys) = (&store, &plan, &keys);
+        let query = scope.spawn(move || {
             let channels = Mutex::new((began, goes_on));
-            let read = store
-                .engine
-                .begin_read(|layers| layers.part(texts.iter().flatten().map(String::as_str)))
-                .unwrap();
-            let hold = move || {
+            let read = store.engine.begin_read(|memtables| {
+                memtables.subset(keys.iter().flatten().map(String::as_str))
+            });
+            let pause = move || {
                 let (began, goes_on) = &*channels.lock().unwrap();
                 began.send(()).unwrap();
-                // It may go on when the other end is gone.
+                // The query continues when the other end is dropped.
                 assert_eq!(
                     goes_on.recv_timeout(Duration::from_secs(60)),
                     Err(RecvTimeoutError::Disconnected)
                 );
             };
-            bitmap::count(plan, &Held(read.leaves(texts).unwrap(), Box::new(hold))).unwrap()
+            bitmap::count(plan, &Paused(read.leaves(keys).unwrap(), Box::new(pause))).unwrap()
         });
         begins.recv().unwrap();
         let others = scope.spawn(move || {
@@ -279,14 +281,14 @@ fn a_question_under_way_holds_nobody_up() {
                 assert!(
                     store
                         .keyspace()
-                        .look_at(["e0_u"], |look| look.bit("e0_u", 8))
+                        .read_keys(["e0_u"], |look| look.bit("e0_u", 8))
                         .is_ok()
                 );
             }
         });
         others.join().unwrap();
-        assert!(!question.is_finished());
+        assert!(!query.is_finished());
         drop(go_on);
-        assert_eq!(question.join().unwrap(), expected(&before));
+        assert_eq!(query.join().unwrap(), expected(&before));
     });
 }

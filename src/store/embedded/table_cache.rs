@@ -1,5 +1,4 @@
-//! The table with a bounded cache of what its entries mean in front, and how overlays become
-//! entries.
+//! The table behind a cache of tiles and records, and the conversion of memtables to table entries.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,14 +8,13 @@ use quick_cache::sync::Cache;
 
 use crate::bitmap::Tile;
 use crate::sets::UserId;
+use crate::store::embedded::expirations::Expirations;
 use crate::store::embedded::idmap::{self, IdMaps};
-use crate::store::embedded::memtable::{
-    Below, EMPTY, Expirations, Memtables, Overlay, Overlays, TileChange,
-};
+use crate::store::embedded::memtable::{Memtable, Memtables, Older, Overlay, TileChange};
 use crate::store::embedded::record::Record;
 use crate::store::embedded::table::segment::Segment;
 use crate::store::embedded::table::{
-    EXPIRY, Entry, Input, KEY, Manifest, PRESENT, Table, Version, packed, put_varint, text_key,
+    EXPIRY, Entry, Input, KEY, Manifest, PRESENT, Table, Version, entry_key, packed, put_varint,
     tile_key,
 };
 use crate::store::{Result, StoreError};
@@ -31,31 +29,49 @@ impl Weighter<(u32, u16), Since<Arc<Tile>>> for Weights {
 }
 
 impl Weighter<Box<str>, Since<Arc<Record>>> for Weights {
-    fn weight(&self, text: &Box<str>, (_, record): &Since<Arc<Record>>) -> u64 {
-        (64 + text.len() + record.memory()) as u64
+    fn weight(&self, key: &Box<str>, (_, record): &Since<Arc<Record>>) -> u64 {
+        (64 + key.len() + record.memory()) as u64
     }
 }
 
-/// The table and its cache.
+/// The table of a store, with a cache of decoded tiles and records.
 pub struct TableCache {
     table: Table,
+    /// By the number of the bitmap and the number of the tile.
     tiles: Cache<(u32, u16), Since<Arc<Tile>>, Weights>,
+    /// By key.
     records: Cache<Box<str>, Since<Arc<Record>>, Weights>,
     epochs: RwLock<Epochs>,
-    /// When bitmaps expire, as the table has it.
-    expiry: Mutex<Expirations>,
+    /// When bitmaps expire, according to the table.
+    expirations: Mutex<Expirations>,
 }
 
-/// How often what is in the table has changed: for readers who begin now, and for the caches, which
-/// are made ready before.
+/// Counters of checkpoints.
 #[derive(Debug, Clone, Copy, Default)]
 struct Epochs {
+    /// The epoch of new readers.
     published: u64,
+    /// The epoch of the cache. It is ahead of `published` from when the cache is refreshed until
+    /// the checkpoint is published.
     latest: u64,
 }
 
-/// What a checkpoint wrote, before readers see it.
-#[must_use = "nobody sees it before it is published"]
+/// A cached value and the first epoch in which it is valid. Readers of earlier epochs must not use
+/// it. It is valid until the latest epoch: a checkpoint that changes the value replaces or removes
+/// it.
+type Since<T> = (u64, T);
+
+/// The changes that a checkpoint writes to the table.
+#[derive(Clone, Copy)]
+pub struct Checkpoint<'a> {
+    pub memtable: &'a Memtable,
+    pub id_maps: &'a IdMaps,
+    /// All expiry times, not only those that changed.
+    pub expirations: &'a Expirations,
+}
+
+/// A checkpoint that is written but not visible to readers yet.
+#[must_use = "readers do not see a checkpoint until it is published"]
 pub struct Unpublished {
     segment: Option<Segment>,
     changed: Vec<Changed>,
@@ -63,33 +79,28 @@ pub struct Unpublished {
 
 /// A bitmap of the table that a checkpoint changed.
 pub struct Changed {
-    text: Box<str>,
+    key: Box<str>,
     overlay: Arc<Overlay>,
     /// The number in the keys of its tiles, or `None` if the checkpoint assigned a new one.
     number: Option<u32>,
 }
 
-/// Something of the table, with the epoch since which it is known to be so: a reader that began in
-/// an earlier one must not use it. What a checkpoint changes is replaced or removed after it, so
-/// what is in a cache is valid until today.
-type Since<T> = (u64, T);
-
-/// One view of the table, as of when it was made.
+/// A reader of the table as it was when the reader was created.
 pub struct Reader<'a> {
-    base: &'a TableCache,
+    cache: &'a TableCache,
     epoch: u64,
     version: Arc<Version>,
 }
 
 impl TableCache {
-    /// Opens the table; `cache_bytes` bounds all memory it keeps.
+    /// Opens the table. All caches together take at most `cache_bytes` bytes.
     pub fn open(directory: &Path, manifest: Manifest, cache_bytes: u64) -> Result<Self> {
-        // Blocks hold what is packed, the other two what it means: that is what repeated questions
-        // want.
+        // Most of the memory is for decoded tiles, because repeated queries use these. The table
+        // caches encoded blocks.
         let table = Table::open(directory, manifest, cache_bytes / 4)?;
         let tiles = cache_bytes / 8 * 5;
         let records = cache_bytes / 8;
-        let expiry = expiry_of(&table.version())?;
+        let expirations = expirations_in(&table.version())?;
         Ok(TableCache {
             table,
             tiles: Cache::with_weighter(
@@ -103,102 +114,97 @@ impl TableCache {
                 Weights,
             ),
             epochs: RwLock::default(),
-            expiry: Mutex::new(expiry),
+            expirations: Mutex::new(expirations),
         })
     }
 
-    /// The table itself.
+    /// Returns the table itself.
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Memtables over the table with nothing in them yet.
-    pub fn layers(&self) -> Result<Memtables> {
+    /// Returns memtables without changes, with the state that the table holds.
+    pub fn memtables(&self) -> Result<Memtables> {
         Ok(Memtables {
             sequence: self.table.manifest().sequence,
-            lifetimes: self
-                .expiry
+            expirations: self
+                .expirations
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
-            enrolled: idmap::prefixes(&self.table.version())?,
+            string_id_prefixes: idmap::prefixes(&self.table.version())?,
             ..Memtables::default()
         })
     }
 
-    /// A view of the table as it is now. To be asked for while the layers are locked, so that no
-    /// checkpoint is published meanwhile.
+    /// Returns a reader of the table as it is now. The caller must hold the lock on the memtables,
+    /// so that no checkpoint is published between reading them and reading the table.
     pub fn reader(&self) -> Reader<'_> {
         let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
         Reader {
-            base: self,
+            cache: self,
             epoch: epochs.published,
             version: self.table.version(),
         }
     }
 
-    /// Writes overlays, new string ids, all expiry times and the sequence they stand for, durably,
-    /// and changes the manifest with it. When that fails the table is as before.
+    /// Durably writes a checkpoint with the changes up to `sequence`, and changes the manifest in
+    /// the same step. If this fails, the table is unchanged.
     pub fn write(
         &self,
-        overlays: &Overlays,
-        rolls: &IdMaps,
-        lifetimes: &Expirations,
+        checkpoint: Checkpoint<'_>,
         sequence: u64,
         change: impl FnOnce(&mut Manifest),
     ) -> Result<Unpublished> {
-        let mut before = self.expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self
+            .expirations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let reader = self.reader();
         let mut next_key = self.table.manifest().next_key;
-        let (entries, changed) = entries(
-            Some(&reader),
-            overlays,
-            rolls,
-            (&before, lifetimes),
-            &mut next_key,
-        )?;
+        let (entries, changed) = entries(Some(&reader), checkpoint, &stored, &mut next_key)?;
         let segment = self.table.add(entries, sequence, |manifest| {
             manifest.next_key = next_key;
             change(manifest);
         })?;
-        before.clone_from(lifetimes);
+        stored.clone_from(checkpoint.expirations);
         Ok(Unpublished { segment, changed })
     }
 
-    /// Makes the caches ready for readers who will see what was written. Those who begin now do
-    /// not, and use nothing of it.
+    /// Updates the cache for readers that will see the checkpoint. Readers that are created before
+    /// it is published do not see it, and use none of the updated values.
     pub fn refresh(&self, written: &Unpublished) {
         let since = {
             let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
-            // From here on nobody puts anything into the caches that is true of today only.
+            // From now on, no reader caches values that the checkpoint may have changed.
             epochs.latest += 1;
             epochs.latest
         };
         for Changed {
-            text,
+            key,
             overlay,
             number,
         } in &written.changed
         {
-            self.records.remove(text);
-            // Cached tiles of a bitmap with a new number are never requested again.
+            self.records.remove(key);
+            // If the bitmap has a new number, its cached tiles are never requested again.
             let Some(number) = number else { continue };
             for (tile, change) in overlay.tiles.iter() {
-                let place = (*number, tile);
-                if let Some((_, before)) = self.tiles.peek(&place) {
+                let cache_key = (*number, tile);
+                if let Some((_, before)) = self.tiles.peek(&cache_key) {
                     let tile = change.over(Some(before));
                     if tile.is_empty() {
-                        self.tiles.remove(&place);
+                        self.tiles.remove(&cache_key);
                     } else {
-                        self.tiles.insert(place, (since, tile));
+                        self.tiles.insert(cache_key, (since, tile));
                     }
                 }
             }
         }
     }
 
-    /// Lets those who begin to read see what was written. Called while the layers are locked, and
-    /// with it the overlays go.
+    /// Makes the checkpoint visible to new readers. The caller must hold the lock on the memtables,
+    /// and remove the changes from them before it releases the lock.
     pub fn publish(&self, written: Unpublished) {
         let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(segment) = written.segment {
@@ -208,82 +214,89 @@ impl TableCache {
     }
 }
 
-/// Reads an entry that says when a bitmap expires.
-pub fn expiry_entry<'a>(text: &'a [u8], value: &[u8]) -> Option<(&'a str, u64)> {
-    std::str::from_utf8(text).ok().zip(Input(value).varint())
+/// Reads the key and the contents of an entry that says when a bitmap expires. Returns `None` if
+/// they are not valid.
+pub fn expiry_entry<'a>(key: &'a [u8], contents: &[u8]) -> Option<(&'a str, u64)> {
+    std::str::from_utf8(key).ok().zip(Input(contents).varint())
 }
 
-fn expiry_of(version: &Version) -> Result<Expirations> {
+fn expirations_in(version: &Version) -> Result<Expirations> {
     let mut found = Expirations::default();
-    let path = version
-        .segments()
-        .last()
-        .map(|segment| segment.path().to_owned())
-        .unwrap_or_default();
-    version.visit(&[EXPIRY], |text, value| {
-        let (text, until) = expiry_entry(text, value)
-            .ok_or_else(|| StoreError::damaged(&path, "an expiry time cannot be read"))?;
-        found.set(text, Some(until));
+    version.visit(&[EXPIRY], |key, contents| {
+        let Some((key, expires_at)) = expiry_entry(key, contents) else {
+            let newest = version.segments().last();
+            return Err(StoreError::damaged(
+                newest.expect("the entry is in a segment").path(),
+                "an expiry time cannot be read",
+            ));
+        };
+        found.set(key, Some(expires_at));
         Ok(true)
     })?;
     Ok(found)
 }
 
-/// Overlays and what else a checkpoint writes, as entries ascending by key. `expiry` is what the
-/// table has and what it is to have. Tiles, which are most of it, are packed one at a time. Also
-/// returns the changed bitmaps that the table already has.
+/// Returns the entries of expiry times that differ between the table and a checkpoint.
+fn expiry_entries(stored: &Expirations, new: &Expirations) -> Vec<Entry> {
+    let removed = stored
+        .iter()
+        .filter(|(key, _)| new.of(key).is_none())
+        .map(|(key, _)| (entry_key(EXPIRY, key), None));
+    let set = new
+        .iter()
+        .filter(|(key, expires_at)| stored.of(key) != Some(*expires_at))
+        .map(|(key, expires_at)| {
+            let mut value = vec![PRESENT];
+            put_varint(&mut value, expires_at);
+            (entry_key(EXPIRY, key), Some(value))
+        });
+    let mut entries: Vec<Entry> = removed.chain(set).collect();
+    entries.sort_unstable();
+    entries
+}
+
+/// Returns the entries that a checkpoint writes, in ascending order of keys. `stored` holds the
+/// expiry times that the table has. Also returns the bitmaps of the table that the checkpoint
+/// changes. Tiles are encoded lazily, one at a time, because most of the entries are tiles.
 pub fn entries<'a>(
     reader: Option<&'a Reader<'_>>,
-    overlays: &'a Overlays,
-    rolls: &'a IdMaps,
-    expiry: (&Expirations, &Expirations),
+    checkpoint: Checkpoint<'a>,
+    stored: &Expirations,
     next_key: &mut u64,
 ) -> Result<(impl Iterator<Item = Result<Entry>> + use<'a>, Vec<Changed>)> {
-    let ids = idmap::entries(reader.map(Reader::version), rolls)?;
-    let (before, after) = expiry;
-    let mut entries: Vec<Entry> = Vec::new();
-    for (text, _) in before.iter().filter(|(text, _)| after.of(text).is_none()) {
-        entries.push((text_key(EXPIRY, text), None));
-    }
-    for (text, until) in after
-        .iter()
-        .filter(|(text, until)| before.of(text) != Some(*until))
-    {
-        let mut value = vec![PRESENT];
-        put_varint(&mut value, until);
-        entries.push((text_key(EXPIRY, text), Some(value)));
-    }
-    entries.sort_unstable();
-    // In the order they are listed in: keys asked for together then get numbers, and places in the
-    // file, side by side.
-    let mut overlays: Vec<_> = overlays.iter().collect();
-    overlays.sort_unstable_by_key(|(text, _)| *text);
+    let ids = idmap::entries(reader.map(Reader::version), checkpoint.id_maps)?;
+    let expiry = expiry_entries(stored, checkpoint.expirations);
+    // In the order in which keys are listed, so that bitmaps which are often read together have
+    // adjacent numbers, and their tiles are adjacent in the file.
+    let mut overlays: Vec<_> = checkpoint.memtable.iter().collect();
+    overlays.sort_unstable_by_key(|(key, _)| *key);
     let mut lookup = reader.map(|reader| reader.version.lookup());
-    let (mut records, mut tiles, mut changed) =
-        (Vec::with_capacity(overlays.len()), Vec::new(), Vec::new());
-    for (text, overlay) in overlays {
+    let mut records = Vec::with_capacity(overlays.len());
+    let mut tiles = Vec::new();
+    let mut changed = Vec::new();
+    for (key, overlay) in overlays {
         assert!(
-            overlay.unread.is_empty(),
-            "everything is read before it is written"
+            overlay.unresolved.is_empty(),
+            "all overlays are resolved before a checkpoint"
         );
-        let below = match &mut lookup {
-            Some(lookup) if overlay.below != Below::Nothing => {
-                lookup.get(&text_key(KEY, text), Record::read)?
+        let record = match &mut lookup {
+            Some(lookup) if overlay.older != Older::Absent => {
+                lookup.get(&entry_key(KEY, key), Record::read)?
             }
             _ => None,
         };
-        if let Some(below) = &below {
-            let number = (overlay.below == Below::Changed).then_some(below.number);
+        if let Some(record) = &record {
+            let number = (overlay.older == Older::Visible).then_some(record.number);
             changed.push(Changed {
-                text: text.clone(),
+                key: key.clone(),
                 overlay: Arc::clone(overlay),
                 number,
             });
         }
         overlay_entries(
             reader,
-            below,
-            (text, overlay),
+            record,
+            (key, overlay),
             next_key,
             &mut records,
             &mut tiles,
@@ -292,102 +305,100 @@ pub fn entries<'a>(
     tiles.sort_unstable_by_key(|(key, _)| *key);
     let tiles = tiles
         .into_iter()
-        .map(|(key, stored)| Ok((key.to_vec(), stored.pack()?)));
-    // By the first bytes of their keys.
-    let entries = entries
+        .map(|(key, stored)| Ok((key.to_vec(), stored.encode()?)));
+    // In the order of the first bytes of their keys.
+    let entries = expiry
         .into_iter()
-        .chain(ids.ids)
+        .chain(ids.by_id)
         .chain(records)
-        .chain(ids.texts)
-        .chain(ids.rolls);
+        .chain(ids.by_number)
+        .chain(ids.next_numbers);
     Ok((entries.map(Ok).chain(tiles), changed))
 }
 
-/// A tile: its key and what is stored of it.
-type TileEntry<'a> = ([u8; 7], Stored<'a>);
+/// The key of a tile, and the value that a checkpoint stores for it.
+type TileEntry<'a> = ([u8; 7], StoredTile<'a>);
 
-/// What a checkpoint stores of a tile.
-enum Stored<'a> {
-    /// That it is gone.
+/// The value that a checkpoint stores for a tile.
+enum StoredTile<'a> {
+    /// A removal.
     Removed,
-    /// The users added: there is none below.
-    Whole(&'a TileChange),
-    /// The change alone.
+    /// The added users. The table does not have the tile yet.
+    New(&'a TileChange),
+    /// Only the change.
     Change(&'a TileChange),
-    /// The change over the tile below, of that bitmap and number.
+    /// The change merged with the tile of the table, which is given by the number of its bitmap and
+    /// its own number.
     Merged(&'a TileChange, &'a Reader<'a>, u32, u16),
 }
 
-impl Stored<'_> {
-    fn pack(&self) -> Result<Option<Vec<u8>>> {
+impl StoredTile<'_> {
+    /// Returns the value, or `None` for a removal.
+    fn encode(&self) -> Result<Option<Vec<u8>>> {
         Ok(match self {
-            Stored::Removed => None,
-            Stored::Whole(change) => Some(packed::pack(&change.added)),
-            Stored::Change(change) => Some(packed::pack_change(&change.added, &change.removed())),
-            Stored::Merged(change, reader, key, number) => Some(packed::pack(
-                &change.over(Some(reader.tile_below(*key, *number)?)),
+            StoredTile::Removed => None,
+            StoredTile::New(change) => Some(packed::pack(&change.added)),
+            StoredTile::Change(change) => {
+                Some(packed::pack_change(&change.added, &change.removed()))
+            }
+            StoredTile::Merged(change, reader, bitmap, number) => Some(packed::pack(
+                &change.over(Some(reader.tile_uncached(*bitmap, *number)?)),
             )),
         })
     }
 }
 
-/// Whether a change is better written as such than the whole tile, which has so many users.
+/// Returns whether it takes less space to store only a change than the whole tile, which has
+/// `users` users.
 fn is_small(change: &TileChange, users: u64) -> bool {
     2 * (change.added.len() + change.removed_len()) < packed::estimated_bytes(users)
 }
 
+/// Adds the entries of one bitmap to `records` and `tile_entries`. `record` is the record that the
+/// table has of it.
 fn overlay_entries<'a>(
     reader: Option<&'a Reader<'_>>,
-    below: Option<Record>,
-    (text, overlay): (&str, &'a Overlay),
+    record: Option<Record>,
+    (key, overlay): (&str, &'a Overlay),
     next_key: &mut u64,
     records: &mut Vec<Entry>,
     tile_entries: &mut Vec<TileEntry<'a>>,
 ) -> Result<()> {
-    if (overlay.below == Below::Replaced || !overlay.exists())
-        && let Some(below) = &below
+    if (overlay.older == Older::Hidden || !overlay.exists())
+        && let Some(record) = &record
     {
-        tile_entries.extend(
-            below
-                .tiles
-                .iter()
-                .map(|tile| (tile_key(below.number, *tile), Stored::Removed)),
-        );
+        let removed = record
+            .tiles
+            .iter()
+            .map(|tile| (tile_key(record.number, *tile), StoredTile::Removed));
+        tile_entries.extend(removed);
     }
     if !overlay.exists() {
-        records.extend(below.map(|_| (text_key(KEY, text), None)));
+        records.extend(record.map(|_| (entry_key(KEY, key), None)));
         return Ok(());
     }
-    let below = below.filter(|_| overlay.below == Below::Changed);
-    let number = match &below {
-        Some(below) => below.number,
-        None => {
-            let number = u32::try_from(*next_key).map_err(|_| StoreError::Refused {
-                location: "this directory".to_owned(),
-                reason: "more than 4 billion bitmaps were made in it: copy it to a new store"
-                    .to_owned(),
-            })?;
-            *next_key += 1;
-            number
-        }
+    let older = record.filter(|_| overlay.older == Older::Visible);
+    let number = match &older {
+        Some(older) => older.number,
+        None => take_number(next_key)?,
     };
     let mut tiles: Vec<(u16, u64)> = Vec::new();
-    if let Some(below) = &below {
-        let unchanged = below
+    if let Some(older) = &older {
+        let unchanged = older
             .tiles
             .iter()
             .filter(|tile| overlay.tiles.get(**tile).is_none());
-        tiles.extend(unchanged.map(|tile| (*tile, below.users_in(*tile))));
+        tiles.extend(unchanged.map(|tile| (*tile, older.users_in(*tile))));
     }
     for (tile, change) in overlay.tiles.iter() {
-        let users_below = below.as_ref().map_or(0, |below| below.users_in(tile));
-        let users = change.users(users_below);
-        let stored = match reader.filter(|_| users_below > 0) {
-            Some(_) if users == 0 => Stored::Removed,
-            Some(_) if is_small(change, users) => Stored::Change(change),
-            Some(reader) => Stored::Merged(change, reader, number, tile),
+        let older_users = older.as_ref().map_or(0, |older| older.users_in(tile));
+        let users = change.users_over(older_users);
+        let stored = match reader.filter(|_| older_users > 0) {
+            Some(_) if users == 0 => StoredTile::Removed,
+            Some(_) if is_small(change, users) => StoredTile::Change(change),
+            Some(reader) => StoredTile::Merged(change, reader, number, tile),
             None if users == 0 => continue,
-            None => Stored::Whole(change),
+            None => StoredTile::New(change),
         };
         tile_entries.push((tile_key(number, tile), stored));
         if users > 0 {
@@ -397,42 +408,52 @@ fn overlay_entries<'a>(
     tiles.sort_unstable();
     let mut value = vec![PRESENT];
     Record::new(number, overlay.len, &tiles).write(&mut value);
-    records.push((text_key(KEY, text), Some(value)));
+    records.push((entry_key(KEY, key), Some(value)));
     Ok(())
 }
 
+/// Takes the number for a new bitmap.
+fn take_number(next_key: &mut u64) -> Result<u32> {
+    let number = u32::try_from(*next_key).map_err(|_| StoreError::Refused {
+        location: "this directory".to_owned(),
+        reason: "more than 4 billion bitmaps were created in it. Copy it to a new store".to_owned(),
+    })?;
+    *next_key += 1;
+    Ok(number)
+}
+
 impl Reader<'_> {
-    /// The segments it reads from.
+    /// Returns the segments that are read.
     pub fn version(&self) -> &Version {
         &self.version
     }
 
-    /// What is known of a key; `None` when there is no such key.
-    pub fn record(&self, text: &str) -> Result<Option<Arc<Record>>> {
-        if let Some((since, found)) = self.base.records.get(text)
+    /// Returns the record of a bitmap, or `None` if the table does not have the bitmap.
+    pub fn record(&self, key: &str) -> Result<Option<Arc<Record>>> {
+        if let Some((since, found)) = self.cache.records.get(key)
             && since <= self.epoch
         {
             return Ok(Some(found));
         }
         let record = self
             .version
-            .get(&text_key(KEY, text), Record::read)?
+            .get(&entry_key(KEY, key), Record::read)?
             .map(Arc::new);
         if let Some(record) = &record {
-            self.cached(|since| {
-                self.base
+            self.insert_into_cache(|since| {
+                self.cache
                     .records
-                    .insert(text.into(), (since, Arc::clone(record)))
+                    .insert(key.into(), (since, Arc::clone(record)))
             });
         }
         Ok(record)
     }
 
-    /// Puts something this reader found into a cache, unless a checkpoint has been written since it
-    /// began.
-    fn cached(&self, insert: impl FnOnce(u64)) {
+    /// Calls `insert` to cache a value that this reader has read, unless a checkpoint was written
+    /// since the reader was created.
+    fn insert_into_cache(&self, insert: impl FnOnce(u64)) {
         let epochs = self
-            .base
+            .cache
             .epochs
             .read()
             .unwrap_or_else(PoisonError::into_inner);
@@ -441,99 +462,83 @@ impl Reader<'_> {
         }
     }
 
-    /// About how many bytes the table's files have of a key and its tiles.
-    pub fn stored(&self, text: &str, record: &Record) -> Result<u64> {
-        let mut bytes = self.version.stored(&text_key(KEY, text))?;
+    /// Returns approximately how many bytes a bitmap takes in the files of the table.
+    pub fn stored(&self, key: &str, record: &Record) -> Result<u64> {
+        let mut bytes = self.version.stored(&entry_key(KEY, key))?;
         for tile in &record.tiles {
             bytes += self.version.stored(&tile_key(record.number, *tile))?;
         }
         Ok(bytes)
     }
 
-    /// A tile that the key's record names.
+    /// Returns a tile that the record of a bitmap lists.
     pub fn tile(&self, record: &Record, number: u16) -> Result<Arc<Tile>> {
-        let place = (record.number, number);
-        if let Some((since, tile)) = self.base.tiles.get(&place)
+        let cache_key = (record.number, number);
+        if let Some((since, tile)) = self.cache.tiles.get(&cache_key)
             && since <= self.epoch
         {
             return Ok(tile);
         }
         let tile = self.read_tile(record.number, number)?;
-        if tile.len() != record.users_in(number) {
-            let (expected, found) = (record.users_in(number), tile.len());
+        let expected = record.users_in(number);
+        let found = tile.len();
+        if found != expected {
             return Err(self.damaged(format!(
                 "tile {number} of key {} has {found} users and must have {expected}",
                 record.number
             )));
         }
         let tile = Arc::new(tile);
-        self.cached(|since| self.base.tiles.insert(place, (since, Arc::clone(&tile))));
+        self.insert_into_cache(|since| {
+            self.cache
+                .tiles
+                .insert(cache_key, (since, Arc::clone(&tile)))
+        });
         Ok(tile)
     }
 
-    fn read_tile(&self, key: u32, number: u16) -> Result<Tile> {
+    fn read_tile(&self, bitmap: u32, number: u16) -> Result<Tile> {
         self.version
-            .tile(key, number)?
-            .ok_or_else(|| self.damaged(format!("tile {number} of key {key} is missing")))
+            .tile(bitmap, number)?
+            .ok_or_else(|| self.damaged(format!("tile {number} of key {bitmap} is missing")))
     }
 
-    /// A tile that is there, without taking a place in the cache.
-    fn tile_below(&self, key: u32, number: u16) -> Result<Arc<Tile>> {
-        match self.base.tiles.get(&(key, number)) {
+    /// Returns a tile, which must exist. Does not add it to the cache.
+    fn tile_uncached(&self, bitmap: u32, number: u16) -> Result<Arc<Tile>> {
+        match self.cache.tiles.get(&(bitmap, number)) {
             Some((since, tile)) if since <= self.epoch => Ok(tile),
-            _ => self.read_tile(key, number).map(Arc::new),
+            _ => self.read_tile(bitmap, number).map(Arc::new),
         }
     }
 
     fn damaged(&self, reason: String) -> StoreError {
         StoreError::Damaged {
-            path: self.base.table.directory().display().to_string(),
+            path: self.cache.table.directory().display().to_string(),
             reason,
         }
     }
 
-    /// See [`Memtables::pass_over`].
-    pub fn pass_over<'k>(
+    /// Calls [`Memtables::reserve_number`] for each key and user.
+    pub fn reserve_numbers<'k>(
         &self,
-        layers: &mut Memtables,
-        named: impl IntoIterator<Item = (&'k String, UserId)>,
+        memtables: &mut Memtables,
+        users: impl IntoIterator<Item = (&'k String, UserId)>,
     ) -> Result<()> {
-        named
+        users
             .into_iter()
-            .try_for_each(|(key, user)| layers.pass_over(key, user, Some(&self.version)))
+            .try_for_each(|(key, user)| memtables.reserve_number(key, user, Some(&self.version)))
     }
 
-    /// Gives the texts of all keys that begin so, ascending, until `each` answers `false`.
-    pub fn visit_keys(&self, beginning: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
-        let mut text = String::new();
-        self.version.visit(&text_key(KEY, beginning), |rest, _| {
+    /// Passes all keys that start with `start` to `each`, in ascending order, until `each` returns
+    /// `false`.
+    pub fn visit_keys(&self, start: &str, mut each: impl FnMut(&str) -> bool) -> Result<()> {
+        let mut key = String::new();
+        self.version.visit(&entry_key(KEY, start), |rest, _| {
             let rest = std::str::from_utf8(rest)
                 .map_err(|_| self.damaged("a key is not UTF-8".to_owned()))?;
-            text.clear();
-            text.extend([beginning, rest]);
-            Ok(each(&text))
+            key.clear();
+            key.extend([start, rest]);
+            Ok(each(&key))
         })
-    }
-}
-
-impl Overlay {
-    /// Whether the key exists, for this overlay.
-    pub fn exists(&self) -> bool {
-        self.len > 0
-    }
-
-    /// The bytes of the bitmap.
-    pub fn bytes(&self) -> u64 {
-        if self.len == EMPTY { 0 } else { self.len }
-    }
-
-    /// About how much memory it takes.
-    pub fn memory(&self) -> usize {
-        let unread = self.unread.iter().map(|(_, tile)| tile.memory());
-        self.tiles
-            .iter()
-            .map(|(_, tile)| tile.memory())
-            .chain(unread)
-            .sum()
     }
 }

@@ -2,13 +2,13 @@
 //! they are complete.
 //!
 //! A file starts with [`MAGIC`], the number of its store and its own number, both little-endian
-//! `u64`s. A frame is
-//! [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the payload. The payload is the sequence number,
-//! the keys that this log names for the first time, and a [`Change`] that refers to keys by their
-//! index among the keys of the log, all in `postcard` encoding. A reader searches for the marker
-//! after a damaged place. A frame counts once it was handed to the operating system, so the end of
-//! the process, however sudden, loses nothing that was acknowledged. Syncing protects against the
-//! case that the machine loses power.
+//! `u64`s. A frame is [`MARKER`], a little-endian `u32` length, a CRC-32 of the payload, and the
+//! payload. The payload is the sequence number, the keys that this log names for the first time,
+//! and a [`Change`] that refers to keys by their index among the keys of the log, all in `postcard`
+//! encoding. A reader that finds damage searches for the next marker.
+//!
+//! A frame is acknowledged once the operating system has it, so a crash of the process loses
+//! nothing that was acknowledged. Syncing protects against a power failure.
 
 use std::fmt;
 use std::fs::File;
@@ -30,7 +30,7 @@ use crate::store::{Result, StoreError, private};
 const MAGIC: &[u8; 16] = b"cohortist log 2\n";
 /// The start of logs of formats 1 to 4. No numbers follow it, and each frame contains its keys as
 /// text.
-const OLD_MAGIC: &[u8; 16] = b"cohortist log 1\n";
+const LEGACY_MAGIC: &[u8; 16] = b"cohortist log 1\n";
 const BEGINNING: usize = 32;
 const MARKER: &[u8; 4] = b"\xc0hF\x01";
 const HEAD: usize = 12;
@@ -79,32 +79,32 @@ pub enum Change<K = String> {
         sources: Vec<K>,
     },
     /// A change of the expiry time of a bitmap.
-    Lifetime {
+    Expire {
         /// Its key.
         key: K,
         /// When the bitmap expires, in milliseconds since 1970, or `None` if it never expires.
-        until: Option<u64>,
+        expires_at: Option<u64>,
     },
     /// Several changes in order, all of them or none.
     All(Vec<Change<K>>),
-    /// String ids that were assigned numbers.
-    Enroll {
+    /// Numbers assigned to string ids.
+    AssignIds {
         /// Their prefix.
         prefix: String,
         /// The number of the first string id. The others have the numbers that follow.
         first: u64,
         /// The string ids, each once.
-        texts: Vec<String>,
+        ids: Vec<String>,
     },
-    /// The string ids of a prefix deleted. The numbering starts again.
-    Forget {
+    /// All string ids of a prefix deleted. The numbers start at 0 again.
+    DeleteIds {
         /// The prefix.
         prefix: String,
     },
     /// Users added to bitmaps.
-    Runs {
-        /// The keys, and the users added to their bitmaps.
-        runs: Vec<(K, DeltaBatch)>,
+    Add {
+        /// The keys of the bitmaps, and the users.
+        batches: Vec<(K, DeltaBatch)>,
     },
 }
 
@@ -133,9 +133,9 @@ impl<K> Change<K> {
                 target: name(target)?,
                 sources: sources.into_iter().map(name).collect::<Option<_>>()?,
             },
-            Change::Lifetime { key, until } => Change::Lifetime {
+            Change::Expire { key, expires_at } => Change::Expire {
                 key: name(key)?,
-                until,
+                expires_at,
             },
             Change::All(changes) => Change::All(
                 changes
@@ -143,20 +143,14 @@ impl<K> Change<K> {
                     .map(|change| change.renamed(name))
                     .collect::<Option<_>>()?,
             ),
-            Change::Enroll {
-                prefix,
-                first,
-                texts,
-            } => Change::Enroll {
-                prefix,
-                first,
-                texts,
-            },
-            Change::Forget { prefix } => Change::Forget { prefix },
-            Change::Runs { runs } => {
-                let runs = runs.into_iter().map(|(key, run)| Some((name(key)?, run)));
-                Change::Runs {
-                    runs: runs.collect::<Option<_>>()?,
+            Change::AssignIds { prefix, first, ids } => Change::AssignIds { prefix, first, ids },
+            Change::DeleteIds { prefix } => Change::DeleteIds { prefix },
+            Change::Add { batches } => {
+                let batches = batches
+                    .into_iter()
+                    .map(|(key, batch)| Some((name(key)?, batch)));
+                Change::Add {
+                    batches: batches.collect::<Option<_>>()?,
                 }
             }
         })
@@ -247,7 +241,7 @@ impl LogFile {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Makes every sync fail from now on.
+    /// Makes every later sync fail.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
     }
@@ -255,9 +249,9 @@ impl LogFile {
 
 /// The result of reading a log file.
 #[derive(Debug, Default)]
-pub struct Replay {
-    /// What an operator should know: an incomplete last record and, with
-    /// [`Expected::accepts_loss`], what was damaged.
+pub struct ReadOutcome {
+    /// Messages for the operator: about an incomplete last record and, with
+    /// [`Expected::accepts_loss`], about damage.
     pub notes: Vec<String>,
     /// The keys that the log names, by index. `None` for keys whose records were lost.
     names: Vec<Option<Arc<str>>>,
@@ -305,7 +299,7 @@ impl Expected {
     }
 }
 
-impl Replay {
+impl ReadOutcome {
     /// Removes an incomplete last record from a file that was read.
     pub fn truncate(&self, file: &File) -> io::Result<()> {
         file.set_len(self.len)
@@ -331,14 +325,14 @@ impl Log {
     }
 
     /// Opens a file after [`read`] has read it, and removes an incomplete last record.
-    pub fn open(path: &Path, replay: Replay) -> io::Result<Self> {
+    pub fn open(path: &Path, outcome: ReadOutcome) -> io::Result<Self> {
         let file = private::options().write(true).open(path)?;
-        file.set_len(replay.len)?;
+        file.set_len(outcome.len)?;
         let names = (0..)
-            .zip(replay.names)
-            .filter_map(|(place, name)| Some((name?, place)))
+            .zip(outcome.names)
+            .filter_map(|(index, name)| Some((name?, index)))
             .collect();
-        Ok(Log::of(path, file, replay.len, names))
+        Ok(Log::of(path, file, outcome.len, names))
     }
 
     fn of(path: &Path, file: File, len: u64, names: HashMap<Arc<str>, u32>) -> Self {
@@ -391,17 +385,17 @@ impl Log {
     fn encode(&mut self, frame: Frame, new: &mut Vec<Arc<str>>) -> io::Result<Vec<u8>> {
         let Frame { sequence, change } = frame;
         let too_many = || io::Error::other("a log names at most 4 billion keys");
-        let mut place = |text: String| {
-            if let Some(place) = self.names.get(text.as_str()) {
-                return Some(*place);
+        let mut index_of = |key: String| {
+            if let Some(index) = self.names.get(key.as_str()) {
+                return Some(*index);
             }
-            let place = u32::try_from(self.names.len()).ok()?;
-            let text: Arc<str> = text.into();
-            self.names.insert(Arc::clone(&text), place);
-            new.push(text);
-            Some(place)
+            let index = u32::try_from(self.names.len()).ok()?;
+            let key: Arc<str> = key.into();
+            self.names.insert(Arc::clone(&key), index);
+            new.push(key);
+            Some(index)
         };
-        let change = change.renamed(&mut place).ok_or_else(too_many)?;
+        let change = change.renamed(&mut index_of).ok_or_else(too_many)?;
         let names = new.iter().map(|name| &**name).collect();
         seal(&Payload::<&str> {
             sequence,
@@ -487,11 +481,11 @@ pub fn read(
     path: &Path,
     expected: Expected,
     mut each: impl FnMut(Frame<u32>, &[Option<Arc<str>>]) -> Result<()>,
-) -> Result<Replay> {
+) -> Result<ReadOutcome> {
     let damaged = |reason: String| StoreError::damaged(path, reason);
-    let mut replay = Replay {
+    let mut outcome = ReadOutcome {
         len: BEGINNING as u64,
-        ..Replay::default()
+        ..ReadOutcome::default()
     };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => damaged("the file is missing".to_owned()),
@@ -506,7 +500,7 @@ pub fn read(
     let mut lose = |at: usize, end: usize, what: &str| {
         let reason = format!("{what} (bytes {at} to {end})");
         if expected.accepts_loss {
-            replay.notes.push(format!("{}: {reason}", path.display()));
+            outcome.notes.push(format!("{}: {reason}", path.display()));
             Ok(())
         } else {
             Err(damaged(reason))
@@ -526,8 +520,9 @@ pub fn read(
             "its length differs from when the store was closed",
         )?;
     }
-    let (mut at, mut names) = (BEGINNING.min(bytes.len()), Vec::<Option<Arc<str>>>::new());
-    let mut is_torn = None;
+    let mut at = BEGINNING.min(bytes.len());
+    let mut names: Vec<Option<Arc<str>>> = Vec::new();
+    let mut incomplete = None;
     while at < bytes.len() {
         let frame = unseal(&bytes[at..]).and_then(|(payload, len)| {
             let payload: Payload<String> = postcard::from_bytes(payload).ok()?;
@@ -545,12 +540,12 @@ pub fn read(
                     lose(
                         at,
                         at + len,
-                        "records that name keys are missing before the record",
+                        "records that name keys are missing before this record",
                     )?;
                     names.resize(first, None);
                 }
                 Some(first) if first < names.len() => {
-                    lose(at, at + len, "a record names keys that have names")?
+                    lose(at, at + len, "a record names keys again")?
                 }
                 _ => {}
             }
@@ -561,21 +556,22 @@ pub fn read(
         }
         let next = next_frame(&bytes, at + 1);
         if next.is_none() && expected.is_last && expected.len.is_none() {
-            is_torn = Some(bytes.len() - at);
+            incomplete = Some(bytes.len() - at);
             break;
         }
         lose(at, next.unwrap_or(bytes.len()), "a record is damaged")?;
         let Some(next) = next else { break };
         at = next;
     }
-    if let Some(torn) = is_torn {
-        replay.notes.push(format!(
-            "the last {torn} bytes of {} were an incomplete record, as a crash leaves one, and were dropped",
+    if let Some(incomplete) = incomplete {
+        outcome.notes.push(format!(
+            "the last {incomplete} bytes of {} were an incomplete record, as a crash leaves one, and were dropped",
             path.display()
         ));
     }
-    (replay.len, replay.names) = (at.max(BEGINNING) as u64, names);
-    Ok(replay)
+    outcome.len = at.max(BEGINNING) as u64;
+    outcome.names = names;
+    Ok(outcome)
 }
 
 /// Returns the change, and the index of the first key that it names for the first time, or `None`
@@ -585,9 +581,9 @@ fn first_new(change: Change<u32>, new: usize) -> (Change<u32>, Option<usize>) {
         return (change, None);
     }
     let mut end = 0;
-    let same = change.renamed(&mut |place: u32| {
-        end = end.max(place as usize + 1);
-        Some(place)
+    let same = change.renamed(&mut |index: u32| {
+        end = end.max(index as usize + 1);
+        Some(index)
     });
     (same.expect("each key keeps its name"), end.checked_sub(new))
 }
@@ -607,20 +603,23 @@ pub fn store_of(path: &Path) -> Option<u64> {
     Some(u64::from_le_bytes(*store))
 }
 
-/// Reads a log of formats 1 to 4. Skips damaged places before complete frames, and reports the
-/// first of them.
-pub fn read_old(path: &Path, mut each: impl FnMut(Frame) -> Result<()>) -> Result<Option<String>> {
+/// Reads a log of formats 1 to 4. Skips damage that complete frames follow, and reports the first
+/// occurrence.
+pub fn read_legacy(
+    path: &Path,
+    mut each: impl FnMut(Frame) -> Result<()>,
+) -> Result<Option<String>> {
     let mut damage = None;
     let bytes = std::fs::read(path).map_err(|error| StoreError::Damaged {
         path: path.display().to_string(),
         reason: format!("it cannot be read: {error}"),
     })?;
-    let mut at = if bytes.starts_with(OLD_MAGIC) {
-        Some(OLD_MAGIC.len())
+    let mut at = if bytes.starts_with(LEGACY_MAGIC) {
+        Some(LEGACY_MAGIC.len())
     } else {
         next_frame(&bytes, 0)
     };
-    if let Some(at) = at.filter(|at| *at > 0 && !bytes.starts_with(OLD_MAGIC)) {
+    if let Some(at) = at.filter(|at| *at > 0 && !bytes.starts_with(LEGACY_MAGIC)) {
         damage = Some(format!("its first {at} bytes are damaged"));
     }
     while let Some(from) = at.filter(|at| *at < bytes.len()) {
@@ -672,17 +671,17 @@ mod tests {
         }
     }
 
-    fn read(path: &Path, expected: Expected) -> Result<(Replay, Vec<u64>)> {
+    fn read(path: &Path, expected: Expected) -> Result<(ReadOutcome, Vec<u64>)> {
         let mut sequences = Vec::new();
-        let replay = super::read(path, expected, |found, names| {
-            let named = found.change.renamed(&mut |place: u32| {
-                names.get(place as usize)?.as_ref().map(ToString::to_string)
+        let outcome = super::read(path, expected, |found, names| {
+            let named = found.change.renamed(&mut |index: u32| {
+                names.get(index as usize)?.as_ref().map(ToString::to_string)
             });
             assert_eq!(named, Some(frame(found.sequence).change));
             sequences.push(found.sequence);
             Ok(())
         })?;
-        Ok((replay, sequences))
+        Ok((outcome, sequences))
     }
 
     fn written(count: u64) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
@@ -699,23 +698,23 @@ mod tests {
     }
 
     #[test]
-    fn a_log_cut_by_a_crash_keeps_every_whole_frame() {
+    fn a_truncated_log_keeps_every_complete_frame() {
         let (_dir, path, ends) = written(5);
         let whole = std::fs::read(&path).unwrap();
         for cut in BEGINNING..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (replay, frames) = read(&path, EXPECTED).unwrap();
+            let (outcome, frames) = read(&path, EXPECTED).unwrap();
             let expected = ends.iter().filter(|end| **end <= cut as u64).count();
             assert_eq!(frames.len(), expected, "cut at {cut}");
             let clean = cut == BEGINNING || ends.contains(&(cut as u64));
             assert_eq!(
-                replay.notes.is_empty(),
+                outcome.notes.is_empty(),
                 clean,
                 "cut at {cut}: {:?}",
-                replay.notes
+                outcome.notes
             );
             // Appending continues from there.
-            let mut log = Log::open(&path, replay).unwrap();
+            let mut log = Log::open(&path, outcome).unwrap();
             log.append(frame(99)).unwrap();
             let (again, frames) = read(&path, EXPECTED).unwrap();
             assert_eq!(
@@ -726,10 +725,10 @@ mod tests {
         }
     }
 
-    /// A record that is lost takes the names of keys with it, and no later record is about another
-    /// key because of it.
+    /// A lost record may have named keys. The later records must not refer to other keys because
+    /// of that.
     #[test]
-    fn keys_keep_their_names_when_a_record_that_names_others_is_lost() {
+    fn later_records_keep_their_keys_when_a_record_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log-1");
         let mut log = Log::create(&path, STORE, 1).unwrap();
@@ -766,9 +765,9 @@ mod tests {
                 let Change::Delete { keys } = frame.change else {
                     panic!("{frame:?}")
                 };
-                let name = |place: u32| {
+                let name = |index: u32| {
                     names
-                        .get(place as usize)
+                        .get(index as usize)
                         .cloned()
                         .flatten()
                         .map(|name| name.to_string())
@@ -799,7 +798,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_closed_in_order_has_its_length() {
+    fn a_cleanly_closed_log_must_have_its_recorded_length() {
         let (_dir, path, ends) = written(5);
         let whole = std::fs::read(&path).unwrap();
         let closed = Expected {
@@ -847,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error_unless_it_is_accepted_and_costs_no_other_frame_then() {
+    fn damage_is_an_error_or_if_accepted_loses_only_the_damaged_frames() {
         let (_dir, path, ends) = written(9);
         let whole = std::fs::read(&path).unwrap();
         let end = |n: usize| usize::try_from(ends[n]).unwrap();
@@ -870,7 +869,7 @@ mod tests {
                 matches!(read(&path, EXPECTED), Err(StoreError::Damaged { .. })),
                 "damaged from {from} to {to}"
             );
-            let (replay, frames) = read(
+            let (outcome, frames) = read(
                 &path,
                 Expected {
                     accepts_loss: true,
@@ -879,7 +878,7 @@ mod tests {
             )
             .unwrap();
             assert_eq!(
-                (frames.as_slice(), replay.notes.len()),
+                (frames.as_slice(), outcome.notes.len()),
                 (kept, 1),
                 "damaged from {from} to {to}"
             );
@@ -907,7 +906,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_could_not_be_appended_names_nothing() {
+    fn a_frame_that_was_not_appended_adds_no_names() {
         let (_dir, path, _) = written(1);
         let mut log = Log::create(&path, STORE, 1).unwrap();
         log.file.fail();
@@ -916,14 +915,14 @@ mod tests {
     }
 
     #[test]
-    fn zeros_and_noise_behind_the_last_frame_are_no_frames() {
+    fn zeros_and_noise_after_the_last_frame_are_not_frames() {
         for tail in [vec![0; 4096], vec![0xff; 100], b"cohortist".to_vec()] {
             let (_dir, path, _) = written(3);
             let mut bytes = std::fs::read(&path).unwrap();
             bytes.extend(tail);
             std::fs::write(&path, &bytes).unwrap();
-            let (replay, frames) = read(&path, EXPECTED).unwrap();
-            assert_eq!((frames.len(), replay.notes.len()), (3, 1));
+            let (outcome, frames) = read(&path, EXPECTED).unwrap();
+            assert_eq!((frames.len(), outcome.notes.len()), (3, 1));
         }
     }
 }

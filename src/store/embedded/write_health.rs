@@ -1,6 +1,8 @@
-//! Outcomes of the last writes and checkpoints, for [`Store::health`](crate::store::Store::health).
+//! The outcomes of the last writes and checkpoints, for
+//! [`Store::health`](crate::store::Store::health).
 
 use std::fs;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::telemetry::Durations;
 /// The maximum length, in bytes, of a frame written to test whether writing works again.
 const RETRIED_BYTES: usize = 4 << 20;
 
-/// Counters, and the failures that no success has followed yet.
+/// Counters, and failures that no success has followed yet.
 #[derive(Default)]
 pub(super) struct WriteHealth {
     counts: Mutex<Counts>,
@@ -42,7 +44,7 @@ impl Counts {
             .or(self.checkpoint.as_ref())
     }
 
-    /// Records an outcome. Logs when writing works again.
+    /// Records an outcome. Logs a message if writes work again.
     fn set(&mut self, record: impl FnOnce(&mut Self)) {
         let failed = self.failure().is_some();
         record(self);
@@ -57,9 +59,9 @@ impl WriteHealth {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a write reached the log, and passes the outcome on. An error is counted
-    /// once: pass each outcome to this function where it is decided.
-    pub fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
+    /// Records whether a write reached the log, and returns the outcome. Each outcome must be
+    /// recorded once, so that each error is counted once.
+    pub fn record_write<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
             tracing::error!("{error}");
         }
@@ -69,15 +71,15 @@ impl WriteHealth {
         outcome
     }
 
-    /// Records whether the log could be synced, and passes the outcome on.
-    pub fn synced(&self, outcome: Result<()>) -> Result<()> {
+    /// Records whether the log could be synced, and returns the outcome.
+    pub fn record_sync(&self, outcome: Result<()>) -> Result<()> {
         self.lock()
             .set(|counts| counts.sync = outcome.as_ref().err().cloned());
         outcome
     }
 
-    /// Records a checkpoint that wrote something, or failed to.
-    pub fn checkpointed(&self, outcome: &Result<()>, took: Duration) {
+    /// Records the outcome of a checkpoint that had something to write.
+    pub fn record_checkpoint(&self, outcome: &Result<()>, took: Duration) {
         let mut counts = self.lock();
         match outcome {
             Ok(()) => counts.files.checkpoints += 1,
@@ -102,7 +104,7 @@ impl WriteHealth {
             .then_some(counts.refused_bytes.min(RETRIED_BYTES))
     }
 
-    /// Records that writing works again.
+    /// Records that writes work again.
     pub fn recovered(&self) {
         self.lock().set(|counts| counts.write = None);
     }
@@ -119,32 +121,28 @@ impl WriteHealth {
     }
 }
 
+/// Returns the length of a file in bytes, or 0 if it does not exist.
+fn file_len(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 impl Disk {
-    /// Reports the health of the files. Never waits for the lock on the layers.
+    /// Returns the health of the files. Never waits for the lock on the memtables.
     pub(super) fn health(&self) -> Health {
-        let sizes = |paths: &[std::path::PathBuf]| {
-            paths
-                .iter()
-                .filter_map(|path| fs::metadata(path).ok())
-                .map(|m| m.len())
-                .sum()
-        };
-        let logs: Vec<_> = log_files(&self.directory)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, path)| path)
-            .collect();
-        let counts = self.vitals.lock();
+        // If the directory cannot be listed, or a file is being deleted, only the sizes are wrong.
+        let logs = log_files(&self.directory).unwrap_or_default();
+        let log_bytes = logs.iter().map(|(_, path)| file_len(path)).sum();
+        let manifest_bytes = file_len(&self.directory.join(MANIFEST));
+        let counts = self.write_health.lock();
         Health {
             writable: counts
                 .failure()
                 .map_or(Ok(()), |error| Err(error.to_string())),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
-                store_bytes: self.base.table().version().bytes()
-                    + sizes(&[self.directory.join(MANIFEST)]),
-                log_bytes: sizes(&logs),
-                checkpoint_seconds: self.vitals.checkpoints.histogram(),
+                store_bytes: self.table_cache.table().version().bytes() + manifest_bytes,
+                log_bytes,
+                checkpoint_seconds: self.write_health.checkpoints.histogram(),
                 ..counts.files.clone()
             }),
         }

@@ -1,89 +1,78 @@
-//! What these formats knew of a key without its tiles.
+//! The record of a bitmap in the older formats.
 //!
-//! Written as [`MARK`], a `postcard` of [`Written`], and a CRC-32 of that: the counts in it are
-//! shown to people as they are, and a bit that flips on the disk must not become a number. Records
-//! from before counts were kept have neither mark nor checksum and are a `postcard` of [`Plain`].
+//! A record is [`MARK`], a [`WithCounts`] in `postcard` encoding, and a CRC-32 of that. The
+//! checksum protects the counts, which are used without reading the tiles. The oldest records have
+//! no counts: they are a [`WithoutCounts`] in `postcard` encoding, with neither mark nor checksum.
 
 use serde::Deserialize;
 
-/// What no plain record begins with: five such bytes are more than its first number can be.
+/// The first bytes of a record with counts. A record without counts cannot start with them, because
+/// they would be a first number that is too large.
 const MARK: [u8; 5] = [0xff; 5];
 
-/// One key.
+/// The record of one bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its number in the tiles table.
+    /// The number of the bitmap in the keys of its tiles.
     pub number: u32,
-    /// The byte length of its bitmap as Redis would have it.
+    /// The length of the bitmap in bytes, as in Redis.
     pub len: u64,
     /// The numbers of its tiles, ascending.
     pub tiles: Vec<u16>,
-    counts: Option<Counts>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Counts {
-    /// For each tile how many users are in it, less one: a tile in the file is never empty, and may
-    /// be full.
-    less_one: Vec<u16>,
+    /// The number of users in each tile, minus one, if the record has counts.
+    less_one: Option<Vec<u16>>,
 }
 
 #[derive(Deserialize)]
-struct Plain {
+struct WithoutCounts {
     number: u32,
     len: u64,
     tiles: Vec<u16>,
 }
 
 #[derive(Deserialize)]
-struct Written {
+struct WithCounts {
     number: u32,
     len: u64,
     tiles: Vec<u16>,
-    /// `None` when a tile could not be read.
+    /// `None` if a tile could not be read when the record was written.
     less_one: Option<Vec<u16>>,
 }
 
 impl Record {
-    /// How many users are in a tile, if that is known; nobody is in one that is not there.
+    /// Returns the number of users in a tile that the record lists, or `None` if the record has no
+    /// counts.
     pub fn users_in(&self, tile: u16) -> Option<u64> {
-        let counts = self.counts.as_ref()?;
-        let Ok(place) = self.tiles.binary_search(&tile) else {
-            return Some(0);
-        };
-        counts
-            .less_one
-            .get(place)
-            .map(|less_one| u64::from(*less_one) + 1)
+        let less_one = self.less_one.as_ref()?;
+        let index = self.tiles.binary_search(&tile).ok()?;
+        Some(u64::from(less_one[index]) + 1)
     }
 
-    /// Reads a record; `None` when it is not whole.
+    /// Reads a record. Returns `None` if it is damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let Some(sealed) = bytes.strip_prefix(&MARK) else {
-            let (Plain { number, len, tiles }, rest) = postcard::take_from_bytes(bytes).ok()?;
+            let (record, rest) = postcard::take_from_bytes::<WithoutCounts>(bytes).ok()?;
             return rest.is_empty().then_some(Record {
-                number,
-                len,
-                tiles,
-                counts: None,
+                number: record.number,
+                len: record.len,
+                tiles: record.tiles,
+                less_one: None,
             });
         };
         let (payload, checksum) = sealed.split_last_chunk()?;
-        (crc32fast::hash(payload) == u32::from_le_bytes(*checksum)).then_some(())?;
-        let Written {
-            number,
-            len,
-            tiles,
-            less_one,
-        } = postcard::from_bytes(payload).ok()?;
-        let whole = less_one
+        if crc32fast::hash(payload) != u32::from_le_bytes(*checksum) {
+            return None;
+        }
+        let record: WithCounts = postcard::from_bytes(payload).ok()?;
+        let is_complete = record
+            .less_one
             .as_ref()
-            .is_none_or(|less_one| less_one.len() == tiles.len());
-        whole.then(|| Record {
-            number,
-            len,
-            tiles,
-            counts: less_one.map(|less_one| Counts { less_one }),
+            .is_none_or(|less_one| less_one.len() == record.tiles.len());
+        is_complete.then_some(Record {
+            number: record.number,
+            len: record.len,
+            tiles: record.tiles,
+            less_one: record.less_one,
         })
     }
 }

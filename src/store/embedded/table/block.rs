@@ -74,8 +74,8 @@ impl Builder {
         self.lengths.len() + self.keys.len() + self.values.len()
     }
 
-    /// Returns the block as stored at `place`, and empties the builder.
-    pub fn finish(&mut self, place: Place) -> Vec<u8> {
+    /// Returns the block as stored at `location`, and empties the builder.
+    pub fn finish(&mut self, location: Location) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.bytes() + 5);
         put_varint(&mut entries, self.count);
         for part in [&mut self.lengths, &mut self.keys, &mut self.values] {
@@ -83,8 +83,7 @@ impl Builder {
         }
         self.count = 0;
         let len = u32::try_from(entries.len()).expect("an entry is at most some megabytes");
-        // Entries that hardly shrink are stored uncompressed, because they are read faster that
-        // way.
+        // Entries that hardly shrink are stored uncompressed, because that is faster to read.
         let packed =
             compress(&entries).filter(|packed| packed.len() < entries.len() - entries.len() / 16);
         let (codec, body) = packed.map_or((NONE, entries), |packed| (ZSTD, packed));
@@ -92,22 +91,22 @@ impl Builder {
         stored.push(codec);
         stored.extend(len.to_le_bytes());
         stored.extend(body);
-        let sum = place.checksum(&stored);
+        let sum = location.checksum(&stored);
         stored.extend(sum.to_le_bytes());
         stored
     }
 }
 
-/// The location of a block. It is part of the checksum, so that a block written to another location
-/// is not accepted here.
+/// The location of a block. It is part of the checksum, so a block at a wrong location counts as
+/// damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     pub store: u64,
     pub segment: u64,
     pub offset: u64,
 }
 
-impl Place {
+impl Location {
     /// Returns the CRC-32 of bytes at this location.
     pub fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -132,13 +131,14 @@ pub struct Block {
 impl Block {
     /// Reads a block. Returns `None` if it is incomplete, damaged, or does not belong at that
     /// location.
-    pub fn read(stored: &[u8], place: Place) -> Option<Block> {
+    pub fn read(stored: &[u8], location: Location) -> Option<Block> {
         let (checked, sum) = stored.split_last_chunk()?;
-        if place.checksum(checked) != u32::from_le_bytes(*sum) {
+        if location.checksum(checked) != u32::from_le_bytes(*sum) {
             return None;
         }
         let mut input = Input(checked);
-        let (codec, len) = (input.byte()?, usize::try_from(input.u32()?).ok()?);
+        let codec = input.byte()?;
+        let len = usize::try_from(input.u32()?).ok()?;
         let bytes = match codec {
             NONE => input.0.to_vec(),
             ZSTD => decompress(input.0, len)?,
@@ -151,7 +151,8 @@ impl Block {
         let count = input.len()?;
         // Each entry takes at least two bytes for its lengths.
         let mut ends = Vec::with_capacity(count.min(len / 2));
-        let (mut keys, mut values) = (0_u64, 0_u64);
+        let mut keys = 0_u64;
+        let mut values = 0_u64;
         for _ in 0..count {
             keys += input.varint().filter(|len| *len <= u64::from(u32::MAX))?;
             values += input.varint().filter(|len| *len <= u64::from(u32::MAX))?;
@@ -186,6 +187,7 @@ impl Block {
         96 + self.bytes.len() + 8 * self.ends.len()
     }
 
+    /// Returns the bytes between two offsets from `at`.
     fn part(&self, at: u32, from: u32, to: u32) -> &[u8] {
         &self.bytes[(at + from) as usize..(at + to) as usize]
     }
@@ -204,7 +206,8 @@ impl Block {
 
     /// Returns the index of the first entry whose key is not less than `key`.
     pub fn lower_bound(&self, key: &[u8]) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let mut low = 0;
+        let mut high = self.len();
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.key(middle) < key {
@@ -216,7 +219,7 @@ impl Block {
         low
     }
 
-    /// Returns the value of a key.
+    /// Returns the value of a key, or `None` if the block does not have the key.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         let at = self.lower_bound(key);
         (at < self.len() && self.key(at) == key).then(|| self.value(at))
@@ -231,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    const PLACE: Place = Place {
+    const LOCATION: Location = Location {
         store: 7,
         segment: 3,
         offset: 96,
@@ -246,9 +249,9 @@ mod tests {
         ) {
             let mut builder = Builder::default();
             entries.iter().for_each(|(key, value)| builder.add(key, value));
-            let stored = builder.finish(PLACE);
+            let stored = builder.finish(LOCATION);
             prop_assert!(builder.is_empty());
-            let block = Block::read(&stored, PLACE).unwrap();
+            let block = Block::read(&stored, LOCATION).unwrap();
             let read: BTreeMap<Vec<u8>, Vec<u8>> =
                 (0..block.len()).map(|at| (block.key(at).to_vec(), block.value(at).to_vec())).collect();
             prop_assert_eq!(&read, &entries);
@@ -256,41 +259,51 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), codec in 0_u8..3) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), codec in 0_u8..3) {
             // The checksum is valid, so that the contents are parsed.
             let mut stored = vec![codec];
             stored.extend(bytes);
-            let sum = PLACE.checksum(&stored);
+            let sum = LOCATION.checksum(&stored);
             stored.extend(sum.to_le_bytes());
-            let _ = Block::read(&stored, PLACE);
+            let _ = Block::read(&stored, LOCATION);
         }
     }
 
     #[test]
-    fn no_flipped_bit_and_no_other_place_goes_unnoticed() {
+    fn flipped_bits_and_wrong_locations_are_damage() {
         let mut builder = Builder::default();
         for number in 0_u32..300 {
             builder.add(&number.to_be_bytes(), b"some value that repeats");
         }
-        let stored = builder.finish(PLACE);
+        let stored = builder.finish(LOCATION);
         assert!(stored.len() < 2000, "{}", stored.len());
-        assert_eq!(Block::read(&stored, PLACE).unwrap().len(), 300);
+        assert_eq!(Block::read(&stored, LOCATION).unwrap().len(), 300);
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(Block::read(&flipped, PLACE).is_none(), "bit {bit}");
+            assert!(Block::read(&flipped, LOCATION).is_none(), "bit {bit}");
         }
-        (0..stored.len())
-            .for_each(|end| assert!(Block::read(&stored[..end], PLACE).is_none(), "cut at {end}"));
-        for place in [
-            Place { store: 8, ..PLACE },
-            Place {
-                segment: 4,
-                ..PLACE
+        (0..stored.len()).for_each(|end| {
+            assert!(
+                Block::read(&stored[..end], LOCATION).is_none(),
+                "cut at {end}"
+            )
+        });
+        for location in [
+            Location {
+                store: 8,
+                ..LOCATION
             },
-            Place { offset: 0, ..PLACE },
+            Location {
+                segment: 4,
+                ..LOCATION
+            },
+            Location {
+                offset: 0,
+                ..LOCATION
+            },
         ] {
-            assert!(Block::read(&stored, place).is_none());
+            assert!(Block::read(&stored, location).is_none());
         }
     }
 }

@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_read_back(numbers in prop::collection::vec(any::<u64>(), 0..20), shift in 0_u32..64) {
+        fn varints_read_back(numbers in prop::collection::vec(any::<u64>(), 0..20), shift in 0_u32..64) {
             let numbers: Vec<u64> = numbers.into_iter().map(|number| number >> shift).collect();
             let mut bytes = Vec::new();
             for number in &numbers {
@@ -98,14 +98,14 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
             let mut input = Input(&bytes);
             while input.varint().is_some() {}
         }
     }
 
     #[test]
-    fn a_number_has_at_most_64_bits() {
+    fn a_varint_has_at_most_64_bits() {
         let mut bytes = Vec::new();
         put_varint(&mut bytes, u64::MAX);
         assert_eq!(Input(&bytes).varint(), Some(u64::MAX));

@@ -10,15 +10,15 @@ use crate::store::embedded::table::segment::{self, Segment, SegmentInfo, Writer}
 use crate::store::embedded::table::{Merge, Table, Version, sync_directory};
 use crate::store::{Result, StoreError};
 
-/// The write rate of a merge, in bytes per second, while other operations need the disk.
+/// The maximum write rate of a background merge, in bytes per second.
 const BYTES_A_SECOND: u64 = 48 << 20;
 
 /// The maximum total size of segments, in bytes, that are merged when the store is closed. More
 /// than that is merged when the store is open again.
-const WORTH_COMPACTING_AT_CLOSE: u64 = 256 << 20;
+const MAX_BYTES_AT_CLOSE: u64 = 256 << 20;
 
-/// The maximum number of segments left when the store is closed. A query looks into each of them.
-const MANY_SEGMENTS: usize = 6;
+/// The maximum number of segments left when the store is closed. A lookup searches each of them.
+const MAX_SEGMENTS_AT_CLOSE: usize = 6;
 
 /// How fast a merge writes, and whether it continues.
 pub struct Pace<'a> {
@@ -59,9 +59,8 @@ fn much_is_removed(segments: &[SegmentInfo]) -> bool {
 }
 
 impl Table {
-    /// Does the merges that a closing process should not leave to another one: if much was removed,
-    /// or if there are many segments. Each run of a program that writes a little and ends adds a
-    /// segment.
+    /// Merges segments before the store is closed, if much was removed or if there are many
+    /// segments: each run of a program that writes a little and ends adds one.
     pub fn compact_at_close(&self) -> Result<()> {
         let pace = Pace {
             hurries: true,
@@ -70,8 +69,9 @@ impl Table {
         loop {
             let segments = self.manifest().segments;
             let bytes: u64 = segments.iter().map(|info| info.bytes).sum();
-            let is_worth_it = much_is_removed(&segments) || segments.len() > MANY_SEGMENTS;
-            if bytes > WORTH_COMPACTING_AT_CLOSE || !is_worth_it || !self.compact_due(&pace)? {
+            let is_worthwhile =
+                much_is_removed(&segments) || segments.len() > MAX_SEGMENTS_AT_CLOSE;
+            if bytes > MAX_BYTES_AT_CLOSE || !is_worthwhile || !self.compact_due(&pace)? {
                 return Ok(());
             }
         }
@@ -114,7 +114,7 @@ impl Table {
         pace: &Pace<'_>,
     ) -> Result<bool> {
         let merged = &version.segments[range.clone()];
-        let (store, number) = self.new_segment()?;
+        let (store, number) = self.new_segment();
         let path = self.directory.join(segment::file_name(number));
         let mut writer = Writer::create(&path, store, number)
             .map_err(|error| StoreError::write(&path, &error))?;
@@ -126,7 +126,8 @@ impl Table {
         )? {
             return Ok(false);
         }
-        let sequence = merged.last().map_or(0, |segment| segment.info().sequence);
+        let newest = merged.last().expect("at least one segment is merged");
+        let sequence = newest.info().sequence;
         let info = writer
             .finish(sequence)
             .map_err(|error| StoreError::write(&path, &error))?;
@@ -187,7 +188,7 @@ pub fn copy(merge: &mut Merge, writer: &mut Writer, path: &Path, pace: &Pace<'_>
             if !(pace.goes_on)() {
                 return Ok(false);
             }
-            #[expect(clippy::cast_precision_loss, reason = "a time to wait for")]
+            #[expect(clippy::cast_precision_loss, reason = "the delay is approximate")]
             let due = Duration::from_secs_f64(written as f64 / BYTES_A_SECOND as f64);
             let ahead = due.saturating_sub(began.elapsed());
             if !pace.hurries && ahead > Duration::from_millis(2) {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_stay_few_and_big_ones_are_left_alone() {
+    fn merges_keep_the_number_of_segments_small_and_rarely_rewrite_big_ones() {
         assert_eq!(due(&infos(&[])), None);
         assert_eq!(due(&infos(&[(100, 10, 0)])), None);
         assert_eq!(due(&infos(&[(100, 10, 0), (40, 10, 0)])), None);
@@ -237,7 +238,7 @@ mod tests {
         );
         assert_eq!(due(&infos(&[(1000, 100, 0), (30, 50, 50)])), Some(0..2));
         assert_eq!(due(&infos(&[(10, 10, 10)])), Some(0..1));
-        // What is removed from the last one is in all three of them.
+        // Each removal in the newest segment may hide an entry in each of the three others.
         assert_eq!(
             due(&infos(&[
                 (1000, 100, 0),
@@ -258,7 +259,8 @@ mod tests {
         );
         // With segments of equal size, their number stays small and each byte is written only a few
         // times.
-        let (mut segments, mut written) = (Vec::new(), 0);
+        let mut segments = Vec::new();
+        let mut written = 0;
         for _ in 0..256 {
             segments.push((100, 10, 0));
             written += 100;

@@ -75,22 +75,20 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(damaged(format!("it cannot be read: {error}"))),
         };
-        let not_whole = || damaged("it is not whole".to_owned());
-        let (checked, checksum) = bytes.split_last_chunk().ok_or_else(not_whole)?;
-        let rest = checked.strip_prefix(MAGIC).ok_or_else(not_whole)?;
+        let invalid = || damaged("its contents are damaged".to_owned());
+        let (checked, checksum) = bytes.split_last_chunk().ok_or_else(invalid)?;
+        let rest = checked.strip_prefix(MAGIC).ok_or_else(invalid)?;
         if crc32fast::hash(checked) != u32::from_le_bytes(*checksum) {
-            return Err(not_whole());
+            return Err(invalid());
         }
-        let (format, rest) = rest.split_first_chunk().ok_or_else(not_whole)?;
+        let (format, rest) = rest.split_first_chunk().ok_or_else(invalid)?;
         let format = u32::from_le_bytes(*format);
         if format != FORMAT {
             return Err(damaged(format!(
                 "it has format {format}, and this version of cohortist reads formats up to {FORMAT}: use a newer version"
             )));
         }
-        postcard::from_bytes(rest)
-            .map(Some)
-            .map_err(|_| not_whole())
+        postcard::from_bytes(rest).map(Some).map_err(|_| invalid())
     }
 
     /// Durably replaces the manifest of a directory with this one. If this fails, the old manifest
@@ -123,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_back_and_no_flipped_bit_goes_unnoticed() {
+    fn a_manifest_reads_back_and_any_change_is_damage() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Manifest::read(directory.path()).unwrap(), None);
         let info = SegmentInfo {

@@ -28,6 +28,7 @@
 //! removal: it removes what older segments hold for the key.
 
 mod block;
+mod check;
 mod codec;
 mod compaction;
 mod manifest;
@@ -58,29 +59,43 @@ use crate::store::{Result, StoreError};
 pub const PRESENT: u8 = 1;
 
 /// The kind of the entry that holds the metadata of a backup.
-pub const ABOUT: u8 = b'!';
+pub const METADATA: u8 = b'!';
+/// The kind of entries that hold when a bitmap expires.
 pub const EXPIRY: u8 = b'e';
+/// The kind of entries that hold the number of a string id.
 pub const ID: u8 = b'i';
+/// The kind of entries that hold the record of a bitmap.
 pub const KEY: u8 = b'k';
-pub const TEXT: u8 = b'n';
-pub const ROLL: u8 = b'r';
+/// The kind of entries that hold the string id of a number.
+pub const NUMBER: u8 = b'n';
+/// The kind of entries that hold the number of the next new string id.
+pub const NEXT_NUMBER: u8 = b'r';
+/// The kind of entries that hold a tile.
 pub const TILE: u8 = b't';
 
-/// Returns the key of an entry: its kind, then a text.
-pub fn text_key(kind: u8, text: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(1 + text.len());
+/// Returns the key of an entry: its kind, followed by `name`.
+pub fn entry_key(kind: u8, name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + name.len());
     key.push(kind);
-    key.extend_from_slice(text.as_bytes());
+    key.extend_from_slice(name.as_bytes());
     key
 }
 
-/// Returns the key of a tile.
-pub fn tile_key(number: u32, tile: u16) -> [u8; 7] {
-    let ([a, b, c, d], [e, f]) = (number.to_be_bytes(), tile.to_be_bytes());
+/// Returns the contents of an entry: its value without the first byte. An empty value, which is not
+/// valid, has empty contents.
+pub fn contents(value: &[u8]) -> &[u8] {
+    value.split_first().map_or(&[], |(_, contents)| contents)
+}
+
+/// Returns the key of a tile, given the number of its bitmap and its own number.
+pub fn tile_key(bitmap: u32, tile: u16) -> [u8; 7] {
+    let [a, b, c, d] = bitmap.to_be_bytes();
+    let [e, f] = tile.to_be_bytes();
     [TILE, a, b, c, d, e, f]
 }
 
-/// Returns the numbers in the key of a tile.
+/// Returns the number of the bitmap and the number of the tile from the key of a tile, or `None`
+/// for other keys.
 pub fn tile_of(key: &[u8]) -> Option<(u32, u16)> {
     let (number, rest) = key.strip_prefix(&[TILE])?.split_first_chunk()?;
     Some((
@@ -89,7 +104,8 @@ pub fn tile_of(key: &[u8]) -> Option<(u32, u16)> {
     ))
 }
 
-/// Returns the number of the bitmap that a record describes.
+/// Returns the number of a bitmap, given the value that holds its record. Returns `None` if the
+/// value is not a valid record.
 pub fn record_number(value: &[u8]) -> Option<u32> {
     let (first, record) = value.split_first()?;
     (*first == PRESENT)
@@ -100,7 +116,7 @@ pub fn record_number(value: &[u8]) -> Option<u32> {
 /// An entry: its key, and its value or `None` for a removal.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 
-/// The segments as of one moment.
+/// The segments of a table at one moment.
 pub struct Version {
     /// From the oldest to the newest.
     segments: Vec<Arc<Segment>>,
@@ -108,7 +124,11 @@ pub struct Version {
 }
 
 impl Version {
-    /// Returns the value of a key, without the first byte. The key must not be the key of a tile.
+    /// Passes the contents of the entry with a key to `read`, and returns the result. Returns
+    /// `None` if there is no such entry. The key must not be the key of a tile.
+    ///
+    /// # Errors
+    /// Returns an error if `read` returns `None`, or if the files are damaged.
     pub fn get<T>(&self, key: &[u8], read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
         self.lookup().get(key, read)
     }
@@ -158,8 +178,7 @@ impl Version {
         }))
     }
 
-    /// Returns approximately how many bytes a key takes in the files: in each block that has the
-    /// key, the share of its entry.
+    /// Returns approximately how many bytes of the files the entries with a key take.
     pub fn stored(&self, key: &[u8]) -> Result<u64> {
         let mut bytes = 0;
         for segment in &self.segments {
@@ -173,19 +192,19 @@ impl Version {
         Merge::new(&self.segments, from, true)
     }
 
-    /// Passes each entry whose key starts with `beginning` to `each`, until `each` returns `false`.
-    /// `each` receives the key without `beginning`, and the value without its first byte.
+    /// Passes each entry whose key starts with `start` to `each`, until `each` returns `false`.
+    /// `each` receives the rest of the key, and the contents of the entry.
     pub fn visit(
         &self,
-        beginning: &[u8],
+        start: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        let mut merge = self.merge(beginning)?;
+        let mut merge = self.merge(start)?;
         while let Some(entry) = merge.next()? {
-            let Some(rest) = entry.key.strip_prefix(beginning) else {
+            let Some(rest) = entry.key.strip_prefix(start) else {
                 break;
             };
-            if !each(rest, entry.value.get(1..).unwrap_or_default())? {
+            if !each(rest, contents(&entry.value))? {
                 break;
             }
         }
@@ -203,7 +222,7 @@ impl Version {
     /// Reads every block and every tile, and checks that everything listed in the records exists,
     /// and nothing else. Returns the number of bitmaps.
     pub fn check(&self) -> Result<u64> {
-        merge::check(self)
+        check::check(self)
     }
 
     pub fn segments(&self) -> &[Arc<Segment>] {
@@ -227,7 +246,7 @@ pub struct Lookup<'v> {
 }
 
 impl Lookup<'_> {
-    /// Returns the value of a key, without the first byte. The key must not be the key of a tile.
+    /// Like [`Version::get`].
     pub fn get<T>(
         &mut self,
         key: &[u8],
@@ -315,20 +334,19 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a number for a new segment.
-    fn new_segment(&self) -> Result<(u64, u64)> {
+    /// Takes the number of a new segment. Returns the number of the store and that number.
+    fn new_segment(&self) -> (u64, u64) {
         // If the file is never finished, its number is not in any manifest and may be taken again
         // after a restart.
         let mut manifest = self.lock();
         let number = manifest.next_segment;
         manifest.next_segment += 1;
-        Ok((manifest.store, number))
+        (manifest.store, number)
     }
 
     /// Adds a segment of these entries, which ascend by key and hold the changes up to `sequence`,
     /// and changes the manifest in the same step. If this fails, the table is unchanged. Readers
-    /// see the segment once it is
-    /// [published](Self::publish).
+    /// see the segment once it is [published](Self::publish).
     pub fn add(
         &self,
         entries: impl Iterator<Item = Result<Entry>>,
@@ -343,7 +361,7 @@ impl Table {
             })?;
             return Ok(None);
         }
-        let (store, number) = self.new_segment()?;
+        let (store, number) = self.new_segment();
         let path = self.directory.join(segment::file_name(number));
         let failed = |error: &io::Error| StoreError::write(&path, error);
         let mut writer = Writer::create(&path, store, number).map_err(|e| failed(&e))?;

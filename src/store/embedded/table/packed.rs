@@ -1,4 +1,5 @@
-//! The stored form of a tile: the shortest of three forms, or the difference from the tile below.
+//! The stored form of a tile: the shortest of three forms, or the difference from the tile in the
+//! older segments.
 //!
 //! | first byte | what follows |
 //! |---|---|
@@ -28,7 +29,7 @@ const TILE_LEN: usize = TILE_BYTES as usize;
 pub enum Packed {
     /// The whole tile.
     Whole(Tile),
-    /// The changes since the segment below. A user is in at most one of the two tiles.
+    /// The changes since the older segments. A user is in at most one of the two tiles.
     Change { added: Tile, removed: Tile },
 }
 
@@ -51,8 +52,8 @@ pub fn pack(tile: &Tile) -> Vec<u8> {
         bits.extend_from_slice(&tile.bytes());
         return bits;
     }
-    let mut list =
-        Vec::with_capacity(usize::try_from(tile.len().min(TILE_BYTES)).unwrap_or(0) + 64);
+    let users = usize::try_from(tile.len()).expect("a tile has at most 65,536 users");
+    let mut list = Vec::with_capacity(users.min(TILE_LEN) + 64);
     if are_runs {
         list.push(RUNS);
         put_runs(&mut list, tile);
@@ -65,10 +66,11 @@ pub fn pack(tile: &Tile) -> Vec<u8> {
 
 /// Returns the bytes of a change.
 pub fn pack_change(added: &Tile, removed: &Tile) -> Vec<u8> {
-    let (mut first, mut bytes) = (Vec::new(), vec![CHANGE]);
-    put_places(&mut first, added);
-    put_varint(&mut bytes, first.len() as u64);
-    bytes.extend(first);
+    let mut added_places = Vec::new();
+    put_places(&mut added_places, added);
+    let mut bytes = vec![CHANGE];
+    put_varint(&mut bytes, added_places.len() as u64);
+    bytes.extend(added_places);
     put_places(&mut bytes, removed);
     bytes
 }
@@ -100,12 +102,13 @@ impl Packed {
         (value.first() == Some(&CHANGE)).then(|| Packed::read(value))?
     }
 
-    /// Applies this to what the segment below holds. A tile missing there counts as empty.
-    pub fn over(self, below: Option<Packed>) -> Packed {
+    /// Applies this to the value in the older segments. A tile that they do not have counts as
+    /// empty.
+    pub fn over(self, older: Option<Packed>) -> Packed {
         let Packed::Change { added, removed } = self else {
             return self;
         };
-        match below {
+        match older {
             None => Packed::Whole(added),
             Some(Packed::Whole(tile)) => Packed::Whole(tile.diff(&removed).or(&added)),
             Some(Packed::Change {
@@ -274,11 +277,12 @@ mod tests {
         }
 
         #[test]
-        fn a_change_over_what_was_is_what_is(one in tiles(), two in tiles(), three in tiles()) {
+        fn changes_can_be_merged_in_any_order(one in tiles(), two in tiles(), three in tiles()) {
             let read = |before: &Tile, after: &Tile| {
                 Packed::read(&pack_change(&after.diff(before), &before.diff(after))).unwrap()
             };
-            let (first, second) = (read(&one, &two), read(&two, &three));
+            let first = read(&one, &two);
+            let second = read(&two, &three);
             let base = || Some(Packed::Whole(one.clone()));
             let expected = Packed::Whole(three.compact());
             let compact = |packed| match packed {
@@ -301,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Packed::read(&bytes);
         }
     }

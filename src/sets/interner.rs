@@ -9,21 +9,21 @@ use std::hash::BuildHasher;
 /// All strings are stored in one buffer, so each takes its own bytes and about 20 more, and no
 /// allocation.
 #[derive(Debug, Clone, Default)]
-pub struct Texts {
-    list: TextList,
-    places: HashTable<Slot>,
+pub struct Interner {
+    list: StringList,
+    slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
 }
 
 /// Strings stored one after the other, without a way to look one up.
 #[derive(Debug, Clone, Default)]
-pub struct TextList {
-    text: String,
+pub struct StringList {
+    string: String,
     /// Where each string ends.
     ends: Vec<usize>,
 }
 
-impl TextList {
+impl StringList {
     /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -31,18 +31,18 @@ impl TextList {
 
     /// Returns the total length of the strings, in bytes.
     pub fn bytes(&self) -> usize {
-        self.text.len()
+        self.string.len()
     }
 
     /// Appends a string.
-    pub fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
+    pub fn push(&mut self, string: &str) {
+        self.string.push_str(string);
+        self.ends.push(self.string.len());
     }
 
     /// Removes all strings.
     pub fn clear(&mut self) {
-        self.text.clear();
+        self.string.clear();
         self.ends.clear();
     }
 
@@ -50,14 +50,14 @@ impl TextList {
     ///
     /// # Panics
     /// Panics if there are not that many strings.
-    pub fn get(&self, place: usize) -> &str {
-        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[place]]
+    pub fn get(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.string[start..self.ends[index]]
     }
 
     /// Returns all strings, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|place| self.get(place))
+        (0..self.len()).map(|index| self.get(index))
     }
 }
 
@@ -69,7 +69,7 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     hash: u32,
-    place: u32,
+    index: u32,
 }
 
 impl Slot {
@@ -79,7 +79,7 @@ impl Slot {
     }
 }
 
-impl Texts {
+impl Interner {
     /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -99,8 +99,8 @@ impl Texts {
     ///
     /// # Panics
     /// Panics if there are not that many strings.
-    pub fn get(&self, place: usize) -> &str {
-        self.list.get(place)
+    pub fn get(&self, index: usize) -> &str {
+        self.list.get(index)
     }
 
     /// Returns all strings, in order.
@@ -109,39 +109,39 @@ impl Texts {
     }
 
     /// Returns the strings from an index on.
-    pub fn from(&self, place: usize) -> TextList {
-        let TextList { text, ends } = &self.list;
-        let start = place.checked_sub(1).map_or(0, |before| ends[before]);
-        TextList {
-            text: text[start..].to_owned(),
-            ends: ends[place..].iter().map(|end| end - start).collect(),
+    pub fn from(&self, index: usize) -> StringList {
+        let StringList { string, ends } = &self.list;
+        let start = index.checked_sub(1).map_or(0, |before| ends[before]);
+        StringList {
+            string: string[start..].to_owned(),
+            ends: ends[index..].iter().map(|end| end - start).collect(),
         }
     }
 
     /// Returns the index of a string, if it is present.
-    pub fn place(&self, text: &str) -> Option<u32> {
-        let slot = self.slot(text);
-        self.places
-            .find(slot.hash(), |found| self.is_at(*found, slot, text))
-            .map(|found| found.place)
+    pub fn index_of(&self, string: &str) -> Option<u32> {
+        let slot = self.slot(string);
+        self.slots
+            .find(slot.hash(), |found| self.is_at(*found, slot, string))
+            .map(|found| found.index)
     }
 
     /// Returns the index of a string, which is appended if it is not present.
     ///
     /// # Panics
     /// Panics if there are 2³² strings already.
-    pub fn insert(&mut self, text: &str) -> u32 {
-        let slot = self.slot(text);
+    pub fn insert(&mut self, string: &str) -> u32 {
+        let slot = self.slot(string);
         if let Some(found) = self
-            .places
-            .find(slot.hash(), |found| self.is_at(*found, slot, text))
+            .slots
+            .find(slot.hash(), |found| self.is_at(*found, slot, string))
         {
-            return found.place;
+            return found.index;
         }
-        self.list.push(text);
-        self.places
+        self.list.push(string);
+        self.slots
             .insert_unique(slot.hash(), slot, |slot| slot.hash());
-        slot.place
+        slot.index
     }
 
     /// Returns the indexes of strings, in the order given. Strings that are not present are
@@ -153,55 +153,56 @@ impl Texts {
     ///
     /// # Panics
     /// Panics if there would be more than 2³² strings.
-    pub fn insert_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>) -> Vec<u32> {
-        let mut texts = texts.peekable();
-        let mut places = Vec::with_capacity(texts.size_hint().0);
+    pub fn insert_all<'t>(&mut self, strings: impl Iterator<Item = &'t str>) -> Vec<u32> {
+        let mut strings = strings.peekable();
+        let mut indexes = Vec::with_capacity(strings.size_hint().0);
         let mut few: Vec<(&str, Slot)> = Vec::with_capacity(AT_ONCE);
         let mut found: Vec<Option<Slot>> = Vec::with_capacity(AT_ONCE);
-        while texts.peek().is_some() {
+        while strings.peek().is_some() {
             few.clear();
             few.extend(
-                texts
+                strings
                     .by_ref()
                     .take(AT_ONCE)
-                    .map(|text| (text, self.slot(text))),
+                    .map(|string| (string, self.slot(string))),
             );
             found.clear();
             found.extend(few.iter().map(|(_, slot)| {
-                self.places
+                self.slots
                     .find(slot.hash(), |found| found.hash == slot.hash)
                     .copied()
             }));
-            // Only to load them into the cache.
+            // Reads a byte of each string, only to load the strings into the processor's cache.
             let first_bytes = found
                 .iter()
                 .flatten()
-                .filter_map(|slot| self.get(slot.place as usize).as_bytes().first());
+                .filter_map(|slot| self.get(slot.index as usize).as_bytes().first());
             std::hint::black_box(first_bytes.fold(0, |all, byte| all ^ byte));
-            for ((text, slot), found) in few.iter().zip(&found) {
-                // Another string may have the same half of a hash, and the same string may just
-                // have been inserted.
-                places.push(match found {
-                    Some(found) if self.is_at(*found, *slot, text) => found.place,
-                    _ => self.insert(text),
+            for ((string, slot), found) in few.iter().zip(&found) {
+                // A different string may have the same half of its hash, and this string may have
+                // been inserted a moment ago.
+                indexes.push(match found {
+                    Some(found) if self.is_at(*found, *slot, string) => found.index,
+                    _ => self.insert(string),
                 });
             }
         }
-        places
+        indexes
     }
 
     /// Returns the slot that a string would have if it were inserted now.
-    fn slot(&self, text: &str) -> Slot {
-        let [a, b, c, d, ..] = self.hasher.hash_one(text).to_be_bytes();
-        let place = u32::try_from(self.len()).expect("there are fewer than 4 billion texts");
+    fn slot(&self, string: &str) -> Slot {
+        let [a, b, c, d, ..] = self.hasher.hash_one(string).to_be_bytes();
+        let index = u32::try_from(self.len()).expect("there are at most 4 billion strings");
         Slot {
             hash: u32::from_be_bytes([a, b, c, d]),
-            place,
+            index,
         }
     }
 
-    fn is_at(&self, found: Slot, slot: Slot, text: &str) -> bool {
-        found.hash == slot.hash && self.get(found.place as usize) == text
+    /// Returns whether the string at a slot of the table is the string that `slot` was made for.
+    fn is_at(&self, found: Slot, slot: Slot, string: &str) -> bool {
+        found.hash == slot.hash && self.get(found.index as usize) == string
     }
 }
 
@@ -213,23 +214,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_text_has_the_place_of_its_first_arrival(came in prop::collection::vec("[ab]{0,3}|.{0,9}", 0..200), known in 0..90_usize) {
-            let mut texts = Texts::default();
+        fn strings_are_numbered_in_order_of_first_insertion(inserted in prop::collection::vec("[ab]{0,3}|.{0,9}", 0..200), known in 0..90_usize) {
+            let mut strings = Interner::default();
             let mut model: Vec<String> = Vec::new();
-            for text in &came {
-                prop_assert_eq!(texts.place(text).map(|place| place as usize), model.iter().position(|t| t == text));
-                let place = texts.insert(text) as usize;
-                if place == model.len() {
-                    model.push(text.clone());
+            for string in &inserted {
+                prop_assert_eq!(strings.index_of(string).map(|index| index as usize), model.iter().position(|t| t == string));
+                let index = strings.insert(string) as usize;
+                if index == model.len() {
+                    model.push(string.clone());
                 }
-                prop_assert_eq!(&model[place], text);
+                prop_assert_eq!(&model[index], string);
             }
-            prop_assert_eq!(texts.iter().collect::<Vec<_>>(), model.iter().collect::<Vec<_>>());
-            let mut at_once = Texts::default();
-            at_once.insert_all(came.iter().take(known).map(String::as_str));
-            let places = at_once.insert_all(came.iter().map(String::as_str));
-            let expected: Vec<u32> = came.iter().filter_map(|text| texts.place(text)).collect();
-            prop_assert_eq!(places, expected);
+            prop_assert_eq!(strings.iter().collect::<Vec<_>>(), model.iter().collect::<Vec<_>>());
+            let mut at_once = Interner::default();
+            at_once.insert_all(inserted.iter().take(known).map(String::as_str));
+            let indexes = at_once.insert_all(inserted.iter().map(String::as_str));
+            let expected: Vec<u32> = inserted.iter().filter_map(|string| strings.index_of(string)).collect();
+            prop_assert_eq!(indexes, expected);
             prop_assert_eq!(at_once.iter().collect::<Vec<_>>(), model);
         }
     }
