@@ -96,31 +96,11 @@ pub fn combine<S: Source>(
     leaves: usize,
     source: &S,
 ) -> Result<Combined, S::Error> {
-    let len = (0..leaves)
-        .map(|leaf| source.byte_len(leaf))
-        .max()
-        .unwrap_or(0);
-    let mut tiles = Vec::new();
-    if operation == Operation::Not {
-        // Most of a sparse bitmap's complement is the same full tile.
-        let full = Arc::new(Tile::default().complement(TILE_BYTES));
-        for number in 0..=u16::MAX {
-            let bytes = len.saturating_sub(u64::from(number) * TILE_BYTES);
-            if bytes == 0 {
-                break;
-            }
-            let tile = match source.tiles(0).binary_search(&number) {
-                Err(_) if bytes >= TILE_BYTES => Arc::clone(&full),
-                Err(_) => Arc::new(Tile::default().complement(bytes).compact()),
-                Ok(_) => Arc::new(source.tile(0, number)?.complement(bytes).compact()),
-            };
-            if !tile.is_empty() {
-                tiles.push((number, tile));
-            }
-        }
-        return Ok((len, tiles));
-    }
+    let len = combined_len(leaves, source);
     let mut numbers: Vec<u16> = match operation {
+        Operation::Not => (0..=u16::MAX)
+            .take_while(|number| u64::from(*number) * TILE_BYTES < len)
+            .collect(),
         // Nobody is in the result who is not in the first.
         Operation::And | Operation::Diff | Operation::AndOr => source.tiles(0).to_vec(),
         _ => (0..leaves)
@@ -130,21 +110,52 @@ pub fn combine<S: Source>(
     };
     numbers.sort_unstable();
     numbers.dedup();
+    Ok((len, combine_tiles(operation, leaves, source, numbers)?))
+}
+
+/// How many bytes the result of an operation has.
+pub fn combined_len<S: Source>(leaves: usize, source: &S) -> u64 {
+    let lengths = (0..leaves).map(|leaf| source.byte_len(leaf));
+    lengths.max().unwrap_or(0)
+}
+
+/// Some tiles of what [`combine`] comes to, by their numbers; none of them empty.
+///
+/// # Errors
+/// When a tile cannot be read.
+pub fn combine_tiles<S: Source>(
+    operation: Operation,
+    leaves: usize,
+    source: &S,
+    numbers: Vec<u16>,
+) -> Result<Vec<(u16, Arc<Tile>)>, S::Error> {
+    let len = combined_len(leaves, source);
+    // Most of a sparse bitmap's complement is the same full tile.
+    let full = Arc::new(Tile::default().complement(TILE_BYTES));
     let there = |leaf: usize, number: u16| source.tiles(leaf).binary_search(&number).is_ok();
+    let mut tiles = Vec::new();
     for number in numbers {
-        if operation == Operation::And && (1..leaves).any(|leaf| !there(leaf, number)) {
+        if operation == Operation::And && (0..leaves).any(|leaf| !there(leaf, number)) {
             continue;
         }
         let tile = |leaf: usize| match there(leaf, number) {
             true => source.tile(leaf, number),
             false => Ok(Arc::default()),
         };
-        let result = of_tile(operation, leaves, tile)?;
+        let result = if operation == Operation::Not {
+            let bytes = len.saturating_sub(u64::from(number) * TILE_BYTES);
+            match there(0, number) {
+                false if bytes >= TILE_BYTES => Arc::clone(&full),
+                _ => Arc::new(tile(0)?.complement(bytes).compact()),
+            }
+        } else {
+            of_tile(operation, leaves, tile)?
+        };
         if !result.is_empty() {
             tiles.push((number, result));
         }
     }
-    Ok((len, tiles))
+    Ok(tiles)
 }
 
 fn of_tile<E>(

@@ -10,6 +10,6 @@ mod pairs;
 mod program;
 mod tile;
 
-pub use combine::{Combined, Operation, combine};
+pub use combine::{Combined, Operation, combine, combine_tiles, combined_len};
 pub use evaluate::{EVERYWHERE, Source, collect, count, count_within, tiles_held};
 pub use tile::{TILE_BYTES, Tile, split, user};

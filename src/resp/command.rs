@@ -57,6 +57,11 @@ pub(super) struct Spec {
 }
 
 impl Spec {
+    /// Whether it computes new bitmaps of whole ones, which may take long.
+    pub fn combines(&self) -> bool {
+        self.name == "bitop"
+    }
+
     /// Whether the keys it works on are among its arguments.
     pub fn names_keys(&self) -> bool {
         self.keys != NONE

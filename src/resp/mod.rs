@@ -92,6 +92,8 @@ struct Shared {
     failures: Failures,
     /// Peers that sent something other than Redis' protocol.
     foreigners: Peers,
+    /// Held by the client whose bitmaps are being combined: the results take memory.
+    combining: Mutex<()>,
     /// How many clients there may be at once.
     most: usize,
 }
@@ -180,6 +182,7 @@ impl Listener {
             open: Arc::default(),
             failures: Failures::at(Door::Resp),
             foreigners: Peers::default(),
+            combining: Mutex::default(),
         });
         let thread = std::thread::Builder::new().name("resp".into()).spawn({
             let shared = Arc::clone(&shared);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
 use super::{CLIENT, Shared, bits};
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
-use crate::store::embedded::Keyspace;
+use crate::store::embedded::{Keyspace, Precomputed};
 use crate::telemetry::RESP;
 
 /// How much is read at once, at the least.
@@ -400,28 +401,62 @@ impl<'a> Session<'a> {
         &mut self,
         commands: &[(&Spec, impl AsRef<[&'c [u8]]>)],
     ) -> Result<Vec<Reply>, StoreError> {
+        let needs = commands.iter().map(|(spec, _)| self.client.needs(spec));
+        let needs = needs.max().unwrap_or(Needs::Nothing);
+        let combines = commands.iter().any(|(spec, _)| spec.combines());
+        let (shared, keyspace) = (self.shared, self.keyspace);
+        // As few results in memory at once as when they were computed while the store was locked.
+        let _turn = combines.then(|| {
+            let combining = shared.combining.lock();
+            combining.unwrap_or_else(PoisonError::into_inner)
+        });
+        let precomputed = if combines {
+            self.precompute(commands)?
+        } else {
+            Precomputed::default()
+        };
         let client = &mut self.client;
-        let needs = commands.iter().map(|(spec, _)| client.needs(spec)).max();
         let mut run = |data: &mut Data<'_, '_>| -> Result<Vec<Reply>, StoreError> {
             commands
                 .iter()
                 .map(|(spec, arguments)| client.carry_out(spec, arguments.as_ref(), data))
                 .collect()
         };
-        match needs.unwrap_or(Needs::Nothing) {
+        match needs {
             Needs::Nothing => run(&mut Data::Nothing),
             Needs::Keys => {
                 let keys = commands
                     .iter()
                     .flat_map(|(spec, arguments)| spec.keys(arguments.as_ref()));
-                self.keyspace
-                    .read_keys(keys, |look| run(&mut Data::ReadTxn(look)))
+                keyspace.read_keys(keys, |look| run(&mut Data::ReadTxn(look)))
             }
-            Needs::ReadTxn => self.keyspace.read(|look| run(&mut Data::ReadTxn(look))),
-            Needs::WriteTxn => self
-                .keyspace
-                .change(|space| run(&mut Data::WriteTxn(space))),
+            Needs::ReadTxn => keyspace.read(|look| run(&mut Data::ReadTxn(look))),
+            Needs::WriteTxn => {
+                keyspace.change_with(precomputed, |space| run(&mut Data::WriteTxn(space)))
+            }
         }
+    }
+
+    /// Computes what the commands combine of whole bitmaps, while others go on.
+    fn precompute<'c>(
+        &self,
+        commands: &[(&Spec, impl AsRef<[&'c [u8]]>)],
+    ) -> Result<Precomputed, StoreError> {
+        let changes: Vec<(&Spec, &[&[u8]])> = commands
+            .iter()
+            .filter(|(spec, _)| matches!(spec.kind, Kind::Mark | Kind::Change))
+            .map(|(spec, arguments)| (*spec, arguments.as_ref()))
+            .collect();
+        let keys: Vec<&str> = changes
+            .iter()
+            .flat_map(|(spec, arguments)| spec.keys(arguments))
+            .collect();
+        self.keyspace.precompute(&keys, |space| {
+            for (spec, arguments) in &changes {
+                // What fails here fails again, and then is answered.
+                let _ = (spec.run)(arguments, &mut Data::WriteTxn(space));
+            }
+        })
     }
 
     fn exec(&mut self) -> Reply {

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::render::{thousands, words};
+use crate::server::arrival::unless_cut_off;
 use crate::server::error::WebError;
 use crate::server::{View, crossing};
 use crate::store::Cost;
@@ -199,8 +200,17 @@ pub(crate) enum Patience {
 }
 
 /// Work for a request across the [`crossing`], in its turn. It may run more than once, and must
-/// come to the same then.
+/// come to the same then. Ends with [`WebError::Stopping`] when a server that is stopping no longer
+/// waits for it.
 pub(crate) async fn admitted<T: Send + 'static>(
+    view: &View,
+    patience: Patience,
+    work: impl FnMut() -> Result<T, WebError> + Send + 'static,
+) -> Result<T, WebError> {
+    unless_cut_off(view.live.as_ref(), in_turn(view, patience, work)).await
+}
+
+async fn in_turn<T: Send + 'static>(
     view: &View,
     patience: Patience,
     mut work: impl FnMut() -> Result<T, WebError> + Send + 'static,

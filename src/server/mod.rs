@@ -7,6 +7,7 @@ mod admission;
 pub mod api;
 mod arrival;
 pub mod assets;
+mod connection;
 mod dashboard;
 pub mod error;
 pub mod export;
@@ -35,7 +36,7 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::web::{ServiceConfig, post, resource, scope, to};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpServer, Route, guard, rt};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Route, guard, rt};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -51,7 +52,6 @@ use crate::store::{Cancel, Freshness};
 use crate::tracker::{Run, Tracker, Written};
 pub use admission::{Admission, Busy, Load};
 pub(crate) use admission::{Patience, admitted};
-use arrival::unless_cut_off;
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
 use export::Format;
@@ -76,9 +76,6 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), ca
                            magnetometer=(), microphone=(), midi=(), payment=(), picture-in-picture=(), \
                            publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), \
                            storage-access=(), usb=(), window-management=(), xr-spatial-tracking=()";
-
-/// How many threads answer requests. The work itself happens on a pool of blocking threads.
-const WORKERS: usize = 2;
 
 /// How long requests under way may take to end when the server stops, unless [`Settings`] say
 /// otherwise.
@@ -229,6 +226,8 @@ pub struct View {
     state: Arc<State>,
     /// Path and query as they were sent, without the store's beginning.
     pub(crate) here: String,
+    /// What all requests share, outside of tests that ask without a server.
+    live: Option<Live>,
 }
 
 /// Path and query of a request as they were sent, without the store's beginning.
@@ -261,6 +260,7 @@ impl View {
         Ok(View {
             state: state.ok_or(WebError::NotFound)?,
             here: here(request),
+            live: request.app_data::<Live>().cloned(),
         })
     }
 
@@ -358,7 +358,6 @@ async fn serve(
         ..
     } = settings;
     dashboard.set_patience(patience);
-    let connections = dashboard.dashboard().connections;
     let stopping = dashboard.clone();
     let stop = async move {
         stop.await;
@@ -369,23 +368,14 @@ async fn serve(
             stopping.cut_off_all();
         });
     };
-    let server = HttpServer::new(move || actix_web::App::new().configure(app_config(&dashboard)))
-        .workers(WORKERS)
-        .max_connections((connections / WORKERS).max(1))
-        // A page of several packets would else wait for the reader's word on the first: 40 ms on a
-        // kept connection.
-        .tcp_nodelay(true)
-        // A client that closed its side is gone: what it asked stops.
-        .h1_allow_half_closed(false)
-        .client_request_timeout(patience)
-        .shutdown_timeout((grace + READING).as_secs())
-        .shutdown_signal(stop);
-    let server = listening
+    let addresses: Vec<SocketAddr> = listening
         .0
-        .into_iter()
-        .try_fold(server, HttpServer::listen)?;
-    ready(&server.addrs());
-    server.run().await
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<io::Result<_>>()?;
+    let server = connection::server(listening.0, &dashboard, grace + READING, stop)?;
+    ready(&addresses);
+    server.await
 }
 
 /// Ends when the process is asked to.
@@ -427,7 +417,7 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
             .add(("cross-origin-resource-policy", "same-origin"))
             .add(("permissions-policy", PERMISSIONS))
             .add((CACHE_CONTROL, "private, no-cache"));
-        // Outside of all others, so that every answer has its line.
+        // Outside of those that answer, so that every answer has its line.
         let slow = dashboard.slow;
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
         let everything = scope("")
@@ -437,7 +427,8 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         let everything = everything
             .wrap(from_fn(host::admitted))
             .wrap(headers)
-            .wrap(logged);
+            .wrap(logged)
+            .wrap(from_fn(connection::occupied));
         let mut everything = everything.default_service(to(nowhere));
         // The first store's pages have the shortest addresses; they come last, as their scope takes
         // whatever is left.
@@ -670,11 +661,7 @@ pub(crate) async fn block<T: Send + 'static>(
 ) -> Result<T, WebError> {
     let view = View::of(request)?;
     let own = view.clone();
-    unless_cut_off(
-        request.app_data::<Live>(),
-        admitted(&view, Patience::Bounded, move || work(&own)),
-    )
-    .await
+    admitted(&view, Patience::Bounded, move || work(&own)).await
 }
 
 /// What came of a change for a request. What a power cut may lose is logged.

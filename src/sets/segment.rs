@@ -264,8 +264,19 @@ pub struct Segments {
     sizes: BTreeMap<EventName, usize>,
 }
 
+/// A segment when it is written out.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    names: usize,
+    /// Over how many steps it is made of other names; 0 of a name that is not saved.
+    depth: usize,
+}
+
 /// The most names an expanded segment may hold: names of names grow fast.
 const MAX_NAMES: usize = 10_000;
+
+/// The most steps over which a segment may be made of others: they are followed by recursion.
+const MAX_DEPTH: usize = 100;
 
 /// Saved segments that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,13 +287,18 @@ pub enum SegmentError {
     /// Written out it holds too many names.
     #[error("the saved segment `{0}`, written out, holds more than {MAX_NAMES} events")]
     TooLarge(EventName),
+    /// It is made of saved segments that are made of saved segments, over too many steps.
+    #[error("the saved segment `{0}` is made of others over more than {MAX_DEPTH} steps")]
+    TooDeep(EventName),
 }
 
 impl SegmentError {
     /// The segment it is about.
     pub fn name(&self) -> &EventName {
         match self {
-            SegmentError::Cycle(name, _) | SegmentError::TooLarge(name) => name,
+            SegmentError::Cycle(name, _)
+            | SegmentError::TooLarge(name)
+            | SegmentError::TooDeep(name) => name,
         }
     }
 }
@@ -291,7 +307,8 @@ impl Segments {
     /// Checks a collection of saved segments.
     ///
     /// # Errors
-    /// When one is made of itself, over however many steps, or of more than some 10,000 events.
+    /// When one is made of itself, of others over more than 100 steps, or of more than some 10,000
+    /// events.
     pub fn new(
         named: impl IntoIterator<Item = (EventName, Segment)>,
     ) -> Result<Self, SegmentError> {
@@ -303,22 +320,25 @@ impl Segments {
         for name in segments.named.keys() {
             segments.measure(name, &mut Vec::new(), &mut sizes)?;
         }
-        segments.sizes = sizes;
+        segments.sizes = sizes
+            .into_iter()
+            .map(|(name, measured)| (name, measured.names))
+            .collect();
         Ok(segments)
     }
 
-    /// How many names a saved segment holds when it is written out; 1 for a name that is not saved.
+    /// What a saved segment is when it is written out, or a name that is not saved.
     fn measure(
         &self,
         name: &EventName,
         inside: &mut Vec<EventName>,
-        known: &mut BTreeMap<EventName, usize>,
-    ) -> Result<usize, SegmentError> {
+        known: &mut BTreeMap<EventName, Measured>,
+    ) -> Result<Measured, SegmentError> {
         let Some(meaning) = self.named.get(name) else {
-            return Ok(1);
+            return Ok(Measured { names: 1, depth: 0 });
         };
-        if let Some(size) = known.get(name) {
-            return Ok(*size);
+        if let Some(measured) = known.get(name) {
+            return Ok(*measured);
         }
         let again = inside.contains(name);
         inside.push(name.clone());
@@ -326,17 +346,26 @@ impl Segments {
             let path: Vec<&str> = inside.iter().map(EventName::as_str).collect();
             return Err(SegmentError::Cycle(name.clone(), path.join(" → ")));
         }
-        let (mut leaves, mut size) = (Vec::new(), 0_usize);
+        if inside.len() > MAX_DEPTH {
+            return Err(SegmentError::TooDeep(name.clone()));
+        }
+        let mut leaves = Vec::new();
         meaning.visit(&mut |leaf, _| leaves.push(leaf));
+        let mut whole = Measured { names: 0, depth: 0 };
         for leaf in leaves {
-            size = size.saturating_add(self.measure(leaf, inside, known)?);
+            let part = self.measure(leaf, inside, known)?;
+            whole.names = whole.names.saturating_add(part.names);
+            whole.depth = whole.depth.max(part.depth + 1);
         }
         inside.pop();
-        if size > MAX_NAMES {
+        if whole.names > MAX_NAMES {
             return Err(SegmentError::TooLarge(name.clone()));
         }
-        known.insert(name.clone(), size);
-        Ok(size)
+        if whole.depth > MAX_DEPTH {
+            return Err(SegmentError::TooDeep(name.clone()));
+        }
+        known.insert(name.clone(), whole);
+        Ok(whole)
     }
 
     /// Names and what they stand for, sorted by name.

@@ -750,16 +750,38 @@ fn a_request_that_stops_arriving_is_answered_and_closed() {
         "GET /events HTTP/1.1\r\nHost: local".to_owned(),
         marks("Content-Length: 100\r\n\r\n"),
         marks("Content-Length: 100\r\n\r\n[{\"event\":"),
+        marks("Transfer-Encoding: chunked\r\n\r\n"),
+        marks("Transfer-Encoding: chunked\r\n\r\na\r\n[{\"event\":\r\n"),
         format!("{FORM}Content-Length: 100\r\n\r\nname="),
         // Behind a request that was whole, on the same connection.
         format!("{whole}{MARKS}Content-Length: 100\r\n\r\n[{{"),
     ];
     let cut = parts.map(|part| std::thread::spawn(move || (raw(address, &part), part)));
     // The body of such a request is not read, so the server does not wait for it either.
-    let unread = ["Content-Length: 100\r\n\r\nxx"].map(|rest| {
-        let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{rest}");
-        std::thread::spawn(move || raw(address, &request))
-    });
+    let lengths = [
+        "Content-Length: 100\r\n\r\nxx",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nxx\r\n",
+    ];
+    let heads = [
+        (200, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"),
+        (200, "HEAD /events HTTP/1.1\r\nHost: localhost\r\n"),
+        (401, "POST /api/v1/marks HTTP/1.1\r\nHost: localhost\r\n"),
+        (404, "POST /nowhere HTTP/1.1\r\nHost: localhost\r\n"),
+        (405, "POST /events HTTP/1.1\r\nHost: localhost\r\n"),
+        (421, "GET /events HTTP/1.1\r\nHost: evil.test\r\n"),
+    ];
+    let unread: Vec<_> = heads
+        .into_iter()
+        .flat_map(|(expected, head)| lengths.map(|rest| (expected, format!("{head}{rest}"))))
+        .map(|(expected, request)| {
+            let answered = std::thread::spawn({
+                let request = request.clone();
+                move || raw(address, &request)
+            });
+            (expected, request, answered)
+        })
+        .collect();
     // Slow but steady is fine: each piece within the patience, all of them beyond it.
     let body = "[{\"event\":\"active\",\"user\":4711}]";
     let mut stream = TcpStream::connect(address).unwrap();
@@ -789,8 +811,68 @@ fn a_request_that_stops_arriving_is_answered_and_closed() {
             .unwrap_or_else(|| panic!("{part}: {answer:?}"));
         assert_eq!(status(&answer[last..]), 408, "{part}: {answer}");
     }
-    for thread in unread {
-        assert_eq!(status(&thread.join().unwrap()), 200);
+    for (expected, request, answered) in unread {
+        assert_eq!(status(&answered.join().unwrap()), expected, "{request}");
+    }
+    drop(stop);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_kept_connection_is_closed_when_its_next_request_stops_arriving() {
+    let patience = Duration::from_secs(3);
+    let dashboard = Dashboard::new(product(2, 5), Clock::Fixed(now()));
+    let (address, stop, thread) = impatient(dashboard, patience, Duration::from_secs(1));
+    let whole = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let body = "[{\"event\":\"active\",\"user\":4711}]";
+    let chunked = format!(
+        "{MARKS}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let answered = |stream: &mut TcpStream| {
+        let mut bytes = [0; 65_536];
+        let read = stream.read(&mut bytes).unwrap();
+        assert_eq!(status(&String::from_utf8_lossy(&bytes[..read])), 200);
+    };
+    let connect = || {
+        let stream = TcpStream::connect(address).unwrap();
+        let wait = Some(Duration::from_secs(30));
+        stream.set_read_timeout(wait).unwrap();
+        stream
+    };
+    // As long as its requests arrive whole, a connection stays, also behind a body in chunks, and
+    // beyond the patience.
+    let mut steady = connect();
+    let begun = Instant::now();
+    while begun.elapsed() < patience + patience / 2 {
+        for request in [whole, &chunked] {
+            steady.write_all(request.as_bytes()).unwrap();
+            answered(&mut steady);
+        }
+        std::thread::sleep(patience / 6);
+    }
+    let halves = ["G", "GET /healthz HTTP/1.1\r\nHost: local"].map(|half| {
+        let mut stream = connect();
+        std::thread::spawn(move || {
+            stream.write_all(whole.as_bytes()).unwrap();
+            answered(&mut stream);
+            stream.write_all(half.as_bytes()).unwrap();
+            // Each byte in time, and the head never whole.
+            for byte in b"aaaaa" {
+                std::thread::sleep(patience / 6);
+                stream.write_all(&[*byte]).unwrap();
+            }
+            let mut rest = Vec::new();
+            match stream.read_to_end(&mut rest) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("{half:?}: the connection stays open")
+                }
+                _ => assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest)),
+            }
+        })
+    });
+    for half in halves {
+        half.join().unwrap();
     }
     drop(stop);
     thread.join().unwrap();
@@ -840,6 +922,109 @@ fn a_request_that_a_stopping_server_does_not_wait_for_is_told_so() {
             "{answer}"
         );
     }
+    drop(hold);
+    thread.join().unwrap();
+}
+
+#[test]
+fn pages_and_lists_that_have_begun_are_cut_off_by_a_stopping_server_too() {
+    // A store that stops answering at a question, at a later piece of a list, or at once.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let (began, begun) = std::sync::mpsc::channel();
+    let wait = move || {
+        began.send(()).unwrap();
+        // The sender sends nothing: all wait until it is dropped.
+        let _ = held.lock().unwrap().recv();
+    };
+    let store = product_store(20, 5);
+    let tracker = cohortist::Tracker::new(Arc::clone(&store));
+    let mut batch = tracker.batch();
+    for user in 0..150_000 {
+        batch.mark(&name("many"), user, now()).unwrap();
+    }
+    batch.commit().unwrap();
+    let silent = Arc::new(AtomicBool::new(false));
+    let [counting, listing, describing] = [(); 3].map(|()| wait.clone());
+    let is_silent = Arc::clone(&silent);
+    let bent = Bent::of(&store)
+        .before_counting(move |plan| {
+            // A few bitmaps tell where the data ends.
+            if plan.roots().len() > 20 {
+                counting();
+            }
+        })
+        .members(move |users| {
+            let late = |users: &Vec<cohortist::sets::UserId>| users.last() > Some(&100_000);
+            if users.as_ref().is_ok_and(late) {
+                listing();
+            }
+            users
+        })
+        .describing(move |info| {
+            if is_silent.load(Ordering::Relaxed) {
+                describing();
+            }
+            info
+        });
+    let dashboard = Dashboard::new(cohortist::Tracker::new(bent.shared()), Clock::Fixed(now()));
+    let (address, stop, thread) =
+        impatient(dashboard, Duration::from_secs(30), Duration::from_secs(1));
+    let send = |method: &str, path: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let wait = Some(Duration::from_secs(30));
+        stream.set_read_timeout(wait).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        .unwrap();
+        stream
+    };
+    let table = "/retention?cohort=signup&returning=active&rows=10";
+    let mut framed = send("GET", table);
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("Counting ") {
+        let mut bytes = [0; 4096];
+        let read = framed.read(&mut bytes).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&bytes[..read]);
+    }
+    let mut head = send("HEAD", table);
+    let mut list = send("GET", "/people.csv?set=many@2026-11-23");
+    for _ in 0..3 {
+        begun.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    silent.store(true, Ordering::Relaxed);
+    let mut unbegun = send("GET", table);
+    begun.recv_timeout(Duration::from_secs(30)).unwrap();
+    let stopped = Instant::now();
+    drop(stop);
+    let [framed, head, list, unbegun] =
+        [&mut framed, &mut head, &mut list, &mut unbegun].map(|stream| {
+            let mut rest = Vec::new();
+            let read = stream.read_to_end(&mut rest);
+            let rest = String::from_utf8_lossy(&rest).into_owned();
+            assert!(read.is_ok(), "{read:?} after {rest:.300}");
+            rest
+        });
+    // Long before the server ends all that is open: that is at six seconds.
+    let took = stopped.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        framed.contains("the server is stopping") && framed.ends_with("\r\n0\r\n\r\n"),
+        "{framed}"
+    );
+    for answer in [&head, &unbegun] {
+        assert_eq!(status(answer), 503, "{answer}");
+        assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
+    }
+    // What was sent of a file must not pass for all of it.
+    assert!(
+        status(&list) == 200 && list.contains("\n65535\n") && !list.ends_with("\r\n0\r\n\r\n"),
+        "{} bytes",
+        list.len()
+    );
     drop(hold);
     thread.join().unwrap();
 }
@@ -946,6 +1131,44 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
     hangup();
     serving.says_times("configuration reloaded", 2);
     question_page("Again Ltd", "After");
+}
+
+#[test]
+fn whatever_stands_in_place_of_a_configuration_is_refused_at_once() {
+    let shop = Shop::new();
+    shop.run(&["mark", "active", "1"]).done();
+    shop.write("cohortist.toml", "title = \"Before Ltd\"\n");
+    let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
+    let path = shop.path("cohortist.toml");
+    let refused = |serving: &Serving, told: &str| {
+        let check = shop.run(&["serve", "--check"]).error(2);
+        assert!(check.contains(told), "{told}: {check}");
+        assert!(check.lines().count() <= 22, "{check}");
+        signal(serving.id(), "-HUP");
+        serving.says(told);
+        assert!(serving.get("/events").contains("Before Ltd"));
+    };
+    let rows: String = (0..20_000)
+        .map(|user| format!("{user},active,2026-11-23T10:00:00Z\n"))
+        .collect();
+    shop.write("cohortist.toml", rows);
+    refused(
+        &serving,
+        "19,980 more mistakes; is this a configuration file?",
+    );
+    shop.write("cohortist.toml", vec![b' '; (1 << 20) + 1]);
+    refused(&serving, "larger than 1 MiB");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    refused(&serving, "not a regular file");
+    std::fs::remove_dir(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let before = serving.log().matches("not a regular file").count();
+    refused(&serving, "not a regular file");
+    serving.says_times("not a regular file", before + 1);
+    // A reload does not keep the server.
+    assert!(serving.stop().success());
 }
 
 #[test]

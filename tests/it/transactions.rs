@@ -3,6 +3,7 @@
 //! [`Wire`] waits for a reply for half a minute: a store that hangs fails the test and is killed with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -401,4 +402,82 @@ fn a_log_of_nothing_but_lifetimes_blocks_nobody() {
     assert_eq!(wire.say("SETBIT other 7 0"), ":1\r\n");
     expire(&mut wire, 20);
     assert_eq!(wire.ask(&["GETBIT", &name, "7"]), b":1\r\n");
+}
+
+/// The middle one of some spans.
+fn median(mut spans: Vec<Duration>) -> Duration {
+    spans.sort_unstable();
+    spans[spans.len() / 2]
+}
+
+#[test]
+fn marks_do_not_wait_for_bitmaps_that_are_combined() {
+    let shop = Shop::new();
+    let (_serving, address) = serve(&shop);
+    let mut wire = Wire::tcp(&address);
+    let mut dice = 7_u64;
+    let keys: Vec<String> = (0..100).map(|place| format!("k{place}")).collect();
+    let mut union = vec![0; 128 << 10];
+    for key in &keys {
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Few enough bits that the union is not full.
+            dice.to_be_bytes()[..5]
+                .iter()
+                .fold(0xff, |all, byte| all & byte)
+        })
+        .take(union.len())
+        .collect();
+        union
+            .iter_mut()
+            .zip(&bytes)
+            .for_each(|(all, byte)| *all |= byte);
+        assert_eq!(wire.ask(&[b"SET", key.as_bytes(), &bytes]), b"+OK\r\n");
+    }
+    let combine = format!("BITOP OR t {}", keys.join(" "));
+    let lines = ["MULTI", "SETBIT k1 9 1", &combine, "BITCOUNT t", "EXEC"];
+    let transaction = lines.map(|line| packed(&line.split(' ').collect::<Vec<_>>()));
+    let ended = AtomicBool::new(false);
+    // The marks are in one of the bitmaps that are combined.
+    let (combined, marked) = std::thread::scope(|scope| {
+        let marking = scope.spawn(|| {
+            let mut wire = Wire::tcp(&address);
+            let mut took = Vec::new();
+            for user in (0..).take_while(|_| !ended.load(Ordering::Relaxed)) {
+                let began = Instant::now();
+                let reply = wire.say(&format!("SETBIT k0 {} 1", user % 1000));
+                took.push(began.elapsed());
+                assert!(reply.starts_with(':'), "{reply}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            took
+        });
+        let mut took = Vec::new();
+        for _ in 0..8 {
+            let began = Instant::now();
+            assert_eq!(wire.say(&combine), ":131072\r\n");
+            took.push(began.elapsed());
+            wire.send(&transaction.concat());
+            let replies: Vec<Vec<u8>> = lines.iter().map(|_| wire.reply()).collect();
+            assert_eq!(parts(&replies[4]), 3);
+        }
+        ended.store(true, Ordering::Relaxed);
+        (took, marking.join().unwrap())
+    });
+    let (combined, marked) = (median(combined), median(marked));
+    assert!(marked * 4 < combined, "{marked:?} beside {combined:?}");
+    wire.say(&combine);
+    let mut value = |key: &str| {
+        let reply = wire.ask(&["GET", key]);
+        reply[reply.len() - 2 - (128 << 10)..reply.len() - 2].to_vec()
+    };
+    // With the marks of this test.
+    for key in ["k0", "k1"] {
+        let bytes = value(key);
+        union
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(all, byte)| *all |= byte);
+    }
+    assert!(value("t") == union, "the union is another one");
 }

@@ -7,7 +7,9 @@
 mod expiry;
 mod spanned_toml;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use chrono::NaiveTime;
@@ -21,7 +23,7 @@ use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::{Glossary, Hosts, Pattern};
 use crate::sets::{EventName, Prefix, Segment, Segments};
 use crate::store::Place;
-use spanned_toml::{SpannedToml, Table, TomlError, Words, line_of};
+use spanned_toml::{MAX_TOLD, SpannedToml, Table, TomlError, Words};
 
 /// The file that is read when it is there and no other is named.
 pub const DEFAULT_FILE: &str = "cohortist.toml";
@@ -31,6 +33,9 @@ const MAX_TITLE: usize = 60;
 
 /// The longest label of an event, in characters.
 const MAX_LABEL: usize = 120;
+
+/// The largest file that is read, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// What a file says, checked.
 #[derive(Debug, Clone, Default)]
@@ -73,14 +78,9 @@ impl File {
         }
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         let shown = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(text) => File::read(&shown, &text, clock, |name| std::env::var(name).ok()).map_err(
-                |faults| {
-                    let lines: Vec<String> =
-                        faults.iter().map(|fault| fault.told(&shown)).collect();
-                    Usage(lines.join("\n"))
-                },
-            ),
+        match bytes(path) {
+            Ok(text) => File::read(&shown, &text, clock, |name| std::env::var(name).ok())
+                .map_err(|faults| Usage(told(&shown, &faults))),
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
                 Ok(File::default())
             }
@@ -100,7 +100,7 @@ impl File {
         let text = String::from_utf8_lossy(bytes);
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut reading = SpannedToml::begin(&text, &errors);
-        let unreadable: Vec<usize> = reading.faults.iter().map(|fault| fault.line).collect();
+        let told = reading.faults.len();
         let mut whole = Table::new("", 0, table.get_ref());
         let title = whole
             .take("title")
@@ -158,12 +158,9 @@ impl File {
             hosts: server.map(|table| reading.hosts(table)).unwrap_or_default(),
         };
         let mut faults = reading.faults;
-        // Of a line that could not be read nothing else can be said.
-        let mut seen = 0;
-        faults.retain(|fault| {
-            seen += 1;
-            seen <= unreadable.len() || !unreadable.contains(&fault.line)
-        });
+        let others = faults.split_off(told);
+        let is_readable = |fault: &TomlError| !reading.unreadable.contains(&fault.line);
+        faults.extend(others.into_iter().filter(is_readable));
         faults.extend(not_utf8(bytes));
         faults.sort_by_key(|fault| fault.line);
         if faults.is_empty() {
@@ -206,6 +203,43 @@ impl File {
             said.join(", ")
         }
     }
+}
+
+/// The bytes of a configuration file.
+///
+/// # Errors
+/// When it cannot be read, or is something else. Reading a pipe might never end.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        let most = MAX_SIZE >> 20;
+        return Err(io::Error::other(format!(
+            "it is larger than {most} MiB, and so not a configuration file"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The mistakes of a file, a line each: the first ones, and how many more there are.
+fn told(file: &str, faults: &[TomlError]) -> String {
+    let mut lines: Vec<String> = faults
+        .iter()
+        .take(MAX_TOLD)
+        .map(|fault| fault.told(file))
+        .collect();
+    let others = faults.len().saturating_sub(MAX_TOLD);
+    if others > 0 {
+        let others = crate::render::many(others as u64, "more mistake");
+        lines.push(format!("{file}: {others}; is this a configuration file?"));
+    }
+    lines.join("\n")
 }
 
 /// What `[question]` says beside its lists of filters: what an address can say.
@@ -351,7 +385,7 @@ impl SpannedToml<'_> {
                 if let (Some((true, global)), Some((false, own))) = (read_only, own_read_only) {
                     let message = format!(
                         "line {} makes every store read-only, so this cannot be false: leave one of the two out",
-                        line_of(self.text, global)
+                        self.line_of(global)
                     );
                     self.fault(own, inside, message);
                 }
@@ -446,9 +480,9 @@ impl SpannedToml<'_> {
     fn question(&mut self, mut table: Table<'_>, clock: Clock) -> Option<PageQuery> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         // What was given, and where: nowhere when it could not be read, which has been told then.
-        let mut given: Vec<(Field, Option<usize>)> = Vec::new();
+        let mut given: HashMap<Field, Option<usize>> = HashMap::new();
         let mut put = |field: Field, words: Option<Words>| {
-            given.push((field, words.as_ref().map(|words| words.at)));
+            given.insert(field, words.as_ref().map(|words| words.at));
             query.extend_pairs(words.map(|words| (field.name(), words.text)));
         };
         for field in QUESTION {
@@ -492,9 +526,9 @@ impl SpannedToml<'_> {
             .map_err(|problems| {
                 for problem in problems {
                     let key = format!("{key}.{}", problem.field.name());
-                    match given.iter().find(|(field, _)| *field == problem.field) {
-                        Some((_, Some(at))) => self.fault(*at, key, problem.message),
-                        Some((_, None)) => {}
+                    match given.get(&problem.field) {
+                        Some(Some(at)) => self.fault(*at, key, problem.message),
+                        Some(None) => {}
                         None if matches!(problem.field, Field::Cohort | Field::Returning) => {
                             self.missing(at, &key, &problem.message);
                         }
@@ -717,6 +751,61 @@ c.toml, line 4: `question.rows`: 400 cohorts × 400 periods are 160000 cells, an
                 "c.toml, line 4: `labels.b`: write text in quotes; this is a whole number"
             ]
         );
+    }
+
+    /// Each would take minutes, or end the process, if the time for it grew faster than its size.
+    #[test]
+    fn texts_that_are_no_configuration_are_refused_soon_and_in_a_few_lines() {
+        let size = 100_000;
+        let filled = |part: &dyn Fn(usize) -> String| {
+            let parts = (0..).map(part);
+            let mut text = String::new();
+            parts
+                .take_while(|part| {
+                    text.push_str(part);
+                    text.len() < size
+                })
+                .for_each(drop);
+            text
+        };
+        let listed = |part: &str| format!("[{}]", filled(&|_| format!("{part}, ")));
+        let sides = "[question]\ncohort = \"a\"\nreturning = \"b\"\nreturning_and = ";
+        let chain = |i| format!("k{i:06} = \"k{:06}\"\n", i + 1);
+        let mut dice = 7_u32;
+        let mut random = || {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            dice.to_be_bytes()[0]
+        };
+        let texts = [
+            filled(&|_| "This is a line of a text, and no more.\n".to_owned()),
+            filled(&|_| "x\n".to_owned()),
+            filled(&|_| "[\n".to_owned()),
+            filled(&|_| "k = 1\n".to_owned()),
+            filled(&|i| format!("{i},signup,2026-11-23T00:00:00Z\n")),
+            filled(&|i| format!("[t{i}]\n")),
+            format!("{} = 1", filled(&|_| "a.".to_owned())),
+            format!("[labels]\n{}", filled(&|_| "a b\n".to_owned())),
+            format!("[segments]\n{}", filled(&chain)),
+            format!("hidden = {}", listed("\"\"")),
+            format!("{sides}{}", listed("\"(\"")),
+        ];
+        let texts = texts.into_iter().map(String::into_bytes);
+        for text in texts.chain([(0..size).map(|_| random()).collect()]) {
+            let shown = String::from_utf8_lossy(&text[..20]).into_owned();
+            let clock = Clock::Fixed(parse_moment("2026-11-23").unwrap());
+            let faults = File::read("c.toml", &text, clock, |_| None).unwrap_err();
+            let told = told("c.toml", &faults);
+            let lines: Vec<&str> = told.lines().collect();
+            assert!(lines.len() <= MAX_TOLD + 1, "{shown}: {told}");
+            assert!(lines.iter().all(|line| line.len() < 400), "{shown}: {told}");
+            let others = crate::render::thousands((faults.len().saturating_sub(MAX_TOLD)) as u64);
+            let rest = format!("c.toml: {others} more mistakes; is this a configuration file?");
+            assert_eq!(
+                told.ends_with(&rest),
+                faults.len() > MAX_TOLD + 1,
+                "{shown}: {told}"
+            );
+        }
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! A TOML text walked with the place of everything in it: what is wrong is noted with its line and
 //! its whole key, in plain words, and the walk goes on.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
+
+use crate::render::words;
+
+/// How much of a key is told, in characters: a text that is no TOML may seem to have keys of any
+/// length.
+const MAX_KEY: usize = 120;
 
 /// What is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +28,7 @@ impl TomlError {
         let key = if self.key.is_empty() {
             String::new()
         } else {
-            format!(" `{}`:", self.key)
+            format!(" `{}`:", words::shortened(&self.key, MAX_KEY))
         };
         format!("{file}, line {}:{key} {}", self.line, self.message)
     }
@@ -112,10 +119,31 @@ impl<'t> Entry<'t> {
     }
 }
 
+/// The most mistakes of one file that are told: more of them mean that it is no configuration file.
+pub const MAX_TOLD: usize = 20;
+
+/// Where the lines of a text start.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes());
+        Lines([0].into_iter().chain(ends.map(|end| end + 1)).collect())
+    }
+
+    /// The line of a place in the text, counted from 1.
+    fn line_of(&self, at: usize) -> usize {
+        self.0.partition_point(|start| *start <= at)
+    }
+}
+
 /// A file being read.
 pub struct SpannedToml<'a> {
-    pub text: &'a str,
+    text: &'a str,
+    lines: Lines,
     pub faults: Vec<TomlError>,
+    /// The lines of which nothing else can be said.
+    pub unreadable: BTreeSet<usize>,
     /// Whether a part of it is no TOML, so that what seems to be missing may stand there.
     pub broken: bool,
 }
@@ -126,17 +154,25 @@ impl<'a> SpannedToml<'a> {
     pub fn begin(text: &'a str, errors: &[Error]) -> Self {
         let mut reading = SpannedToml {
             text,
+            lines: Lines::of(text),
             faults: Vec::new(),
+            unreadable: BTreeSet::new(),
             broken: false,
         };
+        let span = |error: &Error| error.span().unwrap_or(0..0);
+        let mut errors: Vec<&Error> = errors.iter().collect();
+        errors.sort_by_key(|error| span(error).start);
         for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            let (key, same) = (key_at(text, &span), |fault: &TomlError| {
-                fault.line == line_of(text, span.start)
-            });
-            if reading.faults.iter().any(same) {
+            let span = span(error);
+            if !reading.unreadable.insert(reading.line_of(span.start)) {
                 continue;
             }
+            // Finding the key may take reading the whole text, and no more of them are told.
+            let key = if reading.faults.len() < MAX_TOLD {
+                key_at(reading.text, &span)
+            } else {
+                String::new()
+            };
             let message = error.message().lines().next().unwrap_or_default();
             // What the reader expected instead is written for those who write readers.
             let message = message.split(", expected ").next().unwrap_or_default();
@@ -152,9 +188,14 @@ impl<'a> SpannedToml<'a> {
         reading
     }
 
+    /// The line of a place in the text, counted from 1.
+    pub fn line_of(&self, at: usize) -> usize {
+        self.lines.line_of(at)
+    }
+
     pub fn fault(&mut self, at: usize, key: impl Into<String>, message: impl Into<String>) {
         self.faults.push(TomlError {
-            line: line_of(self.text, at),
+            line: self.line_of(at),
             key: key.into(),
             message: message.into(),
         });
@@ -289,10 +330,6 @@ impl<'a> SpannedToml<'a> {
             );
         }
     }
-}
-
-pub fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// The key whose line this is, with that of the table it stands in, as far as a text that is no

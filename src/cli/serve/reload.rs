@@ -1,6 +1,8 @@
 //! SIGHUP: the configuration is read again while the server goes on, whatever is wrong with it.
 
 use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::{Either, select};
@@ -16,6 +18,10 @@ use crate::clock::Clock;
 use crate::server::{Dashboard, Hosts, Live, NamedStore, TITLE};
 use crate::store::Options;
 use crate::tracker::Ids;
+
+/// How long a server that stops waits for a reload, and for the deletion of old bitmaps. Both may be
+/// interrupted at any point.
+const LAST_RELOAD: Duration = Duration::from_secs(5);
 
 /// The words of the command line from which the configuration is read: the first time, and each
 /// time again.
@@ -222,15 +228,47 @@ impl Hangups {
 /// A thread that waits for SIGHUP. It ends when this is dropped.
 pub struct Reloading {
     end: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Reloading {
     fn drop(&mut self) {
         drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there was reported by the thread itself.
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && !ends_within(thread, LAST_RELOAD)
+        {
+            tracing::warn!("the server stops in the middle of a reload or of deleting old bitmaps");
         }
+    }
+}
+
+/// Whether a thread ends in time. It is not waited for any longer: the process ends it.
+fn ends_within(thread: JoinHandle<()>, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A panic there was reported by the thread itself.
+    let _ = thread.join();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_that_hangs_does_not_keep_the_process() {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let hangs = std::thread::spawn(move || {
+            let _ = held.recv();
+        });
+        assert!(!ends_within(hangs, Duration::from_millis(20)));
+        drop(hold);
+        let ends = std::thread::spawn(|| ());
+        assert!(ends_within(ends, Duration::from_secs(60)));
     }
 }

@@ -6,7 +6,7 @@ use crate::render::words;
 use crate::reports::QueryError;
 
 /// A field of the form, by its name in the query string.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     /// `cohort`
     Cohort,

@@ -11,6 +11,7 @@ use crate::sets::UserId;
 use crate::store::embedded::idmap::IdMaps;
 use crate::store::embedded::key_index::KeyIndex;
 use crate::store::embedded::memtable::{EMPTY, Memtables, Overlay};
+use crate::store::embedded::precomputed::Precomputed;
 use crate::store::embedded::table_cache::Reader;
 use crate::store::embedded::wal::{Change, Packed};
 use crate::store::embedded::{BackgroundThreads, EmbeddedStore, Engine, OWNER};
@@ -94,6 +95,32 @@ impl Keyspace {
     /// changed in these cases.
     pub fn change<T>(&self, work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>) -> Result<T> {
         self.engine.change(true, work)
+    }
+
+    /// Computes the bitmap operations of a change of these keys in advance, on a snapshot that
+    /// blocks nobody. `work` must do what the change will do. It may run more than once.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be read.
+    pub fn precompute(
+        &self,
+        keys: &[&str],
+        work: impl FnMut(&mut WriteTxn<'_>),
+    ) -> Result<Precomputed> {
+        self.engine.precompute(keys, work)
+    }
+
+    /// Like [`change`](Self::change). Of the results computed in advance, only the parts that have
+    /// changed since are computed again.
+    ///
+    /// # Errors
+    /// Like [`change`](Self::change).
+    pub fn change_with<T>(
+        &self,
+        precomputed: Precomputed,
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.engine.change_with(true, precomputed, work)
     }
 
     /// Sets and clears many bits, all of them or none. Each bit is given as the index of its key
@@ -462,6 +489,7 @@ pub struct WriteTxn<'a> {
     undo: Undo,
     /// Set if keys whose users have string ids must be refused.
     guard: Option<&'a Engine>,
+    precomputed: Precomputed,
 }
 
 impl<'a> WriteTxn<'a> {
@@ -481,7 +509,21 @@ impl<'a> WriteTxn<'a> {
             changes: Vec::new(),
             undo,
             guard,
+            precomputed: Precomputed::default(),
         }
+    }
+
+    /// Uses results that were computed in advance, or records results for such use.
+    pub(super) fn using(self, precomputed: Precomputed) -> Self {
+        WriteTxn {
+            precomputed,
+            ..self
+        }
+    }
+
+    /// Ends the transaction. Returns the results that it recorded.
+    pub(super) fn precomputed(self) -> Precomputed {
+        self.precomputed
     }
 
     /// Ends the transaction. Returns its changes and how to undo them.
@@ -619,7 +661,9 @@ impl<'a> WriteTxn<'a> {
         target: &str,
         sources: &[String],
     ) -> Result<u64> {
-        let (len, tiles) = self.memtables.combine(operation, sources, self.reader)?;
+        let (len, tiles) =
+            self.precomputed
+                .combine(operation, sources, self.memtables, self.reader)?;
         if len == 0 {
             self.delete(&[target.to_owned()])?;
             return Ok(0);

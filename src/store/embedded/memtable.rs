@@ -188,6 +188,19 @@ impl TileChange {
         self.removed.as_ref().map_or(0, |removed| removed.len())
     }
 
+    /// Returns whether the other change is a copy of this one, and neither has changed since. Does
+    /// not compare users, which would be slow.
+    pub fn is_same(&self, other: &TileChange) -> bool {
+        let same = |own: &Arc<Tile>, other: &Arc<Tile>| {
+            Arc::ptr_eq(own, other) || (own.is_empty() && other.is_empty())
+        };
+        let same_removed = match (&self.removed, &other.removed) {
+            (Some(own), Some(other)) => same(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same(&self.added, &other.added) && same_removed
+    }
+
     /// Returns whether the tile contains the user at a place, or `None` if this change does not
     /// affect the user.
     fn contains(&self, place: u16) -> Option<bool> {

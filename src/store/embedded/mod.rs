@@ -31,6 +31,7 @@ mod key_index;
 mod keyspace;
 mod legacy;
 mod memtable;
+mod precomputed;
 mod record;
 mod recovery;
 mod replay;
@@ -67,6 +68,7 @@ pub use backup::{ask_owner, restore};
 pub use inspect::{Checked, CheckedFile, Usage, check};
 pub use keyspace::{Keyspace, ReadTxn, Snapshot, WriteTxn};
 use memtable::{Leaves, Memtables};
+pub use precomputed::Precomputed;
 use recovery::{cannot_open, open};
 use signal::{Durable, Signal};
 use table_cache::{Reader, TableCache};
@@ -355,9 +357,20 @@ impl Engine {
         guarded: bool,
         work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
     ) -> Result<T> {
+        self.change_with(guarded, Precomputed::default(), work)
+    }
+
+    /// Like [`change`](Self::change), with results that were computed in advance.
+    fn change_with<T>(
+        &self,
+        guarded: bool,
+        precomputed: Precomputed,
+        work: impl FnOnce(&mut WriteTxn<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut memtables = self.lock_with_room()?;
         let reader = self.reader();
-        let mut txn = WriteTxn::new(&mut memtables, reader.as_ref(), guarded.then_some(self));
+        let mut txn = WriteTxn::new(&mut memtables, reader.as_ref(), guarded.then_some(self))
+            .using(precomputed);
         let result = work(&mut txn);
         let (mut changes, undo) = txn.end();
         if result.is_err() {

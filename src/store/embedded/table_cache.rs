@@ -423,6 +423,11 @@ fn take_number(next_key: &mut u64) -> Result<u32> {
 }
 
 impl Reader<'_> {
+    /// Returns the epoch of the table that is read. It increases with every checkpoint.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Returns the segments that are read.
     pub fn version(&self) -> &Version {
         &self.version

@@ -257,6 +257,20 @@ impl Serving {
         self.child.id()
     }
 
+    /// Asks it to end, and says how it did.
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        crate::support::redis::signal(self.id(), "-TERM");
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            let log = self.log();
+            assert!(std::time::Instant::now() < until, "it does not end: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn get(&self, path: &str) -> String {
         ureq::get(format!("http://{}{path}", self.address))
             .call()

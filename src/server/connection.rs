@@ -1,0 +1,274 @@
+//! Connections of clients, and how long one may stay open in the middle of a request.
+//!
+//! actix-web limits the time of a connection's first head and of idle connections, and
+//! [`arrival`](super::arrival) that of bodies which a handler reads. Two cases are left, and without
+//! a limit each would let any client keep a connection open forever: a head that stops arriving on
+//! a connection that already answered a request, and a body that no handler read to its end.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{AppConfig, Payload, Server, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
+use actix_web::middleware::Next;
+use actix_web::rt::net::TcpStream;
+use actix_web::rt::time::{Sleep, sleep};
+use actix_web::web::Bytes;
+use actix_web::{App, HttpMessage};
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::server::{Live, app_config};
+
+/// How many threads answer requests. The work itself happens on a pool of blocking threads.
+const WORKERS: usize = 2;
+
+/// How long a client may go on sending what is not read, after the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The server that answers on these sockets, not yet started.
+///
+/// It does what `HttpServer` of actix-web does, on a [`Connection`] instead of a bare stream.
+///
+/// # Errors
+/// When a socket cannot be used.
+pub(super) fn server(
+    sockets: Vec<TcpListener>,
+    live: &Live,
+    shutdown_timeout: Duration,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<Server> {
+    let most = live.dashboard().connections;
+    let mut server = Server::build()
+        .workers(WORKERS)
+        .max_concurrent_connections((most / WORKERS).max(1))
+        .shutdown_timeout(shutdown_timeout.as_secs())
+        .shutdown_signal(stop);
+    let stopping = server.graceful_shutdown_signal();
+    for socket in sockets {
+        let live = live.clone();
+        let stopping = stopping.clone();
+        let address = socket.local_addr()?;
+        server = server.listen(address.to_string(), socket, move || {
+            let patience = live.patience();
+            let app = App::new().configure(app_config(&live));
+            let app = app
+                .into_factory()
+                .map_err(|error: actix_web::Error| error.error_response());
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .client_request_timeout(patience)
+                .client_disconnect_timeout(LINGER)
+                // A client that closed its side is gone: what it asked stops.
+                .h1_allow_half_closed(false)
+                .local_addr(address)
+                .on_connect_ext(|connection: &Connection, data| {
+                    data.insert(Rc::clone(&connection.requests));
+                })
+                .h1(map_config(app, |()| AppConfig::default()));
+            fn_service(move |stream: TcpStream| async move {
+                // A page of several packets would else wait for the reader's word on the first:
+                // 40 ms on a kept connection. A socket that refuses is only slower.
+                let _ = stream.set_nodelay(true);
+                let peer = stream.peer_addr().ok();
+                Ok::<_, actix_http::error::DispatchError>((Connection::new(stream, patience), peer))
+            })
+            .and_then(http)
+        })?;
+    }
+    Ok(server.run())
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Requests {
+    /// How many reached the application so far.
+    begun: Cell<u64>,
+    /// How many of them are not answered to the end yet.
+    under_way: Cell<u64>,
+}
+
+/// A client's connection. It ends, as if the client had closed it, when a head that follows an
+/// answered request does not arrive within the server's patience.
+struct Connection {
+    stream: TcpStream,
+    requests: Rc<Requests>,
+    patience: Duration,
+    /// The head that is arriving.
+    head: Option<Head>,
+}
+
+/// A head that began to arrive.
+struct Head {
+    /// How many requests had begun before it. Once there are more, it is complete.
+    behind: u64,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, patience: Duration) -> Self {
+        Connection {
+            stream,
+            requests: Rc::default(),
+            patience,
+            head: None,
+        }
+    }
+
+    /// Takes note that bytes arrived.
+    fn received(&mut self) {
+        let begun = self.requests.begun.get();
+        let known = self.head.as_ref().is_some_and(|head| head.behind == begun);
+        // actix-web answers a first head that is late with 408. What arrives during a request
+        // belongs to its body, or begins a head that the idle limit covers after the answer.
+        if begun == 0 || known || self.requests.under_way.get() > 0 {
+            return;
+        }
+        self.head = Some(Head {
+            behind: begun,
+            deadline: Box::pin(sleep(self.patience)),
+        });
+    }
+
+    /// Whether the head that is arriving is late.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let begun = self.requests.begun.get();
+        match &mut self.head {
+            Some(head) if head.behind == begun => head.deadline.as_mut().poll(cx).is_ready(),
+            _ => {
+                self.head = None;
+                false
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            Poll::Pending if this.is_late(cx) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before {
+                    this.received();
+                }
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The outermost middleware: keeps account of the requests of a connection, and closes it behind an
+/// answer to a request whose body was not read to its end.
+///
+/// actix-web closes such a connection only while something still holds the body. Otherwise it waits,
+/// without a limit, for the rest of a body in chunks. So the body is held until the answer was sent.
+pub(super) async fn occupied<B: MessageBody + Unpin>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<Occupied<B>>, actix_web::Error> {
+    let under_way = UnderWay::begin(request.request().conn_data::<Rc<Requests>>());
+    let payload = SharedPayload(Rc::new(RefCell::new(request.take_payload())));
+    if !matches!(*payload.0.borrow(), Payload::None) {
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(payload.clone()),
+        });
+    }
+    let response = next.call(request).await?;
+    Ok(response.map_body(|_, body| Occupied {
+        body,
+        _payload: payload,
+        _under_way: under_way,
+    }))
+}
+
+/// The body of a request, shared by its handler and its answer.
+#[derive(Clone)]
+struct SharedPayload(Rc<RefCell<Payload>>);
+
+impl Stream for SharedPayload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    }
+}
+
+/// A request that is not answered to the end yet.
+struct UnderWay(Option<Rc<Requests>>);
+
+impl UnderWay {
+    fn begin(requests: Option<&Rc<Requests>>) -> Self {
+        if let Some(requests) = requests {
+            requests.begun.update(|begun| begun + 1);
+            requests.under_way.update(|under_way| under_way + 1);
+        }
+        UnderWay(requests.cloned())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(requests) = &self.0 {
+            requests.under_way.update(|under_way| under_way - 1);
+        }
+    }
+}
+
+/// The body of an answer, with what must outlive it.
+pub(super) struct Occupied<B> {
+    body: B,
+    _payload: SharedPayload,
+    _under_way: UnderWay,
+}
+
+impl<B: MessageBody + Unpin> MessageBody for Occupied<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, B::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
