@@ -9,7 +9,7 @@ use crate::cli::output::{Usage, say, written};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::many;
-use crate::sets::{EventName, user_number, user_text};
+use crate::sets::{EventName, parse_numeric_id, parse_string_id};
 use crate::store::StoreError;
 use crate::tracker::{Error, Extent, Ids, Tracker};
 
@@ -134,8 +134,8 @@ impl Config {
     /// No store is made for the sake of a user there cannot be in a new one.
     fn open(&self, store: &StoreConfig) -> anyhow::Result<Tracker> {
         let slip = self.users.iter().find_map(|text| match store.ids() {
-            Some(Ids::Strings) => user_text(text).err(),
-            _ => user_number(text.as_bytes()).err(),
+            Some(Ids::Strings) => parse_string_id(text).err(),
+            _ => parse_numeric_id(text.as_bytes()).err(),
         });
         match slip {
             None => store.open(),

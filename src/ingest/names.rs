@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::ingest::field::utf8;
 use crate::sets::{
-    EventName, EventNameError, Interner, StringList, UserId, user_number, user_text,
+    EventName, EventNameError, Interner, StringList, UserId, parse_numeric_id, parse_string_id,
 };
 
 /// The events of an import, and the properties that become events.
@@ -117,9 +117,9 @@ impl Names {
     /// Reads a user from a field, which is a number or a string id.
     pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
         match &mut self.called {
-            None => user_number(field).map_err(|error| error.to_string()),
+            None => parse_numeric_id(field).map_err(|error| error.to_string()),
             Some(called) => {
-                let text = user_text(utf8(field)?).map_err(|error| error.to_string())?;
+                let text = parse_string_id(utf8(field)?).map_err(|error| error.to_string())?;
                 let row = UserId::try_from(called.latest.len())
                     .map_err(|_| "too many users at once".to_owned())?;
                 called.latest.push(text);

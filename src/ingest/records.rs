@@ -610,11 +610,11 @@ mod tests {
     fn bad_lines_say_what_and_where() {
         let text = b"user,event,timestamp\n-1,a,2026-11-23\n4294967296,a,2026-11-23\nabc,a,2026-11-23\n1.5,a,2026-11-23\n,a,2026-11-23\n1,,2026-11-23\n1,a,2026-02-30\n1,a,1795442400000\n1,\xff,2026-11-23\n1,a\n1,bitop_a,2026-11-23\n1,a\tb,2026-11-23\n4294967295,a,2026-11-23";
         insta::assert_snapshot!(read(text).join("\n"), @r"
-        line 2: `-1` is not a user id: a whole number from 0 to 4294967295
-        line 3: `4294967296` is not a user id: a whole number from 0 to 4294967295
-        line 4: `abc` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map)
-        line 5: `1.5` is not a user id: a whole number from 0 to 4294967295
-        line 6: `` is not a user id: a whole number from 0 to 4294967295
+        line 2: `-1` is not a valid user id: this store uses numeric ids from 0 to 4294967295
+        line 3: `4294967296` is not a valid user id: this store uses numeric ids from 0 to 4294967295
+        line 4: `abc` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map)
+        line 5: `1.5` is not a valid user id: this store uses numeric ids from 0 to 4294967295
+        line 6: `` is not a valid user id: this store uses numeric ids from 0 to 4294967295
         line 7: an event name must not be empty
         line 8: `2026-02-30` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds
         line 9: `1795442400000` looks like milliseconds: Unix time is counted in seconds here
@@ -649,7 +649,7 @@ mod tests {
         insta::assert_snapshot!(read(text).join("\n"), @r"
         a 1 2026-11-23T13:00:00
         a 2 2026-11-23T14:00:00
-        line 4: `1.5` is not a user id: a whole number from 0 to 4294967295
+        line 4: `1.5` is not a valid user id: this store uses numeric ids from 0 to 4294967295
         line 5: `user` is null, not a text or number
         line 6: there is no field `user` (there are: `uid`); say which with --user-column NAME
         line 7: not a JSON object: expected ident (column 2)

@@ -280,7 +280,11 @@ pub fn crowd(
     size: u64,
     count: u64,
 ) -> String {
-    let did = format!("did {} {}", query.cohort.called(labels), when(crowd.period));
+    let did = format!(
+        "did {} {}",
+        query.cohort.with_labels(labels),
+        when(crowd.period)
+    );
     let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
         return format!("{} {did}", people(size));
     };
@@ -289,7 +293,7 @@ pub fn crowd(
     } else {
         "did not come back"
     };
-    let returning = query.returning.called(labels);
+    let returning = query.returning.with_labels(labels);
     format!(
         "{} of the {} who {did} {came} to {returning} {}",
         thousands(count),
@@ -503,7 +507,7 @@ pub fn recorded(table: &Table) -> Vec<String> {
         .iter()
         .filter(|(event, since)| since.start() > begins && told != Some(event));
     said.extend(later.map(|(event, since)| {
-        let begun = is_first(&Segment::event(event).called(&table.labels), *since);
+        let begun = is_first(&Segment::event(event).with_labels(&table.labels), *since);
         format!("{begun}: before that it counts nobody.")
     }));
     said

@@ -1,4 +1,4 @@
-//! Every bitmap there is, by event.
+//! The bitmaps of a store, by event.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crate::calendar::{Grain, Period};
 use crate::sets::{EventName, Key, When};
 
-/// The keys of a store, sorted out by event.
+/// The keys of a store, grouped by event.
 ///
 /// ```
 /// use cohortist::sets::{Catalogue, EventName, Key};
@@ -29,17 +29,17 @@ pub struct Catalogue {
 /// One event of a [`Catalogue`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Its name.
+    /// The name of the event.
     pub event: EventName,
-    /// The first day of the last period it has a bitmap of; `None` when it is only known without
-    /// dates. Where days are kept that is the last day: the week and the month of a mark begin no
-    /// later.
+    /// The first day of the latest period that the event has a bitmap of, or `None` if it only has
+    /// an undated one. If the store keeps days, this is the last day with marks, because the week
+    /// and the month of a mark do not start later than its day.
     pub last: Option<NaiveDate>,
     keys: Range<usize>,
 }
 
 impl Catalogue {
-    /// Sorts keys out, whatever order they came in.
+    /// Groups keys, which may be in any order.
     pub fn new(mut keys: Vec<Key>) -> Self {
         keys.sort_unstable();
         let mut events: Vec<Known> = Vec::new();
@@ -59,8 +59,8 @@ impl Catalogue {
                 Some(known) => {
                     known.last = known.last.max(date);
                     known.keys.end = at + 1;
-                    // One text for all keys of an event, of which there may be thousands.
-                    *key = key.renamed(&known.event);
+                    // All keys of an event share the memory of its name. There may be thousands.
+                    *key = key.with_event(&known.event);
                 }
                 None => events.push(Known {
                     event: key.event().clone(),
@@ -76,17 +76,17 @@ impl Catalogue {
         }
     }
 
-    /// Every key, event by event.
+    /// Returns all keys, in order of their events.
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The events, sorted by name.
+    /// Iterates over the events, sorted by name.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &Known> {
         self.events.iter()
     }
 
-    /// One of the events.
+    /// Returns an event, or `None` if it has no bitmap.
     pub fn event(&self, name: &EventName) -> Option<&Known> {
         self.events
             .binary_search_by_key(&name, |known| &known.event)
@@ -94,34 +94,37 @@ impl Catalogue {
             .map(|at| &self.events[at])
     }
 
-    /// The keys of an event; none when it is not known.
+    /// Returns the keys of an event. There are none if it has no bitmap.
     pub fn of(&self, name: &EventName) -> &[Key] {
         self.event(name).map_or(&[], |known| self.of_known(known))
     }
 
-    /// The keys of one of [`events`](Self::events).
+    /// Returns the keys of one of this catalogue's [`events`](Self::events).
+    ///
+    /// # Panics
+    /// May panic if `known` belongs to another catalogue.
     pub fn of_known(&self, known: &Known) -> &[Key] {
-        self.keys.get(known.keys.clone()).unwrap_or_default()
+        &self.keys[known.keys.clone()]
     }
 
-    /// The periods, of every grain, that have a bitmap of any event.
+    /// Returns the periods, of every grain, that have a bitmap of any event.
     pub fn periods(&self) -> &BTreeSet<Period> {
         &self.periods
     }
 
-    /// The bitmaps of a period, whatever their events.
+    /// Iterates over the keys of a period, for all events.
     pub fn in_period(&self, period: Period) -> impl Iterator<Item = &Key> {
         self.events.iter().filter_map(move |known| {
             let keys = self.of_known(known);
             // The keys of one event are in the order of their periods.
             keys.binary_search_by_key(&When::In(period), Key::when)
                 .ok()
-                .and_then(|at| keys.get(at))
+                .map(|at| &keys[at])
         })
     }
 
-    /// The grains whose bitmap of the day, week or month that holds `now` may also hold marks made
-    /// after `now`: such bitmaps are kept whole and cannot be cut.
+    /// Returns the grains whose period at `now` has a bitmap that may also hold marks made after
+    /// `now`. Such a bitmap cannot be limited to the marks before `now`.
     pub fn holding_later(&self, now: DateTime<Utc>) -> Vec<Grain> {
         let grains = [Grain::Day, Grain::Week, Grain::Month];
         let periods = grains.map(|grain| Period::containing(grain, now));
@@ -129,9 +132,9 @@ impl Catalogue {
         self.later_in(self.events.iter().map(|known| &known.event), &periods, now)
     }
 
-    /// The grains of those periods that hold `now` and whose bitmaps of these events may also hold
-    /// marks made after `now`, each once. Where the store holds no later bitmap at all, nothing
-    /// says that anything was marked after `now`.
+    /// Returns, without duplicates, the grains of those of `periods` that contain `now` and whose
+    /// bitmaps of `events` may also hold marks made after `now`. If the store has no later bitmap
+    /// at all, there is no sign of later marks, and the result is empty.
     pub fn later_in<'a>(
         &self,
         events: impl IntoIterator<Item = &'a EventName>,
@@ -156,7 +159,7 @@ impl Catalogue {
         grains
     }
 
-    /// Whether there is no bitmap at all.
+    /// Returns whether there are no bitmaps.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -205,7 +208,7 @@ mod tests {
     use crate::calendar::parse_moment;
 
     #[test]
-    fn whole_periods_hold_later_marks() {
+    fn the_current_periods_hold_later_marks() {
         let marked = |days: &[&str]| {
             let event = EventName::new("a").unwrap();
             let keys = days
@@ -219,12 +222,12 @@ mod tests {
         assert_eq!(
             later(&["2026-11-12"], "2026-11-12"),
             all,
-            "all marks of a day are later than its first moment"
+            "all marks of a day may be later than its first moment"
         );
         assert_eq!(
             later(&["2026-11-12"], "2026-11-12T14:00:00Z"),
             [],
-            "nothing tells that any is"
+            "no bitmap shows that a mark is later"
         );
         assert_eq!(
             later(&["2026-11-12", "2026-11-13"], "2026-11-12T14:00:00Z"),

@@ -1,4 +1,4 @@
-//! Event names, keys and their text: the sole owner of bitmapist's key format.
+//! Event names and keys. Only this module knows bitmapist's key format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,44 +8,44 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 
 use crate::calendar::{Grain, Period};
 
-/// What the part of a key behind the prefix begins with when the key is temporary and not an
-/// event's.
+/// The start of temporary keys, after the prefix. They do not belong to an event.
 pub const SCRATCH: &str = "bitop_";
 
-/// The longest event name, in bytes.
+/// The maximum length of an event name, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
 
-/// The name of an event: 1–200 bytes of UTF-8, no control character, not beginning with `bitop_`.
+/// The name of an event: 1 to 200 bytes of UTF-8 without control characters. It must not start with
+/// `bitop_`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventName(Arc<str>);
 
-/// Which rule an event name broke.
+/// The rule that an invalid event name breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventNameError {
-    /// No characters at all.
+    /// The name is empty.
     #[error("an event name must not be empty")]
     Empty,
-    /// More than 200 bytes.
+    /// The name has more than 200 bytes.
     #[error("an event name may be at most {MAX_NAME_BYTES} bytes long; `{start}…` has {bytes}")]
     TooLong {
-        /// How long it is.
+        /// The length of the name in bytes.
         bytes: usize,
-        /// Its first characters.
+        /// The first characters of the name.
         start: String,
     },
-    /// A control character such as a tab or line break.
+    /// The name contains a control character, such as a tab or a line break.
     #[error(
         "an event name must not hold control characters; `{shown}` holds {control} at character {at}"
     )]
     Control {
-        /// The name with the character escaped.
+        /// The name with control characters escaped.
         shown: String,
-        /// The character, as U+0000.
+        /// The first control character, in the form `U+0009`.
         control: String,
-        /// Counted from 1.
+        /// The position of that character, counted from 1.
         at: usize,
     },
-    /// Begins as temporary keys do.
+    /// The name starts like a temporary key.
     #[error(
         "an event name must not begin with `{SCRATCH}`: such keys are temporary and get deleted"
     )]
@@ -53,10 +53,10 @@ pub enum EventNameError {
 }
 
 impl EventName {
-    /// Checks a name.
+    /// Creates an event name.
     ///
     /// # Errors
-    /// Says which rule the name broke.
+    /// Returns the rule that the name breaks.
     pub fn new(name: &str) -> Result<Self, EventNameError> {
         if name.is_empty() {
             return Err(EventNameError::Empty);
@@ -81,13 +81,13 @@ impl EventName {
         Ok(EventName(name.into()))
     }
 
-    /// The name as given.
+    /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Up to three of the `known` names that look like this one, likest first: what was perhaps
-    /// meant.
+    /// Returns up to three of the `known` names that are similar to this one, most similar first,
+    /// to suggest corrections.
     ///
     /// ```
     /// use cohortist::sets::EventName;
@@ -132,37 +132,37 @@ impl AsRef<str> for EventName {
     }
 }
 
-/// Which bitmap of an event: that of a period, or the undated one.
+/// The time of a bitmap: a period, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum When {
-    /// The bitmap of an hour, day, week or month. Years have none: they are the union of their
-    /// months.
+    /// The bitmap of an hour, day, week or month. Years have no bitmap of their own.
     In(Period),
-    /// The undated bitmap, bitmapist's "unique".
+    /// The undated bitmap, which bitmapist calls "unique".
     Ever,
 }
 
-/// The name of one bitmap: an event in an hour, day, week or month, or ever.
+/// The key of one bitmap: an event, and an hour, day, week or month, or no time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     event: EventName,
     when: When,
-    /// Whether the numbers behind the year have two digits, as other ports of bitmapist write them:
-    /// `2014-02-03` and not `2014-2-3`. Only where that changes the text, so that a text has one
-    /// key and a key one text.
+    /// Whether the numbers after the year have two digits, as other ports of bitmapist write them:
+    /// `2014-02-03` instead of `2014-2-3`. `false` if all of them have two digits anyway, so that
+    /// each text has one key and each key has one text.
     padded: bool,
 }
 
-/// A year has no bitmap of its own.
+/// The error for a key of a year, which has no bitmap of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a year has no bitmap of its own: it is the union of its 12 months")]
 pub struct KeyError;
 
 impl Key {
-    /// The bitmap of `event` in `period`.
+    /// Creates the key of the bitmap of `event` in `period`.
     ///
     /// # Errors
-    /// [`KeyError`] when the period is a year; [`Set::event_in`](crate::sets::Set::event_in) takes any.
+    /// Returns [`KeyError`] if the period is a year.
+    /// [`Set::event_in`](crate::sets::Set::event_in) accepts years.
     pub fn new(event: EventName, period: Period) -> Result<Self, KeyError> {
         if period.grain() == Grain::Year {
             Err(KeyError)
@@ -175,7 +175,7 @@ impl Key {
         }
     }
 
-    /// The undated bitmap of `event`.
+    /// Creates the key of the undated bitmap of `event`.
     pub fn ever(event: EventName) -> Self {
         Key {
             event,
@@ -184,11 +184,12 @@ impl Key {
         }
     }
 
-    /// The bitmaps that a mark of `event` at `moment` sets: month, week and day, and hour when
-    /// asked.
+    /// Returns the keys of the bitmaps that a mark of `event` at `moment` changes: those of the
+    /// month, the week and the day, and that of the hour if `hourly`.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`](crate::calendar::CalendarError::OutOfRange) outside the supported years.
+    /// Returns [`CalendarError::OutOfRange`](crate::calendar::CalendarError::OutOfRange) if the
+    /// moment is outside the supported years.
     pub fn of_mark(
         event: &EventName,
         moment: DateTime<Utc>,
@@ -207,25 +208,26 @@ impl Key {
         Ok(keys.into_iter())
     }
 
-    /// The event.
+    /// Returns the event.
     pub fn event(&self) -> &EventName {
         &self.event
     }
 
-    /// The bitmap of another event of the same time.
-    pub(crate) fn renamed(&self, event: &EventName) -> Self {
+    /// Returns the key of another event at the same time.
+    pub(crate) fn with_event(&self, event: &EventName) -> Self {
         Key {
             event: event.clone(),
             ..self.clone()
         }
     }
 
-    /// Whether its numbers are padded with zeros.
+    /// Returns whether the numbers in the key are padded with zeros.
     pub fn is_padded(&self) -> bool {
         self.padded
     }
 
-    /// The key of the same bitmap with padded numbers; `None` where that is the same text.
+    /// Returns the same key with numbers padded with zeros, or `None` if that would not change its
+    /// text.
     ///
     /// ```
     /// use cohortist::sets::{Key, Prefix};
@@ -253,7 +255,7 @@ impl Key {
         })
     }
 
-    /// The key of the same bitmap as bitmapist writes it.
+    /// Returns the same key without padding, as bitmapist writes it.
     #[must_use]
     pub fn plain(&self) -> Key {
         Key {
@@ -262,34 +264,35 @@ impl Key {
         }
     }
 
-    /// The period, or ever.
+    /// Returns the time of the bitmap.
     pub fn when(&self) -> When {
         self.when
     }
 
-    /// The key's text under a prefix, exactly as bitmapist writes it, or the port that the key was
-    /// read from.
+    /// Returns the text of the key under a prefix, exactly as bitmapist or the other port writes
+    /// it.
     pub fn text(&self, prefix: &Prefix) -> String {
-        self.behind(prefix.as_str())
+        self.text_after(prefix.as_str())
     }
 
-    /// The text behind another. A plan has hundreds of keys: made piece by piece it costs a fifth
-    /// of what it costs through a formatter.
-    fn behind(&self, prefix: &str) -> String {
+    /// Returns the text of the key after `prefix`. Does not use a formatter, which would take five
+    /// times as long: a plan has hundreds of keys.
+    fn text_after(&self, prefix: &str) -> String {
         let event = self.event.as_str();
         let mut text = String::with_capacity(prefix.len() + event.len() + "_9999-12-31-23".len());
         text.extend([prefix, event, "_"]);
-        self.push_stamp(&mut text);
+        self.push_time(&mut text);
         text
     }
 
-    fn push_stamp(&self, text: &mut String) {
+    /// Appends the part of the text after the event.
+    fn push_time(&self, text: &mut String) {
         let When::In(period) = self.when else {
             return text.push('u');
         };
         let start = period.start();
         let mut digits = itoa::Buffer::new();
-        // The year is never padded, not even that of 9-10-9.
+        // The year is never padded, not even the year 9.
         if period.grain() == Grain::Week {
             text.push('W');
             text.push_str(digits.format(start.iso_week().year()));
@@ -304,10 +307,10 @@ impl Key {
             });
             text.push_str(digits.format(number));
         };
-        // `Key::new` rejects years.
         match period.grain() {
+            Grain::Year => unreachable!("`Key::new` rejects years"),
             Grain::Week => part(start.iso_week().week()),
-            Grain::Month | Grain::Year => part(start.month()),
+            Grain::Month => part(start.month()),
             Grain::Day => {
                 part(start.month());
                 part(start.day());
@@ -320,43 +323,27 @@ impl Key {
         }
     }
 
-    /// Reads a key's text under a prefix. Parsed from the right, as event names may hold
-    /// underscores and look like dates. Numbers are not padded, or all of those behind the year
-    /// are. `None` for other prefixes, temporary keys, and whatever neither bitmapist nor its ports
-    /// would have written.
+    /// Parses the text of a key under a prefix. Either none of the numbers after the year are
+    /// padded, or all of them are. Returns `None` for other prefixes, temporary keys, and any text
+    /// that neither bitmapist nor its ports write.
     pub fn parse(prefix: &Prefix, text: &str) -> Option<Key> {
-        text.strip_prefix(prefix.as_str())?.parse_bare()
-    }
-}
-
-/// The key without its prefix: `active_2026-1-9`.
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.behind(""))
-    }
-}
-
-trait ParseBare {
-    fn parse_bare(&self) -> Option<Key>;
-}
-
-impl ParseBare for str {
-    fn parse_bare(&self) -> Option<Key> {
-        let (event, stamp) = self.rsplit_once('_')?;
+        let rest = text.strip_prefix(prefix.as_str())?;
+        // From the right, because event names may contain underscores and look like dates.
+        let (event, time) = rest.rsplit_once('_')?;
         let event = EventName::new(event).ok()?;
-        if stamp == "u" {
+        if time == "u" {
             return Some(Key::ever(event));
         }
-        let (text, is_week) = match stamp.strip_prefix('W') {
-            Some(rest) => (rest, true),
-            None => (stamp, false),
+        let (time, is_week) = match time.strip_prefix('W') {
+            Some(week) => (week, true),
+            None => (time, false),
         };
-        let (year, rest) = text.split_once('-')?;
-        let year = i32::try_from(canonical(year)?).ok()?;
+        let (year, rest) = time.split_once('-')?;
+        let year = i32::try_from(unpadded(year)?).ok()?;
         let read = |number: fn(&str) -> Option<u32>| {
             rest.split('-').map(number).collect::<Option<Vec<u32>>>()
         };
-        let (numbers, padded) = match read(canonical) {
+        let (numbers, padded) = match read(unpadded) {
             Some(numbers) => (numbers, false),
             None => (read(two_digits)?, true),
         };
@@ -375,29 +362,36 @@ impl ParseBare for str {
     }
 }
 
-/// A number written the only way bitmapist writes it: no sign, no leading zero.
-fn canonical(text: &str) -> Option<u32> {
-    let plain = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
-    (plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
+/// Writes the key without its prefix: `active_2026-1-9`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text_after(""))
+    }
 }
 
-/// A number written as other ports write it.
+/// Parses a number as bitmapist writes it: up to four digits, without a sign or a leading zero.
+fn unpadded(text: &str) -> Option<u32> {
+    let is_number = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    (is_number && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
+}
+
+/// Parses a number as some ports write it: exactly two digits.
 fn two_digits(text: &str) -> Option<u32> {
     (text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// What every key of one set of events begins with; bitmapist's own is `trackist_`, bitmapist4's
-/// `bitmapist_`.
+/// The start of all keys of one set of events. The default is bitmapist's `trackist_`; bitmapist4
+/// uses `bitmapist_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(Arc<str>);
 
 impl Prefix {
-    /// A prefix; any text will do.
+    /// Creates a prefix, which may be any string.
     pub fn new(text: &str) -> Self {
         Prefix(text.into())
     }
 
-    /// Its text.
+    /// Returns the prefix as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }

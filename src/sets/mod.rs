@@ -21,4 +21,6 @@ pub use plan::{
 };
 pub use segment::{Labels, Segment, SegmentError, Segments};
 pub use set::Set;
-pub use user::{MAX_TEXT_ID, UserId, UserIdError, user_number, user_text, whole_number};
+pub use user::{
+    MAX_STRING_ID_BYTES, UserId, UserIdError, parse_numeric_id, parse_string_id, whole_number,
+};

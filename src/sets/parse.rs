@@ -1,18 +1,18 @@
-//! The text of segments and sets: a small recursive-descent parser with errors that point.
+//! A recursive-descent parser for segments and sets. Its errors contain the column.
 //!
-//! Loosest first: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
+//! Operators in ascending order of precedence: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
 
 use crate::calendar::Period;
 use crate::sets::segment::operand;
 use crate::sets::{EventName, Labels, Segments, Set, Terms, When};
 
-/// What is wrong in an expression, and where.
+/// What is wrong in an expression, and the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {message}")]
 pub struct SyntaxError {
-    /// The character the error points at, counted from 1.
+    /// The position of the error in characters, counted from 1.
     pub column: usize,
-    /// What was expected there, or which rule was broken.
+    /// What was expected there, or which rule is broken.
     pub message: String,
 }
 
@@ -25,7 +25,7 @@ impl SyntaxError {
     }
 }
 
-/// An expression as written, before it is known whether it is a segment or a set.
+/// A parsed expression, which may become a segment or a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expr {
     Name {
@@ -43,30 +43,31 @@ pub(super) enum Expr {
     Diff(Box<Expr>, Box<Expr>),
 }
 
-/// How deep parentheses may nest: far beyond what people write, far below what would overflow a
-/// stack.
+/// The maximum nesting depth of parentheses. It is more than people write and too little to
+/// overflow the stack.
 const MAX_DEPTH: usize = 64;
 
-/// The most characters an expression may have, blanks left aside: those are set anew when it is
-/// printed, and what is printed has to be read back.
+/// The maximum number of characters in an expression, without white space. White space does not
+/// count because a printed expression may have more of it, and it must be possible to parse that.
 const MAX_CHARS: usize = 10_000;
 
-/// How many differences may stand one in the other; what more of them take away is put together and
-/// taken away at once. Otherwise the tree of a long row of `& !` were as deep as the row is long,
-/// and whoever walks it overflowed the stack.
-const MAX_CHAIN: usize = 8;
+/// The maximum number of nested differences. If there are more, their right sides are combined into
+/// one. Otherwise a long sequence of `& !` would create a tree so deep that visiting it overflows
+/// the stack.
+const MAX_NESTED_DIFFS: usize = 8;
 
-/// Reads a set whose names are tied to periods: `active@2026-11-23`, `(active & ios)@2026-11 &
+/// Parses a set, in which each name has a period: `active@2026-11-23`, or `(active & ios)@2026-11 &
 /// premium@ever`.
 ///
 /// # Errors
-/// The column and what was expected there; also for a name that no period is given for, and for the
-/// name with which the set gets more than [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
+/// Returns an error if the syntax is wrong, if a name has no period, or if the set has more than
+/// [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
 pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
-    tie(&parse(text)?, None, saved, &mut Terms::default())
+    to_set(&parse(text)?, None, saved, &mut Terms::default())
 }
 
-fn tie(
+/// Converts an expression to a set. `when` is the time that applies to its names, if there is one.
+fn to_set(
     expr: &Expr,
     when: Option<When>,
     saved: &Segments,
@@ -74,7 +75,7 @@ fn tie(
 ) -> Result<Set, SyntaxError> {
     let mut all = |list: &[Expr]| {
         list.iter()
-            .map(|e| tie(e, when, saved, terms))
+            .map(|e| to_set(e, when, saved, terms))
             .collect::<Result<Vec<_>, _>>()
     };
     Ok(match expr {
@@ -95,16 +96,16 @@ fn tie(
                 .map_err(|error| SyntaxError::new(*column, error.to_string()))?;
             set
         }
-        Expr::At { inner, when, .. } => tie(inner, Some(*when), saved, terms)?,
+        Expr::At { inner, when, .. } => to_set(inner, Some(*when), saved, terms)?,
         Expr::And(list) => Set::And(all(list)?),
         Expr::Or(list) => Set::Or(all(list)?),
         Expr::Xor(list) => Set::Xor(all(list)?),
-        Expr::Diff(a, b) => tie(a, when, saved, terms)? - tie(b, when, saved, terms)?,
+        Expr::Diff(a, b) => to_set(a, when, saved, terms)? - to_set(b, when, saved, terms)?,
     })
 }
 
-/// The periods that a set's text ties its names to, as they are written, each once: that of
-/// `active@2026` is the year, where the set has its months.
+/// Returns the periods of the names in the text of a set, without duplicates. The period of
+/// `active@2026` is the year, although the set contains its months.
 ///
 /// ```
 /// use cohortist::sets::set_periods;
@@ -114,31 +115,32 @@ fn tie(
 /// ```
 ///
 /// # Errors
-/// Those of [`parse_set`], but for names without a period.
+/// Returns the errors of [`parse_set`], except for names without a period and for too many terms.
 pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
-    fn walk(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
-        match expr {
-            Expr::Name { .. } => match when {
-                Some(When::In(period)) if !found.contains(&period) => found.push(period),
-                _ => {}
-            },
-            Expr::At { inner, when, .. } => walk(inner, Some(*when), found),
-            Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
-                list.iter().for_each(|e| walk(e, when, found))
-            }
-            Expr::Diff(a, b) => {
-                walk(a, when, found);
-                walk(b, when, found);
-            }
-        }
-    }
     let mut found = Vec::new();
-    walk(&parse(text)?, None, &mut found);
+    find_periods(&parse(text)?, None, &mut found);
     Ok(found)
 }
 
-/// The text of a segment or a set for people: its events by their labels, everything else as it is
-/// written. A text that cannot be read stays as it is.
+fn find_periods(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
+    match expr {
+        Expr::Name { .. } => match when {
+            Some(When::In(period)) if !found.contains(&period) => found.push(period),
+            _ => {}
+        },
+        Expr::At { inner, when, .. } => find_periods(inner, Some(*when), found),
+        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
+            list.iter().for_each(|e| find_periods(e, when, found))
+        }
+        Expr::Diff(a, b) => {
+            find_periods(a, when, found);
+            find_periods(b, when, found);
+        }
+    }
+}
+
+/// Returns the text of a segment or a set with the labels of its events instead of their names, to
+/// be shown to people. A text that is not valid is returned unchanged.
 ///
 /// ```
 /// use cohortist::sets::{EventName, Labels, labelled};
@@ -147,15 +149,18 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
 /// # Ok::<(), cohortist::sets::EventNameError>(())
 /// ```
 pub fn labelled(text: &str, labels: &Labels) -> String {
-    let (Ok(found), false) = (tokens(text), labels.is_empty()) else {
+    if labels.is_empty() {
+        return text.to_owned();
+    }
+    let Ok(tokens) = tokens(text) else {
         return text.to_owned();
     };
     let chars: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
+    let mut labelled = String::with_capacity(text.len());
     let mut is_period = false;
-    let mut written = 0;
-    for (i, (column, token)) in found.iter().enumerate() {
-        let next = found
+    let mut copied = 0;
+    for (i, (column, token)) in tokens.iter().enumerate() {
+        let next = tokens
             .get(i + 1)
             .map_or(chars.len(), |(column, _)| column - 1);
         let label = match token {
@@ -165,16 +170,16 @@ pub fn labelled(text: &str, labels: &Labels) -> String {
             _ => None,
         };
         if let Some(label) = label {
-            let token = chars.get(column - 1..next).unwrap_or_default();
+            let token = &chars[column - 1..next];
             let blanks = token.iter().rev().take_while(|c| c.is_whitespace()).count();
-            out.extend(chars.get(written..column - 1).unwrap_or_default());
-            out.push_str(&operand(label));
-            written = next - blanks;
+            labelled.extend(&chars[copied..column - 1]);
+            labelled.push_str(&operand(label));
+            copied = next - blanks;
         }
         is_period = *token == Token::Symbol('@');
     }
-    out.extend(chars.get(written..).unwrap_or_default());
-    out
+    labelled.extend(&chars[copied..]);
+    labelled
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -184,12 +189,15 @@ enum Token {
     Quoted(String),
 }
 
+/// Returns whether a character ends a name that is not quoted.
 pub(super) fn is_special(c: char) -> bool {
     c.is_whitespace() || matches!(c, '&' | '|' | '^' | '!' | '(' | ')' | '@' | '"')
 }
 
+/// Splits an expression into tokens, each with its column.
 fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
-    let (mut found, mut blanks) = (Vec::new(), 0);
+    let mut found = Vec::new();
+    let mut blanks = 0;
     let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
     while let Some(&(column, c)) = chars.peek() {
         if column - blanks > MAX_CHARS {
@@ -203,29 +211,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
             chars.next();
         } else if c == '"' {
             chars.next();
-            let mut name = String::new();
-            loop {
-                match chars.next() {
-                    Some((_, '"')) => break,
-                    Some((at, '\\')) => match chars.next() {
-                        Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
-                        _ => {
-                            return Err(SyntaxError::new(
-                                at,
-                                "expected `\\\"` or `\\\\` inside quotes",
-                            ));
-                        }
-                    },
-                    Some((_, other)) => name.push(other),
-                    None => {
-                        return Err(SyntaxError::new(
-                            column,
-                            "this quote is never closed: expected another `\"`",
-                        ));
-                    }
-                }
-            }
-            found.push((column, Token::Quoted(name)));
+            found.push((column, Token::Quoted(quoted(column, &mut chars)?)));
         } else if is_special(c) {
             chars.next();
             found.push((column, Token::Symbol(c)));
@@ -240,6 +226,32 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
     Ok(found)
 }
 
+/// Reads a quoted name up to its closing quote. `column` is that of the opening quote.
+fn quoted(
+    column: usize,
+    chars: &mut impl Iterator<Item = (usize, char)>,
+) -> Result<String, SyntaxError> {
+    let mut name = String::new();
+    loop {
+        match chars.next() {
+            Some((_, '"')) => return Ok(name),
+            Some((at, '\\')) => match chars.next() {
+                Some((_, escaped @ ('"' | '\\'))) => name.push(escaped),
+                _ => {
+                    let message = "expected `\\\"` or `\\\\` inside quotes";
+                    return Err(SyntaxError::new(at, message));
+                }
+            },
+            Some((_, other)) => name.push(other),
+            None => {
+                let message = "this quote is never closed: expected another `\"`";
+                return Err(SyntaxError::new(column, message));
+            }
+        }
+    }
+}
+
+/// Parses a segment or a set.
 pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
     let end = text.chars().count() + 1;
     let mut parser = Parser {
@@ -258,8 +270,11 @@ pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
 
 struct Parser {
     tokens: Vec<(usize, Token)>,
+    /// The index of the next token.
     at: usize,
+    /// The column after the last character.
     end: usize,
+    /// The number of open parentheses.
     depth: usize,
 }
 
@@ -281,10 +296,11 @@ impl Parser {
             .map_or(self.end, |(column, _)| *column)
     }
 
+    /// Skips the next token if it is this symbol. Returns whether it is.
     fn take(&mut self, symbol: char) -> bool {
-        let here = self.peek() == Some(&Token::Symbol(symbol));
-        self.at += usize::from(here);
-        here
+        let is_next = self.peek() == Some(&Token::Symbol(symbol));
+        self.at += usize::from(is_next);
+        is_next
     }
 
     fn error(&self, message: impl Into<String>) -> SyntaxError {
@@ -309,11 +325,11 @@ impl Parser {
     }
 
     fn union(&mut self) -> Result<Expr, SyntaxError> {
-        self.joined('|', Parser::odd, Expr::Or)
+        self.joined('|', Parser::symmetric_difference, Expr::Or)
     }
 
-    fn odd(&mut self) -> Result<Expr, SyntaxError> {
-        self.joined('^', Parser::all, Expr::Xor)
+    fn symmetric_difference(&mut self) -> Result<Expr, SyntaxError> {
+        self.joined('^', Parser::intersection, Expr::Xor)
     }
 
     fn joined(
@@ -330,49 +346,39 @@ impl Parser {
         Ok(one_or(list, make))
     }
 
-    fn all(&mut self) -> Result<Expr, SyntaxError> {
+    /// Parses operands of `&`. Those with a `!` are subtracted from the others.
+    fn intersection(&mut self) -> Result<Expr, SyntaxError> {
         let mut operands = vec![self.operand()?];
         while self.take('&') {
             operands.push(self.operand()?);
         }
-        let (without, with): (Vec<_>, Vec<_>) = operands.into_iter().partition(|o| o.negated);
-        if with.is_empty() {
-            let first = &without[0];
+        let (negated, plain): (Vec<_>, Vec<_>) = operands.into_iter().partition(|o| o.negated);
+        if plain.is_empty() {
             let message =
-                "`!` has nothing to subtract from: write `a & !b`, people in a and not in b";
-            return Err(SyntaxError::new(first.column, message));
+                "`!` has nothing to subtract from: write `a & !b`, people in a but not in b";
+            return Err(SyntaxError::new(negated[0].column, message));
         }
-        let mut kept = one_or(with.into_iter().map(|o| o.expr).collect(), Expr::And);
-        let Some(at) = without.first().map(|first| first.column) else {
-            return Ok(kept);
+        let mut minuend = one_or(plain.into_iter().map(|o| o.expr).collect(), Expr::And);
+        let Some(column) = negated.first().map(|first| first.column) else {
+            return Ok(minuend);
         };
-        let mut without: Vec<Expr> = without.into_iter().map(|o| o.expr).collect();
-        if chain(&kept) + without.len() > MAX_CHAIN {
-            // It prints with parentheses, which have to be allowed.
-            self.within_depth(self.depth + 1, at)?;
-            while let Expr::Diff(a, b) = kept {
-                without.insert(0, *b);
-                kept = *a;
+        let mut subtracted: Vec<Expr> = negated.into_iter().map(|o| o.expr).collect();
+        if nested_diffs(&minuend) + subtracted.len() > MAX_NESTED_DIFFS {
+            // The combined right side is printed in parentheses, which the parser must accept.
+            check_depth(self.depth + 1, column)?;
+            while let Expr::Diff(a, b) = minuend {
+                subtracted.insert(0, *b);
+                minuend = *a;
             }
-            let flat = without.into_iter().flat_map(|expr| match expr {
+            let flat = subtracted.into_iter().flat_map(|expr| match expr {
                 Expr::Or(list) => list,
                 other => vec![other],
             });
-            without = vec![Expr::Or(flat.collect())];
+            subtracted = vec![Expr::Or(flat.collect())];
         }
-        Ok(without
+        Ok(subtracted
             .into_iter()
-            .fold(kept, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
-    }
-
-    fn within_depth(&self, depth: usize, column: usize) -> Result<(), SyntaxError> {
-        if depth <= MAX_DEPTH {
-            return Ok(());
-        }
-        Err(SyntaxError::new(
-            column,
-            format!("parentheses nest deeper than {MAX_DEPTH}"),
-        ))
+            .fold(minuend, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
     }
 
     fn operand(&mut self) -> Result<Operand, SyntaxError> {
@@ -388,22 +394,11 @@ impl Parser {
         })
     }
 
+    /// Parses a name or an expression in parentheses, with the period after it, if there is one.
     fn atom(&mut self) -> Result<Expr, SyntaxError> {
         let column = self.column();
-        let mut expr = if self.take('(') {
-            self.depth += 1;
-            self.within_depth(self.depth, column)?;
-            let inner = self.union()?;
-            if !self.take(')') {
-                return Err(match self.peek() {
-                    None => self.error(format!(
-                        "a `)` is missing: the `(` at column {column} is never closed"
-                    )),
-                    Some(_) => self.expected("`&`, `|`, `^` or `)`"),
-                });
-            }
-            self.depth -= 1;
-            inner
+        let expr = if self.take('(') {
+            self.parenthesized(column)?
         } else {
             let (Some(Token::Word(text)) | Some(Token::Quoted(text))) = self.peek() else {
                 return Err(self.expected("an event name or `(`"));
@@ -413,40 +408,73 @@ impl Parser {
             Expr::Name { name, column }
         };
         let at = self.column();
-        if self.take('@') {
-            let column = self.column();
-            let when = match self.peek() {
-                Some(Token::Word(word)) if word == "ever" => When::Ever,
-                Some(Token::Word(word)) => When::In(
-                    word.parse::<Period>()
-                        .map_err(|e| SyntaxError::new(column, format!("{e}, or `ever`")))?,
-                ),
-                _ => {
-                    return Err(
-                        self.expected("a period such as 2026-11-23, 2026-W48, 2026-11 or `ever`")
-                    );
-                }
-            };
-            self.at += 1;
-            expr = Expr::At {
-                inner: Box::new(expr),
-                when,
-                column: at,
-            };
+        if !self.take('@') {
+            return Ok(expr);
         }
-        Ok(expr)
+        Ok(Expr::At {
+            inner: Box::new(expr),
+            when: self.when()?,
+            column: at,
+        })
+    }
+
+    /// Parses the rest of an expression in parentheses. `column` is that of the `(`.
+    fn parenthesized(&mut self, column: usize) -> Result<Expr, SyntaxError> {
+        self.depth += 1;
+        check_depth(self.depth, column)?;
+        let inner = self.union()?;
+        if !self.take(')') {
+            return Err(match self.peek() {
+                None => self.error(format!(
+                    "a `)` is missing: the `(` at column {column} is never closed"
+                )),
+                Some(_) => self.expected("`&`, `|`, `^` or `)`"),
+            });
+        }
+        self.depth -= 1;
+        Ok(inner)
+    }
+
+    /// Parses what follows `@`.
+    fn when(&mut self) -> Result<When, SyntaxError> {
+        let column = self.column();
+        let when = match self.peek() {
+            Some(Token::Word(word)) if word == "ever" => When::Ever,
+            Some(Token::Word(word)) => When::In(
+                word.parse::<Period>()
+                    .map_err(|e| SyntaxError::new(column, format!("{e}, or `ever`")))?,
+            ),
+            _ => {
+                return Err(
+                    self.expected("a period such as 2026-11-23, 2026-W48, 2026-11 or `ever`")
+                );
+            }
+        };
+        self.at += 1;
+        Ok(when)
     }
 }
 
-/// How many differences stand in each other's left side, as they do without parentheses.
-fn chain(mut expr: &Expr) -> usize {
+/// Checks that parentheses are not nested too deeply. `column` is that of the last one.
+fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    let message = format!("parentheses nest deeper than {MAX_DEPTH}");
+    Err(SyntaxError::new(column, message))
+}
+
+/// Returns how many differences are nested in each other's left sides.
+fn nested_diffs(mut expr: &Expr) -> usize {
     let mut found = 0;
     while let Expr::Diff(a, _) = expr {
-        (expr, found) = (a, found + 1);
+        expr = a;
+        found += 1;
     }
     found
 }
 
+/// Returns the only element of a list, or combines several elements.
 fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
     if list.len() == 1 {
         list.remove(0)

@@ -1,4 +1,4 @@
-//! Segments: expressions over event *names*, not yet tied to a period.
+//! Segments: expressions over event *names*, without a period.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -8,8 +8,8 @@ use crate::calendar::Period;
 use crate::sets::parse::{Expr, is_special, labelled, parse};
 use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
 
-/// An expression over event names: `active & (web | ios)`, `signup & premium@ever`, `active &
-/// !ios`.
+/// An expression over event names, such as `active & (web | ios)`, `signup & premium@ever` or
+/// `active & !ios`.
 ///
 /// ```
 /// use cohortist::sets::Segment;
@@ -21,45 +21,45 @@ use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Segment {
-    /// Users who did the event in the period the segment is tied to.
+    /// Users who did the event in the period for which the segment is evaluated.
     Event(EventName),
-    /// Users in the undated bitmap, the same for every period: `premium@ever`.
+    /// Users in the undated bitmap of the event, for every period: `premium@ever`.
     Ever(EventName),
-    /// In all of these.
+    /// Users in all of these segments.
     And(Vec<Segment>),
-    /// In any of these.
+    /// Users in any of these segments.
     Or(Vec<Segment>),
-    /// In an odd number of these.
+    /// Users in an odd number of these segments.
     Xor(Vec<Segment>),
-    /// In the first and not in the second.
+    /// Users in the first segment but not in the second.
     Diff(Box<Segment>, Box<Segment>),
 }
 
 impl Segment {
-    /// The segment of one event.
+    /// Creates the segment of one event.
     pub fn event(name: &EventName) -> Segment {
         Segment::Event(name.clone())
     }
 
-    /// The users of the segment in one period.
+    /// Returns the users of the segment in one period.
     pub fn at(&self, period: Period) -> Set {
         self.build(&|name| Set::event_in(name, period))
     }
 
-    /// The segment over undated bitmaps throughout.
+    /// Returns the users of the segment, with the undated bitmaps of all events.
     pub fn ever(&self) -> Set {
         self.build(&Set::ever)
     }
 
-    /// The segment with `@ever` at each of its names.
-    fn undated(&self) -> Segment {
-        let all = |list: &[Segment]| list.iter().map(Segment::undated).collect();
+    /// Returns the segment with `@ever` after each name.
+    fn to_ever(&self) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(Segment::to_ever).collect();
         match self {
             Segment::Event(name) | Segment::Ever(name) => Segment::Ever(name.clone()),
             Segment::And(list) => Segment::And(all(list)),
             Segment::Or(list) => Segment::Or(all(list)),
             Segment::Xor(list) => Segment::Xor(all(list)),
-            Segment::Diff(a, b) => Segment::Diff(Box::new(a.undated()), Box::new(b.undated())),
+            Segment::Diff(a, b) => Segment::Diff(Box::new(a.to_ever()), Box::new(b.to_ever())),
         }
     }
 
@@ -75,7 +75,7 @@ impl Segment {
         }
     }
 
-    /// This segment and also all of `others`.
+    /// Returns the users in this segment and in all of `others`.
     pub fn and_all(self, others: impl IntoIterator<Item = Segment>) -> Segment {
         let mut list = vec![self];
         list.extend(others);
@@ -86,18 +86,18 @@ impl Segment {
         }
     }
 
-    /// The segment for people: its events by their labels. Not for [`parse`](str::parse) to read
-    /// back.
+    /// Returns the text of the segment with the labels of its events instead of their names, to be
+    /// shown to people. It cannot be parsed.
     ///
     /// ```
     /// use cohortist::sets::{EventName, Labels, Segment};
     /// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
-    /// let called = |text: &str| text.parse::<Segment>().map(|segment| segment.called(&labels));
-    /// assert_eq!(called("active")?, "Are active");
-    /// assert_eq!(called("active@ever & (web | ios)")?, "Are active@ever & (web | ios)");
+    /// let shown = |text: &str| text.parse::<Segment>().map(|segment| segment.with_labels(&labels));
+    /// assert_eq!(shown("active")?, "Are active");
+    /// assert_eq!(shown("active@ever & (web | ios)")?, "Are active@ever & (web | ios)");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn called(&self, labels: &Labels) -> String {
+    pub fn with_labels(&self, labels: &Labels) -> String {
         match self {
             Segment::Event(name) => labels
                 .get(name)
@@ -107,9 +107,10 @@ impl Segment {
         }
     }
 
-    /// The event names in it, in order of appearance, each once.
+    /// Returns the event names in the segment, in order of appearance, without duplicates.
     pub fn names(&self) -> Vec<&EventName> {
-        let (mut names, mut seen) = (Vec::new(), HashSet::new());
+        let mut names = Vec::new();
+        let mut seen = HashSet::new();
         self.visit(&mut |name, _| {
             if seen.insert(name) {
                 names.push(name);
@@ -118,17 +119,18 @@ impl Segment {
         names
     }
 
-    /// The keys' events with whether the undated bitmap is meant.
-    pub fn visit<'a>(&'a self, seen: &mut dyn FnMut(&'a EventName, bool)) {
+    /// Passes every event name in the segment to `each`, duplicates included, and whether it refers
+    /// to the undated bitmap.
+    pub fn visit<'a>(&'a self, each: &mut dyn FnMut(&'a EventName, bool)) {
         match self {
-            Segment::Event(name) => seen(name, false),
-            Segment::Ever(name) => seen(name, true),
+            Segment::Event(name) => each(name, false),
+            Segment::Ever(name) => each(name, true),
             Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
-                list.iter().for_each(|s| s.visit(seen))
+                list.iter().for_each(|s| s.visit(each))
             }
             Segment::Diff(a, b) => {
-                a.visit(seen);
-                b.visit(seen);
+                a.visit(each);
+                b.visit(each);
             }
         }
     }
@@ -152,7 +154,8 @@ impl Segment {
                     return Err(SyntaxError::new(*column, message));
                 }
                 (_, When::In(_)) => {
-                    let message = "a segment is tied to its periods by the report; only `@ever` may stand here";
+                    let message =
+                        "a segment gets its periods from the report; only `@ever` is allowed here";
                     return Err(SyntaxError::new(*column, message));
                 }
             },
@@ -175,8 +178,9 @@ impl FromStr for Segment {
     }
 }
 
-/// How tightly an operator binds; an operand that binds no tighter stands in parentheses.
-fn level(segment: &Segment) -> u8 {
+/// Returns the precedence of an operator. An operand of the same or a lower precedence needs
+/// parentheses.
+fn precedence(segment: &Segment) -> u8 {
     match segment {
         Segment::Or(_) => 1,
         Segment::Xor(_) => 2,
@@ -185,22 +189,24 @@ fn level(segment: &Segment) -> u8 {
     }
 }
 
-/// What events are called in prose, where that is not their name: `Are active` for `active`.
+/// The labels of events, which are shown to people instead of their names: `Are active` for
+/// `active`.
 pub type Labels = BTreeMap<EventName, String>;
 
-/// A label as a part of an expression: where it could be taken for more of it, it stands in quotes.
+/// Returns a label as a part of an expression. A label that contains operators is quoted.
 pub(super) fn operand(label: &str) -> String {
-    let unclear = label.contains(|c: char| is_special(c) && !c.is_whitespace());
-    if unclear {
+    let is_ambiguous = label.contains(|c: char| is_special(c) && !c.is_whitespace());
+    if is_ambiguous {
         format!("“{label}”")
     } else {
         label.to_owned()
     }
 }
 
-struct Name<'a>(&'a EventName);
+/// Writes an event name, in quotes if necessary.
+struct QuotedName<'a>(&'a EventName);
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for QuotedName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.as_str();
         if text.contains(is_special) {
@@ -211,23 +217,23 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The text that `parse` reads back.
+/// Writes a text that `parse` reads back.
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let above = level(self);
+        let own = precedence(self);
         let operand = |f: &mut fmt::Formatter<'_>, s: &Segment| {
-            if level(s) <= above {
+            if precedence(s) <= own {
                 write!(f, "({s})")
             } else {
                 write!(f, "{s}")
             }
         };
         let (list, symbol) = match self {
-            Segment::Event(name) => return write!(f, "{}", Name(name)),
-            Segment::Ever(name) => return write!(f, "{}@ever", Name(name)),
+            Segment::Event(name) => return write!(f, "{}", QuotedName(name)),
+            Segment::Ever(name) => return write!(f, "{}@ever", QuotedName(name)),
             Segment::Diff(a, b) => {
-                // `a & b & !c` reads as (a & b) without c, so the left side needs no parentheses.
-                if level(a) < above {
+                // `a & b & !c` means (a & b) without c, so the left side needs no parentheses.
+                if precedence(a) < own {
                     write!(f, "({a})")?
                 } else {
                     write!(f, "{a}")?
@@ -247,7 +253,7 @@ impl fmt::Display for Segment {
     }
 }
 
-/// Saved segments: names that stand for an expression, which may use other names.
+/// Saved segments: names for expressions. An expression may use the names of other saved segments.
 ///
 /// ```
 /// use cohortist::sets::{EventName, Segments};
@@ -260,40 +266,41 @@ impl fmt::Display for Segment {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segments {
     named: BTreeMap<EventName, Segment>,
-    /// How many names each holds when it is written out.
+    /// The number of event names in each segment after expansion.
     sizes: BTreeMap<EventName, usize>,
 }
 
-/// A segment when it is written out.
+/// The size of an expanded segment.
 #[derive(Debug, Clone, Copy)]
-struct Measured {
+struct Expansion {
     names: usize,
-    /// Over how many steps it is made of other names; 0 of a name that is not saved.
+    /// The longest chain of references to other segments; 0 for a name that is not a segment.
     depth: usize,
 }
 
-/// The most names an expanded segment may hold: names of names grow fast.
+/// The maximum number of event names in an expanded segment. Segments that refer to other segments
+/// can grow exponentially.
 const MAX_NAMES: usize = 10_000;
 
-/// The most steps over which a segment may be made of others: they are followed by recursion.
+/// The maximum length of a chain of references between segments. Expansion is recursive.
 const MAX_DEPTH: usize = 100;
 
-/// Saved segments that cannot be used.
+/// Why saved segments are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentError {
-    /// It is made of itself; the names along the circle.
-    #[error("the saved segment `{0}` is made of itself: {1}")]
+    /// A segment refers to itself. The string shows the names along the cycle.
+    #[error("the saved segment `{0}` refers to itself: {1}")]
     Cycle(EventName, String),
-    /// Written out it holds too many names.
-    #[error("the saved segment `{0}`, written out, holds more than {MAX_NAMES} events")]
+    /// A segment has too many event names after expansion.
+    #[error("the saved segment `{0}` expands to more than {MAX_NAMES} events")]
     TooLarge(EventName),
-    /// It is made of saved segments that are made of saved segments, over too many steps.
-    #[error("the saved segment `{0}` is made of others over more than {MAX_DEPTH} steps")]
+    /// A segment refers to segments that refer to other segments, over too many levels.
+    #[error("the saved segment `{0}` refers to other segments over more than {MAX_DEPTH} levels")]
     TooDeep(EventName),
 }
 
 impl SegmentError {
-    /// The segment it is about.
+    /// Returns the name of the segment that is not valid.
     pub fn name(&self) -> &EventName {
         match self {
             SegmentError::Cycle(name, _)
@@ -304,11 +311,11 @@ impl SegmentError {
 }
 
 impl Segments {
-    /// Checks a collection of saved segments.
+    /// Creates a collection of saved segments.
     ///
     /// # Errors
-    /// When one is made of itself, of others over more than 100 steps, or of more than some 10,000
-    /// events.
+    /// Returns an error if a segment refers to itself, directly or through others, if it refers to
+    /// others over more than 100 levels, or if it expands to more than 10,000 events.
     pub fn new(
         named: impl IntoIterator<Item = (EventName, Segment)>,
     ) -> Result<Self, SegmentError> {
@@ -327,86 +334,89 @@ impl Segments {
         Ok(segments)
     }
 
-    /// What a saved segment is when it is written out, or a name that is not saved.
+    /// Returns the size of a name after expansion. `path` holds the segments that are being
+    /// expanded, and `sizes` the results so far.
     fn measure(
         &self,
         name: &EventName,
-        inside: &mut Vec<EventName>,
-        known: &mut BTreeMap<EventName, Measured>,
-    ) -> Result<Measured, SegmentError> {
-        let Some(meaning) = self.named.get(name) else {
-            return Ok(Measured { names: 1, depth: 0 });
+        path: &mut Vec<EventName>,
+        sizes: &mut BTreeMap<EventName, Expansion>,
+    ) -> Result<Expansion, SegmentError> {
+        let Some(segment) = self.named.get(name) else {
+            return Ok(Expansion { names: 1, depth: 0 });
         };
-        if let Some(measured) = known.get(name) {
-            return Ok(*measured);
+        if let Some(size) = sizes.get(name) {
+            return Ok(*size);
         }
-        let again = inside.contains(name);
-        inside.push(name.clone());
-        if again {
-            let path: Vec<&str> = inside.iter().map(EventName::as_str).collect();
+        let is_cycle = path.contains(name);
+        path.push(name.clone());
+        if is_cycle {
+            let path: Vec<&str> = path.iter().map(EventName::as_str).collect();
             return Err(SegmentError::Cycle(name.clone(), path.join(" → ")));
         }
-        if inside.len() > MAX_DEPTH {
+        if path.len() > MAX_DEPTH {
             return Err(SegmentError::TooDeep(name.clone()));
         }
         let mut leaves = Vec::new();
-        meaning.visit(&mut |leaf, _| leaves.push(leaf));
-        let mut whole = Measured { names: 0, depth: 0 };
+        segment.visit(&mut |leaf, _| leaves.push(leaf));
+        let mut whole = Expansion { names: 0, depth: 0 };
         for leaf in leaves {
-            let part = self.measure(leaf, inside, known)?;
+            let part = self.measure(leaf, path, sizes)?;
             whole.names = whole.names.saturating_add(part.names);
             whole.depth = whole.depth.max(part.depth + 1);
         }
-        inside.pop();
+        path.pop();
         if whole.names > MAX_NAMES {
             return Err(SegmentError::TooLarge(name.clone()));
         }
         if whole.depth > MAX_DEPTH {
             return Err(SegmentError::TooDeep(name.clone()));
         }
-        known.insert(name.clone(), whole);
+        sizes.insert(name.clone(), whole);
         Ok(whole)
     }
 
-    /// Names and what they stand for, sorted by name.
+    /// Iterates over the names and segments, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&EventName, &Segment)> {
         self.named.iter()
     }
 
-    /// What a saved name stands for, as it was written.
+    /// Returns a saved segment, not expanded.
     pub fn get(&self, name: &EventName) -> Option<&Segment> {
         self.named.get(name)
     }
 
-    /// The segment with every saved name replaced by what it stands for.
+    /// Replaces the names of saved segments in a segment by their expressions, repeatedly.
     ///
     /// # Errors
-    /// When it then has more names than [`MAX_TERMS`](crate::sets::MAX_TERMS).
+    /// Returns an error if the result has more names than [`MAX_TERMS`](crate::sets::MAX_TERMS).
     pub fn expand(&self, segment: &Segment) -> Result<Segment, TooLarge> {
         let mut names = 0;
+        // A name that is not a saved segment is an event.
         segment.visit(&mut |name, _| names += self.sizes.get(name).copied().unwrap_or(1));
         Terms::default().count(names)?;
-        Ok(self.write_out(segment))
+        Ok(self.expand_all(segment))
     }
 
-    fn write_out(&self, segment: &Segment) -> Segment {
-        let all = |list: &[Segment]| list.iter().map(|s| self.write_out(s)).collect();
+    fn expand_all(&self, segment: &Segment) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(|s| self.expand_all(s)).collect();
         match segment {
             Segment::Event(name) => self.expand_name(name),
-            Segment::Ever(name) => self.expand_name(name).undated(),
+            Segment::Ever(name) => self.expand_name(name).to_ever(),
             Segment::And(list) => Segment::And(all(list)),
             Segment::Or(list) => Segment::Or(all(list)),
             Segment::Xor(list) => Segment::Xor(all(list)),
             Segment::Diff(a, b) => {
-                Segment::Diff(Box::new(self.write_out(a)), Box::new(self.write_out(b)))
+                Segment::Diff(Box::new(self.expand_all(a)), Box::new(self.expand_all(b)))
             }
         }
     }
 
-    /// What a single name stands for: a saved expression, written out, or the event itself.
+    /// Returns the expanded segment of a name, or the segment of the event if it is not a saved
+    /// segment.
     pub fn expand_name(&self, name: &EventName) -> Segment {
         match self.named.get(name) {
-            Some(meaning) => self.write_out(meaning),
+            Some(segment) => self.expand_all(segment),
             None => Segment::event(name),
         }
     }

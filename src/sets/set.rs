@@ -19,18 +19,18 @@ use crate::sets::{EventName, Key};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Set {
-    /// Nobody.
+    /// No users.
     Empty,
     /// One bitmap.
     Key(Key),
-    /// Users in all of these. Of none at all: nobody.
+    /// Users in all of these sets. Empty if there are no sets.
     And(Vec<Set>),
-    /// Users in any of these.
+    /// Users in any of these sets.
     Or(Vec<Set>),
-    /// Users in an odd number of these.
+    /// Users in an odd number of these sets.
     Xor(Vec<Set>),
-    /// Users in the first and not in the second. Unlike `BITOP AND a (NOT b)` it keeps users beyond
-    /// the end of `b`.
+    /// Users in the first set but not in the second. Unlike `BITOP AND a (NOT b)`, it keeps users
+    /// beyond the end of `b`.
     Diff(Box<Set>, Box<Set>),
     /// The complement up to the byte length of the operand's bitmap, exactly as Redis' `BITOP NOT`.
     /// It exists for parity with bitmapist's `BitOpNot`; for "and not" use [`Set::Diff`].
@@ -38,7 +38,8 @@ pub enum Set {
 }
 
 impl Set {
-    /// Users who did `event` in `period`; for a year, the union of its 12 months.
+    /// Returns the users who did `event` in `period`. For a year, this is the union of its 12
+    /// months.
     pub fn event_in(event: &EventName, period: Period) -> Set {
         match Key::new(event.clone(), period) {
             Ok(key) => Set::Key(key),
@@ -51,12 +52,12 @@ impl Set {
         }
     }
 
-    /// Users in the undated bitmap of `event`.
+    /// Returns the users in the undated bitmap of `event`.
     pub fn ever(event: &EventName) -> Set {
         Set::Key(Key::ever(event.clone()))
     }
 
-    /// How many terms it has: bitmaps and operators, each counted where it stands.
+    /// Returns the number of terms: all bitmaps and operators, repeated ones included.
     ///
     /// ```
     /// use cohortist::sets::{EventName, Set};
@@ -75,7 +76,7 @@ impl Set {
         }
     }
 
-    /// Every key in the expression, in order, duplicates included.
+    /// Returns every key in the expression, in order, duplicates included.
     pub fn keys(&self) -> Vec<&Key> {
         match self {
             Set::Empty => Vec::new(),
@@ -95,7 +96,8 @@ impl From<Key> for Set {
     }
 }
 
-/// Joins two operands into one n-ary node, so that `a | b | c` is a single BITOP.
+/// Implements an operator. Nested operands become one n-ary node, so that `a | b | c` is a single
+/// BITOP.
 macro_rules! operator {
     ($trait:ident, $method:ident, $variant:ident) => {
         impl $trait for Set {

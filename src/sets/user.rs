@@ -1,71 +1,73 @@
-//! How users are called: by a number, or by a text that gets one.
+//! User ids: numbers, and strings that a store maps to numbers.
 
-/// A user: a number from 0 to 2³²−1, one bit.
+/// The number of a user, which is the index of a bit: from 0 to 2³²−1.
 pub type UserId = u32;
 
-/// The longest text id, in bytes.
-pub const MAX_TEXT_ID: usize = 200;
+/// The maximum length of a string id, in bytes.
+pub const MAX_STRING_ID_BYTES: usize = 200;
 
-/// Why a text cannot be what somebody is called.
+/// Why a string is not a valid user id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserIdError {
-    /// No number of the right size.
-    #[error("`{0}` is not a user id: a whole number from 0 to 4294967295")]
-    NoNumber(String),
-    /// The same, and it has letters.
+    /// A numeric id is not a whole number in the valid range.
+    #[error("`{0}` is not a valid user id: this store uses numeric ids from 0 to 4294967295")]
+    NotANumber(String),
+    /// Like [`NotANumber`](Self::NotANumber), and the string contains letters, so it may be a
+    /// string id.
     #[error(
-        "`{0}` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map)"
+        "`{0}` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map)"
     )]
-    Text(String),
-    /// Nothing.
+    NotANumberButText(String),
+    /// The id is empty.
     #[error("a user id must not be empty")]
     Empty,
-    /// Too much.
-    #[error("`{0}…` is too long for a user id: at most {MAX_TEXT_ID} bytes")]
+    /// A string id is longer than [`MAX_STRING_ID_BYTES`].
+    #[error("`{0}…` is too long for a user id: at most {MAX_STRING_ID_BYTES} bytes")]
     TooLong(String),
-    /// Something that cannot be shown.
-    #[error("`{0}` is not a user id: it holds a control character")]
+    /// A string id contains a control character.
+    #[error("`{0}` is not a valid user id: it contains a control character")]
     Control(String),
-    /// What stands for a directory in an address.
-    #[error("`{0}` cannot be a user id: in an address it would mean a directory")]
+    /// A string id is `.` or `..`.
+    #[error("`{0}` is not a valid user id: in a URL it would mean a directory")]
     Dots(String),
 }
 
-/// Reads a user id that is a number: digits, with nothing but blanks around them.
+/// Parses a numeric user id: decimal digits, with optional white space around them.
 ///
 /// ```
-/// use cohortist::sets::user_number;
-/// assert_eq!(user_number(b" 123 "), Ok(123));
-/// assert!(user_number(b"4294967296").is_err() && user_number(b"-1").is_err() && user_number(b"").is_err());
-/// assert!(user_number(b"ann@example.com").unwrap_err().to_string().contains("--ids map"));
+/// use cohortist::sets::parse_numeric_id;
+/// assert_eq!(parse_numeric_id(b" 123 "), Ok(123));
+/// assert!(parse_numeric_id(b"4294967296").is_err());
+/// assert!(parse_numeric_id(b"-1").is_err() && parse_numeric_id(b"").is_err());
+/// assert!(parse_numeric_id(b"ann@example.com").unwrap_err().to_string().contains("--ids map"));
 /// ```
 ///
 /// # Errors
-/// What a user id looks like.
-pub fn user_number(text: &[u8]) -> Result<UserId, UserIdError> {
+/// Returns [`UserIdError::NotANumber`] or [`UserIdError::NotANumberButText`].
+pub fn parse_numeric_id(text: &[u8]) -> Result<UserId, UserIdError> {
     let digits = text.trim_ascii();
     match whole_number(digits).and_then(|number| UserId::try_from(number).ok()) {
         Some(user) => Ok(user),
         None => {
-            let text = digits
+            let has_letters = digits
                 .iter()
                 .any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
             let shown = shown(&String::from_utf8_lossy(digits));
-            Err(if text {
-                UserIdError::Text(shown)
+            Err(if has_letters {
+                UserIdError::NotANumberButText(shown)
             } else {
-                UserIdError::NoNumber(shown)
+                UserIdError::NotANumber(shown)
             })
         }
     }
 }
 
-/// A number in digits and nothing else, less than 2⁶⁴.
+/// Parses a number less than 2⁶⁴ that consists of decimal digits only.
 pub fn whole_number(digits: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit < 10);
     match digits.len() {
         0 => None,
-        // Nineteen digits are less than 2⁶⁴ whatever they are.
+        // Every number of 19 digits is less than 2⁶⁴.
         1..=19 => digits
             .iter()
             .try_fold(0, |number, byte| Some(number * 10 + digit(byte)?)),
@@ -75,30 +77,33 @@ pub fn whole_number(digits: &[u8]) -> Option<u64> {
     }
 }
 
-/// Reads a user id that is a text: 1 to [`MAX_TEXT_ID`] bytes without control characters; blanks
-/// around it do not count. `123` is a text like any other.
+/// Parses a string user id: 1 to [`MAX_STRING_ID_BYTES`] bytes without control characters. White
+/// space around it is removed. `123` is a valid string id.
 ///
 /// ```
-/// use cohortist::sets::user_text;
-/// assert_eq!(user_text(" ann@example.com "), Ok("ann@example.com"));
-/// assert!(user_text(" ").is_err() && user_text("a\tb").is_err() && user_text("..").is_err());
-/// assert!(user_text(&"x".repeat(200)).is_ok() && user_text(&"x".repeat(201)).is_err());
+/// use cohortist::sets::parse_string_id;
+/// assert_eq!(parse_string_id(" ann@example.com "), Ok("ann@example.com"));
+/// assert!(parse_string_id(" ").is_err() && parse_string_id("a\tb").is_err());
+/// assert!(parse_string_id("..").is_err());
+/// assert!(parse_string_id(&"x".repeat(200)).is_ok() && parse_string_id(&"x".repeat(201)).is_err());
 /// ```
 ///
 /// # Errors
-/// Which rule it breaks.
-pub fn user_text(text: &str) -> Result<&str, UserIdError> {
+/// Returns the rule that the string breaks.
+pub fn parse_string_id(text: &str) -> Result<&str, UserIdError> {
     let text = text.trim();
     match text {
         "" => Err(UserIdError::Empty),
         "." | ".." => Err(UserIdError::Dots(text.to_owned())),
-        _ if text.len() > MAX_TEXT_ID => Err(UserIdError::TooLong(text.chars().take(40).collect())),
+        _ if text.len() > MAX_STRING_ID_BYTES => {
+            Err(UserIdError::TooLong(text.chars().take(40).collect()))
+        }
         _ if text.chars().any(char::is_control) => Err(UserIdError::Control(shown(text))),
         _ => Ok(text),
     }
 }
 
-/// A text as it may be printed: short, and without control characters.
+/// Returns a string for use in a message: at most 40 characters, with control characters escaped.
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
     if text.chars().nth(40).is_some() {

@@ -195,7 +195,7 @@ impl<'a> Listing<'a> {
                     .last()
                     .filter(|last| last.event() == key.event())
                     .map(Key::event);
-                let key = shared.map_or_else(|| key.clone(), |event| key.renamed(event));
+                let key = shared.map_or_else(|| key.clone(), |event| key.with_event(event));
                 self.keys.push(key);
             }
             Some(_) => {}

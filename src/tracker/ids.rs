@@ -1,6 +1,6 @@
 //! User ids: numbers, or strings that are mapped to numbers. A store has one kind only.
 
-use crate::sets::{UserId, UserIdError, user_number, user_text};
+use crate::sets::{UserId, UserIdError, parse_numeric_id, parse_string_id};
 use crate::tracker::{Error, Result, Tracker};
 
 /// The kind of user ids of a store.
@@ -181,9 +181,12 @@ impl Tracker {
 }
 
 fn number(called: &str) -> Result<UserId, IdsError> {
-    Ok(user_number(called.as_bytes())?)
+    Ok(parse_numeric_id(called.as_bytes())?)
 }
 
 fn texts<'a>(called: &[&'a str]) -> Result<Vec<&'a str>, IdsError> {
-    called.iter().map(|called| Ok(user_text(called)?)).collect()
+    called
+        .iter()
+        .map(|called| Ok(parse_string_id(called)?))
+        .collect()
 }

@@ -179,7 +179,8 @@ fn ids_that_are_none_are_refused_and_nothing_is_marked() {
     ] {
         let error = shop.run(&["mark", "active", "1", id]).error(2);
         assert!(
-            error.contains(&format!("`{id}` is not a user id")) && error.contains("4294967295"),
+            error.contains(&format!("`{id}` is not a valid user id"))
+                && error.contains("4294967295"),
             "{error}"
         );
     }
@@ -871,7 +872,7 @@ fn bad_lines_are_numbered_and_skipped() {
         )
     );
     insta::assert_snapshot!(ran.err, @r"
-    a.csv, line 3: `-1` is not a user id: a whole number from 0 to 4294967295 — skipped
+    a.csv, line 3: `-1` is not a valid user id: this store uses numeric ids from 0 to 4294967295 — skipped
     a.csv, line 4: `��` is not UTF-8 — skipped
     a.csv, line 5: `yesterday` is not a time: 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds — skipped
     a.csv, line 6: an event name must not begin with `bitop_`: such keys are temporary and get deleted — skipped
@@ -890,7 +891,7 @@ fn strict_stops_at_the_first_bad_line() {
     let error = shop.run(&["import", "--strict", &file]).error(1);
     assert_eq!(
         error,
-        "error: a.csv, line 4: `x` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map). The 2 records before that are imported, nothing after it\n"
+        "error: a.csv, line 4: `x` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map). The 2 records before that are imported, nothing after it\n"
     );
     assert_eq!(shop.run(&["people", "a@2026-11-23"]).quietly(), "1\n2\n");
     let file = shop.write("b.csv", "user,event,timestamp\nx,a,2026-11-23\n");
@@ -911,7 +912,8 @@ fn only_the_first_bad_lines_are_shown() {
     );
     assert_eq!((ran.code, ran.err.lines().count()), (0, 21), "{}", ran.err);
     assert!(
-        ran.err.starts_with("stdin, line 2: `x0` is not a user id"),
+        ran.err
+            .starts_with("stdin, line 2: `x0` is not a valid user id"),
         "{}",
         ran.err
     );

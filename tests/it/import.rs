@@ -137,7 +137,7 @@ fn exports_of_mixpanel_posthog_and_amplitude_are_recognised() {
     ]);
     insta::assert_snapshot!(ran.err, @r"
     mixpanel: a Mixpanel export: `properties.distinct_id` is the user, `event` the event, `properties.time` the time
-    mixpanel, line 3: `john.doe@example.com` is not a user id: a whole number from 0 to 4294967295 (for texts, begin a new store with --ids map) — skipped
+    mixpanel, line 3: `john.doe@example.com` is not a valid user id: this store uses numeric ids from 0 to 4294967295 (for string ids, create a store with --ids map) — skipped
     ");
     assert_eq!(
         ran.out,

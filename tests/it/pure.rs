@@ -398,9 +398,9 @@ fn segments_say_where_they_are_wrong() {
     insta::assert_snapshot!(error("a & (b | "), @"column 10: expected an event name or `(`, found the end");
     insta::assert_snapshot!(error("(a | b"), @"column 7: a `)` is missing: the `(` at column 1 is never closed");
     insta::assert_snapshot!(error("a)"), @"column 2: this `)` has no `(` before it");
-    insta::assert_snapshot!(error("a | !b"), @"column 5: `!` has nothing to subtract from: write `a & !b`, people in a and not in b");
+    insta::assert_snapshot!(error("a | !b"), @"column 5: `!` has nothing to subtract from: write `a & !b`, people in a but not in b");
     insta::assert_snapshot!(error("\"a"), @"column 1: this quote is never closed: expected another `\"`");
-    insta::assert_snapshot!(error("a@2026-11"), @"column 2: a segment is tied to its periods by the report; only `@ever` may stand here");
+    insta::assert_snapshot!(error("a@2026-11"), @"column 2: a segment gets its periods from the report; only `@ever` is allowed here");
     insta::assert_snapshot!(error("(a | b)@ever"), @"column 8: `@ever` follows a single event name: write `a@ever | b@ever`");
     insta::assert_snapshot!(error("bitop_x"), @"column 1: an event name must not begin with `bitop_`: such keys are temporary and get deleted");
     assert!(error(&"(".repeat(5000)).contains("nest deeper than 64"));
@@ -444,5 +444,5 @@ fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
         .collect();
     insta::assert_snapshot!(saved(&doubling).unwrap_err(), @"the saved segment `s14`, written out, holds more than 10000 events");
     let cycle = saved(&[("a", "b | x"), ("b", "c"), ("c", "a & y")]).unwrap_err();
-    insta::assert_snapshot!(cycle, @"the saved segment `a` is made of itself: a → b → c → a");
+    insta::assert_snapshot!(cycle, @"the saved segment `a` refers to itself: a → b → c → a");
 }

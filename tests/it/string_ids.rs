@@ -432,7 +432,7 @@ fn bitmapist_sees_nothing_of_it() {
 /// A store of texts that mean something to addresses, HTML, spreadsheets and files.
 fn hostile() -> (Tracker, Vec<String>) {
     let usable =
-        |text: &String| cohortist::sets::user_text(text).is_ok_and(|trimmed| trimmed == text);
+        |text: &String| cohortist::sets::parse_string_id(text).is_ok_and(|trimmed| trimmed == text);
     let more = [
         "ann@example.com",
         "9f1c4f0e-6b9e-4c59-9d1e-0a5a3f6f5b11",
@@ -769,7 +769,7 @@ fn imports_take_texts_from_every_format() {
     assert!(error.contains("are numbers already"), "{error}");
     let ran = shop.run(&["import", "a.csv"]);
     assert!(
-        ran.code == 1 && ran.err.contains("begin a new store with --ids map"),
+        ran.code == 1 && ran.err.contains("create a store with --ids map"),
         "{}",
         ran.err
     );

@@ -728,7 +728,7 @@ c.toml, line 8: `stores.f`: the environment has no variable NO
 c.toml, line 10: `labels.""`: an event name must not be empty
 c.toml, line 11: `labels.b`: write 1 to 120 characters on one line
 c.toml, line 13: `segments.m`: column 6: expected an event name or `(`, found the end
-c.toml, line 14: `segments.x`: the saved segment `x` is made of itself: x → y → x
+c.toml, line 14: `segments.x`: the saved segment `x` refers to itself: x → y → x
 c.toml, line 17: `question.cohort`: column 9: expected an event name or `(`, found the end
 c.toml, line 19: `question.by`: `fortnight` is not a period: write hour, day, week, month or year
 c.toml, line 20: `question.rows`: `0` is not a whole number from 1 to 400

@@ -177,12 +177,12 @@ impl Table {
 
     /// The starting segment for people.
     pub fn cohort(&self) -> String {
-        self.query.cohort.called(&self.labels)
+        self.query.cohort.with_labels(&self.labels)
     }
 
     /// The returning segment for people.
     pub fn returning(&self) -> String {
-        self.query.returning.called(&self.labels)
+        self.query.returning.with_labels(&self.labels)
     }
 
     /// Every number, row by row.

@@ -16,7 +16,7 @@ use crate::render::words;
 use crate::server::arrival::body;
 use crate::server::error::{BadEntry, WebError, answer};
 use crate::server::{Live, View, block, changed, client_address};
-use crate::sets::{EventName, UserId, user_text};
+use crate::sets::{EventName, UserId, parse_string_id};
 use crate::store::budget::Reservation;
 use crate::tracker::{Extent, Ids, Tracker, Written};
 
@@ -223,7 +223,7 @@ impl Entry {
             (user, _) => user.called(),
         };
         if ids == Ids::Strings {
-            user_text(&user).map_err(|error| format!("`user`: {error}"))?;
+            parse_string_id(&user).map_err(|error| format!("`user`: {error}"))?;
         }
         Ok(Entry {
             event: EventName::new(&sent.event).map_err(|error| format!("`event`: {error}"))?,

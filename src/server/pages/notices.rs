@@ -113,7 +113,7 @@ fn link(state: &State, asked: &PageQuery) -> String {
 
 /// A segment as people know it.
 fn called(state: &State, segment: &Segment) -> String {
-    segment.called(&state.dashboard.glossary.labels)
+    segment.with_labels(&state.dashboard.glossary.labels)
 }
 
 /// Names that nothing was ever recorded for, with those that may have been meant.

@@ -650,7 +650,7 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
                 .never_recorded(set.keys().into_iter().map(|key| key.event()))?;
             let more = unknown.len().saturating_sub(MAX_TOLD);
             for name in unknown.into_iter().take(MAX_TOLD) {
-                let called = Segment::event(name).called(labels);
+                let called = Segment::event(name).with_labels(labels);
                 let meant: Vec<String> = name
                     .similar(events)
                     .into_iter()

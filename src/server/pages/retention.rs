@@ -477,7 +477,7 @@ fn offered(
 
 /// A segment as people know it: its events by their labels.
 fn called(state: &State, segment: &Segment) -> String {
-    segment.called(&state.dashboard.glossary.labels)
+    segment.with_labels(&state.dashboard.glossary.labels)
 }
 
 fn title(state: &State, asked: &PageQuery) -> String {

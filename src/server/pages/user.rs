@@ -246,7 +246,7 @@ fn read(view: &View, raw: &str) -> Result<Known, WebError> {
             format!("“{shown}”: nobody here is called so"),
         ))),
         Err(crate::Error::Ids(IdsError::Malformed(
-            UserIdError::NoNumber(_) | UserIdError::Text(_),
+            UserIdError::NotANumber(_) | UserIdError::NotANumberButText(_),
         ))) => {
             let message = format!(
                 "“{shown}” is no user id: ask for a whole number from 0 to {}",
