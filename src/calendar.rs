@@ -1,11 +1,11 @@
 //! Calendar periods in UTC: hours, days, ISO weeks, months and years.
 //!
-//! A [`Period`] is one calendar unit of a [`Grain`], the half-open interval `[start, end)`. It is
-//! stored as a running number of its grain, so shifting and comparing are integer arithmetic and
-//! cannot land on a date that does not exist. Supported years are [`MIN_YEAR`]..=[`MAX_YEAR`], the
-//! range bitmapist's `datetime` has.
+//! A [`Period`] is one calendar unit of a [`Grain`]: the half-open interval `[start, end)`. It is
+//! stored as a number of units since 1970, so shifts and comparisons are integer arithmetic and
+//! never produce a date that does not exist. The supported years are [`MIN_YEAR`] to [`MAX_YEAR`],
+//! as in Python's `datetime`, which bitmapist uses.
 //!
-//! This module is pure: it reads no clock.
+//! This module is pure: it does not read the clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub enum Grain {
     /// A calendar day in UTC.
     #[default]
     Day,
-    /// An ISO 8601 week: Monday to Sunday, week 1 holds the year's first Thursday.
+    /// An ISO 8601 week, from Monday to Sunday. Week 1 contains the first Thursday of the year.
     Week,
     /// A calendar month.
     Month,
@@ -45,7 +45,7 @@ impl Grain {
         Grain::Year,
     ];
 
-    /// The singular word: `day`.
+    /// Returns the singular noun, such as `day`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Grain::Hour => "hour",
@@ -56,7 +56,7 @@ impl Grain {
         }
     }
 
-    /// The adjective a cohort of this grain takes: `daily`.
+    /// Returns the adjective, such as `daily`.
     pub const fn adjective(self) -> &'static str {
         match self {
             Grain::Hour => "hourly",
@@ -85,27 +85,27 @@ impl FromStr for Grain {
     }
 }
 
-/// Why a date, period or moment could not be made.
+/// Why a date, period or moment is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CalendarError {
-    /// Not the name of a grain.
+    /// The text is not the name of a grain.
     #[error("`{0}` is not a period: write hour, day, week, month or year")]
     Grain(String),
-    /// Not the text of a period.
+    /// The text is not a period.
     #[error("`{0}` is not a period: write 2026-11-23T14, 2026-11-23, 2026-W48, 2026-11 or 2026")]
     Period(String),
-    /// Not the text of a moment.
+    /// The text is not a moment.
     #[error(
         "`{0}` is not a time: write 2026-11-23, 2026-11-23 14:00:00 (UTC), 2026-11-23T14:00:00Z or Unix seconds such as 1795442400"
     )]
     Moment(String),
-    /// Digits that are likelier a date without its dashes than seconds since 1970.
+    /// The text has four or eight digits, which may be a date without dashes or Unix seconds.
     #[error("`{0}` may be a date or Unix seconds: write a date as 2026-11-23")]
     Ambiguous(String),
-    /// Not the text of a date.
+    /// The text is not a date.
     #[error("`{0}` is not a date: write it as 2026-11-23")]
     Date(String),
-    /// A moment outside the supported years.
+    /// The result is outside the supported years.
     #[error("the year must lie between {MIN_YEAR} and {MAX_YEAR}")]
     OutOfRange,
 }
@@ -114,7 +114,7 @@ pub enum CalendarError {
 ///
 /// ```
 /// use cohortist::calendar::{Grain, Period};
-/// // 1 January 2021 is a Friday: its ISO week belongs to the year before.
+/// // 1 January 2021 is a Friday, so its ISO week belongs to 2020.
 /// let day: Period = "2021-01-01".parse()?;
 /// assert_eq!(day.within(Grain::Week).to_string(), "2020-W53");
 /// let leap: Period = "2024-02-29".parse()?;
@@ -126,23 +126,25 @@ pub enum CalendarError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period {
     grain: Grain,
-    /// Units of the grain since the one that holds 1970-01-01T00:00Z; for years, the year itself.
-    /// Hours of all years fit in 32 bits, and a store has millions of keys.
+    /// The number of units since the one that contains 1970-01-01T00:00Z. For years, the year
+    /// itself. A small type, because a store has millions of keys; the hours of all supported years
+    /// fit in 32 bits.
     number: i32,
 }
 
-/// The first day of [`MIN_YEAR`] and the last of [`MAX_YEAR`], in days since 1970-01-01.
+/// The first day of [`MIN_YEAR`], in days since 1970-01-01.
 const FIRST_DAY: i64 = -719_162;
+/// The last day of [`MAX_YEAR`], in days since 1970-01-01.
 const LAST_DAY: i64 = 2_932_896;
 
-/// The Monday of the week that holds 1970-01-01, in days since that date.
+/// The Monday of the week that contains 1970-01-01, in days since that date.
 const EPOCH_MONDAY: i64 = -3;
 
 impl Period {
-    /// The period of `grain` that holds `moment`.
+    /// Returns the period of a grain that contains a moment.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`] outside the supported years.
+    /// Returns [`CalendarError::OutOfRange`] if the moment is outside the supported years.
     pub fn containing(grain: Grain, moment: DateTime<Utc>) -> Result<Self, CalendarError> {
         let day = days_since_epoch(moment.date_naive());
         let number = match grain {
@@ -155,15 +157,15 @@ impl Period {
         Self::checked(grain, number)
     }
 
-    /// The period of `grain` that holds the given UTC date (for hours: its first hour).
+    /// Returns the period of a grain that contains the start of a UTC date.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`] outside the supported years.
+    /// Returns [`CalendarError::OutOfRange`] if the date is outside the supported years.
     pub fn of_date(grain: Grain, date: NaiveDate) -> Result<Self, CalendarError> {
         Self::containing(grain, date.and_time(NaiveTime::MIN).and_utc())
     }
 
-    /// The hour of a date; `None` when the hour is not 0–23 or the date does not exist.
+    /// Returns an hour of a day, or `None` if the date does not exist or the hour is not 0 to 23.
     pub fn hour(year: i32, month: u32, day: u32, hour: u32) -> Option<Self> {
         let date = NaiveDate::from_ymd_opt(year, month, day)?;
         (hour < 24).then(|| {
@@ -171,34 +173,33 @@ impl Period {
         })?
     }
 
-    /// The given day; `None` when there is no such date.
+    /// Returns a day, or `None` if the date does not exist.
     pub fn day(year: i32, month: u32, day: u32) -> Option<Self> {
         Self::of_date(Grain::Day, NaiveDate::from_ymd_opt(year, month, day)?).ok()
     }
 
-    /// ISO week `week` of ISO year `iso_year`; `None` when that year has no such week.
+    /// Returns a week of an ISO year, or `None` if that year has no such week.
     pub fn week(iso_year: i32, week: u32) -> Option<Self> {
         let monday = NaiveDate::from_isoywd_opt(iso_year, week, chrono::Weekday::Mon)?;
         Self::of_date(Grain::Week, monday).ok()
     }
 
-    /// The given month; `None` when `month` is not 1–12.
+    /// Returns a month, or `None` if `month` is not 1 to 12.
     pub fn month(year: i32, month: u32) -> Option<Self> {
         Self::of_date(Grain::Month, NaiveDate::from_ymd_opt(year, month, 1)?).ok()
     }
 
-    /// The given year; `None` outside the supported years.
+    /// Returns a year, or `None` if it is not supported.
     pub fn year(year: i32) -> Option<Self> {
         Self::checked(Grain::Year, i64::from(year)).ok()
     }
 
-    /// The first and the last supported one of a grain.
+    /// Returns the numbers of the first and of the last supported period of a grain.
     fn numbers(grain: Grain) -> (i64, i64) {
         match grain {
             Grain::Hour => (FIRST_DAY * 24, LAST_DAY * 24 + 23),
             Grain::Day => (FIRST_DAY, LAST_DAY),
-            // The first week of year 1 begins on 1 January 0001, so a start in range is a period in
-            // range.
+            // 1 January 0001 is a Monday, so the first week lies completely in the supported years.
             Grain::Week => (
                 (FIRST_DAY - EPOCH_MONDAY) / 7,
                 (LAST_DAY - EPOCH_MONDAY) / 7,
@@ -222,35 +223,31 @@ impl Period {
         }
     }
 
-    /// The first supported period of a grain.
+    /// Returns the first supported period of a grain.
     pub fn earliest(grain: Grain) -> Self {
-        Self::checked(grain, Self::numbers(grain).0).expect("the first of the supported ones")
+        let (first, _) = Self::numbers(grain);
+        Self::checked(grain, first).expect("the first supported period is supported")
     }
 
-    /// What kind of period this is.
+    /// Returns the grain of the period.
     pub const fn grain(self) -> Grain {
         self.grain
     }
 
-    /// The first moment of the period.
+    /// Returns the first moment of the period.
     pub fn start(self) -> DateTime<Utc> {
-        start_of(self).unwrap_or(NaiveDateTime::MIN).and_utc()
+        start_of(self.grain, self.number.into())
     }
 
-    /// The first moment *after* the period: periods are half-open, `[start, end)`.
+    /// Returns the first moment *after* the period.
     pub fn end(self) -> DateTime<Utc> {
-        start_of(Period {
-            number: self.number + 1,
-            ..self
-        })
-        .unwrap_or(NaiveDateTime::MAX)
-        .and_utc()
+        start_of(self.grain, i64::from(self.number) + 1)
     }
 
-    /// The period `by` units later (earlier when negative).
+    /// Returns the period that is `by` units later, or earlier if `by` is negative.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`] when that would leave the supported years.
+    /// Returns [`CalendarError::OutOfRange`] if the result is outside the supported years.
     pub fn shift(self, by: i64) -> Result<Self, CalendarError> {
         let number = i64::from(self.number)
             .checked_add(by)
@@ -258,46 +255,48 @@ impl Period {
         Self::checked(self.grain, number)
     }
 
-    /// The next period of the same grain.
+    /// Returns the next period of the same grain.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`] at the end of the supported years.
+    /// Returns [`CalendarError::OutOfRange`] for the last supported period.
     pub fn next(self) -> Result<Self, CalendarError> {
         self.shift(1)
     }
 
-    /// The previous period of the same grain.
+    /// Returns the previous period of the same grain.
     ///
     /// # Errors
-    /// [`CalendarError::OutOfRange`] at the beginning of the supported years.
+    /// Returns [`CalendarError::OutOfRange`] for the first supported period.
     pub fn previous(self) -> Result<Self, CalendarError> {
         self.shift(-1)
     }
 
-    /// How many periods lie from `earlier` to `self`: 0 for the same period, negative when `self`
-    /// comes first. `None` when the grains differ.
+    /// Returns the number of units from `earlier` to this period: 0 for the same period, negative
+    /// if this period comes first. Returns `None` if the grains differ.
     pub fn since(self, earlier: Period) -> Option<i64> {
         (self.grain == earlier.grain).then(|| i64::from(self.number) - i64::from(earlier.number))
     }
 
-    /// Whether it is over when `other`, of whatever grain, begins.
+    /// Returns whether this period has ended when `other` starts. The grains may differ.
     pub fn is_before(self, other: Period) -> bool {
         self.end() <= other.start()
     }
 
-    /// The period of another grain that holds the start of this one.
+    /// Returns the period of another grain that contains the start of this one.
     pub fn within(self, grain: Grain) -> Self {
-        Self::containing(grain, self.start()).unwrap_or(self)
+        Self::containing(grain, self.start()).expect("a period starts in the supported years")
     }
 
-    /// The periods of `grain` that begin inside this one, in order: the 12 months of a year, the 24
-    /// hours of a day.
+    /// Returns the periods of a grain that start in this one, in order, such as the 12 months of a
+    /// year.
     pub fn split(self, grain: Grain) -> impl Iterator<Item = Period> {
         let end = self.end();
-        let mut next = Self::containing(grain, self.start()).ok();
-        if next.is_some_and(|p| p.start() < self.start()) {
-            next = next.and_then(|p| p.next().ok());
-        }
+        let first = self.within(grain);
+        let mut next = if first.start() < self.start() {
+            first.next().ok()
+        } else {
+            Some(first)
+        };
         std::iter::from_fn(move || {
             let current = next.filter(|p| p.start() < end)?;
             next = current.next().ok();
@@ -305,13 +304,14 @@ impl Period {
         })
     }
 
-    /// `count` consecutive periods from `self` on; shorter at the end of the supported years.
+    /// Returns `count` consecutive periods, starting with this one, or fewer at the end of the
+    /// supported years.
     pub fn range(self, count: u32) -> impl Iterator<Item = Period> {
         (0..i64::from(count)).map_while(move |by| self.shift(by).ok())
     }
 
-    /// The label people read: `Mon 23 Nov 2026`, `23 – 29 Nov 2026 (W48)`, `Nov 2026`, `2026`, `23
-    /// Nov 14:00`.
+    /// Returns the period in the form that is shown to people: `23 Nov 14:00`, `Mon 23 Nov 2026`,
+    /// `23 – 29 Nov 2026 (W48)`, `Nov 2026` or `2026`.
     ///
     /// ```
     /// # use cohortist::calendar::Period;
@@ -328,7 +328,8 @@ impl Period {
             Grain::Month => start.format("%b %Y").to_string(),
             Grain::Year => start.format("%Y").to_string(),
             Grain::Week => {
-                let (first, last) = (start.date_naive(), start.date_naive() + Days::new(6));
+                let first = start.date_naive();
+                let last = first + Days::new(6);
                 let from = if first.year() != last.year() {
                     "%-d %b %Y"
                 } else if first.month() != last.month() {
@@ -346,7 +347,7 @@ impl Period {
         }
     }
 
-    /// A label for narrow places, such as an axis: the year is left out of days and weeks.
+    /// Returns a shorter label, such as for an axis. Hours, days and weeks have no year.
     pub fn short_label(self) -> String {
         let start = self.start();
         match self.grain {
@@ -358,12 +359,14 @@ impl Period {
     }
 }
 
-/// ISO text, zero-padded: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11`, `2026`. `parse`
-/// reads it back.
+/// Writes the ISO 8601 form: `2026-11-23T14`, `2026-11-23`, `2026-W48`, `2026-11` or `2026`.
+/// `parse` reads it back.
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start = self.start();
-        let (year, month, day) = (start.year(), start.month(), start.day());
+        let year = start.year();
+        let month = start.month();
+        let day = start.day();
         match self.grain {
             Grain::Hour => write!(f, "{year:04}-{month:02}-{day:02}T{:02}", start.hour()),
             Grain::Day => write!(f, "{year:04}-{month:02}-{day:02}"),
@@ -380,7 +383,7 @@ impl fmt::Display for Period {
 impl FromStr for Period {
     type Err = CalendarError;
 
-    /// Reads what `Display` prints; numbers need no leading zeros.
+    /// Parses the form that `Display` writes. Leading zeros are optional.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || CalendarError::Period(text.to_owned());
         let (date, hour) = match text.split_once('T') {
@@ -393,7 +396,8 @@ impl FromStr for Period {
             .and_then(|t| digits(t, 4))
             .and_then(|y| i32::try_from(y).ok())
             .ok_or_else(bad)?;
-        let (second, third) = (parts.next(), parts.next());
+        let second = parts.next();
+        let third = parts.next();
         if parts.next().is_some() {
             return Err(bad());
         }
@@ -414,10 +418,10 @@ impl FromStr for Period {
     }
 }
 
-/// Reads a date written as `2026-11-23`.
+/// Parses a date such as `2026-11-23`.
 ///
 /// # Errors
-/// [`CalendarError::Date`] with the text when it is not one.
+/// Returns [`CalendarError::Date`] if the text is not a date.
 pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
     match text.trim().parse::<Period>() {
         Ok(day) if day.grain() == Grain::Day => Ok(day.start().date_naive()),
@@ -425,7 +429,7 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
     }
 }
 
-/// Reads a moment: RFC 3339, `YYYY-MM-DD`, `YYYY-MM-DD hh:mm[:ss[.fff]]` (UTC) or Unix seconds.
+/// Parses a moment: RFC 3339, `YYYY-MM-DD`, `YYYY-MM-DD hh:mm[:ss[.fff]]` in UTC, or Unix seconds.
 ///
 /// ```
 /// use cohortist::calendar::parse_moment;
@@ -434,14 +438,15 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, CalendarError> {
 /// assert_eq!(parse_moment("2026-11-23T13:00:00+01:00")?, noon);
 /// assert_eq!(parse_moment("1795435200")?, noon);
 /// assert!(parse_moment("yesterday").is_err());
-/// // Dots and bare digits are how dates are mistyped, and are not taken for seconds since 1970.
+/// // Dates with dots or without dashes are not treated as Unix seconds.
 /// assert!(parse_moment("23.11.2026").is_err() && parse_moment("20261123").is_err());
 /// # Ok::<(), cohortist::calendar::CalendarError>(())
 /// ```
 ///
 /// # Errors
-/// [`CalendarError::Moment`] with the text when it is none of these, [`CalendarError::OutOfRange`] when the year is
-/// not supported (Unix *milli*seconds end up here).
+/// Returns [`CalendarError::Moment`] if the text has none of these forms,
+/// [`CalendarError::Ambiguous`] if it has four or eight digits, and [`CalendarError::OutOfRange`] if
+/// the year is not supported, which is the case for Unix *milli*seconds.
 pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
     let text = text.trim();
     let bad = || CalendarError::Moment(text.to_owned());
@@ -475,7 +480,7 @@ pub fn parse_moment(text: &str) -> Result<DateTime<Utc>, CalendarError> {
     }
 }
 
-/// Reads `1795435200` and `1795435200.25`, rounded down.
+/// Parses Unix seconds, such as `1795435200` or `1795435200.25`. Fractions are rounded down.
 fn unix_seconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -487,7 +492,7 @@ fn unix_seconds(text: &str) -> Option<i64> {
     Some(seconds - i64::from(down))
 }
 
-/// A run of 1 to `most` ASCII digits, and nothing else.
+/// Parses a number of 1 to `most` ASCII digits.
 fn digits(text: &str, most: usize) -> Option<u32> {
     let fits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     fits.then(|| text.parse().ok())?
@@ -505,28 +510,25 @@ fn months_since_epoch(year: i32, month: u32) -> i64 {
     (i64::from(year) - 1970) * 12 + i64::from(month) - 1
 }
 
-fn start_of(period: Period) -> Option<NaiveDateTime> {
-    let midnight = |days: i64| {
-        Some(
-            epoch()
-                .checked_add_signed(TimeDelta::try_days(days)?)?
-                .and_time(NaiveTime::MIN),
-        )
+/// Returns the start of the period of a grain with a number. The period must be supported, or be
+/// the one after the last supported period.
+fn start_of(grain: Grain, number: i64) -> DateTime<Utc> {
+    let midnight = epoch().and_time(NaiveTime::MIN);
+    let start = match grain {
+        Grain::Hour => midnight + TimeDelta::hours(number),
+        Grain::Day => midnight + TimeDelta::days(number),
+        Grain::Week => midnight + TimeDelta::days(number * 7 + EPOCH_MONDAY),
+        Grain::Month => first_of_month(number.div_euclid(12) + 1970, number.rem_euclid(12) + 1),
+        Grain::Year => first_of_month(number, 1),
     };
-    let number = i64::from(period.number);
-    match period.grain {
-        Grain::Hour => epoch()
-            .and_time(NaiveTime::MIN)
-            .checked_add_signed(TimeDelta::try_hours(number)?),
-        Grain::Day => midnight(number),
-        Grain::Week => midnight(number.checked_mul(7)?.checked_add(EPOCH_MONDAY)?),
-        Grain::Month => {
-            let year = i32::try_from(number.div_euclid(12) + 1970).ok()?;
-            let month = u32::try_from(number.rem_euclid(12) + 1).ok()?;
-            Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_time(NaiveTime::MIN))
-        }
-        Grain::Year => Some(
-            NaiveDate::from_ymd_opt(i32::try_from(number).ok()?, 1, 1)?.and_time(NaiveTime::MIN),
-        ),
-    }
+    start.and_utc()
+}
+
+fn first_of_month(year: i64, month: i64) -> NaiveDateTime {
+    i32::try_from(year)
+        .ok()
+        .zip(u32::try_from(month).ok())
+        .and_then(|(year, month)| NaiveDate::from_ymd_opt(year, month, 1))
+        .expect("supported years are far from the limits of the type")
+        .and_time(NaiveTime::MIN)
 }

@@ -1,24 +1,24 @@
-//! The only place that reads the clock. Everything else is told what time it is.
+//! The only module that reads the system's clock. All other code takes the time as an argument.
 
 use chrono::{DateTime, Utc};
 
-/// What time it is: the system's clock, or a moment to look back to.
+/// The source of the current time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Clock {
     /// The system's clock.
     #[default]
     System,
-    /// Always this moment: reports "as of" then.
+    /// Always this moment, for reports as of a past time.
     Fixed(DateTime<Utc>),
 }
 
 impl Clock {
-    /// Whether the moment was given, and is not what the time is.
+    /// Returns whether the time is fixed.
     pub const fn is_given(self) -> bool {
         matches!(self, Clock::Fixed(_))
     }
 
-    /// The moment by this clock.
+    /// Returns the current time.
     #[allow(clippy::disallowed_methods)]
     pub fn now(self) -> DateTime<Utc> {
         match self {

@@ -1,90 +1,90 @@
-//! A made-up product to look at: a notes-and-tasks app with some thousand users. Pure, and the same
-//! for the same
-//! [`Demo`].
+//! Demo data: a fictional notes-and-tasks app with some thousand users. The data is a pure function
+//! of a [`Demo`].
 //!
-//! Sign-ups grow and follow the week. Each user has a plan, a platform and a country, and a
-//! stickiness of their own. The chance to be active on a later day falls as a power of the days
-//! since sign-up, slower on paid plans; it is lower at weekends and on Android, and the product
-//! improves, so newer cohorts come back a little more. The last day ends at `now`.
+//! Sign-ups grow over time and depend on the day of the week. Each user has a plan, a platform, a
+//! country and an individual stickiness. The probability of being active on a later day is a power
+//! of the days since sign-up. It decreases more slowly on paid plans, and is lower at weekends and
+//! on Android. The product improves, so newer cohorts return a little more often. The last day ends
+//! at `now`.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What to make up.
+/// The parameters of the demo data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demo {
-    /// How many users sign up; they get the ids 1, 2, … in the order in which they do.
+    /// The number of users. Their ids are 1, 2, … in order of sign-up.
     pub users: u32,
-    /// Over how many days, the one that holds `now` being the last.
+    /// The number of days. The last one is the day of `now`.
     pub days: u32,
-    /// Another seed is another product.
+    /// The seed of the random numbers.
     pub seed: u64,
-    /// Nothing happens later than this.
+    /// The time of the latest possible event.
     pub now: DateTime<Utc>,
 }
 
-/// A user and all they ever did, in no particular order.
+/// A user and all events of the user, in no particular order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// The user's id.
     pub id: u32,
-    /// Their lasting traits: `plan:pro`, `platform:ios`, `country:US`.
+    /// The undated events of the user: `plan:pro`, `platform:ios`, `country:US`.
     pub traits: [&'static str; 3],
-    /// What they did.
-    pub deeds: Vec<Deed>,
+    /// The dated events of the user.
+    pub actions: Vec<Action>,
 }
 
-/// Something a user did.
+/// A dated event of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deed {
-    /// The event's name.
+pub struct Action {
+    /// The name of the event.
     pub event: &'static str,
-    /// When.
+    /// The time of the event.
     pub at: DateTime<Utc>,
-    /// Whether the hour shall be recorded too.
+    /// Whether to mark the hour too.
     pub hourly: bool,
 }
 
-/// A value, and how often it is met.
+/// A value and its relative frequency.
 type Weighted<T> = (T, f64);
 
 struct Plan {
     name: &'static str,
-    /// How quickly interest fades: the exponent of the power law.
-    fading: f64,
-    /// How many come back on the first day, beside the free plan's.
-    pull: f64,
+    /// The exponent of the power law by which the probability of being active decreases.
+    decay: f64,
+    /// The probability of being active on the day after sign-up, relative to the free plan.
+    next_day: f64,
 }
 
 const PLANS: [Weighted<Plan>; 3] = [
     (
         Plan {
             name: "plan:free",
-            fading: 0.58,
-            pull: 1.0,
+            decay: 0.58,
+            next_day: 1.0,
         },
         0.78,
     ),
     (
         Plan {
             name: "plan:pro",
-            fading: 0.36,
-            pull: 1.3,
+            decay: 0.36,
+            next_day: 1.3,
         },
         0.16,
     ),
     (
         Plan {
             name: "plan:team",
-            fading: 0.28,
-            pull: 1.4,
+            decay: 0.28,
+            next_day: 1.4,
         },
         0.06,
     ),
 ];
 
-/// Platforms and what they do to the chance of coming back.
+/// Platforms, and the factor by which each changes the probability of being active.
 const PLATFORMS: [Weighted<(&str, f64)>; 3] = [
     (("platform:web", 1.0), 0.48),
     (("platform:ios", 1.12), 0.29),
@@ -102,7 +102,7 @@ const COUNTRIES: [Weighted<&str>; 8] = [
     ("country:NL", 0.05),
 ];
 
-/// What can be done on an active day, and how likely it is.
+/// The events of an active day, and the probability of each.
 const FEATURES: [Weighted<&str>; 12] = [
     ("task:created", 0.52),
     ("task:completed", 0.43),
@@ -118,14 +118,14 @@ const FEATURES: [Weighted<&str>; 12] = [
     (UPGRADE, 0.015),
 ];
 
-/// Only users of the free plan click it.
+/// An event that only users of the free plan have.
 const UPGRADE: &str = "upgrade:clicked";
 
-/// Who is active on the day of signing up, nearly all.
-const ACTIVE_AT_FIRST: f64 = 0.93;
+/// The probability of being active on the day of sign-up.
+const SIGNUP_DAY: f64 = 0.93;
 
-/// The chance to be active on the day after signing up: free plan, web, a weekday, average
-/// stickiness.
+/// The probability of being active on the day after sign-up, for the free plan, on the web, on a
+/// weekday, with average stickiness.
 const NEXT_DAY: f64 = 0.33;
 
 /// Relative activity by hour of the day, UTC.
@@ -134,7 +134,7 @@ const HOURS: [f64; 24] = [
     6.5, 6.0, 5.0, 4.0, 3.0,
 ];
 
-/// The last days, for which hours are recorded.
+/// The number of days, up to the last one, for which hours are marked.
 const HOURLY_DAYS: u64 = 3;
 
 /// Relative sign-ups by day of the week.
@@ -150,6 +150,7 @@ fn signup_weight(day: Weekday) -> f64 {
     }
 }
 
+/// Relative activity by day of the week.
 fn activity_weight(day: Weekday) -> f64 {
     if matches!(day, Weekday::Sat | Weekday::Sun) {
         0.72
@@ -159,7 +160,7 @@ fn activity_weight(day: Weekday) -> f64 {
 }
 
 impl Demo {
-    /// The names of all events it makes.
+    /// Iterates over the names of all events.
     pub fn event_names() -> impl Iterator<Item = &'static str> {
         let traits = PLANS
             .iter()
@@ -172,19 +173,19 @@ impl Demo {
             .chain(traits)
     }
 
-    /// The users in the order of their ids.
+    /// Generates the users, in order of their ids.
     pub fn people(&self) -> impl Iterator<Item = Person> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let signups = self.signups(&mut rng);
-        let fading = PLANS.map(|(plan, _)| {
+        let activity = PLANS.map(|(plan, _)| {
             (0..=self.days)
-                .map(|day| plan.pull * NEXT_DAY * f64::from(day.max(1)).powf(-plan.fading))
+                .map(|day| plan.next_day * NEXT_DAY * f64::from(day.max(1)).powf(-plan.decay))
                 .collect()
         });
         let mut people = People {
             demo: *self,
             first_day: self.first_day(),
-            fading,
+            activity,
             rng,
         };
         (1..)
@@ -199,7 +200,7 @@ impl Demo {
             .unwrap_or(today)
     }
 
-    /// The moments of all sign-ups, in order.
+    /// Generates the times of all sign-ups, in order.
     fn signups(&self, rng: &mut ChaCha8Rng) -> Vec<DateTime<Utc>> {
         let dates: Vec<NaiveDate> = self
             .first_day()
@@ -220,22 +221,23 @@ impl Demo {
         }
         let total: f64 = weights.iter().sum();
         let mut moments = Vec::with_capacity(self.users as usize);
-        let (mut reached, mut weight_so_far) = (0, 0.0);
+        let mut signed_up = 0;
+        let mut weight_so_far = 0.0;
         for (date, weight) in dates.iter().zip(&weights) {
             weight_so_far += weight;
-            // Cumulative rounding: the days add up to exactly the users asked for.
+            // Cumulative totals are rounded, so that the days add up to the number of users.
             let until = rounded(f64::from(self.users) * weight_so_far / total).min(self.users);
-            for _ in reached..until {
+            for _ in signed_up..until {
                 moments.push(self.moment_by_now(rng, *date));
             }
-            reached = until;
+            signed_up = until;
         }
         moments.resize(self.users as usize, self.now);
         moments.sort_unstable();
         moments
     }
 
-    /// A moment of a day that has come: today's are drawn from what has passed of it.
+    /// Generates a moment on a date, which is not after `now`.
     fn moment_by_now(&self, rng: &mut ChaCha8Rng, date: NaiveDate) -> DateTime<Utc> {
         for _ in 0..200 {
             let moment = moment(rng, date);
@@ -247,28 +249,29 @@ impl Demo {
     }
 }
 
-/// A non-negative number to the nearest integer.
+/// Rounds a non-negative number to the nearest integer.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn rounded(number: f64) -> u32 {
     number.round() as u32
 }
 
-/// How much of a day's activity lies before a moment.
+/// Returns the share of a day's activity that lies before a moment.
 fn elapsed_share(now: DateTime<Utc>) -> f64 {
     let hour = now.hour() as usize;
     let passed = HOURS[..hour].iter().sum::<f64>() + HOURS[hour] * f64::from(now.minute()) / 60.0;
     (passed / HOURS.iter().sum::<f64>()).max(0.001)
 }
 
+/// Generates a moment on a date.
 fn moment(rng: &mut ChaCha8Rng, date: NaiveDate) -> DateTime<Utc> {
     let hours = HOURS.map(|weight| ((), weight));
-    let hour = u32::try_from(place(rng, &hours)).unwrap_or(0);
+    let hour = u32::try_from(draw(rng, &hours)).expect("a day has 24 hours");
     let seconds = hour * 3600 + rng.random_range(0..3600);
     date.and_time(NaiveTime::MIN).and_utc() + TimeDelta::seconds(i64::from(seconds))
 }
 
-/// The index of a value, drawn by weight.
-fn place<T>(rng: &mut ChaCha8Rng, values: &[Weighted<T>]) -> usize {
+/// Draws a value according to the weights. Returns its index.
+fn draw<T>(rng: &mut ChaCha8Rng, values: &[Weighted<T>]) -> usize {
     let mut rest = rng.random::<f64>() * values.iter().map(|(_, weight)| weight).sum::<f64>();
     for (index, (_, weight)) in values.iter().enumerate() {
         rest -= weight;
@@ -282,56 +285,53 @@ fn place<T>(rng: &mut ChaCha8Rng, values: &[Weighted<T>]) -> usize {
 struct People {
     demo: Demo,
     first_day: NaiveDate,
-    /// For each plan, the chance to be active by days since sign-up.
-    fading: [Vec<f64>; 3],
+    /// For each plan, the probability of being active by days since sign-up.
+    activity: [Vec<f64>; 3],
     rng: ChaCha8Rng,
 }
 
 impl People {
     fn person(&mut self, id: u32, signup: DateTime<Utc>) -> Person {
         let rng = &mut self.rng;
-        let plan = place(rng, &PLANS);
-        let (platform, platform_pull) = PLATFORMS[place(rng, &PLATFORMS)].0;
-        let country = COUNTRIES[place(rng, &COUNTRIES)].0;
+        let plan = draw(rng, &PLANS);
+        let (platform, platform_factor) = PLATFORMS[draw(rng, &PLATFORMS)].0;
+        let country = COUNTRIES[draw(rng, &COUNTRIES)].0;
         let mut person = Person {
             id,
             traits: [PLANS[plan].0.name, platform, country],
-            deeds: Vec::with_capacity(16),
+            actions: Vec::with_capacity(16),
         };
         let today = self.demo.now.date_naive();
         let joined = signup.date_naive();
         let hourly_from = today
             .checked_sub_days(Days::new(HOURLY_DAYS - 1))
             .unwrap_or(today);
-        person.deeds.push(Deed {
+        person.actions.push(Action {
             event: "signup",
             at: signup,
             hourly: joined >= hourly_from,
         });
-        // About log-normal, mean 1: some live in the app, many hardly remember it.
+        // Approximately log-normal with mean 1: a few users are active often, many seldom.
         let normal = (0..4).map(|_| rng.random::<f64>()).sum::<f64>() * 1.73 - 3.46;
         let stickiness = (0.55 * normal - 0.15).exp();
-        let age =
-            u32::try_from(joined.signed_duration_since(self.first_day).num_days()).unwrap_or(0);
-        let improving = 0.86 + 0.30 * f64::from(age) / f64::from(self.demo.days);
+        let age = u32::try_from(joined.signed_duration_since(self.first_day).num_days())
+            .expect("all sign-ups are on or after the first day");
+        let improvement = 0.86 + 0.30 * f64::from(age) / f64::from(self.demo.days);
         for (since, date) in joined
             .iter_days()
             .take_while(|date| *date <= today)
             .enumerate()
         {
-            let chance = match since {
-                0 => ACTIVE_AT_FIRST,
-                _ => {
-                    let fading = self.fading[plan].get(since).copied().unwrap_or(0.0);
-                    (fading
-                        * platform_pull
-                        * stickiness
-                        * improving
-                        * activity_weight(date.weekday()))
-                    .min(0.96)
-                }
+            let probability = match since {
+                0 => SIGNUP_DAY,
+                _ => (self.activity[plan][since]
+                    * platform_factor
+                    * stickiness
+                    * improvement
+                    * activity_weight(date.weekday()))
+                .min(0.96),
             };
-            if self.rng.random::<f64>() < chance {
+            if self.rng.random::<f64>() < probability {
                 self.day(
                     &mut person,
                     date,
@@ -344,7 +344,7 @@ impl People {
         person
     }
 
-    /// One active day: when the app was opened, and what was done there.
+    /// Generates the events of one active day.
     fn day(
         &mut self,
         person: &mut Person,
@@ -359,26 +359,26 @@ impl People {
         if first > now {
             return;
         }
-        let active = |at| Deed {
+        let active = |at| Action {
             event: "active",
             at,
             hourly,
         };
-        person.deeds.push(active(first));
+        person.actions.push(active(first));
         if hourly {
-            // Coming back within the day: only hours tell.
+            // Further events on the same day make a difference only for hours.
             let mut at = first;
             while rng.random::<f64>() < 0.5 {
                 at += TimeDelta::minutes(rng.random_range(30..300));
                 if at > now || at.date_naive() != date {
                     break;
                 }
-                person.deeds.push(active(at));
+                person.actions.push(active(at));
             }
         }
-        for (event, chance) in FEATURES {
-            if rng.random::<f64>() < chance && (free || event != UPGRADE) {
-                person.deeds.push(Deed {
+        for (event, probability) in FEATURES {
+            if rng.random::<f64>() < probability && (free || event != UPGRADE) {
+                person.actions.push(Action {
                     event,
                     at: first,
                     hourly: false,
@@ -405,7 +405,7 @@ mod tests {
 
     fn days_of(person: &Person, event: &str) -> BTreeSet<NaiveDate> {
         person
-            .deeds
+            .actions
             .iter()
             .filter(|d| d.event == event)
             .map(|d| d.at.date_naive())
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_for_the_same_seed_and_now() {
+    fn the_data_depends_only_on_the_parameters() {
         let people: Vec<Person> = demo().people().collect();
         assert_eq!(people, demo().people().collect::<Vec<_>>());
         assert_ne!(
@@ -423,25 +423,25 @@ mod tests {
     }
 
     #[test]
-    fn ids_follow_the_order_of_signing_up_and_nothing_lies_ahead() {
+    fn ids_are_in_order_of_sign_up_and_no_event_is_after_now() {
         let people: Vec<Person> = demo().people().collect();
         assert_eq!(
             people.iter().map(|p| p.id).collect::<Vec<_>>(),
             (1..=4_000).collect::<Vec<_>>()
         );
-        let signups: Vec<_> = people.iter().map(|p| p.deeds[0].at).collect();
+        let signups: Vec<_> = people.iter().map(|p| p.actions[0].at).collect();
         assert!(signups.is_sorted());
         assert_eq!(signups[0].date_naive().to_string(), "2026-09-25");
         assert!(people.iter().all(|p| {
-            p.deeds
+            p.actions
                 .iter()
-                .all(|d| d.at <= demo().now && d.at >= p.deeds[0].at)
+                .all(|d| d.at <= demo().now && d.at >= p.actions[0].at)
         }));
         let known: BTreeSet<&str> = Demo::event_names().collect();
         assert!(
             people
                 .iter()
-                .all(|p| p.deeds.iter().all(|d| known.contains(d.event)))
+                .all(|p| p.actions.iter().all(|d| known.contains(d.event)))
         );
         assert!(
             people
@@ -454,21 +454,21 @@ mod tests {
     fn retention_decays_and_differs_by_plan() {
         let people: Vec<Person> = demo().people().collect();
         let back = |plan: &str, after: u64| {
-            let grown: Vec<&Person> = people
+            let cohort: Vec<&Person> = people
                 .iter()
-                .filter(|p| p.traits[0] == plan && p.deeds[0].at < demo().now - TimeDelta::days(31))
+                .filter(|p| {
+                    p.traits[0] == plan && p.actions[0].at < demo().now - TimeDelta::days(31)
+                })
                 .collect();
-            let came = grown.iter().filter(|p| {
-                let day = p.deeds[0].at.date_naive() + Days::new(after);
+            let returned = cohort.iter().filter(|p| {
+                let day = p.actions[0].at.date_naive() + Days::new(after);
                 days_of(p, "active").contains(&day)
             });
-            came.count() as f64 / grown.len() as f64
+            returned.count() as f64 / cohort.len() as f64
         };
-        let (next, week, month) = (
-            back("plan:free", 1),
-            back("plan:free", 7),
-            back("plan:free", 30),
-        );
+        let next = back("plan:free", 1);
+        let week = back("plan:free", 7);
+        let month = back("plan:free", 30);
         assert!(
             next > week && week > month && month > 0.0,
             "{next} {week} {month}"
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn small_and_odd_sizes_work() {
+    fn small_and_unusual_sizes_work() {
         for (users, days) in [(1, 1), (1, 400), (50, 1), (3, 2)] {
             assert_eq!(
                 Demo {
@@ -498,7 +498,7 @@ mod tests {
         assert!(
             midnight
                 .people()
-                .all(|p| p.deeds.iter().all(|d| d.at <= midnight.now))
+                .all(|p| p.actions.iter().all(|d| d.at <= midnight.now))
         );
     }
 }

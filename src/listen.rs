@@ -1,20 +1,20 @@
-//! Ports to listen on. They are bound before any store is opened or created, so that a port that is
-//! taken changes nothing.
+//! The ports that the server listens on. They are bound before a store is opened or created, so
+//! that a start on a port in use has no effect.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 
-/// Which of the server's ports it is.
+/// A port of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Port {
-    /// The dashboard's.
+    /// The port of the dashboard.
     Http,
-    /// The one for Redis clients.
+    /// The port for Redis clients.
     Resp,
 }
 
 impl Port {
-    /// The option that names the address.
+    /// Returns the command-line option that sets the address.
     const fn option(self) -> &'static str {
         match self {
             Port::Http => "--listen",
@@ -22,24 +22,25 @@ impl Port {
         }
     }
 
-    /// The usual number.
-    const fn usual(self) -> u16 {
+    /// Returns the port number that messages suggest.
+    const fn default_number(self) -> u16 {
         match self {
             Port::Http => 8080,
             Port::Resp => 6380,
         }
     }
 
-    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a
-    /// free one. There is at least one listener.
+    /// Listens on every address that `listen` resolves to, such as `127.0.0.1:8080`. Port 0 stands
+    /// for any free port. Returns at least one listener.
     ///
     /// # Errors
-    /// When none of them can be listened on, with what to do.
+    /// Returns an error if none of the addresses can be listened on. The message says what to do.
     pub(crate) fn bind(self, listen: &str) -> io::Result<Vec<TcpListener>> {
         let addresses = listen
             .to_socket_addrs()
             .map_err(|error| self.failed(listen, &error))?;
-        let (mut bound, mut failure) = (Vec::new(), None);
+        let mut bound = Vec::new();
+        let mut failure = None;
         for address in addresses {
             match TcpListener::bind(address) {
                 Ok(listener) => bound.push(listener),
@@ -56,24 +57,23 @@ impl Port {
     }
 
     fn failed(self, listen: &str, error: &io::Error) -> io::Error {
-        let (option, usual) = (self.option(), self.usual());
-        let mend = match error.kind() {
+        let option = self.option();
+        let number = self.default_number();
+        let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                let other = usual + 1;
+                let other = number + 1;
                 format!(
-                    "another program uses that port. Stop it, or take another with {option} 127.0.0.1:{other} (port 0 is any free one)"
+                    "the port is in use. Stop the other program or pass {option} 127.0.0.1:{other} (port 0 stands for any free port)"
                 )
             }
-            io::ErrorKind::PermissionDenied => {
-                format!(
-                    "not allowed. Ports below 1024 need privileges; take a higher one with {option}"
-                )
-            }
-            io::ErrorKind::AddrNotAvailable => format!(
-                "this machine has no such address. Give {option} 127.0.0.1:{usual} for itself, 0.0.0.0:{usual} for all of its addresses"
+            io::ErrorKind::PermissionDenied => format!(
+                "permission denied. Ports below 1024 need privileges; pass a higher one with {option}"
             ),
-            _ => format!("{error}; choose with {option}"),
+            io::ErrorKind::AddrNotAvailable => format!(
+                "this machine has no such address. Pass {option} 127.0.0.1:{number} for local connections only, or {option} 0.0.0.0:{number} for all addresses"
+            ),
+            _ => format!("{error}. Pass another address with {option}"),
         };
-        io::Error::new(error.kind(), format!("cannot listen on {listen}: {mend}"))
+        io::Error::new(error.kind(), format!("cannot listen on {listen}: {advice}"))
     }
 }

@@ -1,5 +1,4 @@
-//! Misbehaving peers, by address: how often each one failed recently, and how long the next wrong
-//! password waits for its answer.
+//! Counts the failures of each peer, such as wrong passwords, and delays the answers to them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,51 +7,53 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::{self, Counter};
 
-/// How many peers are remembered: some hundred kilobytes.
-const MOST: usize = 4096;
+/// The maximum number of peers that are remembered. They take some hundred kilobytes.
+const MAX_PEERS: usize = 4096;
 
-/// After how long without another fault a peer is forgotten.
+/// The time since the last event of a peer after which the peer is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// How long the first wrong password waits, and the most that any does; each waits twice as long as
-/// the one before.
+/// The delay of the answer to the first wrong password of a peer. It doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LAST_WAIT: Duration = Duration::from_secs(3);
+/// The maximum delay.
+const MAX_WAIT: Duration = Duration::from_secs(3);
 
-/// How many failures of a peer are logged one by one. Beyond that every power of two is.
+/// The number of failures of a peer that are all logged. After that, only the failures whose number
+/// is a power of two are logged.
 const LOGGED: u32 = 5;
 
-/// How often each peer did something, in bounded memory.
+/// Counts events of peers, in bounded memory.
 #[derive(Debug, Default)]
 pub struct Peers(Mutex<HashMap<IpAddr, (u32, Instant)>>);
 
 impl Peers {
-    /// Counts once more what a peer did, and says how often it has done so of late. When there are
-    /// too many peers, the one that was quiet the longest is forgotten.
+    /// Counts an event of a peer. Returns the number of recent events of the peer. If there are too
+    /// many peers, the one whose last event is the oldest is forgotten.
     pub fn count(&self, peer: IpAddr, now: Instant) -> u32 {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let source = source(peer);
-        if peers.len() >= MOST && !peers.contains_key(&source) {
+        if peers.len() >= MAX_PEERS && !peers.contains_key(&source) {
             peers.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGET_AFTER);
-            let quietest = peers
+            let oldest = peers
                 .iter()
                 .min_by_key(|(_, (_, last))| *last)
                 .map(|(peer, _)| *peer);
-            if let Some(quietest) = quietest.filter(|_| peers.len() >= MOST) {
-                peers.remove(&quietest);
+            if let Some(oldest) = oldest.filter(|_| peers.len() >= MAX_PEERS) {
+                peers.remove(&oldest);
             }
         }
         let (count, last) = peers.entry(source).or_insert((0, now));
         if now.saturating_duration_since(*last) >= FORGET_AFTER {
             *count = 0;
         }
-        (*count, *last) = (count.saturating_add(1), now);
+        *count = count.saturating_add(1);
+        *last = now;
         *count
     }
 }
 
-/// The source behind an address: an IPv4 address, or an IPv6 /64, since one subscriber has all of
-/// its 2⁶⁴ addresses.
+/// Returns the network that an address is counted under: an IPv4 address, or an IPv6 /64, because
+/// one subscriber usually has all addresses of a /64.
 fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -60,68 +61,64 @@ fn source(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Where a password is asked for.
+/// An endpoint that requires a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// `AUTH` and `HELLO … AUTH` of Redis clients.
+pub enum Endpoint {
+    /// The listener for Redis clients: `AUTH` and `HELLO … AUTH`.
     Resp,
-    /// The token of `POST /api/v1/marks`.
+    /// `POST /api/v1/marks`, with its token.
     Http,
 }
 
-impl Door {
-    /// Its name in logs.
+impl Endpoint {
+    /// Returns the name of the endpoint in logs.
     fn as_str(self) -> &'static str {
         match self {
-            Door::Resp => "resp",
-            Door::Http => "http",
+            Endpoint::Resp => "resp",
+            Endpoint::Http => "http",
         }
     }
 
     fn counter(self) -> &'static Counter {
         match self {
-            Door::Resp => &telemetry::RESP.auth_failures,
-            Door::Http => &telemetry::TOKEN_FAILURES,
+            Endpoint::Resp => &telemetry::RESP.auth_failures,
+            Endpoint::Http => &telemetry::TOKEN_FAILURES,
         }
     }
 }
 
-/// Wrong passwords at one door.
+/// Counts wrong passwords at one endpoint.
 #[derive(Debug)]
-pub struct Failures {
-    door: Door,
+pub struct AuthFailures {
+    endpoint: Endpoint,
     peers: Peers,
 }
 
-impl Failures {
-    /// None so far.
-    pub fn at(door: Door) -> Self {
-        Failures {
-            door,
+impl AuthFailures {
+    /// Creates a counter without failures.
+    pub fn new(endpoint: Endpoint) -> Self {
+        AuthFailures {
+            endpoint,
             peers: Peers::default(),
         }
     }
 
-    /// Counts and logs a wrong password, and says how long its answer has to wait. The caller must
-    /// hold no lock while it waits.
+    /// Counts and logs a wrong password. Returns how long the caller must wait before it answers.
+    /// The caller must hold no lock while it waits.
     pub fn failed(&self, peer: Option<IpAddr>, now: Instant) -> Duration {
-        self.door.counter().add(1);
+        self.endpoint.counter().add(1);
         let count = self
             .peers
             .count(peer.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), now);
         let wait = FIRST_WAIT
             .saturating_mul(2_u32.saturating_pow(count - 1))
-            .min(LAST_WAIT);
+            .min(MAX_WAIT);
         if count <= LOGGED || count.is_power_of_two() {
-            let (door, client) = (
-                self.door.as_str(),
-                peer.map(|peer| peer.to_string()).unwrap_or_default(),
-            );
             tracing::warn!(
-                door,
-                client,
+                endpoint = self.endpoint.as_str(),
+                client = peer.map(|peer| peer.to_string()).unwrap_or_default(),
                 failures = count,
-                "wrong password; its answer waits {} ms",
+                "wrong password; the answer is delayed by {} ms",
                 wait.as_millis()
             );
         }
@@ -134,9 +131,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_waits_twice_as_long_up_to_a_bound_and_a_quiet_peer_is_forgotten() {
-        let (failures, begun) = (Failures::at(Door::Http), Instant::now());
-        let (one, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+    fn delays_double_up_to_a_maximum_and_inactive_peers_are_forgotten() {
+        let failures = AuthFailures::new(Endpoint::Http);
+        let begun = Instant::now();
+        let one: IpAddr = [192, 0, 2, 1].into();
+        let other: IpAddr = [192, 0, 2, 2].into();
         let waits: Vec<u128> = (0..7)
             .map(|_| failures.failed(Some(one), begun).as_millis())
             .collect();
@@ -147,11 +146,11 @@ mod tests {
             "another peer"
         );
         for _ in 0..100 {
-            assert_eq!(failures.failed(Some(one), begun), LAST_WAIT);
+            assert_eq!(failures.failed(Some(one), begun), MAX_WAIT);
         }
         assert_eq!(
             failures.failed(Some(one), begun + FORGET_AFTER - Duration::from_secs(1)),
-            LAST_WAIT
+            MAX_WAIT
         );
         assert_eq!(
             failures.failed(Some(one), begun + FORGET_AFTER * 2),
@@ -161,7 +160,8 @@ mod tests {
 
     #[test]
     fn addresses_of_one_network_are_one_peer() {
-        let (peers, now) = (Peers::default(), Instant::now());
+        let peers = Peers::default();
+        let now = Instant::now();
         let count = |text: &str| peers.count(text.parse().unwrap(), now);
         assert_eq!(
             [
@@ -182,14 +182,15 @@ mod tests {
     }
 
     #[test]
-    fn many_peers_take_no_more_memory_and_those_who_go_on_are_remembered() {
-        let (peers, begun) = (Peers::default(), Instant::now());
+    fn memory_is_bounded_and_active_peers_are_remembered() {
+        let peers = Peers::default();
+        let begun = Instant::now();
         let guesser: IpAddr = [192, 0, 2, 1].into();
-        for number in 0..3 * u32::try_from(MOST).unwrap() {
+        for number in 0..3 * u32::try_from(MAX_PEERS).unwrap() {
             let now = begun + Duration::from_millis(number.into());
             peers.count(IpAddr::V4((number | 0x0a00_0000).into()), now);
             assert_eq!(peers.count(guesser, now), number + 1);
         }
-        assert!(peers.0.lock().unwrap().len() <= MOST);
+        assert!(peers.0.lock().unwrap().len() <= MAX_PEERS);
     }
 }

@@ -1,17 +1,17 @@
-//! What the process counts of its own work, for `/metrics`.
+//! Counters of this process, for `/metrics`.
 //!
-//! The counters are atomics that any thread may add to. Nothing here reads a clock or does I/O.
+//! The counters are atomics that any thread may add to. This module does no I/O and reads no clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets of every histogram, in seconds.
+/// The upper bounds of the buckets of all histograms, in seconds.
 pub const SECONDS: [f64; 17] = [
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0,
 ];
 
-/// The same bounds in nanoseconds.
+/// The bounds of [`SECONDS`], in nanoseconds.
 const NANOS: [u64; SECONDS.len()] = [
     100_000,
     500_000,
@@ -32,49 +32,48 @@ const NANOS: [u64; SECONDS.len()] = [
     60_000_000_000,
 ];
 
-/// A number that only grows.
+/// A counter that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Zero.
+    /// Creates a counter at zero.
     pub const fn new() -> Self {
         Counter(AtomicU64::new(0))
     }
 
-    /// Adds to it.
+    /// Increases the counter.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The number so far.
+    /// Returns the current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How long things took: a histogram with the bounds of [`SECONDS`].
+/// A histogram of durations, with the bounds of [`SECONDS`].
 #[derive(Debug, Default)]
 pub struct Durations {
-    /// How many took at most each bound and more than the one before; the last is for those beyond
-    /// all bounds.
+    /// The number of durations in each bucket. The last bucket is for durations beyond all bounds.
     counts: [AtomicU64; NANOS.len() + 1],
     nanos: AtomicU64,
 }
 
-/// A histogram at one moment.
+/// The state of a histogram at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// For each bound of [`SECONDS`], how many took at most that long.
+    /// For each bound of [`SECONDS`], the number of durations that are at most that long.
     pub at_most: [u64; SECONDS.len()],
-    /// How many there were.
+    /// The number of durations.
     pub count: u64,
-    /// How long all of them took together.
+    /// The sum of all durations.
     pub sum: Duration,
 }
 
 impl Durations {
-    /// Nothing has been measured yet.
+    /// Creates an empty histogram.
     pub const fn new() -> Self {
         Durations {
             counts: [const { AtomicU64::new(0) }; NANOS.len() + 1],
@@ -82,23 +81,21 @@ impl Durations {
         }
     }
 
-    /// Adds one thing that took so long.
-    pub fn observe(&self, took: Duration) {
-        self.observe_each(took, 1);
+    /// Adds a duration.
+    pub fn observe(&self, duration: Duration) {
+        self.observe_each(duration, 1);
     }
 
-    /// Adds so many things that took so long each. Costs the same for any number of them.
-    pub fn observe_each(&self, took: Duration, count: u64) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    /// Adds the same duration `count` times. The cost does not depend on `count`.
+    pub fn observe_each(&self, duration: Duration, count: u64) {
+        let nanos = u64::try_from(duration.as_nanos()).expect("less than 500 years");
         let bucket = NANOS.partition_point(|bound| *bound < nanos);
-        if let Some(bucket) = self.counts.get(bucket) {
-            bucket.fetch_add(count, Ordering::Relaxed);
-        }
+        self.counts[bucket].fetch_add(count, Ordering::Relaxed);
         self.nanos
             .fetch_add(nanos.saturating_mul(count), Ordering::Relaxed);
     }
 
-    /// What was measured so far.
+    /// Returns the current state.
     pub fn histogram(&self) -> Histogram {
         let mut count = 0;
         let mut at_most = [0; SECONDS.len()];
@@ -116,21 +113,21 @@ impl Durations {
     }
 }
 
-/// What the listener for Redis clients does.
+/// Counters of the listener for Redis clients.
 #[derive(Debug, Default)]
 pub struct Resp {
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub opened: Counter,
-    /// Those of them that ended.
+    /// Closed connections.
     pub closed: Counter,
-    /// How long each command took until its reply was ready. Commands that are carried out
-    /// together, such as the SETBITs of a pipeline, take as long as all of them.
+    /// The time from each command to its reply. For commands that are executed together, such as
+    /// the SETBITs of a pipeline, it is the time of all of them.
     pub commands: Durations,
-    /// Passwords that were wrong.
+    /// Wrong passwords.
     pub auth_failures: Counter,
 }
 
-/// All listeners for Redis clients of this process together.
+/// The counters of all listeners for Redis clients of this process.
 pub static RESP: Resp = Resp {
     opened: Counter::new(),
     closed: Counter::new(),
@@ -138,7 +135,7 @@ pub static RESP: Resp = Resp {
     auth_failures: Counter::new(),
 };
 
-/// Requests to `POST /api/v1/marks` whose token was wrong.
+/// Requests to `POST /api/v1/marks` with a wrong token.
 pub static TOKEN_FAILURES: Counter = Counter::new();
 
 #[cfg(test)]
@@ -146,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_counts_from_its_bound_on() {
+    fn a_duration_counts_for_its_bound_and_all_greater_bounds() {
         for (bound, nanos) in SECONDS.iter().zip(NANOS) {
             assert_eq!(Duration::from_secs_f64(*bound), Duration::from_nanos(nanos));
         }

@@ -1,4 +1,4 @@
-//! The operations of Redis' BITOP, tile by tile.
+//! The operations of Redis' BITOP, applied tile by tile.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::bitmap::{Source, TILE_BYTES, Tile};
 
-/// How BITOP makes one bitmap of others. The last four came with Redis 8.2.
+/// An operation of BITOP. The last four exist since Redis 8.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// In all of them.
+    /// Users in all operands.
     And,
-    /// In any of them.
+    /// Users in any operand.
     Or,
-    /// In an odd number of them.
+    /// Users in an odd number of operands.
     Xor,
-    /// Not in the only one, up to its byte length.
+    /// Users not in the only operand, up to its length in bytes.
     Not,
-    /// In the first and in none of the others.
+    /// Users in the first operand and in none of the others.
     Diff,
-    /// In any of the others and not in the first.
+    /// Users in any of the other operands but not in the first.
     Diff1,
-    /// In the first and in any of the others.
+    /// Users in the first operand and in any of the others.
     AndOr,
-    /// In exactly one of them.
+    /// Users in exactly one operand.
     One,
 }
 
 impl Operation {
-    /// All there are.
+    /// All operations.
     pub const ALL: [Operation; 8] = [
         Operation::And,
         Operation::Or,
@@ -42,7 +42,7 @@ impl Operation {
         Operation::One,
     ];
 
-    /// How it is written: `DIFF1`.
+    /// Returns the name of the operation in Redis, such as `DIFF1`.
     pub fn name(self) -> &'static str {
         match self {
             Operation::And => "AND",
@@ -56,8 +56,8 @@ impl Operation {
         }
     }
 
-    /// The fewest bitmaps it makes sense of.
-    pub fn fewest(self) -> usize {
+    /// Returns the minimum number of operands.
+    pub fn min_operands(self) -> usize {
         match self {
             Operation::Diff | Operation::Diff1 | Operation::AndOr => 2,
             _ => 1,
@@ -74,7 +74,7 @@ impl fmt::Display for Operation {
 impl FromStr for Operation {
     type Err = ();
 
-    /// In any case, as Redis takes it.
+    /// Parses a name, in upper or lower case, as Redis does.
     fn from_str(text: &str) -> Result<Self, ()> {
         Operation::ALL
             .into_iter()
@@ -83,14 +83,14 @@ impl FromStr for Operation {
     }
 }
 
-/// A bitmap's byte length and its tiles, by number; none of them empty.
+/// The length of a bitmap in bytes, and its tiles with their numbers. No tile is empty.
 pub type Combined = (u64, Vec<(u16, Arc<Tile>)>);
 
-/// The result of an operation on the leaves 0 … `leaves` − 1 of `source`, as long as the longest of
-/// them.
+/// Returns the result of an operation on the leaves 0 to `leaves` − 1 of `source`. It is as long as
+/// the longest operand.
 ///
 /// # Errors
-/// When a tile cannot be read.
+/// Returns an error if a tile cannot be read.
 pub fn combine<S: Source>(
     operation: Operation,
     leaves: usize,
@@ -101,7 +101,7 @@ pub fn combine<S: Source>(
         Operation::Not => (0..=u16::MAX)
             .take_while(|number| u64::from(*number) * TILE_BYTES < len)
             .collect(),
-        // Nobody is in the result who is not in the first.
+        // The result is a subset of the first operand.
         Operation::And | Operation::Diff | Operation::AndOr => source.tiles(0).to_vec(),
         _ => (0..leaves)
             .flat_map(|leaf| source.tiles(leaf))
@@ -113,16 +113,16 @@ pub fn combine<S: Source>(
     Ok((len, combine_tiles(operation, leaves, source, numbers)?))
 }
 
-/// How many bytes the result of an operation has.
+/// Returns the length of an operation's result, in bytes; 0 without operands.
 pub fn combined_len<S: Source>(leaves: usize, source: &S) -> u64 {
     let lengths = (0..leaves).map(|leaf| source.byte_len(leaf));
     lengths.max().unwrap_or(0)
 }
 
-/// Some tiles of what [`combine`] comes to, by their numbers; none of them empty.
+/// Returns those tiles of [`combine`]'s result that have one of `numbers` and are not empty.
 ///
 /// # Errors
-/// When a tile cannot be read.
+/// Returns the error of a tile that cannot be read.
 pub fn combine_tiles<S: Source>(
     operation: Operation,
     leaves: usize,
@@ -130,26 +130,26 @@ pub fn combine_tiles<S: Source>(
     numbers: Vec<u16>,
 ) -> Result<Vec<(u16, Arc<Tile>)>, S::Error> {
     let len = combined_len(leaves, source);
-    // Most of a sparse bitmap's complement is the same full tile.
+    // Most tiles of the complement of a sparse bitmap are full.
     let full = Arc::new(Tile::default().complement(TILE_BYTES));
-    let there = |leaf: usize, number: u16| source.tiles(leaf).binary_search(&number).is_ok();
+    let has = |leaf: usize, number: u16| source.tiles(leaf).binary_search(&number).is_ok();
     let mut tiles = Vec::new();
     for number in numbers {
-        if operation == Operation::And && (0..leaves).any(|leaf| !there(leaf, number)) {
+        if operation == Operation::And && (0..leaves).any(|leaf| !has(leaf, number)) {
             continue;
         }
-        let tile = |leaf: usize| match there(leaf, number) {
+        let tile = |leaf: usize| match has(leaf, number) {
             true => source.tile(leaf, number),
             false => Ok(Arc::default()),
         };
         let result = if operation == Operation::Not {
             let bytes = len.saturating_sub(u64::from(number) * TILE_BYTES);
-            match there(0, number) {
+            match has(0, number) {
                 false if bytes >= TILE_BYTES => Arc::clone(&full),
                 _ => Arc::new(tile(0)?.complement(bytes).compact()),
             }
         } else {
-            of_tile(operation, leaves, tile)?
+            combine_tile(operation, leaves, tile)?
         };
         if !result.is_empty() {
             tiles.push((number, result));
@@ -158,7 +158,9 @@ pub fn combine_tiles<S: Source>(
     Ok(tiles)
 }
 
-fn of_tile<E>(
+/// Returns the result of an operation on the tiles with one number. `tile` returns the tile of an
+/// operand.
+fn combine_tile<E>(
     operation: Operation,
     leaves: usize,
     tile: impl Fn(usize) -> Result<Arc<Tile>, E>,
@@ -177,13 +179,14 @@ fn of_tile<E>(
     let result = match operation {
         Operation::And => fold(0, Tile::and)?,
         Operation::Or => fold(0, Tile::or)?,
-        // Not of tiles one by one: the complement ends with the bitmap.
-        Operation::Xor | Operation::Not => fold(0, Tile::xor)?,
+        Operation::Xor => fold(0, Tile::xor)?,
+        Operation::Not => unreachable!("a complement has one operand"),
         Operation::Diff => Arc::new(first.diff(&*fold(1, Tile::or)?)),
         Operation::Diff1 => Arc::new(fold(1, Tile::or)?.diff(&first)),
         Operation::AndOr => Arc::new(first.and(&*fold(1, Tile::or)?)),
         Operation::One => {
-            let (mut any, mut several) = ((*first).clone(), Tile::default());
+            let mut any = (*first).clone();
+            let mut several = Tile::default();
             for leaf in 1..leaves {
                 let next = tile(leaf)?;
                 several = several.or(&any.and(&next));

@@ -1,4 +1,4 @@
-//! The machine's cores, shared by the evaluations that run at the same time.
+//! Divides the processor's cores among concurrent evaluations.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,14 @@ static CORES: Cores = Cores {
     all: OnceLock::new(),
 };
 
-/// How many evaluations run that more than one thread is worth it for.
 struct Cores {
+    /// The number of running evaluations that use several threads if they can.
     running: AtomicUsize,
+    /// The number of cores.
     all: OnceLock<usize>,
 }
 
-/// How many threads an evaluation may use, until it is dropped.
+/// The right of an evaluation to use a number of threads. It ends when the value is dropped.
 pub(super) struct Share {
     cores: &'static Cores,
     threads: usize,
@@ -22,34 +23,36 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// As many threads as are worth it, of an equal part of the cores: one alone has all of them,
-    /// and many at once a thread each, as more would only get in each other's way.
-    pub fn of_all(worth: usize) -> Self {
-        CORES.share(worth)
+    /// Returns an equal share of the cores, but at least one and at most `max_threads` threads. A
+    /// single evaluation gets all cores. If there are more evaluations than cores, each gets one
+    /// thread.
+    pub fn of_all(max_threads: usize) -> Self {
+        CORES.share(max_threads)
     }
 
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 }
 
 impl Cores {
-    fn share(&'static self, worth: usize) -> Share {
-        if worth <= 1 {
+    fn share(&'static self, max_threads: usize) -> Share {
+        if max_threads <= 1 {
             return Share {
                 cores: self,
                 threads: 1,
                 counted: false,
             };
         }
-        // Asked once: it takes the system a while.
+        // Determined once, because it takes a while.
         let all = *self
             .all
             .get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
         Share {
             cores: self,
-            threads: worth.min((all / running).max(1)),
+            threads: max_threads.min((all / running).max(1)),
             counted: true,
         }
     }
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn evaluations_at_the_same_time_share_the_cores() {
+    fn concurrent_evaluations_share_the_cores() {
         let cores: &'static Cores = Box::leak(Box::new(Cores {
             running: AtomicUsize::new(0),
             all: OnceLock::from(8),
@@ -83,6 +86,6 @@ mod tests {
         );
         assert_eq!(cores.running.load(Ordering::Relaxed), 0);
         let many: Vec<Share> = (0..20).map(|_| cores.share(100)).collect();
-        assert_eq!(many.last().map(Share::threads), Some(1), "never none");
+        assert_eq!(many.last().map(Share::threads), Some(1), "at least one");
     }
 }

@@ -1,5 +1,5 @@
-//! A plan, evaluated tile by tile: every node at most once for each tile, and none that no root
-//! needs. What is held at once is settled by the compiled [`Program`].
+//! Evaluates plans tile by tile. For each tile number, every node is computed at most once, and
+//! only if a root needs it. The compiled [`Program`] determines how many tiles are in memory.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,89 +13,99 @@ use crate::bitmap::program::{BATCH, Batch, NONE, Op, Operand, Program, Row, Step
 use crate::bitmap::tile::{TILE_BYTES, Tile};
 use crate::sets::{Node, NodeId, Plan};
 
-/// Where the tiles of a plan's keys come from. Leaves are numbered by their [`NodeId::index`].
+/// The source of the bitmaps of a plan's keys. A leaf is identified by its [`NodeId::index`].
 pub trait Source: Sync {
-    /// What can go wrong.
+    /// The error of a failed read.
     type Error: Send;
 
-    /// The byte length of the key's bitmap: that of the Redis string it stands for.
+    /// Returns the length of a bitmap in bytes, as in Redis.
     fn byte_len(&self, leaf: usize) -> u64;
 
-    /// How many users the key has, where that is known without its tiles.
+    /// Returns the number of users in a bitmap, if it is known without reading tiles.
     fn users(&self, leaf: usize) -> Option<u64>;
 
-    /// The numbers of the key's tiles that may hold users, ascending.
+    /// Returns the numbers of the tiles that may contain users, in ascending order.
     fn tiles(&self, leaf: usize) -> &[u16];
 
-    /// One of these tiles.
+    /// Returns one of these tiles.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Returns an error if the tile cannot be read.
     fn tile(&self, leaf: usize, number: u16) -> Result<Arc<Tile>, Self::Error>;
 
-    /// Asked before each tile column, which takes a few milliseconds at most.
+    /// Called before each tile number, that is, every few milliseconds.
     ///
     /// # Errors
-    /// When the evaluation is to stop.
+    /// Returns an error to cancel the evaluation.
     fn go_on(&self) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-/// All tiles there are.
+/// The range of all tile numbers.
 pub const EVERYWHERE: RangeInclusive<u16> = 0..=u16::MAX;
 
-/// Below this many operations on tiles in all a plan is not worth a second thread.
-const WORTH_A_THREAD: usize = 10_000;
+/// The number of operations on tiles per thread that makes another thread worthwhile.
+const OPERATIONS_PER_THREAD: usize = 10_000;
 
-/// One count for each root of the plan.
+/// Returns the number of users in each root of the plan.
 ///
 /// # Errors
-/// The first error of the source.
+/// Returns the first error of the source.
 pub fn count<S: Source>(plan: &Plan, source: &S) -> Result<Vec<u64>, S::Error> {
     count_within(plan, source, EVERYWHERE)
 }
 
-/// For each root of the plan how many of its users are in some of the tiles. A key whose
-/// [users](Source::users) are known is not looked into: its count is that number, whatever the
-/// tiles.
+/// Returns the number of users in each root of the plan, for the tiles in a range only. A root that
+/// is a key whose [number of users](Source::users) is known has that count, whatever the range.
 ///
 /// # Errors
-/// The first error of the source.
+/// Returns the first error of the source.
 pub fn count_within<S: Source>(
     plan: &Plan,
     source: &S,
     within: RangeInclusive<u16>,
 ) -> Result<Vec<u64>, S::Error> {
     let mut counts = vec![0; plan.nodes().len()];
-    let mut asked = vec![false; plan.nodes().len()];
+    let mut seen = vec![false; plan.nodes().len()];
     let mut roots = plan.roots().to_vec();
     roots.retain(|root| {
-        let known = std::mem::replace(&mut asked[root.index()], true)
-            // What is known need not be counted: an overview of many events asks for nothing else.
-            || match plan.node(*root) {
-                Node::Key(_) => source.users(root.index()).map(|users| counts[root.index()] = users).is_some(),
-                _ => false,
-            };
-        !known
+        let index = root.index();
+        if std::mem::replace(&mut seen[index], true) {
+            return false;
+        }
+        // Known numbers are not counted. An overview of many events needs no others.
+        let users = match plan.node(*root) {
+            Node::Key(_) => source.users(index),
+            _ => None,
+        };
+        counts[index] = users.unwrap_or(0);
+        users.is_none()
     });
-    let answer = |counts: &[u64]| {
-        plan.roots()
-            .iter()
-            .map(|root| counts[root.index()])
-            .collect()
-    };
-    if roots.is_empty() {
-        return Ok(answer(&counts));
+    if !roots.is_empty() {
+        count_roots(plan, source, within, &roots, &mut counts)?;
     }
-    let program = Program::count(plan, &roots);
+    let counted = plan.roots().iter().map(|root| counts[root.index()]);
+    Ok(counted.collect())
+}
+
+/// Adds the number of users in each of `roots`, which must be different nodes, to the count of its
+/// node.
+fn count_roots<S: Source>(
+    plan: &Plan,
+    source: &S,
+    within: RangeInclusive<u16>,
+    roots: &[NodeId],
+    counts: &mut [u64],
+) -> Result<(), S::Error> {
+    let program = Program::count(plan, roots);
     let lens = byte_lens(plan, source);
-    let tiles = places(plan, source, &lens, &within, &roots);
+    let tiles = tile_numbers(plan, source, &lens, &within, roots);
     let share =
-        Share::of_all(tiles.len().saturating_mul(program.operations()) / WORTH_A_THREAD + 1);
+        Share::of_all(tiles.len().saturating_mul(program.operations()) / OPERATIONS_PER_THREAD + 1);
     let threads = share.threads();
-    // Threads take the next few tiles when they are done with those before: one that starts late,
-    // or is interrupted, has fewer of them.
+    // Each thread takes a few tile numbers at a time, so that a thread that starts late or is
+    // interrupted takes fewer of them.
     let piece = (tiles.len() / (8 * threads)).max(1);
     let next = AtomicUsize::new(0);
     let part = || {
@@ -129,14 +139,14 @@ pub fn count_within<S: Source>(
             counts[root.index()] += count;
         }
     }
-    Ok(answer(&counts))
+    Ok(())
 }
 
-/// Gives the non-empty tiles of a node that lie within a range to `each`, ascending, until it
-/// answers `false`.
+/// Passes the tiles of a node within a range to `each`, in ascending order, until `each` returns
+/// `false`. Skips empty tiles.
 ///
 /// # Errors
-/// The first error of the source.
+/// Returns the first error of the source.
 pub fn collect<S: Source>(
     plan: &Plan,
     node: NodeId,
@@ -144,13 +154,13 @@ pub fn collect<S: Source>(
     within: RangeInclusive<u16>,
     mut each: impl FnMut(u16, &Tile) -> bool,
 ) -> Result<(), S::Error> {
-    let program = Program::keep(plan, node);
+    let program = Program::compute(plan, node);
     let lens = byte_lens(plan, source);
     let mut machine = Machine::new(plan, source, &lens, &program);
-    for number in places(plan, source, &lens, &within, &[node]) {
+    for number in tile_numbers(plan, source, &lens, &within, &[node]) {
         machine.run(number, &mut [])?;
-        if machine.load(program.kept)?
-            && let Some(tile) = machine.tile(program.kept)
+        if machine.load(program.result)?
+            && let Some(tile) = machine.tile(program.result)
             && !each(number, tile)
         {
             break;
@@ -159,8 +169,9 @@ pub fn collect<S: Source>(
     Ok(())
 }
 
-/// The most tiles that one thread holds at once while it counts a plan, of whatever bitmaps: at
-/// most 8 KiB each. At most one thread a processor does so.
+/// Returns the maximum number of tiles that one thread has in memory while it counts a plan,
+/// whatever the bitmaps contain. A tile takes at most 8 KiB, and there is at most one thread per
+/// processor.
 ///
 /// ```
 /// use cohortist::bitmap::tiles_held;
@@ -178,7 +189,8 @@ pub fn tiles_held(plan: &Plan) -> usize {
     Program::count(plan, &roots).slots as usize
 }
 
-/// The byte length of every node, by Redis' rules: BITOP pads to its longest operand.
+/// Returns the length of every node in bytes. As in Redis, the result of an operation is as long as
+/// the longest operand.
 fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     let mut lens: Vec<u64> = Vec::with_capacity(plan.nodes().len());
     for (i, node) in plan.nodes().iter().enumerate() {
@@ -196,8 +208,8 @@ fn byte_lens<S: Source>(plan: &Plan, source: &S) -> Vec<u64> {
     lens
 }
 
-/// The numbers of the tiles in which any of the roots can hold anybody, ascending.
-fn places<S: Source>(
+/// Returns the numbers of the tiles in which any of the roots may have users, in ascending order.
+fn tile_numbers<S: Source>(
     plan: &Plan,
     source: &S,
     lens: &[u64],
@@ -207,7 +219,7 @@ fn places<S: Source>(
     let mut used = [false; GROUPS];
     for (i, node) in plan.nodes().iter().enumerate() {
         match node {
-            // Most keys have all tiles from their first to their last.
+            // Most keys have all tiles from the first to the last one.
             Node::Key(_) => match source.tiles(i) {
                 [] => {}
                 tiles @ [first, .., last] if usize::from(last - first) + 1 == tiles.len() => {
@@ -225,8 +237,8 @@ fn places<S: Source>(
     }
     let mut presence = Presence::new(plan);
     let mut found = Vec::new();
-    let (first, last) = (*within.start(), *within.end());
-    for group in (first / 64..=last / 64).filter(|group| used[usize::from(*group)]) {
+    let groups = within.start() / 64..=within.end() / 64;
+    for group in groups.filter(|group| used[usize::from(*group)]) {
         presence.go_to(group, plan, source, lens);
         let any = roots
             .iter()
@@ -239,16 +251,17 @@ fn places<S: Source>(
     found
 }
 
-/// How many times 64 tiles there are.
+/// The number of groups of 64 tiles.
 const GROUPS: usize = 1 << 10;
 
-/// The last tile of so many bytes, which are at least one.
+/// Returns the number of the last tile of a bitmap of `len` bytes, which must be at least one. Bits
+/// beyond the greatest user id do not count.
 fn end(len: u64) -> u16 {
-    u16::try_from(len.div_ceil(TILE_BYTES).saturating_sub(1)).unwrap_or(u16::MAX)
+    u16::try_from(len.div_ceil(TILE_BYTES) - 1).unwrap_or(u16::MAX)
 }
 
-/// For each node in which of 64 tiles it can hold anybody: where its operands can, joined as the
-/// node joins them.
+/// For each node, the set of tiles in which it may have users, for one group of 64 tiles. It is
+/// computed by applying the operation of the node to the sets of its operands.
 struct Presence {
     group: Option<u16>,
     words: Vec<u64>,
@@ -262,7 +275,7 @@ impl Presence {
         }
     }
 
-    /// Goes on to the 64 tiles from 64 × `group` on.
+    /// Changes to a group, which consists of the 64 tiles from 64 × `group` on.
     fn go_to<S: Source>(&mut self, group: u16, plan: &Plan, source: &S, lens: &[u64]) {
         if self.group.replace(group) == Some(group) {
             return;
@@ -274,15 +287,17 @@ impl Presence {
                 Node::Key(_) => within(source.tiles(i), group),
                 Node::Not(a) if lens[a.index()] > 0 => run(0, end(lens[a.index()]), group),
                 Node::Not(_) => 0,
-                Node::And(_) => words.reduce(|a, b| a & b).unwrap_or(0),
+                Node::And(_) => words
+                    .reduce(|a, b| a & b)
+                    .expect("an intersection has operands"),
                 Node::Or(_) | Node::Xor(_) => words.fold(0, |a, b| a | b),
-                Node::Diff(_) => words.next().unwrap_or(0),
+                Node::Diff(_) => words.next().expect("a difference has two operands"),
             };
         }
     }
 }
 
-/// Which of the 64 tiles of a group are among some, given ascending.
+/// Returns the set of those tiles, given in ascending order, that belong to a group.
 fn within(tiles: &[u16], group: u16) -> u64 {
     match tiles {
         [] => 0,
@@ -299,26 +314,28 @@ fn within(tiles: &[u16], group: u16) -> u64 {
     }
 }
 
-/// Which of the 64 tiles of a group are from `first` to `last`, both included.
+/// Returns the set of those tiles from `first` to `last`, both included, that belong to a group.
 fn run(first: u16, last: u16, group: u16) -> u64 {
     if last / 64 < group || first / 64 > group {
         return 0;
     }
-    let (from, to) = (first.max(group * 64) % 64, last.min(group * 64 + 63) % 64);
+    let from = first.max(group * 64) % 64;
+    let to = last.min(group * 64 + 63) % 64;
     u64::MAX << from & u64::MAX >> (63 - to)
 }
 
-/// What is in a slot.
+/// The contents of a slot.
 #[derive(Clone)]
 enum Slot {
-    /// Nobody.
+    /// No users.
     Empty,
-    /// The tile of the key at this node, which is not read yet.
+    /// The tile of the key at a node, which is not read yet.
     Unread(u32),
+    /// A tile with users.
     Tile(Arc<Tile>),
 }
 
-/// Carries out a program for one tile after the other.
+/// Executes a program for one tile number after the other.
 struct Machine<'a, S> {
     plan: &'a Plan,
     source: &'a S,
@@ -345,7 +362,7 @@ impl<'a, S: Source> Machine<'a, S> {
         }
     }
 
-    /// Carries out all steps for a tile, and adds what is counted.
+    /// Executes all steps for a tile number, and adds the results to `counts`.
     fn run(&mut self, number: u16, counts: &mut [u64]) -> Result<(), S::Error> {
         self.source.go_on()?;
         self.number = number;
@@ -359,7 +376,7 @@ impl<'a, S: Source> Machine<'a, S> {
                 Op::Batch => self.batch(&program.batches[step.node as usize], operands, counts)?,
                 Op::AndCount => counts[step.root as usize] += self.and_count(operands)?,
                 Op::Or => {
-                    // A union that nobody counts before it is complete is put together at once.
+                    // Steps that add to the same union are combined, unless a step is counted.
                     let mut last = step;
                     let mut all: SmallVec<[Operand; 8]> = operands.into();
                     while last.root == NONE
@@ -370,7 +387,7 @@ impl<'a, S: Source> Machine<'a, S> {
                         last = next;
                         steps.next();
                     }
-                    self.unite(step.out, &all)?;
+                    self.or_all(step.out, &all)?;
                     self.count(last, counts);
                 }
                 _ => {
@@ -382,19 +399,21 @@ impl<'a, S: Source> Machine<'a, S> {
         Ok(())
     }
 
-    /// Adds how many users are in the result of a step, if that is a root.
+    /// Adds the number of users in the result of a step to its root, if it has one.
     fn count(&self, step: &Step, counts: &mut [u64]) {
         if step.root != NONE {
             counts[step.root as usize] += self.tile(step.out).map_or(0, Tile::len);
         }
     }
 
+    /// Executes a step that stores a result.
     fn step(&mut self, step: &Step, operands: &[Operand]) -> Result<(), S::Error> {
         let out = step.out as usize;
         match (step.op, operands) {
             (Op::Leaf, _) => {
-                let there = self.presence.words[step.node as usize] & 1 << (self.number % 64) != 0;
-                self.slots[out] = if there {
+                let present =
+                    self.presence.words[step.node as usize] & 1 << (self.number % 64) != 0;
+                self.slots[out] = if present {
                     Slot::Unread(step.node)
                 } else {
                     Slot::Empty
@@ -402,21 +421,21 @@ impl<'a, S: Source> Machine<'a, S> {
             }
             (Op::Set, [operand]) => {
                 self.load(operand.slot)?;
-                self.slots[out] = self.hand_over(*operand);
+                self.slots[out] = self.take_operand(*operand);
             }
             (Op::Xor, [operand]) => {
                 if self.load(operand.slot)? {
-                    self.grow(out, *operand, |tile, other| *tile = tile.xor(other));
+                    self.combine_with(out, *operand, |tile, other| *tile = tile.xor(other));
                 }
             }
             (Op::OrAnd, [a, b]) => {
-                if self.all(operands)? {
+                if self.load_all(operands)? {
                     let mut grown = std::mem::replace(&mut self.slots[out], Slot::Empty);
                     if let (Some(a), Some(b)) = (self.tile(a.slot), self.tile(b.slot)) {
                         match &mut grown {
-                            // Nobody else holds it, but where it began as a bitmap of its own.
-                            Slot::Tile(tile) => Arc::make_mut(tile).take_in_both(a, b),
-                            _ => grown = filled(a.and(b)),
+                            // The tile is copied only if the union started as the tile of a key.
+                            Slot::Tile(tile) => Arc::make_mut(tile).or_assign_and(a, b),
+                            _ => grown = to_slot(a.and(b)),
                         }
                     }
                     self.slots[out] = grown;
@@ -424,7 +443,7 @@ impl<'a, S: Source> Machine<'a, S> {
             }
             (Op::And, [first, rest @ ..]) => {
                 self.slots[out] = Slot::Empty;
-                if self.all(operands)? {
+                if self.load_all(operands)? {
                     let product = self.product(*first, rest);
                     self.slots[out] = product;
                 }
@@ -436,8 +455,8 @@ impl<'a, S: Source> Machine<'a, S> {
                         true => self
                             .tile(a.slot)
                             .zip(self.tile(b.slot))
-                            .map_or(Slot::Empty, |(a, b)| filled(a.diff(b))),
-                        false => self.hand_over(*a),
+                            .map_or(Slot::Empty, |(a, b)| to_slot(a.diff(b))),
+                        false => self.take_operand(*a),
                     };
                 }
             }
@@ -445,20 +464,20 @@ impl<'a, S: Source> Machine<'a, S> {
                 self.load(a.slot)?;
                 let bytes = self.lens[step.node as usize]
                     .saturating_sub(u64::from(self.number) * TILE_BYTES);
-                let nobody = Tile::default();
+                let empty = Tile::default();
                 self.slots[out] = match bytes {
                     0 => Slot::Empty,
-                    _ => filled(self.tile(a.slot).unwrap_or(&nobody).complement(bytes)),
+                    _ => to_slot(self.tile(a.slot).unwrap_or(&empty).complement(bytes)),
                 };
             }
             (Op::Count, _) => drop(self.load(step.out)?),
-            _ => self.slots[out] = Slot::Empty,
+            (Op::Empty, _) => self.slots[out] = Slot::Empty,
+            _ => unreachable!("the compiler creates no such step: {step:?}"),
         }
         Ok(())
     }
 
-    /// Reads what is in a slot, if it is a key's and was not read yet; says whether anybody is in
-    /// it.
+    /// Reads the tile in a slot, if it was not read yet. Returns whether the slot has users.
     fn load(&mut self, slot: u32) -> Result<bool, S::Error> {
         let slot = &mut self.slots[slot as usize];
         if let Slot::Unread(leaf) = *slot {
@@ -472,9 +491,9 @@ impl<'a, S: Source> Machine<'a, S> {
         Ok(matches!(slot, Slot::Tile(_)))
     }
 
-    /// Reads all of these, giving up at the first that is empty; says whether none is.
-    fn all(&mut self, operands: &[Operand]) -> Result<bool, S::Error> {
-        // What is known to be empty costs nothing to ask.
+    /// Reads the tiles of operands until one is empty. Returns whether all have users.
+    fn load_all(&mut self, operands: &[Operand]) -> Result<bool, S::Error> {
+        // If an operand is known to be empty, nothing need be read.
         if operands
             .iter()
             .any(|operand| matches!(self.slots[operand.slot as usize], Slot::Empty))
@@ -496,8 +515,9 @@ impl<'a, S: Source> Machine<'a, S> {
         }
     }
 
-    /// What is in an operand, for a result to begin with: itself, where nobody reads it afterwards.
-    fn hand_over(&mut self, operand: Operand) -> Slot {
+    /// Returns the contents of an operand, as the start of a result. Moves them out of the slot if
+    /// no later step reads it.
+    fn take_operand(&mut self, operand: Operand) -> Slot {
         let slot = &mut self.slots[operand.slot as usize];
         if operand.last {
             std::mem::replace(slot, Slot::Empty)
@@ -506,8 +526,8 @@ impl<'a, S: Source> Machine<'a, S> {
         }
     }
 
-    /// Joins an operand with users into a slot.
-    fn grow(&mut self, out: usize, operand: Operand, join: fn(&mut Tile, &Tile)) {
+    /// Combines a slot with an operand that has users. An empty slot becomes the operand.
+    fn combine_with(&mut self, out: usize, operand: Operand, join: fn(&mut Tile, &Tile)) {
         match std::mem::replace(&mut self.slots[out], Slot::Empty) {
             Slot::Tile(mut tile) => {
                 if let Some(other) = self.tile(operand.slot) {
@@ -519,33 +539,33 @@ impl<'a, S: Source> Machine<'a, S> {
                     Slot::Tile(tile)
                 };
             }
-            _ => self.slots[out] = self.hand_over(operand),
+            _ => self.slots[out] = self.take_operand(operand),
         }
     }
 
-    /// Puts operands into a slot.
-    fn unite(&mut self, out: u32, operands: &[Operand]) -> Result<(), S::Error> {
-        let mut there: SmallVec<[Operand; 8]> = SmallVec::new();
+    /// Adds operands to a slot.
+    fn or_all(&mut self, out: u32, operands: &[Operand]) -> Result<(), S::Error> {
+        let mut present: SmallVec<[Operand; 8]> = SmallVec::new();
         for operand in operands {
             if self.load(operand.slot)? {
-                there.push(*operand);
+                present.push(*operand);
             }
         }
         let out = out as usize;
         if !matches!(self.slots[out], Slot::Tile(_))
-            && let Some(first) = there.pop()
+            && let Some(first) = present.pop()
         {
-            self.slots[out] = self.hand_over(first);
+            self.slots[out] = self.take_operand(first);
         }
         let Slot::Tile(mut tile) = std::mem::replace(&mut self.slots[out], Slot::Empty) else {
             return Ok(());
         };
-        if !there.is_empty() {
-            let others: SmallVec<[&Tile; 32]> = there
+        if !present.is_empty() {
+            let others: SmallVec<[&Tile; 32]> = present
                 .iter()
                 .filter_map(|operand| self.tile(operand.slot))
                 .collect();
-            Arc::make_mut(&mut tile).take_in_all(&others);
+            Arc::make_mut(&mut tile).or_assign_all(&others);
         }
         self.slots[out] = Slot::Tile(tile);
         Ok(())
@@ -562,25 +582,25 @@ impl<'a, S: Source> Machine<'a, S> {
         let set_of = |holds: &dyn Fn(usize) -> bool| {
             (0..operands.len()).fold(0, |set, at| set | u64::from(holds(at)) << at)
         };
-        let mut there = set_of(&|at| !matches!(self.slots[slot_of(at)], Slot::Empty));
-        // A tile is read when another one that it is counted with may have users.
+        let mut present = set_of(&|at| !matches!(self.slots[slot_of(at)], Slot::Empty));
+        // A tile is read only if another tile that it is paired with may have users.
         let mut unread = set_of(&|at| matches!(self.slots[slot_of(at)], Slot::Unread(_)));
         for row in &batch.rows {
             let own = 1 << row.operand;
-            if there & own == 0 || there & row.columns == 0 {
+            if present & own == 0 || present & row.columns == 0 {
                 continue;
             }
-            let mut wanted = unread & (own | row.columns & there);
+            let mut wanted = unread & (own | row.columns & present);
             unread &= !wanted;
             while wanted != 0 {
                 let at = wanted.trailing_zeros();
                 wanted &= wanted - 1;
                 if !self.load(operands[at as usize].slot)? {
-                    there &= !(1 << at);
+                    present &= !(1 << at);
                 }
             }
         }
-        there &= !unread;
+        present &= !unread;
         let mut lists = std::mem::take(&mut self.lists);
         let tiles: SmallVec<[Option<&Tile>; BATCH]> = operands
             .iter()
@@ -588,9 +608,10 @@ impl<'a, S: Source> Machine<'a, S> {
             .collect();
         let dense = set_of(&|at| matches!(tiles[at], Some(Tile::Dense(_))));
         let mut pairs = Pairs::default();
-        // Pairs of lists are left to the end.
-        let with_words =
-            |row: &&Row| dense & (1 << row.operand | row.columns) != 0 && row.columns & there != 0;
+        // Pairs of lists are counted at the end.
+        let with_words = |row: &&Row| {
+            dense & (1 << row.operand | row.columns) != 0 && row.columns & present != 0
+        };
         for row in batch.rows.iter().filter(with_words) {
             let others = row
                 .pairs
@@ -598,7 +619,7 @@ impl<'a, S: Source> Machine<'a, S> {
                 .map(|(at, root)| (tiles[*at as usize], *root));
             match tiles[row.operand as usize] {
                 Some(Tile::Dense(own)) => {
-                    if row.columns & dense != row.columns & there {
+                    if row.columns & dense != row.columns & present {
                         for (other, root) in others.clone() {
                             if let Some(Tile::Sparse(other)) = other {
                                 counts[root as usize] += mixed(other, own);
@@ -619,7 +640,7 @@ impl<'a, S: Source> Machine<'a, S> {
             }
         }
         pairs.count(dense.count_ones() as usize, counts);
-        if there & !dense != 0 {
+        if present & !dense != 0 {
             lists.count(&tiles, &batch.before);
             for row in &batch.rows {
                 for (column, root) in &row.pairs {
@@ -632,32 +653,27 @@ impl<'a, S: Source> Machine<'a, S> {
         Ok(())
     }
 
-    /// The intersection of operands with users.
+    /// Returns the intersection of operands that have users.
     fn product(&mut self, first: Operand, rest: &[Operand]) -> Slot {
-        let mut product = self.hand_over(first);
+        let mut product = self.take_operand(first);
         for operand in rest {
             let (Slot::Tile(tile), Some(other)) = (&product, self.tile(operand.slot)) else {
                 return Slot::Empty;
             };
-            product = filled(tile.and(other));
+            product = to_slot(tile.and(other));
         }
         product
     }
 
-    /// How many users are in all of the operands. The last intersection is never written down.
+    /// Returns the number of users in the intersection of three or more operands. The last
+    /// intersection is not stored.
     fn and_count(&mut self, operands: &[Operand]) -> Result<u64, S::Error> {
-        if !self.all(operands)? {
+        if !self.load_all(operands)? {
             return Ok(0);
         }
         let [first, middle @ .., last] = operands else {
-            return Ok(0);
+            unreachable!("the compiler creates such steps for three or more operands");
         };
-        if middle.is_empty() {
-            return Ok(self
-                .tile(first.slot)
-                .zip(self.tile(last.slot))
-                .map_or(0, |(a, b)| a.and_count(b)));
-        }
         let product = self.product(*first, middle);
         Ok(match (&product, self.tile(last.slot)) {
             (Slot::Tile(tile), Some(last)) => tile.and_count(last),
@@ -666,8 +682,8 @@ impl<'a, S: Source> Machine<'a, S> {
     }
 }
 
-/// A tile that was made, if anybody is in it.
-fn filled(tile: Tile) -> Slot {
+/// Returns a slot with a new tile.
+fn to_slot(tile: Tile) -> Slot {
     if tile.is_empty() {
         Slot::Empty
     } else {
@@ -687,15 +703,15 @@ mod tests {
     use crate::bitmap::tile::{split, user};
     use crate::sets::{EventName, Set, UserId};
 
-    /// Bitmaps by the place of their key in a plan.
-    struct Held {
+    /// Bitmaps in memory, by the index of their key in a plan.
+    struct Bitmaps {
         numbers: Vec<Vec<u16>>,
         tiles: Vec<Vec<Arc<Tile>>>,
     }
 
-    impl Held {
+    impl Bitmaps {
         fn of(plan: &Plan, bitmaps: &[(Set, BTreeSet<UserId>)]) -> Self {
-            let mut held = Held {
+            let mut held = Bitmaps {
                 numbers: Vec::new(),
                 tiles: Vec::new(),
             };
@@ -723,7 +739,7 @@ mod tests {
         }
     }
 
-    impl Source for Held {
+    impl Source for Bitmaps {
         type Error = Infallible;
 
         fn byte_len(&self, leaf: usize) -> u64 {
@@ -747,7 +763,8 @@ mod tests {
         }
     }
 
-    /// Few users, many, or a row of them, in up to three tiles.
+    /// Generates bitmaps with few users, with many users, or with consecutive users, in up to three
+    /// tiles.
     fn bitmap() -> impl Strategy<Value = BTreeSet<UserId>> {
         let few = proptest::collection::btree_set(0..3_u32 << 16, 0..60);
         let many = (any::<u64>(), 2..60_u32).prop_map(|(seed, apart)| {
@@ -774,7 +791,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
         #[test]
-        fn plans_count_what_sets_hold(
+        fn plans_count_like_sets(
             bitmaps in proptest::collection::vec(bitmap(), 1..12),
             ops in proptest::collection::vec((0..6_u8, proptest::collection::vec(any::<Index>(), 2..5)), 0..60),
             pairs in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..200),
@@ -790,13 +807,13 @@ mod tests {
                 let ids: Vec<NodeId> = picked.iter().map(|(id, _)| *id).collect();
                 let mut users = picked.iter().map(|(_, users)| users.clone());
                 let first = users.next().unwrap();
-                let made = match op {
+                let result = match op {
                     0 | 1 => (plan.and(&ids), users.fold(first, |all, next| &all & &next)),
                     2 | 3 => (plan.or(&ids), users.fold(first, |all, next| &all | &next)),
                     4 => (plan.xor(&ids), users.fold(first, |all, next| &all ^ &next)),
                     _ => (plan.diff(ids[0], ids[1]), &first - &users.next().unwrap()),
                 };
-                known.push(made);
+                known.push(result);
             }
             let mut expected = Vec::new();
             for (a, b) in &pairs {
@@ -809,7 +826,7 @@ mod tests {
                 plan.count(*id);
                 expected.push(users.len() as u64);
             }
-            let held = Held::of(&plan, &bitmaps);
+            let held = Bitmaps::of(&plan, &bitmaps);
             let Ok(counts) = count(&plan, &held);
             prop_assert_eq!(counts, expected);
         }
@@ -819,7 +836,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
         #[test]
-        fn batches_count_more_operands_than_one_holds(
+        fn many_intersections_are_split_into_batches(
             bitmaps in proptest::collection::vec(proptest::collection::btree_set(0..2000_u32, 0..1000), 70..150),
             columns in 2..80_usize,
         ) {
@@ -838,7 +855,7 @@ mod tests {
             }
             plan.count_set(&Set::Or(sets.iter().map(|(set, _)| set.clone()).collect())).unwrap();
             expected.push(sets.iter().flat_map(|(_, users)| users).collect::<BTreeSet<_>>().len() as u64);
-            let held = Held::of(&plan, &sets);
+            let held = Bitmaps::of(&plan, &sets);
             let Ok(counts) = count(&plan, &held);
             prop_assert_eq!(counts, expected);
             prop_assert!(tiles_held(&plan) <= columns + BATCH + 4, "{}", tiles_held(&plan));

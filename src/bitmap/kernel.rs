@@ -1,16 +1,17 @@
-//! The inner loops over dense tiles, compiled for several instruction sets and chosen at run time.
+//! The inner loops over dense tiles. They are compiled for several instruction sets, of which one
+//! is chosen at run time.
 //!
-//! Most loops are plain Rust that the compiler vectorizes for each instruction set. Counting the
-//! bits that two bitmaps share is what a table of cohorts spends its time on, so it is written by
-//! hand:
+//! Most loops are plain Rust that the compiler vectorizes for each instruction set. A table of
+//! cohorts takes most of its time to count the bits that two bitmaps share, so this loop is written
+//! by hand:
 //!
-//! * With AVX-512 VPOPCNTDQ a cache line costs AND, VPOPCNTQ and ADD. [`and_counts`] counts one row
-//!   against up to eight columns at once, strip by strip, so that the strips of all tiles stay in
-//!   the L1 cache.
-//! * With AVX-512 or AVX2 alone, 16 vectors at a time are added up by carry-save adders, and only
-//!   every sixteenth vector is looked up nibble by nibble: the Harley–Seal method in W. Muła, N.
-//!   Kurz and D. Lemire, *Faster Population Counts Using AVX2 Instructions* (The Computer Journal
-//!   61, 2018).
+//! * With AVX-512 VPOPCNTDQ, a cache line takes one AND, one VPOPCNTQ and one ADD. [`and_counts`]
+//!   counts one row against up to eight columns at once, strip by strip, so that the strips of all
+//!   tiles stay in the L1 cache.
+//! * With AVX-512 or AVX2 alone, 16 vectors at a time are added by carry-save adders, and only
+//!   every sixteenth vector is counted with a lookup table for nibbles. This is the Harley–Seal
+//!   method of W. Muła, N. Kurz and D. Lemire, *Faster Population Counts Using AVX2 Instructions*
+//!   (The Computer Journal 61, 2018).
 //!
 //! `docs/decisions/0002-how-bitmaps-are-counted.md` has the measurements behind these choices.
 
@@ -21,12 +22,12 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The 64-bit words of a dense tile.
+/// The number of 64-bit words of a dense tile.
 pub const WORDS: usize = 1024;
 
-/// A dense tile's bits. User `n` of the tile is bit `63 − n % 64` of word `n / 64`: read as
-/// big-endian bytes, that is the order Redis keeps bits in. They begin with a cache line, as a load
-/// that lies across two of them costs as much as two.
+/// The bits of a dense tile. User `n` of the tile is bit `63 − n % 64` of word `n / 64`. As
+/// big-endian bytes, this is the order of bits in Redis. The words are aligned to a cache line,
+/// because a load across two cache lines takes as long as two loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(align(64))]
 pub struct Words(pub [u64; WORDS]);
@@ -37,21 +38,23 @@ impl Default for Words {
     }
 }
 
-/// An instruction set that this processor has. There is no way to make one that it lacks.
+/// An instruction set that this processor supports. A value for another instruction set cannot be
+/// created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instructions(Level);
 
-/// Ascending: a processor that has one has those before it, too.
+/// The instruction sets, in ascending order. A processor that supports one also supports all lower
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Level {
-    /// What every processor of this architecture has.
+    /// The instructions that every processor of this architecture has.
     Plain = 1,
     #[cfg(target_arch = "x86_64")]
     Popcnt,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 as of Skylake-X: without a population count of its own.
+    /// AVX-512 as of Skylake-X, without a vector population count.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// AVX-512 with VPOPCNTDQ, as of Ice Lake and Zen 4.
@@ -63,11 +66,11 @@ use Level::Plain;
 #[cfg(target_arch = "x86_64")]
 use Level::{Avx2, Avx512, Popcnt, Vpopcnt};
 
-/// The [`Level`] that loops use; 0 before the first.
+/// The [`Level`] that the loops use, or 0 before the first use.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
 
 impl Instructions {
-    /// All that this processor has, the slowest first.
+    /// Returns all instruction sets that this processor supports, slowest first.
     pub fn available() -> Vec<Instructions> {
         #[cfg(target_arch = "x86_64")]
         let levels = [
@@ -92,18 +95,18 @@ impl Instructions {
         let levels = [(Plain, true)];
         levels
             .into_iter()
-            .take_while(|(_, there)| *there)
+            .take_while(|(_, is_supported)| *is_supported)
             .map(|(level, _)| Instructions(level))
             .collect()
     }
 
-    /// Has all evaluations use this instruction set from now on: for measurements, as the best one
-    /// is used anyway.
+    /// Makes all later evaluations use this instruction set. This is for measurements: by default,
+    /// the best one is used.
     pub fn choose(self) {
         CHOSEN.store(self.0 as u8, Ordering::Relaxed);
     }
 
-    /// The best, or what was [chosen](Self::choose).
+    /// Returns the instruction set that was [chosen](Self::choose), or the best one.
     fn chosen() -> Instructions {
         match CHOSEN.load(Ordering::Relaxed) {
             1 => Instructions(Plain),
@@ -119,7 +122,7 @@ impl Instructions {
                 let best = Instructions::available()
                     .pop()
                     .unwrap_or(Instructions(Plain));
-                // Not what was chosen meanwhile.
+                // Does not replace a choice made in the meantime.
                 let _ =
                     CHOSEN.compare_exchange(0, best.0 as u8, Ordering::Relaxed, Ordering::Relaxed);
                 best
@@ -127,7 +130,7 @@ impl Instructions {
         }
     }
 
-    /// What a user of these processors calls it.
+    /// Returns the common name of the instruction set.
     pub fn name(self) -> &'static str {
         match self.0 {
             Plain => "plain",
@@ -142,9 +145,9 @@ impl Instructions {
         }
     }
 
-    /// How many bits are set in both, of slices of the same length.
+    /// See [`and_count`].
     fn and_count(self, a: &[u64], b: &[u64]) -> u32 {
-        assert_eq!(a.len(), b.len(), "slices of the same words");
+        assert_eq!(a.len(), b.len(), "both slices have the same length");
         match self.0 {
             Plain => plain::and_count(a, b),
             // SAFETY: the processor has these instructions, as `self` exists.
@@ -191,8 +194,8 @@ impl Instructions {
             // SAFETY: the processor has these instructions, as `self` exists.
             #[cfg(target_arch = "x86_64")]
             Vpopcnt => unsafe { x86::vpopcnt::and_counts(rows, columns, tiles, counts) },
-            // What these take for a cache line leaves enough time to fetch the next one from the L2
-            // cache.
+            // The others need so much time for a cache line that the next one can be fetched from
+            // the L2 cache meanwhile.
             _ => {
                 let mut pairs = columns.iter().zip(counts);
                 for row in rows {
@@ -206,38 +209,37 @@ impl Instructions {
     }
 }
 
-/// A dense tile that is counted against others.
+/// A dense tile that is counted against others, which are the columns of the row.
 pub struct Row<'a> {
-    /// Its words.
+    /// The words of the tile.
     pub words: &'a Words,
-    /// Those in which the row and any of its columns may have bits.
+    /// The words in which the row and any of its columns may have bits.
     pub range: Range<usize>,
-    /// How many columns are the row's.
+    /// The number of columns of the row.
     pub columns: usize,
 }
 
-/// How many bits are set in both, of slices of the same length.
+/// Returns the number of bits that are set in both slices, which must have the same length.
 pub fn and_count(a: &[u64], b: &[u64]) -> u32 {
     Instructions::chosen().and_count(a, b)
 }
 
-/// Adds to `counts` how many bits each of `columns` shares with its row. The first columns are
-/// those of the first row, and so on; there is a count for each column. `tiles` is how many tiles
-/// they are, each counted once.
+/// Adds the number of bits that each of `columns` shares with its row to the count of the column.
+/// The columns of the first row come first, and so on. `tiles` is the number of different tiles.
 ///
 /// # Panics
-/// When the numbers of columns differ, or a range ends beyond the tile.
+/// Panics if the numbers of columns do not match, or if a range ends beyond the tile.
 pub fn and_counts(rows: &[Row<'_>], columns: &[&Words], tiles: usize, counts: &mut [u64]) {
     Instructions::chosen().and_counts(rows, columns, tiles, counts);
 }
 
-/// How many bits are set.
+/// Returns the number of bits that are set.
 pub fn count(a: &[u64]) -> u32 {
     and_count(a, a)
 }
 
-/// Compiles functions for every instruction set. `name` uses the best one, `Instructions::name` a
-/// given one.
+/// Compiles functions for every instruction set. `name` uses the chosen one, `Instructions::name`
+/// a given one.
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+) -> u32 $body:block)+) => {
         $(
@@ -298,8 +300,7 @@ macro_rules! kernels {
     };
 }
 
-/// A tile holds at most 65 536 users, so a sum over its words fits in 32 bits. Several slices are
-/// of the same length.
+/// Counts the bits in the words of a tile. There are at most 65,536, so the sum fits in 32 bits.
 macro_rules! sum {
     ($words:expr) => {{
         let mut total = 0u64;
@@ -314,33 +315,35 @@ macro_rules! sum {
 }
 
 kernels! {
-    /// `a = b & c`; returns how many bits that are.
+    /// Computes `a = b & c`. Returns the number of bits that are set. All slices must have the same
+    /// length, here and below.
     fn and_into(a: &mut [u64], b: &[u64], c: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b.iter().zip(c)).map(|(x, (y, z))| { *x = y & z; *x }))
     }
 
-    /// `a |= b`; returns how many bits that sets.
+    /// Computes `a |= b`. Returns the number of bits that this sets.
     fn or_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let new = y & !*x; *x |= y; new }))
     }
 
-    /// `a |= b & c`; returns how many bits that sets.
+    /// Computes `a |= b & c`. Returns the number of bits that this sets.
     fn or_and_assign(a: &mut [u64], b: &[u64], c: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b.iter().zip(c)).map(|(x, (y, z))| { let new = y & z & !*x; *x |= new; new }))
     }
 
-    /// `a ^= b`; returns how many bits are set.
+    /// Computes `a ^= b`. Returns the number of bits that are set.
     fn xor_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { *x ^= y; *x }))
     }
 
-    /// `a &= !b`; returns how many bits that clears.
+    /// Computes `a &= !b`. Returns the number of bits that this clears.
     fn diff_assign(a: &mut [u64], b: &[u64]) -> u32 {
         sum!(a.iter_mut().zip(b).map(|(x, y)| { let gone = *x & y; *x &= !y; gone }))
     }
 }
 
-/// Puts the words of several tiles into `a`, which lies in each of them from word `from` on.
+/// Computes the union of `a` and several tiles, and stores it in `a`. `a` corresponds to the words
+/// of a tile from `from` on.
 pub fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
     Instructions::chosen().or_all(a, from, tiles);
 }
@@ -348,7 +351,7 @@ pub fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
 mod plain {
     use super::Words;
 
-    /// The same for any processor.
+    /// [`or_all`](super::or_all) for any processor.
     pub(super) fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
         for tile in tiles {
             for (x, y) in a.iter_mut().zip(&tile.0[from..]) {
@@ -357,7 +360,7 @@ mod plain {
         }
     }
 
-    /// The same for any processor.
+    /// [`and_count`](super::and_count) for any processor.
     #[inline(always)]
     pub(super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
         sum!(a.iter().zip(b).map(|(x, y)| x & y))
@@ -371,13 +374,13 @@ mod x86 {
         super::plain::and_count(a, b)
     }
 
-    /// `and_count` by the Harley–Seal method, and `or_all`, for vectors of `$lanes` words. The
-    /// module around it has what such vectors need: `zero`, `load`, `store`, `and`, `or`, `add` (of
-    /// bytes), `carry` and `parity` (of three bits), `counts` (of the bits of each byte), `double`
-    /// (each byte) and `total` (of all bytes).
+    /// Defines `and_count`, by the Harley–Seal method, and `or_all`, for vectors of `$lanes` words.
+    /// The surrounding module must define operations on such vectors: `zero`, `load`, `store`,
+    /// `and`, `or`, `add` (of bytes), `carry` and `parity` (of three bits), `counts` (of the bits
+    /// in each byte), `double` (of each byte) and `total` (of all bytes).
     macro_rules! harley_seal {
         ($features:literal, $lanes:literal) => {
-            /// Adds two vectors to sums of bits; answers what is carried.
+            /// Adds two vectors to sums of bits. Returns the carry.
             #[inline]
             #[target_feature(enable = $features)]
             fn carry_save(sums: &mut Vector, a: Vector, b: Vector) -> Vector {
@@ -386,7 +389,7 @@ mod x86 {
                 carried
             }
 
-            /// Eight vectors stay in registers while all tiles are gone through.
+            /// Eight vectors stay in registers while all tiles are added to them.
             #[target_feature(enable = $features)]
             pub(in super::super) fn or_all(a: &mut [u64], from: usize, tiles: &[&Words]) {
                 const BLOCK: usize = 8 * $lanes;
@@ -416,13 +419,13 @@ mod x86 {
             pub(in super::super) fn and_count(a: &[u64], b: &[u64]) -> u32 {
                 let (blocks, rest) = a.as_chunks::<{ 16 * $lanes }>();
                 let (others, other_rest) = b.as_chunks::<{ 16 * $lanes }>();
-                // Sums of bits, each of twice the weight of the one before.
+                // Sums of bits. Each has twice the weight of the previous one.
                 let mut ones = zero();
                 let mut twos = zero();
                 let mut fours = zero();
                 let mut eights = zero();
                 let mut sixteens = 0;
-                // A byte's count grows by up to 8 a block, so it has room for 31 of them.
+                // The count in a byte increases by up to 8 per block, so it can hold 31 blocks.
                 for (blocks, others) in blocks.chunks(31).zip(others.chunks(31)) {
                     let mut bytes = zero();
                     for (block, other) in blocks.iter().zip(others) {
@@ -441,7 +444,8 @@ mod x86 {
                     }
                     sixteens += total(bytes);
                 }
-                // At most 8 for each of 15 vectors, and 8 × (1 + 2 + 4 + 8): still below 256.
+                // At most 8 × (1 + 2 + 4 + 8) here, and 8 for each of 15 vectors below: less than
+                // 256.
                 let mut bytes = counts(eights);
                 for sums in [fours, twos, ones] {
                     bytes = add(double(bytes), counts(sums));
@@ -474,14 +478,14 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx2")]
         fn load(words: &[u64; 4]) -> Vector {
-            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            // SAFETY: the words have as many bytes as the vector. They need not be aligned.
             unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
         }
 
         #[inline]
         #[target_feature(enable = "avx2")]
         fn store(words: &mut [u64; 4], vector: Vector) {
-            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            // SAFETY: the words have as many bytes as the vector. They need not be aligned.
             unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) };
         }
 
@@ -569,14 +573,14 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx512f")]
         pub(super) fn load(words: &[u64; 8]) -> Vector {
-            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            // SAFETY: the words have as many bytes as the vector. They need not be aligned.
             unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
         }
 
         #[inline]
         #[target_feature(enable = "avx512f")]
         fn store(words: &mut [u64; 8], vector: Vector) {
-            // SAFETY: the words are as many bytes as the vector, and need not be aligned.
+            // SAFETY: the words have as many bytes as the vector. They need not be aligned.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) };
         }
 
@@ -652,8 +656,8 @@ mod x86 {
             plain::and_count(a, b)
         }
 
-        /// How many bytes of all tiles together are to be in the L1 cache at once. It has 32 KiB or
-        /// more.
+        /// The total number of bytes of the strips of all tiles. They must fit into the L1 cache,
+        /// which has at least 32 KiB.
         const STRIPS: usize = 32 << 10;
 
         /// [`and_counts`](crate::bitmap::kernel::and_counts), strip by strip.
@@ -700,8 +704,8 @@ mod x86 {
             }
         }
 
-        /// Adds to `counts` how many bits each of up to eight columns shares with a row, of some of
-        /// their words.
+        /// Adds the number of bits that each of up to eight columns shares with a row, in a range
+        /// of words, to `counts`.
         #[inline]
         #[target_feature(
             enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi1,bmi2,popcnt"
@@ -719,8 +723,7 @@ mod x86 {
             for (at, vector) in vectors.iter().enumerate() {
                 let vector = load(vector);
                 for (sum, column) in sums.iter_mut().zip(&columns) {
-                    // SAFETY: every column has as many words as the row, so it has this vector,
-                    // too.
+                    // SAFETY: every column has as many words as the row, so it has this vector.
                     let other = unsafe { _mm512_loadu_si512(column.as_ptr().add(8 * at).cast()) };
                     *sum = _mm512_add_epi64(
                         *sum,
@@ -738,12 +741,12 @@ mod x86 {
             }
         }
 
-        /// The sum of the eight numbers of each vector.
+        /// Returns the sum of the eight numbers of each vector.
         #[inline]
         #[target_feature(enable = "avx512f")]
         fn totals(sums: [__m512i; 8]) -> [u64; 8] {
             let [a, b, c, d, e, f, g, h] = sums;
-            // In each half of half of a vector one number of `a` and one of `b`.
+            // Each quarter of a vector contains one number of `a` and one of `b`.
             let pairs =
                 |a, b| _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
             let halves = |a, b| {
@@ -773,10 +776,10 @@ mod tests {
 
     type Loop = fn(Instructions, &mut [u64], &[u64], &[u64]) -> u32;
 
-    /// Of a word of each slice the word that is made, and the bits that are counted.
+    /// Computes the result and the counted bits from one word of each slice.
     type Expected = fn(u64, u64, u64) -> (u64, u64);
 
-    /// Bits that are mostly random, and slices of them that begin and end anywhere.
+    /// Generates words, and a range of them.
     fn slices() -> impl Strategy<Value = (Vec<u64>, Vec<u64>, Vec<u64>, usize, usize)> {
         let word = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
         let words = || proptest::collection::vec(word.clone(), WORDS + 8);
@@ -791,7 +794,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
         #[test]
-        fn each_instruction_set_does_as_a_plain_loop((a, b, c, from, len) in slices()) {
+        fn each_instruction_set_computes_the_same((a, b, c, from, len) in slices()) {
             let (a, b, c) = (&a[from..from + len], &b[from..from + len], &c[from..from + len]);
             for instructions in Instructions::available() {
                 let name = instructions.name();
@@ -814,7 +817,7 @@ mod tests {
         }
 
         #[test]
-        fn each_instruction_set_counts_batches_as_pair_after_pair(
+        fn each_instruction_set_counts_rows_like_individual_pairs(
             seeds in proptest::collection::vec(any::<u64>(), 1..40),
             rows in proptest::collection::vec((any::<proptest::sample::Index>(), 0..=WORDS, 0..=WORDS, 0..20_usize), 0..12),
             picks in proptest::collection::vec(any::<proptest::sample::Index>(), 12 * 20),
@@ -843,7 +846,7 @@ mod tests {
         }
 
         #[test]
-        fn each_instruction_set_unites_many(seeds in proptest::collection::vec(any::<u64>(), 0..6), from in 0..WORDS, len in 0..WORDS) {
+        fn each_instruction_set_computes_the_same_unions(seeds in proptest::collection::vec(any::<u64>(), 0..6), from in 0..WORDS, len in 0..WORDS) {
             let tiles: Vec<Words> = seeds.iter().map(|seed| pseudo_random(*seed)).collect();
             let tiles: Vec<&Words> = tiles.iter().collect();
             let own = pseudo_random(1);
@@ -858,7 +861,7 @@ mod tests {
         }
     }
 
-    /// A tile of bits that look random; now and then a tile of none, or of all.
+    /// Returns pseudo-random bits. For some seeds, no bit or every bit is set.
     fn pseudo_random(seed: u64) -> Words {
         let mut state = seed;
         let mut words = Words::default();
@@ -906,7 +909,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_is_used() {
+    fn the_chosen_instruction_set_is_used() {
         let [first, .., last] = &Instructions::available()[..] else {
             return;
         };

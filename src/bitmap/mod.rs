@@ -1,5 +1,5 @@
-//! Bits in memory: tiles of 65 536 users, their operations, and the evaluation of a plan over them.
-//! All pure.
+//! Bitmaps in memory: tiles of 65,536 users, operations on tiles, and the evaluation of plans. This
+//! module is pure.
 
 mod combine;
 mod cores;

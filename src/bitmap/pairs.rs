@@ -1,9 +1,9 @@
-//! Many intersections of two tiles with the same number, counted in one pass.
+//! Counts many intersections of two tiles with the same number in one pass.
 //!
 //! Pairs of dense tiles are counted strip by strip ([`kernel::and_counts`]). Pairs of sorted lists
-//! are counted all at once: for each place it is noted which lists have it, so that each list is
-//! walked once, however many it is counted with. That takes time for each user in a list and for
-//! each user in both of a pair, and no time for a pair itself.
+//! are counted together: a table records for each place which lists contain it, so each list is
+//! read once, however many pairs it belongs to. The time is proportional to the number of users in
+//! the lists and in the intersections, not to the number of pairs.
 
 use smallvec::SmallVec;
 
@@ -11,10 +11,11 @@ use crate::bitmap::kernel::{self, WORDS, Words};
 use crate::bitmap::program::BATCH;
 use crate::bitmap::tile::{Dense, Tile, merge};
 
-/// Fewer pairs of lists than this are walked pair by pair.
-const FEW: u32 = 4;
+/// The minimum number of pairs of lists for which the table is used. Fewer pairs are counted pair
+/// by pair.
+const MIN_PAIRS: u32 = 4;
 
-/// The places that lists are noted of at a time: 128 KiB.
+/// The number of places that the table covers at a time. It takes 128 KiB.
 const PART: usize = 1 << 14;
 
 /// Pairs of dense tiles to count.
@@ -22,12 +23,13 @@ const PART: usize = 1 << 14;
 pub(super) struct Pairs<'a> {
     rows: Vec<kernel::Row<'a>>,
     columns: Vec<&'a Words>,
-    /// For each column the root that is counted.
+    /// The root of the plan that each column counts for.
     roots: Vec<u32>,
 }
 
 impl<'a> Pairs<'a> {
-    /// Adds pairs of a dense tile with others, each with the root that is counted.
+    /// Adds pairs of a dense tile with others, each with the root that it counts for. Some pairs
+    /// are added to `counts` at once.
     pub fn row(
         &mut self,
         own: &'a Dense,
@@ -41,7 +43,7 @@ impl<'a> Pairs<'a> {
         for (other, root) in others {
             let shared = own.shared(other);
             if 2 * shared.len() < whole {
-                // Most of the row's words are of no use to this one.
+                // The range of the whole row would be much too large for this pair.
                 counts[root as usize] += own.and_count(other);
             } else {
                 start = start.min(shared.start);
@@ -60,7 +62,8 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    /// Adds each pair's count to that of its root. `tiles` is how many tiles are paired.
+    /// Adds the count of each pair to the count of its root. `tiles` is the number of tiles in all
+    /// pairs.
     pub fn count(self, tiles: usize, counts: &mut [u64]) {
         let mut dense = vec![0; self.columns.len()];
         kernel::and_counts(&self.rows, &self.columns, tiles, &mut dense);
@@ -70,25 +73,27 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// How many users are in a sorted list and in words.
+/// Returns how many users are both in a sorted list and in a dense tile.
 pub(super) fn mixed(list: &[u16], words: &Dense) -> u64 {
     list.iter()
         .map(|place| u64::from(words.contains(*place)))
         .sum()
 }
 
-/// Counts of pairs of sorted lists, and memory that is used again for the next ones.
+/// Counts pairs of sorted lists. Its memory is reused.
 #[derive(Default)]
 pub(super) struct Lists {
-    /// For each two lists how many users are in both, the greater number first.
+    /// The number of users in both lists of each pair, by the greater number of the two lists, then
+    /// by the lower one.
     both: Vec<u32>,
-    /// For each place of a part the lists that have it. Nothing between two counts.
+    /// For each place of a part, the set of lists that contain it. All sets are empty between two
+    /// calls.
     holders: Vec<u64>,
 }
 
 impl Lists {
-    /// Counts those of `tiles` that are lists, each with those before it that are in its set in
-    /// `before`; what was counted before is forgotten.
+    /// Counts pairs of those `tiles` that are lists: each list with the lists of lower numbers that
+    /// are in its set in `before`. Replaces all previous counts.
     pub fn count(&mut self, tiles: &[Option<&Tile>], before: &[u64]) {
         let mut lists: SmallVec<[(usize, &[u16], u64); BATCH]> = SmallVec::new();
         let mut there = 0;
@@ -105,7 +110,7 @@ impl Lists {
             return;
         }
         self.both.resize(BATCH * tiles.len(), 0);
-        if pairs < FEW {
+        if pairs < MIN_PAIRS {
             for (number, list, before) in &lists {
                 for (other_number, other, _) in
                     lists.iter().filter(|(other, ..)| before & 1 << other != 0)
@@ -116,10 +121,11 @@ impl Lists {
             return;
         }
         self.holders.resize(PART, 0);
-        // A constant number of them makes bounds checks superfluous.
-        let Some(holders) = self.holders.first_chunk_mut::<PART>() else {
-            return;
-        };
+        // The constant length makes bounds checks unnecessary.
+        let holders = self
+            .holders
+            .first_chunk_mut::<PART>()
+            .expect("it has that length");
         for end in (1..=4).map(|part| part * PART) {
             let mut walked: SmallVec<[&[u16]; BATCH]> = SmallVec::new();
             for (number, list, before) in &mut lists {
@@ -151,7 +157,8 @@ impl Lists {
         }
     }
 
-    /// How many users are in both of two lists, by number; 0 for what was not counted.
+    /// Returns how many users are in both of two lists, given their numbers, or 0 if the pair was
+    /// not counted.
     pub fn counted(&self, a: u32, b: u32) -> u64 {
         self.both
             .get(BATCH * a.max(b) as usize + a.min(b) as usize)
@@ -161,7 +168,7 @@ impl Lists {
     }
 }
 
-/// How many places are in both of two sorted lists.
+/// Returns how many places are in both of two sorted lists.
 fn in_both(a: &[u16], b: &[u16]) -> u32 {
     let mut count = 0;
     merge(a, b, |_, in_a, in_b| count += u32::from(in_a && in_b));
@@ -189,7 +196,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
         #[test]
-        fn lists_are_counted_as_pair_after_pair(
+        fn lists_are_counted_like_individual_pairs(
             numbers in proptest::collection::vec(proptest::collection::vec(tile(), 1..=BATCH), 1..3),
             before in proptest::collection::vec(any::<u64>(), BATCH),
         ) {
@@ -199,7 +206,7 @@ mod tests {
             for number in &numbers {
                 let held: Vec<Option<&Tile>> = number[..tiles].iter().map(Some).collect();
                 lists.count(&held, &before);
-                prop_assert!(lists.holders.iter().all(|holders| *holders == 0), "nothing is left for the next tile");
+                prop_assert!(lists.holders.iter().all(|holders| *holders == 0), "the sets are empty again");
                 for (a, b) in (0..tiles).flat_map(|a| (0..a).map(move |b| (a, b))) {
                     let expected = match (&number[a], &number[b]) {
                         (Tile::Sparse(x), Tile::Sparse(y)) if before[a] >> b & 1 == 1 => {
@@ -214,14 +221,14 @@ mod tests {
         }
 
         #[test]
-        fn words_are_counted_as_pair_after_pair(
+        fn dense_tiles_are_counted_like_individual_pairs(
             tiles in proptest::collection::vec(tile(), 1..=BATCH),
             rows in proptest::collection::vec((0..BATCH, any::<u64>()), 0..20),
         ) {
             let dense: Vec<&Dense> = tiles.iter().filter_map(Tile::dense).collect();
             let mut pairs = Pairs::default();
             let mut expected = Vec::new();
-            // Counted pairs add to what was counted already.
+            // The counts are added to the previous values.
             let mut counts = vec![1; 20 * BATCH];
             for (own, columns) in rows.iter().filter(|_| !dense.is_empty()) {
                 let own = dense[own % dense.len()];

@@ -1,48 +1,50 @@
-//! A plan as the steps that count its roots, in an order in which few tiles are held at once.
+//! Compiles a plan to steps that count its roots, in an order that keeps few tiles in memory.
 //!
-//! A plan is compiled once and then carried out for each tile column. A step puts its result into a
-//! *slot*. Which results share a slot is settled here, by when each is used for the last time, so
-//! the number of slots bounds the tiles that are held at once, whatever the bitmaps hold:
+//! A plan is compiled once, and the steps are executed for each tile number. A step stores its
+//! result in a *slot*. The compiler assigns the slots like registers, by the last use of each
+//! result. Therefore the number of slots limits the number of tiles in memory, whatever the bitmaps
+//! contain:
 //!
-//! * operands are computed when they are first needed and dropped after their last use;
-//! * a union grows in the slot of an operand that nobody needs afterwards, and takes in an
-//!   intersection of two without that ever being written down: a row of *on or after* cells is one
-//!   running union;
-//! * what only one large union still needs goes into it at once: the people of all cohorts are
-//!   gathered cohort by cohort;
-//! * intersections of two that are only counted are put off until they make a [`Batch`], which is
-//!   counted in one pass. A batch holds the tiles of at most [`BATCH`] operands.
+//! * An operand is computed when it is first needed and dropped after its last use.
+//! * A union is accumulated in the slot of an operand that is not needed afterwards. An
+//!   intersection of two operands is added to it without being stored. For example, a row of *on or
+//!   after* cells is one running union.
+//! * A result that only one large union still needs is added to that union at once. For example,
+//!   the people of all cohorts are collected cohort by cohort.
+//! * Intersections of two operands that are only counted are deferred until they fill a [`Batch`],
+//!   which is counted in one pass. A batch uses the tiles of at most [`BATCH`] operands.
 //!
-//! The steps are at most as many as the nodes that the roots need and their operands together.
+//! The number of steps is at most the number of nodes that the roots need plus the number of their
+//! operands.
 
 use crate::sets::{Node, NodeId, Plan};
 
-/// What a step does.
+/// The operation of a step. "The slot" is the slot of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
-    /// Nobody.
+    /// Stores an empty result.
     Empty,
-    /// The key at the step's node, not read yet.
+    /// Stores the key of the step's node, without reading it.
     Leaf,
-    /// The intersection of the operands.
+    /// Stores the intersection of the operands.
     And,
-    /// Counts the intersection of three operands or more, and keeps nothing.
+    /// Counts the intersection of three or more operands without storing it.
     AndCount,
-    /// Counts the pairs of the batch whose number is in place of the step's node.
+    /// Counts the pairs of a batch. The step's `node` is the number of the batch.
     Batch,
-    /// The operand as it is.
+    /// Stores the operand.
     Set,
-    /// Puts the operand in.
+    /// Adds the operand to the slot.
     Or,
-    /// Puts the intersection of two operands in.
+    /// Adds the intersection of two operands to the slot.
     OrAnd,
-    /// Puts in who is in the operand alone, and takes out who is in both.
+    /// Replaces the slot by its symmetric difference with the operand.
     Xor,
-    /// The first operand without the second.
+    /// Stores the first operand without the second.
     Diff,
-    /// The complement of the operand, up to the length of the step's node.
+    /// Stores the complement of the operand, up to the length of the step's node.
     Not,
-    /// Nothing but counting.
+    /// Only counts the slot.
     Count,
 }
 
@@ -50,56 +52,57 @@ pub(super) enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operand {
     pub slot: u32,
-    /// Nobody reads it afterwards.
+    /// Whether no later step reads the slot.
     pub last: bool,
 }
 
-/// One step.
+/// One step of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     pub op: Op,
     /// The slot of the result.
     pub out: u32,
     pub node: u32,
-    /// The place among the roots of the one that the result is; [`NONE`] when it is none.
+    /// The index of the root that the result counts for, or [`NONE`].
     pub root: u32,
+    /// The range of the step's operands in the program.
     operands: (u32, u32),
 }
 
-/// No slot, no root.
+/// Stands for no slot, no root or no number.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// The most operands of a batch, so that a set of them is a word of bits.
+/// The maximum number of operands of a batch, so that a set of them fits into one word.
 pub(super) const BATCH: usize = 64;
 
-/// Intersections of two operands, which are only counted. Operands are numbered by their place in
-/// the batch's step.
+/// Intersections of two operands that are only counted. The operands are numbered by their position
+/// in the step of the batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub rows: Vec<Row>,
-    /// For each operand those of lower numbers that it is paired with, as a set.
+    /// For each operand, the set of operands with lower numbers that it is paired with.
     pub before: Vec<u64>,
 }
 
-/// Intersections that share an operand.
+/// The intersections of one operand with others.
 #[derive(Debug)]
 pub(super) struct Row {
     pub operand: u32,
-    /// The other operands, as a set.
+    /// The set of the other operands.
     pub columns: u64,
-    /// Each of the others, with the place among the roots of its intersection.
+    /// Each of the other operands, and the index of the root that the intersection counts for.
     pub pairs: Vec<(u32, u32)>,
 }
 
 impl Batch {
-    /// Adds a pair, to the last row if that has one of its operands.
+    /// Adds a pair, to the last row if that shares one of its operands.
     fn push(&mut self, pair: [u32; 2], root: u32) {
         let [a, b] = pair;
         self.before[a.max(b) as usize] |= 1 << a.min(b);
         let column = match self.rows.last_mut() {
             Some(row) if row.operand == a => b,
             Some(row) if row.operand == b => a,
-            // Which operand the first two pairs share is known when the second comes.
+            // The second pair of a row determines which operand the pairs share.
             Some(Row {
                 operand,
                 pairs,
@@ -119,10 +122,9 @@ impl Batch {
                 b
             }
         };
-        if let Some(row) = self.rows.last_mut() {
-            row.columns |= 1 << column;
-            row.pairs.push((column, root));
-        }
+        let row = self.rows.last_mut().expect("there is a row for the pair");
+        row.columns |= 1 << column;
+        row.pairs.push((column, root));
     }
 }
 
@@ -132,24 +134,24 @@ pub(super) struct Program {
     pub steps: Vec<Step>,
     pub batches: Vec<Batch>,
     operands: Vec<Operand>,
-    /// How many slots there are.
+    /// The number of slots.
     pub slots: u32,
-    /// The slot in which the result is that was to be kept.
-    pub kept: u32,
+    /// The slot of the result of [`compute`](Self::compute).
+    pub result: u32,
 }
 
 impl Program {
-    /// The steps that count the roots, each of which comes once.
+    /// Compiles a program that counts the roots, which must be different nodes.
     pub fn count(plan: &Plan, roots: &[NodeId]) -> Self {
         Compiler::new(plan, roots, None).compile(roots)
     }
 
-    /// The steps that compute a node into [`kept`](Self::kept).
-    pub fn keep(plan: &Plan, node: NodeId) -> Self {
+    /// Compiles a program that computes a node and stores it in the slot [`result`](Self::result).
+    pub fn compute(plan: &Plan, node: NodeId) -> Self {
         Compiler::new(plan, &[], Some(node)).compile(&[node])
     }
 
-    /// How many operations there are for each tile number.
+    /// Returns the number of operations per tile number.
     pub fn operations(&self) -> usize {
         let pairs = self
             .batches
@@ -159,52 +161,54 @@ impl Program {
         self.steps.len() + pairs.sum::<usize>()
     }
 
-    /// The slots that a step reads.
+    /// Returns the slots that a step reads.
     pub fn operands(&self, step: &Step) -> &[Operand] {
         &self.operands[step.operands.0 as usize..step.operands.1 as usize]
     }
 }
 
-/// The fewest operands of a union that is worth growing bit by bit.
-const LARGE: usize = 3;
+/// The minimum number of operands of a union that results are added to one by one.
+const LARGE_UNION: usize = 3;
 
 struct Compiler<'a> {
     plan: &'a [Node],
     nodes: Vec<State>,
-    /// Slots that hold nothing of use.
+    /// The slots that are not in use.
     free: Vec<u32>,
-    /// Those that are free after the next step.
+    /// The slots that are no longer in use after the next step.
     freed: Vec<u32>,
-    /// Intersections of two that are counted with the next batch, and how many operands they have
-    /// together.
+    /// The intersections of two operands that the next batch counts.
     pending: Vec<usize>,
+    /// The number of different operands of `pending`.
     pending_operands: usize,
     program: Program,
 }
 
-/// What is known of a node.
+/// The state of a node during compilation.
 #[derive(Clone, Copy)]
 struct State {
-    /// How often it is still read.
+    /// The number of remaining reads.
     uses: u32,
-    /// The sum of the places of those who read it: of the last one, which that is.
+    /// The sum of the indexes of the nodes that still read it. If only one is left, this is its
+    /// index.
     readers: usize,
-    /// Its place among the roots.
+    /// The index of the node among the roots, or [`NONE`].
     root: u32,
-    /// Where it is, or, for a union that is not done, where it grows.
+    /// The slot of the result, or, for a union that is not complete, the slot in which it is
+    /// accumulated.
     slot: u32,
     done: bool,
-    /// Its number among the operands of the batch to come; [`NONE`] when it is none of them.
+    /// The number of the node among the operands of the next batch, or [`NONE`].
     pending: u32,
 }
 
-/// A number of nodes, operands or roots. A plan has fewer than 2³² of each.
+/// Converts a number or an index of nodes, operands or roots to a smaller type.
 fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(NONE)
+    u32::try_from(count).expect("a plan has fewer than 4 billion nodes and operands")
 }
 
 impl<'a> Compiler<'a> {
-    fn new(plan: &'a Plan, roots: &[NodeId], kept: Option<NodeId>) -> Self {
+    fn new(plan: &'a Plan, roots: &[NodeId], result: Option<NodeId>) -> Self {
         let plan = plan.nodes();
         let unknown = State {
             uses: 0,
@@ -215,16 +219,18 @@ impl<'a> Compiler<'a> {
             pending: NONE,
         };
         let mut nodes = vec![unknown; plan.len()];
-        for (place, root) in roots.iter().enumerate() {
-            nodes[root.index()].root = number(place);
+        for (index, root) in roots.iter().enumerate() {
+            nodes[root.index()].root = number(index);
         }
-        // Whoever asked for it reads it.
-        kept.iter().for_each(|kept| nodes[kept.index()].uses = 1);
-        for (place, node) in plan.iter().enumerate().rev() {
-            if nodes[place].uses > 0 || nodes[place].root != NONE {
+        // The caller reads the result.
+        if let Some(result) = result {
+            nodes[result.index()].uses = 1;
+        }
+        for (index, node) in plan.iter().enumerate().rev() {
+            if nodes[index].uses > 0 || nodes[index].root != NONE {
                 for id in node.operands() {
                     nodes[id.index()].uses += 1;
-                    nodes[id.index()].readers += place;
+                    nodes[id.index()].readers += index;
                 }
             }
         }
@@ -240,35 +246,36 @@ impl<'a> Compiler<'a> {
     }
 
     fn compile(mut self, wanted: &[NodeId]) -> Program {
-        // Nodes under way, each with the operand it is at, and needed by the one before it.
+        // A stack of the nodes being compiled, each with the number of operands that are done. Each
+        // node is an operand of the one below it.
         let mut open: Vec<(usize, usize)> = Vec::new();
         for id in wanted {
             open.push((id.index(), 0));
             while let Some((node, at)) = open.last_mut() {
-                match self.go_on(*node, at) {
+                match self.advance(*node, at) {
                     Some(first) => open.push((first, 0)),
                     None => drop(open.pop()),
                 }
             }
         }
-        self.flush();
-        self.program.kept = wanted.last().map_or(NONE, |id| self.nodes[id.index()].slot);
+        self.flush_batch();
+        self.program.result = wanted.last().map_or(NONE, |id| self.nodes[id.index()].slot);
         self.program
     }
 
-    /// Goes on with a node from an operand on; answers what has to be done before, if it is not
-    /// done itself.
-    fn go_on(&mut self, place: usize, at: &mut usize) -> Option<usize> {
-        if self.nodes[place].done {
+    /// Continues with a node, from the operand `at` on. Returns an operand that must be compiled
+    /// first, or `None` if the node is done.
+    fn advance(&mut self, index: usize, at: &mut usize) -> Option<usize> {
+        if self.nodes[index].done {
             return None;
         }
-        let node = &self.plan[place];
+        let node = &self.plan[index];
         let ids = node.operands();
         let op = match node {
-            Node::Or(_) | Node::Xor(_) => return self.grow(place, at),
+            Node::Or(_) | Node::Xor(_) => return self.advance_union(index, at),
             Node::Empty => Op::Empty,
             Node::Key(_) => Op::Leaf,
-            Node::And(_) if self.nodes[place].uses == 0 => Op::AndCount,
+            Node::And(_) if self.nodes[index].uses == 0 => Op::AndCount,
             Node::And(_) => Op::And,
             Node::Diff(_) => Op::Diff,
             Node::Not(_) => Op::Not,
@@ -280,31 +287,31 @@ impl<'a> Compiler<'a> {
             *at += 1;
         }
         if let (Op::AndCount, Ok(pair)) = (op, <&[NodeId; 2]>::try_from(ids)) {
-            self.put_off(place, pair);
+            self.defer(index, pair);
             return None;
         }
-        let from = self.read(place, ids.iter().map(|id| id.index()));
+        let from = self.read(index, ids.iter().map(|id| id.index()));
         if op != Op::AndCount {
-            self.nodes[place].slot = self.slot();
+            self.nodes[index].slot = self.slot();
         }
-        self.push(op, place, from);
-        self.done(place);
+        self.push(op, index, from);
+        self.done(index);
         None
     }
 
-    /// The same for a union or a symmetric difference: first come the operands that are written
-    /// down, then the others.
-    fn grow(&mut self, place: usize, at: &mut usize) -> Option<usize> {
-        let node = &self.plan[place];
+    /// Like [`advance`](Self::advance), for a union or a symmetric difference. Operands that are
+    /// stored come first, then the intersections that are not.
+    fn advance_union(&mut self, index: usize, at: &mut usize) -> Option<usize> {
+        let node = &self.plan[index];
         let ids = node.operands();
         while *at < 2 * ids.len() {
             let operand = ids[*at % ids.len()].index();
-            let unwritten = if matches!(node, Node::Or(_)) {
-                self.unwritten(operand)
+            let inlined = if matches!(node, Node::Or(_)) {
+                self.inlined(operand)
             } else {
                 None
             };
-            match unwritten {
+            match inlined {
                 Some(both) if *at >= ids.len() => {
                     if let Some(first) = both
                         .iter()
@@ -313,34 +320,35 @@ impl<'a> Compiler<'a> {
                     {
                         return Some(first);
                     }
-                    self.put_in_both(place, operand, both);
+                    self.add_intersection(index, operand, both);
                 }
                 None if *at < ids.len() => {
                     if !self.nodes[operand].done {
                         return Some(operand);
                     }
-                    // It may have been gathered already.
+                    // It may have been added already.
                     if self.nodes[operand].uses > 0 {
-                        self.put_in(place, operand);
+                        self.add_operand(index, operand);
                     }
                 }
                 _ => {}
             }
             *at += 1;
         }
-        self.done(place);
+        self.done(index);
         None
     }
 
-    /// Leaves the intersection of two computed operands, which is only counted, to the next batch.
-    fn put_off(&mut self, place: usize, pair: &[NodeId; 2]) {
+    /// Defers an intersection of two operands that is only counted to the next batch. The operands
+    /// must be done.
+    fn defer(&mut self, index: usize, pair: &[NodeId; 2]) {
         let new = |state: &Self| {
             pair.iter()
                 .filter(|id| state.nodes[id.index()].pending == NONE)
                 .count()
         };
         if self.pending_operands + new(self) > BATCH {
-            self.flush();
+            self.flush_batch();
         }
         for id in pair {
             let state = &mut self.nodes[id.index()];
@@ -349,12 +357,12 @@ impl<'a> Compiler<'a> {
                 self.pending_operands += 1;
             }
         }
-        self.pending.push(place);
-        self.nodes[place].done = true;
+        self.pending.push(index);
+        self.nodes[index].done = true;
     }
 
-    /// Counts what was put off.
-    fn flush(&mut self) {
+    /// Adds the step that counts the deferred intersections.
+    fn flush_batch(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return;
@@ -365,16 +373,16 @@ impl<'a> Compiler<'a> {
             before: vec![0; self.pending_operands],
         };
         let mut operands = vec![0; self.pending_operands];
-        for place in &pending {
+        for index in &pending {
             let mut pair = [0; 2];
-            for (id, own) in plan[*place].operands().iter().zip(&mut pair) {
+            for (id, own) in plan[*index].operands().iter().zip(&mut pair) {
                 let state = &mut self.nodes[id.index()];
                 state.uses -= 1;
-                state.readers -= place;
+                state.readers -= index;
                 *own = state.pending;
                 operands[*own as usize] = id.index();
             }
-            batch.push(pair, self.nodes[*place].root);
+            batch.push(pair, self.nodes[*index].root);
         }
         let from = number(self.program.operands.len());
         for operand in operands {
@@ -401,12 +409,12 @@ impl<'a> Compiler<'a> {
             operands,
         });
         self.free.append(&mut self.freed);
-        for place in pending {
-            self.gather(place);
+        for index in pending {
+            self.absorb(index);
         }
     }
 
-    /// A slot that holds nothing of use.
+    /// Takes a slot that is not in use.
     fn slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.program.slots += 1;
@@ -414,19 +422,19 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    /// The operands of the intersection that an operand of a union is, when the union is all it is
-    /// for.
-    fn unwritten(&self, place: usize) -> Option<&'a [NodeId; 2]> {
+    /// Returns the operands of an intersection of two operands that only one union needs. It is
+    /// added to the union without being stored.
+    fn inlined(&self, index: usize) -> Option<&'a [NodeId; 2]> {
         let State {
             uses, root, done, ..
-        } = self.nodes[place];
-        match &self.plan[place] {
+        } = self.nodes[index];
+        match &self.plan[index] {
             Node::And(ids) if uses == 1 && root == NONE && !done => ids[..].try_into().ok(),
             _ => None,
         }
     }
 
-    /// Has a node read operands; answers where these begin in the program.
+    /// Adds operands that a node reads to the program. Returns the index of the first one.
     fn read(&mut self, reader: usize, operands: impl IntoIterator<Item = usize>) -> u32 {
         let from = number(self.program.operands.len());
         for operand in operands {
@@ -445,9 +453,9 @@ impl<'a> Compiler<'a> {
         from
     }
 
-    /// Adds a step whose result is in the node's slot and whose operands begin there.
-    fn push(&mut self, op: Op, place: usize, from: u32) {
-        let State { slot, root, .. } = self.nodes[place];
+    /// Adds a step for a node. Its operands are those in the program from the index `from` on.
+    fn push(&mut self, op: Op, index: usize, from: u32) {
+        let State { slot, root, .. } = self.nodes[index];
         let root = if matches!(op, Op::AndCount | Op::Count) {
             root
         } else {
@@ -457,76 +465,76 @@ impl<'a> Compiler<'a> {
         self.program.steps.push(Step {
             op,
             out: slot,
-            node: number(place),
+            node: number(index),
             root,
             operands,
         });
         self.free.append(&mut self.freed);
     }
 
-    /// Puts an operand into a union or a symmetric difference.
-    fn put_in(&mut self, place: usize, operand: usize) {
+    /// Adds an operand to a union or a symmetric difference.
+    fn add_operand(&mut self, index: usize, operand: usize) {
         let State { uses, slot, .. } = self.nodes[operand];
-        if self.nodes[place].slot != NONE {
-            let op = if matches!(self.plan[place], Node::Xor(_)) {
+        if self.nodes[index].slot != NONE {
+            let op = if matches!(self.plan[index], Node::Xor(_)) {
                 Op::Xor
             } else {
                 Op::Or
             };
-            let from = self.read(place, [operand]);
-            self.push(op, place, from);
+            let from = self.read(index, [operand]);
+            self.push(op, index, from);
         } else if uses == 1 && !matches!(self.plan[operand], Node::Key(_)) {
-            // Nobody else needs it: it grows where it is.
+            // No other node needs the operand, so its slot becomes the slot of the union.
             self.nodes[operand].uses = 0;
-            self.nodes[place].slot = slot;
+            self.nodes[index].slot = slot;
         } else {
-            let from = self.read(place, [operand]);
-            self.nodes[place].slot = self.slot();
-            self.push(Op::Set, place, from);
+            let from = self.read(index, [operand]);
+            self.nodes[index].slot = self.slot();
+            self.push(Op::Set, index, from);
         }
     }
 
-    /// Puts an intersection that is not written down into a union.
-    fn put_in_both(&mut self, place: usize, and: usize, both: &[NodeId; 2]) {
+    /// Adds an intersection that is not stored to a union.
+    fn add_intersection(&mut self, index: usize, and: usize, both: &[NodeId; 2]) {
         let from = self.read(and, both.iter().map(|id| id.index()));
-        let op = if self.nodes[place].slot == NONE {
+        let op = if self.nodes[index].slot == NONE {
             Op::And
         } else {
             Op::OrAnd
         };
         if op == Op::And {
-            self.nodes[place].slot = self.slot();
+            self.nodes[index].slot = self.slot();
         }
-        self.push(op, place, from);
+        self.push(op, index, from);
         self.nodes[and].uses = 0;
         self.nodes[and].done = true;
-        self.gather(and);
+        self.absorb(and);
     }
 
-    /// A node is computed.
-    fn done(&mut self, place: usize) {
+    /// Records that a node is computed.
+    fn done(&mut self, index: usize) {
         let State {
             root, slot, uses, ..
-        } = self.nodes[place];
-        self.nodes[place].done = true;
+        } = self.nodes[index];
+        self.nodes[index].done = true;
         if root != NONE && slot != NONE {
             match self.program.steps.last_mut() {
-                // A leaf is not read before somebody needs it.
+                // A leaf is not read until it is needed, so its step cannot count it.
                 Some(step) if step.out == slot && step.root == NONE && step.op != Op::Leaf => {
                     step.root = root
                 }
-                _ => self.push(Op::Count, place, number(self.program.operands.len())),
+                _ => self.push(Op::Count, index, number(self.program.operands.len())),
             }
         }
         if uses == 0 && slot != NONE {
             self.free.push(slot);
         }
-        self.gather(place);
+        self.absorb(index);
     }
 
-    /// Of the operands of a node those that only one large union still needs go into it.
-    fn gather(&mut self, place: usize) {
-        for operand in self.plan[place].operands().iter().map(|id| id.index()) {
+    /// Adds those operands of a node that only one large union still needs to that union.
+    fn absorb(&mut self, index: usize) {
+        for operand in self.plan[index].operands().iter().map(|id| id.index()) {
             let State {
                 uses,
                 readers: reader,
@@ -535,9 +543,9 @@ impl<'a> Compiler<'a> {
             } = self.nodes[operand];
             if uses == 1
                 && done
-                && matches!(&self.plan[reader], Node::Or(ids) if ids.len() >= LARGE)
+                && matches!(&self.plan[reader], Node::Or(ids) if ids.len() >= LARGE_UNION)
             {
-                self.put_in(reader, operand);
+                self.add_operand(reader, operand);
             }
         }
     }

@@ -1,50 +1,51 @@
-//! A tile: the bits of 65 536 consecutive users.
+//! Tiles: the bits of 65,536 consecutive users.
 
 use std::ops::Range;
 
 use crate::bitmap::kernel::{self, WORDS, Words};
 use crate::sets::UserId;
 
-/// The bytes a tile covers in a Redis bitmap: 65 536 bits.
+/// The length of a tile in a Redis bitmap, in bytes.
 pub const TILE_BYTES: u64 = 8192;
 
-/// The most users a tile holds as a sorted list. Measured, not guessed: on 10 M users AND+popcount
-/// over 8 KiB of words takes a tenth of the time of walking two lists of some 3 700, so the border
-/// lies where a list is 1 KiB.
+/// The maximum number of users that a tile holds as a sorted list. According to measurements with
+/// 10 million users, AND and a population count over 8 KiB of words take a tenth of the time of
+/// merging two lists of 3,700 users, so the limit is a list of 1 KiB.
 const SPARSE_MAX: usize = 512;
 
-/// The tile of a user, and the place in it.
+/// Returns the number of the tile that contains a user, and the place of the user in the tile.
 #[allow(clippy::cast_possible_truncation)] // The halves of 32 bits.
 pub const fn split(user: UserId) -> (u16, u16) {
     ((user >> 16) as u16, user as u16)
 }
 
-/// The user at a place of a tile.
+/// Returns the user at a place of the tile with a number.
 pub const fn user(tile: u16, place: u16) -> UserId {
     ((tile as u32) << 16) | place as u32
 }
 
-/// The bits of 65 536 consecutive users: a sorted list while few, words when many.
+/// A set of users among 65,536 consecutive ones: a sorted list if there are few, or a bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tile {
-    /// The places of the set bits, ascending.
+    /// The places of the users, in ascending order.
     Sparse(Vec<u16>),
-    /// One bit for each user.
+    /// One bit per user.
     Dense(Dense),
 }
 
-/// Words, how many of their bits are set, and where.
+/// A bitmap of 65,536 bits.
 #[derive(Debug, Clone)]
 pub struct Dense {
+    /// The number of bits that are set.
     count: u32,
-    /// The first and the last word that may have bits. Ids are mostly given out one after the
-    /// other, so those who signed up on one day are in few words of a tile: the others need not be
-    /// looked at.
+    /// The first and the last word that may have bits. Ids are usually assigned in order, so the
+    /// users who signed up on one day are in a few words of a tile. The other words need not be
+    /// read.
     span: (u16, u16),
     words: Box<Words>,
 }
 
-/// The span may be wider than it need be.
+/// Ignores the span, which may be wider than necessary.
 impl PartialEq for Dense {
     fn eq(&self, other: &Self) -> bool {
         self.count == other.count && self.words == other.words
@@ -53,13 +54,14 @@ impl PartialEq for Dense {
 
 impl Eq for Dense {}
 
+/// Returns the index of the word that contains a place, and the bit in that word.
 fn word_and_bit(place: u16) -> (usize, u64) {
     (usize::from(place / 64), 1 << (63 - place % 64))
 }
 
-/// The number of one of the 1024 words.
-fn number_of(word: usize) -> u16 {
-    u16::try_from(word).unwrap_or(u16::MAX)
+/// Converts the index of a word to a smaller type.
+fn word_number(word: usize) -> u16 {
+    u16::try_from(word).expect("a tile has 1,024 words")
 }
 
 impl Dense {
@@ -72,7 +74,7 @@ impl Dense {
         self.words.0[word] & bit != 0
     }
 
-    /// Of the words that `fill` puts in.
+    /// Creates a bitmap from the words that `fill` writes.
     fn filled(fill: impl FnOnce(&mut [u64; WORDS])) -> Self {
         let mut dense = Dense {
             count: 0,
@@ -86,12 +88,11 @@ impl Dense {
     fn fill(&mut self, fill: impl FnOnce(&mut [u64; WORDS])) {
         let words = &mut self.words.0;
         fill(words);
-        let at = |word: Option<usize>| word.map_or(0, number_of);
-        let (first, last) = (
-            words.iter().position(|word| *word != 0),
-            words.iter().rposition(|word| *word != 0),
-        );
-        (self.count, self.span) = (kernel::count(words), (at(first), at(last)));
+        // Without users, the span is the first word.
+        let first = words.iter().position(|word| *word != 0).unwrap_or(0);
+        let last = words.iter().rposition(|word| *word != 0).unwrap_or(0);
+        self.count = kernel::count(words);
+        self.span = (word_number(first), word_number(last));
     }
 
     fn from_places(places: &[u16]) -> Self {
@@ -103,14 +104,14 @@ impl Dense {
         })
     }
 
-    /// From the first to the last word in which both may have bits; when there is none, it ends
-    /// before it begins.
+    /// Returns the first and the last word in which both may have bits. If there are none, the last
+    /// one precedes the first one.
     fn common(&self, other: &Dense) -> (u16, u16) {
         (self.span.0.max(other.span.0), self.span.1.min(other.span.1))
     }
 
-    /// The words in which both may have bits. They begin and end with a cache line, as half lines
-    /// cost as much as whole ones.
+    /// Returns the range of words in which both may have bits, extended to whole cache lines,
+    /// because half a line takes as much time as a whole one.
     pub(super) fn shared(&self, other: &Dense) -> Range<usize> {
         let (from, to) = self.common(other);
         if from > to {
@@ -120,26 +121,26 @@ impl Dense {
         }
     }
 
-    /// How many users are in both.
+    /// Returns the number of users in both.
     pub(super) fn and_count(&self, other: &Dense) -> u64 {
         let shared = self.shared(other);
         kernel::and_count(&self.words.0[shared.clone()], &other.words.0[shared]).into()
     }
 
-    /// From the first to the last word in which either may have bits.
+    /// Returns the first and the last word in which either may have bits.
     fn either(&self, other: &Dense) -> (u16, u16) {
         (self.span.0.min(other.span.0), self.span.1.max(other.span.1))
     }
 
-    /// Takes in the users of another one.
-    fn take_in(&mut self, other: &Dense) {
+    /// Adds the users of another bitmap.
+    fn or_assign(&mut self, other: &Dense) {
         let theirs = usize::from(other.span.0)..=usize::from(other.span.1);
         self.count += kernel::or_assign(&mut self.words.0[theirs.clone()], &other.words.0[theirs]);
         self.span = self.either(other);
     }
 
-    /// Takes in the users that two others share.
-    fn take_in_both(&mut self, a: &Dense, b: &Dense) {
+    /// Adds the users that are in both of two other bitmaps.
+    fn or_assign_and(&mut self, a: &Dense, b: &Dense) {
         let shared = a.shared(b);
         if !shared.is_empty() {
             self.count += kernel::or_and_assign(
@@ -152,9 +153,10 @@ impl Dense {
         }
     }
 
-    /// The users in both, who share some words.
+    /// Returns the users in both. The [shared](Self::shared) range must not be empty.
     fn and(&self, other: &Dense) -> Dense {
-        let (shared, mut words) = (self.shared(other), Box::<Words>::default());
+        let shared = self.shared(other);
+        let mut words = Box::<Words>::default();
         let count = kernel::and_into(
             &mut words.0[shared.clone()],
             &self.words.0[shared.clone()],
@@ -167,15 +169,16 @@ impl Dense {
         }
     }
 
-    /// The users in this one and not in the other.
+    /// Returns the users in this bitmap but not in the other.
     fn diff(&self, other: &Dense) -> Dense {
-        let (shared, mut result) = (self.shared(other), self.clone());
+        let shared = self.shared(other);
+        let mut result = self.clone();
         result.count -=
             kernel::diff_assign(&mut result.words.0[shared.clone()], &other.words.0[shared]);
         result
     }
 
-    /// The users in exactly one of the two.
+    /// Returns the users in exactly one of the two bitmaps.
     fn xor(&self, other: &Dense) -> Dense {
         let mut words = self.words.clone();
         let count = kernel::xor_assign(&mut words.0, &other.words.0);
@@ -194,7 +197,7 @@ impl Default for Tile {
 }
 
 impl Tile {
-    /// Its words, when it has them.
+    /// Returns the bitmap of a dense tile.
     pub(super) fn dense(&self) -> Option<&Dense> {
         match self {
             Tile::Dense(dense) => Some(dense),
@@ -202,7 +205,7 @@ impl Tile {
         }
     }
 
-    /// How many users are in it.
+    /// Returns the number of users in the tile.
     pub fn len(&self) -> u64 {
         match self {
             Tile::Sparse(places) => places.len() as u64,
@@ -210,12 +213,12 @@ impl Tile {
         }
     }
 
-    /// Whether nobody is in it.
+    /// Returns whether the tile contains no users.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns approximately how many bytes of memory the tile takes.
     pub fn memory(&self) -> usize {
         match self {
             Tile::Sparse(places) => 48 + 2 * places.capacity(),
@@ -223,7 +226,7 @@ impl Tile {
         }
     }
 
-    /// Whether the user at `place` is in it.
+    /// Returns whether the tile contains the user at `place`.
     pub fn contains(&self, place: u16) -> bool {
         match self {
             Tile::Sparse(places) => places.binary_search(&place).is_ok(),
@@ -231,7 +234,7 @@ impl Tile {
         }
     }
 
-    /// Puts the user at `place` in, or takes them out; says whether that changed anything.
+    /// Adds the user at `place` (`true`) or removes it. Returns whether the tile has changed.
     pub fn set(&mut self, place: u16, value: bool) -> bool {
         match self {
             Tile::Sparse(places) => match (places.binary_search(&place), value) {
@@ -267,8 +270,7 @@ impl Tile {
         }
     }
 
-    /// Puts users of this tile in, who are in ascending order; says how many of them were not in
-    /// it.
+    /// Adds users of this tile, in ascending order. Returns how many of them are new.
     pub fn add(&mut self, users: &[UserId]) -> u64 {
         let before = self.len();
         if let Tile::Sparse(places) = self {
@@ -291,7 +293,8 @@ impl Tile {
         self.len() - before
     }
 
-    /// Those of some users of this tile, ascending, who are not in it.
+    /// Returns those of `users` that the tile does not contain. They must be users of this tile, in
+    /// ascending order.
     pub fn missing(&self, users: &[UserId]) -> Vec<UserId> {
         match self {
             Tile::Sparse(places) => {
@@ -313,7 +316,7 @@ impl Tile {
         }
     }
 
-    /// How many runs of consecutive users there are.
+    /// Returns the number of runs of consecutive users.
     pub fn runs(&self) -> u64 {
         match self {
             Tile::Sparse(places) => {
@@ -326,7 +329,7 @@ impl Tile {
             Tile::Dense(dense) => {
                 let mut last = 0;
                 let begins = dense.words.0.iter().map(|word| {
-                    // A bit begins a run where the one before it, the next higher, is not set.
+                    // A bit starts a run if the previous one, the next higher bit, is not set.
                     let begins = word & !(word >> 1 | last << 63);
                     last = *word;
                     u64::from(begins.count_ones())
@@ -336,8 +339,8 @@ impl Tile {
         }
     }
 
-    /// The places of its users that are `from` or beyond, ascending, given to `each` until it
-    /// answers `false`.
+    /// Passes the places of the users from `from` on to `each`, in ascending order, until `each`
+    /// returns `false`.
     pub fn visit(&self, from: u16, mut each: impl FnMut(u16) -> bool) {
         match self {
             Tile::Sparse(places) => {
@@ -363,7 +366,7 @@ impl Tile {
         }
     }
 
-    /// How many users there are at places `from` to `to`, both included.
+    /// Returns the number of users at the places from `from` to `to`, both included.
     pub fn count_between(&self, from: u16, to: u16) -> u64 {
         match self {
             _ if from > to => 0,
@@ -372,8 +375,10 @@ impl Tile {
                 below(u32::from(to) + 1) - below(u32::from(from))
             }
             Tile::Dense(dense) => {
-                let (first, last) = (usize::from(from / 64), usize::from(to / 64));
-                let (head, tail) = (u64::MAX >> (from % 64), u64::MAX << (63 - to % 64));
+                let first = usize::from(from / 64);
+                let last = usize::from(to / 64);
+                let head = u64::MAX >> (from % 64);
+                let tail = u64::MAX << (63 - to % 64);
                 let words = dense
                     .words
                     .0
@@ -390,9 +395,9 @@ impl Tile {
         }
     }
 
-    /// The first place from `from` on that is taken, or that is free.
-    pub fn first(&self, from: u16, taken: bool) -> Option<u16> {
-        if taken {
+    /// Returns the first place from `from` on whose user is in the tile (`true`) or not.
+    pub fn first(&self, from: u16, value: bool) -> Option<u16> {
+        if value {
             let mut found = None;
             self.visit(from, |place| {
                 found = Some(place);
@@ -403,10 +408,10 @@ impl Tile {
         match self {
             Tile::Sparse(places) => {
                 let start = places.partition_point(|p| *p < from);
-                // The list counts up by one from `from` as long as nothing is free.
+                // The places from `from` on are consecutive until the first free one.
                 let run = (from..=u16::MAX)
                     .zip(&places[start..])
-                    .take_while(|(place, taken)| place == *taken)
+                    .take_while(|(place, present)| place == *present)
                     .count();
                 u16::try_from(usize::from(from) + run).ok()
             }
@@ -420,8 +425,8 @@ impl Tile {
                     let free = !word & keep;
                     keep = u64::MAX;
                     if free != 0 {
-                        // Below 64.
-                        return Some(base + u16::try_from(free.leading_zeros()).unwrap_or(0));
+                        let zeros = u16::try_from(free.leading_zeros());
+                        return Some(base + zeros.expect("a word has 64 bits"));
                     }
                 }
                 None
@@ -429,7 +434,7 @@ impl Tile {
         }
     }
 
-    /// Its bits as bytes in Redis' order, all 8192 of them.
+    /// Returns the 8,192 bytes of the tile in a Redis bitmap.
     pub fn bytes(&self) -> Box<[u8]> {
         let mut bytes = vec![0; WORDS * 8].into_boxed_slice();
         match self {
@@ -447,7 +452,7 @@ impl Tile {
         bytes
     }
 
-    /// The tile of up to 8192 bytes in Redis' order; what is beyond them is empty.
+    /// Creates a tile from up to 8,192 bytes of a Redis bitmap. Missing bytes count as 0.
     pub fn of_bytes(bytes: &[u8]) -> Tile {
         let dense = Dense::filled(|words| {
             for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
@@ -459,25 +464,23 @@ impl Tile {
         Tile::Dense(dense).compact()
     }
 
-    /// The place of its last user.
+    /// Returns the place of the last user.
     pub fn last(&self) -> Option<u16> {
         match self {
             Tile::Sparse(places) => places.last().copied(),
             Tile::Dense(dense) => {
-                let found = (0..=u16::MAX)
+                let (base, word) = (0..=u16::MAX)
                     .step_by(64)
                     .zip(&dense.words.0)
-                    .rfind(|(_, word)| **word != 0);
-                // A word that is not 0 has fewer than 64 zeros behind its last bit.
-                found.and_then(|(base, word)| {
-                    Some(base + 63 - u16::try_from(word.trailing_zeros()).ok()?)
-                })
+                    .rfind(|(_, word)| **word != 0)?;
+                let zeros = u16::try_from(word.trailing_zeros());
+                Some(base + 63 - zeros.expect("a word has 64 bits"))
             }
         }
     }
 
-    /// The same users in as little memory as may be: an intersection of dense tiles may have few
-    /// users left.
+    /// Returns the same users in the smaller representation. An intersection of dense tiles may
+    /// have few users.
     pub fn compact(&self) -> Tile {
         match self {
             Tile::Dense(dense) if dense.count as usize <= SPARSE_MAX => Tile::Sparse(self.places()),
@@ -486,7 +489,8 @@ impl Tile {
     }
 
     fn places(&self) -> Vec<u16> {
-        let mut places = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(0));
+        let users = usize::try_from(self.len()).expect("a tile has at most 65,536 users");
+        let mut places = Vec::with_capacity(users);
         self.visit(0, |place| {
             places.push(place);
             true
@@ -494,7 +498,7 @@ impl Tile {
         places
     }
 
-    /// How many users are in both.
+    /// Returns the number of users in both tiles.
     pub fn and_count(&self, other: &Tile) -> u64 {
         match (self, other) {
             (Tile::Dense(a), Tile::Dense(b)) => a.and_count(b),
@@ -510,7 +514,7 @@ impl Tile {
         }
     }
 
-    /// The users in both.
+    /// Returns the users in both tiles.
     pub fn and(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(places), Tile::Dense(dense))
@@ -527,22 +531,22 @@ impl Tile {
         }
     }
 
-    /// The users in either.
+    /// Returns the users in either tile.
     pub fn or(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a || in_b),
             (dense @ Tile::Dense(_), other) | (other, dense @ Tile::Dense(_)) => {
                 let mut result = dense.clone();
-                result.take_in(other);
+                result.or_assign(other);
                 result
             }
         }
     }
 
-    /// Puts the users of another one in.
-    pub fn take_in(&mut self, other: &Tile) {
+    /// Adds the users of another tile.
+    pub fn or_assign(&mut self, other: &Tile) {
         match (&mut *self, other) {
-            (Tile::Dense(dense), Tile::Dense(other)) => dense.take_in(other),
+            (Tile::Dense(dense), Tile::Dense(other)) => dense.or_assign(other),
             (Tile::Dense(_), Tile::Sparse(places)) => {
                 for place in places {
                     self.set(*place, true);
@@ -552,13 +556,13 @@ impl Tile {
         }
     }
 
-    /// Puts the users of several others in. They are counted once, in the end.
-    pub fn take_in_all(&mut self, others: &[&Tile]) {
+    /// Adds the users of several other tiles. Counts the users only once, at the end.
+    pub fn or_assign_all(&mut self, others: &[&Tile]) {
         let users = others
             .iter()
             .fold(self.len(), |users, other| users + other.len());
         if others.len() < 2 || users <= SPARSE_MAX as u64 {
-            others.iter().for_each(|other| self.take_in(other));
+            others.iter().for_each(|other| self.or_assign(other));
             return;
         }
         let mut dense = match std::mem::take(self) {
@@ -566,21 +570,21 @@ impl Tile {
             Tile::Sparse(places) => Dense::from_places(&places),
         };
         let mut words = Vec::with_capacity(others.len());
-        let (mut from, mut to) = (usize::from(dense.span.0), usize::from(dense.span.1));
+        let mut from = usize::from(dense.span.0);
+        let mut to = usize::from(dense.span.1);
         for other in others {
             match other {
                 Tile::Dense(other) => {
                     words.push(other.words());
-                    (from, to) = (
-                        from.min(usize::from(other.span.0)),
-                        to.max(usize::from(other.span.1)),
-                    );
+                    from = from.min(usize::from(other.span.0));
+                    to = to.max(usize::from(other.span.1));
                 }
                 Tile::Sparse(places) => {
                     for place in places {
                         let (word, bit) = word_and_bit(*place);
                         dense.words.0[word] |= bit;
-                        (from, to) = (from.min(word), to.max(word));
+                        from = from.min(word);
+                        to = to.max(word);
                     }
                 }
             }
@@ -588,15 +592,15 @@ impl Tile {
         let span = from & !7..(to | 7) + 1;
         kernel::or_all(&mut dense.words.0[span.clone()], span.start, &words);
         dense.count = kernel::count(&dense.words.0[span]);
-        dense.span = (number_of(from), number_of(to));
+        dense.span = (word_number(from), word_number(to));
         *self = Tile::Dense(dense);
     }
 
-    /// Puts the users in that two others share.
-    pub fn take_in_both(&mut self, a: &Tile, b: &Tile) {
+    /// Adds the users that are in both of two other tiles.
+    pub fn or_assign_and(&mut self, a: &Tile, b: &Tile) {
         match (&mut *self, a, b) {
-            (Tile::Dense(dense), Tile::Dense(a), Tile::Dense(b)) => dense.take_in_both(a, b),
-            (_, Tile::Dense(_), Tile::Dense(_)) => self.take_in(&a.and(b)),
+            (Tile::Dense(dense), Tile::Dense(a), Tile::Dense(b)) => dense.or_assign_and(a, b),
+            (_, Tile::Dense(_), Tile::Dense(_)) => self.or_assign(&a.and(b)),
             (Tile::Dense(_), Tile::Sparse(few), other)
             | (Tile::Dense(_), other, Tile::Sparse(few)) => {
                 for place in few.iter().filter(|place| other.contains(**place)) {
@@ -605,21 +609,22 @@ impl Tile {
             }
             (Tile::Sparse(own), Tile::Sparse(few), other)
             | (Tile::Sparse(own), other, Tile::Sparse(few)) => {
-                // Mostly there are few new ones, or none.
-                let (mut own, mut other) = (Walk::of(own), Walk::in_tile(other));
+                // Usually there are few new users, or none.
+                let mut own = Lookup::of_list(own);
+                let mut other = Lookup::of_tile(other);
                 let new: Vec<u16> = few
                     .iter()
                     .copied()
-                    .filter(|place| !own.finds(*place) && other.finds(*place))
+                    .filter(|place| !own.contains(*place) && other.contains(*place))
                     .collect();
                 if !new.is_empty() {
-                    self.take_in(&Tile::Sparse(new));
+                    self.or_assign(&Tile::Sparse(new));
                 }
             }
         }
     }
 
-    /// The users in exactly one of the two.
+    /// Returns the users in exactly one of the two tiles.
     pub fn xor(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), Tile::Sparse(b)) => sparse(a, b, |in_a, in_b| in_a != in_b),
@@ -635,7 +640,7 @@ impl Tile {
         }
     }
 
-    /// The users in this one and not in the other.
+    /// Returns the users in this tile but not in the other.
     pub fn diff(&self, other: &Tile) -> Tile {
         match (self, other) {
             (Tile::Sparse(a), b) => {
@@ -652,22 +657,21 @@ impl Tile {
         }
     }
 
-    /// The first `bytes` bytes' worth of users that are not in it; at most [`TILE_BYTES`].
+    /// Returns the users that are not in the tile, among those in its first `bytes` bytes.
     pub fn complement(&self, bytes: u64) -> Tile {
         let bits = bytes.min(TILE_BYTES) * 8;
         let all = Dense::filled(|words| {
             for (start, word) in (0..).step_by(64).zip(words) {
-                let left = bits.saturating_sub(start).min(64);
-                *word = u64::MAX
-                    .checked_shl(64 - u32::try_from(left).unwrap_or(64))
-                    .unwrap_or(0);
+                let left = u32::try_from(bits.saturating_sub(start).min(64)).expect("at most 64");
+                // Nothing is left after a shift by all 64 bits.
+                *word = u64::MAX.checked_shl(64 - left).unwrap_or(0);
             }
         });
         Tile::Dense(all).diff(self)
     }
 
-    /// As stored: 8192 bytes are words in Redis' bit order; fewer are ascending little-endian
-    /// 16-bit places.
+    /// Returns the bytes of the tile in the log: either 8,192 bytes as in a Redis bitmap, or fewer,
+    /// which are ascending places as little-endian `u16`s.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Tile::Sparse(places) => places.iter().flat_map(|p| p.to_le_bytes()).collect(),
@@ -676,7 +680,7 @@ impl Tile {
         }
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
+    /// Reads what [`to_bytes`](Self::to_bytes) returned. Returns `None` for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Tile> {
         if bytes.len() as u64 == TILE_BYTES {
             return Some(Tile::Dense(Dense::filled(|words| {
@@ -705,28 +709,29 @@ impl FromIterator<u16> for Tile {
     }
 }
 
-/// Looks for places one after the other, each beyond the one before.
-enum Walk<'a> {
+/// Looks up places in ascending order.
+enum Lookup<'a> {
     List { places: &'a [u16], at: usize },
     Words(&'a Dense),
 }
 
-impl<'a> Walk<'a> {
-    fn of(places: &'a [u16]) -> Self {
-        Walk::List { places, at: 0 }
+impl<'a> Lookup<'a> {
+    fn of_list(places: &'a [u16]) -> Self {
+        Lookup::List { places, at: 0 }
     }
 
-    fn in_tile(tile: &'a Tile) -> Self {
+    fn of_tile(tile: &'a Tile) -> Self {
         match tile {
-            Tile::Sparse(places) => Walk::of(places),
-            Tile::Dense(dense) => Walk::Words(dense),
+            Tile::Sparse(places) => Lookup::of_list(places),
+            Tile::Dense(dense) => Lookup::Words(dense),
         }
     }
 
-    fn finds(&mut self, place: u16) -> bool {
+    /// Returns whether a place is present. It must not precede the place of the last call.
+    fn contains(&mut self, place: u16) -> bool {
         match self {
-            Walk::Words(dense) => dense.contains(place),
-            Walk::List { places, at } => {
+            Lookup::Words(dense) => dense.contains(place),
+            Lookup::List { places, at } => {
                 while places.get(*at).is_some_and(|next| *next < place) {
                     *at += 1;
                 }
@@ -736,6 +741,7 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Combines two sorted lists. `keep` decides about each place by whether it is in `a` and in `b`.
 fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {
     let mut places = Vec::with_capacity(a.len().max(b.len()));
     merge(a, b, |place, in_a, in_b| {
@@ -750,11 +756,13 @@ fn sparse(a: &[u16], b: &[u16], keep: fn(bool, bool) -> bool) -> Tile {
     }
 }
 
-/// Walks two ascending lists; `each` hears every place once, with the lists it is in.
+/// Merges two sorted lists. Passes every place to `each`, and whether it is in `a` and in `b`.
 pub(super) fn merge(a: &[u16], b: &[u16], mut each: impl FnMut(u16, bool, bool)) {
-    let (mut i, mut j) = (0, 0);
+    let mut i = 0;
+    let mut j = 0;
     while i < a.len() && j < b.len() {
-        let (x, y) = (a[i], b[j]);
+        let x = a[i];
+        let y = b[j];
         each(x.min(y), x <= y, y <= x);
         i += usize::from(x <= y);
         j += usize::from(y <= x);

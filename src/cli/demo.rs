@@ -232,21 +232,21 @@ fn fill(tracker: &Tracker, demo: &Demo, marker: &EventName, shown: &str) -> anyh
         for name in person.traits.iter().filter_map(|name| names.get(name)) {
             batch.mark_ever(name, person.id);
         }
-        for deed in &person.deeds {
-            let Some(name) = names.get(deed.event) else {
+        for action in &person.actions {
+            let Some(name) = names.get(action.event) else {
                 continue;
             };
             batch.mark_to(
                 name,
                 person.id,
-                deed.at,
+                action.at,
                 Extent {
-                    hourly: deed.hourly,
+                    hourly: action.hourly,
                     ever: false,
                 },
             )?;
         }
-        marks += person.deeds.len() as u64;
+        marks += person.actions.len() as u64;
         if batch.len() >= AT_ONCE {
             written(batch.commit())?;
             bar.set_position(person.id.into());

@@ -11,17 +11,18 @@ use crate::sets::{EventName, Key, UserId};
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
 
-/// The rows of many lines, grouped by event and day, or by event and hour if hours are marked.
+/// Collects the rows of many lines, by event and day, or by event and hour if hours are marked.
 ///
-/// A row marks a day, a week and a month, and there are many rows of the same users. They are
-/// combined before they are written, so that each bit is written once.
+/// A row marks a day, a week and a month, and the same users have many rows. The rows are combined
+/// before they are written, so that each bit is written once.
 #[derive(Debug)]
 pub struct Gather {
     hourly: bool,
     ever: bool,
     /// The index in `users` of each event and unit of time.
-    places: FxHashMap<Slot, usize>,
+    indexes: FxHashMap<Slot, usize>,
     users: Vec<Vec<UserId>>,
+    /// The slot of the last row, and its index.
     last: Option<(Slot, usize)>,
     rows: usize,
 }
@@ -29,7 +30,7 @@ pub struct Gather {
 /// An event, and a unit of time.
 type Slot = (u32, i64);
 
-/// The unit that stands for no time at all. It contains no moment.
+/// The unit that stands for no time. It contains no moment.
 const UNDATED: i64 = i64::MAX;
 
 impl Gather {
@@ -39,7 +40,7 @@ impl Gather {
         Gather {
             hourly,
             ever,
-            places: FxHashMap::default(),
+            indexes: FxHashMap::default(),
             users: Vec::new(),
             last: None,
             rows: 0,
@@ -57,56 +58,55 @@ impl Gather {
     }
 
     fn push(&mut self, slot: Slot, user: UserId) {
-        let place = match self.last {
-            // Most files are ordered by time.
-            Some((last, place)) if last == slot => place,
+        let index = match self.last {
+            // Most files are sorted by time.
+            Some((last, index)) if last == slot => index,
             _ => {
                 let next = self.users.len();
-                let place = *self.places.entry(slot).or_insert(next);
-                if place == next {
+                let index = *self.indexes.entry(slot).or_insert(next);
+                if index == next {
                     self.users.push(Vec::new());
                 }
-                self.last = Some((slot, place));
-                place
+                self.last = Some((slot, index));
+                index
             }
         };
-        if let Some(users) = self.users.get_mut(place) {
-            users.push(user);
-        }
+        self.users[index].push(user);
     }
 
-    /// Returns the number of rows held.
+    /// Returns the number of rows since the last [`drain`](Self::drain).
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Returns approximately how many bitmaps will be touched. This and the number of rows
+    /// Returns approximately how many bitmaps the rows change. This and the number of rows
     /// determine the memory use.
     pub fn bitmaps(&self) -> usize {
-        self.places.len()
+        self.indexes.len()
     }
 
-    /// Returns everything that was added, and starts again. This is fast: sorting is left to the
-    /// caller that writes the result.
+    /// Returns all rows, and starts again. This is fast: the result is sorted in
+    /// [`Gathered::bits`], which another thread may call.
+    ///
+    /// # Panics
+    /// Panics if the numbers of the events are not those of `names`.
     pub fn drain(&mut self, names: &Names) -> Gathered {
-        (self.last, self.rows) = (None, 0);
+        self.last = None;
+        self.rows = 0;
         let mut users = std::mem::take(&mut self.users);
         let mut slots: Vec<(Slot, Vec<UserId>)> = self
-            .places
+            .indexes
             .drain()
-            .map(|(slot, place)| {
-                (
-                    slot,
-                    users.get_mut(place).map(std::mem::take).unwrap_or_default(),
-                )
-            })
+            .map(|(slot, index)| (slot, std::mem::take(&mut users[index])))
             .collect();
         slots.sort_unstable_by_key(|(slot, _)| *slot);
         let events = slots
             .chunk_by(|a, b| a.0.0 == b.0.0)
-            .filter_map(|slots| slots.first());
-        let events = events
-            .filter_map(|((event, _), _)| Some((*event, names.get(*event)?.clone())))
+            .map(|slots_of_event| {
+                let ((event, _), _) = slots_of_event[0];
+                let name = names.get(event).expect("each event has a name");
+                (event, name.clone())
+            })
             .collect();
         Gathered {
             hourly: self.hourly,
@@ -117,7 +117,7 @@ impl Gather {
     }
 }
 
-/// The result of gathering many rows: for each event and unit of time, the users in order of
+/// The rows that a [`Gather`] collected: for each event and unit of time, the users in order of
 /// arrival.
 #[derive(Debug)]
 pub struct Gathered {
@@ -130,11 +130,13 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Replaces each user, which was an index until now, with the number at that index: 0 with the
-    /// first, 1 with the second, and so on.
+    /// Replaces the user of each row, which must be an index into `numbers`, with the number at
+    /// that index.
+    ///
+    /// This is for users with string ids.
     ///
     /// # Panics
-    /// Panics if there are fewer numbers.
+    /// Panics if an index is out of range.
     pub fn translate(&mut self, numbers: &[UserId]) {
         self.slots
             .iter_mut()
@@ -149,36 +151,32 @@ impl Gathered {
     /// [`Records`](crate::ingest::Records) has such a moment.
     pub fn bits(mut self) -> Result<Bits, CalendarError> {
         let mut bits = Bits::default();
-        let mut order = Order::default();
-        let mut of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
-        for (number, event) in &self.events {
-            let Some(slots) =
-                of_events.find(|slots| slots.first().is_some_and(|(slot, _)| slot.0 == *number))
-            else {
-                continue;
-            };
+        let mut sorter = Sorter::default();
+        let slots_of_events = self.slots.chunk_by_mut(|a, b| a.0.0 == b.0.0);
+        for ((number, event), slots) in self.events.iter().zip(slots_of_events) {
             let grains = [Grain::Day, Grain::Week, Grain::Month];
-            let mut wider: [(Option<Period>, Vec<UserId>); 3] = Default::default();
+            // The current period of each grain, and its users so far.
+            let mut current: [(Option<Period>, Vec<UserId>); 3] = Default::default();
             let mut ever = Vec::new();
-            let mut dated = false;
+            let mut is_dated = false;
             for ((_, unit), users) in slots {
                 if *unit == UNDATED {
                     ever.append(users);
                     continue;
                 }
-                dated = true;
+                is_dated = true;
                 let at = *unit * if self.hourly { HOUR } else { DAY };
                 let at = DateTime::from_timestamp(at, 0).ok_or(CalendarError::OutOfRange)?;
                 if self.hourly {
-                    order.sort(users);
-                    bits.put(event_in(event, Period::containing(Grain::Hour, at)?), users);
+                    sorter.sort(users);
+                    bits.push(event_in(event, Period::containing(Grain::Hour, at)?), users);
                 }
-                for (grain, (period, gathered)) in grains.into_iter().zip(&mut wider) {
-                    let now = Period::containing(grain, at)?;
-                    if let Some(before) = period.replace(now).filter(|before| *before != now) {
-                        bits.close(event_in(event, before), gathered, &mut order);
+                for (grain, (period, of_period)) in grains.into_iter().zip(&mut current) {
+                    let new = Period::containing(grain, at)?;
+                    if let Some(before) = period.replace(new).filter(|before| *before != new) {
+                        bits.drain(event_in(event, before), of_period, &mut sorter);
                     }
-                    gathered.extend_from_slice(users);
+                    of_period.extend_from_slice(users);
                 }
                 if self.ever {
                     ever.extend_from_slice(users);
@@ -186,45 +184,45 @@ impl Gathered {
                 // Frees the memory of these users, which may be a large part of the total.
                 *users = Vec::new();
             }
-            for (period, gathered) in &mut wider {
+            for (period, of_period) in &mut current {
                 if let Some(period) = period {
-                    bits.close(event_in(event, *period), gathered, &mut order);
+                    bits.drain(event_in(event, *period), of_period, &mut sorter);
                 }
             }
             if !ever.is_empty() {
-                bits.close(Some(Key::ever(event.clone())), &mut ever, &mut order);
+                bits.drain(Key::ever(event.clone()), &mut ever, &mut sorter);
             }
-            bits.events.extend(dated.then_some(*number));
+            bits.events.extend(is_dated.then_some(*number));
         }
         Ok(bits)
     }
 }
 
-fn event_in(event: &EventName, period: Period) -> Option<Key> {
-    Key::new(event.clone(), period).ok()
+fn event_in(event: &EventName, period: Period) -> Key {
+    Key::new(event.clone(), period).expect("rows mark hours, days, weeks and months")
 }
 
 /// Bits to set: each bitmap once, with its users in ascending order.
 #[derive(Debug, Default)]
 pub struct Bits {
-    /// The bitmaps, and where the users of each end.
+    /// The keys of the bitmaps, and the end of the users of each.
     keys: Vec<(Key, usize)>,
     users: Vec<UserId>,
     events: Vec<u32>,
 }
 
 impl Bits {
-    /// Returns each bitmap with its users.
+    /// Iterates over the keys of the bitmaps and the users to add to each.
     pub fn groups(&self) -> impl Iterator<Item = (&Key, &[UserId])> {
         let mut start = 0;
         self.keys.iter().map(move |(key, end)| {
-            let users = self.users.get(start..*end).unwrap_or_default();
+            let users = &self.users[start..*end];
             start = *end;
             (key, users)
         })
     }
 
-    /// Returns the dated events among them, by their numbers in [`Names`].
+    /// Returns the numbers of the events with dated bits in [`Names`].
     pub fn events(&self) -> &[u32] {
         &self.events
     }
@@ -239,32 +237,32 @@ impl Bits {
         self.users.is_empty()
     }
 
-    fn put(&mut self, key: Option<Key>, users: &[UserId]) {
-        if let Some(key) = key {
-            self.users.extend_from_slice(users);
-            self.keys.push((key, self.users.len()));
-        }
+    /// Adds a bitmap with its sorted users.
+    fn push(&mut self, key: Key, users: &[UserId]) {
+        self.users.extend_from_slice(users);
+        self.keys.push((key, self.users.len()));
     }
 
-    /// Adds the users of several units of time, and clears `users`.
-    fn close(&mut self, key: Option<Key>, users: &mut Vec<UserId>, order: &mut Order) {
-        order.sort(users);
-        self.put(key, users);
+    /// Adds a bitmap with its users in any order, and clears `users`.
+    fn drain(&mut self, key: Key, users: &mut Vec<UserId>, sorter: &mut Sorter) {
+        sorter.sort(users);
+        self.push(key, users);
         users.clear();
     }
 }
 
 /// Sorts users and removes duplicates.
 #[derive(Debug, Default)]
-struct Order {
+struct Sorter {
+    /// Memory that is reused.
     words: Vec<u64>,
 }
 
-/// The maximum number of words, of 64 users each, per user to sort. Up to this number, setting bits
-/// is faster than comparing.
-const WORDS_A_USER: usize = 4;
+/// The maximum number of words, of 64 users each, per user to sort. Up to this number, it is faster
+/// to set bits than to compare users.
+const WORDS_PER_USER: usize = 4;
 
-impl Order {
+impl Sorter {
     fn sort(&mut self, users: &mut Vec<UserId>) {
         if users.is_sorted_by(|a, b| a < b) {
             return;
@@ -272,9 +270,10 @@ impl Order {
         let (Some(least), Some(most)) = (users.iter().min(), users.iter().max()) else {
             return;
         };
-        let (first, last) = (*least / 64, *most / 64);
+        let first = *least / 64;
+        let last = *most / 64;
         let words = (last - first) as usize + 1;
-        if words > users.len().saturating_mul(WORDS_A_USER) {
+        if words > users.len().saturating_mul(WORDS_PER_USER) {
             users.sort_unstable();
             users.dedup();
             return;
@@ -282,9 +281,7 @@ impl Order {
         self.words.clear();
         self.words.resize(words, 0);
         for user in users.iter() {
-            if let Some(word) = self.words.get_mut((user / 64 - first) as usize) {
-                *word |= 1 << (user % 64);
-            }
+            self.words[(user / 64 - first) as usize] |= 1 << (user % 64);
         }
         users.clear();
         for (number, word) in (first..).zip(&self.words) {
@@ -305,14 +302,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn users_come_in_order_each_once(
+        fn users_are_sorted_without_duplicates(
             users in prop::collection::vec(prop_oneof![0_u32..300, 70_000_u32..70_900, (UserId::MAX - 99)..=UserId::MAX], 0..90),
             few in prop::collection::vec(any::<UserId>(), 0..9),
         ) {
-            let mut order = Order::default();
+            let mut sorter = Sorter::default();
             for users in [users.clone(), few, users.into_iter().filter(|user| *user < 300).collect()] {
                 let mut sorted = users.clone();
-                order.sort(&mut sorted);
+                sorter.sort(&mut sorted);
                 let expected: std::collections::BTreeSet<UserId> = users.into_iter().collect();
                 prop_assert_eq!(sorted, expected.into_iter().collect::<Vec<_>>());
             }

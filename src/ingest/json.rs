@@ -1,4 +1,4 @@
-//! The wanted fields of one JSON object, without the rest of it.
+//! Reads selected fields of a JSON object without parsing the rest.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,85 +8,86 @@ use serde_json::{Map, Value};
 
 use crate::ingest::layout::Field;
 
-/// A value, as far as it is of use.
+/// The value of a field.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Scalar<'a> {
-    /// There is no such field.
+    /// The object does not have the field.
     #[default]
     Missing,
     Null,
     Bool(bool),
     Whole(i64),
-    /// A number that is not a whole one, or too great.
+    /// A number that is not a whole number, or is out of range.
     Number,
     Text(Cow<'a, str>),
     /// A list or an object.
     Other,
 }
 
-/// What to look for: names of the object's own fields and of fields of objects in it, and where to
-/// put what is found.
+/// The fields to read: fields of the object itself, and fields of objects nested in it.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// The names of fields, and their indexes in the result.
     names: Vec<(String, usize)>,
-    inside: Vec<(String, Wanted)>,
-    /// Whether a field is wanted itself and also for what is in it, of which one reading finds only
-    /// one.
-    both: bool,
+    nested: Vec<(String, Wanted)>,
+    /// Whether a field is wanted itself and also for a field in it. Such fields cannot be read in
+    /// one pass.
+    overlaps: bool,
 }
 
 impl Wanted {
-    /// These fields. Each gets a place among what is found, and equal ones the same: the places are
-    /// returned, in order.
+    /// Creates a value for some fields. Also returns the index of each field in the result. Equal
+    /// fields have the same index.
     pub fn of<'a>(fields: impl IntoIterator<Item = &'a Field>) -> (Self, Vec<usize>) {
-        let (mut wanted, mut paths) = (Wanted::default(), Vec::new());
-        let places = fields.into_iter().map(|field| {
+        let mut wanted = Wanted::default();
+        let mut paths = Vec::new();
+        let mut indexes = Vec::new();
+        for field in fields {
             let known = paths.iter().position(|path| *path == &field.path);
-            known.unwrap_or_else(|| {
+            indexes.push(known.unwrap_or_else(|| {
+                wanted.add(&field.path.0, field.path.1.as_deref(), paths.len());
                 paths.push(&field.path);
-                wanted.add(&field.path.0, field.path.1.as_deref(), paths.len() - 1);
                 paths.len() - 1
-            })
-        });
-        let places = places.collect();
-        wanted.both = wanted
+            }));
+        }
+        wanted.overlaps = wanted
             .names
             .iter()
-            .any(|(name, _)| wanted.inside.iter().any(|(parent, _)| parent == name));
-        (wanted, places)
+            .any(|(name, _)| wanted.nested.iter().any(|(parent, _)| parent == name));
+        (wanted, indexes)
     }
 
-    fn add(&mut self, name: &str, child: Option<&str>, place: usize) {
+    fn add(&mut self, name: &str, child: Option<&str>, index: usize) {
         let Some(child) = child else {
-            return self.names.push((name.to_owned(), place));
+            return self.names.push((name.to_owned(), index));
         };
-        if !self.inside.iter().any(|(parent, _)| parent == name) {
-            self.inside.push((name.to_owned(), Wanted::default()));
-        }
-        if let Some((_, wanted)) = self.inside.iter_mut().find(|(parent, _)| parent == name) {
-            wanted.add(child, None, place);
-        }
+        let parent = self.nested.iter().position(|(parent, _)| parent == name);
+        let parent = parent.unwrap_or_else(|| {
+            self.nested.push((name.to_owned(), Wanted::default()));
+            self.nested.len() - 1
+        });
+        self.nested[parent].1.add(child, None, index);
     }
 
-    /// Reads one object and what stands at so many places; `None` says nothing but "ask a slower
-    /// way".
-    pub fn pick<'a>(&self, line: &'a [u8], places: usize) -> Option<Vec<Scalar<'a>>> {
-        if self.both {
+    /// Reads the fields of one object. The result has `len` values. Returns `None` if the line must
+    /// be parsed in another way, which is slower and reports errors.
+    pub fn pick<'a>(&self, line: &'a [u8], len: usize) -> Option<Vec<Scalar<'a>>> {
+        if self.overlaps {
             return None;
         }
-        let mut found = vec![Scalar::Missing; places];
+        let mut found = vec![Scalar::Missing; len];
         let mut reader = serde_json::Deserializer::from_slice(line);
-        let whole = Pick {
+        let is_object = PickFields {
             wanted: self,
             found: &mut found,
         }
         .deserialize(&mut reader)
         .ok()?;
-        (whole && reader.end().is_ok()).then_some(found)
+        (is_object && reader.end().is_ok()).then_some(found)
     }
 }
 
-/// The same field of a whole object.
+/// Returns a field of a parsed object.
 pub fn field<'a>(object: &'a Map<String, Value>, field: &Field) -> Option<&'a Value> {
     let value = object.get(&field.path.0)?;
     match &field.path.1 {
@@ -95,21 +96,23 @@ pub fn field<'a>(object: &'a Map<String, Value>, field: &Field) -> Option<&'a Va
     }
 }
 
-struct Pick<'w, 'f, 'de> {
+struct PickFields<'w, 'f, 'de> {
     wanted: &'w Wanted,
     found: &'f mut [Scalar<'de>],
 }
 
-/// Which of the wanted names a name is, if any.
-struct Name<'w>(&'w Wanted);
+/// Compares the name of a field with the wanted names.
+struct MatchName<'w>(&'w Wanted);
 
 enum Match<'w> {
-    Place(usize),
-    Inside(&'w Wanted),
+    /// A wanted field, with its index in the result.
+    Field(usize),
+    /// An object with wanted fields.
+    Nested(&'w Wanted),
     Nothing,
 }
 
-impl<'de, 'w> DeserializeSeed<'de> for Name<'w> {
+impl<'de, 'w> DeserializeSeed<'de> for MatchName<'w> {
     type Value = Match<'w>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Match<'w>, D::Error> {
@@ -117,7 +120,7 @@ impl<'de, 'w> DeserializeSeed<'de> for Name<'w> {
     }
 }
 
-impl<'w> Visitor<'_> for Name<'w> {
+impl<'w> Visitor<'_> for MatchName<'w> {
     type Value = Match<'w>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,18 +128,16 @@ impl<'w> Visitor<'_> for Name<'w> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Match<'w>, E> {
-        let inside = || self.0.inside.iter().find(|(parent, _)| parent == name);
-        Ok(
-            match self.0.names.iter().find(|(wanted, _)| wanted == name) {
-                Some((_, place)) => Match::Place(*place),
-                None => inside().map_or(Match::Nothing, |(_, wanted)| Match::Inside(wanted)),
-            },
-        )
+        if let Some((_, index)) = self.0.names.iter().find(|(wanted, _)| wanted == name) {
+            return Ok(Match::Field(*index));
+        }
+        let nested = self.0.nested.iter().find(|(parent, _)| parent == name);
+        Ok(nested.map_or(Match::Nothing, |(_, wanted)| Match::Nested(wanted)))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Pick<'_, '_, 'de> {
-    /// Whether it was an object.
+impl<'de> DeserializeSeed<'de> for PickFields<'_, '_, 'de> {
+    /// Whether the value is an object.
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -144,7 +145,7 @@ impl<'de> DeserializeSeed<'de> for Pick<'_, '_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Pick<'_, '_, 'de> {
+impl<'de> Visitor<'de> for PickFields<'_, '_, 'de> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,22 +153,15 @@ impl<'de> Visitor<'de> for Pick<'_, '_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        while let Some(name) = map.next_key_seed(Name(self.wanted))? {
+        while let Some(name) = map.next_key_seed(MatchName(self.wanted))? {
             match name {
-                Match::Place(place) => {
-                    let value = map.next_value_seed(Take)?;
-                    if let Some(slot) = self.found.get_mut(place) {
-                        *slot = value;
+                Match::Field(index) => self.found[index] = map.next_value_seed(TakeScalar)?,
+                Match::Nested(wanted) => {
+                    // If two fields have the same name, the last one counts, with all its fields.
+                    for (_, index) in &wanted.names {
+                        self.found[*index] = Scalar::Missing;
                     }
-                }
-                Match::Inside(wanted) => {
-                    // Of two fields of one name the last one counts, with all that is in it.
-                    for (_, place) in &wanted.names {
-                        if let Some(slot) = self.found.get_mut(*place) {
-                            *slot = Scalar::Missing;
-                        }
-                    }
-                    map.next_value_seed(Pick {
+                    map.next_value_seed(PickFields {
                         wanted,
                         found: &mut *self.found,
                     })?;
@@ -210,9 +204,9 @@ impl<'de> Visitor<'de> for Pick<'_, '_, 'de> {
     }
 }
 
-struct Take;
+struct TakeScalar;
 
-impl<'de> DeserializeSeed<'de> for Take {
+impl<'de> DeserializeSeed<'de> for TakeScalar {
     type Value = Scalar<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar<'de>, D::Error> {
@@ -220,7 +214,7 @@ impl<'de> DeserializeSeed<'de> for Take {
     }
 }
 
-impl<'de> Visitor<'de> for Take {
+impl<'de> Visitor<'de> for TakeScalar {
     type Value = Scalar<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,21 +1,24 @@
-//! What is written where in a file: told by its beginning and by what was asked for.
+//! The layout of a file: which column or field holds what. It is determined from the start of the
+//! file and from the requested columns.
 
 use serde_json::{Map, Value};
 
 use crate::ingest::field::Unix;
 use crate::sets::EventName;
 
-/// How the lines are written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Comma-, semicolon- or tab-separated, with the names of the columns in the first line.
+    /// Values separated by commas, semicolons or tabs, with the names of the columns in the first
+    /// line.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
 }
 
 impl Format {
-    /// What a file name's ending says, behind that of a compression.
+    /// Returns the format according to the extension of a file name. A second extension for a
+    /// compression is ignored.
     pub fn of_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         let name = [".gz", ".zst", ".zstd"]
@@ -30,12 +33,12 @@ impl Format {
     }
 }
 
-/// Which columns are asked for. What is not is guessed from the beginning of the file.
+/// The requested columns. The others are guessed from the start of the file.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct Columns {
     /// The column or field with the user id.
     pub user: Option<String>,
-    /// Where the event's name comes from.
+    /// The source of the event names.
     pub event: EventFrom,
     /// The column or field with the time.
     pub time: Option<String>,
@@ -43,15 +46,15 @@ pub struct Wishes {
     pub properties: Vec<String>,
 }
 
-/// Where the event's name comes from.
+/// The source of the event names.
 #[derive(Debug, Clone, Default)]
 pub enum EventFrom {
-    /// A column to be guessed.
+    /// A column that is guessed.
     #[default]
     Guess,
-    /// This column.
+    /// The column with this name.
     Column(String),
-    /// It is the same for every line.
+    /// Every line has this event.
     Always(EventName),
 }
 
@@ -63,32 +66,33 @@ pub(super) enum Product {
     Amplitude,
 }
 
-/// What is written where.
+/// The layout of a file: its format, and where its values are.
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub(super) format: Format,
     pub(super) product: Option<Product>,
-    /// Separates the fields of a CSV.
+    /// The separator of the fields of a CSV file.
     pub(super) delimiter: u8,
     pub(super) user: Field,
-    /// `None` where all lines have the same event.
+    /// `None` if all lines have the same event.
     pub(super) event: Option<Field>,
     pub(super) time: Field,
-    /// For each property the places it may be in, the first one that holds something counts.
+    /// For each property, the fields that may hold it. The first one with a value counts.
     pub(super) properties: Vec<Vec<Field>>,
     pub(super) unix: Unix,
-    /// Whether something was guessed that not everybody expects.
+    /// Whether a guessed field has an unusual name.
     guessed: bool,
 }
 
-/// A column of a CSV, or a field of an object or of an object in it.
+/// A column of a CSV file, or a field of a JSON object or of an object nested in it. Its `Debug`
+/// text is a part of [`Layout::fingerprint`], which is stored, so it must not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
-    /// Its full name, as people know it.
+    /// The full name, for messages.
     pub name: String,
-    /// In a CSV its place in the line, from 0.
+    /// The index of the column in a CSV file.
     pub place: usize,
-    /// In an object the names to follow, one or two of them.
+    /// The path in a JSON object, of one or two names.
     pub path: (String, Option<String>),
 }
 
@@ -101,7 +105,7 @@ impl Field {
         }
     }
 
-    fn inside(parent: &str, name: &str) -> Self {
+    fn nested(parent: &str, name: &str) -> Self {
         Field {
             name: format!("{parent}.{name}"),
             place: 0,
@@ -118,8 +122,8 @@ const USER_FLAG: &str = "--user-column NAME";
 const TIME_FLAG: &str = "--time-column NAME";
 
 impl Layout {
-    /// What was guessed, for people, when it is not simply what everybody expects: `user`, `event`
-    /// and `timestamp`.
+    /// Returns a description of what was guessed, or `None` if the guessed fields have the usual
+    /// names `user`, `event` and `timestamp`.
     pub fn guess(&self) -> Option<String> {
         if !self.guessed {
             return None;
@@ -141,7 +145,8 @@ impl Layout {
         ))
     }
 
-    /// A text that is another one when lines would be read in another way.
+    /// Returns a string that is equal for two layouts only if they read all lines in the same way.
+    /// It is stored to check whether an import can be resumed.
     pub fn fingerprint(&self) -> String {
         let Layout {
             format,
@@ -159,88 +164,43 @@ impl Layout {
         )
     }
 
-    /// How many fields of a line of CSV are looked at.
+    /// Returns the number of fields of a line that are needed, for a CSV file.
     pub(super) fn columns(&self) -> usize {
         let fields = [&self.user, &self.time]
             .into_iter()
             .chain(&self.event)
             .chain(self.properties.iter().flatten());
-        fields.map(|field| field.place + 1).max().unwrap_or(0)
+        let last = fields.map(|field| field.place).max();
+        last.expect("a layout has a user") + 1
     }
 
-    /// By the names in the first line of a CSV.
+    /// Determines the layout from the names in the first line of a CSV file.
     pub(super) fn of_header(
         names: &[String],
         delimiter: u8,
-        wishes: &Wishes,
+        columns: &Columns,
     ) -> Result<Self, String> {
-        let find = |wanted: &str| {
-            let exact = names.iter().position(|name| name == wanted);
-            let place = exact.or_else(|| {
-                names
-                    .iter()
-                    .position(|name| name.eq_ignore_ascii_case(wanted))
-            })?;
-            Some(Field::column(&names[place], place))
-        };
-        let missing = |what: &str, wanted: &str, flag: &str| {
-            let found: Vec<String> = names
-                .iter()
-                .take(20)
-                .map(|name| format!("`{}`", name.chars().take(40).collect::<String>()))
-                .collect();
-            let more = if names.len() > 20 { ", …" } else { "" };
-            let found = found
-                .join(", ")
-                .escape_debug()
-                .to_string()
-                .replace("\\'", "'");
-            format!(
-                "there is no column `{wanted}`; the first line names {found}{more}. Say which one holds {what} with {flag}"
-            )
-        };
-        let place = |what: &str, wish: Option<&str>, candidates: &[&str], flag: &str| {
-            let found = match wish {
-                Some(wanted) => find(wanted),
-                None => candidates.iter().find_map(|name| find(name)),
-            };
-            found.ok_or_else(|| missing(what, wish.unwrap_or(candidates[0]), flag))
-        };
-        let user = place("the user id", wishes.user.as_deref(), &USERS, USER_FLAG)?;
-        let event = match &wishes.event {
-            EventFrom::Always(_) => None,
-            EventFrom::Guess => Some(None),
-            EventFrom::Column(name) => Some(Some(name.as_str())),
-        };
+        let header = Header(names);
+        let user = header.column("the user id", columns.user.as_deref(), &USERS, USER_FLAG)?;
         let event_flag = "--event-column NAME, or give all lines the same event with --event NAME";
-        let event = event
-            .map(|wish| place("the event's name", wish, &EVENTS, event_flag))
-            .transpose()?;
-        let time = place("the time", wishes.time.as_deref(), &TIMES, TIME_FLAG)?;
-        // An export holds, beside what it is named for, columns that nobody else names so.
-        let posthog = ["distinct_id", "event", "timestamp"]
-            .iter()
-            .all(|name| find(name).is_some())
-            && names.iter().any(|name| {
-                ["elements_chain", "properties", "person_id"].contains(&name.as_str())
-                    || name.starts_with("properties.")
-            });
-        let properties = wishes.properties.iter().map(|wanted| {
-            let inside = ["properties.", "person.properties.", "person_properties."];
-            let places = inside
-                .iter()
-                .filter(|_| posthog)
-                .filter_map(|parent| find(&format!("{parent}{wanted}")));
-            let places: Vec<Field> = find(wanted).into_iter().chain(places).collect();
-            if places.is_empty() {
-                Err(missing("it", wanted, "--property NAME"))
-            } else {
-                Ok(places)
+        let event = match &columns.event {
+            EventFrom::Always(_) => None,
+            EventFrom::Guess => {
+                Some(header.column("the event's name", None, &EVENTS, event_flag)?)
             }
-        });
+            EventFrom::Column(name) => {
+                Some(header.column("the event's name", Some(name), &EVENTS, event_flag)?)
+            }
+        };
+        let time = header.column("the time", columns.time.as_deref(), &TIMES, TIME_FLAG)?;
+        let is_posthog = header.is_posthog();
+        let properties = columns
+            .properties
+            .iter()
+            .map(|name| header.property(name, is_posthog));
         let mut layout = Layout {
             format: Format::Csv,
-            product: posthog.then_some(Product::PostHog),
+            product: is_posthog.then_some(Product::PostHog),
             delimiter,
             user,
             event,
@@ -249,13 +209,13 @@ impl Layout {
             unix: Unix::Seconds,
             guessed: false,
         };
-        layout.guessed = layout.surprises(wishes);
+        layout.guessed = layout.is_unusual(columns);
         Ok(layout)
     }
 
-    /// By the first object of an NDJSON; `None` when the first line is none, and then the usual
-    /// names are meant.
-    pub(super) fn of_object(object: Option<&Map<String, Value>>, wishes: &Wishes) -> Self {
+    /// Determines the layout from the first object of an NDJSON file. If the first line is not an
+    /// object (`None`), the fields have the usual names.
+    pub(super) fn of_object(object: Option<&Map<String, Value>>, columns: &Columns) -> Self {
         let has = |name: &str| object.is_some_and(|object| object.contains_key(name));
         let inner = object.and_then(|object| object.get("properties")?.as_object());
         let product = if has("event_type") && has("event_time") {
@@ -269,9 +229,9 @@ impl Layout {
         } else {
             None
         };
-        // `a.b` is the field `b` of the object `a`, unless there is one of that very name.
+        // `a.b` is the field `b` of the object `a`, unless there is a field with that full name.
         let field = |name: &str| match name.split_once('.') {
-            Some((parent, child)) if !has(name) => Field::inside(parent, child),
+            Some((parent, child)) if !has(name) => Field::nested(parent, child),
             _ => Field::column(name, 0),
         };
         let guess = |candidates: &[&str]| {
@@ -286,31 +246,31 @@ impl Layout {
             Some(Product::Amplitude) => Field::column(amplitude, 0),
             _ => guess(candidates),
         };
-        let wish = |wish: &Option<String>| wish.as_deref().map(field);
+        let requested = |name: &Option<String>| name.as_deref().map(field);
         let parents: &[&str] = match product {
             Some(Product::Mixpanel) => &["properties"],
             Some(Product::Amplitude) => &["event_properties", "user_properties"],
             _ => &[],
         };
-        let properties = wishes.properties.iter().map(|wanted| {
+        let properties = columns.properties.iter().map(|name| {
             parents
                 .iter()
-                .map(|parent| Field::inside(parent, wanted))
-                .chain([field(wanted)])
+                .map(|parent| Field::nested(parent, name))
+                .chain([field(name)])
                 .collect()
         });
         let mut layout = Layout {
             format: Format::Ndjson,
             product,
             delimiter: b',',
-            user: wish(&wishes.user)
+            user: requested(&columns.user)
                 .unwrap_or_else(|| by_product("properties.distinct_id", "user_id", &USERS)),
-            event: match &wishes.event {
+            event: match &columns.event {
                 EventFrom::Always(_) => None,
                 EventFrom::Column(name) => Some(field(name)),
                 EventFrom::Guess => Some(by_product("event", "event_type", &EVENTS)),
             },
-            time: wish(&wishes.time)
+            time: requested(&columns.time)
                 .unwrap_or_else(|| by_product("properties.time", "event_time", &TIMES)),
             properties: properties.collect(),
             unix: if product.is_some() {
@@ -320,17 +280,18 @@ impl Layout {
             },
             guessed: false,
         };
-        layout.guessed = layout.surprises(wishes);
+        layout.guessed = layout.is_unusual(columns);
         layout
     }
 
-    fn surprises(&self, wishes: &Wishes) -> bool {
+    /// Returns whether a guessed field does not have the first of the usual names.
+    fn is_unusual(&self, columns: &Columns) -> bool {
         let event = self
             .event
             .as_ref()
-            .filter(|_| matches!(wishes.event, EventFrom::Guess));
-        let user = Some(&self.user).filter(|_| wishes.user.is_none());
-        let time = Some(&self.time).filter(|_| wishes.time.is_none());
+            .filter(|_| matches!(columns.event, EventFrom::Guess));
+        let user = Some(&self.user).filter(|_| columns.user.is_none());
+        let time = Some(&self.time).filter(|_| columns.time.is_none());
         [(user, USERS[0]), (event, EVENTS[0]), (time, TIMES[0])]
             .into_iter()
             .any(|(field, usual)| {
@@ -339,17 +300,97 @@ impl Layout {
     }
 }
 
-/// The separator that the first line that is not blank has most of: a comma unless semicolons or
-/// tabs outnumber it.
+/// The names of the columns of a CSV file.
+struct Header<'a>(&'a [String]);
+
+impl Header<'_> {
+    /// Finds a column by its exact name or, if there is none, by its name in another case.
+    fn find(&self, wanted: &str) -> Option<Field> {
+        let exact = self.0.iter().position(|name| name == wanted);
+        let column = exact.or_else(|| {
+            self.0
+                .iter()
+                .position(|name| name.eq_ignore_ascii_case(wanted))
+        })?;
+        Some(Field::column(&self.0[column], column))
+    }
+
+    /// Returns the requested column or, if none is requested, the first candidate that exists.
+    /// `what` and `flag` are for the error.
+    fn column(
+        &self,
+        what: &str,
+        requested: Option<&str>,
+        candidates: &[&str],
+        flag: &str,
+    ) -> Result<Field, String> {
+        let found = match requested {
+            Some(name) => self.find(name),
+            None => candidates.iter().find_map(|name| self.find(name)),
+        };
+        found.ok_or_else(|| self.missing(what, requested.unwrap_or(candidates[0]), flag))
+    }
+
+    /// Returns the columns that may hold a property.
+    fn property(&self, name: &str, is_posthog: bool) -> Result<Vec<Field>, String> {
+        let mut columns = Vec::from_iter(self.find(name));
+        if is_posthog {
+            let parents = ["properties.", "person.properties.", "person_properties."];
+            let nested = parents
+                .iter()
+                .filter_map(|parent| self.find(&format!("{parent}{name}")));
+            columns.extend(nested);
+        }
+        if columns.is_empty() {
+            return Err(self.missing("it", name, "--property NAME"));
+        }
+        Ok(columns)
+    }
+
+    /// Returns whether the file is an export of PostHog, which has some columns that other programs
+    /// do not use.
+    fn is_posthog(&self) -> bool {
+        ["distinct_id", "event", "timestamp"]
+            .iter()
+            .all(|name| self.find(name).is_some())
+            && self.0.iter().any(|name| {
+                ["elements_chain", "properties", "person_id"].contains(&name.as_str())
+                    || name.starts_with("properties.")
+            })
+    }
+
+    /// Returns the error for a missing column.
+    fn missing(&self, what: &str, wanted: &str, flag: &str) -> String {
+        let found: Vec<String> = self
+            .0
+            .iter()
+            .take(20)
+            .map(|name| format!("`{}`", name.chars().take(40).collect::<String>()))
+            .collect();
+        let more = if self.0.len() > 20 { ", …" } else { "" };
+        let found = found
+            .join(", ")
+            .escape_debug()
+            .to_string()
+            .replace("\\'", "'");
+        format!(
+            "there is no column `{wanted}`; the first line names {found}{more}. Say which one holds {what} with {flag}"
+        )
+    }
+}
+
+/// Returns the separator of a CSV file: a comma, or the semicolon or tab if that is more frequent
+/// in the first line that is not blank.
 pub(super) fn delimiter(start: &[u8]) -> u8 {
+    // Without such a line, the separator does not matter.
     let line = start
         .split(|byte| *byte == b'\n')
         .find(|line| !line.trim_ascii().is_empty())
         .unwrap_or_default();
-    let times = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
+    let occurrences = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
     [b';', b'\t']
         .into_iter()
-        .filter(|d| times(*d) > times(b','))
-        .max_by_key(|d| times(*d))
+        .filter(|delimiter| occurrences(*delimiter) > occurrences(b','))
+        .max_by_key(|delimiter| occurrences(*delimiter))
         .unwrap_or(b',')
 }

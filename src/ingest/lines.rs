@@ -1,5 +1,4 @@
-//! Lines of a reader, each where it lies in the block that was read, and the fields of those that
-//! are CSV.
+//! Splits the data of a reader into lines and CSV records, without copying them if possible.
 
 use std::io::{self, Read};
 
@@ -7,17 +6,17 @@ use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::ingest::records::Position;
 
-/// How much is read at once, at least.
+/// The minimum size of a block in bytes.
 const BLOCK: usize = 1 << 18;
 
-/// The longest line or record that is read. A quote left open, or a file that is no text, must not
-/// fill the memory.
+/// The maximum length of a line or record, in bytes. An open quote, or a file that is not text,
+/// must not fill the memory.
 pub const LONGEST: usize = 16 << 20;
 
-/// The bytes of a reader, block by block.
+/// Reads lines and records from a reader, block by block.
 pub struct Lines<R> {
     reader: R,
-    /// What is read and not given out yet is `block[from..to]`.
+    /// The bytes that were read but not returned yet are `block[from..to]`.
     block: Vec<u8>,
     from: usize,
     to: usize,
@@ -25,27 +24,29 @@ pub struct Lines<R> {
     at: Position,
 }
 
-/// What was found, or that it is longer than [`LONGEST`] and was not kept.
+/// A line or a record.
 pub enum Found<T> {
+    /// The complete line or record.
     Whole(T),
-    /// The line, which is behind the reader now.
+    /// A line longer than [`LONGEST`]. It was skipped.
     LongLine,
-    /// A record with quotes. Its first line alone is behind the reader now.
+    /// A record with quotes that is longer than [`LONGEST`]. Only its first line was skipped.
     LongRecord,
 }
 
-/// Where a line ends.
+/// The end of a line.
 enum End {
-    /// So far from here; and whether there is a line feed.
+    /// The line has this length, and ends with a line feed or not.
     At(usize, bool),
-    /// The record goes on as it has a quote.
+    /// The line contains a quote, so the record may continue on the next line.
     Quote,
-    /// It was too long.
-    Beyond,
+    /// The line is too long.
+    TooLong,
 }
 
 impl<R: Read> Lines<R> {
-    /// The lines of `start` and of the reader behind it; `at` is where they begin.
+    /// Creates a value for the bytes in `start` followed by those of the reader. `at` is the
+    /// position of the first byte.
     pub fn new(start: Vec<u8>, reader: R, at: Position) -> Self {
         let to = start.len();
         Lines {
@@ -58,113 +59,115 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Behind what was given out.
+    /// Returns the position after the last line or record that was returned.
     pub fn position(&self) -> Position {
         self.at
     }
 
-    /// The next line, without its line feed. `None` at the end.
+    /// Returns the next line without its line feed, or `None` at the end.
     pub fn line(&mut self) -> io::Result<Option<Found<&[u8]>>> {
         Ok(match self.end(|bytes| memchr(b'\n', bytes))? {
             End::At(0, false) => None,
             End::At(len, feed) => Some(Found::Whole(self.take(len, feed))),
-            End::Quote | End::Beyond => Some(Found::LongLine),
+            End::Quote | End::TooLong => Some(Found::LongLine),
         })
     }
 
-    /// The fields of the next record that is not blank, and the line it begins in, counted from 1.
-    /// `None` at the end.
+    /// Returns the next record that is not blank and the number of its first line, counted from 1.
+    /// Returns `None` at the end.
     ///
-    /// A record ends at the first line feed that is not in quotes, or with the file; a carriage
-    /// return before it belongs to the last field. Of a record without quotes only the first `most`
-    /// fields are looked for.
+    /// A record ends at the first line feed that is not in quotes, or with the file. A carriage
+    /// return before it belongs to the last field. If a record has no quotes, only its first
+    /// `max_fields` fields are returned.
     pub fn record<'a>(
         &'a mut self,
         delimiter: u8,
-        most: usize,
+        max_fields: usize,
         fields: &'a mut Fields,
     ) -> io::Result<Option<(Found<Record<'a>>, u64)>> {
         loop {
             let first = self.at.line + 1;
             match self.end(|bytes| memchr2(b'\n', b'"', bytes))? {
                 End::At(0, false) => return Ok(None),
-                End::At(len, feed)
-                    if is_blank(self.rest().get(..len).unwrap_or_default(), delimiter) =>
-                {
+                End::At(len, feed) if is_blank(&self.rest()[..len], delimiter) => {
                     self.take(len, feed);
                 }
                 End::At(len, feed) => {
                     let line = self.take(len, feed);
-                    fields.cut(line, delimiter, most);
+                    fields.split(line, delimiter, max_fields);
                     let record = Record {
                         data: line,
                         ends: &fields.ends,
-                        plain: true,
-                        runs_on: false,
+                        has_delimiters: true,
+                        is_multiline: false,
                     };
                     return Ok(Some((Found::Whole(record), first)));
                 }
                 End::Quote => {
-                    fields.begin();
-                    let whole = loop {
-                        let whole = fields.unquote(self.rest(), delimiter, self.ended);
-                        if whole || fields.at > LONGEST {
-                            // How much was read at once must not decide.
-                            break whole && fields.at <= LONGEST;
-                        }
-                        self.more()?;
-                    };
-                    if !whole {
-                        self.pass()?;
+                    if !self.unquote(delimiter, fields)? {
+                        self.skip_line()?;
                         return Ok(Some((Found::LongRecord, first)));
                     }
                     self.skip(fields.at, fields.lines);
                     if !fields.text.iter().all(u8::is_ascii_whitespace) {
-                        let runs_on = fields.lines > 1 || fields.part == Part::Quoted;
+                        let is_multiline = fields.lines > 1 || fields.part == Part::Quoted;
                         let record = Record {
                             data: &fields.text,
                             ends: &fields.ends,
-                            plain: false,
-                            runs_on,
+                            has_delimiters: false,
+                            is_multiline,
                         };
                         return Ok(Some((Found::Whole(record), first)));
                     }
                 }
-                End::Beyond => return Ok(Some((Found::LongLine, first))),
+                End::TooLong => return Ok(Some((Found::LongLine, first))),
             }
         }
     }
 
-    /// Where the line ends, by the first of the bytes that `find` looks for.
+    /// Reads the fields of a record with quotes. Returns `false` if the record is too long.
+    fn unquote(&mut self, delimiter: u8, fields: &mut Fields) -> io::Result<bool> {
+        fields.begin();
+        loop {
+            let is_complete = fields.unquote(self.rest(), delimiter, self.ended);
+            if is_complete || fields.at > LONGEST {
+                // The result must not depend on the sizes of the blocks.
+                return Ok(is_complete && fields.at <= LONGEST);
+            }
+            self.read_more()?;
+        }
+    }
+
+    /// Finds the end of the next line. `find` returns the first byte that may end the search.
     fn end(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> io::Result<End> {
-        let mut looked = 0;
+        let mut searched = 0;
         loop {
             let rest = self.rest();
-            match find(rest.get(looked..).unwrap_or_default()).map(|found| looked + found) {
-                Some(found) if found > LONGEST => looked = found,
-                Some(found) if rest.get(found) == Some(&b'\n') => return Ok(End::At(found, true)),
+            match find(&rest[searched..]).map(|found| searched + found) {
+                Some(found) if found > LONGEST => searched = found,
+                Some(found) if rest[found] == b'\n' => return Ok(End::At(found, true)),
                 Some(_) => return Ok(End::Quote),
-                None => looked = rest.len(),
+                None => searched = rest.len(),
             }
-            if looked > LONGEST {
-                self.pass()?;
-                return Ok(End::Beyond);
+            if searched > LONGEST {
+                self.skip_line()?;
+                return Ok(End::TooLong);
             }
-            if !self.more()? {
-                return Ok(End::At(looked, false));
+            if !self.read_more()? {
+                return Ok(End::At(searched, false));
             }
         }
     }
 
-    /// Leaves the rest of a line behind without keeping it.
-    fn pass(&mut self) -> io::Result<()> {
+    /// Skips the rest of a line without keeping it in memory.
+    fn skip_line(&mut self) -> io::Result<()> {
         loop {
             if let Some(len) = memchr(b'\n', self.rest()) {
                 self.take(len, true);
                 return Ok(());
             }
             self.skip(self.to - self.from, 0);
-            if !self.more()? {
+            if !self.read_more()? {
                 self.at.line += 1;
                 return Ok(());
             }
@@ -172,14 +175,15 @@ impl<R: Read> Lines<R> {
     }
 
     fn rest(&self) -> &[u8] {
-        self.block.get(self.from..self.to).unwrap_or_default()
+        &self.block[self.from..self.to]
     }
 
-    /// The rest of a line up to its end, which is left behind.
+    /// Returns the next `len` bytes, which are the rest of a line, and skips them and the line feed
+    /// after them, if there is one.
     fn take(&mut self, len: usize, feed: bool) -> &[u8] {
         let from = self.from;
         self.skip(len + usize::from(feed), 1);
-        self.block.get(from..from + len).unwrap_or_default()
+        &self.block[from..from + len]
     }
 
     fn skip(&mut self, len: usize, lines: u64) {
@@ -188,25 +192,23 @@ impl<R: Read> Lines<R> {
         self.at.line += lines;
     }
 
-    /// Reads more behind what is there; `false` at the end. Waits for the reader only once, as a
-    /// pipe may be slow.
-    fn more(&mut self) -> io::Result<bool> {
+    /// Reads more bytes. Returns `false` at the end. Waits for the reader only once, because a pipe
+    /// may be slow.
+    fn read_more(&mut self) -> io::Result<bool> {
         if self.ended {
             return Ok(false);
         }
         if self.from > 0 {
             self.block.copy_within(self.from..self.to, 0);
-            (self.from, self.to) = (0, self.to - self.from);
+            self.to -= self.from;
+            self.from = 0;
         }
         if self.block.len() < self.to + BLOCK / 2 {
-            // A line may be of any length; each byte of it is moved a few times at most.
+            // The size doubles, so each byte of a long line is moved only a few times.
             self.block.resize((self.to * 2).max(BLOCK), 0);
         }
         let read = loop {
-            match self
-                .reader
-                .read(self.block.get_mut(self.to..).unwrap_or_default())
-            {
+            match self.reader.read(&mut self.block[self.to..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
@@ -217,78 +219,81 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// Returns whether a line consists of white space and delimiters only.
 fn is_blank(line: &[u8], delimiter: u8) -> bool {
     line.iter()
         .all(|byte| byte.is_ascii_whitespace() || *byte == delimiter)
 }
 
-/// Room for the fields of a record, used again for each; of one with quotes also how far it was
-/// taken apart.
+/// The fields of a record. The memory is reused for the next record.
 #[derive(Debug, Default)]
 pub struct Fields {
-    /// The fields of a record with quotes, one behind the other.
+    /// The fields of a record with quotes, without delimiters between them.
     text: Vec<u8>,
+    /// The end of each field.
     ends: Vec<usize>,
-    /// So many bytes of it are in `text`, and they are of so many lines.
+    /// The number of bytes of a record with quotes that were read so far.
     at: usize,
+    /// The number of lines of these bytes.
     lines: u64,
     part: Part,
 }
 
-/// What the next byte of a record with quotes belongs to.
+/// The position of the next byte in a record with quotes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// A field that begins here.
+    /// At the start of a field.
     #[default]
-    Begin,
-    /// What stands in quotes.
+    Start,
+    /// In quotes.
     Quoted,
-    /// What is behind a quote: a second one, or the end of the quoted.
-    Behind,
-    /// What is not in quotes.
+    /// After a quote in quotes: either the quote ends the quoted part, or another quote follows and
+    /// both stand for one.
+    AfterQuote,
+    /// Not in quotes.
     Plain,
 }
 
-/// The fields of one record.
+/// One record.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     data: &'a [u8],
     ends: &'a [usize],
-    /// Whether a delimiter stands between any two fields of `data`.
-    plain: bool,
-    /// Whether it holds a line feed, or ends in quotes that the file leaves open.
-    pub runs_on: bool,
+    /// Whether `data` has a delimiter between two fields.
+    has_delimiters: bool,
+    /// Whether the record contains a line feed, or an open quote at the end of the file.
+    pub is_multiline: bool,
 }
 
 impl<'a> Record<'a> {
-    /// How many fields there are, those beyond the wanted ones of a record without quotes left
-    /// aside.
+    /// Returns the number of fields. See [`Lines::record`].
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// A field.
-    pub fn get(&self, place: usize) -> Option<&'a [u8]> {
-        let end = *self.ends.get(place)?;
-        let start = match place.checked_sub(1) {
-            Some(before) => self.ends.get(before)? + usize::from(self.plain),
+    /// Returns the field with an index, if there is one.
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        let end = *self.ends.get(index)?;
+        let start = match index.checked_sub(1) {
+            Some(before) => self.ends[before] + usize::from(self.has_delimiters),
             None => 0,
         };
-        self.data.get(start..end)
+        Some(&self.data[start..end])
     }
 
-    /// All of them.
+    /// Iterates over all fields.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
-        (0..self.len()).filter_map(|place| self.get(place))
+        (0..self.len()).filter_map(|index| self.get(index))
     }
 }
 
 impl Fields {
-    /// Cuts a line without quotes.
-    fn cut(&mut self, line: &[u8], delimiter: u8, most: usize) {
+    /// Splits a line without quotes.
+    fn split(&mut self, line: &[u8], delimiter: u8, max_fields: usize) {
         self.ends.clear();
-        self.ends.extend(memchr_iter(delimiter, line).take(most));
-        if self.ends.len() < most {
+        self.ends
+            .extend(memchr_iter(delimiter, line).take(max_fields));
+        if self.ends.len() < max_fields {
             self.ends.push(line.len());
         }
     }
@@ -296,65 +301,71 @@ impl Fields {
     fn begin(&mut self) {
         self.text.clear();
         self.ends.clear();
-        (self.at, self.lines, self.part) = (0, 1, Part::Begin);
+        self.at = 0;
+        self.lines = 1;
+        self.part = Part::Start;
     }
 
-    /// Goes on taking the record at the beginning of `bytes` apart; `false` when its end is not
-    /// among them and more may come.
+    /// Continues to read the fields of the record at the start of `bytes`. Returns whether the
+    /// record is complete. `is_end` says that no more bytes follow.
     ///
-    /// Quotes mean something only where a field begins with one. In them two quotes are one; what
-    /// stands between the closing one and the delimiter belongs to the field.
-    fn unquote(&mut self, bytes: &[u8], delimiter: u8, all: bool) -> bool {
+    /// A quote has a meaning only at the start of a field. In quotes, two quotes stand for one.
+    /// Everything between the closing quote and the delimiter belongs to the field.
+    fn unquote(&mut self, bytes: &[u8], delimiter: u8, is_end: bool) -> bool {
         loop {
-            let rest = bytes.get(self.at..).unwrap_or_default();
+            let rest = &bytes[self.at..];
             let next = rest.first().copied();
             match self.part {
-                Part::Begin | Part::Behind if next.is_none() && !all => return false,
-                Part::Begin if next == Some(b'"') => {
-                    (self.at, self.part) = (self.at + 1, Part::Quoted)
+                Part::Start | Part::AfterQuote if next.is_none() && !is_end => return false,
+                Part::Start if next == Some(b'"') => {
+                    self.at += 1;
+                    self.part = Part::Quoted;
                 }
-                Part::Behind if next == Some(b'"') => {
+                Part::AfterQuote if next == Some(b'"') => {
                     self.text.push(b'"');
-                    (self.at, self.part) = (self.at + 1, Part::Quoted);
+                    self.at += 1;
+                    self.part = Part::Quoted;
                 }
-                Part::Begin | Part::Behind => self.part = Part::Plain,
+                Part::Start | Part::AfterQuote => self.part = Part::Plain,
                 Part::Quoted => {
                     let found = memchr(b'"', rest);
-                    let quoted = rest.get(..found.unwrap_or(rest.len())).unwrap_or_default();
+                    let quoted = &rest[..found.unwrap_or(rest.len())];
                     self.text.extend_from_slice(quoted);
                     self.lines += feeds(quoted);
                     if found.is_some() {
-                        (self.at, self.part) = (self.at + quoted.len() + 1, Part::Behind);
+                        self.at += quoted.len() + 1;
+                        self.part = Part::AfterQuote;
                         continue;
                     }
                     self.at = bytes.len();
-                    if all {
-                        // A line feed that is the file's last byte ends a line and begins none.
+                    if is_end {
+                        // A line feed at the end of the file does not start another line.
                         self.lines -= u64::from(bytes.ends_with(b"\n"));
                         self.ends.push(self.text.len());
                     }
-                    return all;
+                    return is_end;
                 }
                 Part::Plain => {
                     let found = memchr2(delimiter, b'\n', rest);
-                    let plain = rest.get(..found.unwrap_or(rest.len())).unwrap_or_default();
+                    let plain = &rest[..found.unwrap_or(rest.len())];
                     self.text.extend_from_slice(plain);
                     self.at += plain.len() + usize::from(found.is_some());
-                    let goes_on = rest.get(plain.len()) == Some(&delimiter);
-                    if found.is_none() && !all {
+                    let has_next = rest.get(plain.len()) == Some(&delimiter);
+                    if found.is_none() && !is_end {
                         return false;
                     }
                     self.ends.push(self.text.len());
-                    if !goes_on {
+                    if !has_next {
                         return true;
                     }
-                    self.part = Part::Begin;
+                    self.part = Part::Start;
                 }
             }
         }
     }
 }
 
+/// Returns the number of line feeds.
 fn feeds(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
 }
@@ -365,7 +376,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives its bytes in pieces of a few.
+    /// A reader that returns a few bytes at a time.
     struct Trickle<'a>(&'a [u8], usize);
 
     impl Read for Trickle<'_> {
@@ -377,11 +388,12 @@ mod tests {
         }
     }
 
-    fn records(text: &[u8], piece: usize, most: usize) -> Vec<(Vec<Vec<u8>>, u64)> {
+    fn records(text: &[u8], piece: usize, max_fields: usize) -> Vec<(Vec<Vec<u8>>, u64)> {
         let mut lines = Lines::new(Vec::new(), Trickle(text, piece), Position::default());
-        let (mut fields, mut found) = (Fields::default(), Vec::new());
+        let mut fields = Fields::default();
+        let mut found = Vec::new();
         while let Some((Found::Whole(record), line)) =
-            lines.record(b',', most, &mut fields).unwrap()
+            lines.record(b',', max_fields, &mut fields).unwrap()
         {
             found.push((record.iter().map(<[u8]>::to_vec).collect(), line));
         }
@@ -397,12 +409,12 @@ mod tests {
     }
 
     proptest! {
-        /// The csv crate reads the same, but for blank records, which are left out here.
+        /// Blank records, which this module skips, are removed from the result of the csv crate.
         #[test]
         fn records_are_those_of_the_csv_crate(
             text in "([ab ,\"]|\r?\n|\"\"|,\"|\",){0,30}",
             piece in 1_usize..40,
-            most in 1_usize..5,
+            max_fields in 1_usize..5,
         ) {
             let reader = csv::ReaderBuilder::new()
                 .has_headers(false)
@@ -417,16 +429,16 @@ mod tests {
                 .collect();
             let ours = records(text.as_bytes(), piece, usize::MAX);
             prop_assert_eq!(&ours.iter().map(|(fields, _)| fields.clone()).collect::<Vec<_>>(), &theirs);
-            // However many are wanted, those are the same.
-            for (few, all) in records(text.as_bytes(), piece, most).iter().zip(&ours) {
+            // The first fields are the same if fewer fields are requested.
+            for (few, all) in records(text.as_bytes(), piece, max_fields).iter().zip(&ours) {
                 prop_assert_eq!(few.1, all.1);
-                prop_assert!(few.0.len() >= most.min(all.0.len()));
+                prop_assert!(few.0.len() >= max_fields.min(all.0.len()));
                 prop_assert!(few.0.iter().zip(&all.0).all(|(a, b)| a == b));
             }
         }
 
         #[test]
-        fn lines_are_lines(text in "([a\"]|\r?\n){0,30}", piece in 1_usize..40) {
+        fn lines_are_those_of_the_standard_library(text in "([a\"]|\r?\n){0,30}", piece in 1_usize..40) {
             let mut lines = Lines::new(Vec::new(), Trickle(text.as_bytes(), piece), Position::default());
             let mut found = Vec::new();
             while let Some(Found::Whole(line)) = lines.line().unwrap() {
@@ -438,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_knows_its_first_line() {
+    fn a_record_has_the_number_of_its_first_line() {
         let lines: Vec<u64> = records(b"a\n\n \n\"b\nc\"\nd\n,,\n\"e\n", 3, 9)
             .iter()
             .map(|(_, line)| *line)
@@ -447,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_costs_itself_and_no_other_line() {
+    fn a_line_or_record_that_is_too_long_is_skipped_alone() {
         let long = "x".repeat(LONGEST + 1);
         for (text, quoted) in [
             (format!("a\n{long}\nb\nc"), false),
@@ -463,12 +475,12 @@ mod tests {
                     Found::LongRecord => (b"a long record".to_vec(), line),
                 }
             };
-            let bad: &[u8] = if quoted {
+            let skipped: &[u8] = if quoted {
                 b"a long record"
             } else {
                 b"a long line"
             };
-            let expected: [&[u8]; 4] = [b"a", bad, b"b", b"c"];
+            let expected: [&[u8]; 4] = [b"a", skipped, b"b", b"c"];
             for (line, expected) in (1..).zip(expected) {
                 assert!(next() == (expected.to_vec(), line), "line {line}");
             }

@@ -1,27 +1,29 @@
-//! Lines of a file → marks. Streaming and pure: it sees a reader, no file and no store.
+//! Reads marks from CSV and NDJSON data. This module is pure: it reads from a reader and does not
+//! know files or stores.
 //!
-//! [`Records`] recognises what is written how ([`Layout`]) and reads line by line; a bad line is a value among the
-//! others, with its number and the reason, so that the caller decides what to do. [`Gather`] brings
-//! the rows of many lines together, and [`Gathered`] puts them in order, each bit of each bitmap
-//! once, which is how stores take them fastest.
+//! [`Records`] recognizes the [`Layout`] of the data and reads it line by line. An invalid line is
+//! returned as an error with its number and the reason, so that the caller decides what to do.
+//! [`Gather`] collects the rows of many lines, and [`Gathered`] sorts their bits by bitmap and user
+//! and removes duplicates, because stores write such data fastest.
 //!
 //! ```
-//! use cohortist::ingest::{Gather, Names, Records, Wishes};
+//! use cohortist::ingest::{Columns, Gather, Names, Records};
 //! let mut names = Names::new(&[], 1000)?;
 //! let csv = b"user_id,event,time\n7,signup,2026-11-23\n7,signup,2026-11-24\nx,signup,2026-11-24\n";
-//! let mut records = Records::open(csv.as_slice(), None, &Wishes::default(), &mut names)?;
+//! let mut records = Records::open(csv.as_slice(), None, &Columns::default(), &mut names)?;
 //! assert_eq!(records.layout().guess().unwrap(), "`user_id` is the user, `event` the event, `time` the time");
-//! let (mut gather, mut bad) = (Gather::new(false, false), 0);
+//! let mut gather = Gather::new(false, false);
+//! let mut invalid = 0;
 //! while let Some(row) = records.next(&mut names) {
 //!     match row {
 //!         Ok(row) => gather.add(row, records.properties()),
-//!         Err(_) => bad += 1,
+//!         Err(_) => invalid += 1,
 //!     }
 //! }
 //! let bits = gather.drain(&names).bits()?;
 //! let keys: Vec<String> = bits.groups().map(|(key, users)| format!("{key} {users:?}")).collect();
 //! assert_eq!(keys, ["signup_2026-11-23 [7]", "signup_2026-11-24 [7]", "signup_W2026-48 [7]", "signup_2026-11 [7]"]);
-//! assert_eq!(bad, 1);
+//! assert_eq!(invalid, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -34,7 +36,7 @@ mod names;
 mod records;
 
 pub use gather::{Bits, Gather, Gathered};
-pub use layout::{EventFrom, Format, Layout, Wishes};
-pub(crate) use names::RowTexts;
+pub use layout::{Columns, EventFrom, Format, Layout};
+pub(crate) use names::RowIds;
 pub use names::{Names, Property};
 pub use records::{Position, Problem, Records, Row};

@@ -1,4 +1,4 @@
-//! The event names seen so far. Each is checked once, and identified by its number from then on.
+//! Assigns numbers to event names, so that each name is checked only once.
 
 use rustc_hash::FxHashMap;
 
@@ -10,56 +10,59 @@ use crate::sets::{
 /// The events of an import, and the properties that become events.
 #[derive(Debug)]
 pub struct Names {
+    /// The events, by number.
     list: Vec<EventName>,
+    /// The numbers of the events, by name.
     known: FxHashMap<Box<[u8]>, u32>,
     properties: Vec<Property>,
-    most: usize,
-    /// The string ids seen so far, if users have string ids.
-    called: Option<Called>,
+    /// The maximum number of values per property.
+    max_values: usize,
+    /// The string ids so far, if users have string ids.
+    string_ids: Option<StringIds>,
 }
 
 /// The string ids of users.
 #[derive(Debug, Default)]
-struct Called {
-    /// The maximum memory for `texts`, in bytes, before they are dropped.
-    remembered: usize,
-    /// The string ids since the last call of [`Names::take_texts`].
+struct StringIds {
+    /// The maximum memory for `earlier`, in bytes, before they are dropped.
+    max_memory: usize,
+    /// The string ids since the last call of [`Names::take_string_ids`].
     latest: StringList,
     /// All earlier string ids, each once.
-    texts: Interner,
+    earlier: Interner,
 }
 
 /// The string ids of the users of rows.
 #[derive(Debug, Default)]
-pub(crate) struct RowTexts {
+pub(crate) struct RowIds {
     /// For each user of a row, the index of its string id among all string ids so far.
-    pub places: Vec<UserId>,
+    pub indexes: Vec<UserId>,
     /// The index of the first new string id. If it is 0, earlier indexes are no longer valid.
     pub first: usize,
     /// The new string ids, in the order of their indexes.
     pub new: StringList,
 }
 
-/// A column whose values become undated events: `plan:pro`.
+/// A column whose values become undated events, such as `plan:pro`.
 #[derive(Debug)]
 pub struct Property {
     /// The name as requested: the part before the colon.
     pub name: String,
-    /// Rows whose value was beyond the maximum number of values.
+    /// The number of rows with a new value after the maximum number of values was reached.
     pub beyond: u64,
-    /// Rows whose value cannot become an event name: it is too long, contains control characters,
-    /// or is a list or an object.
+    /// The number of rows whose value cannot become an event name: it is too long, contains control
+    /// characters, or is a list or an object.
     pub unusable: u64,
     known: FxHashMap<Box<[u8]>, u32>,
 }
 
 impl Names {
-    /// Creates a value without events. `most` is the maximum number of different values of each
-    /// property that become events.
+    /// Creates a value without events. `max_values` is the maximum number of different values of
+    /// each property that become events.
     ///
     /// # Errors
     /// Returns an error if an event name cannot start with the name of a property.
-    pub fn new(properties: &[String], most: usize) -> Result<Self, EventNameError> {
+    pub fn new(properties: &[String], max_values: usize) -> Result<Self, EventNameError> {
         let properties = properties.iter().map(|name| {
             EventName::new(&format!("{name}:x"))?;
             Ok(Property {
@@ -74,55 +77,59 @@ impl Names {
             list: Vec::new(),
             known: FxHashMap::default(),
             properties,
-            most,
-            called: None,
+            max_values,
+            string_ids: None,
         })
     }
 
     /// Reads users as string ids from now on. The user of a row is then an index into the string
     /// ids of the rows that belong together.
     ///
-    /// `remembered` is the maximum memory for the string ids of earlier rows, in bytes.
-    pub fn call_users_by_texts(&mut self, remembered: usize) {
-        self.called = Some(Called {
-            remembered,
-            ..Called::default()
+    /// `max_memory` is the maximum memory for the string ids of earlier rows, in bytes.
+    pub fn use_string_ids(&mut self, max_memory: usize) {
+        self.string_ids = Some(StringIds {
+            max_memory,
+            ..StringIds::default()
         });
     }
 
     /// Returns the total length of the string ids of the latest rows, in bytes.
-    pub fn text_bytes(&self) -> usize {
-        self.called
+    pub fn string_id_bytes(&self) -> usize {
+        self.string_ids
             .as_ref()
-            .map_or(0, |called| called.latest.bytes())
+            .map_or(0, |string_ids| string_ids.latest.bytes())
     }
 
-    /// Returns the string ids of users since the last call, or `None` if users are numbers.
-    pub(crate) fn take_texts(&mut self) -> Option<RowTexts> {
-        let Called {
-            remembered,
+    /// Returns the string ids of users since the last call, or `None` if users have numeric ids.
+    pub(crate) fn take_string_ids(&mut self) -> Option<RowIds> {
+        let StringIds {
+            max_memory,
             latest,
-            texts,
-        } = self.called.as_mut()?;
-        if texts.memory() > *remembered {
-            *texts = Interner::default();
+            earlier,
+        } = self.string_ids.as_mut()?;
+        if earlier.memory() > *max_memory {
+            *earlier = Interner::default();
         }
-        let first = texts.len();
-        let places = texts.insert_all(latest.iter());
+        let first = earlier.len();
+        let indexes = earlier.insert_all(latest.iter());
         latest.clear();
-        let new = texts.from(first);
-        Some(RowTexts { places, first, new })
+        let new = earlier.from(first);
+        Some(RowIds {
+            indexes,
+            first,
+            new,
+        })
     }
 
-    /// Reads a user from a field, which is a number or a string id.
+    /// Parses the user in a field. If users have string ids, returns the index of the row.
     pub(super) fn user(&mut self, field: &[u8]) -> Result<UserId, String> {
-        match &mut self.called {
+        match &mut self.string_ids {
             None => parse_numeric_id(field).map_err(|error| error.to_string()),
-            Some(called) => {
-                let text = parse_string_id(utf8(field)?).map_err(|error| error.to_string())?;
-                let row = UserId::try_from(called.latest.len())
+            Some(string_ids) => {
+                let id = parse_string_id(utf8(field)?).map_err(|error| error.to_string())?;
+                let row = UserId::try_from(string_ids.latest.len())
                     .map_err(|_| "too many users at once".to_owned())?;
-                called.latest.push(text);
+                string_ids.latest.push(id);
                 Ok(row)
             }
         }
@@ -152,18 +159,20 @@ impl Names {
     /// Adds values that became events earlier, so that no other values take their place.
     pub fn remember(&mut self, values: &[(String, Vec<String>)]) {
         for (name, values) in values {
-            if let Some(place) = self
+            // An earlier import may have had other properties.
+            let property = self
                 .properties
                 .iter()
-                .position(|property| property.name == *name)
-            {
+                .position(|property| property.name == *name);
+            if let Some(property) = property {
                 for value in values {
-                    self.property(place, value.as_bytes());
+                    self.property(property, value.as_bytes());
                 }
             }
         }
     }
 
+    /// Returns the number of the event whose name is in a field.
     pub(super) fn event(&mut self, field: &[u8]) -> Result<u32, String> {
         if let Some(number) = self.known.get(field) {
             return Ok(*number);
@@ -174,14 +183,14 @@ impl Names {
         Ok(number)
     }
 
-    /// Returns the event of a property's value, or `None` if there is no event to mark. Cases worth
-    /// reporting are counted.
-    pub(super) fn property(&mut self, place: usize, value: &[u8]) -> Option<u32> {
+    /// Returns the number of the event of a property's value, or `None` if there is no event to
+    /// mark. Counts values that cannot become events.
+    pub(super) fn property(&mut self, index: usize, value: &[u8]) -> Option<u32> {
         let value = value.trim_ascii();
-        let property = self
-            .properties
-            .get_mut(place)
-            .filter(|_| !value.is_empty())?;
+        if value.is_empty() {
+            return None;
+        }
+        let property = &mut self.properties[index];
         if let Some(number) = property.known.get(value) {
             return Some(*number);
         }
@@ -192,31 +201,31 @@ impl Names {
             property.unusable += 1;
             return None;
         };
-        if property.known.len() >= self.most {
+        if property.known.len() >= self.max_values {
             property.beyond += 1;
             return None;
         }
         let number = self.number(name);
-        self.properties[place].known.insert(value.into(), number);
+        self.properties[index].known.insert(value.into(), number);
         Some(number)
     }
 
-    pub(super) fn unusable(&mut self, place: usize) {
-        if let Some(property) = self.properties.get_mut(place) {
-            property.unusable += 1;
-        }
+    /// Counts a value of a property that cannot become an event.
+    pub(super) fn unusable(&mut self, index: usize) {
+        self.properties[index].unusable += 1;
     }
 
+    /// Assigns a number to a name.
     fn number(&mut self, name: EventName) -> u32 {
-        // More names than that would not fit into memory.
-        let number = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        let number =
+            u32::try_from(self.list.len()).expect("4 billion names would not fit into memory");
         self.list.push(name);
         number
     }
 }
 
 impl Property {
-    /// Returns how many different values became events.
+    /// Returns the number of different values that became events.
     pub fn values(&self) -> usize {
         self.known.len()
     }

@@ -1,4 +1,4 @@
-//! The rows of a file, line by line.
+//! Reads the rows of a file, line by line.
 
 use std::io::{self, BufRead, Read};
 
@@ -6,35 +6,35 @@ use serde_json::{Map, Value};
 
 use crate::ingest::field::{excerpt, moment, unix_moment};
 use crate::ingest::json::{self, Scalar, Wanted};
-use crate::ingest::layout::{EventFrom, Field, Format, Layout, Wishes, delimiter};
+use crate::ingest::layout::{Columns, EventFrom, Field, Format, Layout, delimiter};
 use crate::ingest::lines::{Fields, Found, LONGEST, Lines, Record};
 use crate::ingest::names::Names;
 use crate::sets::UserId;
 
-/// A good line.
+/// A valid line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// What was done, by its number in [`Names`].
+    /// The number of the event in [`Names`].
     pub event: u32,
-    /// By whom.
+    /// The user.
     pub user: UserId,
-    /// When, in Unix seconds; a year from 1 to 9999.
+    /// The time of the event in Unix seconds, in the years 1 to 9999.
     pub at: i64,
 }
 
-/// Why there is no row.
+/// Why a row cannot be read.
 #[derive(Debug)]
 pub enum Problem {
-    /// This line is no good; the next may be.
+    /// A line is not valid. Later lines may be.
     Line {
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         line: u64,
         /// What is wrong with it.
         reason: String,
     },
-    /// The file as a whole is no good: a column is missing, or it is something else altogether.
+    /// The file cannot be imported: a column is missing, or it has another format.
     File(String),
-    /// It cannot be read on.
+    /// Reading failed.
     Read(io::Error),
 }
 
@@ -50,12 +50,12 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A place between two lines.
+/// A position between two lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
-    /// The bytes before it, unpacked.
+    /// The number of bytes before it, after decompression.
     pub byte: u64,
-    /// The lines before it.
+    /// The number of lines before it.
     pub line: u64,
 }
 
@@ -63,7 +63,7 @@ pub struct Position {
 pub struct Records<R> {
     source: Source<R>,
     layout: Layout,
-    /// The event of all rows.
+    /// The event of all rows, if it is the same for all.
     fixed: Option<u32>,
     /// The undated events of the last row.
     properties: Vec<u32>,
@@ -73,22 +73,22 @@ enum Source<R> {
     Csv {
         lines: Lines<R>,
         fields: Fields,
-        /// How many fields of a line are looked at.
-        most: usize,
+        /// The number of fields of a line that are needed.
+        max_fields: usize,
     },
     Ndjson {
         lines: Lines<R>,
         picker: Picker,
     },
-    /// Nothing more comes, and where that is.
+    /// The end of the file, with its position.
     End(Position),
 }
 
-/// The most of a file that is looked at to tell what it is.
+/// The maximum number of bytes that are read to recognize a file.
 const HEAD: usize = 1 << 20;
 
-/// The beginning of a file up to the end of its first line that is not blank. A pipe gives its
-/// bytes in pieces of any size, so one read tells nothing.
+/// Reads the start of a file, up to the end of the first line that is not blank. One read is not
+/// enough, because a pipe may return few bytes at a time.
 fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while head.len() < HEAD {
@@ -103,15 +103,15 @@ fn head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 impl<R: BufRead> Records<R> {
-    /// Begins to read, and tells what is written where. `format` is what the file's name says;
-    /// without one the first byte tells.
+    /// Reads the start of a file and recognizes its layout. `format` is the format according to the
+    /// name of the file. Without it, the first byte decides.
     ///
     /// # Errors
-    /// When it cannot be read, is something else altogether, or a CSV lacks a column.
+    /// Returns an error if the file cannot be read, has an unknown format, or lacks a column.
     pub fn open(
         mut reader: R,
         format: Option<Format>,
-        wishes: &Wishes,
+        columns: &Columns,
         names: &mut Names,
     ) -> Result<Self, Problem> {
         let head = head(&mut reader).map_err(Problem::Read)?;
@@ -120,7 +120,7 @@ impl<R: BufRead> Records<R> {
             byte: (head.len() - start.len()) as u64,
             line: 0,
         };
-        let fixed = fixed(wishes, names);
+        let fixed = fixed(columns, names);
         let records = |source, layout| {
             Ok(Records {
                 source,
@@ -134,9 +134,9 @@ impl<R: BufRead> Records<R> {
             .find(|byte| !byte.is_ascii_whitespace())
             .copied()
         else {
-            return records(Source::End(base), Layout::of_object(None, wishes));
+            return records(Source::End(base), Layout::of_object(None, columns));
         };
-        if let Some(reason) = something_else(&start) {
+        if let Some(reason) = unsupported(&start) {
             return Err(Problem::File(reason.to_owned()));
         }
         let format = format.unwrap_or(if matches!(first, b'{' | b'[') {
@@ -150,7 +150,7 @@ impl<R: BufRead> Records<R> {
             )),
             Format::Ndjson => {
                 let object: Option<Map<String, Value>> = serde_json::from_slice(&start).ok();
-                let layout = Layout::of_object(object.as_ref(), wishes);
+                let layout = Layout::of_object(object.as_ref(), columns);
                 records(Source::ndjson(start, reader, &layout, base), layout)
             }
             Format::Csv => {
@@ -163,17 +163,17 @@ impl<R: BufRead> Records<R> {
                 };
                 let names = record.iter();
                 let header: Vec<String> = names.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-                let layout = Layout::of_header(&header, delimiter, wishes).map_err(Problem::File)?;
-                records(Source::Csv { lines, fields, most: layout.columns() }, layout)
+                let layout = Layout::of_header(&header, delimiter, columns).map_err(Problem::File)?;
+                records(Source::Csv { lines, fields, max_fields: layout.columns() }, layout)
             }
         }
     }
 
-    /// Reads on where [`position`](Self::position) was, in a file of that layout.
+    /// Continues to read a file with a known layout at an earlier [`position`](Self::position).
     pub fn resume(
         reader: R,
         layout: &Layout,
-        wishes: &Wishes,
+        columns: &Columns,
         at: Position,
         names: &mut Names,
     ) -> Self {
@@ -181,24 +181,24 @@ impl<R: BufRead> Records<R> {
             Format::Csv => Source::Csv {
                 lines: Lines::new(Vec::new(), reader, at),
                 fields: Fields::default(),
-                most: layout.columns(),
+                max_fields: layout.columns(),
             },
             Format::Ndjson => Source::ndjson(Vec::new(), reader, layout, at),
         };
         Records {
             source,
             layout: layout.clone(),
-            fixed: fixed(wishes, names),
+            fixed: fixed(columns, names),
             properties: Vec::new(),
         }
     }
 
-    /// What is written where.
+    /// Returns the layout of the file.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Behind the last line that was read.
+    /// Returns the position after the last line that was read.
     pub fn position(&self) -> Position {
         match &self.source {
             Source::Csv { lines, .. } | Source::Ndjson { lines, .. } => lines.position(),
@@ -206,12 +206,13 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The undated events of the last row, by their numbers in [`Names`].
+    /// Returns the numbers of the undated events of the last row in [`Names`].
     pub fn properties(&self) -> &[u32] {
         &self.properties
     }
 
-    /// The next row or bad line; `None` at the end. Nothing comes behind a [`Problem::Read`].
+    /// Returns the next row or invalid line, or `None` at the end. Nothing follows a
+    /// [`Problem::Read`].
     pub fn next(&mut self, names: &mut Names) -> Option<Result<Row, Problem>> {
         self.properties.clear();
         let Records {
@@ -225,26 +226,25 @@ impl<R: BufRead> Records<R> {
             Source::Csv {
                 lines,
                 fields,
-                most,
-            } => match lines.record(layout.delimiter, *most, fields) {
+                max_fields,
+            } => match lines.record(layout.delimiter, *max_fields, fields) {
                 Ok(None) => return None,
                 Ok(Some((Found::Whole(record), line))) => {
-                    let runs_on = record.runs_on;
+                    let is_multiline = record.is_multiline;
                     let row = from_record(&record, layout, *fixed, names, properties);
+                    let last = lines.position().line;
                     return Some(
-                        row.map_err(|reason| misread(line, lines.position().line, runs_on, reason)),
+                        row.map_err(|reason| invalid_record(line, last, is_multiline, reason)),
                     );
                 }
-                Ok(Some((long, line))) => {
-                    let quote = matches!(long, Found::LongRecord);
-                    let quote = if quote {
-                        ", read on from the next line: is a quote left open?"
-                    } else {
-                        ""
+                Ok(Some((found, line))) => {
+                    let hint = match found {
+                        Found::LongRecord => ", read on from the next line: is a quote left open?",
+                        _ => "",
                     };
                     return Some(Err(Problem::Line {
                         line,
-                        reason: format!("the record {}{quote}", too_long()),
+                        reason: format!("the record {}{hint}", too_long()),
                     }));
                 }
                 Err(error) => error,
@@ -279,10 +279,13 @@ impl<R: BufRead> Records<R> {
     }
 }
 
-/// The event of all rows, where there is one.
-fn fixed(wishes: &Wishes, names: &mut Names) -> Option<u32> {
-    match &wishes.event {
-        EventFrom::Always(name) => names.event(name.as_str().as_bytes()).ok(),
+/// Returns the event of all rows, if it is the same for all.
+fn fixed(columns: &Columns, names: &mut Names) -> Option<u32> {
+    match &columns.event {
+        EventFrom::Always(name) => {
+            let number = names.event(name.as_str().as_bytes());
+            Some(number.expect("an event name is valid"))
+        }
         _ => None,
     }
 }
@@ -296,8 +299,8 @@ impl<R: BufRead> Source<R> {
     }
 }
 
-/// What a file is that cannot be imported, and what to do about it.
-fn something_else(start: &[u8]) -> Option<&'static str> {
+/// Recognizes files that cannot be imported. Returns what the file is and what to do.
+fn unsupported(start: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &str); 7] = [
         (b"\xFF\xFE", "this is UTF-16; save it as UTF-8"),
         (b"\xFE\xFF", "this is UTF-16; save it as UTF-8"),
@@ -332,13 +335,14 @@ fn too_long() -> String {
     format!("is longer than {} MiB", LONGEST >> 20)
 }
 
-fn misread(line: u64, last: u64, runs_on: bool, mut reason: String) -> Problem {
-    if runs_on {
+fn invalid_record(line: u64, last: u64, is_multiline: bool, mut reason: String) -> Problem {
+    if is_multiline {
         reason += &format!(" (the record runs on to line {last}: is a quote left open?)");
     }
     Problem::Line { line, reason }
 }
 
+/// Reads the row in a record of a CSV file.
 fn from_record(
     record: &Record<'_>,
     layout: &Layout,
@@ -346,12 +350,12 @@ fn from_record(
     names: &mut Names,
     properties: &mut Vec<u32>,
 ) -> Result<Row, String> {
-    let field = |place: usize, name: &str| {
-        record.get(place).ok_or_else(|| {
+    let field = |index: usize, name: &str| {
+        record.get(index).ok_or_else(|| {
             format!(
                 "the line has {} fields, and `{name}` would be number {}",
                 record.len(),
-                place + 1
+                index + 1
             )
         })
     };
@@ -363,6 +367,7 @@ fn from_record(
             let name = field(column.place, &column.name)?;
             names.event(name.strip_suffix(b"\r").unwrap_or(name))?
         }
+        // Only possible if an import is resumed with other columns.
         (None, None) => return Err("there is no event".to_owned()),
     };
     for (property, columns) in layout.properties.iter().enumerate() {
@@ -379,10 +384,12 @@ fn from_record(
     Ok(Row { event, user, at })
 }
 
-/// Reads usual objects fast. Whatever is unusual about one, [`from_object`] says.
+/// Reads the rows of common JSON objects quickly. Other objects are left to [`from_object`].
 struct Picker {
     wanted: Wanted,
-    places: usize,
+    /// The number of values to read.
+    len: usize,
+    /// The indexes of the values.
     user: usize,
     time: usize,
     event: Option<usize>,
@@ -394,10 +401,11 @@ impl Picker {
         let fields = [&layout.user, &layout.time]
             .into_iter()
             .chain(&layout.event);
-        let (wanted, places) = Wanted::of(fields.chain(layout.properties.iter().flatten()));
-        let mut each = places.iter().copied();
-        let mut next = || each.next().unwrap_or(0);
-        let (user, time) = (next(), next());
+        let (wanted, indexes) = Wanted::of(fields.chain(layout.properties.iter().flatten()));
+        let mut remaining = indexes.iter().copied();
+        let mut next = || remaining.next().expect("each field has an index");
+        let user = next();
+        let time = next();
         let event = layout.event.as_ref().map(|_| next());
         let properties = layout
             .properties
@@ -405,7 +413,7 @@ impl Picker {
             .map(|fields| fields.iter().map(|_| next()).collect())
             .collect();
         Picker {
-            places: places.iter().max().map_or(0, |most| most + 1),
+            len: indexes.iter().max().expect("there is a user") + 1,
             wanted,
             user,
             time,
@@ -414,6 +422,7 @@ impl Picker {
         }
     }
 
+    /// Returns the row of an object, or `None` if [`from_object`] must read it.
     fn read(
         &self,
         line: &[u8],
@@ -422,36 +431,36 @@ impl Picker {
         names: &mut Names,
         properties: &mut Vec<u32>,
     ) -> Option<Row> {
-        let found = self.wanted.pick(line, self.places)?;
-        let user = match found.get(self.user)? {
+        let found = self.wanted.pick(line, self.len)?;
+        let user = match &found[self.user] {
             Scalar::Whole(number) => names.user(number.to_string().as_bytes()).ok()?,
             Scalar::Text(text) => names.user(text.as_bytes()).ok()?,
             _ => return None,
         };
-        let at = match found.get(self.time)? {
+        let at = match &found[self.time] {
             Scalar::Whole(number) => unix_moment(*number, layout.unix)?,
             Scalar::Text(text) => moment(text.as_bytes(), layout.unix).ok()?,
             _ => return None,
         };
-        let event = match (fixed, self.event.map(|place| found.get(place))) {
+        let event = match (fixed, self.event.map(|index| &found[index])) {
             (Some(event), _) => event,
-            (None, Some(Some(Scalar::Text(name)))) => names.event(name.as_bytes()).ok()?,
+            (None, Some(Scalar::Text(name))) => names.event(name.as_bytes()).ok()?,
             _ => return None,
         };
-        let first = |places: &[usize]| {
-            let mut values = places.iter().filter_map(|place| found.get(*place));
+        let first = |indexes: &[usize]| {
+            let mut values = indexes.iter().map(|index| &found[*index]);
             values.find(|value| !matches!(value, Scalar::Missing | Scalar::Null))
         };
-        // How such a number is written only the slower way knows.
+        // Only the parsed object has the text of such a number.
         if self
             .properties
             .iter()
-            .any(|places| first(places) == Some(&Scalar::Number))
+            .any(|indexes| first(indexes) == Some(&Scalar::Number))
         {
             return None;
         }
-        for (property, places) in self.properties.iter().enumerate() {
-            match first(places) {
+        for (property, indexes) in self.properties.iter().enumerate() {
+            match first(indexes) {
                 Some(Scalar::Text(text)) => {
                     properties.extend(names.property(property, text.as_bytes()))
                 }
@@ -469,7 +478,10 @@ impl Picker {
     }
 }
 
-/// Reads any object, or says what is wrong with it.
+/// Reads the row of any JSON object.
+///
+/// # Errors
+/// Returns what is wrong with the line.
 fn from_object(
     line: &[u8],
     layout: &Layout,
@@ -520,6 +532,7 @@ fn from_object(
         (None, Some(field)) => {
             names.event(text(field, "--event-column NAME or --event NAME")?.as_bytes())?
         }
+        // Only possible if an import is resumed with other columns.
         (None, None) => return Err("there is no event".to_owned()),
     };
     for (property, fields) in layout.properties.iter().enumerate() {
@@ -555,10 +568,10 @@ fn kind(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    /// One line of text for each row or problem.
+    /// Returns one line of text for each row or problem.
     fn read(bytes: &[u8]) -> Vec<String> {
         let mut names = Names::new(&[], 10).unwrap();
-        let mut records = match Records::open(bytes, None, &Wishes::default(), &mut names) {
+        let mut records = match Records::open(bytes, None, &Columns::default(), &mut names) {
             Ok(records) => records,
             Err(Problem::File(reason)) => return vec![reason],
             Err(problem) => return vec![format!("{problem:?}")],
@@ -582,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_with_everything_a_spreadsheet_adds() {
+    fn csv_files_of_spreadsheets_are_read() {
         let text = "\u{feff}timestamp,plan,User,\"event\"\r\n2026-11-23,pro,7,\"a, \"\"b\"\"\"\r\n\r\n1795442400,, 8 ,x\r\nnever,,9,x\r\n";
         assert_eq!(
             read(text.as_bytes()),
@@ -595,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn semicolons_and_tabs_are_seen() {
+    fn semicolons_and_tabs_are_recognized() {
         assert_eq!(
             read(b"user;event;timestamp\n1;a;2026-11-23\n"),
             ["a 1 2026-11-23T00:00:00"]
@@ -607,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_say_what_and_where() {
+    fn invalid_lines_are_reported_with_their_number() {
         let text = b"user,event,timestamp\n-1,a,2026-11-23\n4294967296,a,2026-11-23\nabc,a,2026-11-23\n1.5,a,2026-11-23\n,a,2026-11-23\n1,,2026-11-23\n1,a,2026-02-30\n1,a,1795442400000\n1,\xff,2026-11-23\n1,a\n1,bitop_a,2026-11-23\n1,a\tb,2026-11-23\n4294967295,a,2026-11-23";
         insta::assert_snapshot!(read(text).join("\n"), @r"
         line 2: `-1` is not a valid user id: this store uses numeric ids from 0 to 4294967295
@@ -627,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_left_open_is_named() {
+    fn an_open_quote_is_reported() {
         let lines = read(b"user,event,timestamp\n1,\"a,2026-11-23\n2,a,2026-11-23\n3,a,2026-11-23");
         assert_eq!(
             lines,
@@ -638,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_columns_name_what_is_there_and_the_flag() {
+    fn a_missing_column_is_reported_with_the_existing_ones_and_the_flag() {
         insta::assert_snapshot!(read(b"id,event,timestamp\n1,a,2026-11-23\n").join("\n"), @r"there is no column `user`; the first line names `id`, `event`, `timestamp`. Say which one holds the user id with --user-column NAME");
         insta::assert_snapshot!(read(b"user,what,timestamp\n").join("\n"), @r"there is no column `event`; the first line names `user`, `what`, `timestamp`. Say which one holds the event's name with --event-column NAME, or give all lines the same event with --event NAME");
     }
@@ -659,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn other_things_are_named() {
+    fn other_formats_are_reported() {
         assert_eq!(read(b""), [""; 0]);
         assert_eq!(read(b"\xEF\xBB\xBF\r\n \n"), [""; 0]);
         assert!(read(b"[{\"user\":1}]")[0].contains("jq"));

@@ -146,7 +146,7 @@ pub(super) fn bit_op(arguments: &[&[u8]], data: &mut Data<'_, '_>) -> Answer {
     if operation == Operation::Not && sources.len() != 1 {
         return Err(Reply::error("BITOP NOT must be called with a single source key.").into());
     }
-    if sources.len() < operation.fewest() {
+    if sources.len() < operation.min_operands() {
         return Err(Reply::error(format!(
             "BITOP {operation} must be called with at least two source keys."
         ))

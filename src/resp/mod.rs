@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::listen::Port;
-use crate::peers::{Door, Failures, Peers};
+use crate::peers::{AuthFailures, Endpoint, Peers};
 use crate::store::budget::Budget;
 use crate::store::embedded::Keyspace;
 use crate::telemetry::RESP;
@@ -89,7 +89,7 @@ struct Shared {
     commands: AtomicU64,
     open: Arc<Open>,
     /// Wrong passwords.
-    failures: Failures,
+    failures: AuthFailures,
     /// Peers that sent something other than Redis' protocol.
     foreigners: Peers,
     /// Held by the client whose bitmaps are being combined: the results take memory.
@@ -180,7 +180,7 @@ impl Listener {
             numbered: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             open: Arc::default(),
-            failures: Failures::at(Door::Resp),
+            failures: AuthFailures::new(Endpoint::Resp),
             foreigners: Peers::default(),
             combining: Mutex::default(),
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::{HttpMessage, HttpRequest};
 use tokio::sync::watch;
 
-use crate::peers::{Door, Failures};
+use crate::peers::{AuthFailures, Endpoint};
 use crate::server::{Dashboard, State};
 
 /// How long a client may send nothing in the middle of a request, unless
@@ -23,7 +23,7 @@ pub struct Live(Arc<Shared>);
 struct Shared {
     shown: RwLock<Arc<Shown>>,
     /// Wrong tokens.
-    failures: Failures,
+    failures: AuthFailures,
     patience: RwLock<Duration>,
     /// Whether the server is stopping and waits no longer.
     cut_off: watch::Sender<bool>,
@@ -51,7 +51,7 @@ impl From<Dashboard> for Live {
     fn from(dashboard: Dashboard) -> Self {
         Live(Arc::new(Shared {
             shown: RwLock::new(Shown::new(dashboard)),
-            failures: Failures::at(Door::Http),
+            failures: AuthFailures::new(Endpoint::Http),
             patience: RwLock::new(PATIENCE),
             cut_off: watch::Sender::new(false),
         }))
@@ -78,7 +78,7 @@ impl Live {
     }
 
     /// Wrong tokens so far.
-    pub(super) fn failures(&self) -> &Failures {
+    pub(super) fn failures(&self) -> &AuthFailures {
         &self.0.failures
     }
 

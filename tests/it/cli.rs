@@ -1070,9 +1070,7 @@ fn a_taken_port_is_found_before_the_store_is_made() {
     ] {
         let error = shop.run(args).error(1);
         assert!(
-            error.contains(&format!(
-                "cannot listen on {taken}: another program uses that port"
-            )),
+            error.contains(&format!("cannot listen on {taken}: the port is in use")),
             "{error}"
         );
         assert!(error.contains(option), "{error}");

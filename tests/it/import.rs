@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command};
 
-use cohortist::ingest::{Gather, Names, Position, Problem, Records, Wishes};
+use cohortist::ingest::{Columns, Gather, Names, Position, Problem, Records};
 use proptest::prelude::*;
 
 use crate::support::program::Shop;
@@ -537,7 +537,7 @@ proptest! {
     /// panic.
     #[test]
     fn reading_on_from_any_line_is_reading_through(pieces in prop::collection::vec(piece(), 0..12), json: bool) {
-        let wishes = Wishes { properties: if json { vec!["plan".to_owned()] } else { Vec::new() }, ..Wishes::default() };
+        let wishes = Columns { properties: if json { vec!["plan".to_owned()] } else { Vec::new() }, ..Columns::default() };
         let head = if json { "{\"user\":1,\"event\":\"a\",\"timestamp\":0}\n" } else { "user,event,timestamp,plan\n" };
         let text = format!("{head}{}", pieces.concat());
         let mut names = Names::new(&wishes.properties, 100).unwrap();
@@ -563,7 +563,7 @@ proptest! {
         let mut names = Names::new(&[], 1).unwrap();
         let text: String = rows.iter().map(|(e, u, at)| format!("{u},e{e},{at}\n")).collect();
         let text = format!("user,event,timestamp\n{text}");
-        let mut records = Records::open(text.as_bytes(), None, &Wishes::default(), &mut names).unwrap();
+        let mut records = Records::open(text.as_bytes(), None, &Columns::default(), &mut names).unwrap();
         let mut gather = Gather::new(hourly, ever);
         while let Some(row) = records.next(&mut names) {
             gather.add(row.unwrap(), &[]);

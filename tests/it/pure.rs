@@ -178,17 +178,17 @@ proptest! {
         prop_assert_eq!(x.diff(&y).and_count(&y), 0);
         prop_assert_eq!(x.complement(bytes).and_count(&y), complement.iter().filter(|p| b.contains(p)).count() as u64);
         let mut both = x.clone();
-        both.take_in(&y);
+        both.or_assign(&y);
         prop_assert_eq!(list(&both), list(&x.or(&y)));
         prop_assert_eq!(both.and_count(&x), a.len() as u64);
         prop_assert_eq!(both, x.or(&y));
         let z = tile(&c);
         let mut grown = z.clone();
-        grown.take_in_both(&x, &y);
+        grown.or_assign_and(&x, &y);
         prop_assert_eq!(list(&grown), c.union(&a.intersection(&b).copied().collect()).copied().collect::<Vec<_>>());
         prop_assert_eq!(grown.and_count(&x), a.iter().filter(|p| b.contains(p) || c.contains(p)).count() as u64);
         let mut unrelated = x.and(&y);
-        unrelated.take_in_both(&z, &x);
+        unrelated.or_assign_and(&z, &x);
         prop_assert_eq!(unrelated.and_count(&x), a.iter().filter(|p| b.contains(p) || c.contains(p)).count() as u64);
     }
 }

@@ -17,7 +17,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::names;
 use crate::cli::output::{Out, Said, Usage, say};
 use crate::cli::store::StoreConfig;
-use crate::ingest::{EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Wishes};
+use crate::ingest::{
+    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records,
+};
 use crate::render::{many, thousands};
 use crate::sets::Prefix;
 use crate::tracker::{Extent, Ids, Tracker};
@@ -167,7 +169,7 @@ impl Batching {
 /// What to import.
 pub struct Config {
     files: Vec<String>,
-    wishes: Wishes,
+    wishes: Columns,
     property_values: usize,
     extent: Extent,
     strict: bool,
@@ -192,7 +194,7 @@ impl TryFrom<Args> for Config {
             .map_err(|error| Usage(format!("--property: {error}, as an event of it would")))?;
         Ok(Config {
             files: args.files,
-            wishes: Wishes {
+            wishes: Columns {
                 user: args.user_column,
                 event: match (args.event.as_deref(), args.event_column) {
                     (Some(name), _) => EventFrom::Always(names::event(name)?),
@@ -239,7 +241,7 @@ impl Config {
         if ids == Ids::Strings {
             // Other clients write to a Redis server, and it may lose numbers, so every batch asks
             // it again.
-            names.call_users_by_texts(if store.is_redis() { 0 } else { REMEMBERED });
+            names.use_string_ids(if store.is_redis() { 0 } else { REMEMBERED });
         }
         let checkpoints = self.checkpoints(&checked, store, &tracker, ids)?;
         checkpoints
@@ -403,7 +405,7 @@ impl Config {
     ) -> anyhow::Result<Vec<Option<Checkpoint>>> {
         let files = self.files.iter().zip(checked).map(|(file, checked)| {
             let Some(layout) = &checked.layout else { return Ok(None) };
-            let Wishes { event, properties, .. } = &self.wishes;
+            let Columns { event, properties, .. } = &self.wishes;
             let reading = format!("{} {event:?} {properties:?} {:?} {ids:?}", layout.fingerprint(), self.extent);
             let origin = Origin::of(file, &reading, store.identity(), store.prefix());
             let origin = origin.with_context(|| format!("cannot read {file}"))?;
@@ -602,7 +604,7 @@ impl Import<'_> {
             lines += 1;
             let full = self.gather.rows() >= self.rows
                 || self.gather.bitmaps() >= BITMAPS
-                || self.names.text_bytes() >= TEXT_BYTES;
+                || self.names.string_id_bytes() >= TEXT_BYTES;
             if full || (lines.is_multiple_of(LOOK_EVERY) && self.began.elapsed() >= WAIT) {
                 reached.at = records.position();
                 self.reached.push(reached);
@@ -621,7 +623,7 @@ impl Import<'_> {
         let gathered = self.gather.drain(self.names);
         let package = Package {
             gathered,
-            texts: self.names.take_texts(),
+            texts: self.names.take_string_ids(),
             rows,
             reached: std::mem::take(&mut self.reached),
             values: self.names.values(),

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use crate::bitmap::{Tile, split};
 use crate::cli::import::checkpoint::{Checkpoint, Witness};
 use crate::cli::output::written;
-use crate::ingest::{Bits, Gathered, Position, RowTexts};
+use crate::ingest::{Bits, Gathered, Position, RowIds};
 use crate::render::thousands;
 use crate::sets::{Key, Prefix, UserId, When};
 use crate::store::Progress;
@@ -25,7 +25,7 @@ pub struct Package {
     pub gathered: Gathered,
     /// The string ids, if users have string ids. The users of `gathered` are then indexes into
     /// `places`.
-    pub texts: Option<RowTexts>,
+    pub texts: Option<RowIds>,
     /// The number of good lines.
     pub rows: u64,
     pub reached: Vec<Reached>,
@@ -155,7 +155,7 @@ pub fn write(
                 numbers.truncate(texts.first);
                 numbers.extend(tracker.assign(&texts.new.iter().collect::<Vec<_>>())?);
                 let users: Vec<UserId> = texts
-                    .places
+                    .indexes
                     .iter()
                     .map(|place| numbers[*place as usize])
                     .collect();
@@ -200,7 +200,7 @@ pub fn write(
 }
 
 /// Returns the index of a user's string id among the new ones of a package.
-fn new_id(numbers: &[UserId], texts: &RowTexts, user: UserId) -> Option<usize> {
+fn new_id(numbers: &[UserId], texts: &RowIds, user: UserId) -> Option<usize> {
     numbers[texts.first..]
         .iter()
         .position(|number| *number == user)

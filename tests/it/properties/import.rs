@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Datelike};
 use cohortist::calendar::{Grain, MAX_YEAR, MIN_YEAR, Period};
 use cohortist::ingest::{
-    EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row, Wishes,
+    Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records, Row,
 };
 use cohortist::sets::{EventName, Key, UserId};
 
@@ -20,7 +20,7 @@ const RESUMED: usize = 24;
 /// How a file is to be read.
 pub struct Manner {
     pub format: Option<Format>,
-    pub wishes: Wishes,
+    pub wishes: Columns,
     /// How many values of each property become events.
     pub most: usize,
 }
@@ -38,7 +38,7 @@ impl Manner {
         let named = |name: &str| Some(name.to_owned());
         let mut manner = Manner {
             format: None,
-            wishes: Wishes::default(),
+            wishes: Columns::default(),
             most: 100,
         };
         match place {
@@ -364,7 +364,7 @@ fn gathered_bits_are_those_of_the_rows(lines: &[Line]) {
             let mut records = Records::open(
                 object.as_bytes(),
                 Some(Format::Ndjson),
-                &Wishes::default(),
+                &Columns::default(),
                 &mut names,
             )
             .unwrap();
