@@ -442,7 +442,7 @@ fn saved_segments_stand_for_their_expression_and_not_for_themselves() {
         .iter()
         .map(|(name, text)| (&**name, &**text))
         .collect();
-    insta::assert_snapshot!(saved(&doubling).unwrap_err(), @"the saved segment `s14`, written out, holds more than 10000 events");
+    insta::assert_snapshot!(saved(&doubling).unwrap_err(), @"the saved segment `s14` expands to more than 10000 events");
     let cycle = saved(&[("a", "b | x"), ("b", "c"), ("c", "a & y")]).unwrap_err();
     insta::assert_snapshot!(cycle, @"the saved segment `a` refers to itself: a → b → c → a");
 }
