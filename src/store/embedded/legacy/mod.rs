@@ -193,8 +193,11 @@ fn read_meta(transaction: &ReadTransaction) -> Result<(u64, u64, u64), redb::Err
     Ok((format, sequence, next_key))
 }
 
+/// The key and the value of an entry.
+type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// Returns the entries of all string ids, in ascending order of their keys.
-fn read_string_ids(transaction: &ReadTransaction) -> Result<Vec<(Vec<u8>, Vec<u8>)>, redb::Error> {
+fn read_string_ids(transaction: &ReadTransaction) -> Result<Vec<KeyAndValue>, redb::Error> {
     let mut entries = Vec::new();
     if let Some(string_ids) = existing(transaction.open_table(STRING_IDS))? {
         for entry in string_ids.iter()? {
