@@ -18,7 +18,8 @@ use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, SCRATCH};
-use crate::store::embedded::{Keyspace, Snapshot};
+use crate::store::Snapshot;
+use crate::store::embedded::Keyspace;
 use crate::store::redis::{Bits, Dump, Kind, Made, Server, Written};
 use crate::store::{self, StoreError};
 

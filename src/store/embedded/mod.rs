@@ -66,7 +66,7 @@ use crate::store::{
 };
 pub use backup::{ask_owner, restore};
 pub use inspect::{Checked, CheckedFile, Usage, check};
-pub use keyspace::{Keyspace, ReadTxn, Snapshot, WriteTxn};
+pub use keyspace::{Keyspace, ReadTxn, WriteTxn};
 use memtable::{Leaves, Memtables};
 pub use precomputed::Precomputed;
 use recovery::{cannot_open, open};
