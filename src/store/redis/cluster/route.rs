@@ -483,17 +483,25 @@ pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> 
     read_view(reply, asked)
 }
 
+/// What a server that is not in a cluster answers to CLUSTER. The reply has no code of its own, so
+/// these words are the protocol.
+const NO_CLUSTER: &str = "cluster support disabled";
+
 /// Reads the answer to `CLUSTER NODES`.
 pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
+    if let Value::ServerError(error) = &reply
+        && error
+            .details()
+            .is_some_and(|words| words.contains(NO_CLUSTER))
+    {
+        return Err(ServerFault::Refused(
+            "this is a single server and no cluster: name it with redis://".to_owned(),
+        ));
+    }
     let text = match accept(reply, None) {
         Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Ok(Value::VerbatimString { text, .. }) => text,
         Ok(other) => return Err(unexpected("CLUSTER NODES", &other)),
-        Err(ServerFault::Refused(words)) if words.contains("cluster support disabled") => {
-            return Err(ServerFault::Refused(
-                "this is a single server and no cluster: name it with redis://".to_owned(),
-            ));
-        }
         Err(fault) => return Err(fault),
     };
     parse(&text, asked).ok_or_else(|| {
