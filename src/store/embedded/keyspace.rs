@@ -3,7 +3,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::bitmap::{Operation, TILE_BYTES, Tile, split, user};
@@ -47,14 +46,6 @@ impl Keyspace {
                 format!("{}\n{url}", std::process::id()),
             );
         }
-    }
-
-    /// Like [`EmbeddedStore::back_up`].
-    ///
-    /// # Errors
-    /// Returns the errors of [`EmbeddedStore::back_up`].
-    pub fn back_up(&self, file: &Path) -> Result<u64> {
-        self.engine.back_up(file)
     }
 
     /// Reads some bitmaps as of one moment. `work` sees no other bitmaps. Writes are not blocked in

@@ -126,8 +126,7 @@ impl<T> Asked<T> {
 
 /// What a cluster does not support: each shard has a part of a bitmap, and no shard knows how long
 /// the whole bitmap is.
-const COMPLEMENTS: &str =
-    "complements (`!set`) on a cluster: subtract a set from another one instead";
+const COMPLEMENTS: &str = "complements (`!set`): subtract a set from another one instead";
 
 /// How many tiles a bitmap has in a shard.
 const TILES_OF_SHARD: u64 = layout::USERS as u64 >> 16;
