@@ -153,7 +153,9 @@ pub fn an_unknown_bitmap_is_empty(open: Open) {
         (gone.clone() - set("a_u"), 0),
         (set("a_u") - gone, 2),
     ] {
-        assert_eq!(count(&*store, &set), users, "{set:?}");
+        if takes_complements(&*store) || !has_complement(&set) {
+            assert_eq!(count(&*store, &set), users, "{set:?}");
+        }
     }
 }
 
