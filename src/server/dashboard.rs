@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::server::query::PageQuery;
-use crate::server::{Admission, CONNECTIONS, Hosts, PageCache, Proxies};
+use crate::server::{Admission, Hosts, PageCache, Proxies};
 use crate::sets::EventName;
+
 pub use crate::sets::Pattern;
 use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
@@ -17,6 +18,9 @@ pub const TITLE: &str = "cohortist";
 
 /// From when on an answer is slow, when nobody says otherwise.
 pub const SLOW: Duration = Duration::from_secs(1);
+
+/// How many connections there may be at once when descriptors are no matter.
+pub const CONNECTIONS: usize = 50_000;
 
 /// A dashboard: its stores, and how it speaks of what is in them.
 #[derive(Clone)]

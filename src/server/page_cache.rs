@@ -23,7 +23,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::reports::coverage::Coverage;
-use crate::server::pages::Layout;
+use crate::server::Layout;
 use crate::sets::{Catalogue, Counts};
 
 /// What a page says that its address does not.

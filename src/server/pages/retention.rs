@@ -16,16 +16,19 @@ use crate::calendar::Grain;
 use crate::render::{Order, Scale, chart, words};
 use crate::reports::Params;
 use crate::reports::retention::{Question, Table};
-use crate::server::error::{self, WebError, answer};
-use crate::server::export::Format;
+use crate::server::admission::Patience;
+use crate::server::error::WebError;
+use crate::server::files::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, Place, Tile, tiles};
 use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
-use crate::server::pages::{Layout, home, people};
+use crate::server::pages::{home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
-use crate::server::{Patience, State, View, admitted, block, html};
+use crate::server::respond::{self, answer, html};
+use crate::server::work::{admitted, block};
+use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
 use crate::tracker::Asked;
@@ -128,7 +131,7 @@ impl Page {
             title: title(view, asked),
             cells: question
                 .first()
-                .map(|first| view.to(&people::cells(asked, first))),
+                .map(|first| view.to(&links::cells(asked, first))),
             ..Page::new(view, store, Form::new(view, raw, Some(asked), &[]))
         }
     }
@@ -251,7 +254,7 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let rest = stream::once(async move {
         let rest = match work.await {
             Ok(sheet) => after_frame(sheet.text()),
-            Err(error) => after_frame(error::page(&request, &sized(error, &request)).1),
+            Err(error) => after_frame(respond::page(&request, &sized(error, &request)).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
     });
