@@ -37,9 +37,8 @@ pub struct Dashboard {
     pub clock: Clock,
     /// What `POST /api/v1/marks` asks for; marks over HTTP are off without it.
     pub write_token: Option<String>,
-    /// Pages that were written already. Only for stores that remember counts: others are asked for
-    /// each page anew.
-    pub kept: PageCache,
+    /// The cache of rendered pages. Only used for stores that cache counts.
+    pub page_cache: PageCache,
     /// Answers that take the server this long are logged with their address; none are when it is
     /// zero.
     pub slow: Duration,
@@ -91,7 +90,7 @@ impl Dashboard {
             question: None,
             clock,
             write_token: None,
-            kept: PageCache::default(),
+            page_cache: PageCache::default(),
             slow: SLOW,
             hosts: Hosts::default(),
             proxies: Proxies::default(),

@@ -52,14 +52,18 @@ fn is_plain(id: &[u8]) -> bool {
 }
 
 fn generated() -> HeaderValue {
+    HeaderValue::try_from(random_id()).expect("hexadecimal digits are valid in a header")
+}
+
+/// Returns 32 hexadecimal digits that are different each time, also in other processes.
+pub fn random_id() -> String {
     static KEYS: LazyLock<[hash::RandomState; 2]> = LazyLock::new(Default::default);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let [high, low] = KEYS
         .each_ref()
         .map(|key| hash::BuildHasher::hash_one(key, count));
-    let id = format!("{high:016x}{low:016x}");
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    format!("{high:016x}{low:016x}")
 }
 
 #[cfg(test)]

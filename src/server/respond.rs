@@ -2,9 +2,10 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ALLOW, CONTENT_TYPE, ContentEncoding, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ALLOW, CONTENT_TYPE, ContentEncoding, ETAG, ETag, EntityTag, HeaderValue, IfNoneMatch,
+    RETRY_AFTER, TryIntoHeaderValue, VARY, WWW_AUTHENTICATE,
 };
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use askama::Template;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -21,20 +22,43 @@ use crate::server::view::{here, place, without_store};
 const RETRY_BUSY_SECONDS: &str = "10";
 
 /// A page.
-pub(super) fn html(page: impl Into<CachedPage>) -> HttpResponse {
-    let CachedPage {
-        status,
-        packing,
-        body,
-    } = page.into();
-    let mut response = HttpResponse::build(status);
-    response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8"));
-    if packing == PageEncoding::Gzip {
-        response
-            .insert_header(ContentEncoding::Gzip)
-            .insert_header((VARY, "accept-encoding"));
+pub(super) fn html((status, page): (StatusCode, String)) -> HttpResponse {
+    whole((status, page).into())
+}
+
+/// A page of the cache, or 304 if the client has it already.
+pub(super) fn cached(request: &HttpRequest, page: CachedPage) -> HttpResponse {
+    let Some(tag) = page.tag.clone() else {
+        return whole(page);
+    };
+    let mut response = if has_tag(request, &tag) {
+        HttpResponse::NotModified().finish()
+    } else {
+        whole(page)
+    };
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    let tag = ETag(tag).try_into_value();
+    headers.insert(ETAG, tag.expect("tags consist of letters, digits and `-`"));
+    response
+}
+
+/// Whether the client sent the tag of a page that it has.
+fn has_tag(request: &HttpRequest, tag: &EntityTag) -> bool {
+    match request.get_header() {
+        Some(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(tag)),
+        Some(IfNoneMatch::Any) => true,
+        None => false,
     }
-    response.body(body)
+}
+
+fn whole(page: CachedPage) -> HttpResponse {
+    let mut response = HttpResponse::build(page.status);
+    response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8"));
+    if page.encoding == PageEncoding::Gzip {
+        response.insert_header(ContentEncoding::Gzip);
+    }
+    response.body(page.body)
 }
 
 /// A text.

@@ -156,14 +156,14 @@ fn files(page: &mut Exposition, known: &[Known<'_>]) {
 }
 
 fn pages(page: &mut Exposition, state: &State) {
-    let kept = &state.dashboard.kept;
+    let cache = &state.dashboard.page_cache;
     page.gauge("cohortist_kept_pages", "Rendered pages in the cache.")
-        .sample(&[], kept.len());
+        .sample(&[], cache.len());
     page.counter(
         "cohortist_kept_pages_sent_total",
         "Pages answered from the cache.",
     )
-    .sample(&[], kept.sent());
+    .sample(&[], cache.sent());
     page.counter(
         "cohortist_clamped_counts_total",
         "Counts that contradicted another count of the same answer.",

@@ -26,7 +26,7 @@ use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
-use crate::server::respond::{self, answer, html};
+use crate::server::respond::{self, answer, cached, html};
 use crate::server::work::{admitted, block};
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment};
@@ -239,16 +239,16 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let mut work = Box::pin(async move { admitted(&view, Patience::Bounded, work).await });
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     }
     if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
-        return done.map(html);
+        return done.map(|page| cached(request, page));
     }
     let Some(planned) = found.get() else {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     };
     let Some(frame) = frame(&frame_of, &frame_store, &frame_typed, planned)? else {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     };
     let request = request.clone();
     let rest = stream::once(async move {
@@ -406,7 +406,7 @@ fn written(
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place
         .as_ref()
-        .and_then(|place| view.dashboard.kept.find(place, &ground))
+        .and_then(|place| view.dashboard.page_cache.find(place, &ground))
     {
         return Ok(found);
     }
@@ -432,7 +432,7 @@ fn written(
     // old.
     let place = place.filter(|_| page.notices.is_empty());
     Ok(match place {
-        Some(place) => view.dashboard.kept.keep(place, ground, sheet),
+        Some(place) => view.dashboard.page_cache.insert(place, ground, sheet),
         None => sheet,
     })
 }
