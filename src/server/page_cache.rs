@@ -117,7 +117,7 @@ impl CachedPage {
             return self;
         }
         let buffer = Vec::with_capacity(self.body.len() / 3);
-        let mut encoder = GzEncoder::new(buffer, Compression::fast());
+        let mut encoder = GzEncoder::new(buffer, Compression::default());
         let body = encoder
             .write_all(&self.body)
             .and_then(|()| encoder.finish())

@@ -473,10 +473,10 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     let size = || {
         let page = read(&question).body;
         let row = page
-            .split("<tr data-at=2026-11-20")
+            .split("<tr data-at=\"2026-11-20\"")
             .nth(1)
             .unwrap()
-            .split("class=size>")
+            .split("class=\"size\">")
             .nth(1)
             .unwrap();
         row.split_once("</a>")

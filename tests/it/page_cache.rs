@@ -281,7 +281,7 @@ fn a_client_that_has_the_page_gets_304_until_it_changes() {
     let tracker = remembering(product(20, 40));
     let cache = PageCache::new(1 << 20);
     let url = host(dashboard(&tracker, &cache, Clock::Fixed(now()))) + QUESTION;
-    for encoding in ["identity", "gzip"] {
+    for (encoding, user) in [("identity", 5_000_000), ("gzip", 5_000_001)] {
         let (status, tag, length) = conditional(&url, encoding, None);
         assert!(status == 200 && tag.is_some() && length > 1_000);
         let again = conditional(&url, encoding, tag.as_deref());
@@ -291,9 +291,7 @@ fn a_client_that_has_the_page_gets_304_until_it_changes() {
         assert_eq!(conditional(&url, encoding, Some("W/\"another\"")).0, 200);
 
         let yesterday = now() - TimeDelta::days(1);
-        tracker
-            .mark(&name("signup"), 5_000_000 + length as u32, yesterday)
-            .unwrap();
+        tracker.mark(&name("signup"), user, yesterday).unwrap();
         let (status, changed, _) = conditional(&url, encoding, tag.as_deref());
         assert_eq!(status, 200);
         assert_ne!(changed, tag);
