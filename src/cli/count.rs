@@ -35,8 +35,8 @@ pub struct Config {
 }
 
 /// Reads a set; an error points at its column.
-pub(super) fn set(text: &str, saved: &Segments) -> Result<Set, Usage> {
-    parse_set(text, saved).map_err(|error| Usage::in_text("SET", text, &error))
+pub(super) fn set(text: &str, context: SetContext<'_>) -> Result<Set, Usage> {
+    parse_set(text, context).map_err(|error| Usage::in_text("SET", text, &error))
 }
 
 impl Config {

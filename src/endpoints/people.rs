@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::endpoints::{Answer, AnswerError, Endpoint};
 use crate::reports::people::{NamedPeople, People as Report};
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
-use crate::sets::{Segments, UserId, parse_set, set_periods};
+use crate::sets::{SetContext, UserId, parse_set, set_periods};
 use crate::tracker::{Error, Ids, Run, Tracker};
 
 /// See [`crate::reports::people`].
@@ -37,11 +37,11 @@ const FIELDS: &[Field] = &[
 ];
 
 /// The question, apart from `after`, whose user only the store knows.
-fn read(params: &Params, segments: &Segments) -> Result<Report, Vec<Problem>> {
+fn read(params: &Params, context: SetContext<'_>) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
     let text = read.text("set");
     let limit = read.number("limit", 1, MAX_USERS).unwrap_or(USERS);
-    let set = match parse_set(text, segments) {
+    let set = match parse_set(text, context) {
         Ok(set) => Some(set),
         Err(_) if text.is_empty() => {
             read.reject(Problem::new(
@@ -108,7 +108,7 @@ impl Endpoint for People {
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-        read(params, &Segments::default()).map(drop)
+        read(params, SetContext::empty()).map(drop)
     }
 
     fn answer(
@@ -117,9 +117,15 @@ impl Endpoint for People {
         tracker: &Tracker,
         run: &Run<'_>,
     ) -> Result<Answer, AnswerError> {
+        let catalogue = tracker.catalogue()?;
+        let context = SetContext {
+            segments: tracker.segments(),
+            catalogue: &catalogue,
+            hidden: run.hidden,
+        };
         let report = Report {
             after: after(params, tracker)?,
-            ..read(params, tracker.segments())?
+            ..read(params, context)?
         };
         let answered = tracker.run(&report, run)?;
         let ids = tracker.called(&answered.answer.users)?;

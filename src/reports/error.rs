@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 
 use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
-use crate::sets::TooLarge;
+use crate::sets::{ExpandError, TooLarge};
 
 /// Why a question cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,18 @@ pub enum QueryError {
     /// Its segments are too long for so many periods.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// A pattern in its segments matches too many events.
+    #[error(transparent)]
+    Expand(ExpandError),
+}
+
+impl From<ExpandError> for QueryError {
+    fn from(error: ExpandError) -> Self {
+        match error {
+            ExpandError::TooLarge(error) => QueryError::TooLarge(error),
+            other => QueryError::Expand(other),
+        }
+    }
 }
 
 impl QueryError {
@@ -101,7 +113,7 @@ impl QueryError {
             }
             QueryError::Date { field, .. } => Some(field),
             QueryError::Field { field, .. } => Some(field),
-            QueryError::Word { .. } | QueryError::Calendar(_) => None,
+            QueryError::Word { .. } | QueryError::Calendar(_) | QueryError::Expand(_) => None,
         }
     }
 }

@@ -108,6 +108,7 @@ mod tests {
             catalogue: &Arc::new(Catalogue::new(keys.to_vec())),
             segments: &Segments::default(),
             labels: &Labels::new(),
+            hidden: &[],
         };
         let question = report.plan(&mut request, &context)?;
         Ok((request.plan, question))

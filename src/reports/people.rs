@@ -12,7 +12,7 @@ use crate::reports::export::Exports;
 use crate::reports::frame::{Frame, Value};
 use crate::reports::report::{Context, Page, PageId, Report, Request, Results};
 use crate::reports::retention::{Query, Window};
-use crate::sets::{CountId, Set, Terms, TooLarge, UserId};
+use crate::sets::{Catalogue, CountId, Set, Terms, TooLarge, UserId};
 
 /// Which people of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,13 +201,13 @@ impl CellMembers {
     /// ```
     /// use cohortist::calendar::{Grain, parse_moment};
     /// use cohortist::reports::{coverage::Coverage, people::CellMembers, retention::Query};
-    /// use cohortist::sets::{Segments, parse_set};
+    /// use cohortist::sets::{Catalogue, SetContext, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
     /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
-    /// let crowd = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
-    /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
+    /// let crowd = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage, &Catalogue::default())?;
+    /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", SetContext::empty())?;
     /// assert_eq!(crowd.back.unwrap().returned, expected);
-    /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
+    /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage, &Catalogue::default()).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -219,6 +219,7 @@ impl CellMembers {
         period: Period,
         column: Option<u32>,
         coverage: &Coverage,
+        catalogue: &Catalogue,
     ) -> Result<Self, CellMembersError> {
         let current = coverage.current(query.grain);
         if period.grain() != query.grain {
@@ -245,7 +246,7 @@ impl CellMembers {
             state => Ok(state),
         };
         let state = recorded(period, coverage.state_of(period), false)?;
-        let cohort = query.cohort.at(period);
+        let cohort = query.cohort.at(period, catalogue)?;
         let back = column.map(|column| {
             if column >= query.cols() {
                 return Err(CellMembersError::Column {
@@ -269,7 +270,7 @@ impl CellMembers {
                 .iter()
                 .filter(|w| (window.from..=window.until).contains(&w.from))
             {
-                let set = query.returning.at(window.from);
+                let set = query.returning.at(window.from, catalogue)?;
                 terms.count(set.terms())?;
                 periods.push(set);
             }

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use crate::calendar::Period;
 use crate::reports::coverage::Coverage;
 use crate::reports::error::QueryError;
-use crate::sets::{Catalogue, Counts, EventName, Key, Labels, Plan, Segments, Set, UserId};
+use crate::sets::{
+    Catalogue, Counts, EventName, Key, Labels, Pattern, Plan, Segments, Set, SetContext, UserId,
+};
 
 /// A question that a store answers with one plan.
 ///
@@ -60,6 +62,7 @@ pub fn plan_at<R: Report>(
         catalogue: &Arc::default(),
         segments: &Segments::default(),
         labels: &Labels::new(),
+        hidden: &[],
     };
     let planned = report.plan(&mut request, &context)?;
     Ok((request.plan, planned))
@@ -96,9 +99,20 @@ pub struct Context<'a> {
     pub segments: &'a Segments,
     /// The names of events for people.
     pub labels: &'a Labels,
+    /// The events that lists leave out.
+    pub hidden: &'a [Pattern],
 }
 
 impl Context<'_> {
+    /// What sets and segments may refer to.
+    pub fn sets(&self) -> SetContext<'_> {
+        SetContext {
+            segments: self.segments,
+            catalogue: self.catalogue,
+            hidden: self.hidden,
+        }
+    }
+
     /// Whether numbers of these events in these periods may include marks made after a *now* that
     /// was chosen.
     pub fn may_include_later<'a>(

@@ -72,6 +72,7 @@ fn as_of(query: Query, now: DateTime<Utc>, keys: &BTreeMap<Key, BTreeSet<u32>>) 
         catalogue: &all,
         segments: &Segments::default(),
         labels: &Labels::new(),
+        hidden: &[],
     };
     answer_with(&query, &context, |plan| count(plan, keys)).unwrap()
 }

@@ -82,7 +82,7 @@ impl TrendQuestion {
                 message: format!("{count} periods: ask for 1 to {MAX_PERIODS}"),
             });
         }
-        let expanded = context.segments.expand(segment)?;
+        let expanded = context.sets().expand(segment)?;
         let coverage = context.coverage;
         let existing: HashSet<&Key> = expanded
             .names()
@@ -98,7 +98,7 @@ impl TrendQuestion {
             if !coverage.is_recorded(period) {
                 return Ok(None);
             }
-            let set = expanded.at(period);
+            let set = expanded.at(period, context.catalogue)?;
             // Without a complement nothing but nobody comes of bitmaps that do not exist.
             set.keys()
                 .into_iter()

@@ -12,7 +12,7 @@ use crate::reports::coverage::Coverage;
 use crate::reports::retention::{Query, Table};
 use crate::server::error::WebError;
 use crate::server::{Dashboard, NamedStore};
-use crate::sets::{EventName, Set};
+use crate::sets::{Catalogue, EventName, Set, SetContext};
 use crate::store::Freshness;
 use crate::tracker::{Run, Tracker};
 
@@ -114,6 +114,15 @@ impl State {
         let mut events = self.tracker.events("")?;
         events.retain(|name| !self.dashboard.glossary.hides(name));
         Ok(events)
+    }
+
+    /// What sets may refer to, given the bitmaps that exist.
+    pub(super) fn sets<'a>(&'a self, catalogue: &'a Catalogue) -> SetContext<'a> {
+        SetContext {
+            segments: self.tracker.segments(),
+            catalogue,
+            hidden: &self.dashboard.glossary.hidden,
+        }
     }
 
     /// The address of a page of this store.

@@ -1,6 +1,8 @@
 //! Sets of users as expressions over bitmap keys: names, keys, algebra, text and plans. All pure.
 
 mod catalogue;
+mod counter;
+mod history;
 mod interner;
 mod key;
 mod parse;
@@ -11,15 +13,16 @@ mod set;
 mod user;
 
 pub use catalogue::{Catalogue, Known};
+pub use counter::BitPlanes;
 pub(crate) use interner::{Interner, StringList};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
-pub use parse::{SyntaxError, labelled, parse_set, set_periods};
+pub use parse::{SetContext, SyntaxError, labelled, parse_set, set_periods};
 pub use pattern::Pattern;
 pub(crate) use plan::Terms;
 pub use plan::{
     CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,
 };
-pub use segment::{Labels, Segment, SegmentError, Segments};
+pub use segment::{ExpandError, Labels, Offsets, Segment, SegmentError, Segments};
 pub use set::Set;
 pub use user::{
     MAX_STRING_ID_BYTES, UserId, UserIdError, parse_numeric_id, parse_string_id, whole_number,

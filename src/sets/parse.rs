@@ -2,9 +2,13 @@
 //!
 //! Operators in ascending order of precedence: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
 
-use crate::calendar::Period;
+use std::sync::LazyLock;
+
+use crate::calendar::{Grain, Period};
 use crate::sets::segment::operand;
-use crate::sets::{EventName, Labels, Segments, Set, Terms, When};
+use crate::sets::{
+    Catalogue, EventName, ExpandError, Labels, Offsets, Pattern, Segment, Segments, Set, Terms, When,
+};
 
 /// What is wrong in an expression, and the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +36,16 @@ pub(super) enum Expr {
         name: EventName,
         column: usize,
     },
+    /// All names with this beginning.
+    Names {
+        start: String,
+        column: usize,
+    },
+    Function {
+        function: Function,
+        of: Box<Expr>,
+        column: usize,
+    },
     At {
         inner: Box<Expr>,
         when: When,
@@ -42,6 +56,29 @@ pub(super) enum Expr {
     Xor(Vec<Expr>),
     Diff(Box<Expr>, Box<Expr>),
 }
+
+/// A function of one expression, with its other arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Function {
+    Before,
+    First,
+    Within(Offsets),
+    AtLeast(u32, Offsets),
+}
+
+impl Function {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Function::Before => "before",
+            Function::First => "first",
+            Function::Within(_) => "within",
+            Function::AtLeast(..) => "atleast",
+        }
+    }
+}
+
+/// The names of the functions. Each is reserved only directly before a `(`.
+const FUNCTIONS: [&str; 4] = ["before", "first", "within", "atleast"];
 
 /// The maximum nesting depth of parentheses. It is more than people write and too little to
 /// overflow the stack.
@@ -62,45 +99,94 @@ const MAX_NESTED_DIFFS: usize = 8;
 /// # Errors
 /// Returns an error if the syntax is wrong, if a name has no period, or if the set has more than
 /// [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
-pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
-    to_set(&parse(text)?, None, saved, &mut Terms::default())
+///
+/// Functions are evaluated with the bitmaps of the catalogue. `*` matches all events except the
+/// hidden ones.
+pub fn parse_set(text: &str, context: SetContext<'_>) -> Result<Set, SyntaxError> {
+    to_set(&parse(text)?, None, context, &mut Terms::default())
+}
+
+/// What a set may refer to.
+#[derive(Debug, Clone, Copy)]
+pub struct SetContext<'a> {
+    /// The saved segments.
+    pub segments: &'a Segments,
+    /// The bitmaps that exist, for functions and patterns.
+    pub catalogue: &'a Catalogue,
+    /// The events that `*` does not match.
+    pub hidden: &'a [Pattern],
+}
+
+impl SetContext<'static> {
+    /// A context without saved segments and bitmaps: to check the syntax of a set.
+    pub fn empty() -> Self {
+        static SEGMENTS: LazyLock<Segments> = LazyLock::new(Segments::default);
+        static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::default);
+        SetContext {
+            segments: &SEGMENTS,
+            catalogue: &CATALOGUE,
+            hidden: &[],
+        }
+    }
+}
+
+impl SetContext<'_> {
+    /// Replaces saved segments and patterns, see [`Segments::expand`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`Segments::expand`].
+    pub fn expand(&self, segment: &Segment) -> Result<Segment, ExpandError> {
+        self.segments.expand(segment, self.catalogue, self.hidden)
+    }
 }
 
 /// Converts an expression to a set. `when` is the time that applies to its names, if there is one.
 fn to_set(
     expr: &Expr,
     when: Option<When>,
-    saved: &Segments,
+    context: SetContext<'_>,
     terms: &mut Terms,
 ) -> Result<Set, SyntaxError> {
     let mut all = |list: &[Expr]| {
         list.iter()
-            .map(|e| to_set(e, when, saved, terms))
+            .map(|e| to_set(e, when, context, terms))
             .collect::<Result<Vec<_>, _>>()
     };
     Ok(match expr {
-        Expr::Name { name, column } => {
+        Expr::Name { column, .. } | Expr::Names { column, .. } | Expr::Function { column, .. } => {
+            let failed = |message: String| SyntaxError::new(*column, message);
+            let segment = Segment::from_expr(expr)?;
             let Some(when) = when else {
-                let message = format!(
-                    "`{name}` needs a period: write {name}@2026-11-23, {name}@2026-W48, {name}@2026-11, {name}@2026 or {name}@ever"
-                );
-                return Err(SyntaxError::new(*column, message));
+                return Err(failed(format!(
+                    "`{segment}` needs a period: write {segment}@2026-11-23, {segment}@2026-W48, {segment}@2026-11, {segment}@2026{}",
+                    if segment.has_function() { "" } else { ", or @ever" }
+                )));
             };
-            let segment = saved.expand_name(name);
-            let set = match when {
-                When::In(period) => segment.at(period),
-                When::Ever => segment.ever(),
+            let (segment, period) = match when {
+                When::In(period) => (segment, period),
+                When::Ever if segment.has_function() => {
+                    let message = "`@ever` cannot follow a function: functions look at periods";
+                    return Err(failed(message.to_owned()));
+                }
+                // An undated segment is the same in every period.
+                When::Ever => (segment.to_ever(), Period::earliest(Grain::Month)),
             };
+            let expanded = context
+                .expand(&segment)
+                .map_err(|error| failed(error.to_string()))?;
+            let set = expanded
+                .at(period, context.catalogue)
+                .map_err(|error| failed(error.to_string()))?;
             terms
                 .count(set.terms())
-                .map_err(|error| SyntaxError::new(*column, error.to_string()))?;
+                .map_err(|error| failed(error.to_string()))?;
             set
         }
-        Expr::At { inner, when, .. } => to_set(inner, Some(*when), saved, terms)?,
+        Expr::At { inner, when, .. } => to_set(inner, Some(*when), context, terms)?,
         Expr::And(list) => Set::And(all(list)?),
         Expr::Or(list) => Set::Or(all(list)?),
         Expr::Xor(list) => Set::Xor(all(list)?),
-        Expr::Diff(a, b) => to_set(a, when, saved, terms)? - to_set(b, when, saved, terms)?,
+        Expr::Diff(a, b) => to_set(a, when, context, terms)? - to_set(b, when, context, terms)?,
     })
 }
 
@@ -124,7 +210,7 @@ pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
 
 fn find_periods(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
     match expr {
-        Expr::Name { .. } => match when {
+        Expr::Name { .. } | Expr::Names { .. } | Expr::Function { .. } => match when {
             Some(When::In(period)) if !found.contains(&period) => found.push(period),
             _ => {}
         },
@@ -163,8 +249,9 @@ pub fn labelled(text: &str, labels: &Labels) -> String {
         let next = tokens
             .get(i + 1)
             .map_or(chars.len(), |(column, _)| column - 1);
+        let is_function = is_call(&tokens[i..]);
         let label = match token {
-            Token::Word(name) | Token::Quoted(name) if !is_period => {
+            Token::Word(name) | Token::Quoted(name) if !is_period && !is_function => {
                 EventName::new(name).ok().and_then(|name| labels.get(&name))
             }
             _ => None,
@@ -194,10 +281,27 @@ pub(super) fn is_special(c: char) -> bool {
     c.is_whitespace() || matches!(c, '&' | '|' | '^' | '!' | '(' | ')' | '@' | '"')
 }
 
+/// Whether the innermost open parenthesis belongs to a function.
+fn in_function(open: &[bool]) -> bool {
+    open.last() == Some(&true)
+}
+
+/// Whether tokens begin with the name of a function and, directly after it, a `(`.
+fn is_call(tokens: &[(usize, Token)]) -> bool {
+    match tokens {
+        [(at, Token::Word(name)), (next, Token::Symbol('(')), ..] => {
+            FUNCTIONS.contains(&name.as_str()) && *next == at + name.len()
+        }
+        _ => false,
+    }
+}
+
 /// Splits an expression into tokens, each with its column.
 fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
-    let mut found = Vec::new();
+    let mut found: Vec<(usize, Token)> = Vec::new();
     let mut blanks = 0;
+    // For each open parenthesis, whether it is that of a function, or inside of one.
+    let mut open: Vec<bool> = Vec::new();
     let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
     while let Some(&(column, c)) = chars.peek() {
         if column - blanks > MAX_CHARS {
@@ -212,12 +316,19 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
         } else if c == '"' {
             chars.next();
             found.push((column, Token::Quoted(quoted(column, &mut chars)?)));
-        } else if is_special(c) {
+        } else if is_special(c) || (c == ',' && in_function(&open)) {
             chars.next();
             found.push((column, Token::Symbol(c)));
+            if c == '(' {
+                let call = found.len().saturating_sub(2);
+                open.push(in_function(&open) || is_call(&found[call..]));
+            } else if c == ')' {
+                open.pop();
+            }
         } else {
             let mut word = String::new();
-            while let Some((_, c)) = chars.next_if(|(_, c)| !is_special(*c)) {
+            let ends = |c: char| is_special(c) || (c == ',' && in_function(&open));
+            while let Some((_, c)) = chars.next_if(|(_, c)| !ends(*c)) {
                 word.push(c);
             }
             found.push((column, Token::Word(word)));
@@ -399,6 +510,18 @@ impl Parser {
         let column = self.column();
         let expr = if self.take('(') {
             self.parenthesized(column)?
+        } else if is_call(&self.tokens[self.at..]) {
+            self.function()?
+        } else if let Some(Token::Word(text)) = self.peek()
+            && let Some(start) = text.strip_suffix('*')
+        {
+            let start = start.to_owned();
+            if start.contains([',', '*']) {
+                let message = "a pattern is the beginning of a name and one `*`, without a comma: plan:*";
+                return Err(self.error(message));
+            }
+            self.at += 1;
+            Expr::Names { start, column }
         } else {
             let (Some(Token::Word(text)) | Some(Token::Quoted(text))) = self.peek() else {
                 return Err(self.expected("an event name or `(`"));
@@ -416,6 +539,100 @@ impl Parser {
             when: self.when()?,
             column: at,
         })
+    }
+
+    /// Parses a function with its arguments.
+    fn function(&mut self) -> Result<Expr, SyntaxError> {
+        let column = self.column();
+        let Some(Token::Word(name)) = self.peek().cloned() else {
+            unreachable!("a call begins with a name");
+        };
+        // The name and the `(`.
+        self.at += 2;
+        self.depth += 1;
+        check_depth(self.depth, column)?;
+        let least = match name.as_str() {
+            "atleast" => {
+                let least_column = self.column();
+                let least = self.least()?;
+                self.comma("atleast(3, active, -6..0)")?;
+                Some((least, least_column))
+            }
+            _ => None,
+        };
+        let of = self.union()?;
+        refuse_period(&of)?;
+        let function = match (name.as_str(), least) {
+            ("before", _) => Function::Before,
+            ("first", _) => Function::First,
+            (_, None) => {
+                self.comma("within(active, -4..-1)")?;
+                Function::Within(self.offsets()?)
+            }
+            (_, Some((least, least_column))) => {
+                self.comma("atleast(3, active, -6..0)")?;
+                let offsets = self.offsets()?;
+                if least as usize > offsets.len() {
+                    let message = format!(
+                        "expected a number from 1 to {}, the number of periods in {offsets}, found `{least}`",
+                        offsets.len()
+                    );
+                    return Err(SyntaxError::new(least_column, message));
+                }
+                Function::AtLeast(least, offsets)
+            }
+        };
+        if !self.take(')') {
+            return Err(self.expected("`)`"));
+        }
+        self.depth -= 1;
+        Ok(Expr::Function {
+            function,
+            of: Box::new(of),
+            column,
+        })
+    }
+
+    /// Skips a comma between arguments.
+    fn comma(&mut self, example: &str) -> Result<(), SyntaxError> {
+        if self.take(',') {
+            Ok(())
+        } else {
+            Err(self.expected(&format!("a comma, as in {example}")))
+        }
+    }
+
+    /// Parses the first argument of `atleast`.
+    fn least(&mut self) -> Result<u32, SyntaxError> {
+        match self.peek() {
+            Some(Token::Word(word)) => match word.parse() {
+                Ok(least) if least > 0 => {
+                    self.at += 1;
+                    Ok(least)
+                }
+                _ => Err(self.expected("a number of periods, at least 1")),
+            },
+            _ => Err(self.expected("a number of periods, at least 1")),
+        }
+    }
+
+    /// Parses a range such as `-4..-1`.
+    fn offsets(&mut self) -> Result<Offsets, SyntaxError> {
+        let parsed = match self.peek() {
+            Some(Token::Word(word)) => word.split_once("..").and_then(|(from, until)| {
+                Offsets::new(from.parse().ok()?, until.parse().ok()?)
+            }),
+            _ => None,
+        };
+        let Some(offsets) = parsed else {
+            let what = format!(
+                "a range of periods such as -4..-1, the smaller number first and none beyond {}",
+                Offsets::MAX
+            );
+            return Err(self.expected(&what));
+        };
+        self.at += 1;
+        Ok(offsets)
     }
 
     /// Parses the rest of an expression in parentheses. `column` is that of the `(`.
@@ -452,6 +669,27 @@ impl Parser {
         };
         self.at += 1;
         Ok(when)
+    }
+}
+
+/// Checks that no name in a function's argument has a period of its own.
+fn refuse_period(expr: &Expr) -> Result<(), SyntaxError> {
+    match expr {
+        Expr::Name { .. } | Expr::Names { .. } | Expr::Function { .. } => Ok(()),
+        Expr::At {
+            when: When::In(_),
+            column,
+            ..
+        } => {
+            let message = "a function looks at periods itself: write the period after its `)`";
+            Err(SyntaxError::new(*column, message))
+        }
+        Expr::At { inner, .. } => refuse_period(inner),
+        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => list.iter().try_for_each(refuse_period),
+        Expr::Diff(a, b) => {
+            refuse_period(a)?;
+            refuse_period(b)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
+use crate::sets::counter::BitPlanes;
 use crate::sets::{Key, Set};
 
 /// The place of a [`Node`] in its [`Plan`].
@@ -315,6 +316,11 @@ impl Plan {
             Set::Diff(a, b) => {
                 let (a, b) = (self.put(a), self.put(b));
                 self.diff(a, b)
+            }
+            Set::AtLeast(least, sets) => {
+                let ids = self.put_all(sets);
+                let planes = BitPlanes::new(self, ids);
+                planes.at_least(self, *least)
             }
             Set::Not(set) => {
                 let id = self.put(set);

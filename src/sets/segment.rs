@@ -1,12 +1,12 @@
 //! Segments: expressions over event *names*, without a period.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::calendar::Period;
-use crate::sets::parse::{Expr, is_special, labelled, parse};
-use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
+use crate::sets::parse::{Expr, Function, is_special, labelled, parse};
+use crate::sets::{Catalogue, EventName, Known, Pattern, SyntaxError, Terms, TooLarge, When};
 
 /// An expression over event names, such as `active & (web | ios)`, `signup & premium@ever` or
 /// `active & !ios`.
@@ -33,6 +33,65 @@ pub enum Segment {
     Xor(Vec<Segment>),
     /// Users in the first segment but not in the second.
     Diff(Box<Segment>, Box<Segment>),
+    /// Users who did any event whose name begins with this text, in the period: `plan:*`.
+    Names(String),
+    /// Users in the undated bitmap of any such event: `plan:*@ever`.
+    NamesEver(String),
+    /// Users who were in the segment in any earlier recorded period: `before(active)`.
+    Before(Box<Segment>),
+    /// Users who are in the segment for the first time: `first(active)`.
+    First(Box<Segment>),
+    /// Users who were in the segment in any of the periods around the one for which it is
+    /// evaluated: `within(active, -4..-1)`.
+    Within(Box<Segment>, Offsets),
+    /// Users who were in the segment in at least this many of those periods:
+    /// `atleast(3, active, -6..0)`.
+    AtLeast(u32, Box<Segment>, Offsets),
+}
+
+/// Periods around another one: the range of their distances from it, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Offsets {
+    from: i32,
+    until: i32,
+}
+
+impl Offsets {
+    /// The greatest distance.
+    pub const MAX: i32 = 400;
+
+    /// Creates the range `from..until`; `None` if it is empty or goes beyond [`MAX`](Self::MAX).
+    pub fn new(from: i32, until: i32) -> Option<Self> {
+        let fits = -Self::MAX <= from && from <= until && until <= Self::MAX;
+        fits.then_some(Offsets { from, until })
+    }
+
+    /// Returns the first distance.
+    pub fn from(&self) -> i32 {
+        self.from
+    }
+
+    /// Returns the last distance.
+    pub fn until(&self) -> i32 {
+        self.until
+    }
+
+    /// Returns the number of periods. There is at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Iterates over the distances in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = i64> + use<> {
+        i64::from(self.from)..=i64::from(self.until)
+    }
+}
+
+impl fmt::Display for Offsets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.from, self.until)
+    }
 }
 
 impl Segment {
@@ -41,37 +100,49 @@ impl Segment {
         Segment::Event(name.clone())
     }
 
-    /// Returns the users of the segment in one period.
-    pub fn at(&self, period: Period) -> Set {
-        self.build(&|name| Set::event_in(name, period))
-    }
-
-    /// Returns the users of the segment, with the undated bitmaps of all events.
-    pub fn ever(&self) -> Set {
-        self.build(&Set::ever)
-    }
-
-    /// Returns the segment with `@ever` after each name.
-    fn to_ever(&self) -> Segment {
-        let all = |list: &[Segment]| list.iter().map(Segment::to_ever).collect();
+    /// Returns the segment with each [`Event`](Self::Event), [`Ever`](Self::Ever),
+    /// [`Names`](Self::Names) and [`NamesEver`](Self::NamesEver) replaced by `leaf`'s result.
+    pub fn map_leaves(&self, leaf: &dyn Fn(&Segment) -> Segment) -> Segment {
+        let all = |list: &[Segment]| list.iter().map(|s| s.map_leaves(leaf)).collect();
+        let one = |of: &Segment| Box::new(of.map_leaves(leaf));
         match self {
-            Segment::Event(name) | Segment::Ever(name) => Segment::Ever(name.clone()),
+            Segment::Event(_) | Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => {
+                leaf(self)
+            }
             Segment::And(list) => Segment::And(all(list)),
             Segment::Or(list) => Segment::Or(all(list)),
             Segment::Xor(list) => Segment::Xor(all(list)),
-            Segment::Diff(a, b) => Segment::Diff(Box::new(a.to_ever()), Box::new(b.to_ever())),
+            Segment::Diff(a, b) => Segment::Diff(one(a), one(b)),
+            Segment::Before(of) => Segment::Before(one(of)),
+            Segment::First(of) => Segment::First(one(of)),
+            Segment::Within(of, offsets) => Segment::Within(one(of), *offsets),
+            Segment::AtLeast(least, of, offsets) => Segment::AtLeast(*least, one(of), *offsets),
         }
     }
 
-    fn build(&self, event: &dyn Fn(&EventName) -> Set) -> Set {
-        let all = |list: &[Segment]| list.iter().map(|s| s.build(event)).collect();
+    /// Returns the segment with `@ever` after each name.
+    pub(super) fn to_ever(&self) -> Segment {
+        self.map_leaves(&|leaf| match leaf {
+            Segment::Event(name) => Segment::Ever(name.clone()),
+            Segment::Names(start) => Segment::NamesEver(start.clone()),
+            other => other.clone(),
+        })
+    }
+
+    /// Returns whether the segment contains a function such as `first(…)`.
+    pub fn has_function(&self) -> bool {
         match self {
-            Segment::Event(name) => event(name),
-            Segment::Ever(name) => Set::ever(name),
-            Segment::And(list) => Set::And(all(list)),
-            Segment::Or(list) => Set::Or(all(list)),
-            Segment::Xor(list) => Set::Xor(all(list)),
-            Segment::Diff(a, b) => a.build(event) - b.build(event),
+            Segment::Event(_) | Segment::Ever(_) | Segment::Names(_) | Segment::NamesEver(_) => {
+                false
+            }
+            Segment::And(list) | Segment::Or(list) | Segment::Xor(list) => {
+                list.iter().any(Segment::has_function)
+            }
+            Segment::Diff(a, b) => a.has_function() || b.has_function(),
+            Segment::Before(_)
+            | Segment::First(_)
+            | Segment::Within(..)
+            | Segment::AtLeast(..) => true,
         }
     }
 
@@ -132,10 +203,16 @@ impl Segment {
                 a.visit(each);
                 b.visit(each);
             }
+            // A pattern names no event until it is expanded.
+            Segment::Names(_) | Segment::NamesEver(_) => {}
+            Segment::Before(of)
+            | Segment::First(of)
+            | Segment::Within(of, _)
+            | Segment::AtLeast(_, of, _) => of.visit(each),
         }
     }
 
-    fn from_expr(expr: &Expr) -> Result<Segment, SyntaxError> {
+    pub(super) fn from_expr(expr: &Expr) -> Result<Segment, SyntaxError> {
         let all = |list: &[Expr]| {
             list.iter()
                 .map(Segment::from_expr)
@@ -143,12 +220,29 @@ impl Segment {
         };
         Ok(match expr {
             Expr::Name { name, .. } => Segment::Event(name.clone()),
+            Expr::Names { start, .. } => Segment::Names(start.clone()),
+            Expr::Function {
+                function,
+                of,
+                column,
+            } => {
+                let of = Segment::from_expr(of)?;
+                check_function(function, &of, *column)?;
+                let of = Box::new(of);
+                match function {
+                    Function::Before => Segment::Before(of),
+                    Function::First => Segment::First(of),
+                    Function::Within(offsets) => Segment::Within(of, *offsets),
+                    Function::AtLeast(least, offsets) => Segment::AtLeast(*least, of, *offsets),
+                }
+            }
             Expr::At {
                 inner,
                 when,
                 column,
             } => match (&**inner, when) {
                 (Expr::Name { name, .. }, When::Ever) => Segment::Ever(name.clone()),
+                (Expr::Names { start, .. }, When::Ever) => Segment::NamesEver(start.clone()),
                 (_, When::Ever) => {
                     let message = "`@ever` follows a single event name: write `a@ever | b@ever`";
                     return Err(SyntaxError::new(*column, message));
@@ -170,6 +264,27 @@ impl Segment {
     }
 }
 
+/// Checks that a function has a meaning for a segment. `column` is that of the function.
+fn check_function(function: &Function, of: &Segment, column: usize) -> Result<(), SyntaxError> {
+    let name = function.name();
+    if !matches!(function, Function::Before | Function::First) {
+        return Ok(());
+    }
+    if of.is_undated() {
+        let message = format!(
+            "`{name}` needs an event with dates: an undated bitmap does not say when somebody did `{of}`"
+        );
+        return Err(SyntaxError::new(column, message));
+    }
+    if of.has_function() {
+        let message = format!(
+            "`{name}` takes no other function inside: write {name}(a) & {name}(b), or use within(…)"
+        );
+        return Err(SyntaxError::new(column, message));
+    }
+    Ok(())
+}
+
 impl FromStr for Segment {
     type Err = SyntaxError;
 
@@ -185,7 +300,7 @@ fn precedence(segment: &Segment) -> u8 {
         Segment::Or(_) => 1,
         Segment::Xor(_) => 2,
         Segment::And(_) | Segment::Diff(..) => 3,
-        Segment::Event(_) | Segment::Ever(_) => 4,
+        _ => 4,
     }
 }
 
@@ -209,7 +324,8 @@ struct QuotedName<'a>(&'a EventName);
 impl fmt::Display for QuotedName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.as_str();
-        if text.contains(is_special) {
+        // Inside a function a comma separates arguments, and a final `*` makes a pattern.
+        if text.contains(is_special) || text.contains(',') || text.ends_with('*') {
             write!(f, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
         } else {
             f.write_str(text)
@@ -231,6 +347,14 @@ impl fmt::Display for Segment {
         let (list, symbol) = match self {
             Segment::Event(name) => return write!(f, "{}", QuotedName(name)),
             Segment::Ever(name) => return write!(f, "{}@ever", QuotedName(name)),
+            Segment::Names(start) => return write!(f, "{start}*"),
+            Segment::NamesEver(start) => return write!(f, "{start}*@ever"),
+            Segment::Before(of) => return write!(f, "before({of})"),
+            Segment::First(of) => return write!(f, "first({of})"),
+            Segment::Within(of, offsets) => return write!(f, "within({of}, {offsets})"),
+            Segment::AtLeast(least, of, offsets) => {
+                return write!(f, "atleast({least}, {of}, {offsets})");
+            }
             Segment::Diff(a, b) => {
                 // `a & b & !c` means (a & b) without c, so the left side needs no parentheses.
                 if precedence(a) < own {
@@ -256,11 +380,12 @@ impl fmt::Display for Segment {
 /// Saved segments: names for expressions. An expression may use the names of other saved segments.
 ///
 /// ```
-/// use cohortist::sets::{EventName, Segments};
+/// use cohortist::sets::{Catalogue, EventName, Segments};
 /// let saved = [("mobile", "ios | android"), ("paying", "plan:pro@ever & mobile")];
 /// let saved = Segments::new(saved.map(|(name, text)| (EventName::new(name).unwrap(), text.parse().unwrap())))?;
-/// assert_eq!(saved.expand(&"active & !paying".parse()?)?.to_string(), "active & !(plan:pro@ever & (ios | android))");
-/// assert_eq!(saved.expand(&"mobile@ever".parse()?)?.to_string(), "ios@ever | android@ever");
+/// let expanded = |text: &str| saved.expand(&text.parse().unwrap(), &Catalogue::default(), &[]).map(|s| s.to_string());
+/// assert_eq!(expanded("active & !paying")?, "active & !(plan:pro@ever & (ios | android))");
+/// assert_eq!(expanded("mobile@ever")?, "ios@ever | android@ever");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -387,38 +512,104 @@ impl Segments {
         self.named.get(name)
     }
 
-    /// Replaces the names of saved segments in a segment by their expressions, repeatedly.
+    /// Replaces the names of saved segments in a segment by their expressions, repeatedly, and
+    /// patterns by the events of the catalogue that they match. `*` alone matches all events except
+    /// the hidden ones.
     ///
     /// # Errors
-    /// Returns an error if the result has more names than [`MAX_TERMS`](crate::sets::MAX_TERMS).
-    pub fn expand(&self, segment: &Segment) -> Result<Segment, TooLarge> {
+    /// Returns an error if the result has more names than [`MAX_TERMS`](crate::sets::MAX_TERMS), or
+    /// if a pattern matches too many events.
+    pub fn expand(
+        &self,
+        segment: &Segment,
+        catalogue: &Catalogue,
+        hidden: &[Pattern],
+    ) -> Result<Segment, ExpandError> {
         let mut names = 0;
         // A name that is not a saved segment is an event.
         segment.visit(&mut |name, _| names += self.sizes.get(name).copied().unwrap_or(1));
         Terms::default().count(names)?;
-        Ok(self.expand_all(segment))
+        let expanded = self.expand_names(segment);
+        let too_many = Cell::new(None);
+        let expanded = expanded.map_leaves(&|leaf| match leaf {
+            Segment::Names(start) | Segment::NamesEver(start) => {
+                let is_ever = matches!(leaf, Segment::NamesEver(_));
+                let events = matching(start, is_ever, catalogue, hidden);
+                if !start.is_empty() && events.len() > MAX_MATCHES {
+                    too_many.set(Some(events.len()));
+                    return leaf.clone();
+                }
+                let of = if is_ever { Segment::Ever } else { Segment::Event };
+                Segment::Or(events.into_iter().cloned().map(of).collect())
+            }
+            other => other.clone(),
+        });
+        match too_many.get() {
+            None => Ok(expanded),
+            Some(found) => Err(ExpandError::TooManyMatches {
+                segment: segment.clone(),
+                found,
+            }),
+        }
     }
 
-    fn expand_all(&self, segment: &Segment) -> Segment {
-        let all = |list: &[Segment]| list.iter().map(|s| self.expand_all(s)).collect();
-        match segment {
+    fn expand_names(&self, segment: &Segment) -> Segment {
+        segment.map_leaves(&|leaf| match leaf {
             Segment::Event(name) => self.expand_name(name),
             Segment::Ever(name) => self.expand_name(name).to_ever(),
-            Segment::And(list) => Segment::And(all(list)),
-            Segment::Or(list) => Segment::Or(all(list)),
-            Segment::Xor(list) => Segment::Xor(all(list)),
-            Segment::Diff(a, b) => {
-                Segment::Diff(Box::new(self.expand_all(a)), Box::new(self.expand_all(b)))
-            }
-        }
+            other => other.clone(),
+        })
     }
 
     /// Returns the expanded segment of a name, or the segment of the event if it is not a saved
-    /// segment.
+    /// segment. Patterns are not expanded.
     pub fn expand_name(&self, name: &EventName) -> Segment {
         match self.named.get(name) {
-            Some(segment) => self.expand_all(segment),
+            Some(segment) => self.expand_names(segment),
             None => Segment::event(name),
         }
     }
+}
+
+/// The maximum number of events that a pattern with a beginning may match.
+const MAX_MATCHES: usize = 1_000;
+
+/// Why a segment cannot be expanded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExpandError {
+    /// It has too many names.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A pattern in it matches too many events.
+    #[error(
+        "a pattern in `{segment}` matches {found} events; at most {MAX_MATCHES} are allowed. Write a longer beginning"
+    )]
+    TooManyMatches {
+        /// The segment.
+        segment: Segment,
+        /// How many events match.
+        found: usize,
+    },
+}
+
+/// Returns the events with this beginning that have a dated or an undated bitmap.
+fn matching<'a>(
+    start: &str,
+    is_ever: bool,
+    catalogue: &'a Catalogue,
+    hidden: &[Pattern],
+) -> Vec<&'a EventName> {
+    let is_hidden =
+        |name: &EventName| start.is_empty() && hidden.iter().any(|pattern| pattern.fits(name));
+    let has_bitmap = |known: &&Known| {
+        let keys = catalogue.of_known(known);
+        keys.iter().any(|key| (key.when() == When::Ever) == is_ever)
+    };
+    catalogue
+        .events()
+        .filter(|known| known.event.as_str().starts_with(start) && !is_hidden(&known.event))
+        .filter(has_bitmap)
+        .map(|known| &known.event)
+        .collect()
 }

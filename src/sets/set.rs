@@ -32,6 +32,8 @@ pub enum Set {
     /// Users in the first set but not in the second. Unlike `BITOP AND a (NOT b)`, it keeps users
     /// beyond the end of `b`.
     Diff(Box<Set>, Box<Set>),
+    /// Users in at least this many of the sets; at least 1.
+    AtLeast(u32, Vec<Set>),
     /// The complement up to the byte length of the operand's bitmap, exactly as Redis' `BITOP NOT`.
     /// It exists for parity with bitmapist's `BitOpNot`; for "and not" use [`Set::Diff`].
     Not(Box<Set>),
@@ -71,6 +73,8 @@ impl Set {
         1 + match self {
             Set::Empty | Set::Key(_) => 0,
             Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => sets.iter().map(Set::terms).sum(),
+            // About five operations for each set count in how many of them a user is.
+            Set::AtLeast(_, sets) => sets.iter().map(|set| set.terms() + 5).sum(),
             Set::Diff(a, b) => a.terms() + b.terms(),
             Set::Not(set) => set.terms(),
         }
@@ -81,7 +85,7 @@ impl Set {
         match self {
             Set::Empty => Vec::new(),
             Set::Key(key) => vec![key],
-            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) => {
+            Set::And(sets) | Set::Or(sets) | Set::Xor(sets) | Set::AtLeast(_, sets) => {
                 sets.iter().flat_map(Set::keys).collect()
             }
             Set::Diff(a, b) => [a.keys(), b.keys()].concat(),

@@ -157,6 +157,7 @@ fn respelled(set: &Set, padded: &HashSet<Key>) -> Set {
         Set::And(sets) => Set::And(all(sets)),
         Set::Or(sets) => Set::Or(all(sets)),
         Set::Xor(sets) => Set::Xor(all(sets)),
+        Set::AtLeast(least, sets) => Set::AtLeast(*least, all(sets)),
         Set::Diff(a, b) => Set::Diff(
             Box::new(respelled(a, padded)),
             Box::new(respelled(b, padded)),

@@ -230,6 +230,7 @@ impl Tracker {
                 catalogue: &catalogue,
                 segments: self.segments(),
                 labels: run.labels,
+                hidden: run.hidden,
             };
             let mut request = Request::default();
             let mut planned = report.plan(&mut request, &context)?;

@@ -770,6 +770,7 @@ fn ask(
         catalogue: &catalogue,
         segments: &Segments::default(),
         labels: &Labels::new(),
+        hidden: &[],
     };
     let count_plan = |plan: &Plan| {
         let counted = tracker.counted(plan, Freshness::Checked).unwrap();

@@ -44,7 +44,7 @@ impl Report for Query {
     type Answer = Table;
 
     fn plan(&self, request: &mut Request, context: &Context<'_>) -> Result<Question, QueryError> {
-        let expanded = self.expanded(context.segments)?;
+        let expanded = self.expanded(context.sets())?;
         let question = Question::new(&mut request.plan, &expanded, context)?;
         // The table names the saved segments as they were asked for.
         Ok(Question {
@@ -108,7 +108,7 @@ impl Question {
                 });
                 continue;
             }
-            let who = plan.add(&query.cohort.at(period))?;
+            let who = plan.add(&query.cohort.at(period, context.catalogue)?)?;
             let size = Some(plan.count(who));
             let mut returned: Vec<Option<NodeId>> = Vec::with_capacity(windows.len());
             for (window, known) in windows.iter().zip(&mut returning[row..]) {
@@ -118,7 +118,7 @@ impl Question {
                 }
                 let back = match *known {
                     Some(back) => back,
-                    None => *known.insert(plan.add(&query.returning.at(window.from))?),
+                    None => *known.insert(plan.add(&query.returning.at(window.from, context.catalogue)?)?),
                 };
                 returned.push(Some(plan.and([who, back])));
             }

@@ -8,7 +8,7 @@ use crate::calendar::{CalendarError, Grain, Period};
 use crate::reports::coverage::{Coverage, State};
 use crate::reports::error::QueryError;
 use crate::reports::limits::{MAX_CELLS, MAX_COLS, MAX_ROWS};
-use crate::sets::{Segment, Segments, TooLarge};
+use crate::sets::{ExpandError, Segment, SetContext};
 
 choice! {
     /// What a cell counts.
@@ -179,10 +179,10 @@ impl Query {
     ///
     /// # Errors
     /// When they are too long.
-    pub fn expanded(&self, saved: &Segments) -> Result<Query, TooLarge> {
+    pub fn expanded(&self, context: SetContext<'_>) -> Result<Query, ExpandError> {
         Ok(Query {
-            cohort: saved.expand(&self.cohort)?,
-            returning: saved.expand(&self.returning)?,
+            cohort: context.expand(&self.cohort)?,
+            returning: context.expand(&self.returning)?,
             ..self.clone()
         })
     }

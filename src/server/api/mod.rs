@@ -123,7 +123,8 @@ fn wrong(field: Field, message: impl ToString) -> WebError {
 
 /// A set, with its text.
 fn set(state: &State, text: &str) -> Result<Set, WebError> {
-    parse_set(text, state.tracker.segments()).map_err(|error| {
+    let catalogue = state.tracker.catalogue()?;
+    parse_set(text, state.sets(&catalogue)).map_err(|error| {
         let message = format!("`{text}`: {error}");
         WebError::Query(vec![Problem {
             field: Field::Set,

@@ -134,7 +134,12 @@ fn listed(
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {
         // Long segments beyond what one plan takes are offered without a number.
-        let root = plan.count_set(&saved.expand_name(name).at(today)).ok();
+        let set = state
+            .sets(all)
+            .expand(&Segment::event(name))
+            .ok()
+            .and_then(|segment| segment.at(today, all).ok());
+        let root = set.and_then(|set| plan.count_set(&set).ok());
         listed.push((name.clone(), Segment::event(name), root));
     }
     let events = all.events().filter(|known| {

@@ -165,6 +165,7 @@ fn returns(
     asked: &PageQuery,
     samples: &[Sample],
 ) -> crate::tracker::Result<Vec<Returns>> {
+    let catalogue = state.tracker.catalogue()?;
     let mut plan = Plan::new();
     let mut counted: Vec<(Grain, Vec<[CountId; 2]>)> = Vec::new();
     for sample in samples {
@@ -172,10 +173,10 @@ fn returns(
         for cohort in &sample.cohorts {
             let next = cohort.shift(1)?;
             let who = plan
-                .add(&asked.bare.cohort.at(*cohort))
+                .add(&asked.bare.cohort.at(*cohort, &catalogue)?)
                 .map_err(StoreError::from)?;
             let back = plan
-                .add(&asked.bare.returning.at(next))
+                .add(&asked.bare.returning.at(next, &catalogue)?)
                 .map_err(StoreError::from)?;
             let returned = plan.and([who, back]);
             counts.push([plan.count(who), plan.count(returned)]);

@@ -49,8 +49,8 @@ pub(super) fn notices(
 ) -> Result<Vec<Notice>, WebError> {
     let query = asked
         .query()
-        .expanded(state.tracker.segments())
-        .map_err(StoreError::from)?;
+        .expanded(state.sets(&*state.tracker.catalogue()?))
+        .map_err(|error| crate::Error::Query(error.into()))?;
     let retained = retained(table);
     let mut notices = never_recorded(state, asked, table, &query, events)?;
     if retained == 0 {
