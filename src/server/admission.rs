@@ -44,6 +44,9 @@ const ORDINARY_QUEUE: usize = 1024;
 /// waiting for it takes no core.
 const ELSEWHERE: usize = 8;
 
+/// What it takes to write one value of an answer, in operations on tiles: about a microsecond.
+const VALUE_WORK: u64 = 4;
+
 /// Decides who is answered when. Clones share their lanes.
 #[derive(Clone)]
 pub struct Admission(Arc<Lanes>);
@@ -241,6 +244,22 @@ async fn in_turn<T: Send + 'static>(
             }));
         }
     }
+}
+
+/// Makes a large answer take a turn before it is written, even if all its counts are remembered:
+/// writing takes time, and memory that is only known afterwards.
+///
+/// # Errors
+/// [`StoreError::Costly`], where [`admitted`] then waits for a turn.
+pub(crate) fn writing(values: usize) -> Result<(), WebError> {
+    let cost = || {
+        Ok(Cost {
+            work: VALUE_WORK * values as u64,
+            sets: values,
+            ids: 0,
+        })
+    };
+    Ok(cost::check(cost)?)
 }
 
 /// A question that was refused, as too many such wait.

@@ -45,7 +45,8 @@ pub struct Dashboard {
     pub proxies: Proxies,
     /// Who is answered when.
     pub admission: Admission,
-    /// What bodies that are being read may take, shared with whatever else clients send.
+    /// What bodies that are being read may take, shared with whatever else clients send. Answers
+    /// that clients have not read yet may take a [third as much](Shares::answers_of) beside it.
     pub memory: Budget,
     /// How many connections there may be at once; more wait to be accepted.
     pub connections: usize,

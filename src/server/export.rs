@@ -10,7 +10,7 @@ use crate::reports::{Exports, Params};
 use crate::server::error::{WebError, answer};
 use crate::server::pages::retention;
 use crate::server::query::Problem;
-use crate::server::{State, View, block, disposition};
+use crate::server::{State, View, block, disposition, writing};
 use crate::store::Freshness;
 
 /// The formats of a file.
@@ -129,6 +129,7 @@ fn written(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File,
         let extent = words::extent(&answer.coverage, periods);
         return Err(WebError::NoData(format!("{what} is not recorded{extent}")));
     }
+    writing(answer.export.values())?;
     File::of(answer.export.as_ref(), format).ok_or(WebError::NotFound)
 }
 

@@ -8,7 +8,9 @@ use actix_web::{HttpMessage, HttpRequest};
 use tokio::sync::watch;
 
 use crate::peers::{AuthFailures, Endpoint};
+use crate::server::outgoing::Unread;
 use crate::server::{Dashboard, State};
+use crate::store::budget::Shares;
 
 /// How long a client may send nothing in the middle of a request, unless
 /// [`Settings`](crate::server::Settings) say otherwise.
@@ -24,6 +26,7 @@ struct Shared {
     shown: RwLock<Arc<Shown>>,
     /// Wrong tokens.
     failures: AuthFailures,
+    unread: Unread,
     patience: RwLock<Duration>,
     /// Whether the server is stopping and waits no longer.
     cut_off: watch::Sender<bool>,
@@ -49,7 +52,9 @@ impl Shown {
 
 impl From<Dashboard> for Live {
     fn from(dashboard: Dashboard) -> Self {
+        let unread = Unread::new(Shares::answers_of(dashboard.memory.size()));
         Live(Arc::new(Shared {
+            unread,
             shown: RwLock::new(Shown::new(dashboard)),
             failures: AuthFailures::new(Endpoint::Http),
             patience: RwLock::new(PATIENCE),
@@ -80,6 +85,15 @@ impl Live {
     /// Wrong tokens so far.
     pub(super) fn failures(&self) -> &AuthFailures {
         &self.0.failures
+    }
+
+    pub(super) fn unread(&self) -> &Unread {
+        &self.0.unread
+    }
+
+    /// How many bytes of large answers clients have not read yet.
+    pub fn unread_bytes(&self) -> u64 {
+        self.0.unread.used()
     }
 
     /// How long a client may send nothing in the middle of a body.

@@ -16,6 +16,7 @@ mod host;
 mod live;
 mod log;
 mod metrics;
+mod outgoing;
 mod page_cache;
 pub mod pages;
 mod process;
@@ -51,7 +52,7 @@ use crate::sets::{EventName, Set};
 use crate::store::{Cancel, Freshness};
 use crate::tracker::{Run, Tracker, Written};
 pub use admission::{Admission, Busy, Load};
-pub(crate) use admission::{Patience, admitted};
+pub(crate) use admission::{Patience, admitted, writing};
 pub use dashboard::{Dashboard, Glossary, NamedStore, Pattern, SLOW, TITLE};
 use error::{WebError, answer};
 use export::Format;
@@ -422,6 +423,7 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
         let everything = scope("")
             .app_data(live)
+            .wrap(from_fn(outgoing::bounded))
             .wrap(Compress::default())
             .wrap(from_fn(packed));
         let everything = everything

@@ -28,6 +28,8 @@ pub struct Shares {
     /// What clients have sent and is not carried out yet: requests of Redis clients and bodies over
     /// HTTP.
     pub clients: u64,
+    /// Answers over HTTP that clients have not read yet.
+    pub answers: u64,
     /// CachedStore counts.
     pub counts: u64,
     /// Pages kept as they were sent.
@@ -43,36 +45,44 @@ impl Shares {
     /// | marks | 1/4, at most 128 MiB | 128 |
     /// | questions | 1/8 | 128 |
     /// | clients | 3/16 | 192 |
+    /// | answers | 1/16 | 64 |
     /// | counts | 1/16 | 64 |
     /// | pages | an eighth of what counts have | 8 |
     /// | the program itself | 1/32 | 32 |
-    /// | cache | the rest, at least 1/16 | 472 |
+    /// | cache | the rest, at least 1/16 | 408 |
     ///
     /// ```
     /// use cohortist::store::budget::Shares;
     /// let shares = Shares::of(1024 << 20, None);
-    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (472, 192));
+    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (408, 192));
     /// // Who keeps no counts has more of the bitmaps in memory.
-    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 544);
+    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 480);
     /// ```
     pub fn of(budget: u64, counts: Option<u64>) -> Self {
         let marks = (budget / 4).min(128 * MIB);
         let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 32);
+        let answers = Shares::answers_of(clients);
         let counts = counts
             .unwrap_or(budget / 16)
             .min(Shares::most_counts(budget));
         let pages = counts / 8;
         let cache = budget
-            .saturating_sub(marks + questions + clients + own + counts + pages)
+            .saturating_sub(marks + questions + clients + answers + own + counts + pages)
             .max(budget / 16);
         Shares {
             cache,
             marks,
             questions,
             clients,
+            answers,
             counts,
             pages,
         }
+    }
+
+    /// The share of answers, given that of clients.
+    pub const fn answers_of(clients: u64) -> u64 {
+        clients / 3
     }
 
     /// The most that remembered counts may have of a budget.
@@ -131,7 +141,7 @@ impl Budget {
         self.0.size
     }
 
-    /// How many bytes are taken.
+    /// How many bytes are taken, which may be more than there are: see [`overdraw`](Self::overdraw).
     pub fn used(&self) -> u64 {
         *self.0.lock()
     }
@@ -145,6 +155,16 @@ impl Budget {
         reservation
             .grow(bytes, Duration::ZERO)
             .then_some(reservation)
+    }
+
+    /// Takes so many bytes even if they are not there, for memory that is in use already. Nothing
+    /// else can be reserved until enough has come back.
+    pub fn overdraw(&self, bytes: u64) -> Reservation {
+        *self.0.lock() += bytes;
+        Reservation {
+            budget: self.clone(),
+            bytes,
+        }
     }
 }
 
@@ -220,9 +240,9 @@ mod tests {
         #[test]
         fn shares_fit_into_the_budget(mb in SMALLEST_MB..=1 << 24, counts in proptest::option::of(0_u64..=1 << 24)) {
             let shares = Shares::of(mb << 20, counts.map(|mb| mb << 20));
-            let Shares { cache, marks, questions, clients, counts, pages } = shares;
-            prop_assert!(cache + marks + questions + clients + counts + pages <= mb << 20);
-            prop_assert!([cache, marks, questions, clients].iter().all(|share| *share >= MIB), "{shares:?}");
+            let Shares { cache, marks, questions, clients, answers, counts, pages } = shares;
+            prop_assert!(cache + marks + questions + clients + answers + counts + pages <= mb << 20);
+            prop_assert!([cache, marks, questions, clients, answers].iter().all(|share| *share >= MIB), "{shares:?}");
             prop_assert!((1..=8).contains(&shares.at_once(8)));
             prop_assert!(shares.checkpoint(1) * 2 <= marks && shares.cache_of(3) * 3 <= cache);
         }

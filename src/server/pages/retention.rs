@@ -25,7 +25,7 @@ use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{Layout, home, people};
 use crate::server::query::{PageQuery, Problem, RawQuery};
-use crate::server::{Patience, State, View, admitted, block, html};
+use crate::server::{Patience, State, View, admitted, block, html, writing};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
 use crate::tracker::Asked;
@@ -408,6 +408,7 @@ fn written(
         return Ok(found);
     }
     let table = question.table(&ground.counts);
+    writing(table.rows.len() * table.averages.len())?;
     let lost: Vec<Notice> = raw
         .lost_trend(&asked)
         .map(Notice::new)
