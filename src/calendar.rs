@@ -87,6 +87,7 @@ impl FromStr for Grain {
 
 /// Why a date, period or moment is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CalendarError {
     /// The text is not the name of a grain.
     #[error("`{0}` is not a period: write hour, day, week, month or year")]

@@ -22,46 +22,6 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
-// A share in percent; what only rounds to none or all says so, as render/words.rs has it.
-function share(rate) {
-  const text = (rate * 100).toFixed(1);
-  if (rate > 0 && text === "0.0") return "<0.1";
-  return rate < 1 && text === "100.0" ? ">99.9" : text;
-}
-
-// Wilson's 95 % interval of a share, in percent, as reports/stats.rs has it.
-function interval(part, whole) {
-  const z = 1.959963984540054;
-  const p = part / whole;
-  const middle = (p + (z * z) / (2 * whole)) / (1 + (z * z) / whole);
-  const half = (z / (1 + (z * z) / whole)) * Math.sqrt((p * (1 - p)) / whole + (z * z) / (4 * whole * whole));
-  const ends = [part ? Math.max(middle - half, 0) : 0, part === whole ? 1 : Math.min(middle + half, 1)];
-  return ends.map(share).join("–");
-}
-
-// The whole sentence of each number, from what the table says once and the cell says of itself.
-for (const table of document.querySelectorAll("table[data-whens]")) {
-  const { sentence, partial, whens, running } = table.dataset;
-  const when = whens.split("|");
-  for (const link of table.querySelectorAll("a[data-n]")) {
-    const [row, column] = link.getAttribute("href").split(".").map(Number);
-    const size = link.closest("tr").cells[1].textContent.replace("*", "");
-    const numbers = [...link.dataset.n.split(", "), link.textContent.replace(/[*≥]/, "")];
-    const share = numbers.find((number) => number.endsWith("%"));
-    const n = numbers.find((number) => !number.endsWith("%"));
-    const [part, whole] = [n, size].map((number) => Number(number.replaceAll(",", "")));
-    const parts = {
-      n,
-      share,
-      people: `${size} ${size === "1" ? "person" : "people"}`,
-      interval: interval(part, whole),
-      when: when[row + column],
-      state: link.parentElement.matches(".run") ? running : "complete",
-    };
-    link.ariaLabel = (link.parentElement.matches(".part") ? partial : sentence).replace(/{(\w+)}/g, (_, part) => parts[part]);
-  }
-}
-
 // The grid is one stop for Tab; arrows, Home and End move from number to number in it.
 for (const body of document.querySelectorAll("table.cohorts > tbody")) {
   const lines = [...body.rows].map((row) => [...row.cells].map((cell) => cell.querySelector("a")));

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tracing::Level;
 
 use crate::cli::logs;
+use crate::store::StoreError;
 use crate::tracker::Written;
 
 /// Writes a line to stderr, in the format of the log. Unlike `eprintln!` it does not fail when
@@ -91,6 +92,19 @@ pub fn written<T>(result: Result<T, impl Into<crate::Error>>) -> crate::Result<O
     Ok(answer)
 }
 
+/// The message of an error behind those of its contexts. The message of a library error includes
+/// that of its source, so the chain ends there.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<StoreError>() || cause.is::<crate::Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}
+
 /// Prints an error, cleaned by `clean`, and says how to exit.
 pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> ExitCode {
     let Err(error) = result else {
@@ -109,7 +123,7 @@ pub fn exit(result: anyhow::Result<()>, clean: &dyn Fn(String) -> String) -> Exi
     }
     logs::say(
         Level::ERROR,
-        format_args!("error: {}", clean(format!("{error:#}"))),
+        format_args!("error: {}", clean(message(&error))),
     );
     if error.is::<Usage>() {
         ExitCode::from(2)

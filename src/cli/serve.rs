@@ -566,7 +566,7 @@ pub(super) fn dashboard(
         question: file.question.clone(),
         clock,
         write_token: None,
-        kept,
+        page_cache: kept,
         slow: SLOW,
         hosts: file.hosts.clone(),
         proxies: Proxies::default(),

@@ -3,22 +3,14 @@
 //! Each file here connects one report to the fields of its question. [`ALL`] is the one list that
 //! routes, commands, the API and its description are made from.
 
+mod endpoint;
 mod events;
 mod people;
 mod retention;
 mod trend;
 mod user;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
-
-use crate::reports::coverage::Coverage;
-use crate::reports::{Exports, Field, Params, Problem, QueryError};
-use crate::sets::Catalogue;
-use crate::store::StoreError;
-use crate::tracker::{Answered, Error, Run, Tracker};
+pub use endpoint::{Answer, AnswerError, Endpoint};
 
 /// Every report, in the order of help and documentation.
 pub static ALL: &[&dyn Endpoint] = &[
@@ -29,112 +21,7 @@ pub static ALL: &[&dyn Endpoint] = &[
     &user::User,
 ];
 
-/// A report that is reached by name.
-pub trait Endpoint: Sync {
-    /// Its name: the page `/NAME`, the command `cohortist NAME`, `/api/v1/NAME`.
-    fn name(&self) -> &'static str;
-
-    /// What it answers, in one line: an imperative of at most 80 characters.
-    fn about(&self) -> &'static str;
-
-    /// The fields of its question.
-    fn fields(&self) -> &'static [Field];
-
-    /// Two or three command lines that show what it can do, each with a remark.
-    fn examples(&self) -> &'static [(&'static str, &'static str)];
-
-    /// Checks the fields as far as that is possible without a store.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them.
-    fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>>;
-
-    /// The answer.
-    ///
-    /// # Errors
-    /// If a field is wrong, or the store fails.
-    fn answer(
-        &self,
-        params: &Params,
-        tracker: &Tracker,
-        run: &Run<'_>,
-    ) -> Result<Answer, AnswerError>;
-}
-
 /// The endpoint of this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Endpoint> {
     ALL.iter().copied().find(|endpoint| endpoint.name() == name)
-}
-
-/// An answer that can be written in every format.
-pub struct Answer {
-    /// The answer.
-    pub export: Box<dyn Exports>,
-    /// The bitmaps that existed.
-    pub catalogue: Arc<Catalogue>,
-    /// Which periods they cover.
-    pub coverage: Coverage,
-    /// How long ago the store was asked.
-    pub age: Duration,
-}
-
-impl Answer {
-    fn of<A>(answered: Answered<A>, export: impl FnOnce(A) -> Box<dyn Exports>) -> Self {
-        Answer {
-            export: export(answered.answer),
-            catalogue: answered.catalogue,
-            coverage: answered.coverage,
-            age: answered.age,
-        }
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// Some fields are wrong.
-    #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Problems {
-        /// Every one of them.
-        problems: Vec<Problem>,
-    },
-    /// Nothing is known about what was named, such as a user.
-    #[error("{0}")]
-    Unknown(String),
-    /// The store failed.
-    #[error(transparent)]
-    Failed(Error),
-}
-
-impl From<Vec<Problem>> for AnswerError {
-    fn from(problems: Vec<Problem>) -> Self {
-        AnswerError::Problems { problems }
-    }
-}
-
-impl From<Problem> for AnswerError {
-    fn from(problem: Problem) -> Self {
-        vec![problem].into()
-    }
-}
-
-impl From<Error> for AnswerError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Query(error) => problem(&error).into(),
-            other => AnswerError::Failed(other),
-        }
-    }
-}
-
-impl From<StoreError> for AnswerError {
-    fn from(error: StoreError) -> Self {
-        AnswerError::Failed(error.into())
-    }
-}
-
-/// A question that cannot be answered, at the field that is wrong.
-fn problem(error: &QueryError) -> Problem {
-    Problem::new(error.field().unwrap_or("rows"), error.to_string())
 }

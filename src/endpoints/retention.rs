@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::endpoints::{Answer, AnswerError, Endpoint, problem};
+use crate::endpoints::endpoint::problem;
+use crate::endpoints::{Answer, AnswerError, Endpoint};
 use crate::reports::retention::{FIELDS, Parts, Shown};
 use crate::reports::{Field, Params, Problem};
 use crate::tracker::{Run, Tracker};

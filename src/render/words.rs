@@ -220,18 +220,17 @@ pub fn cell(table: &Table, number: &Number) -> String {
         State::InProgress => in_progress(table.data_ends),
         _ => "complete",
     };
-    let (sentence, interval) = match number.interval() {
-        Some(ends) => (CELL_SENTENCE, interval(ends)),
-        None => (PARTIAL_SENTENCE, String::new()),
-    };
-    // Figures and dates only, so none of them holds a part in braces itself.
-    sentence
-        .replace("{n}", &thousands(number.retained))
-        .replace("{people}", &people(number.size))
-        .replace("{share}", &percent(number.rate()))
-        .replace("{interval}", &interval)
-        .replace("{when}", &counted_in(table.query.measure, number.period))
-        .replace("{state}", state)
+    let n = thousands(number.retained);
+    let people = people(number.size);
+    let share = percent(number.rate());
+    let when = counted_in(table.query.measure, number.period);
+    match number.interval() {
+        Some(ends) => {
+            let interval = interval(ends);
+            format!("{n} of {people}, {share} (95% {interval}), came back {when}, {state}")
+        }
+        None => format!("at least {n} of {people}, {share}, came back {when}, partly recorded"),
+    }
 }
 
 /// What a number in progress is: `still in progress`. Where the data ends before now the period may
@@ -260,15 +259,6 @@ pub const fn yet(data_ends: Option<Period>) -> &'static str {
 pub fn none_complete(what: &str, data_ends: Option<Period>) -> String {
     format!("no complete {what}{}", yet(data_ends))
 }
-
-/// The sentence of a cell whose number is a lower bound, with its parts in braces.
-pub const PARTIAL_SENTENCE: &str =
-    "at least {n} of {people}, {share}, came back {when}, partly recorded";
-
-/// The sentence of a cell with its parts in braces, for whoever has many to say: `{n} of {people},
-/// {share} (95% {interval}), came back {when}, {state}`.
-pub const CELL_SENTENCE: &str =
-    "{n} of {people}, {share} (95% {interval}), came back {when}, {state}";
 
 /// Who some people of a cohort are: `372 of the 1,358 people who did signup on Mon 16 Nov 2026 came
 /// back to active on Tue 17 Nov 2026`. `count` is how many, `size` how many the cohort has.

@@ -53,6 +53,7 @@ impl FromStr for Who {
 
 /// Why a table has no such cell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CellMembersError {
     /// A period of another length than the table's.
     #[error("{given} is a {}, and the cohorts are {}: name the {wanted}", given.grain(), wanted.adjective())]

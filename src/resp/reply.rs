@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::store::embedded::Snapshot;
+use crate::store::Snapshot;
 
 /// The version of the protocol a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,13 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::render::{thousands, words};
-use crate::server::arrival::unless_cut_off;
-use crate::server::error::WebError;
-use crate::server::{View, crossing};
-use crate::store::Cost;
-use crate::store::StoreError;
-use crate::store::cost::{self, Class};
+use crate::store::cost::Class;
 
 /// How many heavy questions may wait for each that is being answered: at half a second to a few
 /// seconds each, the last one waits for about half a minute.
@@ -44,9 +38,6 @@ const ORDINARY_QUEUE: usize = 1024;
 /// waiting for it takes no core.
 const ELSEWHERE: usize = 8;
 
-/// What it takes to write one value of an answer, in operations on tiles: about a microsecond.
-const VALUE_WORK: u64 = 4;
-
 /// Decides who is answered when. Clones share their lanes.
 #[derive(Clone)]
 pub struct Admission(Arc<Lanes>);
@@ -59,7 +50,7 @@ struct Lanes {
     refused: AtomicU64,
 }
 
-struct Lane {
+pub(super) struct Lane {
     class: Class,
     places: usize,
     /// First come, first served.
@@ -125,7 +116,13 @@ impl Admission {
         load
     }
 
-    fn lane(&self, view: &View, class: Class) -> Arc<Lane> {
+    /// Counts a question that was refused.
+    pub(super) fn refused(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The lane of a class, for the store with this index.
+    pub(super) fn lane(&self, store: usize, is_local: bool, class: Class) -> Arc<Lane> {
         if class == Class::Heavy {
             return Arc::clone(&self.0.heavy);
         }
@@ -134,8 +131,8 @@ impl Admission {
             .ordinary
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let lane = ordinary.entry(view.index).or_insert_with(|| {
-            let places = if view.tracker.is_local() {
+        let lane = ordinary.entry(store).or_insert_with(|| {
+            let places = if is_local {
                 self.0.at_once
             } else {
                 self.0.at_once.max(ELSEWHERE)
@@ -147,6 +144,15 @@ impl Admission {
 }
 
 impl Lane {
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// How many may wait for a turn.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
     fn new(class: Class, places: usize, room: usize) -> Self {
         Lane {
             class,
@@ -159,7 +165,7 @@ impl Lane {
 
     /// Waits for a turn; `None` when too many do already, unless `patience` makes it wait all the
     /// same.
-    async fn turn(&self, patience: Patience) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn turn(&self, patience: Patience) -> Option<OwnedSemaphorePermit> {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Some(turn);
         }
@@ -195,150 +201,9 @@ impl Drop for Waiting<'_> {
 
 /// Whether a question may be refused when too many wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(super) enum Patience {
     /// Yes: nothing has been sent yet.
     Bounded,
     /// No: it is a part of an answer that has begun, which could only be broken off.
     Endless,
-}
-
-/// Work for a request across the [`crossing`], in its turn. It may run more than once, and must
-/// come to the same then. Ends with [`WebError::Stopping`] when a server that is stopping no longer
-/// waits for it.
-pub(crate) async fn admitted<T: Send + 'static>(
-    view: &View,
-    patience: Patience,
-    work: impl FnMut() -> Result<T, WebError> + Send + 'static,
-) -> Result<T, WebError> {
-    unless_cut_off(view.live.as_ref(), in_turn(view, patience, work)).await
-}
-
-async fn in_turn<T: Send + 'static>(
-    view: &View,
-    patience: Patience,
-    mut work: impl FnMut() -> Result<T, WebError> + Send + 'static,
-) -> Result<T, WebError> {
-    let admission = view.dashboard.admission.clone();
-    let (mut class, mut turn) = (Class::Light, None);
-    loop {
-        // The turn goes along: whoever has gone away keeps it until the work has really ended.
-        let run = move || {
-            let outcome = cost::within(class, &mut work);
-            Ok((outcome, work, turn))
-        };
-        let (outcome, again, before) = crossing(run).await?;
-        let Err(WebError::Store(StoreError::Costly(cost))) = outcome else {
-            return outcome;
-        };
-        drop(before);
-        work = again;
-        let lane = admission.lane(view, Class::of(cost.work).max(Class::Ordinary));
-        class = lane.class;
-        turn = lane.turn(patience).await;
-        if turn.is_none() {
-            admission.0.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(WebError::Busy(Busy {
-                cost,
-                table: None,
-                waiting: lane.room,
-            }));
-        }
-    }
-}
-
-/// Makes a large answer take a turn before it is written, even if all its counts are remembered:
-/// writing takes time, and memory that is only known afterwards.
-///
-/// # Errors
-/// [`StoreError::Costly`], where [`admitted`] then waits for a turn.
-pub(crate) fn writing(values: usize) -> Result<(), WebError> {
-    let cost = || {
-        Ok(Cost {
-            work: VALUE_WORK * values as u64,
-            sets: values,
-            ids: 0,
-        })
-    };
-    Ok(cost::check(cost)?)
-}
-
-/// A question that was refused, as too many such wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Busy {
-    cost: Cost,
-    /// Rows and columns, where it is a table.
-    table: Option<(u32, u32)>,
-    /// How many wait already.
-    waiting: usize,
-}
-
-impl Busy {
-    /// The same of a table of so many rows and columns.
-    pub(crate) fn of_table(self, rows: u32, columns: u32) -> Self {
-        Busy {
-            table: Some((rows, columns)),
-            ..self
-        }
-    }
-}
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = match self.cost.ids {
-            0 => String::new(),
-            ids => format!(" over {} user ids", words::about(ids)),
-        };
-        let waiting = thousands(self.waiting as u64);
-        match self.table {
-            Some((rows, columns)) => {
-                let (rows, columns) = (thousands(rows.into()), thousands(columns.into()));
-                write!(
-                    f,
-                    "{rows} cohorts × {columns} columns{over} take a while to count, and {waiting} such questions wait \
-                     already. Ask for fewer rows or columns, or a coarser grain, or try again later"
-                )
-            }
-            None => {
-                let sets = crate::render::many(self.cost.sets as u64, "set");
-                write!(
-                    f,
-                    "{sets}{over} take a while to count, and {waiting} such questions wait already. Ask for less at \
-                     once, or try again later"
-                )
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_says_what_makes_the_question_expensive() {
-        let cost = Cost {
-            work: 0,
-            sets: 10_011,
-            ids: 153 << 16,
-        };
-        let busy = Busy {
-            cost,
-            table: None,
-            waiting: 32,
-        };
-        let table = busy.of_table(141, 141).to_string();
-        assert!(
-            table.starts_with("141 cohorts × 141 columns over 10 million user ids "),
-            "{table}"
-        );
-        assert!(
-            table.contains("fewer rows or columns, or a coarser grain"),
-            "{table}"
-        );
-        assert!(
-            busy.to_string()
-                .starts_with("10,011 sets over 10 million user ids "),
-            "{busy}"
-        );
-    }
 }

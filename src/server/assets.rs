@@ -3,19 +3,15 @@
 
 use std::sync::LazyLock;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{HttpRequest, HttpResponse};
-
 use crate::render::colour;
-use crate::server::error::{WebError, answer};
 
 /// A file of the pages.
 #[derive(Debug)]
 pub struct Asset {
     /// Where it is served: `/static/app.1b2c3d4e.css`.
     pub path: String,
-    body: String,
-    content_type: &'static str,
+    pub(super) body: String,
+    pub(super) content_type: &'static str,
 }
 
 impl Asset {
@@ -54,26 +50,3 @@ pub static ICON: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../static/icon.svg").to_owned(),
     )
 });
-
-/// `/static/…`: an asset by its hashed name.
-pub async fn by_name(request: HttpRequest) -> HttpResponse {
-    let found = [&STYLE, &SCRIPT, &ICON]
-        .into_iter()
-        .find(|asset| asset.path == request.path());
-    match found {
-        Some(asset) => serve(asset, "public, max-age=31536000, immutable"),
-        None => answer(&request, Err(WebError::NotFound)),
-    }
-}
-
-/// `/favicon.ico` and `/favicon.svg`: the icon, for whoever asks without having read a page.
-pub async fn icon() -> HttpResponse {
-    serve(&ICON, "public, max-age=86400")
-}
-
-fn serve(asset: &'static Asset, cache: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, asset.content_type))
-        .insert_header((CACHE_CONTROL, cache))
-        .body(asset.body.as_str())
-}

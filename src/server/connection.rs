@@ -8,97 +8,29 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::TcpListener;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::HttpService;
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::HttpMessage;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{AppConfig, Payload, Server, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Sleep, sleep};
 use actix_web::web::Bytes;
-use actix_web::{App, HttpMessage};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::server::{Live, app_config};
-
-/// How many threads answer requests. The work itself happens on a pool of blocking threads.
-const WORKERS: usize = 2;
-
-/// How long a client may go on sending what is not read, after the answer.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How many times the server's patience a client may read nothing of its answer, which is in
 /// memory.
 const UNREAD: u32 = 6;
 
-/// The server that answers on these sockets, not yet started.
-///
-/// It does what `HttpServer` of actix-web does, on a [`Connection`] instead of a bare stream.
-///
-/// # Errors
-/// When a socket cannot be used.
-pub(super) fn server(
-    sockets: Vec<TcpListener>,
-    live: &Live,
-    shutdown_timeout: Duration,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<Server> {
-    let most = live.dashboard().connections;
-    let mut server = Server::build()
-        .workers(WORKERS)
-        .max_concurrent_connections((most / WORKERS).max(1))
-        .shutdown_timeout(shutdown_timeout.as_secs())
-        .shutdown_signal(stop);
-    let stopping = server.graceful_shutdown_signal();
-    for socket in sockets {
-        let live = live.clone();
-        let stopping = stopping.clone();
-        let address = socket.local_addr()?;
-        server = server.listen(address.to_string(), socket, move || {
-            let patience = live.patience();
-            let app = App::new().configure(app_config(&live));
-            let app = app
-                .into_factory()
-                .map_err(|error: actix_web::Error| error.error_response());
-            let stopping = stopping.clone();
-            let http = HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
-                })
-                .client_request_timeout(patience)
-                .client_disconnect_timeout(LINGER)
-                // A client that closed its side is gone: what it asked stops.
-                .h1_allow_half_closed(false)
-                .local_addr(address)
-                .on_connect_ext(|connection: &Connection, data| {
-                    data.insert(Rc::clone(&connection.requests));
-                })
-                .h1(map_config(app, |()| AppConfig::default()));
-            fn_service(move |stream: TcpStream| async move {
-                // A page of several packets would else wait for the reader's word on the first:
-                // 40 ms on a kept connection. A socket that refuses is only slower.
-                let _ = stream.set_nodelay(true);
-                let peer = stream.peer_addr().ok();
-                Ok::<_, actix_http::error::DispatchError>((Connection::new(stream, patience), peer))
-            })
-            .and_then(http)
-        })?;
-    }
-    Ok(server.run())
-}
-
 /// The requests of one connection.
 #[derive(Debug, Default)]
-struct Requests {
+pub(super) struct Requests {
     /// How many reached the application so far.
     begun: Cell<u64>,
     /// How many of them are not answered to the end yet.
@@ -107,10 +39,10 @@ struct Requests {
 
 /// A client's connection. It ends, as if the client had closed it, when a head that follows an
 /// answered request does not arrive within the server's patience, and when the client reads nothing
-/// of an answer for some times as long.
-struct Connection {
+/// of an answer for [some times](UNREAD) as long.
+pub(super) struct Connection {
     stream: TcpStream,
-    requests: Rc<Requests>,
+    pub(super) requests: Rc<Requests>,
     patience: Duration,
     /// The head that is arriving.
     head: Option<Head>,
@@ -126,7 +58,7 @@ struct Head {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
         Connection {
             stream,
             requests: Rc::default(),

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::server::query::PageQuery;
-use crate::server::{Admission, CONNECTIONS, Hosts, PageCache, Proxies};
+use crate::server::{Admission, Hosts, PageCache, Proxies};
 use crate::sets::EventName;
+
 pub use crate::sets::Pattern;
 use crate::store::budget::{Budget, DEFAULT_MB, Shares};
 use crate::tracker::Tracker;
@@ -17,6 +18,9 @@ pub const TITLE: &str = "cohortist";
 
 /// From when on an answer is slow, when nobody says otherwise.
 pub const SLOW: Duration = Duration::from_secs(1);
+
+/// How many connections there may be at once when descriptors are no matter.
+pub const CONNECTIONS: usize = 50_000;
 
 /// A dashboard: its stores, and how it speaks of what is in them.
 #[derive(Clone)]
@@ -33,9 +37,8 @@ pub struct Dashboard {
     pub clock: Clock,
     /// What `POST /api/v1/marks` asks for; marks over HTTP are off without it.
     pub write_token: Option<String>,
-    /// Pages that were written already. Only for stores that remember counts: others are asked for
-    /// each page anew.
-    pub kept: PageCache,
+    /// The cache of rendered pages. Only used for stores that cache counts.
+    pub page_cache: PageCache,
     /// Answers that take the server this long are logged with their address; none are when it is
     /// zero.
     pub slow: Duration,
@@ -88,7 +91,7 @@ impl Dashboard {
             question: None,
             clock,
             write_token: None,
-            kept: PageCache::default(),
+            page_cache: PageCache::default(),
             slow: SLOW,
             hosts: Hosts::default(),
             proxies: Proxies::default(),

@@ -1,27 +1,17 @@
-//! Errors as pages: one exhaustive match from what went wrong to its status, told in the page's own
-//! dress or as JSON.
+//! Why a request was not answered: one exhaustive match from what went wrong to its status.
 
+use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::{HttpRequest, HttpResponse};
-use askama::Template;
-use serde_json::json;
 
-use crate::render::words;
-use crate::server::Busy;
-use crate::server::log::RequestId;
-use crate::server::pages::Layout;
+use crate::endpoints::AnswerError;
+use crate::render::{thousands, words};
 use crate::server::query::{Field, Problem};
-use crate::server::{here, place, without_store};
-use crate::store::StoreError;
+use crate::store::{Cost, StoreError};
 
 /// After how many seconds a client may try again when the store is away.
 pub const RETRY_SECONDS: &str = "2";
-
-/// The same when too many questions wait.
-const RETRY_BUSY_SECONDS: &str = "10";
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +106,7 @@ impl From<crate::Error> for WebError {
 
 impl WebError {
     /// The status it is answered with, a headline, and what the reader can do.
-    fn told(&self) -> (StatusCode, &'static str, &'static str) {
+    pub(super) fn told(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             WebError::Query(_) => (
                 StatusCode::BAD_REQUEST,
@@ -258,143 +248,95 @@ impl WebError {
     }
 }
 
-#[derive(Template)]
-#[template(path = "error.html")]
-struct ErrorPage<'a> {
-    layout: Layout,
-    status: u16,
-    headline: &'a str,
-    advice: &'a str,
-    said: String,
-    problems: &'a [Problem],
-    /// Where the form with these fields is, when a form can mend it.
-    form: Option<String>,
-}
-
-/// The page whose form can mend the query of a request.
-fn form_for(request: &HttpRequest) -> Option<String> {
-    let (state, path) = place(request);
-    let page = ["/people", "/retention"]
-        .into_iter()
-        .find(|page| path.starts_with(page))?;
-    let base = state.as_ref().map_or("", |state| state.base.as_str());
-    Some(format!("{base}{page}?{}", request.query_string()))
-}
-
-/// What an error is told as.
-pub(super) enum ErrorFormat {
-    Json,
-    Text,
-    Page,
-}
-
-impl ErrorFormat {
-    /// As whoever asked for it can read it: a program does not read pages.
-    pub(super) fn to(request: &HttpRequest) -> Self {
-        let path = without_store(place(request).1);
-        if path.ends_with(".json") || path.starts_with("/api/") || path == "/api" {
-            ErrorFormat::Json
-        } else if path.ends_with(".csv") {
-            ErrorFormat::Text
-        } else {
-            ErrorFormat::Page
+impl From<AnswerError> for WebError {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Problems { problems } => {
+                WebError::Query(problems.into_iter().map(Problem::of_report).collect())
+            }
+            AnswerError::Unknown(message) => WebError::Unknown(message),
+            AnswerError::Failed(error) => error.into(),
         }
     }
 }
 
-/// The response of a result; an error becomes JSON where JSON is asked for, text where a CSV file
-/// is, and a page elsewhere.
-pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> HttpResponse {
-    let error = match result {
-        Ok(response) => return response,
-        Err(error) => error,
-    };
-    let (status, html) = page(request, &error);
-    let mut response = HttpResponse::build(status);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = if matches!(error, WebError::Busy(_)) {
-            RETRY_BUSY_SECONDS
-        } else {
-            RETRY_SECONDS
+/// A question that was refused, as too many such wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    pub(super) cost: Cost,
+    /// Rows and columns, where it is a table.
+    pub(super) table: Option<(u32, u32)>,
+    /// How many wait already.
+    pub(super) waiting: usize,
+}
+
+impl Busy {
+    /// The same of a table of so many rows and columns.
+    pub(crate) fn of_table(self, rows: u32, columns: u32) -> Self {
+        Busy {
+            table: Some((rows, columns)),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = match self.cost.ids {
+            0 => String::new(),
+            ids => format!(" over {} user ids", words::about(ids)),
         };
-        response.insert_header((RETRY_AFTER, seconds));
+        let waiting = thousands(self.waiting as u64);
+        match self.table {
+            Some((rows, columns)) => {
+                let (rows, columns) = (thousands(rows.into()), thousands(columns.into()));
+                write!(
+                    f,
+                    "{rows} cohorts × {columns} columns{over} take a while to count, and {waiting} such questions wait \
+                     already. Ask for fewer rows or columns, or a coarser grain, or try again later"
+                )
+            }
+            None => {
+                let sets = crate::render::many(self.cost.sets as u64, "set");
+                write!(
+                    f,
+                    "{sets}{over} take a while to count, and {waiting} such questions wait already. Ask for less at \
+                     once, or try again later"
+                )
+            }
+        }
     }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = match place(request).1 {
-            "/people" => "GET, HEAD, POST",
-            "/api/v1/marks" => "POST",
-            _ => "GET, HEAD",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_makes_the_question_expensive() {
+        let cost = Cost {
+            work: 0,
+            sets: 10_011,
+            ids: 153 << 16,
         };
-        response.insert_header((ALLOW, allow));
+        let busy = Busy {
+            cost,
+            table: None,
+            waiting: 32,
+        };
+        let table = busy.of_table(141, 141).to_string();
+        assert!(
+            table.starts_with("141 cohorts × 141 columns over 10 million user ids "),
+            "{table}"
+        );
+        assert!(
+            table.contains("fewer rows or columns, or a coarser grain"),
+            "{table}"
+        );
+        assert!(
+            busy.to_string()
+                .starts_with("10,011 sets over 10 million user ids "),
+            "{busy}"
+        );
     }
-    if status == StatusCode::UNAUTHORIZED {
-        response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-    }
-    let told = ErrorFormat::to(request);
-    if matches!(told, ErrorFormat::Text) {
-        let mut text = format!("{error}\n");
-        for problem in problems(&error) {
-            text.push_str(&format!("{}: {}\n", problem.field, problem.message));
-        }
-        response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
-        return response.body(text.replace('\0', "\u{fffd}"));
-    }
-    if matches!(told, ErrorFormat::Json) {
-        let fields: Vec<_> = problems(&error)
-            .iter()
-            .map(|p| json!({ "field": p.field.to_string(), "message": p.message, "column": p.column }))
-            .collect();
-        let mut told =
-            json!({ "status": status.as_u16(), "message": error.to_string(), "fields": fields });
-        if let WebError::Entries(_, entries) = &error {
-            told["entries"] = json!(entries);
-        }
-        return response.json(json!({ "error": told }));
-    }
-    let html = html.replace('\0', "\u{fffd}");
-    response
-        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
-        .body(html)
-}
-
-fn problems(error: &WebError) -> &[Problem] {
-    match error {
-        WebError::Query(problems) => problems,
-        _ => &[],
-    }
-}
-
-/// The page that tells an error, and its status. What is the server's to mend is logged.
-pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
-    let (status, headline, advice) = error.told();
-    // Refusals are counted; there may be thousands a second.
-    let is_refusal = matches!(
-        error,
-        WebError::Busy(_) | WebError::Crowded(_) | WebError::Unread(_)
-    );
-    if status.is_server_error() && !is_refusal {
-        let route = request.match_pattern().unwrap_or_default();
-        tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
-    }
-    let problems = problems(error);
-    let said = match error {
-        WebError::Query(_) | WebError::NotFound | WebError::Method => String::new(),
-        other => words::curly(&other.to_string()),
-    };
-    let shown: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
-    let (state, _) = place(request);
-    let page = ErrorPage {
-        layout: Layout::bare(state.as_deref(), &here(request)),
-        status: status.as_u16(),
-        headline,
-        advice,
-        said,
-        problems: &shown,
-        form: (!problems.is_empty()).then(|| form_for(request)).flatten(),
-    };
-    (
-        status,
-        page.render()
-            .unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")),
-    )
 }

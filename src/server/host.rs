@@ -9,17 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::HOST;
-use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse};
-use serde_json::json;
 use url::Host;
-
-use crate::server::error::ErrorFormat;
-use crate::server::{Live, plain};
 
 /// The longest host name, in bytes.
 const MAX_NAME: usize = 253;
@@ -94,7 +84,7 @@ impl Addressed {
 
 /// Why a request is not answered.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// It names no host, or none that can be one.
     Malformed,
     /// It names a host that is not ours.
@@ -128,7 +118,7 @@ impl Hosts {
 
     /// Whether a request is for us that names this `Host`, or this host in its target. Where both
     /// are there, both count: which of them a proxy or a browser went by cannot be told.
-    fn admit(&self, header: Option<&str>, target: Option<&str>) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, header: Option<&str>, target: Option<&str>) -> Result<(), Refusal> {
         let mut named = [target, header].into_iter().flatten().peekable();
         if named.peek().is_none() {
             return Err(Refusal::Malformed);
@@ -148,68 +138,6 @@ impl Hosts {
                 }
             }
         })
-    }
-}
-
-/// Answers only requests that are addressed to this dashboard. `/healthz` is exempt: it tells
-/// nothing, and is probed under names that only an orchestrator knows.
-pub(super) async fn admitted(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let refused = match request.app_data::<Live>() {
-        Some(live) if request.path() != "/healthz" => {
-            let mut headers = request.headers().get_all(HOST);
-            // A header that is not text is not a host either.
-            let header = headers
-                .next()
-                .map(|value| value.to_str().unwrap_or_default());
-            let target = request
-                .uri()
-                .authority()
-                .map(|authority| authority.as_str());
-            let admitted = live.dashboard().hosts.admit(header, target);
-            if headers.next().is_some() {
-                Some(Refusal::Malformed)
-            } else {
-                admitted.err()
-            }
-        }
-        _ => None,
-    };
-    match refused {
-        None => Ok(next.call(request).await?.map_into_left_body()),
-        Some(refusal) => {
-            let response = refusal.told(request.request());
-            Ok(request.into_response(response).map_into_right_body())
-        }
-    }
-}
-
-impl Refusal {
-    /// The answer. It reveals nothing about the dashboard: no title, no store names.
-    fn told(&self, request: &HttpRequest) -> HttpResponse {
-        let (status, message) = match self {
-            Refusal::Malformed => (
-                StatusCode::BAD_REQUEST,
-                "the request does not name one valid host: send one `Host` header, such as `Host: localhost:8080`"
-                    .to_owned(),
-            ),
-            Refusal::Unknown(name) => (
-                StatusCode::MISDIRECTED_REQUEST,
-                format!(
-                    "this dashboard does not answer to the name {name}. If it is its own, start `cohortist serve` with --host \
-                     {name} (COHORTIST_HOST), or write hosts = [\"{name}\"] under [server] in cohortist.toml"
-                ),
-            ),
-        };
-        match ErrorFormat::to(request) {
-            ErrorFormat::Json => {
-                let told = json!({ "status": status.as_u16(), "message": message, "fields": [] });
-                HttpResponse::build(status).json(json!({ "error": told }))
-            }
-            ErrorFormat::Text | ErrorFormat::Page => plain(status, format!("{message}\n")),
-        }
     }
 }
 
@@ -276,14 +204,14 @@ impl FromIterator<Network> for Proxies {
 }
 
 impl Proxies {
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.holds(address))
     }
 
     /// The client behind a connection's peer, by the values of `X-Forwarded-For` in order. Each
     /// proxy appends the address it was asked from, so the list is trusted from its end up to the
     /// first address that is not a trusted proxy.
-    fn client<'h>(
+    pub(super) fn client<'h>(
         &self,
         peer: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'h str>,
@@ -309,50 +237,6 @@ fn address(text: &str) -> Option<IpAddr> {
         .or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip()));
     bare.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
         .map(|ip: IpAddr| ip.to_canonical())
-}
-
-/// Where a request comes from: the connection's peer, or the address a trusted proxy names in
-/// `X-Forwarded-For`. Use it wherever a client's address is logged or counted. `None` without a
-/// connection, as in tests.
-pub(crate) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip().to_canonical();
-    let Some(live) = request.app_data::<Live>() else {
-        return Some(peer);
-    };
-    let forwarded: Vec<&str> = request
-        .headers()
-        .get_all("x-forwarded-for")
-        .map(|value| value.to_str().unwrap_or_default())
-        .collect();
-    Some(live.dashboard().proxies.client(peer, forwarded.into_iter()))
-}
-
-/// Whether the connection's peer is a proxy whose headers are believed.
-fn through_trusted_proxy(request: &HttpRequest) -> bool {
-    let Some((live, peer)) = request.app_data::<Live>().zip(request.peer_addr()) else {
-        return false;
-    };
-    live.dashboard().proxies.trusts(peer.ip())
-}
-
-/// Whether a form was sent by one of our own pages. Browsers say where it comes from; what says
-/// nothing is no browser, and is nobody's page.
-pub(crate) fn is_own_page(request: &HttpRequest) -> bool {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    if let Some(site) = header("sec-fetch-site") {
-        return matches!(site, "same-origin" | "none");
-    }
-    let Some(origin) = header("origin") else {
-        return true;
-    };
-    let host = origin.split_once("://").map(|(_, host)| host);
-    let forwarded = header("x-forwarded-host").filter(|_| through_trusted_proxy(request));
-    host.is_some() && (host == header("host") || host == forwarded)
 }
 
 #[cfg(test)]

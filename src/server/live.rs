@@ -77,8 +77,11 @@ impl Live {
     /// same names: their addresses were given out when the server started. Pages kept for the one
     /// before are not used for it.
     pub fn replace(&self, dashboard: Dashboard) {
-        let kept = dashboard.kept.anew();
-        let shown = Shown::new(Dashboard { kept, ..dashboard });
+        let page_cache = dashboard.page_cache.emptied();
+        let shown = Shown::new(Dashboard {
+            page_cache,
+            ..dashboard
+        });
         *self.0.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 

@@ -4,28 +4,21 @@
 //! and no query. The target `cohortist::access` turns it off:
 //! `COHORTIST_LOG=info,cohortist::access=off`.
 
+use std::fmt;
 use std::pin::Pin;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use std::{fmt, hash};
 
+use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
-use actix_web::{HttpMessage, HttpRequest};
 
-use crate::server::{client_address, metrics};
-
-/// The header that carries a request's id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The longest id of a client that is taken over.
-const MAX_ID: usize = 128;
+use crate::server::client::client_address;
+use crate::server::metrics;
+use crate::server::request_id::{REQUEST_ID, RequestId};
 
 /// How much of the address of a slow question is logged, in bytes.
 const MAX_ADDRESS: usize = 4096;
@@ -33,54 +26,6 @@ const MAX_ADDRESS: usize = 4096;
 /// The status of a request whose answer never began, as the client left or the server stopped:
 /// nginx has it too. It is logged and counted, and never sent.
 const CUT_OFF: u16 = 499;
-
-/// What a request goes by, in its answer and in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The client's, where it is fit for a log, or a new one.
-    fn of(request: &ServiceRequest) -> Self {
-        let given = request
-            .headers()
-            .get(REQUEST_ID)
-            .filter(|given| is_plain(given.as_bytes()));
-        RequestId(given.map_or_else(generated, HeaderValue::clone))
-    }
-
-    /// The id of a request that came through [`requests`].
-    pub fn known(request: &HttpRequest) -> Self {
-        request
-            .extensions()
-            .get::<RequestId>()
-            .cloned()
-            .unwrap_or_else(|| RequestId(HeaderValue::from_static("-")))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Plain by construction.
-        f.write_str(self.0.to_str().unwrap_or("-"))
-    }
-}
-
-/// Whether an id cannot be mistaken for anything else in a log.
-fn is_plain(id: &[u8]) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
-    (1..=MAX_ID).contains(&id.len()) && id.iter().all(plain)
-}
-
-fn generated() -> HeaderValue {
-    static KEYS: LazyLock<[hash::RandomState; 2]> = LazyLock::new(Default::default);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [high, low] = KEYS
-        .each_ref()
-        .map(|key| hash::BuildHasher::hash_one(key, count));
-    let id = format!("{high:016x}{low:016x}");
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
-}
 
 /// The middleware around all others: gives each request its id, and writes its line once the answer
 /// was sent. Answers that take the server `slow` or longer are warned of, unless it is zero.
@@ -275,27 +220,6 @@ impl Drop for Logged {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_plain() {
-        for id in ["a", "01HZX-7_.:/+=", &"x".repeat(MAX_ID)] {
-            assert!(is_plain(id.as_bytes()), "{id}");
-        }
-        for id in [
-            "",
-            "a b",
-            "a\"b",
-            "a\tb",
-            "a{b}",
-            "é",
-            "a;b",
-            &"x".repeat(MAX_ID + 1),
-        ] {
-            assert!(!is_plain(id.as_bytes()), "{id}");
-        }
-        let [one, two] = [generated(), generated()];
-        assert!(one != two && is_plain(one.as_bytes()) && one.len() == 32);
-    }
 
     #[test]
     fn a_slow_address_names_no_user() {

@@ -8,12 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 
-use crate::server::Live;
-use crate::server::error::{WebError, answer};
+use crate::server::error::WebError;
 use crate::store::budget::{Budget, Reservation};
 
 /// How many bytes are handed to the connection at once. The connection copies them; the rest waits
@@ -68,7 +65,7 @@ impl Unread {
     }
 
     /// The body of an answer, which gives its memory back when it is sent or dropped.
-    fn outgoing(&self, body: BoxBody) -> Result<BoxBody, WebError> {
+    pub fn outgoing(&self, body: BoxBody) -> Result<BoxBody, WebError> {
         match body.size() {
             BodySize::None => return Ok(body),
             BodySize::Sized(bytes) if bytes <= PIECE as u64 => return Ok(body),
@@ -139,24 +136,4 @@ impl MessageBody for Outgoing {
         let len = this.bytes.len().min(PIECE);
         Poll::Ready(Some(Ok(this.bytes.split_to(len))))
     }
-}
-
-/// The middleware that every answer passes.
-pub(super) async fn bounded(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse, actix_web::Error> {
-    let (request, response) = next.call(request).await?.into_parts();
-    let Some(live) = request.app_data::<Live>() else {
-        return Ok(ServiceResponse::new(
-            request,
-            response.map_into_boxed_body(),
-        ));
-    };
-    let (head, body) = response.into_parts();
-    let response = match live.unread().outgoing(body.boxed()) {
-        Ok(body) => head.set_body(body),
-        Err(error) => answer(&request, Err(error)),
-    };
-    Ok(ServiceResponse::new(request, response))
 }

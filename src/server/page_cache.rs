@@ -1,19 +1,19 @@
-//! Pages kept as they were written.
+//! The cache of rendered pages.
 //!
-//! A table that many look at is counted once, and by far the most of the work that is left is
-//! writing its page. All that such a page says comes from its address and its [`Validator`]; while
-//! that is the same, so is the page, and it is sent as it was, packed as it was. The ground is
-//! taken before anything is written on it: what changes meanwhile makes a page look old, and never
-//! new.
+//! A table that many people look at is counted once. Most of the remaining work is rendering and
+//! compressing its page. Everything on such a page follows from its address and its [`Validator`].
+//! While both are the same, the cached page is sent as it is, or a client that has it gets a 304.
+//! The validator is taken before the page is rendered: a change in between can make a page look
+//! outdated, but never current.
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT_ENCODING;
+use actix_web::http::header::{ACCEPT_ENCODING, EntityTag};
 use actix_web::web::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use flate2::Compression;
@@ -23,31 +23,32 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::reports::coverage::Coverage;
-use crate::server::pages::Layout;
+use crate::server::Layout;
+use crate::server::request_id::random_id;
 use crate::sets::{Catalogue, Counts};
 
-/// What a page says that its address does not.
+/// What a page shows besides what its address says.
 #[derive(Debug)]
 pub struct Validator {
-    /// The time by which it was written.
+    /// The time of rendering.
     pub now: DateTime<Utc>,
-    /// As of when its counts are, in its own words.
+    /// The time of the counts, as the page states it.
     pub as_of: String,
-    /// What stands around it: the store, and the others there are.
+    /// The frame of the page.
     pub layout: Layout,
-    /// The bitmaps there are.
+    /// The existing bitmaps.
     pub keys: Arc<Catalogue>,
-    /// What they cover.
+    /// The periods that they cover.
     pub coverage: Coverage,
-    /// What was counted.
+    /// The counts.
     pub counts: Counts,
 }
 
 impl PartialEq for Validator {
     fn eq(&self, other: &Self) -> bool {
-        // No page tells time closer than by the minute, and no period is shorter.
-        let minute = |ground: &Self| ground.now.duration_trunc(TimeDelta::minutes(1)).ok();
-        // A list of the same bitmaps is the same list: the tracker sees to that.
+        // No page shows the time more precisely than in minutes, and no period is shorter.
+        let minute = |validator: &Self| validator.now.duration_trunc(TimeDelta::minutes(1)).ok();
+        // The tracker returns the same catalogue as long as the bitmaps are the same.
         let same_keys = Arc::ptr_eq(&self.keys, &other.keys);
         same_keys
             && minute(self) == minute(other)
@@ -58,18 +59,18 @@ impl PartialEq for Validator {
     }
 }
 
-/// How a page is packed on its way.
+/// The encoding of a page's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PageEncoding {
-    /// Not at all.
+    /// Not compressed.
     Identity,
-    /// With gzip.
+    /// Compressed with gzip.
     Gzip,
 }
 
 impl PageEncoding {
-    /// How whoever asks wants it. `None` for those who want it otherwise, or leave a choice: for
-    /// them it is packed anew.
+    /// Returns the encoding that a request accepts. `None` if it accepts another one or several:
+    /// its pages are not cached.
     pub fn of(request: &HttpRequest) -> Option<Self> {
         match request
             .headers()
@@ -83,50 +84,55 @@ impl PageEncoding {
     }
 }
 
-/// A page as it is sent.
+/// A rendered page.
 #[derive(Debug, Clone)]
 pub struct CachedPage {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// How it is packed.
-    pub packing: PageEncoding,
-    /// What is sent.
+    /// The encoding of the body.
+    pub encoding: PageEncoding,
+    /// The encoded body.
     pub body: Bytes,
+    /// Identifies this rendering, if the cache holds it.
+    pub tag: Option<EntityTag>,
 }
 
 impl CachedPage {
-    /// What is on it.
+    /// Returns the text of the page.
     pub fn text(self) -> String {
-        let mut text = String::new();
-        let read = match self.packing {
-            PageEncoding::Identity => (&*self.body).read_to_string(&mut text),
-            PageEncoding::Gzip => GzDecoder::new(&*self.body).read_to_string(&mut text),
-        };
-        debug_assert!(read.is_ok(), "a page is text, and was packed here");
-        text
+        match self.encoding {
+            PageEncoding::Identity => String::from_utf8(self.body.into()).expect("pages are UTF-8"),
+            PageEncoding::Gzip => {
+                let mut text = String::new();
+                GzDecoder::new(&*self.body)
+                    .read_to_string(&mut text)
+                    .expect("the page was compressed by `encoded`");
+                text
+            }
+        }
     }
 
-    fn packed(self, packing: PageEncoding) -> Self {
-        if packing == PageEncoding::Identity {
+    fn encoded(self, encoding: PageEncoding) -> Self {
+        if encoding == PageEncoding::Identity {
             return self;
         }
-        let mut packer =
-            GzEncoder::new(Vec::with_capacity(self.body.len() / 3), Compression::fast());
-        // A list takes all that is written into it.
-        match packer.write_all(&self.body).and_then(|()| packer.finish()) {
-            Ok(body) => CachedPage {
-                packing,
-                body: body.into(),
-                ..self
-            },
-            Err(_) => self,
+        let buffer = Vec::with_capacity(self.body.len() / 3);
+        let mut encoder = GzEncoder::new(buffer, Compression::default());
+        let body = encoder
+            .write_all(&self.body)
+            .and_then(|()| encoder.finish())
+            .expect("writing to a Vec cannot fail");
+        CachedPage {
+            encoding,
+            body: body.into(),
+            ..self
         }
     }
 }
 
 impl From<(StatusCode, String)> for CachedPage {
     fn from((status, page): (StatusCode, String)) -> Self {
-        // No name holds a NUL, but an address may, and no page should.
+        // An address may contain a NUL, but HTML may not.
         let page = if page.contains('\0') {
             page.replace('\0', "\u{fffd}")
         } else {
@@ -134,34 +140,35 @@ impl From<(StatusCode, String)> for CachedPage {
         };
         CachedPage {
             status,
-            packing: PageEncoding::Identity,
+            encoding: PageEncoding::Identity,
             body: page.into(),
+            tag: None,
         }
     }
 }
 
-/// Which page: of which store, by its place on the dashboard; its address there; and how it is
-/// packed.
-pub type Place = (usize, String, PageEncoding);
+/// The key of a page: the index of its store on the dashboard, its address there, and its encoding.
+pub type PageKey = (usize, String, PageEncoding);
 
-type Page = Arc<(Validator, CachedPage)>;
+type Entry = Arc<(Validator, CachedPage)>;
 
 #[derive(Clone)]
 struct Weights;
 
-impl Weighter<Place, Page> for Weights {
-    fn weight(&self, (_, address, _): &Place, page: &Page) -> u64 {
-        let (ground, sheet) = &**page;
-        (512 + address.len() + 8 * ground.counts.as_slice().len() + sheet.body.len()) as u64
+impl Weighter<PageKey, Entry> for Weights {
+    fn weight(&self, (_, address, _): &PageKey, entry: &Entry) -> u64 {
+        let (validator, page) = &**entry;
+        let counts = validator.counts.as_slice();
+        (512 + address.len() + size_of_val(counts) + page.body.len()) as u64
     }
 }
 
-/// Pages that were written, as many as there is room for. Clones share them.
+/// A cache of rendered pages with a limited size. Clones share it.
 #[derive(Clone, Default)]
 pub struct PageCache(Option<Arc<PageMap>>);
 
 struct PageMap {
-    pages: Cache<Place, Page, Weights>,
+    pages: Cache<PageKey, Entry, Weights>,
     bytes: u64,
     sent: Arc<AtomicU64>,
 }
@@ -176,55 +183,66 @@ impl fmt::Debug for PageCache {
 }
 
 impl PageCache {
-    /// Room for so many bytes of pages; none are kept by [`default`](Self::default).
+    /// Creates a cache for this many bytes of pages. The [`default`](Self::default) holds none.
     pub fn new(bytes: u64) -> Self {
-        Self::counted(bytes, Arc::default())
+        Self::with_counter(bytes, Arc::default())
     }
 
-    fn counted(bytes: u64, sent: Arc<AtomicU64>) -> Self {
+    fn with_counter(bytes: u64, sent: Arc<AtomicU64>) -> Self {
         let pages = usize::try_from(bytes / (16 << 10)).unwrap_or(usize::MAX);
         let pages = Cache::with_weighter(pages.max(16), bytes, Weights);
         PageCache(Some(Arc::new(PageMap { pages, bytes, sent })))
     }
 
-    /// As much room, and nothing in it: for a dashboard whose pages say other things at the same
+    /// Returns an empty cache of the same size, for a dashboard whose pages differ at the same
     /// addresses.
-    pub fn anew(&self) -> Self {
-        self.0.as_ref().map_or_else(Self::default, |shelf| {
-            Self::counted(shelf.bytes, Arc::clone(&shelf.sent))
+    pub fn emptied(&self) -> Self {
+        self.0.as_ref().map_or_else(Self::default, |map| {
+            Self::with_counter(map.bytes, Arc::clone(&map.sent))
         })
     }
 
-    /// How many there are.
+    /// Returns the number of pages.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |shelf| shelf.pages.len())
+        self.0.as_ref().map_or(0, |map| map.pages.len())
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pages.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many pages were sent as they were.
+    /// Returns how many responses came from the cache, those without a body (304) included.
     pub fn sent(&self) -> u64 {
         self.0
             .as_ref()
-            .map_or(0, |shelf| shelf.sent.load(Ordering::Relaxed))
+            .map_or(0, |map| map.sent.load(Ordering::Relaxed))
     }
 
-    /// The page of a place, if it was written on the same ground.
-    pub fn find(&self, place: &Place, ground: &Validator) -> Option<CachedPage> {
-        let shelf = self.0.as_ref()?;
-        let page = shelf.pages.get(place).filter(|page| page.0 == *ground)?;
-        shelf.sent.fetch_add(1, Ordering::Relaxed);
-        Some(page.1.clone())
+    /// Returns the page with this key, if it was rendered with an equal validator.
+    pub fn find(&self, key: &PageKey, validator: &Validator) -> Option<CachedPage> {
+        let map = self.0.as_ref()?;
+        let entry = map.pages.get(key).filter(|entry| entry.0 == *validator)?;
+        map.sent.fetch_add(1, Ordering::Relaxed);
+        Some(entry.1.clone())
     }
 
-    /// Packs a page that was written on some ground, and keeps it.
-    pub fn keep(&self, place: Place, ground: Validator, sheet: CachedPage) -> CachedPage {
-        let Some(shelf) = &self.0 else { return sheet };
-        let sheet = sheet.packed(place.2);
-        shelf.pages.insert(place, Arc::new((ground, sheet.clone())));
-        sheet
+    /// Encodes and caches a page. Returns it as it is cached.
+    pub fn insert(&self, key: PageKey, validator: Validator, page: CachedPage) -> CachedPage {
+        let Some(map) = &self.0 else { return page };
+        let page = CachedPage {
+            tag: Some(next_tag()),
+            ..page.encoded(key.2)
+        };
+        map.pages.insert(key, Arc::new((validator, page.clone())));
+        page
     }
+}
+
+/// Returns a tag that no other rendering has, in this process or another.
+fn next_tag() -> EntityTag {
+    static PROCESS: LazyLock<String> = LazyLock::new(random_id);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    EntityTag::new_weak(format!("{}-{count:x}", *PROCESS))
 }

@@ -21,6 +21,7 @@ pub struct EventName(Arc<str>);
 
 /// The rule that an invalid event name breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EventNameError {
     /// The name is empty.
     #[error("an event name must not be empty")]

@@ -287,6 +287,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Why saved segments are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SegmentError {
     /// A segment refers to itself. The string shows the names along the cycle.
     #[error("the saved segment `{0}` refers to itself: {1}")]

@@ -8,6 +8,7 @@ pub const MAX_STRING_ID_BYTES: usize = 200;
 
 /// Why a string is not a valid user id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UserIdError {
     /// A numeric id is not a whole number in the valid range.
     #[error("`{0}` is not a valid user id: this store uses numeric ids from 0 to 4294967295")]

@@ -1,5 +1,5 @@
-//! One budget of memory for the whole process: how it is divided, and how the parts whose size only
-//! clients know keep to theirs.
+//! One memory budget for the whole process: how it is divided, and how parts whose size depends on
+//! clients stay within their share.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,25 +20,23 @@ pub const PLAN: u64 = 20 * MIB;
 pub struct Shares {
     /// The embedded stores' caches of bitmaps.
     pub cache: u64,
-    /// Marks that are not in a store's file yet: those that are gathered, and those that a
-    /// checkpoint is writing.
+    /// Marks that are not in a store's files yet: those in memory, and those that a checkpoint is
+    /// writing.
     pub marks: u64,
     /// Questions being answered.
     pub questions: u64,
-    /// What clients have sent and is not carried out yet: requests of Redis clients and bodies over
-    /// HTTP.
+    /// Requests of Redis clients and HTTP bodies that have arrived and are not processed yet.
     pub clients: u64,
     /// Answers over HTTP that clients have not read yet.
     pub answers: u64,
-    /// CachedStore counts.
+    /// Cached counts.
     pub counts: u64,
-    /// Pages kept as they were sent.
+    /// Cached pages.
     pub pages: u64,
 }
 
 impl Shares {
-    /// Divides a budget, in bytes. `counts` is what remembered counts are to take, a sixteenth when
-    /// `None`.
+    /// Divides a budget, in bytes. `counts` is the share of cached counts; a sixteenth if `None`.
     ///
     /// | share | part | of 1024 MiB |
     /// |---|---|---|
@@ -55,7 +53,7 @@ impl Shares {
     /// use cohortist::store::budget::Shares;
     /// let shares = Shares::of(1024 << 20, None);
     /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (408, 192));
-    /// // Who keeps no counts has more of the bitmaps in memory.
+    /// // Without cached counts there is more room for bitmaps.
     /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 480);
     /// ```
     pub fn of(budget: u64, counts: Option<u64>) -> Self {
@@ -85,18 +83,18 @@ impl Shares {
         clients / 3
     }
 
-    /// The most that remembered counts may have of a budget.
+    /// The largest share of a budget for cached counts.
     pub const fn most_counts(budget: u64) -> u64 {
         budget / 4
     }
 
-    /// After how many bytes of marks a checkpoint begins, of each of so many embedded stores: as
-    /// much again may come in while it is written.
+    /// The number of bytes of marks after which each of `stores` embedded stores begins a
+    /// checkpoint. The same amount may arrive while it is written.
     pub fn checkpoint(&self, stores: u64) -> u64 {
         self.marks / 2 / stores.max(1)
     }
 
-    /// The cache of each of so many embedded stores.
+    /// The cache of each of `stores` embedded stores.
     pub fn cache_of(&self, stores: u64) -> u64 {
         self.cache / stores.max(1)
     }
@@ -109,7 +107,8 @@ impl Shares {
     }
 }
 
-/// Memory that several take out of one pool before they use it. Clones share the pool.
+/// A pool of memory from which parts of the process reserve bytes before they use them. Clones
+/// share the pool.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Pool>);
 
@@ -127,7 +126,7 @@ impl Pool {
 }
 
 impl Budget {
-    /// A pool of so many bytes.
+    /// Creates a pool of `size` bytes.
     pub fn new(size: u64) -> Self {
         Budget(Arc::new(Pool {
             size,
@@ -136,17 +135,17 @@ impl Budget {
         }))
     }
 
-    /// How many bytes there are in all.
+    /// The size of the pool in bytes.
     pub fn size(&self) -> u64 {
         self.0.size
     }
 
-    /// How many bytes are taken, which may be more than there are: see [`overdraw`](Self::overdraw).
+    /// How many bytes are reserved; after an [`overdraw`](Self::overdraw) possibly more than the size.
     pub fn used(&self) -> u64 {
         *self.0.lock()
     }
 
-    /// Takes so many bytes, if they are there.
+    /// Reserves bytes if they are available.
     pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
         let mut reservation = Reservation {
             budget: self.clone(),
@@ -157,8 +156,8 @@ impl Budget {
             .then_some(reservation)
     }
 
-    /// Takes so many bytes even if they are not there, for memory that is in use already. Nothing
-    /// else can be reserved until enough has come back.
+    /// Reserves bytes even if they are not available, for memory that is in use already. Nothing
+    /// else can be reserved until enough is given back.
     pub fn overdraw(&self, bytes: u64) -> Reservation {
         *self.0.lock() += bytes;
         Reservation {
@@ -168,7 +167,7 @@ impl Budget {
     }
 }
 
-/// Bytes taken out of a [`Budget`]; they go back when it is dropped.
+/// Bytes reserved from a [`Budget`], returned when this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
@@ -181,9 +180,9 @@ impl Reservation {
         self.bytes
     }
 
-    /// Makes it hold at least so many bytes, waiting for others to give some back for no longer
-    /// than `patience`. Says whether it does; otherwise it is as before. Nobody waits for more than
-    /// there is in all.
+    /// Grows the reservation to at least `bytes`, waiting up to `patience` for others to return
+    /// some. Returns whether it succeeded; otherwise the reservation is unchanged. Does not wait
+    /// for more than the size of the pool.
     #[must_use]
     pub fn grow(&mut self, bytes: u64, patience: Duration) -> bool {
         let more = bytes.saturating_sub(self.bytes);
@@ -213,7 +212,7 @@ impl Reservation {
         true
     }
 
-    /// Gives back what is beyond so many bytes.
+    /// Returns everything beyond `bytes` to the pool.
     pub fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         if less > 0 {

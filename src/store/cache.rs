@@ -166,7 +166,9 @@ enum Origin {
     Call(usize),
 }
 
-/// Caches what another store counts.
+/// Caches what another store counts. [`counted`](Self::counted) says how fresh counts must be;
+/// [`Store::count`] of the cache itself answers as [`Freshness::Cached`].
+/// [`Tracker::with_cache`](crate::Tracker::with_cache) puts one in front of a tracker's store.
 pub struct CachedStore {
     memory: Arc<Memory>,
     store: Arc<dyn Store>,

@@ -1,4 +1,4 @@
-//! Stopping work that nobody waits for any more.
+//! Stops work whose result is no longer needed.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::store::{Result, StoreError};
 
 /// A token that stops the questions of one request. All clones are the same token.
 ///
-/// The token travels with the thread: whatever asks a [`Store`](crate::store::Store) inside
+/// The token belongs to a thread: every question to a [`Store`](crate::store::Store) inside
 /// [`during`](Cancel::during) fails with [`StoreError::Cancelled`] soon after
 /// [`cancel`](Cancel::cancel). Stores check it between steps that take a few milliseconds at most:
 /// the embedded store after each 65 536 users, Redis between round trips. Writes do not check it,
@@ -39,13 +39,13 @@ impl Cancel {
         Cancel::default()
     }
 
-    /// The token of the work this thread is doing; outside [`during`](Cancel::during) one that
-    /// nobody cancels.
+    /// The token of the work of this thread; outside [`during`](Cancel::during) one that is never
+    /// cancelled.
     pub fn current() -> Self {
         CURRENT.with_borrow(|current| current.clone().unwrap_or_default())
     }
 
-    /// Cancels the work. It cannot be taken back.
+    /// Cancels the work. This cannot be undone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -55,7 +55,7 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails once the work was cancelled.
+    /// Returns an error once the work was cancelled.
     ///
     /// # Errors
     /// [`StoreError::Cancelled`].
@@ -67,11 +67,10 @@ impl Cancel {
         }
     }
 
-    /// Does work on this thread under this token. A thread that the work starts has its own current
-    /// token: pass it
-    /// [`current`](Cancel::current).
+    /// Runs `work` on this thread under this token. Threads that the work starts have tokens of
+    /// their own: pass them [`current`](Cancel::current).
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
-        /// Also after a panic the thread has its token from before.
+        /// Restores the previous token, also after a panic.
         struct Restore(Option<Cancel>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -82,13 +81,14 @@ impl Cancel {
         work()
     }
 
-    /// Cancels when the guard is dropped. After the work has ended that changes nothing.
+    /// Returns a guard that cancels the work when it is dropped. After the work has ended this has
+    /// no effect.
     pub fn guard(&self) -> CancelOnDrop {
         CancelOnDrop(self.clone())
     }
 }
 
-/// Cancels its token when it is dropped, as with a future that nobody polls any more.
+/// Cancels its token when it is dropped, for example with a future that is no longer polled.
 #[derive(Debug)]
 #[must_use = "dropping the guard cancels the token"]
 pub struct CancelOnDrop(Cancel);

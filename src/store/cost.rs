@@ -1,10 +1,11 @@
 //! How much work one question may be on this thread.
 //!
 //! A server must know what a question costs before it starts, and only the store can tell: it knows
-//! how long its bitmaps are, and which counts are remembered. So whoever answers requests runs them
-//! [`within`] a limit, and a store that is asked for more returns [`StoreError::Costly`] instead of
-//! an answer, having done nothing. The request then waits for its turn without a thread, and runs
-//! again within a higher limit. Threads without a limit, as those of commands, are never refused.
+//! how long its bitmaps are, and which counts are cached. So a server runs requests [`within`] a
+//! limit, and a store that is asked for more returns [`StoreError::Costly`] instead of an answer,
+//! without having done anything. The request then waits for its turn without a thread, and runs
+//! again within a higher limit. Threads without a limit, such as those of commands, are never
+//! refused.
 
 use std::cell::Cell;
 
@@ -17,25 +18,25 @@ const TILE_IDS: u64 = 1 << 16;
 /// How many tiles a store that cannot tell assumes a bitmap to have: a million ids.
 pub(crate) const UNKNOWN_TILES: u64 = 16;
 
-/// How big a question is.
+/// How expensive a question is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// Some milliseconds at most: it waits for nobody.
+    /// A few milliseconds at most: it does not wait.
     Light,
-    /// Some hundred milliseconds at most: answered in order of arrival.
+    /// A few hundred milliseconds at most: answered in order of arrival.
     Ordinary,
-    /// Anything else: only a few are answered at a time.
+    /// Everything else: only a few are answered at a time.
     Heavy,
 }
 
 impl Class {
-    /// The most operations on tiles, at some 0.25 µs each on one core once the bitmaps are in
-    /// memory.
+    /// The most operations on tiles, at about 0.25 µs each on one core if the bitmaps are in memory.
     ///
-    /// [`Light`](Class::Light) ends at 2.5 ms, where a second thread begins to pay: waiting for a turn would cost more
-    /// than it saves. [`Ordinary`](Class::Ordinary) ends at 0.25 s: the 31 × 13 table of 10 million
-    /// users takes 13 ms, of 100 million 130 ms, and one of 141 × 141 cohorts of 10 million 0.75 s.
-    /// Read from disk for the first time each takes about ten times as long.
+    /// [`Light`](Class::Light) ends at 2.5 ms, where a second thread begins to pay off: below that,
+    /// waiting for a turn would cost more than it saves. [`Ordinary`](Class::Ordinary) ends at
+    /// 0.25 s: the 31 × 13 table of 10 million users takes 13 ms, of 100 million 130 ms, and one of
+    /// 141 × 141 cohorts of 10 million 0.75 s. The first read from disk takes about ten times as
+    /// long.
     pub const fn limit(self) -> u64 {
         match self {
             Class::Light => 10_000,
@@ -44,7 +45,7 @@ impl Class {
         }
     }
 
-    /// The smallest class that allows so much work.
+    /// The smallest class that allows this much work.
     pub fn of(work: u64) -> Self {
         let classes = [Class::Light, Class::Ordinary];
         classes
@@ -65,7 +66,7 @@ pub struct Cost {
     pub work: u64,
     /// How many sets are counted or listed.
     pub sets: usize,
-    /// How many user ids the longest of its bitmaps reaches over, to a tile.
+    /// The number of user ids that its longest bitmap spans, rounded up to a tile.
     pub ids: u64,
 }
 
@@ -85,10 +86,10 @@ impl Cost {
         }
     }
 
-    /// The cost of going through one set.
+    /// The cost of listing one set.
     ///
     /// # Errors
-    /// When the set is [too large](StoreError::TooLarge).
+    /// If the set is [too large](StoreError::TooLarge).
     pub fn of_set(set: &Set, tiles: impl Fn(&Key) -> u64) -> Result<Self> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
@@ -96,7 +97,7 @@ impl Cost {
     }
 }
 
-/// Runs `work` on this thread, where no question may be bigger than `class`.
+/// Runs `work` on this thread, where no question may exceed `class`.
 pub fn within<T>(class: Class, work: impl FnOnce() -> T) -> T {
     let _before = Before(CLASS.replace(class));
     work()
@@ -110,17 +111,16 @@ impl Drop for Before {
     }
 }
 
-/// How big a question may be on this thread. Questions of different classes must not wait for each
+/// The limit of questions on this thread. Questions of different classes must not wait for each
 /// other's results.
 pub fn class() -> Class {
     CLASS.get()
 }
 
-/// Refuses a question that is bigger than this thread may take on. Where anything goes nothing is
-/// estimated.
+/// Refuses a question that exceeds the limit of this thread. Without a limit nothing is estimated.
 ///
 /// # Errors
-/// [`StoreError::Costly`], or what came in the way of the estimate.
+/// [`StoreError::Costly`], or the error of the estimate.
 pub fn check(cost: impl FnOnce() -> Result<Cost>) -> Result<()> {
     if class() == Class::Heavy {
         return Ok(());
@@ -133,8 +133,8 @@ pub fn check(cost: impl FnOnce() -> Result<Cost>) -> Result<()> {
     }
 }
 
-/// Refuses a plan whose nodes alone, whatever the bitmaps hold, make it heavy: to be asked before
-/// anything is done for each of them.
+/// Refuses a plan that has so many nodes that it is heavy whatever the bitmaps hold. To be called
+/// before anything is done for each node.
 ///
 /// # Errors
 /// [`StoreError::Costly`].

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::sets::{TooLarge, WrongCount};
 use crate::store::cost::Cost;
 
 /// What went wrong in a store.
+///
+/// The message of an error includes that of its source. Errors of servers have no source: theirs
+/// may contain a password.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
-    /// The text of `--store` is none of the known forms.
+    /// The text of `--store` has none of the known forms.
     #[error(
         "`{0}` is not a store: give a path (./cohortist.db), memory:, redis://host:6379/0, rediss://… (TLS), redis+unix:///path/to/redis.sock or redis-cluster://host:6379,host:6379"
     )]
@@ -24,10 +29,10 @@ pub enum StoreError {
         /// The feature to enable.
         feature: &'static str,
     },
-    /// The store cannot be reached, or not in time. Trying again later may help.
+    /// The store did not answer, or not in time. Trying again later may help.
     #[error("the store at {location} does not answer: {reason}")]
     Unreachable {
-        /// Where, without any password.
+        /// Where it is, without any password.
         location: String,
         /// What was tried and what came back.
         reason: String,
@@ -35,9 +40,9 @@ pub enum StoreError {
     /// The server answered with an error.
     #[error("the store at {location} refused: {reason}")]
     Refused {
-        /// Where, without any password.
+        /// Where it is, without any password.
         location: String,
-        /// The server's words, and what to do.
+        /// The server's message, and what to do.
         reason: String,
     },
     /// A key is of another type than bitmaps. The next listing of the
@@ -49,7 +54,7 @@ pub enum StoreError {
         /// The key, the server's words, and what to do.
         reason: String,
     },
-    /// A path that is no store, and must not be made one.
+    /// The path holds something else than a store.
     #[error("{path} is not a cohortist store: {reason}")]
     NotAStore {
         /// The path.
@@ -57,7 +62,7 @@ pub enum StoreError {
         /// What is there instead.
         reason: String,
     },
-    /// There is no store at the path, and none was to be made.
+    /// There is no store at the path, and none was to be created.
     #[error(
         "there is no store at {0}: fill one with `cohortist import`, `mark` or `demo`, or name yours with --store"
     )]
@@ -65,32 +70,38 @@ pub enum StoreError {
     /// Another process has the embedded store open.
     #[error("{0}")]
     Locked(String),
-    /// The embedded store cannot be opened or made.
+    /// The embedded store could not be opened or created.
     #[error("cannot open a store at {path}: {reason}")]
     Open {
         /// The path.
         path: String,
-        /// The system's words.
+        /// What failed, and what to do.
         reason: String,
+        /// The error of the system, if there is one.
+        source: Option<Arc<io::Error>>,
     },
-    /// The disk is full or cannot be written; nothing of the batch was kept.
+    /// The disk is full or cannot be written. Nothing of the batch was recorded.
     #[error("cannot write to {path}: {reason}. Nothing of this batch was recorded")]
     Write {
         /// The file.
         path: String,
-        /// The system's words.
+        /// What failed.
         reason: String,
+        /// The error of the system, if there is one.
+        source: Option<Arc<io::Error>>,
     },
-    /// The batch was recorded, but the disk could not be made to keep it (`sync=always`): a power
-    /// cut may lose it.
+    /// The batch was recorded, but could not be synced to disk (`sync=always`): a power cut may
+    /// lose it.
     #[error("recorded, but not safe from a power cut: {path}: {reason}")]
     Unsynced {
         /// The directory.
         path: String,
-        /// The system's words.
+        /// What failed.
         reason: String,
+        /// The error of the system, if there is one.
+        source: Option<Arc<io::Error>>,
     },
-    /// The question is bigger than what may be started on this thread, and was not started. See
+    /// The question costs more than the limit of this thread, and was not started. See
     /// [`cost`](crate::store::cost).
     #[error("this question takes a turn of its own: it counts {} sets over {} user ids", .0.sets, .0.ids)]
     Costly(Cost),
@@ -103,18 +114,21 @@ pub enum StoreError {
     /// The store returned more or fewer values than it was asked for: a bug in the store.
     #[error(transparent)]
     WrongCount(#[from] WrongCount),
-    /// A backup could not be written, or is none.
+    /// A backup could not be written, or the file is not a backup.
     #[error("{path}: {reason}")]
     Backup {
         /// The backup.
         path: String,
-        /// What is in the way.
+        /// What failed.
         reason: String,
+        /// The error of the system, if there is one.
+        source: Option<Arc<io::Error>>,
     },
-    /// The request was given up, see [`Cancel`](crate::store::Cancel). Nothing is wrong with the store.
+    /// The request was cancelled, see [`Cancel`](crate::store::Cancel). Nothing is wrong with the
+    /// store.
     #[error("the request was cancelled before it was answered")]
     Cancelled,
-    /// The embedded store's files cannot be read as such.
+    /// A file of an embedded store is damaged.
     #[error(
         "{path} is damaged: {reason}. Restore a backup with `cohortist restore`, or open what is left with --accept-loss"
     )]
@@ -123,26 +137,77 @@ pub enum StoreError {
         path: String,
         /// What was found.
         reason: String,
+        /// The error of the system, if there is one.
+        source: Option<Arc<io::Error>>,
     },
 }
 
 impl StoreError {
-    /// What is wrong with a file of an embedded store.
+    /// Reports what is wrong with a file of an embedded store.
     pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Self {
         StoreError::Damaged {
             path: path.display().to_string(),
             reason: reason.to_string(),
+            source: None,
         }
     }
 
-    /// Why a file of an embedded store cannot be written.
+    /// Reports a file of an embedded store that the system does not let us read.
+    pub(crate) fn unreadable(path: &Path, error: io::Error) -> Self {
+        StoreError::Damaged {
+            path: path.display().to_string(),
+            reason: format!("it cannot be read: {error}"),
+            source: Some(Arc::new(error)),
+        }
+    }
+
+    /// Reports that a file of an embedded store could not be written.
     pub(crate) fn write(path: &Path, error: &io::Error) -> Self {
         StoreError::Write {
             path: path.display().to_string(),
             reason: error.to_string(),
+            source: Some(shared(error)),
+        }
+    }
+
+    /// Reports a backup that could not be written or read.
+    pub(crate) fn backup(path: &Path, error: io::Error) -> Self {
+        StoreError::Backup {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+            source: Some(Arc::new(error)),
         }
     }
 }
 
+/// The same error once more. Unlike [`StoreError`], an error of the system cannot be cloned.
+pub(crate) fn shared(error: &io::Error) -> Arc<io::Error> {
+    Arc::new(match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    })
+}
+
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_the_source() {
+        let full = io::Error::from_raw_os_error(28);
+        let error = StoreError::write(Path::new("/data/log-1"), &full).clone();
+        let source: &Arc<io::Error> = error.source().unwrap().downcast_ref().unwrap();
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains(&full.to_string()));
+        let own = shared(&io::Error::new(io::ErrorKind::InvalidData, "not whole"));
+        assert_eq!(
+            (own.kind(), own.to_string().as_str()),
+            (io::ErrorKind::InvalidData, "not whole")
+        );
+    }
+}

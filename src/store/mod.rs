@@ -17,6 +17,7 @@ pub(crate) mod private;
 mod redacted;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod snapshot;
 mod traits;
 mod unparsed_keys;
 
@@ -29,6 +30,7 @@ pub use open::{Place, open, open_embedded};
 pub use options::{Durability, Options, RedisEval};
 pub use padded_keys::PaddedKeys;
 pub use redacted::redacted;
+pub use snapshot::Snapshot;
 pub use traits::{
     BitmapState, ChangeFeed, IdMap, KeyListing, Maintenance, Mark, NumericIds, Saved, Store,
     StoreInfo,

@@ -7,26 +7,25 @@ use crate::sets::Prefix;
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: Prefix,
-    /// Whether an embedded store is made where there is none.
+    /// Whether to create an embedded store if there is none.
     pub create: bool,
-    /// Whether an embedded store that is damaged is opened with what is left of it. What is lost is
-    /// recorded in the store.
+    /// Whether to open a damaged embedded store with what is left of it. The losses are recorded in
+    /// the store.
     pub accept_loss: bool,
-    /// When the embedded store's log is forced to disk.
+    /// When the embedded store syncs its log to disk.
     pub durability: Durability,
-    /// The embedded store writes a checkpoint when more than this has changed, in bytes of memory
-    /// or of log.
+    /// The embedded store writes a checkpoint after this many bytes of changes, in memory or in the
+    /// log.
     pub checkpoint_bytes: u64,
-    /// The most memory the embedded store's cache of bitmaps may take, in bytes.
+    /// The size of the embedded store's cache of bitmaps, in bytes.
     pub cache_bytes: u64,
-    /// How long Redis may take to accept a connection or to answer one pipeline.
+    /// Timeout for a connection to Redis, and for the answer to one pipeline.
     pub timeout: Duration,
-    /// How many connections to Redis may be open at once, beside one that is told which bitmaps
-    /// have changed.
+    /// The most open connections to Redis, besides the one that tracks changes.
     pub connections: u32,
-    /// Who counts what is in Redis.
+    /// Where set operations run on bitmaps in Redis.
     pub redis_eval: RedisEval,
 }
 
@@ -46,21 +45,21 @@ impl Default for Options {
     }
 }
 
-/// Who works out unions, intersections and so on of bitmaps in Redis. All ways come to the same
-/// numbers.
+/// Where set operations on bitmaps in Redis run. The results are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisEval {
-    /// For each question whichever is cheaper; this process where the server takes no writes.
+    /// Wherever it is cheaper, decided for each question; in this process if the server refuses
+    /// writes.
     Auto,
-    /// The server, into temporary keys.
+    /// On the server, in temporary keys.
     Server,
-    /// This process, of the parts of bitmaps that it needs and fetches; nothing is written for a
-    /// question.
+    /// In this process, which fetches the parts of bitmaps that it needs. Nothing is written to the
+    /// server.
     Fetch,
 }
 
-/// When marks in the embedded store's log are forced to disk. Either way they survive the end of
-/// the process, however sudden; this is about the machine losing power.
+/// When marks in the embedded store's log are synced to disk. This only matters if the machine loses
+/// power: marks always survive the end of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// Once a second: a power cut may lose the last second.

@@ -1,10 +1,10 @@
-//! Files and directories that only their owner may read: a store holds who did what.
+//! Files and directories that only their owner may read, because a store holds personal data.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Options that create a file for its owner alone (0600). One that exists keeps its permissions.
+/// Options that create a file for its owner only (0600). An existing file keeps its permissions.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -12,10 +12,10 @@ pub fn options() -> OpenOptions {
     options
 }
 
-/// As [`std::fs::write`], for a file of its owner alone.
+/// Like [`std::fs::write`], for a file that only its owner may read.
 ///
 /// # Errors
-/// As there.
+/// Those of that function.
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     options()
         .write(true)
@@ -25,10 +25,10 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
         .write_all(content.as_ref())
 }
 
-/// Copies a file so that only its owner may read the copy, and forces it to disk.
+/// Copies a file so that only its owner may read the copy, and syncs it to disk.
 ///
 /// # Errors
-/// When it cannot be read or written.
+/// If it cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> io::Result<u64> {
     let mut source = File::open(from)?;
     let mut target = options().write(true).create(true).truncate(true).open(to)?;
@@ -37,10 +37,11 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// As [`std::fs::create_dir_all`], but the last one is its owner's alone (0700) where it is new.
+/// Like [`std::fs::create_dir_all`]. If the last directory is new, only its owner may enter it
+/// (0700).
 ///
 /// # Errors
-/// As there.
+/// Those of that function.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     if let Some(parent) = path
         .parent()
@@ -57,7 +58,7 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The permissions of a directory that users outside its owner's group may enter or read.
+/// The permissions of a directory if users outside its owner's group may enter or read it.
 pub fn open_to_all(directory: &Path) -> Option<u32> {
     #[cfg(unix)]
     {

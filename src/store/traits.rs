@@ -281,8 +281,8 @@ pub trait KeyListing {
 
 /// Tells a cache which bitmaps have changed. A store that keeps both defaults is asked for counts.
 pub trait ChangeFeed {
-    /// Calls `listener` for each bitmap that changes, whoever changes it, with the text of its key
-    /// without the prefix. Returns whether the store does this; a store that cannot know about all
+    /// Calls `listener` for each bitmap that any client changes, with the text of its key without
+    /// the prefix. Returns whether the store does this; a store that cannot know about all
     /// changes drops `listener` and returns `false`.
     ///
     /// The call and the change are atomic for readers: no reader sees one without the other, and

@@ -1,5 +1,5 @@
-//! Keys that a listing of events leaves out: what they are, and under which prefix there are events
-//! instead.
+//! Keys that a list of events leaves out: those that do not belong to an event, and those under
+//! other prefixes.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sets::{Catalogue, EventName, Key, Prefix, SCRATCH};
 
-/// The names of keys as a server lists them, each once.
+/// The names of keys that a server lists, without duplicates.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub texts: BTreeSet<String>,
-    /// Those that are not UTF-8: no event's name is.
+    /// Names that are not UTF-8. They cannot belong to an event.
     pub others: BTreeSet<Vec<u8>>,
 }
 
@@ -38,7 +38,7 @@ impl Extend<Vec<u8>> for Names {
     }
 }
 
-/// Keys that begin with the prefix and are not bitmaps of events.
+/// Keys that begin with the prefix and do not belong to an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnparsedKeys {
     /// How many there are.
@@ -47,7 +47,7 @@ pub struct UnparsedKeys {
     pub example: String,
 }
 
-/// What the last listing of all keys left out.
+/// What the last list of all keys left out.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
     found: Mutex<UnparsedKeys>,
@@ -63,14 +63,14 @@ impl LeftOut {
         locked(&self.found).clone()
     }
 
-    /// Has the next listing look for keys of other types.
+    /// Makes the next listing look for keys of other types.
     pub(super) fn suspect(&self) {
         self.suspects.store(true, Ordering::Relaxed);
     }
 
-    /// The keys of events among names that begin with the prefix and `starting_with`. `plain` turns
-    /// a text into what a single server calls the key; `None` for a text that the store does not
-    /// read. `of_other_types` picks the keys that are no bitmaps.
+    /// Returns the keys of events among names that begin with the prefix and `starting_with`.
+    /// `plain` turns a name into the name of the key on a single server, and returns `None` for a
+    /// name that the store does not read. `of_other_types` selects the keys that are not bitmaps.
     pub(super) fn parse<'a, E>(
         &self,
         prefix: &Prefix,
@@ -95,8 +95,8 @@ impl LeftOut {
         Ok(self.keep(listing))
     }
 
-    /// Those of the texts that are of other types: all are looked for when there is a suspicion,
-    /// and otherwise those that were found before are looked at again.
+    /// Returns those of `texts` that are keys of other types. If such keys are suspected, all texts
+    /// are checked, and otherwise only the keys that were of another type before.
     fn other_types<'a, E>(
         &self,
         texts: &'a BTreeSet<String>,
@@ -150,8 +150,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The keys of events, collected from texts that begin with the prefix and a part of the name. A
-/// text may begin so with more than its name: `song_u` is a key of `song`.
+/// The keys of events, collected from texts that begin with the prefix and `starting_with`. The
+/// latter may match more than a name: `song_u` is a key of `song`.
 #[derive(Debug)]
 pub(super) struct Listing<'a> {
     prefix: &'a Prefix,
@@ -181,7 +181,7 @@ impl<'a> Listing<'a> {
         self.starting_with.is_empty()
     }
 
-    /// Takes in the next text, and what a single server calls the key.
+    /// Adds the next text, with the name of the key on a single server.
     pub(super) fn take(&mut self, text: &str, plain: Option<&str>) {
         match plain.and_then(|plain| Key::parse(self.prefix, plain)) {
             Some(key) if self.other_types.contains(text) => {
@@ -189,7 +189,7 @@ impl<'a> Listing<'a> {
                 self.leave_out(text);
             }
             Some(key) if key.event().as_str().starts_with(self.starting_with) => {
-                // One text for neighbours of one event, of which there may be thousands.
+                // Neighbours of one event share its name: there may be thousands.
                 let shared = self
                     .keys
                     .last()
@@ -212,31 +212,31 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The text of a key where each key has its plain name.
+/// The `plain` of stores whose keys have their names on a single server.
 #[allow(clippy::unnecessary_wraps)]
 pub(super) fn as_is(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(text))
 }
 
-/// Whether a key that is no event's belongs to the store all the same: a temporary one, or the
-/// texts of string ids.
+/// Whether a key belongs to the store although it is not of an event: a temporary one, or the
+/// string ids.
 fn is_own(prefix: &Prefix, text: &str) -> bool {
     let rest = text.strip_prefix(prefix.as_str()).unwrap_or_default();
     rest.starts_with(SCRATCH) || matches!(rest, "ids" | "ids:texts")
 }
 
-/// Prefixes under which there are events, found by looking at some of a store's keys.
+/// Prefixes that hold events, found by looking at some of a store's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherPrefixes {
     /// Each prefix with the number of its keys: those that go on from the store's own first, then
     /// those with most keys.
     pub found: Vec<(String, u64)>,
-    /// Whether all keys were looked at: otherwise the numbers are lower bounds.
+    /// Whether all keys were looked at. If not, the numbers are lower bounds.
     pub complete: bool,
 }
 
 impl OtherPrefixes {
-    /// The one longer prefix that all events under `own` read as events of, if there is one.
+    /// Returns the longer prefix that explains all events under `own`, if there is one.
     pub(crate) fn longer(own: &Prefix, all: &Catalogue) -> Self {
         let mut prefixes = all.events().map(|known| longer(own, &known.event));
         let prefix = prefixes.next().flatten();
@@ -248,8 +248,8 @@ impl OtherPrefixes {
         }
     }
 
-    /// Those that these keys begin with, but for `own`. `prefix_of` finds the likely prefix of a
-    /// key that is an event's.
+    /// Returns the prefixes of these keys, except `own`. `prefix_of` finds the likely prefix of the
+    /// key of an event.
     pub(super) fn of<'a>(
         own: &Prefix,
         texts: impl IntoIterator<Item = &'a String>,
@@ -274,8 +274,8 @@ impl OtherPrefixes {
     }
 }
 
-/// The longer prefix that an event under `own` reads as an event of: `trackist_` where `own` is
-/// `track` or `trackist`.
+/// Returns the longer prefix that explains an event under `own`: `trackist_` if `own` is `track` or
+/// `trackist`.
 fn longer(own: &Prefix, event: &EventName) -> Option<String> {
     const SEPARATORS: [char; 2] = ['_', ':'];
     let (own, text) = (own.as_str(), format!("{own}{event}"));
@@ -295,11 +295,11 @@ fn longer(own: &Prefix, event: &EventName) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// What bitmapist and its ports begin their keys with.
+/// The default prefixes of bitmapist and its ports.
 const USUAL: [&str; 2] = ["trackist_", "bitmapist_"];
 
-/// The likely prefix of a key that is an event's: up to a usual one, or else up to the first `_` or
-/// `:`; nothing where the event begins at once.
+/// The likely prefix of a key of an event: up to a usual one, or else up to the first `_` or `:`;
+/// empty if the event begins at once.
 pub(super) fn prefix_of(text: &str) -> Option<&str> {
     let is_event = |end: usize| {
         Key::parse(&Prefix::new(text.get(..end)?), text)

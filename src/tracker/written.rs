@@ -13,7 +13,7 @@ use crate::tracker::{Error, Result};
 /// ```
 /// use cohortist::Written;
 /// use cohortist::store::StoreError;
-/// let unsynced = StoreError::Unsynced { path: "/data".into(), reason: "the disk failed".into() };
+/// let unsynced = StoreError::Unsynced { path: "/data".into(), reason: "the disk failed".into(), source: None };
 /// let written = Written::of(Err::<u64, _>(unsynced)).unwrap();
 /// assert!(written.answer.is_none() && written.warning.unwrap().contains("power cut"));
 /// assert_eq!(Written::of(Ok::<_, StoreError>(3)).unwrap(), Written { answer: Some(3), warning: None });

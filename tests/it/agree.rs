@@ -490,69 +490,9 @@ fn shown(cell: ElementRef<'_>) -> Shown {
     }
 }
 
-/// The sentence of a cell, put together as the page's script does it.
-fn said(table: ElementRef<'_>, cell: ElementRef<'_>, size: &str) -> Option<String> {
-    let link = *all(cell, "a").first()?;
-    let other = link.attr("data-n")?;
-    let (row, column) = link.attr("href")?.split_once('.')?;
-    let whens: Vec<&str> = table.attr("data-whens")?.split('|').collect();
-    let shown = text(link).trim_end_matches('*').to_owned();
-    let (n, share) = if shown.ends_with('%') {
-        (other, shown.as_str())
-    } else {
-        (shown.as_str(), other)
-    };
-    let number = |text: &str| text.replace([',', '*'], "").parse::<usize>().unwrap();
-    let (low, high) = wilson(number(n), number(size));
-    let when = whens[row.parse::<usize>().unwrap() + column.parse::<usize>().unwrap()];
-    let parts = [
-        ("{n}", n.to_owned()),
-        (
-            "{people}",
-            format!(
-                "{} {}",
-                size.trim_end_matches('*'),
-                if number(size) == 1 {
-                    "person"
-                } else {
-                    "people"
-                }
-            ),
-        ),
-        ("{share}", share.to_owned()),
-        (
-            "{interval}",
-            format!("{:.1}–{:.1}", low.abs() * 100.0, high * 100.0),
-        ),
-        ("{when}", when.to_owned()),
-        (
-            "{state}",
-            if cell.value().classes().any(|c| c == "run") {
-                "still in progress"
-            } else {
-                "complete"
-            }
-            .to_owned(),
-        ),
-    ];
-    Some(parts.iter().fold(
-        table.attr("data-sentence")?.to_owned(),
-        |sentence, (part, own)| sentence.replace(part, own),
-    ))
-}
-
 fn read_table(page: &Html) -> Vec<Line> {
-    let table = all(page.root_element(), "table.cohorts")[0];
     let line = |row: ElementRef<'_>| {
         let cells = all(row, "td");
-        let size = text(cells[0]);
-        let shown = |cell: ElementRef<'_>| {
-            let plain = shown(cell);
-            Shown {
-                name: said(table, cell, &size).unwrap_or(plain.name.clone()),
-                ..plain
-            }
-        };
         let wide = |cell: &&ElementRef<'_>| cell.attr("colspan").is_none();
         let numbers = cells[1..]
             .iter()

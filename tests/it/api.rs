@@ -491,6 +491,7 @@ fn marks_that_a_power_cut_may_lose_are_recorded_and_said_to_be() {
             Err(StoreError::Unsynced {
                 path: "/data".into(),
                 reason: "the disk failed".into(),
+                source: None,
             })
         })
     };

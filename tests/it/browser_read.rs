@@ -22,10 +22,10 @@ async fn served(make: impl FnOnce() -> Tracker + Send + 'static) -> (Tracker, St
 
 /// The accessible name of every number, by its cohort.
 const NAMES: &str = "return Object.fromEntries([...document.querySelectorAll('.cohorts tr[data-at]')].map((row) =>
-    [row.dataset.at, [...row.querySelectorAll('a[data-n]')].map((link) => link.getAttribute('aria-label'))]))";
+    [row.dataset.at, [...row.querySelectorAll('td.size ~ td > a')].map((link) => link.getAttribute('aria-label'))]))";
 
 /// What stands in the box over the number that has the focus.
-const TIP: &str = "const link = document.querySelectorAll('.cohorts a[data-n]')[4];
+const TIP: &str = "const link = document.querySelectorAll('.cohorts td.size ~ td > a')[4];
     link.focus({ focusVisible: true });
     return [getComputedStyle(link, '::after').content, JSON.stringify(link.getAttribute('aria-label'))]";
 

@@ -432,7 +432,7 @@ fn a_list_begins_only_while_there_is_memory() {
 #[test]
 fn readers_of_one_cached_page_share_its_memory() {
     let live = Live::from(Dashboard {
-        kept: PageCache::new(64 << 20),
+        page_cache: PageCache::new(64 << 20),
         ..Dashboard::new(product(420, 2), Clock::Fixed(now()))
     });
     let address = serve_dashboard(live.clone());

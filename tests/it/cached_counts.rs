@@ -473,10 +473,10 @@ fn the_page_says_of_when_it_is_and_refreshes() {
     let size = || {
         let page = read(&question).body;
         let row = page
-            .split("<tr data-at=2026-11-20")
+            .split("<tr data-at=\"2026-11-20\"")
             .nth(1)
             .unwrap()
-            .split("class=size>")
+            .split("class=\"size\">")
             .nth(1)
             .unwrap();
         row.split_once("</a>")
@@ -527,10 +527,12 @@ fn the_page_says_of_when_it_is_and_refreshes() {
 #[test]
 fn hours_and_undated_bitmaps_are_as_new_as_others() {
     let inner: Arc<dyn Store> = Arc::new(in_memory());
-    let tracker = Tracker::new(Arc::new(remembered(&inner, how(1 << 20)))).with_extent(Extent {
-        hourly: true,
-        ever: true,
-    });
+    let tracker = Tracker::new(inner)
+        .with_cache(how(1 << 20), Clock::Fixed(now()))
+        .with_extent(Extent {
+            hourly: true,
+            ever: true,
+        });
     let hour = Set::event_in(&name("a"), "2026-11-23T19".parse().unwrap());
     let both = hour.clone() & Set::ever(&name("a"));
     for user in 0..5 {

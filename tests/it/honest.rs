@@ -53,9 +53,10 @@ fn a_page_says_since_when_there_is_something_to_count() {
     let row = |label: &str| {
         let row = page
             .split("<tr data-at=")
-            .find(|row| row.contains(&format!("<th scope=row>{label}")));
+            .find(|row| row.contains(&format!("<th scope=\"row\">{label}")));
         row.unwrap_or_else(|| panic!("no {label} in {page}"))
-            .to_owned()
+            .replace(['\n', '"'], "")
+            .replace("</td>", "")
     };
     assert!(row("Jul 2026 †").contains(">5</a>"), "{}", row("Jul"));
     assert!(!row("Aug 2026").contains('†') && row("Aug 2026").contains(">31</a>"));
@@ -65,13 +66,12 @@ fn a_page_says_since_when_there_is_something_to_count() {
     );
     // In October nobody signed up, and that is known.
     assert!(
-        row("Oct 2026").contains("<td class=size>0<td class=\"nobody\" colspan=\"12\">nobody\n"),
+        row("Oct 2026").contains("<td class=size>0<td class=nobody colspan=12>nobody</tr>"),
         "{}",
         row("Oct")
     );
     assert!(
-        row("Nov 2026")
-            .contains("<td class=size>0*<td class=\"nobody\" colspan=\"12\">nobody so far\n"),
+        row("Nov 2026").contains("<td class=size>0*<td class=nobody colspan=12>nobody so far</tr>"),
         "{}",
         row("Nov")
     );
@@ -91,8 +91,7 @@ fn a_page_says_since_when_there_is_something_to_count() {
     };
     let first = by_day("2026-07-24");
     assert!(
-        first.matches(">no data<td").count() + first.matches(">no data\n").count() == 3
-            && !first.contains('†'),
+        first.matches(">no data</td>").count() == 3 && !first.contains('†'),
         "{first}"
     );
     assert!(
@@ -254,7 +253,7 @@ fn what_counts_on_or_after_has_one_name_and_one_range() {
         "; counted up to day 13</small>",
         "days 1–13, last 7 cohorts vs the 7 before",
         "counted on or after the day ·",
-        "came back on or after {when}, {state}",
+        " came back on or after Mon ",
     ] {
         assert!(later.contains(said), "{said} in {later}");
     }

@@ -1,4 +1,4 @@
-//! Pages kept: never another page than would be written, and mostly not written again.
+//! Cached pages are always the page that would be rendered, and are rarely rendered again.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::support::web::{name, now, product, product_store, serve_dashboard};
 const QUESTION: &str = "/retention?cohort=signup&returning=active&by=day";
 
 /// A dashboard of a tracker whose counts are remembered, with those pages.
-fn dashboard(tracker: &Tracker, kept: &PageCache, clock: Clock) -> Dashboard {
+fn dashboard(tracker: &Tracker, page_cache: &PageCache, clock: Clock) -> Dashboard {
     Dashboard {
-        kept: kept.clone(),
+        page_cache: page_cache.clone(),
         ..Dashboard::new(tracker.clone(), clock)
     }
 }
@@ -260,4 +260,55 @@ fn what_comes_behind_its_frame_is_not_packed() {
         again.starts_with(frame) && again.ends_with(rest.split_once("</p>\n").unwrap().1),
         "{again}"
     );
+}
+
+/// Asks for a page with the tag that the client has. Returns the status, the tag, and the length of
+/// the body.
+fn conditional(url: &str, encoding: &str, tag: Option<&str>) -> (u16, Option<String>, usize) {
+    let mut request = agent().get(url).header("accept-encoding", encoding);
+    if let Some(tag) = tag {
+        request = request.header("if-none-match", tag);
+    }
+    let mut response = request.call().unwrap();
+    let tag = response.headers().get("etag");
+    let tag = tag.map(|tag| tag.to_str().unwrap().to_owned());
+    let length = response.body_mut().read_to_vec().unwrap().len();
+    (response.status().as_u16(), tag, length)
+}
+
+#[test]
+fn a_client_that_has_the_page_gets_304_until_it_changes() {
+    let tracker = remembering(product(20, 40));
+    let cache = PageCache::new(1 << 20);
+    let url = host(dashboard(&tracker, &cache, Clock::Fixed(now()))) + QUESTION;
+    for (encoding, user) in [("identity", 5_000_000), ("gzip", 5_000_001)] {
+        let (status, tag, length) = conditional(&url, encoding, None);
+        assert!(status == 200 && tag.is_some() && length > 1_000);
+        let again = conditional(&url, encoding, tag.as_deref());
+        assert_eq!(again, (304, tag.clone(), 0));
+        let listed = format!("W/\"another\", {}", tag.as_deref().unwrap());
+        assert_eq!(conditional(&url, encoding, Some(&listed)).0, 304);
+        assert_eq!(conditional(&url, encoding, Some("W/\"another\"")).0, 200);
+
+        let yesterday = now() - TimeDelta::days(1);
+        tracker.mark(&name("signup"), user, yesterday).unwrap();
+        let (status, changed, _) = conditional(&url, encoding, tag.as_deref());
+        assert_eq!(status, 200);
+        assert_ne!(changed, tag);
+    }
+    // Another process never gives the same tag to another page.
+    let other = host(dashboard(
+        &tracker,
+        &PageCache::new(1 << 20),
+        Clock::Fixed(now()),
+    )) + QUESTION;
+    let (_, tag, _) = conditional(&url, "gzip", None);
+    assert_eq!(conditional(&other, "gzip", tag.as_deref()).0, 200);
+    // Pages that are not cached have no tag.
+    let plain = host(dashboard(
+        &tracker,
+        &PageCache::default(),
+        Clock::Fixed(now()),
+    )) + QUESTION;
+    assert_eq!(conditional(&plain, "gzip", Some("*")).1, None);
 }

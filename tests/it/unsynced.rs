@@ -97,6 +97,7 @@ fn a_page_that_saves_a_segment_says_that_a_power_cut_may_lose_it() {
     let unsynced = || StoreError::Unsynced {
         path: "/data".into(),
         reason: "the disk failed".into(),
+        source: None,
     };
     let store = Bent::of(&inner).saving(move |saved| saved.and_then(|_| Err(unsynced())));
     let tracker = Tracker::new(store.shared());

@@ -18,7 +18,8 @@ use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{many, thousands};
 use crate::sets::{Key, Prefix, SCRATCH};
-use crate::store::embedded::{Keyspace, Snapshot};
+use crate::store::Snapshot;
+use crate::store::embedded::Keyspace;
 use crate::store::redis::{Bits, Dump, Kind, Made, Server, Written};
 use crate::store::{self, StoreError};
 
@@ -178,18 +179,43 @@ struct Tally {
     equal: u64,
     gone: u64,
     unreadable: u64,
-    /// Each with why.
-    left_out: BTreeMap<Name, String>,
+    left_out: BTreeMap<Name, LeftOut>,
+}
+
+/// Why a key was not copied.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct LeftOut {
+    why: String,
+    /// Neither end can read or write the value, so the copy fails at its end.
+    is_unreadable: bool,
+}
+
+impl LeftOut {
+    /// A key that the other end does not hold at all.
+    fn unfit(why: String) -> Self {
+        LeftOut {
+            why,
+            is_unreadable: false,
+        }
+    }
+
+    /// A key whose value did not get through.
+    fn unreadable(kind: &Kind, words: &str) -> Self {
+        LeftOut {
+            why: format!("that TO cannot take, of type {} ({words})", kind.name),
+            is_unreadable: true,
+        }
+    }
 }
 
 impl Tally {
     fn tell(&mut self) {
-        let mut by_reason: BTreeMap<&str, Vec<&Name>> = BTreeMap::new();
-        self.left_out
-            .iter()
-            .for_each(|(name, why)| by_reason.entry(why).or_default().push(name));
-        for (why, names) in by_reason {
-            if why.starts_with(CANNOT) {
+        let mut by_reason: BTreeMap<&LeftOut, Vec<&Name>> = BTreeMap::new();
+        for (name, left_out) in &self.left_out {
+            by_reason.entry(left_out).or_default().push(name);
+        }
+        for (LeftOut { why, is_unreadable }, names) in by_reason {
+            if *is_unreadable {
                 self.unreadable += names.len() as u64;
             }
             let named = listed(names.iter().map(|name| shown(name)), names.len());
@@ -203,9 +229,6 @@ impl Tally {
         }
     }
 }
-
-/// What the reason begins with when a key is not there for want of a server that can read it.
-const CANNOT: &str = "that TO cannot take";
 
 /// One end of a copy.
 enum End {
@@ -375,7 +398,7 @@ impl Copying {
         let mut wanted = self.known(names)?;
         wanted.retain(|(name, kind)| match self.obstacle(name, kind) {
             Some(why) => {
-                tally.left_out.insert(name.to_vec(), why);
+                tally.left_out.insert(name.to_vec(), LeftOut::unfit(why));
                 false
             }
             None => true,
@@ -400,7 +423,7 @@ impl Copying {
         &self,
         keys: &[Known<'_>],
         replace: bool,
-        left_out: &mut BTreeMap<Name, String>,
+        left_out: &mut BTreeMap<Name, LeftOut>,
     ) -> anyhow::Result<MadeOf> {
         let mut of = MadeOf::default();
         for group in groups(keys) {
@@ -434,10 +457,7 @@ impl Copying {
                         as_bitmaps.push((*name, kind.clone()))
                     }
                     Made::Unreadable(words) => {
-                        left_out.insert(
-                            name.to_vec(),
-                            format!("{CANNOT}, of type {} ({words})", kind.name),
-                        );
+                        left_out.insert(name.to_vec(), LeftOut::unreadable(kind, &words));
                     }
                     outcome => of.note(name, outcome),
                 }

@@ -15,7 +15,7 @@ use clap::builder::FalseyValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::names;
-use crate::cli::output::{Out, Said, Usage, say};
+use crate::cli::output::{Out, Said, Usage, message, say};
 use crate::cli::store::StoreConfig;
 use crate::ingest::{
     Columns, EventFrom, Format, Gather, Layout, Names, Position, Problem, Records,
@@ -338,10 +338,11 @@ impl Config {
             } else {
                 ""
             };
+            let error = message(&error);
             return match tally.records + before {
-                0 => Err(anyhow!("{error:#}. Nothing was imported")),
+                0 => Err(anyhow!("{error}. Nothing was imported")),
                 records => Err(anyhow!(
-                    "{error:#}. {} imported, nothing after it{resumable}",
+                    "{error}. {} imported, nothing after it{resumable}",
                     were(records)
                 )),
             };

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::nightly::{Job, Nightly};
 use super::{Goes, what_goes};
 use crate::cli::config::File;
-use crate::cli::output::Usage;
+use crate::cli::output::{Usage, message};
 use crate::cli::store::{Named, Stores};
 use crate::clock::Clock;
 use crate::server::{Dashboard, Hosts, Live, NamedStore, TITLE};
@@ -89,7 +89,8 @@ impl Reload {
             return;
         }
         if let Err(error) = self.expire_by(&file, &stores) {
-            tracing::error!("configuration not reloaded: {error:#}; the old one stays in force");
+            let error = message(&error);
+            tracing::error!("configuration not reloaded: {error}; the old one stays in force");
             return;
         }
         let served = self.live.dashboard();

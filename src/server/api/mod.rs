@@ -20,9 +20,11 @@ use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::events::{Entry, Events as EventsReport, Recent};
 use crate::reports::people::state_of;
 use crate::reports::{self, Arity, Kind};
-use crate::server::error::{WebError, answer};
+use crate::server::error::WebError;
 use crate::server::query::{Field, Problem};
-use crate::server::{State, View, block};
+use crate::server::respond::answer;
+use crate::server::work::block;
+use crate::server::{State, View};
 use crate::sets::{EventName, Set, parse_set, set_periods};
 use crate::store::Freshness;
 

@@ -8,8 +8,10 @@ use url::form_urlencoded;
 use crate::calendar::{Grain, Period};
 use crate::render::words;
 use crate::reports::spans::Running;
-use crate::server::error::{WebError, answer};
-use crate::server::{State, block};
+use crate::server::State;
+use crate::server::error::WebError;
+use crate::server::respond::answer;
+use crate::server::work::block;
 use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
 use crate::store::Freshness;
 

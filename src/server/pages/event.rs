@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
@@ -14,52 +14,34 @@ use crate::reports::event::{Event, EventDetail};
 use crate::reports::events::{Entry, Overview, Recent};
 use crate::reports::spans::Running;
 use crate::reports::trend::{Activity, Point, Trend};
-use crate::server::error::{WebError, answer};
-use crate::server::export::{File, Format};
-use crate::server::pages::Layout;
-use crate::server::pages::events::seen;
+use crate::server::error::WebError;
+use crate::server::files::{File, Format};
+use crate::server::pages::links::{self, EVENTS};
 use crate::server::query::PageQuery;
-use crate::server::{View, block, disposition, html, place, plain};
+use crate::server::respond::{answer, disposition, html, plain};
+use crate::server::view::place;
+use crate::server::work::block;
+use crate::server::{Layout, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
 
-/// Where these pages are.
-const ROOT: &str = "/events/";
+/// The ending of an event's file.
 const CSV: &str = ".csv";
 
-/// What stands in a path as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':');
-
-/// The address of an event's page, or of its file when `ending` is `.csv`.
-pub fn address(name: &EventName, ending: &str, pairs: &[(&str, &str)]) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    let mut path = utf8_percent_encode(name.as_str(), PLAIN).to_string();
-    if matches!(name.as_str(), "." | "..") {
-        // However they are written, browsers take them for a way up.
-        query.append_pair("name", name.as_str());
-        path.clear();
-    } else if let Some(stem) = [CSV, ".json"]
-        .iter()
-        .find_map(|end| path.strip_suffix(end).map(str::len))
-    {
-        path.replace_range(stem..=stem, "%2E");
+/// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or the label of a week or month if
+/// there are no days.
+pub(super) fn seen(period: Period, today: Period) -> String {
+    match (period.grain(), today.since(period)) {
+        (_, Some(0)) => "today".to_owned(),
+        (_, Some(1)) => "yesterday".to_owned(),
+        (Grain::Day, _) => period.start().format("%-d %b %Y").to_string(),
+        _ => period.label(),
     }
-    query.extend_pairs(pairs);
-    let query = query.finish();
-    format!(
-        "{ROOT}{path}{ending}{}{query}",
-        if query.is_empty() { "" } else { "?" }
-    )
 }
 
 /// Whose page or file a request is after. `None` when that can be no event's name.
 fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
-    let rest = path.strip_prefix(ROOT).unwrap_or_default();
+    let rest = path.strip_prefix(EVENTS).unwrap_or_default();
     let (rest, is_file) = rest
         .strip_suffix(CSV)
         .map_or((rest, false), |rest| (rest, true));
@@ -131,7 +113,7 @@ impl Stretch {
         let count = self.count.to_string();
         let by = (self.grain != Grain::Day).then_some(("by", self.grain.as_str()));
         let last = (self.count != Self::default_count(self.grain)).then_some(("last", &*count));
-        address(
+        links::event(
             name,
             ending,
             &by.into_iter().chain(last).collect::<Vec<_>>(),
@@ -224,7 +206,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     let (_, path) = place(&request);
     let (name, is_file) = wanted(path, request.query_string());
     let query = request.query_string().to_owned();
-    let shown = path.strip_prefix(ROOT).unwrap_or_default();
+    let shown = path.strip_prefix(EVENTS).unwrap_or_default();
     let shown = percent_decode_str(shown).decode_utf8_lossy().into_owned();
     let found = block(&request, move |view| {
         let keys = match &name {
@@ -281,7 +263,7 @@ fn missing(
         name: called,
         similar: similar
             .into_iter()
-            .map(|name| (name.to_string(), view.to(&address(name, "", &[]))))
+            .map(|name| (name.to_string(), view.to(&links::event(name, "", &[]))))
             .collect(),
     };
     Ok(Found::Html(StatusCode::NOT_FOUND, page.render()?))
@@ -534,7 +516,7 @@ mod tests {
         ];
         for name in names.map(|name| EventName::new(name).unwrap()) {
             for (ending, is_file) in [("", false), (CSV, true)] {
-                let address = address(&name, ending, &[("by", "week")]);
+                let address = links::event(&name, ending, &[("by", "week")]);
                 let url = url::Url::parse(&format!("http://localhost{address}")).unwrap();
                 assert_eq!(
                     wanted(url.path(), url.query().unwrap()),

@@ -5,14 +5,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use url::form_urlencoded;
 
-use crate::calendar::{Grain, Period};
+use crate::calendar::Period;
 use crate::render::{many, thousands, trend, words};
 use crate::reports::events::{Entry, Events, Overview, Recent};
 use crate::reports::spans::Running;
-use crate::server::error::{WebError, answer};
+use crate::server::error::WebError;
 use crate::server::pages::welcome::Welcome;
-use crate::server::pages::{Layout, event};
-use crate::server::{Glossary, View, block, html};
+use crate::server::pages::{event, links};
+use crate::server::respond::{answer, html};
+use crate::server::work::block;
+use crate::server::{Glossary, Layout, View};
 use crate::sets::EventName;
 use crate::store::Freshness;
 
@@ -173,7 +175,7 @@ fn lines<'a, T>(
             group: begins,
             label: label.map_or_else(|| entry.event.to_string(), str::to_owned),
             name: label.map(|_| entry.event.to_string()),
-            href: view.to(&event::address(&entry.event, "", &[])),
+            href: view.to(&links::event(&entry.event, "", &[])),
             numbers,
         })
     };
@@ -233,21 +235,10 @@ fn dated(entry: &Entry, today: Period, last_day: &str) -> Option<Dated> {
         week: Pair::new(entry.week),
         month: Pair::new(entry.month),
         spark: trend::spark(&entry.days, last_day),
-        first: seen(span.first, today),
-        last: (span.last != today).then(|| seen(span.last, today)),
+        first: event::seen(span.first, today),
+        last: (span.last != today).then(|| event::seen(span.last, today)),
         ever: entry.ever.map(thousands).unwrap_or_default(),
     })
-}
-
-/// When something was seen: `today`, `yesterday`, `12 Nov 2026`, or a week or month where no days
-/// are kept.
-pub(super) fn seen(period: Period, today: Period) -> String {
-    match (period.grain(), today.since(period)) {
-        (_, Some(0)) => "today".to_owned(),
-        (_, Some(1)) => "yesterday".to_owned(),
-        (Grain::Day, _) => period.start().format("%-d %b %Y").to_string(),
-        _ => period.label(),
-    }
 }
 
 /// One way to sort.
@@ -401,7 +392,7 @@ fn page_of(
         more,
         similar: similar
             .into_iter()
-            .map(|name| (name.to_string(), view.to(&event::address(name, "", &[]))))
+            .map(|name| (name.to_string(), view.to(&links::event(name, "", &[]))))
             .collect(),
     }
 }

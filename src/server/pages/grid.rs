@@ -156,14 +156,13 @@ pub struct Number {
     pub heat: u8,
     /// Its column.
     pub column: usize,
-    /// The class of its state, with a blank before it: ` run` while it can still change, ` part`
-    /// for a lower bound.
+    /// The class of its state, after a space: ` run` while it can still change, ` part` for a lower
+    /// bound.
     pub class: &'static str,
     /// The number, with a star while it can still change.
     pub text: String,
-    /// What the number is not: how many people where it is their share, their share where it is how
-    /// many.
-    pub other: String,
+    /// The sentence that says what the number means.
+    pub name: String,
 }
 
 /// One cohort's line.
@@ -230,15 +229,8 @@ pub struct Grid {
     pub in_progress: &'static str,
     /// What cohorts in progress look pale like.
     pub while_in_progress: &'static str,
-    /// The sentence of a cell, with `{n}` and the like where a cell puts its own.
-    pub sentence: String,
-    /// When the periods are in which anybody can have come back, from column 0 of the oldest cohort
-    /// on.
-    pub whens: String,
     /// The cohorts, in the order they are shown.
     pub lines: Vec<Line>,
-    /// The same for a lower bound.
-    pub partial_sentence: String,
     /// Whether any number shown can still change.
     pub running: bool,
     /// Whether a cell is not recorded, and whether a number is a lower bound.
@@ -270,7 +262,6 @@ impl Grid {
         let shades = Shades::new(table, asked.scale);
         let show = asked.show;
         let grain = table.query.grain;
-        let before = words::before_label(table.query.measure, grain);
         let average = match table.query.averaging {
             Averaging::Weighted => "Weighted average",
             Averaging::Simple => "Simple average",
@@ -326,11 +317,7 @@ impl Grid {
             shades: shades.ends(table),
             in_progress: words::in_progress(table.data_ends),
             while_in_progress: words::while_in_progress(table.data_ends),
-            sentence: words::CELL_SENTENCE.replace("{when}", &format!("{before}{{when}}")),
-            partial_sentence: words::PARTIAL_SENTENCE
-                .replace("{when}", &format!("{before}{{when}}")),
             gaps: table.has_gaps(),
-            whens: whens(table),
             lines,
             running: table.has_running()
                 || table
@@ -453,14 +440,9 @@ fn mean(table: &Table, k: usize, average: &Average, name: &str, shades: Shades) 
 
 fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> Line {
     let number = |column: usize, number: &Counted| {
-        let (share, people) = (words::percent(number.rate()), thousands(number.retained));
-        let (text, other) = match show {
-            // Where there is no room for decimals, they are among what is not shown.
-            Show::Percent if is_dense(table.averages.len()) => {
-                (shown(table, number.rate()), format!("{share}, {people}"))
-            }
-            Show::Percent => (share, people),
-            Show::Count => (people, share),
+        let text = match show {
+            Show::Percent => shown(table, number.rate()),
+            Show::Count => thousands(number.retained),
         };
         let (class, text) = match number.state {
             State::InProgress => (" run", format!("{text}*")),
@@ -472,7 +454,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             column,
             class,
             text,
-            other,
+            name: words::cell(table, number),
         }
     };
     let mut places: Vec<Place> = Vec::new();
@@ -502,19 +484,6 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         places,
         future,
     }
-}
-
-/// A cell's period is its cohort's and as many more as its column says: each is written once, and
-/// not in every cell.
-fn whens(table: &Table) -> String {
-    let Some(first) = table.rows.first().map(|row| row.period) else {
-        return String::new();
-    };
-    let many = u32::try_from(table.rows.len() + table.averages.len()).unwrap_or(u32::MAX);
-    let begun = first
-        .range(many)
-        .take_while(|period| *period <= table.current);
-    begun.map(Period::label).collect::<Vec<_>>().join("|")
 }
 
 fn statement(table: &Table) -> String {

@@ -4,8 +4,9 @@ use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
+use crate::server::State;
 use crate::server::error::RETRY_SECONDS;
-use crate::server::{State, block};
+use crate::server::work::block;
 use crate::store::StoreInfo;
 
 /// `/healthz`: the process is alive. Does not touch the store.

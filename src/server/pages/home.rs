@@ -9,9 +9,11 @@ use crate::calendar::{Grain, Period};
 use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::retention::default_size;
 use crate::reports::spans::Span;
-use crate::server::error::{WebError, answer};
+use crate::server::State;
+use crate::server::error::WebError;
 use crate::server::query::{PageQuery, Range, RawQuery};
-use crate::server::{State, block};
+use crate::server::respond::answer;
+use crate::server::work::block;
 use crate::sets::{CountId, EventName, Key, Plan, Segment, When};
 use crate::store::{Freshness, StoreError};
 

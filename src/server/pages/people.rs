@@ -6,7 +6,7 @@ use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use futures_util::{StreamExt, stream};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::calendar::Period;
@@ -16,17 +16,20 @@ use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
 use crate::reports::retention::Query;
 use crate::reports::spans::Running;
 use crate::reports::stats::{rate, wilson};
+use crate::server::admission::Patience;
 use crate::server::arrival::body;
-use crate::server::error::{WebError, answer};
+use crate::server::client::is_own_page;
+use crate::server::error::WebError;
 use crate::server::pages::form::place as place_of;
 use crate::server::pages::notices::MAX_TOLD;
 use crate::server::pages::set_notices::{cell_notice, set_notices};
 use crate::server::pages::user::{self, Linked};
-use crate::server::pages::{Layout, home};
+use crate::server::pages::{home, links};
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
-use crate::server::{
-    Patience, State, View, admitted, block, changed, disposition, html, is_own_page, place,
-};
+use crate::server::respond::{answer, disposition, html};
+use crate::server::view::place;
+use crate::server::work::{admitted, block, changed};
+use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
 use crate::store::Saved;
 use crate::tracker::{Members, Tracker, Written};
@@ -271,7 +274,7 @@ impl Whom {
     fn canonical(&self) -> String {
         match self {
             Whom::Cell(cell) => cell.link(cell.who),
-            Whom::Set { text, .. } => set_query(text),
+            Whom::Set { text, .. } => links::set_query(text),
         }
     }
 
@@ -282,18 +285,6 @@ impl Whom {
         };
         name.ending("csv")
     }
-}
-
-/// `set=…`, escaped.
-fn set_query(text: &str) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .append_pair("set", text)
-        .finish()
-}
-
-/// The address of the people in a set.
-pub(super) fn link(state: &State, set: &str) -> String {
-    state.to(&format!("/people?{}", set_query(set)))
 }
 
 /// One of the three lists of a cell.
@@ -364,32 +355,7 @@ struct Page {
     list: Option<List>,
 }
 
-/// What the addresses of a table's cells are relative to: behind it `3.2` are the people of the
-/// fourth cohort who came back in column 2, `3` are all of that cohort, and `trend-2` is the page
-/// again with the trend of column 2. Said once for the page, the question is not said in each of
-/// its cells.
-pub(super) fn cells(asked: &PageQuery, first: Period) -> String {
-    let question = PageQuery {
-        trend: None,
-        ..asked.clone()
-    }
-    .canonical();
-    format!(
-        "/people/{}/{first}/",
-        utf8_percent_encode(&question, IN_PATH)
-    )
-}
-
-/// What stands in a path as it is; everything else is escaped, so that no proxy takes a part of it
-/// for its own.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'=');
-
-/// The address that one behind [`cells`] stands for.
+/// The address that one behind [`links::cells`] stands for.
 fn of_cell(path: &str) -> Option<String> {
     let mut parts = path.strip_prefix("/people/")?.split('/');
     let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
@@ -507,7 +473,7 @@ async fn saved(request: &HttpRequest, body: &[u8]) -> HttpResponse {
         let saved = if warning.is_some() { UNSYNCED } else { "1" };
         Ok(Outcome::Saved(format!(
             "{}&saved={saved}",
-            link(view, &Segment::Ever(event).to_string())
+            links::people(view, &Segment::Ever(event).to_string())
         )))
     });
     answer(
@@ -796,7 +762,7 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
         format!("{returning}@{month} & !{returning}@{week}"),
         format!("({cohort} & {returning})@{month}"),
     ];
-    sets.map(|set| (link(view, &set), set)).into()
+    sets.map(|set| (links::people(view, &set), set)).into()
 }
 
 /// `/people.csv`

@@ -9,10 +9,12 @@ use crate::endpoints::{AnswerError, Endpoint};
 use crate::render::{charts, text, words};
 use crate::reports::frame::{Frame, Value};
 use crate::reports::{Arity, Exports, Kind, Params, Problem};
-use crate::server::error::{WebError, answer};
-use crate::server::export::{Format, params};
-use crate::server::pages::Layout;
-use crate::server::{View, block, html};
+use crate::server::error::WebError;
+use crate::server::export::params;
+use crate::server::files::Format;
+use crate::server::respond::{answer, html};
+use crate::server::work::block;
+use crate::server::{Layout, View};
 use crate::store::Freshness;
 
 /// The most rows that the page shows; the files have all.

@@ -16,16 +16,19 @@ use crate::calendar::Grain;
 use crate::render::{Order, Scale, chart, words};
 use crate::reports::Params;
 use crate::reports::retention::{Question, Table};
-use crate::server::error::{self, WebError, answer};
-use crate::server::export::Format;
+use crate::server::admission::Patience;
+use crate::server::error::WebError;
+use crate::server::files::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
 use crate::server::pages::grid::{Grid, Place, Tile, tiles};
 use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
-use crate::server::pages::{Layout, home, people};
+use crate::server::pages::{home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
-use crate::server::{Patience, State, View, admitted, block, html, writing};
+use crate::server::respond::{self, answer, cached, html};
+use crate::server::work::{admitted, block, writing};
+use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
 use crate::tracker::Asked;
@@ -128,7 +131,7 @@ impl Page {
             title: title(view, asked),
             cells: question
                 .first()
-                .map(|first| view.to(&people::cells(asked, first))),
+                .map(|first| view.to(&links::cells(asked, first))),
             ..Page::new(view, store, Form::new(view, raw, Some(asked), &[]))
         }
     }
@@ -236,22 +239,22 @@ async fn shown(request: &HttpRequest) -> Result<HttpResponse, WebError> {
     let mut work = Box::pin(async move { admitted(&view, Patience::Bounded, work).await });
     // Who asks for the head alone wants the status, which is only known at the end.
     if request.method() == Method::HEAD {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     }
     if let Ok(done) = timeout(FRAME_AFTER, &mut work).await {
-        return done.map(html);
+        return done.map(|page| cached(request, page));
     }
     let Some(planned) = found.get() else {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     };
     let Some(frame) = frame(&frame_of, &frame_store, &frame_typed, planned)? else {
-        return work.await.map(html);
+        return work.await.map(|page| cached(request, page));
     };
     let request = request.clone();
     let rest = stream::once(async move {
         let rest = match work.await {
             Ok(sheet) => after_frame(sheet.text()),
-            Err(error) => after_frame(error::page(&request, &sized(error, &request)).1),
+            Err(error) => after_frame(respond::page(&request, &sized(error, &request)).1),
         };
         Ok::<_, WebError>(Bytes::from(rest))
     });
@@ -403,7 +406,7 @@ fn written(
     let place = packing.map(|packing| (view.index, view.here.clone(), packing));
     if let Some(found) = place
         .as_ref()
-        .and_then(|place| view.dashboard.kept.find(place, &ground))
+        .and_then(|place| view.dashboard.page_cache.find(place, &ground))
     {
         return Ok(found);
     }
@@ -430,7 +433,7 @@ fn written(
     // old.
     let place = place.filter(|_| page.notices.is_empty());
     Ok(match place {
-        Some(place) => view.dashboard.kept.keep(place, ground, sheet),
+        Some(place) => view.dashboard.page_cache.insert(place, ground, sheet),
         None => sheet,
     })
 }

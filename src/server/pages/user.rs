@@ -7,23 +7,25 @@ use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use chrono::NaiveDate;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::calendar::{Grain, Period};
 use crate::render::{activity_calendar, many, thousands, words};
 use crate::reports::Exports;
 use crate::reports::user::{History, NamedHistory, Seen, User};
-use crate::server::error::{WebError, answer};
-use crate::server::pages::{Layout, people};
+use crate::server::error::WebError;
+use crate::server::pages::links;
 use crate::server::query::{Field, Problem};
-use crate::server::{State, View, block, html, place};
+use crate::server::respond::{answer, html};
+use crate::server::view::place;
+use crate::server::work::block;
+use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
 use crate::store::Freshness;
 use crate::tracker::{Ids, IdsError};
 
-/// What addresses of users begin with, and how their files end.
-const ROOT: &str = "/users/";
+/// The ending of a user's file.
 const JSON: &str = ".json";
 
 /// An event's name, and where the people like this user are.
@@ -90,29 +92,10 @@ pub(super) fn linked(state: &State, users: &[UserId]) -> Result<Vec<Linked>, Web
     let named = state.tracker.called(users)?.into_iter();
     Ok(named
         .map(|name| Linked {
-            href: link(state, &name),
+            href: links::user(state, &name),
             name,
         })
         .collect())
-}
-
-/// What stands in a path as it is.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'@');
-
-/// The address of a user's page.
-fn link(state: &State, name: &str) -> String {
-    let escaped = utf8_percent_encode(name, IN_PATH).to_string();
-    // The page of somebody whose name ends like a file is no file.
-    let escaped = escaped
-        .strip_suffix(JSON)
-        .map(|rest| format!("{rest}%2Ejson"))
-        .unwrap_or(escaped);
-    state.to(&format!("{ROOT}{escaped}"))
 }
 
 /// What is to be said of the user that an address or a form names.
@@ -132,7 +115,7 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
     let found = block(&request, move |view| match view.tracker.user(&raw) {
         Ok(Some(user)) if !raw.is_empty() => {
             let name = view.tracker.called(&[user])?.concat();
-            Ok(Outcome::Moved(link(view, &name)))
+            Ok(Outcome::Moved(links::user(view, &name)))
         }
         _ => shown(view, raw.clone()),
     });
@@ -267,7 +250,7 @@ fn chip(state: &State, seen: &Seen, when: impl ToString) -> Chip {
     let set = format!("{}@{}", Segment::event(&seen.event), when.to_string());
     Chip {
         name: called(state, &seen.event),
-        href: people::link(state, &set),
+        href: links::people(state, &set),
     }
 }
 
@@ -441,7 +424,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         }
     });
     let (days, axis) = (days.collect(), axis.svg());
-    let json = format!("{}.json", link(state, name));
+    let json = format!("{}.json", links::user(state, name));
     Report {
         facts,
         answers,

@@ -3,9 +3,8 @@
 use askama::Template;
 
 use crate::render::words;
-use crate::server::View;
 use crate::server::error::WebError;
-use crate::server::pages::Layout;
+use crate::server::{Layout, View};
 use crate::sets::Prefix;
 use crate::store::StoreInfo;
 

@@ -15,6 +15,7 @@ use crate::render::{Order, Scale, words};
 use crate::reports::Params;
 use crate::reports::retention::{Averaging, FIELDS, Measure, Parts, Query, Show, default_size};
 use crate::sets::{EventName, Segment};
+
 pub use field::{Field, Problem};
 pub use range::Range;
 

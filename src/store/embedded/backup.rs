@@ -43,6 +43,7 @@ fn refused(file: &Path, reason: impl ToString) -> StoreError {
     StoreError::Backup {
         path: file.display().to_string(),
         reason: reason.to_string(),
+        source: None,
     }
 }
 
@@ -56,12 +57,16 @@ impl Engine {
         let written = self
             .write_backup(&unfinished, &|| true)
             .map_err(|error| match error {
-                StoreError::Write { reason, .. } => refused(file, reason),
+                StoreError::Write { reason, source, .. } => StoreError::Backup {
+                    path: file.display().to_string(),
+                    reason,
+                    source,
+                },
                 error => error,
             });
         // Unlike a rename, this never replaces an existing file.
         let linked = written.and_then(|keys| {
-            fs::hard_link(&unfinished, file).map_err(|error| refused(file, error))?;
+            fs::hard_link(&unfinished, file).map_err(|error| StoreError::backup(file, error))?;
             file.parent()
                 .iter()
                 .for_each(|directory| sync_directory(directory));
@@ -216,7 +221,7 @@ pub fn ask_owner(directory: &Path, file: &Path, goes_on: impl Fn() -> bool) -> R
     let mut checked = Instant::now();
     loop {
         if done.exists() {
-            return take(&done, file).map_err(|error| refused(file, error));
+            return take(&done, file).map_err(|error| StoreError::backup(file, error));
         }
         if let Ok(reason) = fs::read_to_string(&failed) {
             let _ = fs::remove_file(&failed);
@@ -316,7 +321,7 @@ struct BackupInfo {
 }
 
 fn restore_locked(file: &Path, directory: &Path) -> Result<u64> {
-    fs::metadata(file).map_err(|error| refused(file, error))?;
+    fs::metadata(file).map_err(|error| StoreError::backup(file, error))?;
     let store = new_store();
     // The segment has another name until it is complete: a segment without a manifest would be a
     // damaged store.

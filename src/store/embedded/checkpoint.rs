@@ -57,6 +57,7 @@ impl Engine {
             return Err(StoreError::Write {
                 path: disk.directory.display().to_string(),
                 reason,
+                source: None,
             });
         }
         Ok(())

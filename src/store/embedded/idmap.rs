@@ -731,7 +731,15 @@ impl Engine {
             // If the assignment may be lost, the caller must not mark with these numbers. Therefore
             // a failed sync counts as a failed write here.
             self.after_append(memtables).map_err(|error| match error {
-                StoreError::Unsynced { path, reason } => StoreError::Write { path, reason },
+                StoreError::Unsynced {
+                    path,
+                    reason,
+                    source,
+                } => StoreError::Write {
+                    path,
+                    reason,
+                    source,
+                },
                 error => error,
             })?;
         }

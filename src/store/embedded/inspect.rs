@@ -86,13 +86,11 @@ pub fn check(directory: &Path) -> Result<Checked> {
                 reason: format!(
                     "it has an older format than {FORMAT}. `cohortist events` converts it, and checks all of it first"
                 ),
+                source: None,
             });
         }
         missing_or_damaged => {
-            let missing = || StoreError::Damaged {
-                path: manifest_path(directory).display().to_string(),
-                reason: "the file is missing".to_owned(),
-            };
+            let missing = || StoreError::damaged(&manifest_path(directory), "the file is missing");
             let error = missing_or_damaged.err().unwrap_or_else(missing);
             checked.add_file(directory, MANIFEST, vec![error]);
             return Ok(checked);

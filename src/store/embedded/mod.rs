@@ -59,6 +59,7 @@ use crate::clock::Clock;
 use crate::sets::{Key, Node, Plan, Prefix, Set, UserId};
 use crate::store::cost::{self, Cost};
 use crate::store::embedded::expirations::Expirations;
+use crate::store::error::shared;
 use crate::store::unparsed_keys::{LeftOut, Listing, prefix_of};
 use crate::store::{
     Cancel, ChangeFeed, Durability, Health, IdMap, KeyListing, Maintenance, Mark, Options,
@@ -66,7 +67,7 @@ use crate::store::{
 };
 pub use backup::{ask_owner, restore};
 pub use inspect::{Checked, CheckedFile, Usage, check};
-pub use keyspace::{Keyspace, ReadTxn, Snapshot, WriteTxn};
+pub use keyspace::{Keyspace, ReadTxn, WriteTxn};
 use memtable::{Leaves, Memtables};
 pub use precomputed::Precomputed;
 use recovery::{cannot_open, open};
@@ -525,6 +526,7 @@ impl Engine {
                 reason: format!(
                     "the log could not be synced to disk ({error}); the next checkpoint writes its changes to another file"
                 ),
+                source: Some(shared(&error)),
             }
         }))
     }

@@ -20,6 +20,7 @@ use crate::store::embedded::table_cache::{Checkpoint, TableCache};
 use crate::store::embedded::wal::{self, Log, LogFile};
 use crate::store::embedded::write_health::WriteHealth;
 use crate::store::embedded::{Disk, Engine, LOG, OWNER, backup};
+use crate::store::error::shared;
 use crate::store::{Options, Result, StoreError, private};
 
 /// The name of the file that is locked while a process has the store open.
@@ -41,7 +42,11 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
         }
         _ => error.to_string(),
     };
-    StoreError::Open { path, reason }
+    StoreError::Open {
+        path,
+        reason,
+        source: Some(shared(error)),
+    }
 }
 
 /// Returns the name of the log with a number.
@@ -109,9 +114,9 @@ pub(super) fn unnamed_logs(directory: &Path, manifest: &Manifest) -> Result<Vec<
 /// Reports [`unnamed_logs`] as damage.
 pub(super) fn unnamed_log(directory: &Path, manifest: &Manifest) -> Result<Option<StoreError>> {
     let unnamed = unnamed_logs(directory, manifest)?;
-    Ok(unnamed.first().map(|number| StoreError::Damaged {
-        path: manifest_path(directory).display().to_string(),
-        reason: format!("it is older than {LOG}{number}, which it does not name"),
+    Ok(unnamed.first().map(|number| {
+        let reason = format!("it is older than {LOG}{number}, which it does not name");
+        StoreError::damaged(&manifest_path(directory), reason)
     }))
 }
 
@@ -261,10 +266,10 @@ fn open_manifest(directory: &Path, options: &Options, notes: &mut Vec<String>) -
             salvage::manifest(directory, missing_or_damaged.err())?
         }
         Ok(None) => {
-            return Err(StoreError::Damaged {
-                path: manifest_path(directory).display().to_string(),
-                reason: "the file is missing".to_owned(),
-            });
+            return Err(StoreError::damaged(
+                &manifest_path(directory),
+                "the file is missing",
+            ));
         }
         Err(error) => return Err(error),
     };
@@ -394,11 +399,16 @@ fn convert(directory: &Path, options: &Options) -> Result<(Manifest, String)> {
     let path = directory.join(segment::file_name(1));
     let mut writer = Writer::create(&path, store, 1).map_err(|e| StoreError::write(&path, &e))?;
     let converted = legacy::convert(&database, &mut writer).map_err(|error| match error {
-        StoreError::Damaged { path, reason } if options.accept_loss => StoreError::Open {
+        StoreError::Damaged {
+            path,
+            reason,
+            source,
+        } if options.accept_loss => StoreError::Open {
             path,
             reason: format!(
                 "{reason}. --accept-loss cannot read files of older formats: restore a backup"
             ),
+            source,
         },
         error => error,
     })?;

@@ -517,10 +517,7 @@ impl Reader<'_> {
     }
 
     fn damaged(&self, reason: String) -> StoreError {
-        StoreError::Damaged {
-            path: self.cache.table.directory().display().to_string(),
-            reason,
-        }
+        StoreError::damaged(self.cache.table.directory(), reason)
     }
 
     /// Calls [`Memtables::reserve_number`] for each key and user.

@@ -489,7 +489,7 @@ pub fn read(
     };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => damaged("the file is missing".to_owned()),
-        _ => damaged(format!("it cannot be read: {error}")),
+        _ => StoreError::unreadable(path, error),
     })?;
     let beginning = [
         &MAGIC[..],
@@ -610,10 +610,7 @@ pub fn read_legacy(
     mut each: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Option<String>> {
     let mut damage = None;
-    let bytes = std::fs::read(path).map_err(|error| StoreError::Damaged {
-        path: path.display().to_string(),
-        reason: format!("it cannot be read: {error}"),
-    })?;
+    let bytes = std::fs::read(path).map_err(|error| StoreError::unreadable(path, error))?;
     let mut at = if bytes.starts_with(LEGACY_MAGIC) {
         Some(LEGACY_MAGIC.len())
     } else {

@@ -1,7 +1,7 @@
 //! What a server knows, and what it lets us do. Old ones lack a command here and there,
 //! bitmapist-server most of them; replicas take no writes, and some users may only read.
 
-use ::redis::{Value, cmd};
+use ::redis::{ServerError, Value, cmd};
 
 use super::connection::{Batch, RedisConnection, Reply, accept, refuses_writes};
 
@@ -75,9 +75,7 @@ impl Capabilities {
         let refusal = refusal(replies.get(10))
             .or_else(|| refusal(replies.first()).and_then(|_| refusal(replies.get(11))));
         // A server without memory queues nothing, not even what is only read.
-        let is_full = refusal
-            .as_ref()
-            .is_some_and(|reason| reason.starts_with("OOM"));
+        let is_full = refusal.is_some_and(|error| error.code() == "OOM");
         let whole = |reply: &Value| match reply {
             Value::ServerError(error) => {
                 ["READONLY", "OOM", "MISCONF", "NOREPLICAS"].contains(&error.code())
@@ -89,7 +87,7 @@ impl Capabilities {
             .filter_map(|place| replies.get(place))
             .any(whole);
         Ok(Capabilities {
-            refusal,
+            refusal: refusal.map(words),
             takes_nothing,
             unlink: knows(0),
             lengths: knows(1),
@@ -128,16 +126,19 @@ impl Capabilities {
     }
 }
 
-/// A server's words when it does not carry out a command that writes.
-fn refusal(reply: Option<&Value>) -> Option<String> {
+/// The error of a server that does not carry out a command that writes.
+fn refusal(reply: Option<&Value>) -> Option<&ServerError> {
     match reply {
-        Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => Some(
-            format!("{} {}", error.code(), error.details().unwrap_or_default())
-                .trim()
-                .to_owned(),
-        ),
+        Some(Value::ServerError(error)) if refuses_writes(error) || says_unknown(error) => {
+            Some(error)
+        }
         _ => None,
     }
+}
+
+fn words(error: &ServerError) -> String {
+    let words = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    words.trim().to_owned()
 }
 
 /// Whether a reply says that there is no such command, or none for this user.
@@ -152,8 +153,8 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
     }
 }
 
-fn says_unknown(error: &::redis::ServerError) -> bool {
-    let words =
-        format!("{} {}", error.code(), error.details().unwrap_or_default()).to_ascii_lowercase();
+/// Servers have no code of their own for this, so the words are the protocol.
+fn says_unknown(error: &ServerError) -> bool {
+    let words = words(error).to_ascii_lowercase();
     words.contains("unknown command") || words.contains("unsupported command")
 }

@@ -102,12 +102,9 @@ impl Batch {
     }
 }
 
-/// Carries out elsewhere what a node of a cluster does not have any more.
-pub(super) trait Follow: Send + Sync {
-    /// One trip of commands to the node at `to`, as `ASK` calls it. Errors the server answers with
-    /// are among the replies.
-    fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>>;
-}
+/// Carries out commands on another node of a cluster, in one trip: the node is given as `ASK` names
+/// it. Errors that it answers with are among the replies.
+pub(super) type Follow = Box<dyn Fn(&str, &Batch) -> Reply<Vec<Value>> + Send + Sync>;
 
 /// A connection that is logged in.
 ///
@@ -119,7 +116,7 @@ pub(super) struct RedisConnection {
     broken: bool,
     /// What it was told of its own accord, where that is listened to.
     told: Option<Vec<Vec<Value>>>,
-    follow: Option<Box<dyn Follow>>,
+    follow: Option<Follow>,
 }
 
 impl RedisConnection {
@@ -150,7 +147,7 @@ impl RedisConnection {
     }
 
     /// How commands get to where keys have gone, from now on.
-    pub fn follow_by(&mut self, follow: Option<Box<dyn Follow>>) {
+    pub fn follow_by(&mut self, follow: Option<Follow>) {
         self.follow = follow;
     }
 
@@ -182,7 +179,7 @@ impl RedisConnection {
                     part.push_packed(command);
                 }
             }
-            for (place, reply) in places.into_iter().zip(follow.follow(&to, &part)?) {
+            for (place, reply) in places.into_iter().zip(follow(&to, &part)?) {
                 replies[place] = reply;
             }
         }

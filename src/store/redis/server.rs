@@ -11,8 +11,7 @@ use super::connection::{Batch, RedisConnection, Reply, accept, integer, natural,
 use super::server_eval::{Scratch, expiry, time_for};
 use super::{RedisStore, scan};
 use crate::bitmap::TILE_BYTES;
-use crate::store::embedded::Snapshot;
-use crate::store::{Options, Result};
+use crate::store::{Options, Result, Snapshot};
 
 /// How many bytes of a string are read or written in one go: a whole number of tiles.
 const PIECE: u64 = 128 * TILE_BYTES;

@@ -96,13 +96,6 @@ impl Scratch {
         format!("{}:{node}", self.base)
     }
 
-    /// The key for what is made apart from any step, under the number of no step; it is deleted
-    /// with the others.
-    pub fn made(&mut self, number: usize) -> String {
-        self.live.insert(number);
-        self.key(number)
-    }
-
     /// The key all other results share, one after the other. It never outlives its chunk.
     fn shared(&self) -> String {
         format!("{}:s", self.base)

@@ -112,10 +112,7 @@ pub fn convert(path: &Path, writer: &mut Writer) -> Result<Converted> {
             "{} is open in a process of an older version of cohortist. Stop that process first",
             path.display()
         )),
-        redb::Error::Io(error) => StoreError::Write {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        },
+        redb::Error::Io(error) => StoreError::write(path, &error),
         error => StoreError::damaged(path, error),
     })
 }

@@ -73,7 +73,7 @@ impl Manifest {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(damaged(format!("it cannot be read: {error}"))),
+            Err(error) => return Err(StoreError::unreadable(&path, error)),
         };
         let invalid = || damaged("its contents are damaged".to_owned());
         let (checked, checksum) = bytes.split_last_chunk().ok_or_else(invalid)?;

@@ -337,7 +337,7 @@ impl Segment {
     pub fn open_any(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::damaged(path, "the file is missing"),
-            _ => StoreError::damaged(path, format!("it cannot be opened: {error}")),
+            _ => StoreError::unreadable(path, error),
         })?;
         let foot = Foot::read(&file).map_err(|reason| StoreError::damaged(path, reason))?;
         let stored = read_at(&file, foot.index_at, foot.index_bytes)

@@ -30,9 +30,6 @@ pub(super) const SHARDS: Shard = 1 << (UserId::BITS - BITS);
 /// How many users a shard has room for.
 pub(super) const USERS: u32 = 1 << BITS;
 
-/// How long the longest bitmap of a shard is, in bytes.
-pub(super) const BYTES: u64 = USERS as u64 / 8;
-
 /// How many slots a cluster has.
 pub(super) const SLOTS: usize = 16_384;
 

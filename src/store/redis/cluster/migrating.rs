@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use ::redis::{Value, cmd};
 
-use super::complement::Lengths;
+use super::ClusterStore;
 use super::layout::Shard;
-use super::{ClusterStore, Reach};
 use crate::bitmap::{self, TILE_BYTES};
 use crate::sets::{Key, Plan, UserId};
 use crate::store::redis::capabilities::Capabilities;
@@ -57,21 +56,9 @@ pub(super) fn apply(store: &RedisStore, marks: &[Mark]) -> Result<()> {
 }
 
 /// Counts the roots of a plan in a shard.
-pub(super) fn count(
-    store: &RedisStore,
-    plan: &Plan,
-    shard: Shard,
-    reach: &Reach,
-) -> Result<Vec<u64>> {
+pub(super) fn count(store: &RedisStore, plan: &Plan) -> Result<Vec<u64>> {
     store.with(|conn, capabilities| {
-        let bitmaps = Bitmaps::measure(
-            store,
-            conn,
-            capabilities,
-            plan,
-            shard,
-            reach.lengths.as_ref(),
-        )?;
+        let bitmaps = Bitmaps::measure(store, conn, capabilities, plan)?;
         let mut counts = vec![0; plan.roots().len()];
         let mut start = 0;
         while let Some(piece) = bitmaps.piece(conn, start)? {
@@ -90,8 +77,6 @@ pub(super) fn count(
 pub(super) fn members(
     store: &RedisStore,
     plan: &Plan,
-    shard: Shard,
-    reach: &Reach,
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Vec<UserId>> {
@@ -102,14 +87,7 @@ pub(super) fn members(
             return Ok(found);
         };
         let (first, place) = bitmap::split(from);
-        let bitmaps = Bitmaps::measure(
-            store,
-            conn,
-            capabilities,
-            plan,
-            shard,
-            reach.lengths.as_ref(),
-        )?;
+        let bitmaps = Bitmaps::measure(store, conn, capabilities, plan)?;
         let mut start = u32::from(first);
         while let Some(piece) = bitmaps.piece(conn, start)?.filter(|_| found.len() < limit) {
             let Ok(()) = bitmap::collect(plan, *root, &piece, piece.range(), |number, tile| {
@@ -144,28 +122,22 @@ impl Bitmaps {
         conn: &mut RedisConnection,
         capabilities: &Capabilities,
         plan: &Plan,
-        shard: Shard,
-        whole: Option<&Lengths>,
     ) -> Reply<Self> {
-        let (texts, actual) = store.measure(conn, capabilities, plan)?;
-        let taken = match whole {
-            Some(whole) => whole.taken(plan, shard, &actual).0,
-            None => actual.clone(),
-        };
+        let (texts, lengths) = store.measure(conn, capabilities, plan)?;
         let unknown = || {
             ServerFault::Refused(
                 "it has no STRLEN for this user, by which bitmaps are fetched".to_owned(),
             )
         };
-        let lengths: Arc<[u64]> = taken
+        let lengths: Arc<[u64]> = lengths
             .into_iter()
             .collect::<Option<Arc<[u64]>>>()
             .ok_or_else(unknown)?;
-        let there: Vec<(usize, u64)> = actual
+        let there: Vec<(usize, u64)> = lengths
             .iter()
+            .copied()
             .enumerate()
-            .map(|(node, bytes)| (node, bytes.unwrap_or(0)))
-            .filter(|(_, b)| *b > 0)
+            .filter(|(_, bytes)| *bytes > 0)
             .collect();
         let each = u64::try_from(there.len())
             .unwrap_or(u64::MAX)

@@ -3,14 +3,15 @@
 //! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`]
 //! whose keys begin with the shard's tag and whose requests go to whichever node has the shard's
 //! slot (`route`, and `topology`, which reads who that is). What is asked here is asked of the
-//! shards there are, on the nodes side by side (`lanes`), and put together: counts are added, lists
-//! follow each other. `complement` makes complements come out as on one server, `save` saves.
+//! shards there are, on the nodes side by side (`fan_out`), and put together: counts are added, lists
+//! follow each other. `save` saves. Complements are refused: they depend on the length of a whole
+//! bitmap, and no shard knows it.
 //!
 //! The `redis` crate's own client for clusters is not used: its pipelines are no transactions, and
 //! like those for one server they wait for each reply as long as for all.
 //!
 //! A shard whose slot is on its way has keys on either side. Commands go after their key one by one
-//! (`Follow` in `wire`), and `halfway` answers what the nodes then refuse to compute.
+//! (`Follow` in `connection`), and `migrating` answers what the nodes then refuse to compute.
 //!
 //! # Which shards there are
 //! Nobody keeps a list, which could be lost apart from what it lists. Each request asks every
@@ -22,7 +23,6 @@
 //! request fail. So a shard that was marked before a request is never left out of its answer: it is
 //! there, or the request fails.
 
-mod complement;
 mod fan_out;
 mod layout;
 mod migrating;
@@ -41,17 +41,14 @@ use ::redis::{Value, cmd};
 
 pub(in crate::store::redis) use self::route::Slot;
 
-use self::complement::{Lengths, keys_beneath};
 use self::layout::{AROUND, SHARDS, Shard};
 use self::route::{Nodes, at_node, read_view};
 use self::shards::Seen;
 use self::topology::{Primary, Topology};
 use super::capabilities::Capabilities;
 use super::connection::{Batch, RedisConnection, Reply, ServerFault, accept, integer, natural};
-use super::lower::{Script, Source};
-use super::members::Bitmap;
 use super::route::Route;
-use super::server_eval::{Executor, OURS, Scratch, expiry, vanished};
+use super::server_eval::{OURS, Scratch};
 use super::{RedisStore, SMALL_COMMANDS, of_other_types, scan};
 use crate::sets::{Key, Node, Plan, Prefix, SCRATCH, Set, UserId};
 use crate::store::cost::{self, Cost, UNKNOWN_TILES};
@@ -83,6 +80,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// * A batch of marks is all or nothing in each shard, and not over all: after an error some shards
 ///   may have theirs, and of a shard that is on its way some marks may be there. Marking the same
 ///   again does no harm.
+/// * Complements (`!set`) are refused with [`StoreError::Unsupported`].
 /// * What can only be done where all bitmaps are on one node, saving a set, fails while a shard is
 ///   on its way for longer than the time-out.
 /// * An acknowledged mark is on a primary and, where a replica is in sight and answers within 0.2
@@ -126,16 +124,12 @@ impl<T> Asked<T> {
     }
 }
 
+/// What a cluster does not support: each shard has a part of a bitmap, and no shard knows how long
+/// the whole bitmap is.
+const COMPLEMENTS: &str = "complements (`!set`): subtract a set from another one instead";
+
 /// How many tiles a bitmap has in a shard.
 const TILES_OF_SHARD: u64 = layout::USERS as u64 >> 16;
-
-/// What there is to go through for a plan.
-struct Reach {
-    /// Shards that hold something.
-    there: BTreeSet<Shard>,
-    /// Where the plan has complements.
-    lengths: Option<Lengths>,
-}
 
 impl ClusterStore {
     /// A store at `redis-cluster://[user:password@]host[:6379][,host:port…]`, any nodes of the
@@ -440,106 +434,15 @@ impl ClusterStore {
         )
     }
 
-    fn reach(&self, plan: &Plan) -> Result<Reach> {
-        let there = self.shards()?;
+    /// The shards to ask for a plan.
+    fn shards_of(&self, plan: &Plan) -> Result<BTreeSet<Shard>> {
+        if plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
+            return Err(StoreError::Unsupported(COMPLEMENTS));
+        }
+        let shards = self.shards()?;
         self.reached
-            .store(TILES_OF_SHARD * there.len() as u64, Ordering::Relaxed);
-        if !plan.nodes().iter().any(|node| matches!(node, Node::Not(_))) {
-            return Ok(Reach {
-                there,
-                lengths: None,
-            });
-        }
-        let keys: Vec<Key> = keys_beneath(plan).into_iter().cloned().collect();
-        let mut lengths = Lengths::default();
-        for (shard, sizes) in self.ask_each(there.iter().copied(), |_, store| store.sizes(&keys))? {
-            for (key, size) in keys.iter().zip(sizes) {
-                let reason = || "a complement needs STRLEN, which this user may not use".to_owned();
-                let size = size.ok_or_else(|| self.nodes.error(ServerFault::Refused(reason())))?;
-                lengths.note(key, shard, size);
-            }
-        }
-        Ok(Reach {
-            there,
-            lengths: Some(lengths),
-        })
-    }
-
-    /// Runs what needs a plan's script for a shard.
-    fn with_script<T>(
-        store: &RedisStore,
-        plan: &Plan,
-        shard: Shard,
-        reach: &Reach,
-        run: impl Fn(&mut Executor<'_>, Script) -> Reply<T>,
-    ) -> Result<T> {
-        store.with(|conn, capabilities| {
-            store.cleaned(conn, capabilities, |conn, capabilities, scratch| {
-                ClusterStore::scripted(store, plan, shard, reach, conn, capabilities, scratch, &run)
-            })
-        })
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what a request on a connection consists of"
-    )]
-    fn scripted<T>(
-        store: &RedisStore,
-        plan: &Plan,
-        shard: Shard,
-        reach: &Reach,
-        conn: &mut RedisConnection,
-        capabilities: &Capabilities,
-        scratch: &mut Scratch,
-        run: &impl Fn(&mut Executor<'_>, Script) -> Reply<T>,
-    ) -> Reply<T> {
-        let Some(lengths) = &reach.lengths else {
-            let (script, keys) = store.prepare(conn, capabilities, plan)?;
-            return run(
-                &mut Executor {
-                    conn,
-                    capabilities,
-                    scratch,
-                    keys: &keys,
-                },
-                script,
-            );
-        };
-        let (mut keys, actual) = store.measure(conn, capabilities, plan)?;
-        let (script, needs_zeros) = lengths.resolve(plan, shard, &actual);
-        if !needs_zeros {
-            return run(
-                &mut Executor {
-                    conn,
-                    capabilities,
-                    scratch,
-                    keys: &keys,
-                },
-                script,
-            );
-        }
-        let zeros = scratch.made(keys.len());
-        let lifetime = expiry(&zeros, capabilities);
-        let mut batch = Batch::of([&*cmd("SETBIT").arg(&zeros).arg(layout::USERS - 1).arg(0)]);
-        lifetime.iter().for_each(|command| batch.push(command));
-        let limit = conn.timeout();
-        conn.transaction(&batch, capabilities.transactions, limit, &|_| None)?;
-        keys.push(zeros);
-        let mut executor = Executor {
-            conn,
-            capabilities,
-            scratch,
-            keys: &keys,
-        };
-        let result = run(&mut executor, script)?;
-        // Had they gone too early, complements would have ended too early.
-        if let Some(command) = lifetime
-            && natural("PEXPIRE", &executor.conn.ask(&command)?)? == 0
-        {
-            return Err(vanished());
-        }
-        Ok(result)
+            .store(TILES_OF_SHARD * shards.len() as u64, Ordering::Relaxed);
+        Ok(shards)
     }
 }
 
@@ -576,41 +479,18 @@ impl Store for ClusterStore {
         if counts.is_empty() {
             return Ok(counts);
         }
-        let reach = self.reach(plan)?;
+        let shards = self.shards_of(plan)?;
         cost::check(|| self.cost(plan))?;
-        let count = |executor: &mut Executor<'_>, script: Script| {
-            let found = executor.count(&script)?;
-            // Only what is missing has no count.
-            Ok(script
-                .roots
-                .iter()
-                .map(|root| found.get(root).copied().unwrap_or(0))
-                .collect::<Vec<u64>>())
-        };
-        let parts = self.each(reach.there.iter().copied(), |shard| {
-            // Where nothing is known of other shards a shard is a Redis like any other, and
-            // computed or fetched like one.
-            let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
-                (None, _) => store.count(plan),
-                (Some(_), RedisEval::Fetch) => migrating::count(store, plan, shard, &reach),
-                (Some(_), _) => ClusterStore::with_script(store, plan, shard, &reach, count),
-            };
-            self.ask_or(shard, run, |store| {
-                migrating::count(store, plan, shard, &reach)
-            })
+        let parts = self.each(shards, |shard| {
+            self.ask_or(
+                shard,
+                |store| store.count(plan),
+                |store| migrating::count(store, plan),
+            )
         })?;
-        parts.values().for_each(|part| {
-            counts
-                .iter_mut()
-                .zip(part)
-                .for_each(|(count, part)| *count += part)
-        });
-        if let Some(lengths) = &reach.lengths {
-            for shard in (0..lengths.shards()).filter(|shard| !reach.there.contains(shard)) {
-                let everybody = lengths.everybody(plan, shard);
-                for (count, root) in counts.iter_mut().zip(plan.roots()) {
-                    *count += u64::from(everybody[root.index()]) * u64::from(layout::USERS);
-                }
+        for part in parts.values() {
+            for (count, part) in counts.iter_mut().zip(part) {
+                *count += part;
             }
         }
         Ok(counts)
@@ -627,73 +507,25 @@ impl Store for ClusterStore {
         };
         let mut plan = Plan::new();
         plan.count_set(set)?;
-        let reach = self.reach(&plan)?;
+        let shards = self.shards_of(&plan)?;
         cost::check(|| self.cost(&plan))?;
         let (first_shard, first_number) = layout::place(first);
-        let last = reach
-            .lengths
-            .as_ref()
-            .map_or(0, Lengths::shards)
-            .max(reach.there.last().map_or(0, |last| last + 1));
-        for shard in first_shard..last {
-            let (room, from) = (
-                limit - users.len(),
-                if shard == first_shard {
-                    first_number
-                } else {
-                    0
-                },
-            );
+        for shard in shards.range(first_shard..) {
+            let room = limit - users.len();
             if room == 0 {
                 break;
             }
-            if reach.there.contains(&shard) {
-                let after = from.checked_sub(1);
-                let read = |executor: &mut Executor<'_>, script: Script| match script.roots.first()
-                {
-                    None | Some(Source::Missing) => Ok(Vec::new()),
-                    Some(Source::Key(node)) => Bitmap {
-                        key: &executor.keys[*node],
-                        temporary: false,
-                    }
-                    .read(executor.conn, executor.capabilities, after, room),
-                    Some(Source::Step(node)) => {
-                        executor.compute(&script)?;
-                        let key = executor.scratch.key(*node);
-                        Bitmap {
-                            key: &key,
-                            temporary: true,
-                        }
-                        .read(
-                            executor.conn,
-                            executor.capabilities,
-                            after,
-                            room,
-                        )
-                    }
-                };
-                let fetched = |store: &RedisStore| {
-                    migrating::members(store, &plan, shard, &reach, after, room)
-                };
-                let run = |store: &RedisStore| match (&reach.lengths, store.eval) {
-                    (None, _) => store.members(set, after, room),
-                    (Some(_), RedisEval::Fetch) => fetched(store),
-                    (Some(_), _) => ClusterStore::with_script(store, &plan, shard, &reach, read),
-                };
-                let some = self.ask_or(shard, run, fetched)?;
-                users.extend(some.into_iter().map(|number| layout::user(shard, number)));
-            } else if let Some(lengths) = &reach.lengths
-                && plan
-                    .roots()
-                    .iter()
-                    .any(|root| lengths.everybody(&plan, shard)[root.index()])
-            {
-                users.extend(
-                    (from..layout::USERS)
-                        .take(room)
-                        .map(|number| layout::user(shard, number)),
-                );
-            }
+            let after = if *shard == first_shard {
+                first_number.checked_sub(1)
+            } else {
+                None
+            };
+            let some = self.ask_or(
+                *shard,
+                |store| store.members(set, after, room),
+                |store| migrating::members(store, &plan, after, room),
+            )?;
+            users.extend(some.into_iter().map(|number| layout::user(*shard, number)));
         }
         Ok(users)
     }

@@ -9,7 +9,7 @@ use ::redis::{Cmd, Value, cmd};
 
 use super::topology::{Node, Primary, Topology, parse, reached, strangers};
 use crate::store::redis::connection::{
-    Batch, Follow, RedisConnection, Reply, ServerFault, accept, integer, unexpected,
+    Batch, RedisConnection, Reply, ServerFault, accept, integer, unexpected,
 };
 use crate::store::redis::location::Address;
 use crate::store::redis::pool::Pool;
@@ -372,12 +372,12 @@ impl Nodes {
         let mut pause = PAUSES.0;
         loop {
             let owner = self.owner(&topology, *number)?;
-            let follow = || Follower {
-                nodes: Arc::clone(self),
-                from: owner.address.clone(),
-            };
             let run = |conn: &mut RedisConnection| {
-                conn.follow_by(Some(Box::new(follow())));
+                let nodes = Arc::clone(self);
+                let from = owner.address.clone();
+                conn.follow_by(Some(Box::new(move |to, commands| {
+                    nodes.follow(&from, to, commands)
+                })));
                 let result = run(conn);
                 conn.follow_by(None);
                 result
@@ -410,24 +410,13 @@ impl Nodes {
             topology = fresh;
         }
     }
-}
 
-/// The way from a node to those its keys have gone to.
-struct Follower {
-    nodes: Arc<Nodes>,
-    from: String,
-}
-
-impl Follow for Follower {
-    fn follow(&self, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
-        let nodes = &self.nodes;
-        let to = reached(to, &self.from).ok_or_else(|| {
-            ServerFault::Away(format!(
-                "node {} names {to}, which is no address",
-                self.from
-            ))
+    /// Carries out commands on the node `to`, to which keys of the node `from` have gone.
+    fn follow(&self, from: &str, to: &str, commands: &Batch) -> Reply<Vec<Value>> {
+        let to = reached(to, from).ok_or_else(|| {
+            ServerFault::Away(format!("node {from} names {to}, which is no address"))
         })?;
-        let topology = nodes.topology()?;
+        let topology = self.topology()?;
         let address = topology.address(&to).unwrap_or(&to);
         let has_replicas = || {
             topology
@@ -435,7 +424,7 @@ impl Follow for Follower {
                 .iter()
                 .any(|node| node.address == address && node.replicas > 0)
         };
-        let confirm = commands.confirm && has_replicas() && !nodes.waited_in_vain(address);
+        let confirm = commands.confirm && has_replicas() && !self.waited_in_vain(address);
         let mut batch = Batch::default();
         for command in commands.commands() {
             // Of each command by itself: without, a node sends away whoever asks for a slot that is
@@ -444,16 +433,16 @@ impl Follow for Follower {
             batch.push_packed(command);
         }
         if confirm {
-            batch.push(&nodes.confirmation());
+            batch.push(&self.confirmation());
         }
         let ask = |conn: &mut RedisConnection| {
             let mut replies = conn.trip(&batch)?;
             if confirm {
-                nodes.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
+                self.confirmed(address, &accept(replies.pop().unwrap_or_default(), None)?)?;
             }
             Ok(replies.into_iter().skip(1).step_by(2).collect())
         };
-        let pool = nodes.pool(address)?;
+        let pool = self.pool(address)?;
         let asked = match pool.with(ask) {
             Err(ServerFault::Dropped(_)) => pool.with(ask),
             asked => asked,
@@ -483,17 +472,25 @@ pub(super) fn view(conn: &mut RedisConnection, asked: &str) -> Reply<Vec<Node>> 
     read_view(reply, asked)
 }
 
+/// What a server that is not in a cluster answers to CLUSTER. The reply has no code of its own, so
+/// these words are the protocol.
+const NO_CLUSTER: &str = "cluster support disabled";
+
 /// Reads the answer to `CLUSTER NODES`.
 pub(super) fn read_view(reply: Value, asked: &str) -> Reply<Vec<Node>> {
+    if let Value::ServerError(error) = &reply
+        && error
+            .details()
+            .is_some_and(|words| words.contains(NO_CLUSTER))
+    {
+        return Err(ServerFault::Refused(
+            "this is a single server and no cluster: name it with redis://".to_owned(),
+        ));
+    }
     let text = match accept(reply, None) {
         Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Ok(Value::VerbatimString { text, .. }) => text,
         Ok(other) => return Err(unexpected("CLUSTER NODES", &other)),
-        Err(ServerFault::Refused(words)) if words.contains("cluster support disabled") => {
-            return Err(ServerFault::Refused(
-                "this is a single server and no cluster: name it with redis://".to_owned(),
-            ));
-        }
         Err(fault) => return Err(fault),
     };
     parse(&text, asked).ok_or_else(|| {

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
 
-use super::complement::Lengths;
 use super::layout::{self, Shard};
 use super::route::Slot;
-use super::{ClusterStore, Reach, unlink};
+use super::{ClusterStore, unlink};
 use crate::sets::{Key, Plan, Prefix, SCRATCH, Set};
 use crate::store::redis::RedisStore;
 use crate::store::redis::connection::{Batch, Reply, natural};
@@ -96,29 +95,14 @@ impl ClusterStore {
     ) -> Result<Saved> {
         let mut plan = Plan::new();
         plan.count_set(set)?;
-        let reach = self.reach(&plan)?;
-        let sizes = self.ask_each(reach.there.iter().copied(), |_, store| {
+        let shards = self.shards_of(&plan)?;
+        let sizes = self.ask_each(shards.iter().copied(), |_, store| {
             store.sizes(std::slice::from_ref(key))
         })?;
         if sizes.values().flatten().any(|size| *size != Some(0)) {
             return Ok(Saved::Taken);
         }
-        // Where a complement goes on in shards without bitmaps, everybody may be in it.
-        let all = |shard: &Shard| {
-            let everybody = reach
-                .lengths
-                .as_ref()
-                .map(|lengths| lengths.everybody(&plan, *shard));
-            everybody.is_some_and(|all| plan.roots().iter().any(|root| all[root.index()]))
-        };
-        let last = reach.lengths.as_ref().map_or(0, Lengths::shards);
-        let beyond = (0..last)
-            .filter(|shard| !reach.there.contains(shard))
-            .filter(all);
-        let shards: Vec<Shard> = reach.there.iter().copied().chain(beyond).collect();
-        let parts = self.ask_each(shards.iter().copied(), |shard, store| {
-            part(store, &plan, shard, &reach, token)
-        });
+        let parts = self.ask_each(shards.iter().copied(), |_, store| part(store, &plan, token));
         let saved = parts.and_then(|mut parts| {
             parts.retain(|_, users| *users > 0);
             if parts.is_empty() {
@@ -190,22 +174,8 @@ impl ClusterStore {
 
 /// Computes a shard's part into a temporary key, which goes by itself within a minute. How many
 /// users are in it.
-fn part(store: &RedisStore, plan: &Plan, shard: Shard, reach: &Reach, token: &str) -> Result<u64> {
+fn part(store: &RedisStore, plan: &Plan, token: &str) -> Result<u64> {
     let temporary = format!("{}{token}", store.prefix);
-    if !reach.there.contains(&shard) {
-        let whole = vec![0xff_u8; usize::try_from(layout::BYTES).unwrap_or_default()];
-        let lifetime = LIFETIME.as_millis().to_string();
-        store.with(|conn, _| {
-            conn.ask(
-                cmd("SET")
-                    .arg(&temporary)
-                    .arg(&whole[..])
-                    .arg("PX")
-                    .arg(&lifetime),
-            )
-        })?;
-        return Ok(u64::from(layout::USERS));
-    }
     let compute = |executor: &mut Executor<'_>, mut script: Script| -> Reply<u64> {
         script.copy_keys();
         let Some(Source::Step(node)) = script.roots.first().copied() else {
@@ -230,7 +200,18 @@ fn part(store: &RedisStore, plan: &Plan, shard: Shard, reach: &Reach, token: &st
         }
         Ok(users)
     };
-    ClusterStore::with_script(store, plan, shard, reach, compute)
+    store.with(|conn, capabilities| {
+        store.cleaned(conn, capabilities, |conn, capabilities, scratch| {
+            let (script, keys) = store.prepare(conn, capabilities, plan)?;
+            let mut executor = Executor {
+                conn,
+                capabilities,
+                scratch,
+                keys: &keys,
+            };
+            compute(&mut executor, script)
+        })
+    })
 }
 
 /// Gives a shard's part its name, if that is free; its time to live goes with it.

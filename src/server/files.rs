@@ -1,0 +1,78 @@
+//! The formats of a report as a file.
+
+use crate::render::{self, FileName, charts, csv};
+use crate::reports::Exports;
+
+/// The formats of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// What the page shows.
+    Csv,
+    /// A number a line.
+    Tidy,
+    /// One object.
+    Json,
+    /// The chart alone.
+    Svg,
+}
+
+impl Format {
+    /// All formats, in the order of their links.
+    pub const ALL: [Format; 4] = [Format::Csv, Format::Tidy, Format::Json, Format::Svg];
+
+    /// How the address and the name of a file end.
+    pub const fn ending(self) -> &'static str {
+        match self {
+            Format::Csv => "csv",
+            Format::Tidy => "tidy.csv",
+            Format::Json => "json",
+            Format::Svg => "svg",
+        }
+    }
+
+    /// What a link calls it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Format::Csv => "CSV",
+            Format::Tidy => "Tidy CSV",
+            Format::Json => "JSON",
+            Format::Svg => "SVG",
+        }
+    }
+
+    /// The content type, and whether a browser saves the file or shows it.
+    pub(super) const fn content(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Csv | Format::Tidy => ("text/csv; charset=utf-8; header=present", "attachment"),
+            Format::Json => ("application/json", "inline"),
+            Format::Svg => ("image/svg+xml", "inline"),
+        }
+    }
+}
+
+/// An answer in one format.
+#[derive(Debug)]
+pub struct File {
+    /// The name that a browser saves it under.
+    pub name: FileName,
+    /// Its content.
+    pub body: String,
+}
+
+impl File {
+    /// An answer in one format; `None` if it has no chart.
+    pub fn of(export: &dyn Exports, format: Format) -> Option<Self> {
+        let body = match format {
+            Format::Csv => csv::frame(&export.wide()),
+            Format::Tidy => csv::frame(&export.tidy()),
+            Format::Json => format!("{}\n", export.json()),
+            Format::Svg => charts::file(export.chart()?),
+        };
+        let ending = match (format, export.variant()) {
+            (Format::Csv, Some(variant)) => format!("{variant}.csv"),
+            _ => format.ending().to_owned(),
+        };
+        let name = render::file_name(export).ending(&ending);
+        Some(File { name, body })
+    }
+}

@@ -1,0 +1,155 @@
+//! What one request sees: the state of its store, its own address, and the frame of its page.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+
+use crate::render::words;
+use crate::server::error::WebError;
+use crate::server::{Layout, Live, NamedStore, State, StoreLink, TITLE, live};
+use crate::sets::{EventName, Prefix};
+use crate::store::StoreInfo;
+
+/// What one request can see: the state, and where it is itself.
+#[derive(Debug, Clone)]
+pub struct View {
+    state: Arc<State>,
+    /// Path and query as they were sent, without the store's beginning.
+    pub(super) here: String,
+    /// What all requests share, outside of tests that ask without a server.
+    pub(super) live: Option<Live>,
+}
+
+/// Path and query of a request as they were sent, without the store's beginning.
+pub(super) fn here(request: &HttpRequest) -> String {
+    let path = without_store(place(request).1);
+    // Browsers take what two slashes begin for the name of another host.
+    let path = if path.starts_with("//") { "/" } else { path };
+    let query = request
+        .uri()
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    format!("{path}{query}")
+}
+
+/// A path without the beginning of a store there is none of: what stands behind it is the same for
+/// every store.
+pub(super) fn without_store(path: &str) -> &str {
+    match path
+        .strip_prefix("/in/")
+        .map(|rest| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"))
+    {
+        Some(rest) => without_store(rest),
+        None => path,
+    }
+}
+
+impl View {
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, WebError> {
+        let (state, _) = place(request);
+        Ok(View {
+            state: state.ok_or(WebError::NotFound)?,
+            here: here(request),
+            live: request.app_data::<Live>().cloned(),
+        })
+    }
+
+    /// The query string as it was sent.
+    pub(super) fn query(&self) -> &str {
+        self.here.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+/// The state of a request, and its path without the store's beginning.
+pub(super) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
+    let state = live::state(request);
+    let path = request.path();
+    let rest = state
+        .as_ref()
+        .and_then(|state| path.strip_prefix(state.base.as_str()))
+        .unwrap_or(path);
+    (state, rest)
+}
+
+impl Layout {
+    /// Without a word on the store, for pages that must not ask it.
+    pub fn bare(state: Option<&State>, here: &str) -> Self {
+        let (title, base) =
+            state.map_or((TITLE, ""), |state| (&state.dashboard.title, &state.base));
+        Layout {
+            here: format!("{base}{here}"),
+            title: title.to_owned(),
+            base: base.to_owned(),
+            source: None,
+            numbers: true,
+            stores: state.map(|state| doors(state, here)).unwrap_or_default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// With the store it reads; how many events it has is left out where they are not known yet.
+    pub fn new(view: &View, store: &StoreInfo, events: Option<&[EventName]>) -> Self {
+        let source = match events {
+            Some(events) => {
+                let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+                format!("{} · {}", store.kind, crate::render::many(count, "event"))
+            }
+            None => store.kind.clone(),
+        };
+        let (source, numbers) = (Some((source, store.location.clone())), !store.string_ids);
+        let notes = match events {
+            Some(_) => notes(view, &store.prefix),
+            None => Vec::new(),
+        };
+        Layout {
+            source,
+            numbers,
+            notes,
+            ..Layout::bare(Some(view), &view.here)
+        }
+    }
+}
+
+/// Where the events are when the prefix is wrong, and which keys are not read when there are none.
+/// A store that is away is reported elsewhere.
+fn notes(view: &View, prefix: &Prefix) -> Vec<String> {
+    let tracker = &view.tracker;
+    let Ok((others, all)) = tracker.other_prefixes(prefix).and_then(|others| {
+        let all = tracker.catalogue()?;
+        Ok((others, all))
+    }) else {
+        return Vec::new();
+    };
+    let strays = tracker.unparsed_keys();
+    let told = (strays.count > 0 && all.is_empty())
+        .then(|| words::strays(prefix.as_str(), strays.count, &strays.example));
+    words::other_prefixes(prefix.as_str(), &others.found, others.complete)
+        .into_iter()
+        .chain(told)
+        .map(|note| words::curly(&note))
+        .collect()
+}
+
+fn doors(state: &State, here: &str) -> Vec<StoreLink> {
+    let stores = &state.dashboard.stores;
+    let several = stores.len() > 1;
+    let door = |(i, store): (usize, &NamedStore)| StoreLink {
+        name: store.name.clone(),
+        href: format!("{}{here}", state.dashboard.base(i)),
+        here: i == state.index,
+    };
+    stores
+        .iter()
+        .enumerate()
+        .filter(|_| several)
+        .map(door)
+        .collect()
+}
