@@ -2,6 +2,7 @@
 //! [`Store::health`](crate::store::Store::health).
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,11 +10,17 @@ use std::time::Duration;
 use crate::store::embedded::Disk;
 use crate::store::embedded::recovery::log_files;
 use crate::store::embedded::table::MANIFEST;
-use crate::store::{FilesHealth, Health, Result, StoreError};
+use crate::store::{FilesHealth, Health, Result, StoreError, private};
 use crate::telemetry::Durations;
 
 /// The maximum length, in bytes, of a frame written to test whether writing works again.
 const RETRIED_BYTES: usize = 4 << 20;
+
+/// The name of the file that [`Disk::probe`] writes and deletes.
+pub(super) const PROBE: &str = "probe";
+
+/// The length, in bytes, of that file: a block of most file systems.
+const PROBE_BYTES: usize = 4096;
 
 /// Counters, and failures that no success has followed yet.
 #[derive(Default)]
@@ -32,6 +39,8 @@ struct Counts {
     sync: Option<StoreError>,
     /// Why the last checkpoint failed.
     checkpoint: Option<StoreError>,
+    /// Why the last probe failed.
+    probe: Option<StoreError>,
     write_errors: u64,
     files: FilesHealth,
 }
@@ -42,6 +51,15 @@ impl Counts {
             .as_ref()
             .or(self.sync.as_ref())
             .or(self.checkpoint.as_ref())
+            .or(self.probe.as_ref())
+    }
+
+    /// Why the store cannot be written. Unlike the error of a write, it is not about a batch.
+    fn reason(&self) -> Option<String> {
+        self.failure().map(|error| match error {
+            StoreError::Write { path, reason, .. } => format!("cannot write to {path}: {reason}"),
+            other => other.to_string(),
+        })
     }
 
     /// Records an outcome. Logs a message if writes work again.
@@ -85,7 +103,12 @@ impl WriteHealth {
             Ok(()) => counts.files.checkpoints += 1,
             Err(_) => counts.files.checkpoint_failures += 1,
         }
-        counts.set(|counts| counts.checkpoint = outcome.as_ref().err().cloned());
+        counts.set(|counts| {
+            counts.checkpoint = outcome.as_ref().err().cloned();
+            if outcome.is_ok() {
+                counts.probe = None;
+            }
+        });
         counts.files.last_checkpoint = Some(took);
         self.checkpoints.observe(took);
     }
@@ -111,7 +134,12 @@ impl WriteHealth {
 
     /// Returns why the store cannot be written, if it cannot.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure().map(ToString::to_string)
+        self.lock().reason()
+    }
+
+    /// Returns whether the last probe failed.
+    pub fn wants_probe(&self) -> bool {
+        self.lock().probe.is_some()
     }
 
     /// Returns whether to retry a checkpoint without a request.
@@ -127,6 +155,24 @@ fn file_len(path: &Path) -> u64 {
 }
 
 impl Disk {
+    /// Tests whether a file can be written, so that [`health`](Self::health) is correct on a full
+    /// disk even before the first write.
+    pub(super) fn probe(&self) {
+        let path = self.directory.join(PROBE);
+        let written = private::write(&path, [0; PROBE_BYTES]);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let outcome = written.and(removed);
+        let failure = outcome.err().map(|error| StoreError::write(&path, &error));
+        let mut counts = self.write_health.lock();
+        let was_known = counts.failure().is_some();
+        if let Some(error) = failure.as_ref().filter(|_| !was_known) {
+            tracing::error!("the store cannot be written: {error}");
+        }
+        counts.set(|counts| counts.probe = failure);
+    }
     /// Returns the health of the files. Never waits for the lock on the memtables.
     pub(super) fn health(&self) -> Health {
         // If the directory cannot be listed, or a file is being deleted, only the sizes are wrong.
@@ -135,9 +181,7 @@ impl Disk {
         let manifest_bytes = file_len(&self.directory.join(MANIFEST));
         let counts = self.write_health.lock();
         Health {
-            writable: counts
-                .failure()
-                .map_or(Ok(()), |error| Err(error.to_string())),
+            writable: counts.reason().map_or(Ok(()), Err),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
                 store_bytes: self.table_cache.table().version().bytes() + manifest_bytes,

@@ -224,6 +224,20 @@ impl RedisStore {
         Ok(new)
     }
 
+    /// A server that took a write is asked anew what it takes, if it was known to take none.
+    fn took_write(&self) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        if learned
+            .take_if(|(known, _)| known.refusal.is_some())
+            .is_some()
+        {
+            tracing::info!(
+                location = self.route.location(),
+                "this Redis takes writes again"
+            );
+        }
+    }
+
     /// A server that refused a write is to be asked anew what it takes.
     fn unlearn<T>(&self, result: &Reply<T>) {
         if let Err(ServerFault::Unwritable(_)) = result {
@@ -590,6 +604,7 @@ impl Store for RedisStore {
                     .and_then(|mark| texts.get(&mark.key).cloned())
             };
             conn.transaction(&batch, capabilities.transactions, limit, &name)?;
+            self.took_write();
             self.route.confirm(conn)
         })
     }
