@@ -46,19 +46,19 @@ impl Shares {
     /// | answers | 1/16 | 64 |
     /// | counts | 1/16 | 64 |
     /// | pages | an eighth of what counts have | 8 |
-    /// | the program itself | 1/32 | 32 |
-    /// | cache | the rest, at least 1/16 | 408 |
+    /// | the program itself | 1/16 | 64 |
+    /// | cache | the rest, at least 1/16 | 376 |
     ///
     /// ```
     /// use cohortist::store::budget::Shares;
     /// let shares = Shares::of(1024 << 20, None);
-    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (408, 192));
+    /// assert_eq!((shares.cache >> 20, shares.clients >> 20), (376, 192));
     /// // Without cached counts there is more room for bitmaps.
-    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 480);
+    /// assert_eq!(Shares::of(1024 << 20, Some(0)).cache >> 20, 448);
     /// ```
     pub fn of(budget: u64, counts: Option<u64>) -> Self {
         let marks = (budget / 4).min(128 * MIB);
-        let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 32);
+        let (questions, clients, own) = (budget / 8, budget / 16 * 3, budget / 16);
         let answers = Shares::answers_of(clients);
         let counts = counts
             .unwrap_or(budget / 16)
