@@ -1,4 +1,6 @@
-//! `/events.json`: the events there are, for fields that complete a name while it is typed.
+//! `/autocomplete.json`: the events there are, for fields that complete a name while it is typed.
+
+use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
@@ -13,7 +15,7 @@ use crate::server::error::WebError;
 use crate::server::respond::answer;
 use crate::server::work::block;
 use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
-use crate::store::Freshness;
+use crate::store::{Freshness, StoreError};
 
 /// An event as a field offers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,6 +34,9 @@ pub struct Offered {
     /// How many people did it on the running day, so far: today, or the day on which the data ends.
     /// `None` for an event recorded without dates.
     pub today: Option<u64>,
+    /// Why a saved segment has no number, where a key that it names is not a bitmap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Offered {
@@ -60,7 +65,7 @@ struct Answer {
     events: Vec<Offered>,
 }
 
-/// `/events.json?q=`
+/// `/autocomplete.json?q=`
 pub async fn json(request: HttpRequest) -> HttpResponse {
     let search = form_urlencoded::parse(request.query_string().as_bytes())
         .filter(|(name, _)| name == "q")
@@ -94,14 +99,24 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let (now, now_given) = state.as_asked();
     let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
-    let (listed, counts) = state.tracker.of_listed(|| {
-        let all = state.tracker.catalogue()?;
-        let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
-        let mut plan = Plan::new();
-        let listed = listed(state, &all, today, &mut plan);
-        let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
-        Ok((listed, counts))
-    })?;
+    let counted = |problems: &Problems| {
+        state.tracker.of_listed(|| {
+            let all = state.tracker.catalogue()?;
+            let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
+            let mut plan = Plan::new();
+            let listed = listed(state, &all, today, problems, &mut plan);
+            let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+            Ok((listed, counts))
+        })
+    };
+    let mut problems = Problems::new();
+    let (listed, counts) = match counted(&problems) {
+        Err(crate::Error::Store(StoreError::NotABitmap { .. })) => {
+            problems = problems_of(state)?;
+            counted(&problems)?
+        }
+        counted => counted?,
+    };
     let offered = listed.into_iter().map(|(name, segment, root)| {
         let (place, group) = match (saved.get(&name), glossary.group(&name)) {
             (_, Some((place, group))) => (place, Some(group)),
@@ -114,6 +129,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),
+            problem: problems.remove(&name),
         };
         (place, offered)
     });
@@ -123,18 +139,45 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     Ok(offered.into_iter().map(|(_, event)| event).collect())
 }
 
+/// Saved segments that cannot be counted, and why.
+type Problems = BTreeMap<EventName, String>;
+
+/// The saved segments that name a key which is not a bitmap. Each is counted by itself.
+fn problems_of(state: &State) -> Result<Problems, WebError> {
+    let today = Running::of(&state.coverage()?).day;
+    let saved = state.tracker.segments();
+    let mut problems = Problems::new();
+    for (name, _) in saved.iter() {
+        let mut plan = Plan::new();
+        if plan.count_set(&saved.expand_name(name).at(today)).is_err() {
+            continue;
+        }
+        match state.tracker.counted(&plan, Freshness::Cached) {
+            Err(crate::Error::Store(error @ StoreError::NotABitmap { .. })) => {
+                problems.insert(name.clone(), error.to_string());
+            }
+            counted => drop(counted?),
+        }
+    }
+    Ok(problems)
+}
+
 /// Names with what to write for them, and where the plan counts their people.
 fn listed(
     state: &State,
     all: &Catalogue,
     today: Period,
+    problems: &Problems,
     plan: &mut Plan,
 ) -> Vec<(EventName, Segment, Option<CountId>)> {
     let saved = state.tracker.segments();
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {
         // Long segments beyond what one plan takes are offered without a number.
-        let root = plan.count_set(&saved.expand_name(name).at(today)).ok();
+        let root = match problems.get(name) {
+            Some(_) => None,
+            None => plan.count_set(&saved.expand_name(name).at(today)).ok(),
+        };
         listed.push((name.clone(), Segment::event(name), root));
     }
     let events = all.events().filter(|known| {
