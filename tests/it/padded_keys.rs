@@ -113,8 +113,11 @@ fn both_spellings_of_a_period_are_one_bitmap_in_every_store() {
             "{kind}"
         );
         assert_eq!(count("a@2014-02-03"), 0, "{kind}");
-        // Something newer stays: a store whose newest bitmap is over is left alone.
-        tracker.mark(&name("a"), 1, now()).unwrap();
+        // Something newer stays, of several days: else the clock might be wrong.
+        for days in 0..5 {
+            let at = now() - chrono::TimeDelta::days(days);
+            tracker.mark(&name("a"), 1, at).unwrap();
+        }
         let keeping = ExpiryPolicy {
             days: Some(chrono::TimeDelta::days(400)),
             ..ExpiryPolicy::default()
