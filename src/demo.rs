@@ -32,12 +32,12 @@ pub struct Person {
     /// Their lasting traits: `plan:pro`, `platform:ios`, `country:US`.
     pub traits: [&'static str; 3],
     /// What they did.
-    pub deeds: Vec<Deed>,
+    pub actions: Vec<Action>,
 }
 
 /// Something a user did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deed {
+pub struct Action {
     /// The event's name.
     pub event: &'static str,
     /// When.
@@ -296,14 +296,14 @@ impl People {
         let mut person = Person {
             id,
             traits: [PLANS[plan].0.name, platform, country],
-            deeds: Vec::with_capacity(16),
+            actions: Vec::with_capacity(16),
         };
         let today = self.demo.now.date_naive();
         let joined = signup.date_naive();
         let hourly_from = today
             .checked_sub_days(Days::new(HOURLY_DAYS - 1))
             .unwrap_or(today);
-        person.deeds.push(Deed {
+        person.actions.push(Action {
             event: "signup",
             at: signup,
             hourly: joined >= hourly_from,
@@ -359,12 +359,12 @@ impl People {
         if first > now {
             return;
         }
-        let active = |at| Deed {
+        let active = |at| Action {
             event: "active",
             at,
             hourly,
         };
-        person.deeds.push(active(first));
+        person.actions.push(active(first));
         if hourly {
             // Coming back within the day: only hours tell.
             let mut at = first;
@@ -373,12 +373,12 @@ impl People {
                 if at > now || at.date_naive() != date {
                     break;
                 }
-                person.deeds.push(active(at));
+                person.actions.push(active(at));
             }
         }
         for (event, chance) in FEATURES {
             if rng.random::<f64>() < chance && (free || event != UPGRADE) {
-                person.deeds.push(Deed {
+                person.actions.push(Action {
                     event,
                     at: first,
                     hourly: false,
@@ -405,7 +405,7 @@ mod tests {
 
     fn days_of(person: &Person, event: &str) -> BTreeSet<NaiveDate> {
         person
-            .deeds
+            .actions
             .iter()
             .filter(|d| d.event == event)
             .map(|d| d.at.date_naive())
@@ -429,19 +429,19 @@ mod tests {
             people.iter().map(|p| p.id).collect::<Vec<_>>(),
             (1..=4_000).collect::<Vec<_>>()
         );
-        let signups: Vec<_> = people.iter().map(|p| p.deeds[0].at).collect();
+        let signups: Vec<_> = people.iter().map(|p| p.actions[0].at).collect();
         assert!(signups.is_sorted());
         assert_eq!(signups[0].date_naive().to_string(), "2026-09-25");
         assert!(people.iter().all(|p| {
-            p.deeds
+            p.actions
                 .iter()
-                .all(|d| d.at <= demo().now && d.at >= p.deeds[0].at)
+                .all(|d| d.at <= demo().now && d.at >= p.actions[0].at)
         }));
         let known: BTreeSet<&str> = Demo::event_names().collect();
         assert!(
             people
                 .iter()
-                .all(|p| p.deeds.iter().all(|d| known.contains(d.event)))
+                .all(|p| p.actions.iter().all(|d| known.contains(d.event)))
         );
         assert!(
             people
@@ -456,10 +456,12 @@ mod tests {
         let back = |plan: &str, after: u64| {
             let grown: Vec<&Person> = people
                 .iter()
-                .filter(|p| p.traits[0] == plan && p.deeds[0].at < demo().now - TimeDelta::days(31))
+                .filter(|p| {
+                    p.traits[0] == plan && p.actions[0].at < demo().now - TimeDelta::days(31)
+                })
                 .collect();
             let came = grown.iter().filter(|p| {
-                let day = p.deeds[0].at.date_naive() + Days::new(after);
+                let day = p.actions[0].at.date_naive() + Days::new(after);
                 days_of(p, "active").contains(&day)
             });
             came.count() as f64 / grown.len() as f64
@@ -498,7 +500,7 @@ mod tests {
         assert!(
             midnight
                 .people()
-                .all(|p| p.deeds.iter().all(|d| d.at <= midnight.now))
+                .all(|p| p.actions.iter().all(|d| d.at <= midnight.now))
         );
     }
 }

@@ -2,21 +2,21 @@
 
 use crate::calendar::Grain;
 use crate::cli::names;
-use crate::cli::output::{Out, say};
+use crate::cli::output::{Out, note};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::words;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist events                            everything that was ever recorded
+  cohortist events                            all events
   cohortist events --starting-with country:   country:DE, country:US, …";
 
-/// List the names of events, sorted, one a line
+/// List the names of all events
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Only names that begin with this
+    /// List only names that start with this
     #[arg(
         long,
         value_name = "TEXT",
@@ -27,7 +27,7 @@ pub struct Args {
     starting_with: String,
 }
 
-/// Which names.
+/// Which names to list.
 pub struct Config {
     starting_with: String,
 }
@@ -52,8 +52,8 @@ impl Config {
         if names.is_empty() {
             match &*self.starting_with {
                 "" if names::note_other_prefix(&tracker)? => {}
-                "" => say!("note: no events under the prefix `{}`", store.prefix()),
-                start => say!("note: no event begins with `{}`", start.escape_debug()),
+                "" => note!("no events under the prefix `{}`", store.prefix()),
+                start => note!("no event starts with `{}`", start.escape_debug()),
             }
         }
         names::note_strays(&tracker, store.prefix());
@@ -61,7 +61,7 @@ impl Config {
             .coverage(clock.now(), clock.is_given())?
             .data_ends(Grain::Day)
         {
-            say!("note: {}", words::ends(end));
+            note!("{}", words::ends(end));
         }
         Ok(())
     }

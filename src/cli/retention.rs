@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::calendar::{Grain, parse_date};
 use crate::cli::names;
-use crate::cli::output::{Out, Usage, colour, say};
+use crate::cli::output::{Out, Usage, colour, note};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{Show, chart, csv, json, text};
@@ -132,7 +132,7 @@ impl TryFrom<Args> for Config {
                 .map_err(|error| Usage::in_text(what, text, &error))
         };
         if args.rows.is_some() && args.from.is_some() && args.to.is_some() {
-            say!("note: --rows is not used: --from and --to already say which cohorts");
+            note!("--rows is not used: --from and --to already say which cohorts");
         }
         let query = Query {
             rows: args.rows,
@@ -159,7 +159,7 @@ impl TryFrom<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // PageQuery before the store is opened, so that a slip does not create one.
+        // Before the store is opened, so that a mistake does not create one.
         self.query.at(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
         let answer = tracker.answer(
@@ -199,8 +199,8 @@ impl Config {
                     .and_then(|n| span.last.within(grain).shift(1 - n).ok())
             {
                 let (from, last) = (from.start().date_naive(), span.last.start().date_naive());
-                say!(
-                    "note: `{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}"
+                note!(
+                    "`{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}"
                 );
             }
         }
@@ -211,8 +211,8 @@ impl Config {
                 .first(self.query.grain)
                 .zip(answer.coverage.last(self.query.grain)),
         ) {
-            say!(
-                "note: the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
+            note!(
+                "the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
             );
         }
         Ok(())

@@ -568,9 +568,9 @@ fn a_client_marks_and_the_page_and_every_command_follow() {
 fn slips_on_the_command_line_are_told() {
     let shop = Shop::new();
     for (args, words) in [
-        (&["--resp", "0.0.0.0:6380"][..], "they need a password"),
+        (&["--resp", "0.0.0.0:6380"][..], "need a password"),
         (&["--resp", "6380"], "write 127.0.0.1:6380"),
-        (&["--allow-flush"], "go with --resp"),
+        (&["--allow-flush"], "need --resp"),
         (&["--resp", "127.0.0.1:0", "--read-only"], "read-only"),
     ] {
         let error = shop.run(&[&["serve", "--check"], args].concat()).error(2);
@@ -585,7 +585,7 @@ fn slips_on_the_command_line_are_told() {
             "127.0.0.1:0",
         ])
         .error(2);
-    assert!(error.contains("is a Redis already"), "{error}");
+    assert!(error.contains("is already a Redis server"), "{error}");
 }
 
 #[test]

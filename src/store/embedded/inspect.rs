@@ -278,6 +278,14 @@ impl Keyspace {
         }))
     }
 
+    /// Returns the losses accepted with `--accept-loss`.
+    pub fn losses(&self) -> Vec<String> {
+        self.engine()
+            .disk
+            .as_ref()
+            .map_or_else(Vec::new, |disk| disk.base.table().manifest().losses)
+    }
+
     /// Writes everything to the table and merges all its segments into one, so that unused data
     /// takes up no space. Returns how many bytes the files had before and have now, or `None` for a
     /// store in memory.

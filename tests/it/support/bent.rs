@@ -15,7 +15,7 @@ type Answer<T> = Box<dyn Fn(Result<T>) -> Result<T> + Send + Sync>;
 /// it gets.
 pub struct Bent {
     inner: Arc<dyn Store>,
-    before_counting: ErrorFormat<Plan>,
+    before_counting: Callback<Plan>,
     applying: Answer<()>,
     /// What a plan costs beside what it would.
     work: Box<dyn Fn(&Plan) -> u64 + Send + Sync>,
@@ -47,10 +47,10 @@ impl Bent {
         }
     }
 
-    /// ErrorFormat of each plan before it is counted.
-    pub fn before_counting(self, told: impl Fn(Plan) + Send + Sync + 'static) -> Self {
+    /// Calls `callback` with each plan before it is counted.
+    pub fn before_counting(self, callback: impl Fn(Plan) + Send + Sync + 'static) -> Self {
         Bent {
-            before_counting: Box::new(told),
+            before_counting: Box::new(callback),
             ..self
         }
     }
