@@ -52,6 +52,67 @@ fn help_goes_to_stdout_and_has_examples() {
 }
 
 #[test]
+fn global_options_are_printed_by_help_options_alone() {
+    let shop = Shop::new();
+    let options = shop.run(&["help", "options"]).quietly();
+    for option in [
+        "--store",
+        "--config",
+        "--prefix",
+        "--memory-mb",
+        "--redis-eval",
+    ] {
+        assert!(options.contains(option), "{option}");
+    }
+    assert!(!options.contains("--listen <"), "{options}");
+    let serve = shop.run(&["serve", "--help"]).quietly();
+    assert!(
+        serve.contains("--listen <ADDRESS>") && !serve.contains("--memory-mb <MIB>"),
+        "{serve}"
+    );
+    assert!(serve.contains("cohortist help options"));
+    assert_eq!(shop.run(&["help", "serve"]).quietly(), serve);
+    assert_eq!(shop.run(&["serve", "-h"]).quietly(), serve);
+    assert_eq!(
+        shop.run(&["help"]).quietly(),
+        shop.run(&["--help"]).quietly()
+    );
+    assert!(
+        shop.run(&["help", "serv"])
+            .error(2)
+            .contains("unrecognized subcommand 'serv'")
+    );
+    for (args, tip) in [
+        (&["serv"][..], "'serve'"),
+        (&["serve", "--lisen", "x"], "'--listen'"),
+        (&["events", "--stor", "x"], "'--store'"),
+    ] {
+        let error = shop.run(args).error(2);
+        assert!(error.contains(tip), "{error}");
+    }
+}
+
+#[test]
+fn help_is_as_wide_as_the_terminal() {
+    let shop = Shop::new();
+    for width in [60, 80, 100] {
+        for args in [&["--help"][..], &["serve", "--help"], &["help", "options"]] {
+            let ran: Ran = shop
+                .command(args)
+                .env("COLUMNS", width.to_string())
+                .output()
+                .unwrap()
+                .into();
+            let help = ran.quietly();
+            assert!(
+                help.lines().all(|line| line.chars().count() <= width),
+                "{width}: {help}"
+            );
+        }
+    }
+}
+
+#[test]
 fn help_shows_no_password_from_the_environment() {
     let shop = Shop::new();
     let mut command = shop.command(&["count", "--help"]);
@@ -746,8 +807,10 @@ fn deleting_takes_what_was_named_and_no_more() {
         error.contains("there is no bitmap of `active` in that period"),
         "{error}"
     );
-    let error = shop.run(&["delete", "actve"]).error(1);
-    assert!(error.contains("did you mean `active`?"), "{error}");
+    for args in [&["delete", "actve"][..], &["delete", "actve", "--dry-run"]] {
+        let error = shop.run(args).error(1);
+        assert!(error.contains("did you mean `active`?"), "{error}");
+    }
     assert!(
         shop.run(&["delete", "active", "--period", "2026"])
             .error(2)
@@ -775,6 +838,53 @@ fn deleting_takes_what_was_named_and_no_more() {
     shop.run(&["delete", "--all", "--yes"]).done();
     assert_eq!(shop.run(&["events"]).out, "");
     assert_eq!(shop.run(&["events", "--prefix", "b_"]).quietly(), "other\n");
+}
+
+#[test]
+fn info_describes_a_store_before_its_first_checkpoint() {
+    let info = |shop: &Shop| -> Value {
+        serde_json::from_str(&shop.run(&["info", "--format", "json"]).quietly()).unwrap()
+    };
+    let shop = little_shop();
+    let numbers = info(&shop);
+    assert_eq!(
+        (&numbers["table_bytes"], &numbers["user_ids"]),
+        (&0.into(), &"numbers".into()),
+        "{numbers}"
+    );
+    for event in numbers["events"].as_array().unwrap() {
+        assert!(event["estimated_bytes"].as_u64().unwrap() > 0, "{numbers}");
+    }
+    let shop = Shop::new();
+    shop.run(&["--ids", "map", "mark", "active", "ann", "bob"])
+        .done();
+    let strings = info(&shop);
+    assert_eq!(
+        (&strings["user_ids"], &strings["string_ids"]),
+        (&"strings".into(), &2.into()),
+        "{strings}"
+    );
+    assert!(shop.run(&["info"]).quietly().contains("strings, 2 so far"));
+}
+
+#[test]
+fn numeric_ids_in_a_store_of_strings_are_noted_once() {
+    let shop = Shop::new();
+    let file = shop.write(
+        "a.csv",
+        "user,event,timestamp\nann,a,2026-11-23\n7,a,2026-11-23\n8,a,2026-11-23\n",
+    );
+    let ran = shop.run(&["--ids", "map", "import", &file]);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert!(
+        ran.err.starts_with("note: numeric user ids such as 7 "),
+        "{}",
+        ran.err
+    );
+    assert_eq!(
+        shop.run(&["people", "a@2026-11-23"]).quietly(),
+        "ann\n7\n8\n"
+    );
 }
 
 #[test]

@@ -62,10 +62,7 @@ fn a_packed_file_that_is_cut_short_says_so_and_keeps_what_came_before() {
     ] {
         let file = shop.write(name, &bytes[..bytes.len() / 2]);
         let error = shop.run(&["import", &file]).error(1);
-        assert!(
-            error.contains("ends in the middle: is the file whole?. The "),
-            "{error}"
-        );
+        assert!(error.contains("the file is cut off. The "), "{error}");
         assert!(
             error.contains("records before that are imported, nothing after it"),
             "{error}"

@@ -76,7 +76,7 @@ impl<R: Read> Read for Explained<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                io::Error::other("the compressed data is incomplete: is this the whole file?")
+                io::Error::other("the compressed data is incomplete: the file is cut off")
             }
             io::ErrorKind::Interrupted => error,
             _ => io::Error::other(format!("the compressed data is damaged ({error})")),
