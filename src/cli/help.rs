@@ -83,7 +83,7 @@ pub fn options(root: &Command) -> Command {
         .about("Global options, before or after the name of a command")
         .args(options)
         .disable_help_flag(true)
-        .help_template("{about}\n\n{options}{after-help}")
+        .help_template("{about}\n\n{options}{after-help}\n")
         .after_help(OPTIONS_NOTES)
         .max_term_width(super::MAX_HELP_WIDTH)
 }

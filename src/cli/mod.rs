@@ -407,8 +407,8 @@ fn command() -> clap::Command {
         .mut_subcommands(|command| {
             let examples = command
                 .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+                .expect("every command has examples")
+                .to_string();
             command
                 .after_help(format!("{examples}\n\n{}", help::SEE_OPTIONS))
                 .mut_args(with_environment)

@@ -138,7 +138,9 @@ impl<'a> SpannedToml<'a> {
             }
             // The rest names the tokens that the parser expected.
             let message = error.message().lines().next().unwrap_or_default();
-            let message = message.split(", expected ").next().unwrap_or_default();
+            let message = message
+                .split_once(", expected ")
+                .map_or(message, |(what, _)| what);
             let key = key_at(text, &span);
             toml.error(span.start, key, format!("invalid TOML: {message}"));
         }

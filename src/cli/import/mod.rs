@@ -552,6 +552,7 @@ fn check_lost_ids(tracker: &Tracker, shown: &str) -> anyhow::Result<()> {
 /// The number of users of a store without a string id.
 fn lost_ids(tracker: &Tracker) -> anyhow::Result<u64> {
     let ids = tracker.store().string_ids();
+    // A store that is empty again has assigned none.
     let next = ids.next()?.unwrap_or(0);
     let mut lost = 0;
     let mut first = 0;
