@@ -62,7 +62,8 @@
 //! | [`sets`] | event names, keys, set expressions, segments, plans; pure | calendar | |
 //! | `bitmap` | tiles of bits and the evaluation of plans over them; pure | sets | |
 //! | [`store`] | `Store` and its implementations: embedded, Redis, Redis Cluster | sets, bitmap | `redis`, `cluster` |
-//! | [`reports`] | questions → plans, counts → tables; pure | sets, calendar | |
+//! | [`stats`] | intervals, comparisons and survival of shares; pure | | |
+//! | [`reports`] | questions → plans, counts → tables; pure | sets, stats, calendar | |
 //! | `tracker` | [`Tracker`], [`Batch`], [`Systems`] | store, reports | |
 //! | `render` | tables as CSV, JSON, text and charts; pure | reports | `charts` |
 //! | `ingest` | lines of CSV and NDJSON → marks; pure | sets, calendar | `cli` |
@@ -112,6 +113,7 @@ pub mod resp;
 #[doc(hidden)]
 pub mod server;
 pub mod sets;
+pub mod stats;
 pub mod store;
 #[doc(hidden)]
 pub mod telemetry;

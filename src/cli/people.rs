@@ -7,26 +7,27 @@ use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::sets::{Segments, Set, UserId};
 
-/// How many users are fetched at once.
+/// The number of users fetched in one batch.
 const AT_ONCE: usize = 10_000;
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  cohortist people active@2026-11-23                          who was active that day
-  cohortist people 'signup@2026-11-20 & active@2026-11-23'    a cell of a retention table, by name
-  cohortist people 'active@2026-10 & !active@2026-11'         who was lost
-  cohortist people active@2026-11 | head                      the ten smallest ids";
+  cohortist people active@2026-11-23                         active on a day
+  cohortist people 'signup@2026-11-20 & active@2026-11-23'   a cell of a table
+  cohortist people 'active@2026-10 & !active@2026-11'        active no more
+  cohortist people active@2026-11 | head                     ten of them
 
-/// List the users in a set, one id a line, in ascending order; text ids in that of when they were
-/// first met
+Prints one id per line: numbers in ascending order, string ids in order of first appearance.";
+
+/// List the ids of the users in a set
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A set of users: EVENT@PERIOD, joined by & | ^ and & !
+    /// A set of users: EVENT@PERIOD, combined with &, |, ^ and & !
     set: String,
 }
 
-/// Whom to list.
+/// The set to list.
 pub struct Config {
     text: String,
     set: Set,
@@ -63,6 +64,6 @@ impl Config {
             sets: SetCount::all(&tracker, clock, [(self.text.as_str(), &self.set, count)])?,
             ..Notes::default()
         };
-        notes.say(&tracker, clock)
+        notes.print(&tracker, clock)
     }
 }

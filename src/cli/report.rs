@@ -1,5 +1,5 @@
-//! The commands of all reports that have no command of their own: `cohortist NAME`, with the fields
-//! of the report as arguments.
+//! Generated commands for reports without their own module: `cohortist NAME`, with the fields of the
+//! report as arguments.
 
 use std::io::IsTerminal;
 
@@ -14,7 +14,7 @@ use crate::render::{charts, csv, text, words};
 use crate::reports::{Arity, Exports, Field, Kind, Params};
 use crate::tracker::Run;
 
-/// The reports with a command of their own.
+/// The reports whose commands have their own modules.
 const OWN_COMMANDS: [&str; 3] = ["retention", "people", "events"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,7 +26,7 @@ enum Format {
     Svg,
 }
 
-/// A report, what was given for its fields, and the format of the answer.
+/// A report, the values of its fields, and the output format.
 pub struct ReportArgs {
     endpoint: &'static dyn Endpoint,
     params: Params,
@@ -85,10 +85,11 @@ fn command(endpoint: &'static dyn Endpoint) -> Command {
         .arg(
             Arg::new("format")
                 .long("format")
+                .value_name("FORMAT")
                 .env("COHORTIST_FORMAT")
                 .default_value("table")
                 .value_parser(clap::builder::EnumValueParser::<Format>::new())
-                .help("The format of the answer"),
+                .help("Output format"),
         )
         .arg(
             Arg::new("width")
@@ -96,7 +97,7 @@ fn command(endpoint: &'static dyn Endpoint) -> Command {
                 .value_name("CHARS")
                 .env("COHORTIST_WIDTH")
                 .value_parser(clap::value_parser!(usize))
-                .help("Maximum width of a table in characters [default: the terminal's]"),
+                .help("Maximum width of a table in characters [default: the terminal]"),
         )
 }
 
@@ -144,7 +145,7 @@ impl ReportArgs {
     /// Prints the answer.
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // Before the store is opened, so that a mistake creates none.
+        // Before the store is opened, so that a mistake does not create one.
         let checked = self.endpoint.check(&self.params, now);
         checked.map_err(|problems| self.usage(problems.into()))?;
         let tracker = store.open_to_read()?;
@@ -162,7 +163,7 @@ impl ReportArgs {
         if export.is_empty() {
             notes.segments = export.segments();
         }
-        notes.say(&tracker, clock)
+        notes.print(&tracker, clock)
     }
 
     fn render(&self, export: &dyn Exports) -> Result<String, Usage> {
@@ -188,7 +189,7 @@ impl ReportArgs {
         })
     }
 
-    /// An error as a person meets it on the command line.
+    /// The error, with the names of options instead of fields.
     fn usage(&self, error: AnswerError) -> anyhow::Error {
         match error {
             AnswerError::Problems { problems } => {

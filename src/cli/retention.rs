@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::calendar::{Grain, parse_date};
 use crate::cli::notes::Notes;
-use crate::cli::output::{Out, Usage, colour, say};
+use crate::cli::output::{Out, Usage, colour, note};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::render::{chart, csv, text};
@@ -134,7 +134,7 @@ impl TryFrom<Args> for Config {
                 .map_err(|error| Usage::in_text(what, text, &error))
         };
         if args.rows.is_some() && args.from.is_some() && args.to.is_some() {
-            say!("note: --rows is not used: --from and --to already say which cohorts");
+            note!("--rows is not used: --from and --to already say which cohorts");
         }
         let query = Query {
             rows: args.rows,
@@ -161,7 +161,7 @@ impl TryFrom<Args> for Config {
 impl Config {
     pub fn run(self, store: &StoreConfig, clock: Clock) -> anyhow::Result<()> {
         let now = clock.now();
-        // Before the store is opened, so that a slip does not create one.
+        // Before the store is opened, so that a mistake does not create one.
         self.query.check(now).map_err(usage)?;
         let tracker = store.open_to_read()?;
         let run = Run {
@@ -179,7 +179,7 @@ impl Config {
         out.finish()?;
         let segments = [&table.query.cohort, &table.query.returning];
         let nobody = table.numbers().all(|number| number.retained == 0);
-        // Where somebody was counted, single events were recorded.
+        // If a user was counted, single events were recorded.
         let is_plain = |segment: &&Segment| matches!(segment, Segment::Event(_));
         let mut notes = Notes {
             later: table
@@ -198,7 +198,7 @@ impl Config {
                 .flat_map(|segment| segment.names())
                 .collect();
         }
-        notes.say(&tracker, clock)?;
+        notes.print(&tracker, clock)?;
         if nobody {
             let (grain, rows) = (table.query.grain, table.rows.len());
             if let (true, Segment::Event(name)) =
@@ -209,8 +209,8 @@ impl Config {
                     .and_then(|n| span.last.within(grain).shift(1 - n).ok())
             {
                 let (from, last) = (from.start().date_naive(), span.last.start().date_naive());
-                say!(
-                    "note: `{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}"
+                note!(
+                    "`{name}` was last recorded on {last}; see its cohorts with --from {from} --to {last}"
                 );
             }
         }
@@ -221,8 +221,8 @@ impl Config {
                 .first(self.query.grain)
                 .zip(answer.coverage.last(self.query.grain)),
         ) {
-            say!(
-                "note: the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
+            note!(
+                "the store has data from {first} to {last}; without --from and --to its latest cohorts are shown"
             );
         }
         Ok(())
@@ -248,11 +248,7 @@ impl Config {
             }
             Format::Csv => csv::frame(&self.shown(table).wide()),
             Format::Tidy => csv::frame(&self.shown(table).tidy()),
-            Format::Json => format!(
-                "{}
-",
-                self.shown(table).json()
-            ),
+            Format::Json => format!("{}\n", self.shown(table).json()),
             Format::Svg => chart::file(table),
         }
     }

@@ -71,10 +71,10 @@ impl Endpoint for Trend {
 
     fn examples(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("trend active", "people on each of the last 30 days"),
+            ("trend active", "the last 30 days"),
             (
                 "trend 'active & web' --by week --last 12",
-                "in each of 12 weeks",
+                "the last 12 weeks",
             ),
         ]
     }

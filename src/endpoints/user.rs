@@ -35,7 +35,7 @@ impl Endpoint for User {
             ("user 123", "the events of user 123"),
             (
                 "user ann@example.com --format tidy",
-                "in a store with string ids, one day per line",
+                "string id, one day per line",
             ),
         ]
     }

@@ -46,7 +46,6 @@ pub mod retention;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod spans;
-pub mod stats;
 pub mod trend;
 pub mod user;
 

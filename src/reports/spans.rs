@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::reports::coverage::Coverage;
-use crate::reports::stats::rate;
 use crate::sets::{Key, When};
+use crate::stats::rate;
 
 /// Between which periods something was recorded, by the bitmaps there are: days, where days are
 /// kept.

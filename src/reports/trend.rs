@@ -13,8 +13,8 @@ use crate::reports::frame::{Frame, Value, bounds};
 use crate::reports::limits::MAX_PERIODS;
 use crate::reports::report::{Context, Report, Request, Results};
 use crate::reports::spans::{Span, change, compared};
-use crate::reports::stats::rate;
 use crate::sets::{CountId, Counts, Key, Plan, Segment, TooLarge};
+use crate::stats::rate;
 
 /// Asks how many people are in a segment in each of the last periods, up to the running one or the
 /// one in which the data ends.

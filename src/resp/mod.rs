@@ -1,14 +1,14 @@
-//! A listener that speaks Redis' protocol over an embedded store, so that bitmapist's clients,
-//! unchanged, use it where they used Redis or bitmapist-server.
+//! A listener for Redis clients over an embedded store. bitmapist's clients can use it unchanged,
+//! instead of Redis or bitmapist-server.
 //!
 //! ```text
-//! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (password, INFO) ─▶ command (arguments → ReadTxn or WriteTxn) ─▶ reply
+//! socket ─▶ request (bytes → arguments) ─▶ session (pipelines, MULTI) ─▶ client (AUTH, INFO) ─▶ command (arguments → ReadTxn or WriteTxn) ─▶ reply
 //! ```
 //!
-//! Each connection has a thread; the store is synchronous. SETBITs that arrive together, as in a
-//! pipeline or between MULTI and EXEC, are one frame of the log and one visit to each bitmap.
-//! Replies hold pieces of bitmaps and not their bytes: GET of a key whose only bit is the last of
-//! 2³² writes 512 MB and holds one tile.
+//! Each connection has a thread, because the store is synchronous. SETBITs that arrive together, in a
+//! pipeline or between MULTI and EXEC, are written as one frame of the log and update each bitmap
+//! once. Replies refer to parts of bitmaps and do not contain their bytes: GET of a key whose only
+//! bit is the last of 2³² writes 512 MB and keeps one tile in memory.
 
 mod bits;
 mod client;
@@ -20,7 +20,7 @@ mod session;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,118 +30,116 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::listen::Port;
 use crate::peers::{AuthFailures, Endpoint, Peers};
-use crate::store::budget::Budget;
+use crate::store::budget::{Budget, Reservation};
 use crate::store::embedded::Keyspace;
 use crate::telemetry::RESP;
+use session::Session;
 
-/// How long a client may take to read what it asked for.
-const WRITE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a client may take to read a reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After how long a silent connection is asked whether there is still somebody, as in Redis.
+/// The idle time after which TCP checks that a client still exists, as in Redis.
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
-/// How long commands under way may take to end when the listener stops.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long running commands may take to finish when the listener stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a client takes of the memory while it sends nothing large: a piece of what it sent and one
-/// of its replies.
-const CLIENT: u64 = 64 << 10;
+/// The memory of a client without large requests, in bytes: a buffer for requests, and one for
+/// replies.
+const CLIENT_BYTES: u64 = 64 << 10;
 
-/// How often clients that were turned away are logged.
-const LOGGED_EACH: Duration = Duration::from_secs(60);
+/// The minimum time between two log lines about refused clients.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a listener is to do.
+/// The default of [`Settings::connections`].
+pub const CONNECTIONS: usize = 1000;
+
+/// The settings of a listener.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where: `127.0.0.1:6380`; port 0 takes a free one.
+    /// The address to listen on, such as `127.0.0.1:6380`. Port 0 picks a free one.
     pub listen: String,
-    /// What clients have to say first.
+    /// The password of clients, if they need one.
     pub password: Option<String>,
-    /// Whether FLUSHDB is carried out.
+    /// Whether FLUSHDB is allowed.
     pub allow_flush: bool,
-    /// How many clients there may be at once.
+    /// The maximum number of clients.
     pub connections: usize,
-    /// What all clients together may have sent that is not carried out yet. Half of it is for
-    /// requests of more than a few kilobytes, so that no number of idle clients leaves them
-    /// without.
+    /// The memory for requests of all clients that are not executed yet. Half of it is reserved for
+    /// requests of more than a few kilobytes, so that idle clients cannot use all of it.
     pub memory: Budget,
 }
 
 impl Settings {
-    /// How many clients there may be, given what each takes.
-    fn fitting(&self) -> usize {
-        let room = usize::try_from(self.memory.size() / 2 / CLIENT).unwrap_or(usize::MAX);
-        self.connections.min(room.max(1))
+    /// The maximum number of clients, given the memory of each.
+    fn max_clients(&self) -> usize {
+        let fitting = usize::try_from(self.memory.size() / 2 / CLIENT_BYTES).unwrap_or(usize::MAX);
+        self.connections.min(fitting.max(1))
     }
 }
 
-/// How many clients there may be at once when nobody says otherwise.
-pub const CONNECTIONS: usize = 1000;
-
-/// What all connections share, but for the store: commands must not reach it past what they are
-/// given.
+/// What all connections share, except the store. Commands may access that only through what they
+/// are given.
 struct Shared {
     settings: Settings,
-    stopping: AtomicBool,
+    port: u16,
+    is_stopping: AtomicBool,
     started: Instant,
-    /// How many there have ever been: the last one's number.
-    numbered: AtomicU64,
+    /// The number of connections so far, which is the id of the latest one.
+    connections: AtomicU64,
     commands: AtomicU64,
-    open: Arc<Open>,
-    /// Wrong passwords.
-    failures: AuthFailures,
-    /// Peers that sent something other than Redis' protocol.
-    foreigners: Peers,
-    /// Held by the client whose bitmaps are being combined: the results take memory.
+    open: Arc<OpenConnections>,
+    wrong_passwords: AuthFailures,
+    /// Peers that sent another protocol.
+    other_protocols: Peers,
+    /// Held by the client whose bitmaps are being combined, because the results take memory.
     combining: Mutex<()>,
-    /// How many clients there may be at once.
-    most: usize,
+    max_clients: usize,
 }
 
 impl Shared {
-    /// Logs that a client of another protocol was turned away: once for each peer.
-    fn turned_away(&self, peer: Option<IpAddr>) {
-        let Some(peer) = peer.filter(|peer| self.foreigners.count(*peer, Instant::now()) == 1)
-        else {
-            return;
-        };
-        tracing::warn!(
-            client = %peer,
-            "closed a connection that sent HTTP or TLS to the port for Redis clients: perhaps a web page that tries to write"
-        );
+    /// Logs a client that sent another protocol, once per peer.
+    fn log_other_protocol(&self, peer: Option<IpAddr>) {
+        let Some(peer) = peer else { return };
+        if self.other_protocols.count(peer, Instant::now()) == 1 {
+            tracing::warn!(
+                client = %peer,
+                "closed a connection that sent HTTP or TLS to the port for Redis clients: perhaps a web page that tries to write"
+            );
+        }
     }
 }
 
-/// The connections there are, by number. A stream is shared with its session and not cloned: each
-/// client takes one descriptor.
+/// The open connections by their ids. Streams are shared with the sessions and not cloned, so that
+/// each client needs only one file descriptor.
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     streams: Mutex<HashMap<u64, Arc<TcpStream>>>,
     closed: Condvar,
 }
 
-impl Open {
+impl OpenConnections {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A listener under way; it ends when dropped.
+/// A running listener. It stops when it is dropped.
 pub struct Listener {
     shared: Arc<Shared>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A socket that listens already: clients wait in line until [`Listener::start_on`] serves them.
+/// A bound socket. Clients wait until [`Listener::start_on`] serves them.
 #[derive(Debug)]
 pub struct Listening(TcpListener);
 
 impl Listening {
-    /// Listens on the address, such as `127.0.0.1:6380`; port 0 takes a free one.
+    /// Binds an address, such as `127.0.0.1:6380`. Port 0 picks a free one.
     ///
     /// # Errors
-    /// When it cannot be listened on, with what to do.
+    /// Returns an error that says what to do if the address cannot be bound.
     pub fn bind(listen: &str) -> io::Result<Self> {
         let listeners = Port::Resp.bind(listen)?;
         listeners
@@ -153,19 +151,19 @@ impl Listening {
 }
 
 impl Listener {
-    /// Listens on [`Settings::listen`] and serves the clients.
+    /// Binds [`Settings::listen`] and serves clients.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// Returns an error if the address cannot be bound.
     pub fn start(settings: Settings, keyspace: Keyspace) -> io::Result<Self> {
         let listening = Listening::bind(&settings.listen)?;
         Listener::start_on(listening, settings, keyspace)
     }
 
-    /// As [`start`](Self::start), on a socket that listens already.
+    /// Like [`start`](Self::start), on a socket that is already bound.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// Returns an error if the thread cannot be started.
     pub fn start_on(
         Listening(listener): Listening,
         settings: Settings,
@@ -173,15 +171,16 @@ impl Listener {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            most: settings.fitting(),
+            max_clients: settings.max_clients(),
             settings,
-            stopping: AtomicBool::new(false),
+            port: address.port(),
+            is_stopping: AtomicBool::new(false),
             started: Instant::now(),
-            numbered: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             open: Arc::default(),
-            failures: AuthFailures::new(Endpoint::Resp),
-            foreigners: Peers::default(),
+            wrong_passwords: AuthFailures::new(Endpoint::Resp),
+            other_protocols: Peers::default(),
             combining: Mutex::default(),
         });
         let thread = std::thread::Builder::new().name("resp".into()).spawn({
@@ -195,17 +194,17 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
 impl Drop for Listener {
-    /// Commands under way end, then their connections close.
+    /// Waits until running commands are finished, then closes the connections.
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        // Wakes the thread that waits for the next connection.
+        self.shared.is_stopping.store(true, Ordering::Release);
+        // Wakes the thread that accepts connections.
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() {
@@ -219,15 +218,15 @@ impl Drop for Listener {
             let _ = thread.join();
         }
         let open = self.shared.open.lock();
-        // Nothing more is read; what was read is answered.
-        open.values()
-            .for_each(|stream| drop(stream.shutdown(std::net::Shutdown::Read)));
-        drop(
-            self.shared
-                .open
-                .closed
-                .wait_timeout_while(open, GRACE, |open| !open.is_empty()),
-        );
+        // No more requests are read. Those that were read are answered.
+        for stream in open.values() {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        let _ = self
+            .shared
+            .open
+            .closed
+            .wait_timeout_while(open, STOP_TIMEOUT, |open| !open.is_empty());
     }
 }
 
@@ -235,7 +234,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, keyspace: &Keyspace) {
     let mut refusals = Refusals::default();
     loop {
         let accepted = listener.accept();
-        if shared.stopping.load(Ordering::Acquire) {
+        if shared.is_stopping.load(Ordering::Acquire) {
             return;
         }
         match accepted {
@@ -245,7 +244,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, keyspace: &Keyspace) {
                 }
             }
             Err(error) => {
-                // Out of file descriptors, mostly: clients that leave make room.
+                // Most likely the process has no file descriptors left until a client leaves.
                 refusals.count(&error.to_string());
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -253,95 +252,100 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, keyspace: &Keyspace) {
     }
 }
 
-/// Clients that were turned away, logged once in a while.
+/// The clients refused since the last log line about them.
 #[derive(Default)]
 struct Refusals {
-    since: u64,
-    logged: Option<Instant>,
+    count: u64,
+    logged_at: Option<Instant>,
 }
 
 impl Refusals {
     fn count(&mut self, reason: &str) {
-        self.since += 1;
-        if self.logged.is_none_or(|at| at.elapsed() >= LOGGED_EACH) {
-            tracing::warn!(
-                clients = self.since,
-                "Redis clients were turned away: {reason}"
-            );
+        self.count += 1;
+        if self
+            .logged_at
+            .is_none_or(|at| at.elapsed() >= REFUSAL_LOG_INTERVAL)
+        {
+            tracing::warn!(clients = self.count, "Redis clients were refused: {reason}");
             *self = Refusals {
-                since: 0,
-                logged: Some(Instant::now()),
+                count: 0,
+                logged_at: Some(Instant::now()),
             };
         }
     }
 }
 
-/// Gives a connection a thread of its own, or says why there is none for it.
+/// Starts the thread of a connection, or returns why it was refused.
 fn serve(stream: TcpStream, shared: &Arc<Shared>, keyspace: &Keyspace) -> Result<(), String> {
-    let number = shared.numbered.fetch_add(1, Ordering::Relaxed) + 1;
-    let ready = stream
-        .set_nodelay(true)
-        .and_then(|()| stream.set_write_timeout(Some(WRITE_WITHIN)));
-    let ready = ready.and_then(|()| {
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
-    });
-    // One that has gone already is no news.
-    if ready.is_err() {
+    let id = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    // This fails if the client has disconnected already.
+    if configure(&stream).is_err() {
         return Ok(());
     }
     let stream = Arc::new(stream);
-    let memory = {
-        let mut open = shared.open.lock();
-        let most = shared.most;
-        let memory = if open.len() < most {
-            shared.settings.memory.reserve(CLIENT)
-        } else {
-            None
-        };
-        let Some(memory) = memory else {
-            drop(open);
-            // Redis' own words, by which clients know what it is.
-            let _ = (&*stream).write_all(b"-ERR max number of clients reached\r\n");
-            return Err(format!(
-                "there are as many as there may be, {most} at most; --resp-connections, --memory-mb and the limit of open files (ulimit -n) say how many"
-            ));
-        };
-        open.insert(number, Arc::clone(&stream));
-        memory
+    let Some(memory) = register(&stream, id, shared) else {
+        // Clients recognize this message of Redis.
+        let _ = (&*stream).write_all(b"-ERR max number of clients reached\r\n");
+        return Err(format!(
+            "the maximum of {} clients is reached; it depends on --resp-connections, --memory-mb and the limit of open files (ulimit -n)",
+            shared.max_clients
+        ));
     };
-    let spawned = std::thread::Builder::new()
-        .name(format!("resp-{number}"))
-        .spawn({
-            let (shared, keyspace) = (Arc::clone(shared), keyspace.clone());
-            move || {
-                // Goes last, however the session ends: whoever waits for it then has the store for
-                // itself.
-                let _leaving = Leaving {
-                    open: Arc::clone(&shared.open),
-                    number,
-                };
-                RESP.opened.add(1);
-                let (shared, keyspace) = (shared, keyspace);
-                // A client that went away is no news.
-                let _ = session::Session::new(&shared, &keyspace, number, memory).run(&stream);
-                drop(stream);
-            }
-        });
-    spawned.map(drop).map_err(|error| {
-        shared.open.lock().remove(&number);
-        format!("there is no thread for another one: {error}")
-    })
+    let thread = {
+        let shared = Arc::clone(shared);
+        let keyspace = keyspace.clone();
+        move || {
+            // Declared first and dropped last: when the connection is removed, its thread has
+            // released the store.
+            let _registration = Registration {
+                open: Arc::clone(&shared.open),
+                id,
+            };
+            RESP.opened.add(1);
+            let shared = shared;
+            let keyspace = keyspace;
+            // This fails if the client disconnects.
+            let _ = Session::new(&shared, &keyspace, id, memory).run(&stream);
+            drop(stream);
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("resp-{id}"))
+        .spawn(thread)
+        .map(drop)
+        .map_err(|error| {
+            shared.open.lock().remove(&id);
+            format!("no thread could be started: {error}")
+        })
 }
 
-struct Leaving {
-    open: Arc<Open>,
-    number: u64,
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
-impl Drop for Leaving {
+/// Adds a connection to the open ones and reserves its memory. Returns `None` if there are too many.
+fn register(stream: &Arc<TcpStream>, id: u64, shared: &Shared) -> Option<Reservation> {
+    let mut open = shared.open.lock();
+    if open.len() >= shared.max_clients {
+        return None;
+    }
+    let memory = shared.settings.memory.reserve(CLIENT_BYTES)?;
+    open.insert(id, Arc::clone(stream));
+    Some(memory)
+}
+
+/// Removes a connection from the open ones when it is dropped.
+struct Registration {
+    open: Arc<OpenConnections>,
+    id: u64,
+}
+
+impl Drop for Registration {
     fn drop(&mut self) {
         RESP.closed.add(1);
-        self.open.lock().remove(&self.number);
+        self.open.lock().remove(&self.id);
         self.open.closed.notify_all();
     }
 }

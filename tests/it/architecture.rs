@@ -15,12 +15,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("peers", &["telemetry"]),
     ("bitmap", &["sets"]),
     ("store", &["sets", "bitmap", "clock", "telemetry"]),
-    ("reports", &["sets", "calendar"]),
+    ("stats", &[]),
+    ("reports", &["stats", "sets", "calendar"]),
     (
         "tracker",
         &["store", "reports", "sets", "calendar", "clock"],
     ),
-    ("render", &["reports", "sets", "calendar"]),
+    ("render", &["reports", "stats", "sets", "calendar"]),
     (
         "endpoints",
         &["reports", "tracker", "store", "sets", "calendar"],
@@ -46,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "tracker",
             "store",
             "reports",
+            "stats",
             "sets",
             "calendar",
             "clock",

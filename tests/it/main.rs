@@ -61,6 +61,7 @@ mod redis_store;
 mod registry;
 mod resp;
 mod shares;
+mod statistics;
 mod store_contract;
 mod strangers;
 mod string_ids;

@@ -488,7 +488,7 @@ fn as_json_every_line_is_an_object() {
         "json",
     ]);
     let mut server = Watched::run(command.env_remove("COHORTIST_NOW"));
-    server.until(|line| line.contains("nothing has been kept longer"));
+    server.until(|line| line.contains("nothing has expired"));
     let address = "/retention?cohort=a&returning=b&rows=100&cols=100";
     let mut answer = agent()
         .get(format!("{}{address}", server.http))
@@ -752,7 +752,7 @@ fn restoring_is_described_as_such() {
     );
     let [mark, unmark] = ["mark", "unmark"].map(|command| shop.run(&[command, "--help"]).quietly());
     assert!(
-        mark.contains("Also in the bitmap of the hour")
+        mark.contains("Also mark the bitmap of the hour")
             && unmark.contains("Also clear the bitmap of the hour")
     );
 }

@@ -727,13 +727,13 @@ fn an_older_store_that_others_can_read_is_named_and_left_as_it_is() {
         Serving::saying(
             &shop,
             &["serve", "--listen", "127.0.0.1:0"],
-            "note: every user of this machine can reach the files of ",
+            "note: every user of this machine can access the files of ",
         )
         .1
     };
     assert_eq!(
         open_to(0o755),
-        "./cohortist.db (mode 755): chmod -R go= ./cohortist.db"
+        "./cohortist.db (mode 755). To prevent this: chmod -R go= ./cohortist.db"
     );
     assert_eq!(mode(&store), 0o755);
     // A group is let in on purpose.
@@ -1147,7 +1147,7 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
         "title = 7\n[labels]\nactive = \"\"\n[segments]\nx = \"a &\"\n[nonsense]\n",
     );
     hangup();
-    let log = serving.says("the old configuration stays in force");
+    let log = serving.says("the old configuration remains in effect");
     for fault in [
         "line 1: `title`",
         "line 3: `labels.active`",
@@ -1168,11 +1168,11 @@ fn sighup_reloads_the_configuration_or_says_why_not() {
         "title = \"Elsewhere\"\n[stores]\nother = \"./other.db\"\n",
     );
     hangup();
-    serving.says("names other stores than those being served");
+    serving.says("changes which stores are served");
     question_page("After Ltd", "Elsewhere");
     std::fs::remove_file(shop.path("cohortist.toml")).unwrap();
     hangup();
-    serving.says("cohortist.toml is gone");
+    serving.says("cohortist.toml does not exist any more");
     question_page("After Ltd", "Elsewhere");
     shop.write("cohortist.toml", labelled("Again"));
     hangup();
@@ -1224,10 +1224,7 @@ fn sighup_without_a_configuration_ends_nothing() {
     let serving = Serving::start(&shop, &["serve", "--listen", "127.0.0.1:0"]);
     for times in 1..=3 {
         signal(serving.id(), "-HUP");
-        serving.says_times(
-            "there is no configuration file, so nothing is reloaded",
-            times,
-        );
+        serving.says_times("there is no configuration file to reload", times);
     }
     assert!(serving.get("/healthz").contains("alive"));
 }
@@ -1260,7 +1257,7 @@ fn a_reload_expires_by_the_new_spans_at_once() {
     assert_eq!(counted(), 3);
     shop.write("cohortist.toml", "[expire]\ndays = \"1000d\"\n");
     signal(serving.id(), "-HUP");
-    serving.says("configuration reloaded: cohortist.toml: kept for days 1000d");
+    serving.says("configuration reloaded: cohortist.toml: expire after days 1000d");
     while counted() == 3 {
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -8,7 +8,7 @@ use crate::calendar::Grain;
 use crate::render::axis::column_step;
 use crate::render::{thousands, words};
 use crate::reports::retention::{Cell, Row, State, Table};
-use crate::reports::stats::median;
+use crate::stats::median;
 
 /// A chart as a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::calendar::Grain;
 use crate::reports::coverage::State;
 use crate::reports::retention::query::Averaging;
 use crate::reports::retention::table::{Average, Number, Row, Table};
-use crate::reports::stats::{Z_95, mean, median, rate, standard_error};
+use crate::stats::{Z_95, mean, median, rate, standard_error};
 
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq)]

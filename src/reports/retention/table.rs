@@ -7,8 +7,8 @@ use crate::calendar::Period;
 use crate::reports::coverage::State;
 use crate::reports::first_recorded::Recorded;
 use crate::reports::retention::query::{Averaging, Query};
-use crate::reports::stats::{rate, wilson};
 use crate::sets::Labels;
+use crate::stats::{rate, wilson};
 
 /// One place of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,6 @@ use crate::reports::coverage::{Coverage, State as Progress};
 use crate::reports::people::{CellMembers, CellMembersError, Who, state_of};
 use crate::reports::retention::Query;
 use crate::reports::spans::Running;
-use crate::reports::stats::{rate, wilson};
 use crate::server::admission::Patience;
 use crate::server::arrival::body;
 use crate::server::client::is_own_page;
@@ -31,6 +30,7 @@ use crate::server::view::place;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
+use crate::stats::{rate, wilson};
 use crate::store::Saved;
 use crate::tracker::{Members, Tracker, Written};
 

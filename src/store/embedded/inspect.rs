@@ -276,6 +276,14 @@ impl Keyspace {
         }))
     }
 
+    /// Returns the losses accepted with `--accept-loss`.
+    pub fn losses(&self) -> Vec<String> {
+        self.engine()
+            .disk
+            .as_ref()
+            .map_or_else(Vec::new, |disk| disk.table_cache.table().manifest().losses)
+    }
+
     /// Writes everything to the table and merges all its segments into one, so that unused data
     /// takes up no space. Returns the size of the files before and after, in bytes, or `None` for a
     /// store in memory.

@@ -3,6 +3,7 @@
 pub mod bent;
 pub mod browser;
 pub mod cluster;
+pub mod features;
 pub mod model;
 pub mod program;
 pub mod proxy;

@@ -17,7 +17,7 @@ pub fn rate(part: u64, whole: u64) -> Option<f64> {
 /// and works at 0 % and 100 %.
 ///
 /// ```
-/// use cohortist::reports::stats::wilson;
+/// use cohortist::stats::wilson;
 /// let (low, high) = wilson(372, 1_358).unwrap();
 /// assert_eq!((format!("{low:.3}"), format!("{high:.3}")), ("0.251".into(), "0.298".into()));
 /// assert_eq!(wilson(0, 10).map(|(low, _)| low), Some(0.0));
