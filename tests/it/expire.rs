@@ -255,7 +255,8 @@ fn one_mark_by_a_wrong_clock_does_not_make_everything_old() {
         }
         // By the right clock marks of the future are none of its business.
         let expire = ["--now", "2026-11-23", "expire", "--days", "20d", "--yes"];
-        assert_eq!(run(&expire).err, "deleted 2 bitmaps\n");
+        let told = run(&expire).err;
+        assert!(told.starts_with("deleted 2 bitmaps"), "{told}");
         assert_eq!(kept(), 7);
         // A product that was paused goes on: after some days it is believed.
         mark("2031-01-05");
@@ -267,6 +268,7 @@ fn one_mark_by_a_wrong_clock_does_not_make_everything_old() {
             "400d",
             "--yes",
         ];
-        assert_eq!(run(&expire).err, "deleted 7 bitmaps\n");
+        let told = run(&expire).err;
+        assert!(told.starts_with("deleted 7 bitmaps"), "{told}");
     }
 }
