@@ -1230,6 +1230,22 @@ fn sighup_without_a_configuration_ends_nothing() {
 }
 
 #[test]
+fn a_demo_survives_sighup_and_logs_requests_as_serve_does() {
+    let shop = Shop::new();
+    let args = ["demo", "--users", "20", "--days", "3"];
+    let serving = Serving::start(&shop, &[&args[..], &["--listen", "127.0.0.1:0"]].concat());
+    signal(serving.id(), "-HUP");
+    assert!(serving.get("/events").contains("signup"));
+    signal(serving.id(), "-HUP");
+    let line = serving.says("route=\"/events\"");
+    assert!(
+        line.contains("cohortist::access") && line.contains("status=200"),
+        "{line}"
+    );
+    assert!(serving.get("/healthz").contains("alive"));
+}
+
+#[test]
 fn a_reload_expires_by_the_new_spans_at_once() {
     let shop = Shop::new();
     shop.run(&["mark", "active", "1", "--at", "2020-01-01"])
