@@ -369,7 +369,7 @@ fn a_key_of_another_type_spoils_no_other_answer() {
         assert!(!page.body.contains(">cart<"), "{path}: {}", page.body);
     }
     let offered = serving.get("/autocomplete.json");
-    let offered: serde_json::Value = serde_json::from_str(offered).unwrap();
+    let offered: serde_json::Value = serde_json::from_str(&offered).unwrap();
     let events = offered["events"].as_array().unwrap();
     let told = |name: &str| {
         let event = events.iter().find(|event| event["name"] == name).unwrap();
