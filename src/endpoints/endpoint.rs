@@ -25,6 +25,11 @@ pub trait Endpoint: Sync {
     /// Two or three command lines that show what it can do, each with a remark.
     fn examples(&self) -> &'static [(&'static str, &'static str)];
 
+    /// What else its help explains, in lines of at most 100 characters.
+    fn explanation(&self) -> &'static str {
+        ""
+    }
+
     /// Checks the fields as far as that is possible without a store.
     ///
     /// # Errors

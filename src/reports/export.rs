@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::calendar::Period;
 use crate::reports::frame::Frame;
-use crate::reports::retention::Table;
+use crate::reports::retention::{Show, Table};
 use crate::reports::trend::Activity;
 use crate::sets::Segment;
 
@@ -46,6 +46,11 @@ pub trait Exports {
 
     /// The chart, if the answer has one.
     fn chart(&self) -> Option<Chart<'_>> {
+        None
+    }
+
+    /// The cohort grid and what its cells show, which terminals print in colour.
+    fn grid(&self) -> Option<(&Table, Show)> {
         None
     }
 

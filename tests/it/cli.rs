@@ -361,14 +361,20 @@ fn bad_segments_point_at_the_column() {
 fn dates_and_sizes_that_make_no_sense_name_the_limit() {
     let shop = Shop::new();
     for (args, says) in [
-        (&["--rows", "0"][..], "--rows: 0 cohorts: ask for 1 to 400"),
+        (
+            &["--rows", "0"][..],
+            "--rows: `0` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "1000000000"],
-            "--rows: 1000000000 cohorts: ask for 1 to 400",
+            "--rows: `1000000000` is not a whole number from 1 to 400",
         ),
         (&["--rows", "1000000000000"], "--rows"),
         (&["--rows", "-1"], "--rows"),
-        (&["--cols", "401"], "--cols: 401 periods: ask for 1 to 400"),
+        (
+            &["--cols", "401"],
+            "--cols: `401` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "400", "--cols", "51"],
             "20400 cells, and a table holds at most 20000",

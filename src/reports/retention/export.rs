@@ -20,6 +20,10 @@ pub struct Shown {
 }
 
 impl Exports for Shown {
+    fn grid(&self) -> Option<(&Table, Show)> {
+        Some((&self.table, self.show))
+    }
+
     fn title(&self) -> String {
         self.table.title()
     }
