@@ -1,9 +1,9 @@
 //! The commands on single bits, on ranges of them, and on whole bitmaps.
 
-use super::command::{Answer, Data, Fail, integer, key, keys_of, signed, syntax};
-use super::reply::Reply;
-use super::request::number;
 use crate::bitmap::Operation;
+use crate::resp::call::{Answer, Data, Fail, integer, key, keys_of, signed, syntax};
+use crate::resp::reply::Reply;
+use crate::resp::request::number;
 use crate::sets::UserId;
 
 fn offset(bytes: &[u8]) -> Result<UserId, Reply> {

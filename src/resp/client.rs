@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use super::Shared;
-use super::command::{self, Answer, Data, Fail, Kind, Outcome, Spec};
-use super::reply::{Protocol, Reply};
-use super::request;
+use crate::resp::call::{Answer, Data, Fail};
+use crate::resp::command::{self, Kind, Outcome, Spec};
+use crate::resp::reply::{Protocol, Reply};
+use crate::resp::request;
+use crate::resp::shared::Shared;
 use crate::store::StoreError;
 use crate::store::embedded::ReadTxn;
 

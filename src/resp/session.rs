@@ -7,11 +7,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Needs};
-use super::command::{self, Data, Kind, Spec};
-use super::reply::Reply;
-use super::request::{self, Argument, Found, KNOWN, UNKNOWN};
-use super::{CLIENT, Shared, bits};
+use crate::resp::bits;
+use crate::resp::call::Data;
+use crate::resp::client::{Client, Needs};
+use crate::resp::command::{self, Kind, Spec};
+use crate::resp::reply::Reply;
+use crate::resp::request::{self, Argument, Found, KNOWN, UNKNOWN};
+use crate::resp::shared::{CLIENT, Shared};
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::embedded::{Keyspace, Precomputed};
