@@ -115,7 +115,7 @@ impl EmbeddedStore {
         plan.nodes().iter().map(key_of).collect()
     }
 
-    /// Writes the whole store, as of this moment, to a new file that [`restore`] reads. Returns the
+    /// Writes the whole store, as of this moment, to a new file that [`restore`](super::restore) reads. Returns the
     /// number of bitmaps. Reads and writes continue meanwhile.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// Like [`Keyspace::set_bits`].
+    /// Like [`Keyspace::set_bits`](super::Keyspace::set_bits).
     ///
     /// # Errors
     /// Like all methods here, returns an error if the store cannot be read.

@@ -1,6 +1,6 @@
 //! One store of a whole cluster: users sharded by id range, each shard a store in Redis of its own.
 //!
-//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`]
+//! `layout` says which shard a user is in and what its keys are called. A shard is a [`RedisStore`](super::RedisStore)
 //! whose keys begin with the shard's tag and whose requests go to whichever node has the shard's
 //! slot (`route`, and `topology`, which reads who that is). What is asked here is asked of the
 //! shards there are, on the nodes side by side (`fan_out`), and put together: counts are added, lists
