@@ -4,9 +4,9 @@
 use serde_json::json;
 
 use crate::calendar::Period;
+use crate::reports::activity::Activity;
 use crate::reports::frame::Frame;
 use crate::reports::retention::{Show, Table};
-use crate::reports::trend::Activity;
 use crate::sets::Segment;
 
 /// What every answer offers.

@@ -29,6 +29,7 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
+mod activity;
 pub mod coverage;
 pub mod dates;
 mod error;

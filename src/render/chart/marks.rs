@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use memchr::memmem;
 
 use crate::calendar::Period;
-use crate::render::chart::DRAWN_FONT;
+
+/// What plotters writes on each text; taken out again, as the whole chart has one font.
+pub(super) const DRAWN_FONT: &str = "sans-serif";
 
 /// What the marks of a group often have in common.
 const SHARED: [&str; 6] = [

@@ -23,7 +23,7 @@ use plotters::style::{Color, TextStyle};
 
 use crate::render::axis::Axis;
 use crate::render::chart::label_layout::Spot;
-use crate::render::chart::marks::{addressed, grouped};
+use crate::render::chart::marks::{DRAWN_FONT, addressed, grouped};
 use crate::render::colour::{Rgb, Theme};
 use crate::render::words;
 use crate::reports::retention::Table;
@@ -31,13 +31,12 @@ use crate::reports::retention::Table;
 pub use curve::{MAX_SINGLE, curve, curve_caption, file};
 pub use data_table::{DataTable, curve_data_table, sizes_data_table, trend_data_table};
 pub use sizes::sizes;
+
 pub(super) use sizes::{Bar, bar_layers};
+
 pub use trend::{trend, trend_caption, trend_small};
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-
-/// What plotters writes on each text; taken out again, as the whole chart has one font.
-const DRAWN_FONT: &str = "sans-serif";
 
 type Backend<'a> = SVGBackend<'a>;
 type Plane<'a> = DrawingArea<Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;

@@ -1,43 +1,38 @@
 //! The outcomes of the last writes and checkpoints, for
 //! [`Store::health`](crate::store::Store::health).
 
-use std::fs;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::store::embedded::Disk;
-use crate::store::embedded::recovery::log_files;
-use crate::store::embedded::table::MANIFEST;
-use crate::store::{FilesHealth, Health, Result, StoreError};
+use crate::store::{FilesHealth, Result, StoreError};
 use crate::telemetry::Durations;
 
 /// The maximum length, in bytes, of a frame written to test whether writing works again.
-const RETRIED_BYTES: usize = 4 << 20;
+pub(super) const RETRIED_BYTES: usize = 4 << 20;
 
 /// Counters, and failures that no success has followed yet.
 #[derive(Default)]
 pub(super) struct WriteHealth {
-    counts: Mutex<Counts>,
-    checkpoints: Durations,
+    pub(super) counts: Mutex<Counts>,
+    pub(super) checkpoints: Durations,
 }
 
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     /// Why the last write was refused.
-    write: Option<StoreError>,
+    pub(super) write: Option<StoreError>,
     /// The length, in bytes, of the frame that did not fit into the log.
-    refused_bytes: usize,
+    pub(super) refused_bytes: usize,
     /// Why the log could not be synced.
-    sync: Option<StoreError>,
+    pub(super) sync: Option<StoreError>,
     /// Why the last checkpoint failed.
-    checkpoint: Option<StoreError>,
-    write_errors: u64,
-    files: FilesHealth,
+    pub(super) checkpoint: Option<StoreError>,
+    pub(super) write_errors: u64,
+    pub(super) files: FilesHealth,
 }
 
 impl Counts {
-    fn failure(&self) -> Option<&StoreError> {
+    pub(super) fn failure(&self) -> Option<&StoreError> {
         self.write
             .as_ref()
             .or(self.sync.as_ref())
@@ -45,7 +40,7 @@ impl Counts {
     }
 
     /// Records an outcome. Logs a message if writes work again.
-    fn set(&mut self, record: impl FnOnce(&mut Self)) {
+    pub(super) fn set(&mut self, record: impl FnOnce(&mut Self)) {
         let failed = self.failure().is_some();
         record(self);
         if failed && self.failure().is_none() {
@@ -55,7 +50,7 @@ impl Counts {
 }
 
 impl WriteHealth {
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,33 +113,5 @@ impl WriteHealth {
     pub fn wants_checkpoint(&self) -> bool {
         let counts = self.lock();
         counts.checkpoint.is_some() || counts.sync.is_some()
-    }
-}
-
-/// Returns the length of a file in bytes, or 0 if it does not exist.
-fn file_len(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-impl Disk {
-    /// Returns the health of the files. Never waits for the lock on the memtables.
-    pub(super) fn health(&self) -> Health {
-        // If the directory cannot be listed, or a file is being deleted, only the sizes are wrong.
-        let logs = log_files(&self.directory).unwrap_or_default();
-        let log_bytes = logs.iter().map(|(_, path)| file_len(path)).sum();
-        let manifest_bytes = file_len(&self.directory.join(MANIFEST));
-        let counts = self.write_health.lock();
-        Health {
-            writable: counts
-                .failure()
-                .map_or(Ok(()), |error| Err(error.to_string())),
-            write_errors: counts.write_errors,
-            files: Some(FilesHealth {
-                store_bytes: self.table_cache.table().version().bytes() + manifest_bytes,
-                log_bytes,
-                checkpoint_seconds: self.write_health.checkpoints.histogram(),
-                ..counts.files.clone()
-            }),
-        }
     }
 }
