@@ -160,7 +160,7 @@ fn strays(tracker: &Tracker) -> anyhow::Result<()> {
     let strays = tracker.unparsed_keys();
     if strays.count > 0 {
         let prefix = tracker.describe()?.prefix;
-        let told = words::strays(prefix.as_str(), strays.count, &strays.example);
+        let told = words::unparsed_keys(prefix.as_str(), strays.count, &strays.example);
         say!("note: {told}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The table for a terminal.
+//! Tables for a terminal.
 
 use std::fmt::Write;
 
@@ -6,10 +6,10 @@ use crate::render::{many, thousands, words};
 use crate::reports::frame::{Frame, Value};
 use crate::reports::retention::{Averaging, Cell, Number, Show, State, Table};
 
-/// Blanks between columns.
+/// Spaces between columns.
 const GAP: usize = 2;
 
-/// One field of the grid: its text, and how hot it is (0–1) where it takes a colour.
+/// One field of the grid: its text, and its heat (0–1) if it is coloured.
 struct Field {
     text: String,
     heat: Option<f64>,
@@ -27,10 +27,10 @@ impl From<&str> for Field {
     }
 }
 
-/// The table in plain text, lines of at most `width` characters where one is given: columns that do
-/// not fit are left out from the right, and a line says so. Running cells carry a `*`, future ones
-/// are blank, what is not recorded is a `–`, and a number that is partly recorded has a `≥` before
-/// it. With `colour`, cells get a heat from 256-colour escapes.
+/// Renders the table as plain text. With a `width`, columns that do not fit are left out from the
+/// right, and a note says which. Cells in progress have a `*`, future ones are blank, unrecorded
+/// ones are `–`, and partly recorded ones start with `≥`. With `colour`, 256-colour escapes shade
+/// the cells.
 pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> String {
     let grid = grid(table, show);
     let widths: Vec<usize> = (0..grid[0].len())
@@ -49,7 +49,7 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
             let blanks = " ".repeat(wide - chars(&field.text));
             match (k, field.heat.filter(|_| colour)) {
                 (0, _) => text += &format!("{}{blanks}", field.text),
-                // The colour spans the whole field, so that the grid has no ragged edge.
+                // The colour covers the whole field, so that the edges of the grid stay straight.
                 (_, Some(heat)) => {
                     text += &format!(" {}", painted(&format!(" {blanks}{}", field.text), heat))
                 }
@@ -63,8 +63,8 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
     out + &*notes(table, widths.len() - fits)
 }
 
-/// A frame in aligned columns, texts to the left and numbers to the right. What does not fit into
-/// `width` is left out from the right, and a line says so.
+/// Renders a frame in aligned columns: texts to the left, numbers to the right. Columns that do not
+/// fit into `width` are left out from the right, and a note says so.
 pub fn frame(frame: &Frame, width: Option<usize>) -> String {
     let heads = frame.columns.iter().map(|column| column.to_string());
     let mut lines = vec![heads.collect::<Vec<_>>()];
@@ -102,7 +102,7 @@ pub fn frame(frame: &Frame, width: Option<usize>) -> String {
     out
 }
 
-/// A value for people.
+/// Formats a value for people.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Empty => "–".to_owned(),
@@ -119,7 +119,7 @@ fn chars(text: &str) -> usize {
     text.chars().count()
 }
 
-/// How many fields of a line fit: at least cohort, people and one column.
+/// Returns how many fields of a line fit. It is never less than cohort, people and one column.
 fn columns_that_fit(widths: &[usize], width: Option<usize>) -> usize {
     let Some(width) = width else {
         return widths.len();
@@ -153,7 +153,7 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         ];
         line.extend(row.cells.iter().map(|cell| match cell {
             Cell::Number(number) => Field {
-                text: shown(number, show),
+                text: number_text(number, show),
                 heat: Some(number.rate() / hottest),
             },
             Cell::NotRecorded(_) => format!("{NO_DATA} ").into(),
@@ -170,8 +170,8 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
         vec!["  of how many cohorts".into(), "".into()],
     );
     for average in &table.averages {
-        // The average is a rate also among counts: an average count would mix cohorts of different
-        // size.
+        // The average stays a rate even if cells show counts: an average count would mix cohorts of
+        // different sizes.
         rates.push(
             average
                 .map_or_else(String::new, |a| format!("{} ", words::percent(a.rate)))
@@ -187,10 +187,10 @@ fn grid(table: &Table, show: Show) -> Vec<Vec<Field>> {
     grid
 }
 
-/// What stands where nothing is recorded.
+/// Shown in place of a number that is not recorded.
 const NO_DATA: &str = "–";
 
-fn shown(number: &Number, show: Show) -> String {
+fn number_text(number: &Number, show: Show) -> String {
     let star = if number.state == State::InProgress {
         "*"
     } else {
@@ -207,8 +207,8 @@ fn shown(number: &Number, show: Show) -> String {
     }
 }
 
-/// The rate that takes the strongest colour. Column 0 often stands far above the rest, and would
-/// leave them pale.
+/// Returns the rate with the strongest colour. Column 0 is often far above the rest and would leave
+/// the other columns pale, so it is used only if they are all 0.
 fn hottest(table: &Table) -> f64 {
     let cells = || {
         table
@@ -230,8 +230,8 @@ fn hottest(table: &Table) -> f64 {
     }
 }
 
-/// Background and text of the heat, coolest first: one hue that grows brighter, readable at every
-/// step.
+/// Background and text colour of the heat, coolest first: one hue that gets brighter, with readable
+/// text at every step.
 const RAMP: [(u8, u8); 6] = [
     (23, 231),
     (24, 231),
@@ -277,7 +277,7 @@ fn notes(table: &Table, left_out: usize) -> String {
     if table.people != table.entries {
         let _ = writeln!(
             out,
-            "{} behind {} cohort entries: whoever is in several cohorts counts in each.",
+            "{} behind {} cohort entries: a person in several cohorts counts in each.",
             if table.people == 1 {
                 "1 person".to_owned()
             } else {
@@ -363,7 +363,7 @@ mod tests {
         Simple average                 100.0%   50.0%
           of how many cohorts               2       1
 
-        4 distinct people behind 6 cohort entries: whoever is in several cohorts counts in each.
+        4 distinct people behind 6 cohort entries: a person in several cohorts counts in each.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
@@ -413,7 +413,7 @@ mod tests {
           of how many cohorts
 
         Nobody did nope in these months.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
@@ -440,7 +440,7 @@ mod tests {
         9 users, each in one cohort.
         The store has data from Oct 2026 on.
         † signup is first recorded on 20 Nov 2026: this month holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
         ");
         let weekly = Query {
@@ -461,7 +461,7 @@ mod tests {
 
         2 users, each in one cohort.
         † early is first recorded on 28 Oct 2026: this week holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
         let long_ago = Query {

@@ -1018,7 +1018,7 @@ fn ticks<'a>(chart: &'a Document<'_>) -> Vec<&'a str> {
 fn check_sizes(svg: &str, expected: &Expected) {
     let chart = Document::parse(svg).unwrap();
     if expected.rows.iter().all(|row| row.cohort.is_empty()) {
-        assert!(svg.contains("nobody in any cohort"), "{svg}");
+        assert!(svg.contains("no people in any cohort"), "{svg}");
         return;
     }
     let top = ticks(&chart)

@@ -325,7 +325,7 @@ async fn everything_works_without_a_script() {
     browser.follow(By::LinkText("active")).await;
     assert!(browser.heading().await.starts_with("active"));
     browser.follow(By::LinkText("other")).await;
-    assert_eq!(browser.heading().await, "No event is called that");
+    assert_eq!(browser.heading().await, "No such event");
     browser.follow(By::LinkText("Retention")).await;
     assert!(browser.here().await.starts_with("/in/other/retention"));
     browser.end().await;

@@ -77,7 +77,7 @@ fn a_page_says_since_when_there_is_something_to_count() {
     );
     for said in [
         "<p class=\"legend recorded\">† signup is first recorded on 27 Jul 2026: this month holds those days only.</p>",
-        "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that it counts nobody.</p>",
+        "<p class=\"legend recorded\">active is first recorded on 16 Aug 2026: before that its counts are 0.</p>",
         "of 3 complete cohorts with people · smallest 5, largest 31",
     ] {
         assert!(page.contains(said), "{said} in {page}");
@@ -362,7 +362,7 @@ fn errors_speak_plainly_and_point_at_the_place() {
 
 #[test]
 fn a_name_like_no_other_leads_to_all_names() {
-    let all = "<a href=\"/events\">All events there are</a>";
+    let all = "<a href=\"/events\">All events</a>";
     for (path, leads) in [
         ("/retention?cohort=signup&returning=actve", false),
         ("/retention?cohort=signup&returning=zzzzzz", true),

@@ -247,7 +247,7 @@ fn what_is_no_cell_is_said_in_words() {
             "“me” is none of returned, lost, cohort",
         ),
         ("at=2026-11-20&who=lost", "name the column"),
-        ("at=2026-11-20&k=1&after=x", "that is no user id"),
+        ("at=2026-11-20&k=1&after=x", "not a valid user id"),
         ("at=2026-11-20&rows=0", "“0” is not a whole number"),
         (
             "at=2026-11-20&returning_and=%28",
@@ -533,7 +533,7 @@ fn a_user_is_told_in_one_look() {
             assert_eq!(page.status, 400, "{path}");
             assert!(
                 page.body
-                    .contains("is no user id: ask for a whole number from 0 to 4294967295"),
+                    .contains("is not a valid user id: use a whole number from 0 to 4294967295"),
                 "{path}"
             );
             let typed = wrong.replace("%3C", "&#60;").replace("%3E", "&#62;");

@@ -513,7 +513,7 @@ fn pages_show_and_take_the_texts() {
     let nobody = read(&format!("{host}/users/nobody"));
     assert_eq!(nobody.status, 404);
     assert!(
-        nobody.body.contains("nobody here is called so"),
+        nobody.body.contains("no user has this id"),
         "{}",
         nobody.body
     );
