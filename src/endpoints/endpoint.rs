@@ -113,5 +113,6 @@ impl From<StoreError> for AnswerError {
 
 /// Converts an error to a problem of the field that causes it.
 pub(super) fn problem(error: &QueryError) -> Problem {
+    // Errors about the size of the table have no field of their own.
     Problem::new(error.field().unwrap_or("rows"), error.to_string())
 }

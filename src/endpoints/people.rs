@@ -61,7 +61,7 @@ fn read(params: &Params, segments: &Segments) -> Result<Report, Vec<Problem>> {
     let report = set.map(|set| Report {
         text: text.to_owned(),
         set,
-        periods: set_periods(text).unwrap_or_default(),
+        periods: set_periods(text).expect("the text was parsed as a set"),
         after: None,
         limit: limit as usize,
     });

@@ -47,7 +47,7 @@ impl Axis {
     /// Returns the first day of each month on the axis. The first month is included only if the
     /// axis contains its first day.
     fn months(self) -> impl Iterator<Item = NaiveDate> {
-        let first = self.since.with_day(1).unwrap_or(self.since);
+        let first = self.since.with_day(1).expect("every month has a first day");
         let months = (0..).map_while(move |n| first.checked_add_months(Months::new(n)));
         months
             .skip_while(move |month| *month < self.since)

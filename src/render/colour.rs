@@ -26,7 +26,7 @@ impl Rgb {
         let channel = |a: u8, b: u8| {
             let (part, whole) = (u32::from(part.min(whole)), u32::from(whole.max(1)));
             let sum = u32::from(a) * (whole - part) + u32::from(b) * part + whole / 2;
-            u8::try_from(sum / whole).unwrap_or(u8::MAX)
+            u8::try_from(sum / whole).expect("a mean of bytes is a byte")
         };
         Rgb(
             channel(self.0, other.0),
@@ -175,7 +175,7 @@ impl Theme {
         let text = inks
             .into_iter()
             .find(|ink| ink.contrast(ground) >= MIN_CONTRAST)
-            .unwrap_or(Rgb::WHITE);
+            .expect("a test checks the contrast of every step");
         // Stripes differ from the background in the direction away from the text, which increases
         // contrast. On a background close to white or black such stripes would be invisible, so
         // they go a little towards the text.

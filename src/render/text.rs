@@ -38,7 +38,7 @@ pub fn table(table: &Table, show: Show, width: Option<usize>, colour: bool) -> S
             grid.iter()
                 .map(|line| chars(&line[k].text))
                 .max()
-                .unwrap_or(0)
+                .expect("the grid has a heading")
         })
         .collect();
     let fits = columns_that_fit(&widths, width);
@@ -245,7 +245,8 @@ fn painted(text: &str, heat: f64) -> String {
     if heat <= 0.0 {
         return text.to_owned();
     }
-    let above = |step: &usize| heat > f64::from(u32::try_from(*step).unwrap_or(0)) / 6.0;
+    let above =
+        |step: &usize| heat > f64::from(u32::try_from(*step).expect("the ramp is short")) / 6.0;
     let (back, front) = RAMP[(0..RAMP.len()).rev().find(above).unwrap_or(0)];
     format!("\x1b[48;5;{back};38;5;{front}m{text}\x1b[0m")
 }

@@ -218,7 +218,10 @@ impl Chart<'_> {
             f64::from(canvas.left),
             f64::from(canvas.right - canvas.left),
         );
-        let column = width / f64::from(u32::try_from(points.len().max(1)).unwrap_or(u32::MAX));
+        let column = width
+            / f64::from(
+                u32::try_from(points.len().max(1)).expect("a trend has at most 400 points"),
+            );
         let mut x = left;
         for point in points {
             let so_far = if point.state == State::InProgress {

@@ -16,7 +16,7 @@ use crate::sets::{Labels, Segment};
 pub fn share(rate: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", rate * 100.0);
     let rounds_to = |whole: f64| text.parse::<f64>().is_ok_and(|shown| shown == whole);
-    let step = || 10.0_f64.powi(-i32::try_from(decimals).unwrap_or(i32::MAX));
+    let step = || 10.0_f64.powi(-i32::try_from(decimals).expect("few decimals"));
     if rate > 0.0 && rounds_to(0.0) {
         format!("<{:.decimals$}", step())
     } else if rate < 1.0 && rounds_to(100.0) {

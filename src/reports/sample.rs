@@ -1,4 +1,4 @@
-//! A small table for the tests of this room, answered by plain sets.
+//! A small table for the tests of this module, computed with plain sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub fn table() -> Table {
     })
 }
 
-/// The same people, asked something else, at 14:05 on 23 November 2026.
+/// Returns the answer to another question about the same users, at 14:05 on 23 November 2026.
 pub fn with(query: Query) -> Table {
     as_of(
         query,
@@ -31,7 +31,7 @@ pub fn with(query: Query) -> Table {
     )
 }
 
-/// The same people, asked after their data has ended.
+/// Returns the answer about the same users after their data has ended.
 pub fn ended(query: Query, now: &str) -> Table {
     as_of(query, parse_moment(now).unwrap(), &marks())
 }

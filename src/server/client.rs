@@ -86,6 +86,7 @@ pub(super) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
     let forwarded: Vec<&str> = request
         .headers()
         .get_all("x-forwarded-for")
+        // A value that is not text is not an address, so the trusted part of the list ends there.
         .map(|value| value.to_str().unwrap_or_default())
         .collect();
     Some(live.dashboard().proxies.client(peer, forwarded.into_iter()))

@@ -65,7 +65,10 @@ impl Addressed {
         if let Some(rest) = text.strip_prefix('[') {
             let (ip, port) = rest.split_once(']')?;
             // A link-local address may include a zone.
-            let ip = ip.split('%').next().unwrap_or_default();
+            let ip = ip
+                .split('%')
+                .next()
+                .expect("split returns at least one part");
             let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
             return (fits && ip.parse::<Ipv6Addr>().is_ok()).then_some(Addressed::Ip);
         }

@@ -60,6 +60,7 @@ pub fn expired(store: &str, kinds: &[Over], now: DateTime<Utc>) {
     for over in kinds {
         let (bitmaps, bytes) = expiry.deleted.entry(over.grain.as_str()).or_default();
         *bitmaps += over.count;
+        // The metric is approximate: unknown sizes count as 0.
         *bytes += over.bytes.unwrap_or(0);
     }
     expiry.done = Some(now.timestamp());

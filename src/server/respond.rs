@@ -217,7 +217,9 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
     };
     (
         status,
-        page.render()
-            .unwrap_or_else(|_| format!("<!doctype html><title>{headline}</title><p>{advice}")),
+        page.render().unwrap_or_else(|failure| {
+            tracing::error!("the error page could not be rendered: {failure}");
+            format!("<!doctype html><title>{headline}</title><p>{advice}")
+        }),
     )
 }

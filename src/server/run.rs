@@ -165,6 +165,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async {
+        // If the signal cannot be waited for, stop at once rather than ignore Ctrl-C.
         let _ = rt::signal::ctrl_c().await;
     })
 }

@@ -74,10 +74,13 @@ impl State {
     /// Describes when counts of this age were made: `as of Mon 23 Nov 2026, 14:05 UTC`.
     pub(super) fn as_of(&self, now: DateTime<Utc>, age: Duration) -> String {
         let at = match self.dashboard.clock {
-            Clock::System => now - TimeDelta::from_std(age).unwrap_or_default(),
+            Clock::System => {
+                now - TimeDelta::from_std(age).expect("ages are shorter than the uptime")
+            }
             // A chosen moment does not depend on the age of the counts.
             Clock::Fixed(moment) => moment,
         };
+        // Only a hint: an unreachable store is reported elsewhere.
         let later = self
             .dashboard
             .clock

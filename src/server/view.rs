@@ -101,7 +101,7 @@ impl Layout {
     pub fn new(view: &View, store: &StoreInfo, events: Option<&[EventName]>) -> Self {
         let source = match events {
             Some(events) => {
-                let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+                let count = u64::try_from(events.len()).expect("a count fits in 64 bits");
                 format!("{} · {}", store.kind, crate::render::many(count, "event"))
             }
             None => store.kind.clone(),

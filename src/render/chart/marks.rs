@@ -38,7 +38,10 @@ impl<'t> Tag<'t> {
     }
 
     fn name(&self) -> &'t str {
-        self.inside.split(' ').next().unwrap_or("")
+        self.inside
+            .split(' ')
+            .next()
+            .expect("split returns at least one part")
     }
 
     /// Returns names and values, without unneeded ones: the font, defaults, and a trailing space in
@@ -141,10 +144,10 @@ pub(super) fn addressed(
     let mut out = String::with_capacity(group.len() * 3 / 2);
     let mut from = 0;
     for (place, period) in places.zip(cohorts) {
-        out.push_str(group.get(from..place).unwrap_or(""));
+        out.push_str(&group[from..place]);
         let _ = write!(out, "data-at=\"{period}\" ");
         from = place;
     }
-    out.push_str(group.get(from..).unwrap_or(""));
+    out.push_str(&group[from..]);
     out
 }

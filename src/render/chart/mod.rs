@@ -113,8 +113,9 @@ impl Canvas {
                 0.0..top,
                 (self.left..self.right, self.bottom..self.top),
             ));
-            // Drawing to a string cannot fail.
-            let _ = marks(&plane).and_then(|()| plane.present());
+            marks(&plane)
+                .and_then(|()| plane.present())
+                .expect("drawing to a string cannot fail");
         }
         // Removes plotters' own <svg …> and </svg>.
         let inner = svg.split_once('\n').map_or("", |(_, rest)| rest);

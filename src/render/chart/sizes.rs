@@ -20,7 +20,7 @@ pub fn sizes(table: &Table) -> String {
     let text = match (greatest, table.rows.len()) {
         (Some(row), n) if row.people() > 0 => format!(
             "{}; the largest is {} with {}.",
-            render::many(u64::try_from(n).unwrap_or(u64::MAX), "cohort"),
+            render::many(u64::try_from(n).expect("a count fits in 64 bits"), "cohort"),
             row.period.label(),
             words::people(row.people())
         ),

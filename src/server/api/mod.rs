@@ -149,15 +149,15 @@ fn never_recorded(state: &State, sets: &[&Set]) -> Result<Vec<String>, WebError>
 /// Returns the count of a set if it is recorded, and the name of its state. `None` for the state of
 /// an undated set.
 fn known(text: &str, count: u64, coverage: &Coverage) -> (Option<u64>, Option<&'static str>) {
-    // Cannot fail for a set that was parsed before.
-    let state = state_of(count, &set_periods(text).unwrap_or_default(), coverage);
+    let periods = set_periods(text).expect("the text was parsed as a set");
+    let state = state_of(count, &periods, coverage);
     let count = (state != Some(Progress::NotRecorded)).then_some(count);
     (count, state.map(Progress::as_str))
 }
 
 /// Whether a set may include marks made after a chosen *now*.
 fn may_include_later(state: &State, text: &str, set: &Set) -> Result<bool, WebError> {
-    let periods = set_periods(text).unwrap_or_default();
+    let periods = set_periods(text).expect("the text was parsed as a set");
     Ok(!state.later_in(set, &periods)?.is_empty())
 }
 

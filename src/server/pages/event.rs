@@ -42,6 +42,7 @@ pub(super) fn seen(period: Period, today: Period) -> String {
 /// Returns the requested event, and whether its file is requested. `None` if the path cannot be an
 /// event's name.
 fn wanted(path: &str, query: &str) -> (Option<EventName>, bool) {
+    // A path with escaped letters may match the route without this prefix; it names no event.
     let rest = path.strip_prefix(EVENTS).unwrap_or_default();
     let (rest, is_file) = rest
         .strip_suffix(CSV)

@@ -334,7 +334,7 @@ fn page_of(
         None => Some(words::people(entry.ever.unwrap_or(0))),
         Some(_) => None,
     });
-    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let number = |count: usize| u64::try_from(count).expect("a count fits in 64 bits");
     let (found, without) = (
         entries.len(),
         entries.iter().filter(|entry| entry.span.is_none()).count(),

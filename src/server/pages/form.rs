@@ -136,6 +136,7 @@ impl Form {
             inputs.push(input(field(values.len()), ""));
             inputs
         };
+        // An invalid value is reported at its field.
         let grain = raw.text("by").parse().unwrap_or(Grain::Day);
         let on = match grain {
             Grain::Day => "On the day".to_owned(),
@@ -298,6 +299,7 @@ fn summary(raw: &RawQuery, grain: Grain) -> String {
             words::shortened(raw, 8)
         }
     };
+    // An invalid value is reported at its field.
     let counted: Measure = raw.text("measure").parse().unwrap_or_default();
     let dates = [("from", raw.text("from")), ("to", raw.text("to"))]
         .into_iter()

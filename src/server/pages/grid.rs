@@ -139,7 +139,7 @@ fn trust(average: &Average) -> String {
 }
 
 fn len(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
+    u64::try_from(length).expect("a count fits in 64 bits")
 }
 
 /// One cell of the table, or several adjacent ones without numbers.

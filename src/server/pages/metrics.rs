@@ -72,6 +72,7 @@ fn stores(page: &mut Exposition, stores: &[NamedStore]) {
     let known = stores.iter().map(|NamedStore { name, tracker, .. }| {
         (
             name.as_str(),
+            // `cohortist_store_up` reports the failure.
             tracker.describe().ok(),
             tracker.health(),
             tracker.cache_stats(),

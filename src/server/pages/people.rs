@@ -599,8 +599,8 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         Whom::Set { text, set } => {
             let count = view.tracker.count(set)?;
             list.total = words::people(count);
-            // Cannot fail for a set that was parsed before.
-            let (periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+            let periods = set_periods(text).expect("the text was parsed as a set");
+            let coverage = view.coverage()?;
             list.unrecorded = state_of(count, &periods, &coverage) == Some(Progress::NotRecorded);
             list.heading = match list.unrecorded {
                 true => format!("No data for {}", labelled(text, labels)),
@@ -638,9 +638,10 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             count
         }
         Whom::Cell(cell) => {
+            // Without a column there is only the cohort.
             let sets = Who::ALL.map(|who| cell.crowd.set(who).unwrap_or(&cell.crowd.cohort));
             let counts = view.tracker.counts(sets)?;
-            let count = |who: Who| counts.get(who as usize).copied().unwrap_or(0);
+            let count = |who: Who| counts[who as usize];
             list.total = words::people(count(cell.who));
             list.heading = words::cell_members(
                 &cell.query,
@@ -826,7 +827,8 @@ fn no_data(view: &View, wanted: &Wanted) -> Result<(), WebError> {
     let Whom::Set { text, set } = &wanted.whom else {
         return Ok(());
     };
-    let (mut periods, coverage) = (set_periods(text).unwrap_or_default(), view.coverage()?);
+    let mut periods = set_periods(text).expect("the text was parsed as a set");
+    let coverage = view.coverage()?;
     let state = state_of(view.tracker.count(set)?, &periods, &coverage);
     if state != Some(Progress::NotRecorded) {
         return Ok(());

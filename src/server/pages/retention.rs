@@ -173,15 +173,10 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
         });
         match to.await {
             Ok(None) => {}
-            other => {
-                let other = other.map_err(|error| sized(error, &request));
-                let found = |to: Option<String>| {
-                    HttpResponse::Found()
-                        .insert_header((LOCATION, to.unwrap_or_default()))
-                        .finish()
-                };
-                return answer(&request, other.map(found));
+            Ok(Some(to)) => {
+                return HttpResponse::Found().insert_header((LOCATION, to)).finish();
             }
+            Err(error) => return answer(&request, Err(sized(error, &request))),
         }
     }
     let response = render_soon(&request).await;

@@ -133,7 +133,12 @@ pub async fn moved(request: HttpRequest) -> HttpResponse {
 /// `/users/{id}` and `/users/{id}.json`
 pub async fn page(request: HttpRequest) -> HttpResponse {
     // The raw path: escaped characters belong to the id.
-    let sent = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let sent = request
+        .uri()
+        .path()
+        .rsplit('/')
+        .next()
+        .expect("rsplit returns at least one part");
     let (sent, as_json) = sent
         .strip_suffix(JSON)
         .map_or((sent, false), |id| (id, true));
@@ -352,7 +357,7 @@ fn report(state: &State, history: &History, name: &str) -> Report {
         .max_by_key(|p| p.start());
     facts.extend(first.map(|period| format!("First seen {}", day(period))));
     facts.extend(last.map(|period| format!("last seen {}", day(period))));
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let count = |number: usize| u64::try_from(number).expect("a count fits in 64 bits");
     let (properties, deeds): (Vec<&Seen>, Vec<&Seen>) =
         events.iter().partition(|seen| seen.property);
     let known = count(history.known.saturating_sub(history.properties));
@@ -394,7 +399,10 @@ fn report(state: &State, history: &History, name: &str) -> Report {
     };
     let days = dated().map(|seen| {
         let name = called(state, &seen.event);
-        let count = many(u64::try_from(seen.days.len()).unwrap_or(u64::MAX), "day");
+        let count = many(
+            u64::try_from(seen.days.len()).expect("a year has few days"),
+            "day",
+        );
         let label = format!("Calendar of {name}: {count} {weeks}; which ones is listed below");
         Days {
             strip: axis.strip(
@@ -441,7 +449,7 @@ fn unrecorded(history: &History) -> Vec<(NaiveDate, NaiveDate)> {
         .today
         .since(span.since)
         .and_then(|days| u32::try_from(days + 1).ok())
-        .unwrap_or(0);
+        .expect("the calendar begins before today");
     let without: Vec<Period> = span
         .since
         .range(days)

@@ -195,6 +195,7 @@ impl Problem {
 
     /// Converts an error to a problem of the field that causes it.
     pub fn of_query(error: &QueryError) -> Self {
+        // Errors about the size of the table have no field of their own.
         let field = error.field().unwrap_or("rows");
         Problem::new(Field::of_report(field, None), error.to_string())
     }
