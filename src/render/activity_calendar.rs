@@ -94,7 +94,8 @@ impl Axis {
         days: &[NaiveDate],
         label: &str,
     ) -> String {
-        let (total, middle) = (self.len(), HEIGHT / 2);
+        let total = self.len();
+        let middle = HEIGHT / 2;
         let label = escaped(label);
         let mut out = format!(
             r#"<svg class="days" viewBox="0 0 {total} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">"#
@@ -104,7 +105,8 @@ impl Axis {
         } else {
             self.place(from)
         };
-        let (mut lines, mut pale) = (String::new(), String::new());
+        let mut lines = String::new();
+        let mut pale = String::new();
         let stretch = |path: &mut String, from: u64, to: u64| {
             if from < to {
                 let _ = write!(path, "M{from} {middle}H{to}");
@@ -115,7 +117,8 @@ impl Axis {
             .iter()
             .filter(|(first, last)| *last >= self.since && *first <= self.until)
         {
-            let (begin, end) = (self.place(*first).max(at), self.place(*last) + 1);
+            let begin = self.place(*first).max(at);
+            let end = self.place(*last) + 1;
             stretch(&mut pale, at, begin);
             stretch(&mut lines, begin, end);
             at = at.max(end);
@@ -169,7 +172,8 @@ pub fn words(days: &[NaiveDate]) -> Vec<(String, String)> {
         let runs = month.chunk_by(|a, b| a.day() + 1 == b.day());
         let runs: Vec<String> = runs
             .filter_map(|run| {
-                let (first, last) = (run.first()?.day(), run.last()?.day());
+                let first = run.first()?.day();
+                let last = run.last()?.day();
                 Some(if first == last {
                     first.to_string()
                 } else {
@@ -222,7 +226,9 @@ mod tests {
     fn absence_begins_where_somebody_could_be_missed() {
         let axis = Axis::new(date("2026-09-01"), date("2026-11-23"));
         let svg = |from: &str| axis.strip(date(from), &[], &[], "");
-        let (early, first, late) = (svg("2020-01-01"), svg("2026-09-01"), svg("2026-12-01"));
+        let early = svg("2020-01-01");
+        let first = svg("2026-09-01");
+        let late = svg("2026-12-01");
         assert!(
             early == first && !early.contains("before") && early.contains("M0 5H84"),
             "{early}"

@@ -105,7 +105,8 @@ pub fn period_labels(periods: &[Period], narrow: bool) -> Vec<(usize, String)> {
 }
 
 fn is_labelled(periods: &[Period], i: usize, narrow: bool) -> bool {
-    let (n, start) = (periods.len(), periods[i].start());
+    let n = periods.len();
+    let start = periods[i].start();
     let few = match periods[i].grain() {
         // All labels but the first are shorter than a date.
         Grain::Month => 7,

@@ -24,7 +24,8 @@ impl Rgb {
     /// Mixes two colours: `part` of `whole` of the way to `other`.
     fn towards(self, other: Rgb, part: u8, whole: u8) -> Rgb {
         let channel = |a: u8, b: u8| {
-            let (part, whole) = (u32::from(part.min(whole)), u32::from(whole.max(1)));
+            let part = u32::from(part.min(whole));
+            let whole = u32::from(whole.max(1));
             let sum = u32::from(a) * (whole - part) + u32::from(b) * part + whole / 2;
             u8::try_from(sum / whole).expect("a mean of bytes is a byte")
         };
@@ -55,7 +56,8 @@ impl Rgb {
     /// assert_eq!(Rgb(0, 0, 0).contrast(Rgb(255, 255, 255)).round(), 21.0);
     /// ```
     pub fn contrast(self, other: Rgb) -> f64 {
-        let (a, b) = (self.luminance(), other.luminance());
+        let a = self.luminance();
+        let b = other.luminance();
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 }

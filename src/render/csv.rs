@@ -130,7 +130,8 @@ mod tests {
     }
 
     fn tidy(table: &Table) -> String {
-        let (table, show) = (table.clone(), Show::Percent);
+        let table = table.clone();
+        let show = Show::Percent;
         frame(&Shown { table, show }.tidy())
     }
 
@@ -168,10 +169,8 @@ mod tests {
 
     #[test]
     fn what_is_not_recorded_is_no_number() {
-        let (from, to) = (
-            chrono::NaiveDate::from_ymd_opt(2026, 11, 21),
-            chrono::NaiveDate::from_ymd_opt(2026, 11, 24),
-        );
+        let from = chrono::NaiveDate::from_ymd_opt(2026, 11, 21);
+        let to = chrono::NaiveDate::from_ymd_opt(2026, 11, 24);
         let measure = crate::reports::retention::Measure::OnOrAfter;
         let query = Query {
             cols: Some(3),

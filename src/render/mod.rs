@@ -87,8 +87,8 @@ pub fn file_name(answer: &dyn Exports) -> FileName {
 
 /// Returns the file name for a list of people of a cohort:
 /// `people_signup_active_day_2026-11-16_2_lost`.
-pub fn people_name(query: &Query, crowd: &CellMembers, who: Who) -> FileName {
-    let column = crowd
+pub fn people_name(query: &Query, members: &CellMembers, who: Who) -> FileName {
+    let column = members
         .back
         .as_ref()
         .map_or_else(String::new, |back| format!("_{}", back.column));
@@ -98,11 +98,12 @@ pub fn people_name(query: &Query, crowd: &CellMembers, who: Who) -> FileName {
         ""
     };
     FileName::new(|name| {
-        let (cohort, returning) = (name(&query.cohort), name(&query.returning));
+        let cohort = name(&query.cohort);
+        let returning = name(&query.returning);
         format!(
             "people_{cohort}_{returning}_{}{later}_{}{column}_{}",
             query.grain,
-            crowd.period,
+            members.period,
             who.as_str()
         )
     })
@@ -153,7 +154,8 @@ fn harmless(text: &str, all_letters: bool) -> String {
     } else {
         MOST_BYTES.0
     };
-    let (mut name, mut lost) = (String::new(), false);
+    let mut name = String::new();
+    let mut lost = false;
     for c in text.chars() {
         let sign = match c {
             '&' => "-and-",

@@ -101,7 +101,7 @@ pub fn stickiness(activity: &Activity) -> String {
     let describe = |point: &Point| match point.stickiness() {
         Some(rate) => words::percent(rate),
         None if point.state == State::NotRecorded => "not recorded".to_owned(),
-        None => "nobody".to_owned(),
+        None => "no people".to_owned(),
     };
     chart.draw(
         activity.grain,
@@ -196,7 +196,8 @@ impl Chart<'_> {
             Grain::Week => "weeks by their Monday, UTC".to_owned(),
             grain => format!("{grain}s, UTC"),
         };
-        let (canvas, top) = (self.canvas, self.axis.top);
+        let canvas = self.canvas;
+        let top = self.axis.top;
         let mut out = opening(
             self.id,
             self.class,
@@ -214,10 +215,8 @@ impl Chart<'_> {
         ));
         // Invisible areas with the text for the pointer.
         out.push_str("<g class=\"hits\" fill=\"none\" pointer-events=\"all\">");
-        let (left, width) = (
-            f64::from(canvas.left),
-            f64::from(canvas.right - canvas.left),
-        );
+        let left = f64::from(canvas.left);
+        let width = f64::from(canvas.right) - left;
         let column = width
             / f64::from(
                 u32::try_from(points.len().max(1)).expect("a trend has at most 400 points"),
@@ -234,7 +233,8 @@ impl Chart<'_> {
                 point.period.label(),
                 describe(point)
             ));
-            let (y, height) = (canvas.top, canvas.bottom - canvas.top);
+            let y = canvas.top;
+            let height = canvas.bottom - canvas.top;
             let _ = write!(
                 out,
                 r#"<rect x="{x:.1}" y="{y}" width="{column:.1}" height="{height}"><title>{words}</title></rect>"#

@@ -268,7 +268,7 @@ pub fn none_complete(what: &str, data_ends: Option<Period>) -> String {
 pub fn cell_members(
     query: &Query,
     labels: &Labels,
-    crowd: &CellMembers,
+    members: &CellMembers,
     who: Who,
     size: u64,
     count: u64,
@@ -276,9 +276,9 @@ pub fn cell_members(
     let did = format!(
         "did {} {}",
         query.cohort.with_labels(labels),
-        when(crowd.period)
+        when(members.period)
     );
-    let Some(back) = crowd.back.as_ref().filter(|_| who != Who::Cohort) else {
+    let Some(back) = members.back.as_ref().filter(|_| who != Who::Cohort) else {
         return format!("{} {did}", people(size));
     };
     let came = if who == Who::Returned {
@@ -309,12 +309,14 @@ fn during(back: &ReturnWindow) -> String {
 /// Returns the range that a table's cohorts cover: `10 – 23 Nov 2026`, `Dec 2025 – Nov 2026`.
 /// `None` without cohorts.
 pub fn range(table: &Table) -> Option<String> {
-    let (first, last) = (table.rows.first()?.period, table.rows.last()?.period);
+    let first = table.rows.first()?.period;
+    let last = table.rows.last()?.period;
     let one = first == last;
     Some(match table.query.grain {
         _ if one => full_label(first),
         Grain::Hour => {
-            let (from, to) = (first.start(), last.start());
+            let from = first.start();
+            let to = last.start();
             let day = if from.date_naive() == to.date_naive() {
                 "%H:%M"
             } else {
@@ -324,10 +326,8 @@ pub fn range(table: &Table) -> Option<String> {
         }
         Grain::Month | Grain::Year => format!("{} – {}", first.label(), last.label()),
         Grain::Day | Grain::Week => {
-            let (from, to) = (
-                first.start().date_naive(),
-                (last.end() - TimeDelta::days(1)).date_naive(),
-            );
+            let from = first.start().date_naive();
+            let to = (last.end() - TimeDelta::days(1)).date_naive();
             let format = match (from.year() == to.year(), from.month() == to.month()) {
                 (true, true) => "%-d",
                 (true, false) => "%-d %b",
@@ -457,7 +457,8 @@ pub const NOT_RECORDED: &str = "–";
 /// Says since when the events of a table are recorded, if that is within its range: one sentence
 /// each. The `†` marks the cohorts concerned.
 pub fn recorded(table: &Table) -> Vec<String> {
-    let (query, recorded) = (&table.query, &table.recorded);
+    let query = &table.query;
+    let recorded = &table.recorded;
     let Some(first) = table.rows.first().map(|row| row.period.start()) else {
         return Vec::new();
     };
@@ -573,7 +574,8 @@ mod tests {
             [0.0, 0.273_9, 1.0].map(percent),
             ["0.0%", "27.4%", "100.0%"]
         );
-        let (one, all_but_one) = (1.0 / 40_000.0, 39_999.0 / 40_000.0);
+        let one = 1.0 / 40_000.0;
+        let all_but_one = 39_999.0 / 40_000.0;
         assert_eq!(
             [one, 0.000_5, 0.999_4, all_but_one].map(percent),
             ["<0.1%", "0.1%", "99.9%", ">99.9%"]

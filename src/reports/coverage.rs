@@ -342,7 +342,8 @@ impl Coverage {
             return State::NotRecorded;
         };
         let begun = until.min(*current);
-        let (inner, outer) = (from.max(first), begun.min(last));
+        let inner = from.max(first);
+        let outer = begun.min(last);
         // The first gap that does not end before these periods.
         let gap = gaps
             .get(gaps.partition_point(|gap| gap.1 < inner))

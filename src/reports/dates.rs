@@ -25,7 +25,8 @@ pub enum Found {
 
 /// Returns each name of a segment once, with its records. Saved segments must be expanded.
 pub fn leaves(segment: &Segment, all: &Catalogue, now: DateTime<Utc>) -> Vec<(Segment, Found)> {
-    let (mut leaves, mut seen) = (Vec::new(), HashSet::new());
+    let mut leaves = Vec::new();
+    let mut seen = HashSet::new();
     segment.visit(&mut |name, ever| {
         if seen.insert((name, ever)) {
             let leaf = if ever {

@@ -83,7 +83,8 @@ impl EventsQuestion {
         events: impl IntoIterator<Item = &'a [Key]>,
         coverage: &Coverage,
     ) -> Self {
-        let (running, now) = (Running::of(coverage), coverage.now());
+        let running = Running::of(coverage);
+        let now = coverage.now();
         let by_event = events
             .into_iter()
             .filter_map(|keys| Some((keys.first()?.event(), keys)));
@@ -204,7 +205,7 @@ pub struct Entry {
     pub week: Recent,
     /// People by month.
     pub month: Recent,
-    /// People in the undated bitmap; `None` where there is none.
+    /// People in the undated bitmap. `None` if it does not exist.
     pub ever: Option<u64>,
     /// When it was recorded; `None` for an event that is only recorded without dates.
     pub span: Option<Span>,

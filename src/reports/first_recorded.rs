@@ -51,7 +51,8 @@ impl Recorded {
 
 /// Returns the events whose dated bitmaps are used, each once.
 pub(super) fn dated<'a>(sides: impl IntoIterator<Item = &'a Segment>) -> Vec<&'a EventName> {
-    let (mut names, mut seen) = (Vec::new(), HashSet::new());
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
     for side in sides {
         side.visit(&mut |name, ever| {
             if !ever && seen.insert(name) {

@@ -204,9 +204,9 @@ impl CellMembers {
     /// use cohortist::sets::{Segments, parse_set};
     /// let query = Query::new("signup".parse()?, "active".parse()?, Grain::Day);
     /// let coverage = Coverage::whole(parse_moment("2026-11-23")?)?;
-    /// let crowd = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
+    /// let members = CellMembers::at(&query, "2026-11-20".parse()?, Some(2), &coverage)?;
     /// let expected = parse_set("signup@2026-11-20 & active@2026-11-22", &Segments::default())?;
-    /// assert_eq!(crowd.back.unwrap().returned, expected);
+    /// assert_eq!(members.back.unwrap().returned, expected);
     /// assert!(CellMembers::at(&query, "2026-11-20".parse()?, Some(4), &coverage).is_err(), "that is tomorrow");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -264,7 +264,8 @@ impl CellMembers {
                 .copied()
                 .ok_or(not_begun)?;
             recorded(window.from, window.state, true)?;
-            let (mut periods, mut terms) = (Vec::new(), Terms::default());
+            let mut periods = Vec::new();
+            let mut terms = Terms::default();
             for window in windows
                 .iter()
                 .filter(|w| (window.from..=window.until).contains(&w.from))

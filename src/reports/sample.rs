@@ -11,7 +11,7 @@ use crate::reports::retention::{Query, Table};
 use crate::reports::{Context, answer_with};
 use crate::sets::{Catalogue, EventName, Key, Labels, Node, Plan, Segments};
 
-/// Users 1–4 sign up on 20 November, 5–6 on the 21st, nobody on the 22nd, 7–9 on the 23rd, which is
+/// Users 1–4 sign up on 20 November, 5–6 on the 21st, none on the 22nd, 7–9 on the 23rd, which is
 /// running. Long before, on 28 October, users 1 and 2 did `early`. User 1 is there every day, 2 on
 /// the first and third, 5 on the day of signing up, 7 on the 23rd.
 pub fn table() -> Table {

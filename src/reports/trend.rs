@@ -74,7 +74,8 @@ impl TrendQuestion {
             grain,
             count,
         } = trend;
-        let (grain, count) = (*grain, *count);
+        let grain = *grain;
+        let count = *count;
         if !(1..=MAX_PERIODS).contains(&count) {
             return Err(QueryError::Field {
                 field: "last",

@@ -222,7 +222,8 @@ impl UserQuestion {
             found.sort_unstable();
             found
         };
-        let (days, months) = (of(Grain::Day), of(Grain::Month));
+        let days = of(Grain::Day);
+        let months = of(Grain::Month);
         // A month outside the known days is more precise.
         let pick = |day: Option<&Period>,
                     month: Option<&Period>,

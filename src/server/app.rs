@@ -13,7 +13,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, Route, guard};
 use crate::endpoints;
 use crate::server::error::WebError;
 use crate::server::files::Format;
-use crate::server::live::Place;
+use crate::server::live::StoreIndex;
 use crate::server::pages::{
     autocomplete, event, events, health, home, metrics, people, report, retention, static_files,
     user,
@@ -65,7 +65,7 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         // their scope matches everything.
         for store in (0..dashboard.stores.len()).rev() {
             let pages = scope(&dashboard.base(store))
-                .app_data(Place(store))
+                .app_data(StoreIndex(store))
                 .configure(routes);
             everything = everything.service(pages.default_service(to(not_found)));
         }

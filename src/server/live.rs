@@ -120,12 +120,12 @@ impl Live {
 
 /// The index of the store that an address belongs to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place(pub usize);
+pub(super) struct StoreIndex(pub usize);
 
 /// Returns the state for a request. A request keeps the state that it first got, even if the
 /// configuration is reloaded.
 pub(super) fn state(request: &HttpRequest) -> Option<Arc<State>> {
-    let Place(index) = *request.app_data::<Place>()?;
+    let StoreIndex(index) = *request.app_data::<StoreIndex>()?;
     if let Some(state) = request.extensions().get::<Arc<State>>() {
         return Some(Arc::clone(state));
     }

@@ -96,9 +96,12 @@ impl Drop for Line {
         let worked = self.worked.unwrap_or(took);
         let route = self.route.as_deref().unwrap_or("none");
         let status = self.status.unwrap_or(CUT_OFF);
-        let (method, client, id) = (self.method.as_str(), OrDash(self.client.as_ref()), &self.id);
+        let method = self.method.as_str();
+        let client = OrDash(self.client.as_ref());
+        let id = &self.id;
         metrics::answered(route, method, status, worked);
-        let (duration_ms, bytes) = (millis(took), self.bytes);
+        let duration_ms = millis(took);
+        let bytes = self.bytes;
         let message = if self.whole { "answered" } else { "cut off" };
         tracing::info!(
             target: "cohortist::access",

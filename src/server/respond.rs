@@ -16,7 +16,7 @@ use crate::server::error::{RETRY_SECONDS, WebError};
 use crate::server::page_cache::{CachedPage, PageEncoding};
 use crate::server::query::Problem;
 use crate::server::request_id::RequestId;
-use crate::server::view::{here, place, without_store};
+use crate::server::view::{here, state_and_path, without_store};
 
 /// The value of `Retry-After` if too many questions wait.
 const RETRY_BUSY_SECONDS: &str = "10";
@@ -100,7 +100,7 @@ struct ErrorPage<'a> {
 
 /// Returns the page whose form can fix the query of a request.
 fn form_for(request: &HttpRequest) -> Option<String> {
-    let (state, path) = place(request);
+    let (state, path) = state_and_path(request);
     let page = ["/people", "/retention"]
         .into_iter()
         .find(|page| path.starts_with(page))?;
@@ -118,7 +118,7 @@ pub(super) enum ErrorFormat {
 impl ErrorFormat {
     /// Picks the format of the requested resource: programs cannot read pages.
     pub(super) fn to(request: &HttpRequest) -> Self {
-        let path = without_store(place(request).1);
+        let path = without_store(state_and_path(request).1);
         if path.ends_with(".json") || path.starts_with("/api/") || path == "/api" {
             ErrorFormat::Json
         } else if path.ends_with(".csv") {
@@ -147,7 +147,7 @@ pub fn answer(request: &HttpRequest, result: Result<HttpResponse, WebError>) -> 
         response.insert_header((RETRY_AFTER, seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = match place(request).1 {
+        let allow = match state_and_path(request).1 {
             "/people" => "GET, HEAD, POST",
             "/api/v1/marks" => "POST",
             _ => "GET, HEAD",
@@ -205,7 +205,7 @@ pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, Stri
         other => words::curly(&other.to_string()),
     };
     let for_page: Vec<Problem> = problems.iter().cloned().map(Problem::for_page).collect();
-    let (state, _) = place(request);
+    let (state, _) = state_and_path(request);
     let page = ErrorPage {
         layout: Layout::bare(state.as_deref(), &here(request)),
         status: status.as_u16(),

@@ -60,7 +60,7 @@ impl Settings {
 pub struct Listening(Vec<TcpListener>);
 
 impl Listening {
-    /// Listens on every address that the text stands for, such as `127.0.0.1:8080`; port 0 takes a
+    /// Listens on every address that the text resolves to, such as `127.0.0.1:8080`; port 0 takes a
     /// free one.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Listening {
 }
 
 /// Serves the dashboard until SIGTERM or SIGINT arrives, then lets requests in progress end.
-/// Blocks. `ready` is told the addresses as soon as connections are accepted.
+/// Blocks. `ready` gets the addresses as soon as connections are accepted.
 ///
 /// # Errors
 /// When the address cannot be listened on, with what to do.
@@ -98,10 +98,10 @@ pub fn run_on(
         .block_on(async move { serve(listening, settings, stop_signal()?, ready).await })
 }
 
-/// As [`run`], until `stop` ends.
+/// Like [`run`], until `stop` completes.
 ///
 /// # Errors
-/// As there.
+/// If the address cannot be listened on, with what to do.
 pub fn run_until(
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -148,10 +148,8 @@ async fn serve(
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use actix_web::rt::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(std::future::poll_fn(move |context| {
         if terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready() {
             std::task::Poll::Ready(())
@@ -172,7 +170,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// The server that answers on these sockets, not yet started.
 ///
-/// It does what `HttpServer` of actix-web does, on a [`Connection`] instead of a bare stream.
+/// Works like actix-web's `HttpServer`, on a [`Connection`] instead of a bare stream.
 ///
 /// # Errors
 /// When a socket cannot be used.

@@ -22,7 +22,7 @@ pub struct View {
 
 /// Returns path and query of a request as sent, without the store's part.
 pub(super) fn here(request: &HttpRequest) -> String {
-    let path = without_store(place(request).1);
+    let path = without_store(state_and_path(request).1);
     // A path that starts with two slashes would be the name of another host.
     let path = if path.starts_with("//") { "/" } else { path };
     let query = request
@@ -45,7 +45,7 @@ pub(super) fn without_store(path: &str) -> &str {
 
 impl View {
     pub(super) fn of(request: &HttpRequest) -> Result<Self, WebError> {
-        let (state, _) = place(request);
+        let (state, _) = state_and_path(request);
         Ok(View {
             state: state.ok_or(WebError::NotFound)?,
             here: here(request),
@@ -68,7 +68,7 @@ impl std::ops::Deref for View {
 }
 
 /// Returns the state of a request, and its path without the store's part.
-pub(super) fn place(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
+pub(super) fn state_and_path(request: &HttpRequest) -> (Option<Arc<State>>, &str) {
     let state = live::state(request);
     let path = request.path();
     let rest = state
@@ -106,7 +106,8 @@ impl Layout {
             }
             None => store.kind.clone(),
         };
-        let (source, numbers) = (Some((source, store.location.clone())), !store.string_ids);
+        let source = Some((source, store.location.clone()));
+        let numbers = !store.string_ids;
         let notes = match events {
             Some(_) => notes(view, &store.prefix),
             None => Vec::new(),

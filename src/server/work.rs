@@ -60,7 +60,8 @@ async fn in_turn<T: Send + 'static>(
     mut work: impl FnMut() -> Result<T, WebError> + Send + 'static,
 ) -> Result<T, WebError> {
     let admission = view.dashboard.admission.clone();
-    let (mut class, mut turn) = (Class::Light, None);
+    let mut class = Class::Light;
+    let mut turn = None;
     loop {
         // The turn moves into the work: it ends with the work, even if the client has disconnected.
         let run = move || {

@@ -1195,7 +1195,7 @@ fn check_twins(page: &Html, question: &Question, column: usize, expected: &Expec
             let state = match cell {
                 Some(cell) if cell.running => "in progress",
                 Some(_) => "complete",
-                None if row.cohort.is_empty() => "nobody in it",
+                None if row.cohort.is_empty() => "no people",
                 None => "not begun",
             };
             let came = cell.map(|cell| {

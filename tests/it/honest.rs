@@ -66,12 +66,13 @@ fn a_page_says_since_when_there_is_something_to_count() {
     );
     // In October nobody signed up, and that is known.
     assert!(
-        row("Oct 2026").contains("<td class=size>0<td class=nobody colspan=12>nobody</tr>"),
+        row("Oct 2026").contains("<td class=size>0<td class=nobody colspan=12>no people</tr>"),
         "{}",
         row("Oct")
     );
     assert!(
-        row("Nov 2026").contains("<td class=size>0*<td class=nobody colspan=12>nobody so far</tr>"),
+        row("Nov 2026")
+            .contains("<td class=size>0*<td class=nobody colspan=12>no people so far</tr>"),
         "{}",
         row("Nov")
     );

@@ -27,7 +27,8 @@ const MAX_DOTS: usize = 40;
 /// Draws the retention curve as a standalone file, with a visible title, on white.
 pub fn file(table: &Table) -> String {
     let head = 136;
-    let (width, height) = (CURVE.width, CURVE.height + head + 16);
+    let width = CURVE.width;
+    let height = CURVE.height + head + 16;
     let title = table.title();
     let mut facts: Vec<String> = words::range(table).into_iter().collect();
     facts.extend([
@@ -35,7 +36,8 @@ pub fn file(table: &Table) -> String {
         format!("as of {} UTC", table.now.format("%-d %b %Y, %H:%M")),
     ]);
     facts.extend(words::data_ends(table));
-    let (ink, mute) = (Theme::Light.ink(), Theme::Light.mute());
+    let ink = Theme::Light.ink();
+    let mute = Theme::Light.mute();
     let mut out = opening(
         "retention-chart",
         "chart",
@@ -121,7 +123,8 @@ fn described(table: &Table) -> String {
         .iter()
         .enumerate()
         .filter_map(|(k, a)| Some((k, (*a)?)));
-    let (first, last) = (averages.clone().next(), averages.next_back());
+    let first = averages.clone().next();
+    let last = averages.next_back();
     let came_back =
         |k: usize, rate: f64| format!("{} {}", words::percent(rate), words::column(table, k));
     match (first, last) {
@@ -173,7 +176,8 @@ fn curve_layers(table: &Table) -> String {
     let right = coord(cols.saturating_sub(1).max(1));
     let reach = (right, axis.top);
     let theme = Theme::Light;
-    let (accent, mute) = (theme.accent(), theme.mute());
+    let accent = theme.accent();
+    let mute = theme.mute();
     let mut out = String::new();
 
     out.push_str(&rules(&CURVE, &axis, right, |tick| {
@@ -334,7 +338,8 @@ fn labels(table: &Table, reach: (f64, f64), average: &[Vec<(f64, f64)>]) -> Stri
 /// it if the average falls steeply and the next point is far; or further up. `high` is the upper
 /// end of the point's interval.
 fn room_for(taken: &Taken, dot: Spot, high: f64, steps: f64, text: &str) -> (Frame, bool) {
-    let (left, right) = (f64::from(CURVE.left) + 4.0, f64::from(CURVE.right));
+    let left = f64::from(CURVE.left) + 4.0;
+    let right = f64::from(CURVE.right);
     let step = (right - f64::from(CURVE.left)) / steps;
     let above = Frame::above((dot.0, high - 12.0), text, FIGURE);
     let aside = above.moved(above.width() / 2.0 + 6.0, 0.0);

@@ -104,7 +104,7 @@ pub fn trend_data_table(table: &Table, column: usize) -> DataTable {
         let without = |state: &str| [String::new(), String::new(), state.to_owned()];
         let parts = match row.cells.get(column).copied().unwrap_or(Cell::Blank) {
             Cell::NotRecorded(_) => without("no data"),
-            Cell::Blank if row.people() == 0 => without("nobody in it"),
+            Cell::Blank if row.people() == 0 => without("no people"),
             Cell::Blank => without("not begun"),
             Cell::Number(number) => {
                 let share = words::percent(number.rate());
@@ -196,7 +196,7 @@ mod tests {
         Day of the cohort | Came back | 95% interval | State
         Fri 20 Nov 2026 | 25.0% | 4.6% to 69.9% | complete
         Sat 21 Nov 2026 | 0.0% | 0.0% to 65.8% | complete
-        Sun 22 Nov 2026 |  |  | nobody in it
+        Sun 22 Nov 2026 |  |  | no people
         Mon 23 Nov 2026 |  |  | not begun
         "##);
     }

@@ -57,7 +57,8 @@ impl Frame {
     /// Whether a straight line crosses the box or comes nearer than `gap`.
     fn meets(&self, (from, to): (Spot, Spot), gap: f64) -> bool {
         // The part of the line, from 0 to 1, that is inside, clipped at one axis after the other.
-        let (mut begin, mut end) = (0.0_f64, 1.0_f64);
+        let mut begin = 0.0_f64;
+        let mut end = 1.0_f64;
         let along = (to.0 - from.0, to.1 - from.1);
         for (way, room) in [
             (-along.0, from.0 - self.left + gap),

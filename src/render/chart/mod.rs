@@ -74,10 +74,8 @@ pub(super) const SIZES: Canvas = Canvas {
 impl Canvas {
     /// Returns the position on the canvas of a point of the plotting area.
     fn spot(&self, (right, top): (f64, f64), (x, y): (f64, f64)) -> Spot {
-        let (width, height) = (
-            f64::from(self.right - self.left),
-            f64::from(self.bottom - self.top),
-        );
+        let width = f64::from(self.right - self.left);
+        let height = f64::from(self.bottom - self.top);
         (
             f64::from(self.left) + x / right * width,
             f64::from(self.bottom) - y / top * height,
@@ -86,10 +84,8 @@ impl Canvas {
 
     /// Returns the point of the plotting area at a position on the canvas.
     fn point(&self, (right, top): (f64, f64), (x, y): Spot) -> (f64, f64) {
-        let (width, height) = (
-            f64::from(self.right - self.left),
-            f64::from(self.bottom - self.top),
-        );
+        let width = f64::from(self.right - self.left);
+        let height = f64::from(self.bottom - self.top);
         (
             (x - f64::from(self.left)) / width * right,
             (f64::from(self.bottom) - y) / height * top,
@@ -225,7 +221,8 @@ fn write_at(
 
 /// Returns the unbroken stretches of a list with gaps.
 fn stretches<T>(list: impl IntoIterator<Item = Option<T>>) -> Vec<Vec<(f64, T)>> {
-    let (mut all, mut open) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
+    let mut open = Vec::new();
     for (k, item) in list.into_iter().enumerate() {
         match item {
             Some(item) => open.push((coord(k), item)),

@@ -159,10 +159,8 @@ fn described(table: &Table, column: usize) -> String {
     };
     let mut text = if points.len() > 1 {
         let by_rate = |a: &&Point, b: &&Point| a.cell.rate().total_cmp(&b.cell.rate());
-        let (low, high) = (
-            points.iter().min_by(by_rate).unwrap_or(first),
-            points.iter().max_by(by_rate).unwrap_or(last),
-        );
+        let low = points.iter().min_by(by_rate).unwrap_or(first);
+        let high = points.iter().max_by(by_rate).unwrap_or(last);
         format!(
             "From {} to {}; the lowest is {}, the highest {}.",
             describe(first),
@@ -239,7 +237,8 @@ fn trend_layers(form: &Form, table: &Table, column: usize) -> String {
     let axis = axis_of(&points, average);
     let reach = (coord(n.max(1)), axis.top);
     let theme = Theme::Light;
-    let (accent, mute) = (theme.accent(), theme.mute());
+    let accent = theme.accent();
+    let mute = theme.mute();
     let at = |x: f64, point: &Point| (x + 0.5, point.height());
     let mut out = rules(canvas, &axis, reach.0, |tick| {
         format!("{tick:.0$}%", axis.decimals)
@@ -447,7 +446,8 @@ fn newest(
         .into_iter()
         .flat_map(|x| [above, below].map(|frame| frame.moved(x, 0.0)));
     let far = (1..12).map(|n| above.moved(0.0, -14.0 * f64::from(n)));
-    let (left, right) = (f64::from(canvas.left), f64::from(canvas.right) + 6.0);
+    let left = f64::from(canvas.left);
+    let right = f64::from(canvas.right) + 6.0;
     let frame = near
         .chain(far)
         .map(|frame| frame.between(left, right))

@@ -188,7 +188,8 @@ fn compared(table: &Table, column: usize) -> Option<(Against, Vec<Number>, Vec<N
 
 fn change(table: &Table, column: usize) -> Option<Change> {
     let (against, older, newer) = compared(table, column)?;
-    let (older, newer) = (older.as_slice(), newer.as_slice());
+    let older = older.as_slice();
+    let newer = newer.as_slice();
     if older.len() < FEWEST || table.query.grain == Grain::Hour {
         return None;
     }
@@ -241,7 +242,7 @@ mod tests {
     }
 
     /// A table of two columns up to a running period, with as many people retained in column 1 of
-    /// each complete cohort out of 100; `None` for a cohort without anybody.
+    /// each complete cohort out of 100; `None` for an empty cohort.
     fn table(grain: Grain, retained: &[Option<u64>]) -> Table {
         let query = Query {
             rows: u32::try_from(retained.len() + 2).ok(),
@@ -302,7 +303,7 @@ mod tests {
             );
             assert_eq!(halves(Grain::Day, &days(n)), Some(expected), "{n}");
         }
-        // A day without anybody breaks the row of weekdays; the newest stretch counts.
+        // An empty day breaks the sequence of weekdays; the newest unbroken part counts.
         let mut broken = days(30);
         broken[18] = None;
         let expected = (Against::WeekBefore, numbers(19..23), numbers(26..30));

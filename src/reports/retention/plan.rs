@@ -81,7 +81,8 @@ impl Question {
         // Cells, and two sets for each period; more if a side has several events.
         plan.reserve(periods.len() * (columns + 3) + columns);
         let mut cohorts = Vec::with_capacity(periods.len());
-        let (mut complete, mut rest) = (Vec::new(), Vec::new());
+        let mut complete = Vec::new();
+        let mut rest = Vec::new();
         let mut unrecorded = BTreeSet::new();
         // Each period is come back to by many cohorts: its set is built once. By how many periods
         // it is after the first.
@@ -147,7 +148,8 @@ impl Question {
         let complete = plan.or(complete);
         rest.push(complete);
         let all = plan.or(rest);
-        let (distinct, distinct_complete) = (plan.count(all), plan.count(complete));
+        let distinct = plan.count(all);
+        let distinct_complete = plan.count(complete);
         let sides = [query.cohort.clone(), query.returning.clone()];
         // These counts are 0 unless the catalogue is out of date.
         let names = dated([&sides[0], &sides[1]]);

@@ -122,10 +122,8 @@ impl Query {
     pub fn size(&self) -> Option<(u32, u32)> {
         let rows = match (self.from, self.to) {
             (Some(from), Some(to)) => {
-                let (first, last) = (
-                    Period::of_date(self.grain, from).ok()?,
-                    Period::of_date(self.grain, to).ok()?,
-                );
+                let first = Period::of_date(self.grain, from).ok()?;
+                let last = Period::of_date(self.grain, to).ok()?;
                 u32::try_from(last.since(first)? + 1).ok()?
             }
             _ => self.rows.unwrap_or(default_size(self.grain)),
@@ -248,7 +246,8 @@ impl Query {
         let rows = match u32::try_from(count) {
             Ok(rows) if rows <= MAX_ROWS => rows,
             _ => {
-                let (from, to) = (first.start().date_naive(), last.start().date_naive());
+                let from = first.start().date_naive();
+                let to = last.start().date_naive();
                 return Err(QueryError::Between {
                     from,
                     to,

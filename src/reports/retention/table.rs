@@ -114,10 +114,8 @@ impl Average {
             .filter_map(|row| row.cells[column].complete())
             .collect();
         let cohorts = u32::try_from(cells.len()).ok().filter(|n| *n > 0)?;
-        let (retained, size) = (
-            cells.iter().map(|c| c.retained).sum(),
-            cells.iter().map(|c| c.size).sum(),
-        );
+        let retained = cells.iter().map(|cell| cell.retained).sum();
+        let size = cells.iter().map(|cell| cell.size).sum();
         Some(Average {
             rate: match averaging {
                 Averaging::Weighted => rate(retained, size)?,

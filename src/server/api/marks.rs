@@ -255,7 +255,9 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
         crate::Error::Ids(error) => WebError::Forbidden(error.to_string()),
         error => error.into(),
     })?;
-    let (mut good, mut bad, mut wrong) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
+    let mut good = Vec::with_capacity(entries.len());
+    let mut bad = Vec::new();
+    let mut wrong = 0;
     for (index, entry) in entries.iter().enumerate() {
         match Entry::read(entry.get(), now, ids) {
             Ok(entry) => good.push(entry),
@@ -275,7 +277,8 @@ fn put(tracker: &Tracker, entries: &[&RawValue], now: DateTime<Utc>) -> Result<R
     let texts = |entries: &[&Entry]| -> Vec<String> {
         entries.iter().map(|entry| entry.user.clone()).collect()
     };
-    let (marked, unmarked) = (texts(&marked), texts(&unmarked));
+    let marked = texts(&marked);
+    let unmarked = texts(&unmarked);
     let mut marked = tracker
         .assign(&marked.iter().map(String::as_str).collect::<Vec<_>>())?
         .into_iter();

@@ -50,7 +50,7 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     format!("{description:#}")
 });
 
-/// Describes a report that has no entry of its own.
+/// Describes a report that has no entry in the file.
 fn described(endpoint: &dyn Endpoint) -> Json {
     let parameter = |field: &reports::Field| {
         let schema = match field.kind {
@@ -201,7 +201,8 @@ pub async fn count(request: HttpRequest) -> HttpResponse {
             .iter()
             .map(|text| set(view, text))
             .collect::<Result<_, _>>()?;
-        let (counts, coverage) = (view.tracker.counts(&sets)?, view.coverage()?);
+        let counts = view.tracker.counts(&sets)?;
+        let coverage = view.coverage()?;
         let count = |((text, set), count): ((String, &Set), u64)| {
             let (count, state) = known(&text, count, &coverage);
             Ok(Count {
@@ -255,7 +256,7 @@ struct Event {
     /// The first and the last day it was recorded on, or a week or month without daily bitmaps.
     first: Option<String>,
     last: Option<String>,
-    /// People in the undated bitmap; `null` where there is none.
+    /// People in the undated bitmap; `null` if it does not exist.
     ever: Option<u64>,
 }
 

@@ -68,7 +68,8 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         .unwrap_or_default();
     let found = block(&request, move |view| {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        let (mut events, coverage) = (offered(view)?, view.coverage()?);
+        let mut events = offered(view)?;
+        let coverage = view.coverage()?;
         let when = match coverage.data_ends(Grain::Day) {
             Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
             None => "today".to_owned(),
@@ -92,7 +93,8 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
 /// counts all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let (now, now_given) = state.as_asked();
-    let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
+    let glossary = &state.dashboard.glossary;
+    let saved = state.tracker.segments();
     let (listed, counts) = state.tracker.of_listed(|| {
         let all = state.tracker.catalogue()?;
         let today = Running::of(&state.tracker.coverage(now, now_given)?).day;

@@ -19,7 +19,7 @@ use crate::server::files::{File, Format};
 use crate::server::pages::links::{self, EVENTS};
 use crate::server::query::PageQuery;
 use crate::server::respond::{answer, disposition, html, plain};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::block;
 use crate::server::{Layout, View};
 use crate::sets::{EventName, Segment};
@@ -83,7 +83,8 @@ impl Stretch {
     }
 
     fn read(query: &str) -> Result<Self, WebError> {
-        let (mut grain, mut count) = (Grain::Day, None);
+        let mut grain = Grain::Day;
+        let mut count = None;
         for (name, value) in
             form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty())
         {
@@ -205,7 +206,7 @@ enum Found {
 
 /// `/events/{name}` and `/events/{name}.csv`
 pub async fn page(request: HttpRequest) -> HttpResponse {
-    let (_, path) = place(&request);
+    let (_, path) = state_and_path(&request);
     let (name, is_file) = wanted(path, request.query_string());
     let query = request.query_string().to_owned();
     let text = path.strip_prefix(EVENTS).unwrap_or_default();
@@ -289,14 +290,16 @@ fn file(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebErr
 }
 
 fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebError> {
-    let (events, store) = (view.events()?, view.tracker.describe()?);
+    let events = view.events()?;
+    let store = view.tracker.describe()?;
     let question = Event {
         name: name.clone(),
         grain: stretch.grain,
         count: stretch.count,
     };
     let answered = view.tracker.run(&question, &view.run(Freshness::Cached))?;
-    let (coverage, age) = (answered.coverage, answered.age);
+    let coverage = answered.coverage;
+    let age = answered.age;
     let EventDetail {
         overview,
         trend: activity,
@@ -308,10 +311,8 @@ fn render(view: &View, name: &EventName, stretch: Stretch) -> Result<Found, WebE
 
     let mut facts = Vec::new();
     if let Some(span) = activity.span {
-        let (first, last) = (
-            seen(span.first, overview.today),
-            seen(span.last, overview.today),
-        );
+        let first = seen(span.first, overview.today);
+        let last = seen(span.last, overview.today);
         facts.extend([format!("first seen {first}"), format!("last seen {last}")]);
     }
     if let Some(ever) = entry.and_then(|entry| entry.ever) {

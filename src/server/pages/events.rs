@@ -280,7 +280,8 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 }
 
 fn render(view: &View, asked: &Asked) -> Result<String, WebError> {
-    let (store, glossary) = (view.tracker.describe()?, &view.dashboard.glossary);
+    let store = view.tracker.describe()?;
+    let glossary = &view.dashboard.glossary;
     let all = view.tracker.catalogue()?;
     let names: Vec<EventName> = all
         .events()
@@ -319,7 +320,9 @@ fn page_of(
     as_of: String,
 ) -> Page {
     let heads = Heads::new(&overview);
-    let (today, last_day, data_ends) = (overview.today, last_day(&overview), overview.data_ends);
+    let today = overview.today;
+    let last_day = last_day(&overview);
+    let data_ends = overview.data_ends;
     let mut entries = overview.entries;
     if asked.sort == Sort::People {
         // Stable: equal events stay in the order of their names. Events without dates come last.
@@ -335,10 +338,8 @@ fn page_of(
         Some(_) => None,
     });
     let number = |count: usize| u64::try_from(count).expect("a count fits in 64 bits");
-    let (found, without) = (
-        entries.len(),
-        entries.iter().filter(|entry| entry.span.is_none()).count(),
-    );
+    let found = entries.len();
+    let without = entries.iter().filter(|entry| entry.span.is_none()).count();
     let mut facts = vec![if found < names.len() {
         format!(
             "{} of {}",

@@ -59,7 +59,8 @@ pub fn tiles(table: &Table) -> Vec<Tile> {
                 )
             },
             note: {
-                let (older, newer) = (words::percent(change.older), words::percent(change.newer));
+                let older = words::percent(change.older);
+                let newer = words::percent(change.newer);
                 let margin = change.margin.map_or_else(String::new, |m| {
                     format!("\u{a0}· ±{:.1}\u{a0}pt", m * 100.0)
                 });
@@ -144,7 +145,7 @@ fn len(length: usize) -> u64 {
 
 /// One cell of the table, or several adjacent ones without numbers.
 #[derive(Debug)]
-pub enum Place {
+pub enum GridCell {
     /// A number.
     Number(Number),
     /// This many cells that are not recorded.
@@ -186,7 +187,7 @@ pub struct Line {
     /// Whether recording started within it.
     pub partial: bool,
     /// Its cells that have begun.
-    pub places: Vec<Place>,
+    pub cells: Vec<GridCell>,
     /// The number of columns after them that have not begun.
     pub future: usize,
 }
@@ -404,10 +405,8 @@ impl Shades {
         } else {
             ""
         };
-        let (low, high) = (
-            words::percent_of_scale(self.low),
-            words::percent_of_scale(self.high),
-        );
+        let low = words::percent_of_scale(self.low);
+        let high = words::percent_of_scale(self.high);
         (format!("{low}{lower}"), format!("{high}{higher}"))
     }
 
@@ -459,19 +458,19 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
             name: words::cell(table, number),
         }
     };
-    let mut places: Vec<Place> = Vec::new();
+    let mut cells: Vec<GridCell> = Vec::new();
     let mut future = 0;
     for (column, cell) in row.cells.iter().enumerate() {
-        match (cell, places.last_mut()) {
-            (Cell::Number(counted), Some(Place::NoData(cells))) => {
+        match (cell, cells.last_mut()) {
+            (Cell::Number(counted), Some(GridCell::NoData(count))) => {
                 // Numbers after the gap stay in their columns, one cell each.
-                let more = std::mem::replace(cells, 1) - 1;
-                places.extend((0..more).map(|_| Place::NoData(1)));
-                places.push(Place::Number(number(column, counted)));
+                let more = std::mem::replace(count, 1) - 1;
+                cells.extend((0..more).map(|_| GridCell::NoData(1)));
+                cells.push(GridCell::Number(number(column, counted)));
             }
-            (Cell::Number(counted), _) => places.push(Place::Number(number(column, counted))),
-            (Cell::NotRecorded(_), Some(Place::NoData(cells))) => *cells += 1,
-            (Cell::NotRecorded(_), _) => places.push(Place::NoData(1)),
+            (Cell::Number(counted), _) => cells.push(GridCell::Number(number(column, counted))),
+            (Cell::NotRecorded(_), Some(GridCell::NoData(count))) => *count += 1,
+            (Cell::NotRecorded(_), _) => cells.push(GridCell::NoData(1)),
             (Cell::Blank, _) => future += 1,
         }
     }
@@ -483,7 +482,7 @@ fn line(table: &Table, index: usize, row: &Row, show: Show, shades: Shades) -> L
         running: row.state == State::InProgress,
         empty: row.size == Some(0),
         partial: table.is_partial(row),
-        places,
+        cells,
         future,
     }
 }

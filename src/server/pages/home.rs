@@ -60,7 +60,8 @@ pub(super) fn default_question(state: &State) -> Result<Option<PageQuery>, WebEr
     let Some(mut asked) = likely_question(&state.events()?) else {
         return Ok(None);
     };
-    let (all, coverage) = (state.tracker.catalogue()?, state.coverage()?);
+    let all = state.tracker.catalogue()?;
+    let coverage = state.coverage()?;
     if let Segment::Event(name) = &asked.bare.cohort {
         let samples = samples(all.of(name), &coverage);
         asked.bare.grain = likely_grain(&returns(state, &asked, &samples)?);
@@ -263,10 +264,8 @@ mod tests {
 
     #[test]
     fn the_newest_complete_cohorts_are_looked_at() {
-        let (event, now) = (
-            EventName::new("a").unwrap(),
-            parse_moment("2026-11-23T14:05:00Z").unwrap(),
-        );
+        let event = EventName::new("a").unwrap();
+        let now = parse_moment("2026-11-23T14:05:00Z").unwrap();
         let samples = |every: usize, days: i64| {
             let marks = (0..days)
                 .step_by(every)

@@ -73,7 +73,9 @@ pub(super) fn notices(
             .last()
             .is_some_and(|row| row.cells.iter().all(|cell| cell.complete().is_some()))
     {
-        let (rows, cols, grain) = (table.rows.len(), table.query.cols(), table.query.grain);
+        let rows = table.rows.len();
+        let cols = table.query.cols();
+        let grain = table.query.grain;
         let last = if rows == 1 {
             "the last cohort".to_owned()
         } else {
@@ -182,7 +184,8 @@ fn never_recorded(
 /// Reports dated use of undated events: `plan:pro` instead of `plan:pro@ever` gives a table of
 /// zeros.
 fn undated(state: &State, asked: &PageQuery, query: &Query) -> Result<Vec<Notice>, WebError> {
-    let (mut dated, mut seen) = (Vec::new(), HashSet::new());
+    let mut dated = Vec::new();
+    let mut seen = HashSet::new();
     for side in [&query.cohort, &query.returning] {
         side.visit(&mut |name, ever| {
             if !ever && seen.insert(name) {
@@ -376,7 +379,8 @@ fn no_data(state: &State, asked: &PageQuery, table: &Table, coverage: &Coverage)
         )),
         None => Notice::new(format!("{beginning}: it has no data by {grain}.")),
         Some((first, last)) => {
-            let (from, to) = (words::full_label(first), words::full_label(last));
+            let from = words::full_label(first);
+            let to = words::full_label(last);
             let range = if from == to {
                 format!("{} only", words::when(first))
             } else {
@@ -407,7 +411,8 @@ fn fewer_periods(
     table: &Table,
     coverage: &Coverage,
 ) -> Result<Notice, WebError> {
-    let (cols, grain) = (table.query.cols(), table.query.grain);
+    let cols = table.query.cols();
+    let grain = table.query.grain;
     let missing = table
         .rows
         .iter()

@@ -28,7 +28,7 @@ use crate::server::pages::user::{self, Linked};
 use crate::server::pages::{home, links};
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
 use crate::server::respond::{answer, disposition, html};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::{admitted, block, changed};
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, Segments, Set, UserId, labelled, parse_set, set_periods};
@@ -126,7 +126,8 @@ impl Given {
 
     fn cell(&self, state: &State) -> Result<Whom, Vec<Problem>> {
         let asked = self.question.check()?;
-        let (now, query) = (state.now(), asked.query());
+        let now = state.now();
+        let query = asked.query();
         // Counts need expanded segments; texts name the saved ones.
         let counted = query
             .expanded(state.tracker.segments())
@@ -155,7 +156,7 @@ impl Given {
             .coverage()
             .or_else(|_| Coverage::whole(now))
             .map_err(|error| wrong(Field::At, error))?;
-        let crowd = CellMembers::at(&counted, at, column, &coverage).map_err(
+        let members = CellMembers::at(&counted, at, column, &coverage).map_err(
             |error: CellMembersError| {
                 let field = if error.is_column() {
                     Field::Column
@@ -165,13 +166,13 @@ impl Given {
                 wrong(field, error)
             },
         )?;
-        let Some(set) = crowd.set(who).cloned() else {
+        let Some(set) = members.set(who).cloned() else {
             return Err(wrong(Field::Column, "name a column, such as k=1"));
         };
         Ok(Whom::Cell(Box::new(Cell {
             asked,
             query,
-            crowd,
+            members,
             who,
             set,
         })))
@@ -200,7 +201,7 @@ enum Whom {
 struct Cell {
     asked: PageQuery,
     query: Query,
-    crowd: CellMembers,
+    members: CellMembers,
     who: Who,
     set: Set,
 }
@@ -213,8 +214,13 @@ impl Cell {
             Segment::Event(_) => format!("{segment}@{period}"),
             _ => format!("({segment})@{period}"),
         };
-        let cohort = tied(&self.query.cohort, self.crowd.period);
-        let text = match self.crowd.back.as_ref().filter(|_| self.who != Who::Cohort) {
+        let cohort = tied(&self.query.cohort, self.members.period);
+        let text = match self
+            .members
+            .back
+            .as_ref()
+            .filter(|_| self.who != Who::Cohort)
+        {
             None => cohort,
             Some(back) => {
                 let periods = back
@@ -247,14 +253,14 @@ impl Cell {
 
     fn link(&self, who: Who) -> String {
         let column = self
-            .crowd
+            .members
             .back
             .as_ref()
             .map_or_else(String::new, |back| format!("&k={}", back.column));
         format!(
             "{}&at={}{column}&who={}",
             self.asked.canonical(),
-            self.crowd.period,
+            self.members.period,
             who.as_str()
         )
     }
@@ -278,7 +284,7 @@ impl Whom {
 
     fn file_name(&self) -> FileName {
         let name = match self {
-            Whom::Cell(cell) => render::people_name(&cell.query, &cell.crowd, cell.who),
+            Whom::Cell(cell) => render::people_name(&cell.query, &cell.members, cell.who),
             Whom::Set { text, .. } => render::set_name(text),
         };
         name.ending("csv")
@@ -356,7 +362,9 @@ struct Page {
 /// Expands a relative address below [`links::cells`].
 fn of_cell(path: &str) -> Option<String> {
     let mut parts = path.strip_prefix("/people/")?.split('/');
-    let (question, first, cell) = (parts.next()?, parts.next()?, parts.next()?);
+    let question = parts.next()?;
+    let first = parts.next()?;
+    let cell = parts.next()?;
     let question = percent_decode_str(question).decode_utf8().ok()?;
     if let Some(column) = cell.strip_prefix("trend-") {
         return Some(format!(
@@ -367,7 +375,8 @@ fn of_cell(path: &str) -> Option<String> {
     let (row, column) = cell
         .split_once('.')
         .map_or((cell, None), |(row, column)| (row, Some(column)));
-    let (first, row) = (first.parse::<Period>().ok()?, row.parse::<u32>().ok()?);
+    let first = first.parse::<Period>().ok()?;
+    let row = row.parse::<u32>().ok()?;
     let at = first.shift(row.into()).ok()?;
     let column = match column {
         Some(column) => format!("&k={}", column.parse::<u32>().ok()?),
@@ -378,7 +387,7 @@ fn of_cell(path: &str) -> Option<String> {
 
 /// `/people/{question}/{first}/{cell}`: redirects to the page of a cell or a column.
 pub async fn cell(request: HttpRequest) -> HttpResponse {
-    let (state, path) = place(&request);
+    let (state, path) = state_and_path(&request);
     let base = state.as_ref().map_or("", |state| state.base.as_str());
     let to = of_cell(path)
         .map(|to| format!("{base}{to}"))
@@ -563,7 +572,8 @@ fn render(
 }
 
 fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebError> {
-    let (set, labels) = (wanted.whom.set(), &view.dashboard.glossary.labels);
+    let set = wanted.whom.set();
+    let labels = &view.dashboard.glossary.labels;
     let mut users = view.tracker.members_after(set, wanted.after, PAGE + 1)?;
     let more = users.len() > PAGE;
     users.truncate(PAGE);
@@ -639,23 +649,24 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
         }
         Whom::Cell(cell) => {
             // Without a column there is only the cohort.
-            let sets = Who::ALL.map(|who| cell.crowd.set(who).unwrap_or(&cell.crowd.cohort));
+            let sets = Who::ALL.map(|who| cell.members.set(who).unwrap_or(&cell.members.cohort));
             let counts = view.tracker.counts(sets)?;
             let count = |who: Who| counts[who as usize];
             list.total = words::people(count(cell.who));
             list.heading = words::cell_members(
                 &cell.query,
                 labels,
-                &cell.crowd,
+                &cell.members,
                 cell.who,
                 count(Who::Cohort),
                 count(cell.who),
             );
-            let back = cell.crowd.back.iter().map(|back| back.window);
+            let back = cell.members.back.iter().map(|back| back.window);
             let periods = back.flat_map(|window| [window.from, window.until]);
-            dates.push(words::full_label(cell.crowd.period));
+            dates.push(words::full_label(cell.members.period));
             dates.extend(periods.map(words::full_label));
-            let (part, whole) = (count(Who::Returned), count(Who::Cohort));
+            let part = count(Who::Returned);
+            let whole = count(Who::Cohort);
             let share = rate(part, whole)
                 .zip(wilson(part, whole))
                 .filter(|_| cell.who == Who::Returned);
@@ -668,18 +679,18 @@ fn list(view: &View, wanted: &Wanted, events: &[EventName]) -> Result<List, WebE
             });
             list.notices.extend(cell_notice(
                 &cell.query,
-                &cell.crowd,
+                &cell.members,
                 cell.who,
                 &view.coverage()?,
             ));
-            let windows = cell.crowd.back.iter().map(|back| back.window);
+            let windows = cell.members.back.iter().map(|back| back.window);
             let periods: Vec<Period> = windows
                 .flat_map(|window| [window.from, window.until])
-                .chain([cell.crowd.period])
+                .chain([cell.members.period])
                 .collect();
             list.notices.extend(later_notice(view, set, &periods)?);
             list.back = Some(view.to(&format!("/retention?{}", cell.asked.canonical())));
-            if cell.crowd.back.is_some() {
+            if cell.members.back.is_some() {
                 list.tabs = Who::ALL
                     .map(|who| Tab {
                         label: match who {
@@ -752,7 +763,8 @@ fn examples(view: &View, events: &[EventName], coverage: &Coverage) -> Vec<(Stri
         return Vec::new();
     };
     let Running { day, week, month } = Running::of(coverage);
-    let (cohort, returning) = (&asked.bare.cohort, &asked.bare.returning);
+    let cohort = &asked.bare.cohort;
+    let returning = &asked.bare.returning;
     let sets = [
         format!("{returning}@{day}"),
         format!("{returning}@{month} & !{returning}@{week}"),

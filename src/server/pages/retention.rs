@@ -21,7 +21,7 @@ use crate::server::error::WebError;
 use crate::server::files::Format;
 use crate::server::page_cache::{CachedPage, PageEncoding, Validator};
 use crate::server::pages::form::Form;
-use crate::server::pages::grid::{Grid, Place, Tile, tiles};
+use crate::server::pages::grid::{Grid, GridCell, Tile, tiles};
 use crate::server::pages::notices::{Notice, notices};
 use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{home, links};
@@ -224,7 +224,9 @@ async fn render_soon(request: &HttpRequest) -> Result<HttpResponse, WebError> {
         Ok(begun) => begun,
         Err(page) => return Ok(html(page)),
     };
-    let (frame_of, frame_store, frame_typed) = (view.clone(), store.clone(), raw.clone());
+    let frame_of = view.clone();
+    let frame_store = store.clone();
+    let frame_typed = raw.clone();
     let encoding = PageEncoding::of(request);
     // Known once the bitmaps are listed, before anything is counted.
     let found = Arc::new(OnceLock::new());
@@ -346,7 +348,8 @@ fn render(
     // Before the pages' other inputs are read, which may change at any time.
     let run = view.run(Freshness::Cached);
     let now = run.now;
-    let (raw, events) = (completed(view, &raw)?, view.events()?);
+    let raw = completed(view, &raw)?;
+    let events = view.events()?;
     if raw.asks_nothing() {
         let welcome = Welcome::new(
             view,
@@ -442,7 +445,8 @@ fn offered(
     events: &[EventName],
     asked: Option<&PageQuery>,
 ) -> Result<Vec<String>, WebError> {
-    let (saved, catalogue) = (state.tracker.segments(), state.tracker.catalogue()?);
+    let saved = state.tracker.segments();
+    let catalogue = state.tracker.catalogue()?;
     let mut used: Vec<&EventName> = asked
         .into_iter()
         .flat_map(PageQuery::segments)
@@ -453,7 +457,8 @@ fn offered(
     // Sorting by people would need a count for each event. Names are already sorted, and this sort
     // is stable.
     biggest.sort_by_key(|name| std::cmp::Reverse(catalogue.of(name).len()));
-    let (mut offered, mut bytes) = (Vec::new(), 0);
+    let mut offered = Vec::new();
+    let mut bytes = 0;
     let names = saved.iter().map(|(name, _)| name).chain(biggest);
     for (name, always) in used
         .into_iter()
@@ -490,10 +495,8 @@ fn title(state: &State, asked: &PageQuery) -> String {
             .collect();
         all.join(" and ")
     };
-    let (cohort, returning) = (
-        side(&asked.bare.cohort, &asked.cohort_and),
-        side(&asked.bare.returning, &asked.returning_and),
-    );
+    let cohort = side(&asked.bare.cohort, &asked.cohort_and);
+    let returning = side(&asked.bare.returning, &asked.returning_and);
     asked.query().title(cohort, returning)
 }
 

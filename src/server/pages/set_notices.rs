@@ -61,20 +61,20 @@ fn so_far(period: Period, coverage: &Coverage, then: &str) -> String {
 /// Explains why the people of a cell can still change, or may be incomplete.
 pub(super) fn cell_notice(
     query: &Query,
-    crowd: &CellMembers,
+    members: &CellMembers,
     who: Who,
     coverage: &Coverage,
 ) -> Option<String> {
-    if crowd.state == Progress::InProgress {
+    if members.state == Progress::InProgress {
         if coverage.data_ends(query.grain).is_some() {
-            return Some(so_far(crowd.period, coverage, "the cohort may grow"));
+            return Some(so_far(members.period, coverage, "the cohort may grow"));
         }
         return Some(format!(
             "So far: this {} is still in progress, and the cohort may grow.",
             query.grain
         ));
     }
-    let window = crowd.back.as_ref().filter(|_| who != Who::Cohort)?.window;
+    let window = members.back.as_ref().filter(|_| who != Who::Cohort)?.window;
     match window.state {
         Progress::InProgress => Some(so_far(window.until, coverage, "more may come back")),
         Progress::PartlyRecorded if who == Who::Returned => Some(

@@ -18,7 +18,7 @@ use crate::server::error::WebError;
 use crate::server::pages::links;
 use crate::server::query::{Field, Problem};
 use crate::server::respond::{answer, html};
-use crate::server::view::place;
+use crate::server::view::state_and_path;
 use crate::server::work::block;
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment, UserId, UserIdError};
@@ -124,7 +124,7 @@ pub async fn find(request: HttpRequest) -> HttpResponse {
 
 /// `/user?id=…`: redirects from the name of the report to the user's page.
 pub async fn moved(request: HttpRequest) -> HttpResponse {
-    let (state, _) = place(&request);
+    let (state, _) = state_and_path(&request);
     let base = state.as_ref().map_or("", |state| state.base.as_str());
     let to = format!("{base}/users?{}", request.query_string());
     HttpResponse::Found().insert_header((LOCATION, to)).finish()
@@ -165,7 +165,8 @@ fn respond(request: &HttpRequest, found: Result<Outcome, WebError>) -> HttpRespo
 }
 
 fn render(view: &View, raw: String) -> Result<Outcome, WebError> {
-    let (store, events) = (view.tracker.describe()?, view.events()?);
+    let store = view.tracker.describe()?;
+    let events = view.events()?;
     let layout = Layout::new(view, &store, Some(&events));
     let (status, page) = match read(view, &raw)? {
         Ok((user, name)) => {
@@ -270,7 +271,8 @@ fn called(state: &State, event: &EventName) -> String {
 }
 
 fn report(state: &State, history: &History, name: &str) -> Report {
-    let (span, events) = (history.span, &history.events);
+    let span = history.span;
+    let events = &history.events;
     let running = |label,
                    period: Period,
                    is: fn(&Seen) -> bool,
@@ -430,7 +432,8 @@ fn report(state: &State, history: &History, name: &str) -> Report {
                 .collect(),
         }
     });
-    let (days, axis) = (days.collect(), axis.svg());
+    let days = days.collect();
+    let axis = axis.svg();
     let json = format!("{}.json", links::user(state, name));
     Report {
         facts,
