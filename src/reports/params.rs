@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
                     String::new()
                 };
                 let message = format!(
-                    "`{name}` is given twice with different values{hint}; leave one of the two out"
+                    "`{name}` is given twice with different values{hint}; remove one of them"
                 );
                 problems.push(Problem::new(field.name, message));
             }

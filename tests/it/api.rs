@@ -355,7 +355,7 @@ fn one_bad_entry_and_nothing_is_recorded() {
         ),
         (
             json!({ "event": "a", "user": 4_294_967_296_u64 }),
-            "no whole number from 0 to 4294967295",
+            "not a valid user id",
         ),
         (
             json!({ "event": "a", "user": "1" }),

@@ -287,9 +287,7 @@ async fn everything_works_without_a_script() {
             .unwrap(),
         lost as u64
     );
-    browser
-        .follow(By::LinkText("ask who of them came back"))
-        .await;
+    browser.follow(By::LinkText("see how many came back")).await;
     assert_eq!(
         browser.heading().await,
         "signup and \"lost ones\"@ever → active"

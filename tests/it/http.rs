@@ -374,7 +374,7 @@ fn a_cell_says_its_whole_sentence() {
         let parts = [" of ", "% (95% ", when, " Nov 2026, complete"];
         assert!(parts.iter().all(|part| name.contains(part)), "{name}");
     }
-    assert!(page.contains("No one is in two cohorts"));
+    assert!(page.contains("No person is in two cohorts"));
     let overlapping = product_page("/retention?cohort=active&returning=active&by=day").body;
     assert!(overlapping.contains("The average has no 95% interval because its cohorts overlap: "));
     assert!(overlapping.contains(" cohort entries by "));
@@ -743,12 +743,14 @@ fn what_was_asked_and_is_not_shown_is_said() {
     );
     let one = page("cols=1&measure=on_or_after").body;
     assert!(
-        one.contains("Shown: the last 14 cohorts whose day is over; for younger ones set “from”."),
+        one.contains(
+            "Shown: the last 14 cohorts whose day is over; to see newer ones, set “from”."
+        ),
         "{one}"
     );
     let more = page("cols=2&rows=1&measure=on_or_after").body;
     assert!(
-        more.contains("Shown: the last cohort whose 2 days are over; for younger ones ask for fewer periods, or set")
+        more.contains("Shown: the last cohort whose 2 days are over; to see newer ones, ask for fewer periods, or set")
     );
     // A table of people has its average in percent, and says so.
     assert!(

@@ -609,7 +609,7 @@ fn the_api_takes_and_tells_the_texts() {
             .unwrap();
         let body = response.body_mut().read_to_string().unwrap();
         assert!(
-            response.status() == 400 && body.contains("no whole number"),
+            response.status() == 400 && body.contains("not a valid user id"),
             "{bad}: {body}"
         );
     }

@@ -249,7 +249,7 @@ fn push_old(params: &mut Params, name: &str, value: &str) {
 
 fn twice(field: Field) -> Problem {
     let name = field.name();
-    let message = format!("`{name}` is given twice with different values: remove one of them");
+    let message = format!("`{name}` is given twice with different values; remove one of them");
     Problem::new(field, message)
 }
 
