@@ -1,4 +1,4 @@
-//! Retention tables.
+//! The endpoint of the retention report.
 
 use chrono::{DateTime, Utc};
 

@@ -14,15 +14,15 @@ pub struct Activity {
     pub segment: Segment,
     /// The length of a period.
     pub grain: Grain,
-    /// As of when.
+    /// The moment of the answer.
     pub now: DateTime<Utc>,
-    /// When the store's data ends, where that is before now.
+    /// When the store's data ends, if before now.
     pub data_ends: Option<Period>,
-    /// Whether the running period may include marks made after a *now* that was chosen.
+    /// Whether the current period may include marks made after a chosen *now*.
     pub may_include_later_marks: bool,
-    /// When its events were recorded; `None` when none of them is dated.
+    /// When its events were recorded. `None` if none of them is dated.
     pub span: Option<Span>,
-    /// Oldest first; the last one is running, or the one in which the data ends.
+    /// Oldest first. The last one is in progress, or the one in which the data ends.
     pub points: Vec<Point>,
 }
 
@@ -35,8 +35,8 @@ impl Activity {
             .find(|point| point.state == State::Complete)
     }
 
-    /// The points from the first period on in which anything was recorded; at least the running
-    /// one. Before it there is nothing to see, not even that nobody came.
+    /// Returns the points from the first recorded period, at least the last point. Earlier zeros
+    /// would be misleading.
     pub fn recorded(&self) -> &[Point] {
         let begun = |point: &Point| {
             self.span
@@ -66,13 +66,12 @@ pub struct Point {
     pub period: Period,
     /// Whether its number is known, and can still change.
     pub state: State,
-    /// How many people; 0 where it is not recorded.
+    /// The number of people, 0 if it is not recorded.
     pub people: u64,
-    /// The change from the period before, for a day from the same weekday a week before, as a share
-    /// of it. Only where both are complete, the earlier one had anybody, and records do not begin
-    /// within it.
+    /// The change from the previous period as a share of it; for a day from the same weekday a week
+    /// before. Only if both are complete, the earlier one is not 0 and is fully recorded.
     pub change: Option<f64>,
-    /// The days in it, for weeks and months that were recorded from their first day on.
+    /// Its days, for weeks and months that were recorded from their first day.
     pub daily: Option<Daily>,
 }
 
@@ -82,9 +81,9 @@ impl Point {
         (self.state != State::NotRecorded).then_some(self.people)
     }
 
-    /// Stickiness: mean people a day ÷ people in the whole period, 0–1. The mean is over the
-    /// period's complete days. For a running period both are as of now; for one that was not
-    /// recorded from its first day on there is none.
+    /// Returns the stickiness: mean people per day ÷ people in the whole period, 0–1. The mean
+    /// covers the complete days. In a period in progress both are as of now. `None` for a period
+    /// that was not recorded from its first day.
     #[allow(clippy::cast_precision_loss)] // Counts stay far below 2⁵³.
     pub fn stickiness(&self) -> Option<f64> {
         let daily = self.daily.filter(|_| self.people > 0)?;

@@ -1,4 +1,4 @@
-//! A trend: how many people are in a segment, period by period.
+//! The trend of a segment: its number of people, period by period.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::reports::spans::{Span, change, compared};
 use crate::sets::{CountId, Counts, Key, Plan, Segment, TooLarge};
 use crate::stats::rate;
 
-/// Asks how many people are in a segment in each of the last periods, up to the running one or the
+/// Asks how many people are in a segment in each of the last periods, up to the current one or the
 /// one in which the data ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trend {
@@ -52,13 +52,12 @@ pub struct TrendQuestion {
     coverage: Coverage,
     may_include_later_marks: bool,
     span: Option<Span>,
-    /// Oldest first, with as many more at the beginning than were asked for as it takes to compare
-    /// the first.
+    /// Oldest first, preceded by the periods that the first one is compared with.
     periods: Vec<AskedPeriod>,
     shown: usize,
 }
 
-/// Where the counts of one period stand among the plan's roots; `None` where there is no bitmap.
+/// The counts of one period among the plan's roots. `None` without a bitmap.
 #[derive(Debug, Clone)]
 struct AskedPeriod {
     period: Period,
@@ -74,7 +73,8 @@ impl TrendQuestion {
             grain,
             count,
         } = trend;
-        let (grain, count) = (*grain, *count);
+        let grain = *grain;
+        let count = *count;
         if !(1..=MAX_PERIODS).contains(&count) {
             return Err(QueryError::Field {
                 field: "last",
@@ -98,7 +98,7 @@ impl TrendQuestion {
                 return Ok(None);
             }
             let set = expanded.at(period);
-            // Without a complement nothing but nobody comes of bitmaps that do not exist.
+            // A set without a complement is empty if its bitmaps do not exist.
             set.keys()
                 .into_iter()
                 .any(|key| existing.contains(key))
@@ -130,7 +130,7 @@ impl TrendQuestion {
                 days: days.map(&mut ask).collect::<Result<_, TooLarge>>()?,
             });
         }
-        let shown = usize::try_from(count).unwrap_or(usize::MAX);
+        let shown = usize::try_from(count).expect("at most 400 periods");
         let running = coverage.current(grain);
         let is_shown = periods.iter().any(|asked| asked.period == running);
         let names = dated([&expanded]);
@@ -153,17 +153,17 @@ impl TrendQuestion {
         for asked in &self.periods {
             let people = at(asked.people);
             let state = self.coverage.state_of(asked.period);
-            let back = usize::try_from(compared(self.grain))
-                .ok()
-                .and_then(|back| points.len().checked_sub(back));
+            let distance = usize::try_from(compared(self.grain)).expect("at most 7");
+            let back = points.len().checked_sub(distance);
             let before = back.and_then(|i| points.get(i)).filter(|before| {
                 let complete = state == State::Complete && before.state == State::Complete;
                 complete && self.span.is_some_and(|span| span.covers(before.period))
             });
             let change = before.and_then(|before| change(before.people, people));
             let total: u64 = asked.days.iter().map(|root| at(*root)).sum();
-            let days = u64::try_from(asked.days.len()).unwrap_or(0);
-            // Nobody on any day and yet somebody in the month: the bitmaps of its days are gone.
+            let days = u64::try_from(asked.days.len()).expect("a period has few days");
+            // If there are users in the month and none on its days, the bitmaps of the days were
+            // deleted.
             let daily = rate(total, days)
                 .filter(|_| total > 0)
                 .map(|mean| Daily { mean, days });
@@ -218,9 +218,9 @@ impl Exports for Activity {
         frame
     }
 
-    /// From the first recorded period on, oldest first. The state is `complete`, `in_progress` or
-    /// `not_recorded`, and then there is no number. Change and stickiness are unrounded shares: 0.1
-    /// is a tenth more.
+    /// Returns a row per period, oldest first, from the first recorded one. The state is
+    /// `complete`, `in_progress` or `not_recorded` (without a number). Change and stickiness are
+    /// unrounded shares: 0.1 is 10 % more.
     fn tidy(&self) -> Frame {
         let mut frame = Frame::new([
             "period_start",

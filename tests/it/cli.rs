@@ -518,7 +518,7 @@ fn a_table_says_what_was_recorded_in_part_or_not_at_all() {
     4 users, each in one cohort.
     The store has data from Nov 2026 on.
     † signup is first recorded on 20 Nov 2026: this month holds those days only.
-    active is first recorded on 20 Nov 2026: before that it counts nobody.
+    active is first recorded on 20 Nov 2026: before that its counts are 0.
     * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
     ");
 }
