@@ -233,7 +233,6 @@ enum CommandArgs {
     Import(import::Args),
     Mark(mark::Args),
     Unmark(mark::UnmarkArgs),
-    Retention(retention::Args),
     #[command(flatten)]
     Report(report::ReportArgs),
     Count(count::Args),
@@ -261,7 +260,6 @@ enum Command {
     Demo(Box<demo::Config>),
     Import(import::Config),
     Mark(mark::Config),
-    Retention(retention::Config),
     Report(report::ReportArgs),
     Count(count::Config),
     People(people::Config),
@@ -335,7 +333,6 @@ impl TryFrom<Args> for Config {
                 CommandArgs::Import(args) => Command::Import(args.try_into()?),
                 CommandArgs::Mark(args) => Command::Mark(args.try_into()?),
                 CommandArgs::Unmark(args) => Command::Mark(args.try_into()?),
-                CommandArgs::Retention(args) => Command::Retention(args.try_into()?),
                 CommandArgs::Report(args) => Command::Report(args),
                 CommandArgs::Count(args) => Command::Count(count::Config::new(args, saved)?),
                 CommandArgs::People(args) => Command::People(people::Config::new(args, saved)?),
@@ -382,7 +379,6 @@ impl Command {
             Command::Demo(config) => config.run(store, clock),
             Command::Import(config) => config.run(store),
             Command::Mark(config) => config.run(store, clock),
-            Command::Retention(config) => config.run(store, clock),
             Command::Report(args) => args.run(store, clock),
             Command::Count(config) => config.run(store, clock),
             Command::People(config) => config.run(store, clock),
@@ -551,9 +547,6 @@ mod tests {
     fn every_command_has_examples_of_at_most_80_columns() {
         for command in command().get_subcommands() {
             let name = command.get_name();
-            if name == "retention" {
-                continue;
-            }
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
@@ -571,9 +564,6 @@ mod tests {
     fn the_help_of_every_option_is_short() {
         let root = command();
         for command in root.get_subcommands().chain([&root]) {
-            if command.get_name() == "retention" {
-                continue;
-            }
             for arg in command.get_arguments() {
                 let Some(help) = arg.get_help() else { continue };
                 let help = help.to_string();

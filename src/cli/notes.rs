@@ -162,7 +162,7 @@ fn strays(tracker: &Tracker) -> anyhow::Result<()> {
     let strays = tracker.unparsed_keys();
     if strays.count > 0 {
         let prefix = tracker.describe()?.prefix;
-        let note = words::strays(prefix.as_str(), strays.count, &strays.example);
+        let note = words::unparsed_keys(prefix.as_str(), strays.count, &strays.example);
         note!("{note}");
     }
     Ok(())

@@ -51,18 +51,24 @@ const LONGEST_MARKED: usize = 90;
 impl Usage {
     /// An error in an expression, with a mark below its column. `argument` is the argument's name.
     pub fn in_text(argument: &str, text: &str, error: &SyntaxError) -> Self {
+        Usage::marked(&format!("{argument}: {error}"), text, error.column)
+    }
+
+    /// An error with the expression that it is about, and a mark below a column of it, counted from
+    /// 1.
+    pub fn marked(error: &str, text: &str, column: usize) -> Self {
         let printable: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         if printable.chars().count() > LONGEST_MARKED {
-            return Usage(format!("{argument}: {error}"));
+            return Usage(error.to_owned());
         }
         let mut message = format!(
-            "{argument}: {error}\n\n    {printable}\n    {}^",
-            " ".repeat(error.column.saturating_sub(1))
+            "{error}\n\n    {printable}\n    {}^",
+            " ".repeat(column.saturating_sub(1))
         );
-        if is_second_word(text, error.column) {
+        if is_second_word(text, column) {
             message +=
                 "\n\nA name with spaces or & | ^ ! ( ) @ needs its own quotes: '\"like this\"'";
         }

@@ -6,16 +6,17 @@ use std::io::IsTerminal;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
 use crate::cli::notes::Notes;
-use crate::cli::output::{Out, Usage};
+use crate::cli::output::{Out, Usage, colour};
+use crate::cli::retention;
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::endpoints::{self, AnswerError, Endpoint};
 use crate::render::{charts, csv, text, words};
-use crate::reports::{Arity, Exports, Field, Kind, Params};
+use crate::reports::{Arity, Exports, Field, Kind, Params, Problem};
 use crate::tracker::Run;
 
 /// The reports whose commands have their own modules.
-const OWN_COMMANDS: [&str; 3] = ["retention", "people", "events"];
+const OWN_COMMANDS: [&str; 2] = ["people", "events"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -52,12 +53,13 @@ fn option(field: &Field) -> String {
 
 fn argument(field: &Field) -> Arg {
     let help = match field.kind {
-        Kind::Word(words) => format!("{}: {}", field.help, words.join(", ")),
+        Kind::Word(words) => format!("{} [one of: {}]", field.help, words.join(", ")),
         _ => field.help.to_owned(),
     };
     let arg = Arg::new(field.name)
         .help(help)
         .value_name(option(field).to_uppercase());
+    let arg = arg.allow_negative_numbers(matches!(field.kind, Kind::Number(..)));
     match field.arity {
         Arity::Required => arg.required(true),
         Arity::Optional => arg.long(option(field)).env(variable(field)),
@@ -77,10 +79,14 @@ fn command(endpoint: &'static dyn Endpoint) -> Command {
     let widest = lines.clone().map(|(line, _)| line.chars().count()).max();
     let widest = widest.unwrap_or_default();
     let lines = lines.map(|(line, remark)| format!("  cohortist {line:widest$}   {remark}"));
-    let examples = lines.collect::<Vec<_>>().join("\n");
+    let mut help = format!("EXAMPLES\n{}", lines.collect::<Vec<_>>().join("\n"));
+    if !endpoint.explanation().is_empty() {
+        help += "\n\n";
+        help += endpoint.explanation();
+    }
     Command::new(endpoint.name())
         .about(endpoint.about())
-        .after_help(format!("EXAMPLES\n{examples}"))
+        .after_help(help)
         .args(endpoint.fields().iter().map(argument))
         .arg(
             Arg::new("format")
@@ -159,6 +165,9 @@ impl ReportArgs {
         let mut out = Out::new();
         out.text(&self.render(export)?)?;
         out.finish()?;
+        if let Some((table, _)) = export.grid() {
+            return retention::print_notes(table, &answer, &tracker, clock);
+        }
         let mut notes = Notes::default();
         if export.is_empty() {
             notes.segments = export.segments();
@@ -172,8 +181,12 @@ impl ReportArgs {
                 let stdout = std::io::stdout();
                 let terminal = stdout.is_terminal().then(terminal_size::terminal_size);
                 let terminal = terminal.flatten().map(|(width, _)| width.0.into());
+                let width = self.width.or(terminal);
+                if let Some((table, show)) = export.grid() {
+                    return Ok(text::table(table, show, width, colour(&stdout)));
+                }
                 let title = words::shortened(&export.title(), 200);
-                let table = text::frame(&export.wide(), self.width.or(terminal));
+                let table = text::frame(&export.wide(), width);
                 format!("{title}\n\n{table}")
             }
             Format::Csv => csv::frame(&export.wide()),
@@ -193,20 +206,29 @@ impl ReportArgs {
     fn usage(&self, error: AnswerError) -> anyhow::Error {
         match error {
             AnswerError::Problems { problems } => {
-                let lines = problems.iter().map(|problem| {
-                    let fields = self.endpoint.fields().iter();
-                    let field = fields.clone().find(|field| field.name == problem.field);
-                    match field {
-                        Some(field) if field.arity != Arity::Required => {
-                            format!("--{}: {}", option(field), problem.message)
-                        }
-                        _ => format!("{}: {}", problem.field.to_uppercase(), problem.message),
-                    }
-                });
+                let lines = problems.iter().map(|problem| self.problem(problem));
                 Usage(lines.collect::<Vec<_>>().join("\n")).into()
             }
             AnswerError::Failed(error) => error.into(),
             error @ AnswerError::Unknown(_) => anyhow::Error::new(error),
+        }
+    }
+
+    /// The text of a problem, with a mark below its column.
+    fn problem(&self, problem: &Problem) -> String {
+        let fields = self.endpoint.fields().iter();
+        let field = fields.clone().find(|field| field.name == problem.field);
+        let name = match field {
+            Some(field) if field.arity != Arity::Required => format!("--{}", option(field)),
+            _ => problem.field.to_uppercase(),
+        };
+        let values = self.params.all(problem.field);
+        let text = values.get(problem.index.unwrap_or(0));
+        match (text, problem.column) {
+            (Some(text), Some(column)) => {
+                Usage::marked(&format!("{name}: {}", problem.message), text, column).0
+            }
+            _ => format!("{name}: {}", problem.message),
         }
     }
 }

@@ -551,7 +551,7 @@ fn log_keys(tracker: Tracker, prefix: Prefix) {
         }
         let strays = tracker.unparsed_keys();
         if strays.count > 0 {
-            let warning = words::strays(prefix.as_str(), strays.count, &strays.example);
+            let warning = words::unparsed_keys(prefix.as_str(), strays.count, &strays.example);
             tracing::warn!("{warning}");
         }
     });

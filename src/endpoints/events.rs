@@ -1,4 +1,4 @@
-//! All events at a glance.
+//! The endpoint of the events report.
 
 use chrono::{DateTime, Utc};
 

@@ -1,4 +1,4 @@
-//! Who is in a set.
+//! The endpoint of the people report.
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +11,7 @@ use crate::tracker::{Error, Ids, Run, Tracker};
 /// See [`crate::reports::people`].
 pub struct People;
 
-/// How many users a page has, unless asked otherwise, and at most.
+/// The default number of users per page; [`MAX_USERS`] is the maximum.
 const USERS: u32 = 1_000;
 const MAX_USERS: u32 = 100_000;
 
@@ -36,7 +36,7 @@ const FIELDS: &[Field] = &[
     },
 ];
 
-/// The question, apart from `after`, whose user only the store knows.
+/// Reads the question except for `after`, which needs the store's ids.
 fn read(params: &Params, segments: &Segments) -> Result<Report, Vec<Problem>> {
     let mut read = Reader::new(FIELDS, params);
     let text = read.text("set");
@@ -61,14 +61,14 @@ fn read(params: &Params, segments: &Segments) -> Result<Report, Vec<Problem>> {
     let report = set.map(|set| Report {
         text: text.to_owned(),
         set,
-        periods: set_periods(text).unwrap_or_default(),
+        periods: set_periods(text).expect("the text was parsed as a set"),
         after: None,
         limit: limit as usize,
     });
     read.finish(report)
 }
 
-/// The user after whom the list continues.
+/// Returns the user after whom the list continues.
 fn after(params: &Params, tracker: &Tracker) -> Result<Option<UserId>, AnswerError> {
     let text = params.text("after");
     if text.is_empty() {

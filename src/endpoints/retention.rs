@@ -1,4 +1,4 @@
-//! Retention tables.
+//! The endpoint of the retention report.
 
 use chrono::{DateTime, Utc};
 
@@ -26,16 +26,25 @@ impl Endpoint for Retention {
 
     fn examples(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("retention signup active --by week", "weekly cohorts"),
+            ("retention signup active", "the last 14 days"),
+            ("retention signup active --by week --as count", "in people"),
+            ("retention signup 'active & !ios@ever'", "not on iOS"),
             (
-                "retention signup 'active & web' --as count",
-                "numbers of users",
+                "retention signup active --measure on_or_after",
+                "then or later",
             ),
             (
                 "retention signup active --format tidy > cells.csv",
-                "one cell per line",
+                "for pandas",
             ),
         ]
+    }
+
+    fn explanation(&self) -> &'static str {
+        "Column 0 is the cohort's own period, column 1 the next. A cell that has not begun is blank. A cell
+in progress has a * and is excluded from averages. A – means that the store has no data. The table
+ends where the data ends. Combine events with & (and), | (or), ^ (either) and & ! (and not).
+NAME@ever is an undated bitmap. Quote a name with spaces or & | ^ ! ( ) @: '\"a|b\"'."
     }
 
     fn check(&self, params: &Params, now: DateTime<Utc>) -> Result<(), Vec<Problem>> {

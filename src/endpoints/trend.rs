@@ -1,4 +1,4 @@
-//! Trends of a segment.
+//! The endpoint of the trend report.
 
 use chrono::{DateTime, Utc};
 
@@ -32,7 +32,7 @@ const FIELDS: &[Field] = &[
     },
 ];
 
-/// How many periods a trend has if nothing else was asked for.
+/// Returns the default number of periods.
 const fn default_count(grain: Grain) -> u32 {
     match grain {
         Grain::Hour => 48,

@@ -1,4 +1,4 @@
-//! What one user did.
+//! The endpoint of the user report.
 
 use chrono::{DateTime, Utc};
 

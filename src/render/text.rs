@@ -416,7 +416,7 @@ mod tests {
           number of cohorts
 
         Nobody did nope in these months.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
     }
@@ -443,7 +443,7 @@ mod tests {
         9 users, each in one cohort.
         The store has data from Oct 2026 on.
         † signup is first recorded on 20 Nov 2026: this month holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
         ");
         let weekly = Query {
@@ -464,7 +464,7 @@ mod tests {
 
         2 users, each in one cohort.
         † early is first recorded on 28 Oct 2026: this week holds those days only.
-        active is first recorded on 20 Nov 2026: before that it counts nobody.
+        active is first recorded on 20 Nov 2026: before that its counts are 0.
         * still in progress, left out of the average · UTC · as of 2026-11-23 14:05
         ");
         let long_ago = Query {

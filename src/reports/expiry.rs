@@ -1,4 +1,4 @@
-//! How long bitmaps are kept, and which of them have been kept long enough. Pure.
+//! Expiry policies: how long bitmaps are kept, and which have expired. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,29 +10,29 @@ use crate::sets::{Key, When};
 /// How many days after a long gap must have marks before the clock is trusted.
 const TRUSTED_AFTER_DAYS: usize = 5;
 
-/// For each kind of bitmap how long it is kept after its period ended; for good when `None`.
-/// Undated bitmaps are for good.
+/// For each grain, how long bitmaps are kept after the end of their period; `None` keeps them
+/// forever. Undated bitmaps do not expire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExpiryPolicy {
-    /// Of hours.
+    /// Hourly bitmaps.
     pub hours: Option<TimeDelta>,
-    /// Of days.
+    /// Daily bitmaps.
     pub days: Option<TimeDelta>,
-    /// Of weeks.
+    /// Weekly bitmaps.
     pub weeks: Option<TimeDelta>,
-    /// Of months, of which years are made.
+    /// Monthly bitmaps, which also serve years.
     pub months: Option<TimeDelta>,
 }
 
 impl ExpiryPolicy {
-    /// Whether everything is kept for good.
+    /// Whether nothing expires.
     pub fn is_for_good(&self) -> bool {
         *self == ExpiryPolicy::default()
     }
 
-    /// The period of the newest bitmap that is not of the future, if one of the limits would delete
-    /// even bitmaps as new as that: nothing was marked for so long, or the clock is wrong. Then
-    /// nothing is to be deleted unasked.
+    /// Returns the period of the newest bitmap that is not in the future, if even that one would
+    /// expire: nothing was marked for that long, or the clock is wrong. Then nothing should be
+    /// deleted without confirmation.
     pub fn newest_if_over(&self, keys: &[Key], now: DateTime<Utc>) -> Option<Period> {
         let periods = keys.iter().filter_map(|key| {
             if let When::In(period) = key.when() {
@@ -41,7 +41,7 @@ impl ExpiryPolicy {
                 None
             }
         });
-        // The day of the last mark and not its month, which ends later.
+        // The day of the last mark, because its month ends later.
         let newest = periods
             .filter(|period| period.start() <= now)
             .max_by_key(|period| (period.start(), period.grain()))?;
@@ -101,7 +101,7 @@ impl ExpiryPolicy {
         })
     }
 
-    /// How long bitmaps of one kind are kept; for good when `None`.
+    /// How long bitmaps of a grain are kept; forever if `None`.
     fn of(&self, grain: Grain) -> Option<TimeDelta> {
         match grain {
             Grain::Hour => self.hours,
@@ -112,7 +112,7 @@ impl ExpiryPolicy {
         }
     }
 
-    /// Whether a bitmap has been kept long enough.
+    /// Whether a bitmap has expired.
     ///
     /// ```
     /// use chrono::TimeDelta;
@@ -134,14 +134,14 @@ impl ExpiryPolicy {
     }
 }
 
-/// Bitmaps of one kind that have been kept long enough.
+/// The expired bitmaps of one grain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Over {
-    /// Which kind.
+    /// The grain.
     pub grain: Grain,
     /// How many there are.
     pub count: u64,
-    /// About how many bytes they take together; `None` where one of them is of unknown size.
+    /// Their approximate size in bytes. `None` if one of them has an unknown size.
     pub bytes: Option<u64>,
     /// The earliest of their periods.
     pub first: Period,
@@ -149,7 +149,7 @@ pub struct Over {
     pub last: Period,
 }
 
-/// Dated bitmaps with their sizes, added up kind by kind, the shortest periods first.
+/// Adds up dated bitmaps and their sizes by grain, shortest periods first.
 pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Over> {
     let mut kinds: BTreeMap<Grain, Over> = BTreeMap::new();
     for (key, bytes) in keys {
@@ -176,7 +176,7 @@ pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Ov
     kinds.into_values().collect()
 }
 
-/// The first moment after `now` at which it is `at` o'clock, in UTC: never more than a day away.
+/// Returns the next moment after `now` at which it is `at` o'clock in UTC, at most a day later.
 ///
 /// ```
 /// use chrono::NaiveTime;
@@ -190,7 +190,7 @@ pub fn sum<'a>(keys: impl IntoIterator<Item = (&'a Key, Option<u64>)>) -> Vec<Ov
 /// ```
 pub fn next_night(at: NaiveTime, now: DateTime<Utc>) -> DateTime<Utc> {
     let today = now.date_naive().and_time(at).and_utc();
-    // At the end of all time there is no tomorrow, and no need of one.
+    // The last supported day has no next day.
     if today > now {
         today
     } else {

@@ -1,6 +1,6 @@
 //! Commands on single bits, on ranges of bits, and on whole bitmaps.
 
-use super::command::{
+use super::access::{
     Access, CommandError, CommandResult, integer, key, keys, saturating_i64, syntax_error,
 };
 use super::reply::Reply;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use super::Shared;
-use super::command::{self, Access, ClientCommand, CommandError, CommandResult, Kind, Spec};
+use super::access::{Access, CommandError, CommandResult};
+use super::command::{self, ClientCommand, Kind, Spec};
 use super::reply::{Protocol, Reply};
 use super::request;
+use super::shared::Shared;
 use crate::store::StoreError;
 use crate::store::embedded::ReadTxn;
 

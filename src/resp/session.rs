@@ -7,11 +7,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::access::Access;
+use super::bits;
 use super::client::{Client, Needs};
-use super::command::{self, Access, Kind, Spec};
+use super::command::{self, Kind, Spec};
 use super::reply::Reply;
 use super::request::{self, AUTHENTICATED, Argument, Parsed, UNAUTHENTICATED};
-use super::{CLIENT_BYTES, Shared, bits};
+use super::shared::{CLIENT_BYTES, Shared};
 use crate::store::StoreError;
 use crate::store::budget::Reservation;
 use crate::store::embedded::{Keyspace, Precomputed};

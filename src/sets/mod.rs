@@ -3,7 +3,9 @@
 mod catalogue;
 mod interner;
 mod key;
+mod labels;
 mod parse;
+mod parse_set;
 mod pattern;
 mod plan;
 mod segment;
@@ -13,13 +15,15 @@ mod user;
 pub use catalogue::{Catalogue, Known};
 pub(crate) use interner::{Interner, StringList};
 pub use key::{EventName, EventNameError, Key, KeyError, Prefix, SCRATCH, When};
-pub use parse::{SyntaxError, labelled, parse_set, set_periods};
+pub use labels::{Labels, labelled};
+pub use parse::SyntaxError;
+pub use parse_set::{parse_set, set_periods};
 pub use pattern::Pattern;
 pub(crate) use plan::Terms;
 pub use plan::{
     CountId, Counts, MAX_TERMS, NODE_WORK, Node, NodeId, Operands, Plan, TooLarge, WrongCount,
 };
-pub use segment::{Labels, Segment, SegmentError, Segments};
+pub use segment::{Segment, SegmentError, Segments};
 pub use set::Set;
 pub use user::{
     MAX_STRING_ID_BYTES, UserId, UserIdError, parse_numeric_id, parse_string_id, whole_number,

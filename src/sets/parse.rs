@@ -3,8 +3,7 @@
 //! Operators in ascending order of precedence: `|`, `^`, `&`, `!`, then names, parentheses and `@`.
 
 use crate::calendar::Period;
-use crate::sets::segment::operand;
-use crate::sets::{EventName, Labels, Segments, Set, Terms, When};
+use crate::sets::{EventName, When};
 
 /// What is wrong in an expression, and the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,145 +44,19 @@ pub(super) enum Expr {
 
 /// The maximum nesting depth of parentheses. It is more than people write and too little to
 /// overflow the stack.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// The maximum number of characters in an expression, without white space. White space does not
 /// count because a printed expression may have more of it, and it must be possible to parse that.
-const MAX_CHARS: usize = 10_000;
+pub(super) const MAX_CHARS: usize = 10_000;
 
 /// The maximum number of nested differences. If there are more, their right sides are combined into
 /// one. Otherwise a long sequence of `& !` would create a tree so deep that visiting it overflows
 /// the stack.
-const MAX_NESTED_DIFFS: usize = 8;
-
-/// Parses a set, in which each name has a period: `active@2026-11-23`, or `(active & ios)@2026-11 &
-/// premium@ever`.
-///
-/// # Errors
-/// Returns an error if the syntax is wrong, if a name has no period, or if the set has more than
-/// [`MAX_TERMS`](crate::sets::MAX_TERMS) terms.
-pub fn parse_set(text: &str, saved: &Segments) -> Result<Set, SyntaxError> {
-    to_set(&parse(text)?, None, saved, &mut Terms::default())
-}
-
-/// Converts an expression to a set. `when` is the time that applies to its names, if there is one.
-fn to_set(
-    expr: &Expr,
-    when: Option<When>,
-    saved: &Segments,
-    terms: &mut Terms,
-) -> Result<Set, SyntaxError> {
-    let mut all = |list: &[Expr]| {
-        list.iter()
-            .map(|e| to_set(e, when, saved, terms))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    Ok(match expr {
-        Expr::Name { name, column } => {
-            let Some(when) = when else {
-                let message = format!(
-                    "`{name}` needs a period: write {name}@2026-11-23, {name}@2026-W48, {name}@2026-11, {name}@2026 or {name}@ever"
-                );
-                return Err(SyntaxError::new(*column, message));
-            };
-            let segment = saved.expand_name(name);
-            let set = match when {
-                When::In(period) => segment.at(period),
-                When::Ever => segment.ever(),
-            };
-            terms
-                .count(set.terms())
-                .map_err(|error| SyntaxError::new(*column, error.to_string()))?;
-            set
-        }
-        Expr::At { inner, when, .. } => to_set(inner, Some(*when), saved, terms)?,
-        Expr::And(list) => Set::And(all(list)?),
-        Expr::Or(list) => Set::Or(all(list)?),
-        Expr::Xor(list) => Set::Xor(all(list)?),
-        Expr::Diff(a, b) => to_set(a, when, saved, terms)? - to_set(b, when, saved, terms)?,
-    })
-}
-
-/// Returns the periods of the names in the text of a set, without duplicates. The period of
-/// `active@2026` is the year, although the set contains its months.
-///
-/// ```
-/// use cohortist::sets::set_periods;
-/// let periods = set_periods("active@2026 & !(web | ios@2026-10-01 | pro@ever)@2026-11")?;
-/// assert_eq!(periods.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026", "2026-11", "2026-10-01"]);
-/// # Ok::<(), cohortist::sets::SyntaxError>(())
-/// ```
-///
-/// # Errors
-/// Returns the errors of [`parse_set`], except for names without a period and for too many terms.
-pub fn set_periods(text: &str) -> Result<Vec<Period>, SyntaxError> {
-    let mut found = Vec::new();
-    find_periods(&parse(text)?, None, &mut found);
-    Ok(found)
-}
-
-fn find_periods(expr: &Expr, when: Option<When>, found: &mut Vec<Period>) {
-    match expr {
-        Expr::Name { .. } => match when {
-            Some(When::In(period)) if !found.contains(&period) => found.push(period),
-            _ => {}
-        },
-        Expr::At { inner, when, .. } => find_periods(inner, Some(*when), found),
-        Expr::And(list) | Expr::Or(list) | Expr::Xor(list) => {
-            list.iter().for_each(|e| find_periods(e, when, found))
-        }
-        Expr::Diff(a, b) => {
-            find_periods(a, when, found);
-            find_periods(b, when, found);
-        }
-    }
-}
-
-/// Returns the text of a segment or a set with the labels of its events instead of their names, to
-/// be shown to people. A text that is not valid is returned unchanged.
-///
-/// ```
-/// use cohortist::sets::{EventName, Labels, labelled};
-/// let labels: Labels = [(EventName::new("active")?, "Are active".to_owned())].into();
-/// assert_eq!(labelled("(active|web)@2026-11 & \"active\"@ever", &labels), "(Are active|web)@2026-11 & Are active@ever");
-/// # Ok::<(), cohortist::sets::EventNameError>(())
-/// ```
-pub fn labelled(text: &str, labels: &Labels) -> String {
-    if labels.is_empty() {
-        return text.to_owned();
-    }
-    let Ok(tokens) = tokens(text) else {
-        return text.to_owned();
-    };
-    let chars: Vec<char> = text.chars().collect();
-    let mut labelled = String::with_capacity(text.len());
-    let mut is_period = false;
-    let mut copied = 0;
-    for (i, (column, token)) in tokens.iter().enumerate() {
-        let next = tokens
-            .get(i + 1)
-            .map_or(chars.len(), |(column, _)| column - 1);
-        let label = match token {
-            Token::Word(name) | Token::Quoted(name) if !is_period => {
-                EventName::new(name).ok().and_then(|name| labels.get(&name))
-            }
-            _ => None,
-        };
-        if let Some(label) = label {
-            let token = &chars[column - 1..next];
-            let blanks = token.iter().rev().take_while(|c| c.is_whitespace()).count();
-            labelled.extend(&chars[copied..column - 1]);
-            labelled.push_str(&operand(label));
-            copied = next - blanks;
-        }
-        is_period = *token == Token::Symbol('@');
-    }
-    labelled.extend(&chars[copied..]);
-    labelled
-}
+pub(super) const MAX_NESTED_DIFFS: usize = 8;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Token {
+pub(super) enum Token {
     Symbol(char),
     Word(String),
     Quoted(String),
@@ -195,7 +68,7 @@ pub(super) fn is_special(c: char) -> bool {
 }
 
 /// Splits an expression into tokens, each with its column.
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
+pub(super) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
     let mut found = Vec::new();
     let mut blanks = 0;
     let mut chars = text.chars().enumerate().map(|(i, c)| (i + 1, c)).peekable();
@@ -227,7 +100,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, SyntaxError> {
 }
 
 /// Reads a quoted name up to its closing quote. `column` is that of the opening quote.
-fn quoted(
+pub(super) fn quoted(
     column: usize,
     chars: &mut impl Iterator<Item = (usize, char)>,
 ) -> Result<String, SyntaxError> {
@@ -268,46 +141,46 @@ pub(super) fn parse(text: &str) -> Result<Expr, SyntaxError> {
     }
 }
 
-struct Parser {
-    tokens: Vec<(usize, Token)>,
+pub(super) struct Parser {
+    pub(super) tokens: Vec<(usize, Token)>,
     /// The index of the next token.
-    at: usize,
+    pub(super) at: usize,
     /// The column after the last character.
-    end: usize,
+    pub(super) end: usize,
     /// The number of open parentheses.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// An operand of `&`, with or without a `!`.
-struct Operand {
-    negated: bool,
-    column: usize,
-    expr: Expr,
+pub(super) struct Operand {
+    pub(super) negated: bool,
+    pub(super) column: usize,
+    pub(super) expr: Expr,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at).map(|(_, token)| token)
     }
 
-    fn column(&self) -> usize {
+    pub(super) fn column(&self) -> usize {
         self.tokens
             .get(self.at)
             .map_or(self.end, |(column, _)| *column)
     }
 
     /// Skips the next token if it is this symbol. Returns whether it is.
-    fn take(&mut self, symbol: char) -> bool {
+    pub(super) fn take(&mut self, symbol: char) -> bool {
         let is_next = self.peek() == Some(&Token::Symbol(symbol));
         self.at += usize::from(is_next);
         is_next
     }
 
-    fn error(&self, message: impl Into<String>) -> SyntaxError {
+    pub(super) fn error(&self, message: impl Into<String>) -> SyntaxError {
         SyntaxError::new(self.column(), message)
     }
 
-    fn expected(&self, what: &str) -> SyntaxError {
+    pub(super) fn expected(&self, what: &str) -> SyntaxError {
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(Token::Symbol(c)) => format!("`{c}`"),
@@ -324,15 +197,15 @@ impl Parser {
         self.error(format!("expected {what}, found {found}"))
     }
 
-    fn union(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn union(&mut self) -> Result<Expr, SyntaxError> {
         self.joined('|', Parser::symmetric_difference, Expr::Or)
     }
 
-    fn symmetric_difference(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn symmetric_difference(&mut self) -> Result<Expr, SyntaxError> {
         self.joined('^', Parser::intersection, Expr::Xor)
     }
 
-    fn joined(
+    pub(super) fn joined(
         &mut self,
         symbol: char,
         operand: fn(&mut Self) -> Result<Expr, SyntaxError>,
@@ -347,7 +220,7 @@ impl Parser {
     }
 
     /// Parses operands of `&`. Those with a `!` are subtracted from the others.
-    fn intersection(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn intersection(&mut self) -> Result<Expr, SyntaxError> {
         let mut operands = vec![self.operand()?];
         while self.take('&') {
             operands.push(self.operand()?);
@@ -381,7 +254,7 @@ impl Parser {
             .fold(minuend, |a, b| Expr::Diff(Box::new(a), Box::new(b))))
     }
 
-    fn operand(&mut self) -> Result<Operand, SyntaxError> {
+    pub(super) fn operand(&mut self) -> Result<Operand, SyntaxError> {
         let column = self.column();
         let mut negated = false;
         while self.take('!') {
@@ -395,7 +268,7 @@ impl Parser {
     }
 
     /// Parses a name or an expression in parentheses, with the period after it, if there is one.
-    fn atom(&mut self) -> Result<Expr, SyntaxError> {
+    pub(super) fn atom(&mut self) -> Result<Expr, SyntaxError> {
         let column = self.column();
         let expr = if self.take('(') {
             self.parenthesized(column)?
@@ -419,7 +292,7 @@ impl Parser {
     }
 
     /// Parses the rest of an expression in parentheses. `column` is that of the `(`.
-    fn parenthesized(&mut self, column: usize) -> Result<Expr, SyntaxError> {
+    pub(super) fn parenthesized(&mut self, column: usize) -> Result<Expr, SyntaxError> {
         self.depth += 1;
         check_depth(self.depth, column)?;
         let inner = self.union()?;
@@ -436,7 +309,7 @@ impl Parser {
     }
 
     /// Parses what follows `@`.
-    fn when(&mut self) -> Result<When, SyntaxError> {
+    pub(super) fn when(&mut self) -> Result<When, SyntaxError> {
         let column = self.column();
         let when = match self.peek() {
             Some(Token::Word(word)) if word == "ever" => When::Ever,
@@ -456,7 +329,7 @@ impl Parser {
 }
 
 /// Checks that parentheses are not nested too deeply. `column` is that of the last one.
-fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
+pub(super) fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
     if depth <= MAX_DEPTH {
         return Ok(());
     }
@@ -465,7 +338,7 @@ fn check_depth(depth: usize, column: usize) -> Result<(), SyntaxError> {
 }
 
 /// Returns how many differences are nested in each other's left sides.
-fn nested_diffs(mut expr: &Expr) -> usize {
+pub(super) fn nested_diffs(mut expr: &Expr) -> usize {
     let mut found = 0;
     while let Expr::Diff(a, _) = expr {
         expr = a;
@@ -475,7 +348,7 @@ fn nested_diffs(mut expr: &Expr) -> usize {
 }
 
 /// Returns the only element of a list, or combines several elements.
-fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
+pub(super) fn one_or(mut list: Vec<Expr>, make: fn(Vec<Expr>) -> Expr) -> Expr {
     if list.len() == 1 {
         list.remove(0)
     } else {

@@ -5,7 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::calendar::Period;
-use crate::sets::parse::{Expr, is_special, labelled, parse};
+use crate::sets::labels::{Labels, labelled};
+use crate::sets::parse::{Expr, is_special, parse};
 use crate::sets::{EventName, Set, SyntaxError, Terms, TooLarge, When};
 
 /// An expression over event names, such as `active & (web | ios)`, `signup & premium@ever` or
@@ -186,20 +187,6 @@ fn precedence(segment: &Segment) -> u8 {
         Segment::Xor(_) => 2,
         Segment::And(_) | Segment::Diff(..) => 3,
         Segment::Event(_) | Segment::Ever(_) => 4,
-    }
-}
-
-/// The labels of events, which are shown to people instead of their names: `Are active` for
-/// `active`.
-pub type Labels = BTreeMap<EventName, String>;
-
-/// Returns a label as a part of an expression. A label that contains operators is quoted.
-pub(super) fn operand(label: &str) -> String {
-    let is_ambiguous = label.contains(|c: char| is_special(c) && !c.is_whitespace());
-    if is_ambiguous {
-        format!("“{label}”")
-    } else {
-        label.to_owned()
     }
 }
 

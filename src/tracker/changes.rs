@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::reports::expiry::ExpiryPolicy;
 use crate::sets::{EventName, Key, Set, UserId};
 use crate::store::{Mark, Progress, Saved, StoreError};
-use crate::tracker::{Error, Result, Tracker};
+use crate::tracker::base::Tracker;
+use crate::tracker::error::{Error, Result};
 
 impl Tracker {
     /// Sets and clears single bits, all of them or none. To mark events use

@@ -6,7 +6,7 @@ use crate::calendar::{CalendarError, Period};
 use crate::reports::QueryError;
 use crate::sets::UserIdError;
 use crate::store::StoreError;
-use crate::tracker::IdsError;
+use crate::tracker::ids::IdsError;
 
 /// What can go wrong between a question and its answer.
 #[derive(Debug, thiserror::Error)]

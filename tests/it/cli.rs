@@ -361,14 +361,20 @@ fn bad_segments_point_at_the_column() {
 fn dates_and_sizes_that_make_no_sense_name_the_limit() {
     let shop = Shop::new();
     for (args, says) in [
-        (&["--rows", "0"][..], "--rows: 0 cohorts: ask for 1 to 400"),
+        (
+            &["--rows", "0"][..],
+            "--rows: `0` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "1000000000"],
-            "--rows: 1000000000 cohorts: ask for 1 to 400",
+            "--rows: `1000000000` is not a whole number from 1 to 400",
         ),
         (&["--rows", "1000000000000"], "--rows"),
         (&["--rows", "-1"], "--rows"),
-        (&["--cols", "401"], "--cols: 401 periods: ask for 1 to 400"),
+        (
+            &["--cols", "401"],
+            "--cols: `401` is not a whole number from 1 to 400",
+        ),
         (
             &["--rows", "400", "--cols", "51"],
             "20400 cells, and a table holds at most 20000",
@@ -512,7 +518,7 @@ fn a_table_says_what_was_recorded_in_part_or_not_at_all() {
     4 users, each in one cohort.
     The store has data from Nov 2026 on.
     † signup is first recorded on 20 Nov 2026: this month holds those days only.
-    active is first recorded on 20 Nov 2026: before that it counts nobody.
+    active is first recorded on 20 Nov 2026: before that its counts are 0.
     * still in progress, left out of the average · – no data · UTC · as of 2026-11-23 14:05
     ");
 }

@@ -513,7 +513,7 @@ fn pages_show_and_take_the_texts() {
     let nobody = read(&format!("{host}/users/nobody"));
     assert_eq!(nobody.status, 404);
     assert!(
-        nobody.body.contains("nobody here is called so"),
+        nobody.body.contains("no user has this id"),
         "{}",
         nobody.body
     );
@@ -609,7 +609,7 @@ fn the_api_takes_and_tells_the_texts() {
             .unwrap();
         let body = response.body_mut().read_to_string().unwrap();
         assert!(
-            response.status() == 400 && body.contains("no whole number"),
+            response.status() == 400 && body.contains("not a valid user id"),
             "{bad}: {body}"
         );
     }

@@ -1,4 +1,4 @@
-//! `/autocomplete.json`: the events there are, for fields that complete a name while it is typed.
+//! `/autocomplete.json`: the event names and saved segments that fields offer for autocompletion.
 
 use std::collections::BTreeMap;
 
@@ -17,22 +17,21 @@ use crate::server::work::block;
 use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
 use crate::store::{Freshness, StoreError};
 
-/// An event as a field offers it.
+/// An entry of the autocompletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Offered {
     /// Its name.
     pub name: String,
-    /// What to write for it in a segment: quoted where it has to be, with `@ever` where only that
-    /// finds anybody.
+    /// Its text in a segment: quoted if needed, and with `@ever` for an event without dates.
     pub text: String,
-    /// What people call it, where that is not its name.
+    /// Its label, if it differs from the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What it belongs to.
+    /// Its group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// How many people did it on the running day, so far: today, or the day on which the data ends.
-    /// `None` for an event recorded without dates.
+    /// People on the current day so far: today, or the day on which the data ends. `None` for an
+    /// event without dates.
     pub today: Option<u64>,
     /// Why a saved segment has no number, where a key that it names is not a bitmap.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +39,7 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// Whether every word stands somewhere in its name or label, in either case.
+    /// Whether the name or label contains every word, ignoring case.
     fn matches(&self, words: &str) -> bool {
         let mut known = self.name.to_lowercase();
         for text in [&self.label, &self.group].into_iter().flatten() {
@@ -56,11 +55,11 @@ impl Offered {
 
 #[derive(Serialize)]
 struct Answer {
-    /// As of when the numbers are.
+    /// The moment of the numbers.
     as_of: String,
-    /// The day they are of, for the end of a sentence: `today`, `on 26 Nov 2026`.
+    /// The day of the numbers, for the end of a sentence: `today`, `on 26 Nov 2026`.
     when: String,
-    /// Where days begin and end.
+    /// The time zone of days.
     zone: &'static str,
     events: Vec<Offered>,
 }
@@ -74,7 +73,8 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
         .unwrap_or_default();
     let found = block(&request, move |view| {
         let as_of = view.now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        let (mut events, coverage) = (offered(view)?, view.coverage()?);
+        let mut events = offered(view)?;
+        let coverage = view.coverage()?;
         let when = match coverage.data_ends(Grain::Day) {
             Some(_) => format!("on {}", words::date(Running::of(&coverage).day)),
             None => "today".to_owned(),
@@ -93,12 +93,13 @@ pub async fn json(request: HttpRequest) -> HttpResponse {
     )
 }
 
-/// Every segment and event there is to offer: those of the glossary's groups first, in its order;
-/// of each the ones with most people on the running day, then by name, those without dates last.
-/// The one place such a list is made: one plan counts the people of all of them.
+/// Returns every saved segment and event: those of the configured groups first, in their order;
+/// within a group by people on the current day, then by name, those without dates last. One plan
+/// counts all of them.
 pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let (now, now_given) = state.as_asked();
-    let (glossary, saved) = (&state.dashboard.glossary, state.tracker.segments());
+    let glossary = &state.dashboard.glossary;
+    let saved = state.tracker.segments();
     let counted = |problems: &Problems| {
         state.tracker.of_listed(|| {
             let all = state.tracker.catalogue()?;
@@ -134,7 +135,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
         (place, offered)
     });
     let mut offered: Vec<(usize, Offered)> = offered.collect();
-    // Names are sorted already, and the sort is stable.
+    // Names are already sorted, and this sort is stable.
     offered.sort_by_key(|(place, event)| (*place, std::cmp::Reverse(event.today)));
     Ok(offered.into_iter().map(|(_, event)| event).collect())
 }
@@ -162,7 +163,7 @@ fn problems_of(state: &State) -> Result<Problems, WebError> {
     Ok(problems)
 }
 
-/// Names with what to write for them, and where the plan counts their people.
+/// Adds names with their segment text, and the ids of their counts in the plan.
 fn listed(
     state: &State,
     all: &Catalogue,
@@ -173,7 +174,7 @@ fn listed(
     let saved = state.tracker.segments();
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {
-        // Long segments beyond what one plan takes are offered without a number.
+        // A segment that is too long for the plan is offered without a number.
         let root = match problems.get(name) {
             Some(_) => None,
             None => plan.count_set(&saved.expand_name(name).at(today)).ok(),

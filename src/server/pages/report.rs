@@ -1,5 +1,4 @@
-//! The page of a report that has no page of its own: its fields as a form, its chart, its table and
-//! its files.
+//! The page of a report without a page of its own: fields as a form, chart, table and files.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -17,7 +16,7 @@ use crate::server::work::block;
 use crate::server::{Layout, View};
 use crate::store::Freshness;
 
-/// The most rows that the page shows; the files have all.
+/// The maximum number of rows on the page; the files have all.
 const MAX_ROWS: usize = 1_000;
 
 /// One field of the form.
@@ -25,7 +24,7 @@ struct Input {
     name: &'static str,
     help: String,
     value: String,
-    /// The words to choose from; none if it takes any text.
+    /// The words to choose from; empty for any text.
     words: &'static [&'static str],
     is_required: bool,
     problem: Option<String>,
@@ -44,7 +43,7 @@ struct Report {
     chart: Option<String>,
     columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
-    /// How many rows are not shown.
+    /// The number of rows that are not shown.
     more: usize,
     files: Vec<(String, &'static str)>,
 }
@@ -61,11 +60,11 @@ struct Page {
 
 /// `/NAME`
 pub async fn page(request: HttpRequest, endpoint: &'static dyn Endpoint) -> HttpResponse {
-    let written = block(&request, move |view| written(view, endpoint)).await;
-    answer(&request, written.map(html))
+    let page = block(&request, move |view| render(view, endpoint)).await;
+    answer(&request, page.map(html))
 }
 
-fn written(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), WebError> {
+fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), WebError> {
     let store = view.tracker.describe()?;
     let events = view.events()?;
     let params = params(view, endpoint, view.query())?;

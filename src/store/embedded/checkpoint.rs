@@ -5,13 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::embedded::recovery::log_path;
+use crate::store::embedded::directory::OWNER;
+use crate::store::embedded::engine::{Disk, Engine, Pending, now};
+use crate::store::embedded::log_files::log_path;
 use crate::store::embedded::signal::WaitOutcome;
 use crate::store::embedded::table::{Pace, sync_directory};
 use crate::store::embedded::table_cache::Checkpoint;
 use crate::store::embedded::wal::{Change, Log};
-use crate::store::embedded::{Disk, Engine, MIN_CHECKPOINT_AT_CLOSE, OWNER, Pending, now};
 use crate::store::{Result, StoreError};
+
+/// The minimum length of a log, in bytes, for a checkpoint when the store is closed. A shorter log
+/// is replayed quickly.
+const MIN_CHECKPOINT_AT_CLOSE: u64 = 1 << 20;
 
 /// The maximum time that a writer waits for a checkpoint to make room.
 const ROOM_WITHIN: Duration = Duration::from_secs(20);
