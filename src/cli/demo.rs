@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::calendar::{Grain, Period};
 use crate::cli::config::File;
 use crate::cli::output::{Usage, note, status, warn_if_unsynced};
-use crate::cli::serve::{self, Descriptors, Limits, Memory};
+use crate::cli::serve::{self, Descriptors, Hangups, Limits, Memory};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;
 use crate::demo::Demo;
@@ -103,6 +103,11 @@ impl Config {
             memory,
         })
     }
+
+    /// Whether it serves the store after filling it.
+    pub fn serves(&self) -> bool {
+        self.listen.is_some()
+    }
 }
 
 /// The contents of a store before the demo.
@@ -120,6 +125,8 @@ impl Config {
         let memory = Memory::new(Shares::of(self.memory, None));
         let tracker = store.clone().with_memory(&memory.shares, 1).open()?;
         self.prepare(&tracker, store, clock)?;
+        // Like `serve`, it survives SIGHUP. There is no configuration to reload.
+        let _hangups = Hangups::listen()?;
         let shown = store.display();
         let hint = format!("cohortist --store {shown} retention signup active --by week");
         let Some(listening) = listening else {

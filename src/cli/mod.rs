@@ -393,11 +393,21 @@ impl Command {
         }
     }
 
-    fn log_level(&self) -> &'static str {
+    /// Whether it answers over HTTP until it is stopped.
+    fn serves(&self) -> bool {
         match self {
-            // `serve` itself reports its start and stop.
-            Command::Serve(_) => "info,actix_server=warn",
-            _ => "warn",
+            Command::Serve(_) => true,
+            Command::Demo(config) => config.serves(),
+            _ => false,
+        }
+    }
+
+    fn log_level(&self) -> &'static str {
+        if self.serves() {
+            // A server reports its start and stop itself.
+            "info,actix_server=warn"
+        } else {
+            "warn"
         }
     }
 }
@@ -447,7 +457,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(usage) => return output::exit(Err(usage.into()), &|text| text),
     };
-    if matches!(config.command, Command::Serve(_)) {
+    if config.command.serves() {
         logs::start_writer();
     }
     logs::start(config.command.log_level());

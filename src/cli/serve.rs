@@ -27,8 +27,9 @@ use crate::store::{CacheOptions, private};
 use crate::tracker::Tracker;
 pub(super) use descriptors::Descriptors;
 use nightly::{Job, Nightly};
+pub use reload::Hangups;
+use reload::Reload;
 pub use reload::Source;
-use reload::{Hangups, Reload};
 
 const EXAMPLES: &str = "\
 EXAMPLES

@@ -244,6 +244,10 @@ impl Exports for Overview {
         vec!["events".to_owned(), self.running.day.to_string()]
     }
 
+    fn values(&self) -> usize {
+        self.entries.iter().map(|entry| entry.days.len()).sum()
+    }
+
     fn may_include_later_marks(&self) -> bool {
         self.may_include_later_marks
     }

@@ -1,11 +1,14 @@
 //! Expiry policies: how long bitmaps are kept, and which have expired. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 
 use crate::calendar::{Grain, Period};
 use crate::sets::{Key, When};
+
+/// How many days after a long gap must have marks before the clock is trusted.
+const TRUSTED_AFTER_DAYS: usize = 5;
 
 /// For each grain, how long bitmaps are kept after the end of their period; `None` keeps them
 /// forever. Undated bitmaps do not expire.
@@ -51,6 +54,65 @@ impl ExpiryPolicy {
             .then_some(newest)
     }
 
+    /// Returns the period before a gap and the one after it, if one limit would delete everything
+    /// before the gap, the gap is at least as long as that limit, and only a few days have marks
+    /// after it. A wrong clock may have made these few marks, so nothing may be deleted without
+    /// confirmation.
+    ///
+    /// ```
+    /// use chrono::TimeDelta;
+    /// use cohortist::{calendar::{Period, parse_moment}, reports::expiry::ExpiryPolicy, sets::Key};
+    ///
+    /// let keeping = ExpiryPolicy { days: Some(TimeDelta::days(400)), ..ExpiryPolicy::default() };
+    /// let days = [Period::day(2026, 12, 1).unwrap(), Period::day(2031, 1, 1).unwrap()];
+    /// let keys = days.map(|day| Key::new("active".parse().unwrap(), day).unwrap());
+    /// let gap = keeping.gap_before_newest(&keys, parse_moment("2031-01-01T09:00:00Z")?);
+    /// assert_eq!(gap, Some((days[0], days[1])));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn gap_before_newest(&self, keys: &[Key], now: DateTime<Utc>) -> Option<(Period, Period)> {
+        let periods = keys.iter().filter_map(|key| match key.when() {
+            When::In(period) if period.start() <= now => Some(period),
+            _ => None,
+        });
+        let periods: BTreeSet<Period> = periods.collect();
+        let grains = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month];
+        grains.into_iter().find_map(|grain| {
+            let kept = self.of(grain)?;
+            let is_over = |period: &&Period| {
+                period.grain() == grain && now.signed_duration_since(period.end()) >= kept
+            };
+            let last = *periods
+                .iter()
+                .filter(is_over)
+                .max_by_key(|period| period.end())?;
+            // Hours and days show on how many days something was marked.
+            let is_later = |period: &&Period| {
+                let tells = period.grain() <= Grain::Day || period.grain() == grain;
+                tells && period.start() >= last.end()
+            };
+            let later: Vec<Period> = periods.iter().filter(is_later).copied().collect();
+            let dates = later.iter().map(|later| later.start().date_naive());
+            let days = dates.collect::<BTreeSet<_>>().len();
+            let next = later
+                .into_iter()
+                .min_by_key(|later| (later.start(), later.end()))?;
+            let gap = next.start().signed_duration_since(last.end());
+            (gap >= kept && days < TRUSTED_AFTER_DAYS).then_some((last, next))
+        })
+    }
+
+    /// Returns how long bitmaps of a grain are kept; `None` keeps them forever.
+    fn of(&self, grain: Grain) -> Option<TimeDelta> {
+        match grain {
+            Grain::Hour => self.hours,
+            Grain::Day => self.days,
+            Grain::Week => self.weeks,
+            Grain::Month => self.months,
+            Grain::Year => None,
+        }
+    }
+
     /// Whether a bitmap has expired.
     ///
     /// ```
@@ -68,14 +130,8 @@ impl ExpiryPolicy {
         let When::In(period) = key.when() else {
             return false;
         };
-        let kept = match period.grain() {
-            Grain::Hour => self.hours,
-            Grain::Day => self.days,
-            Grain::Week => self.weeks,
-            Grain::Month => self.months,
-            Grain::Year => None,
-        };
-        kept.is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
+        self.of(period.grain())
+            .is_some_and(|kept| now.signed_duration_since(period.end()) >= kept)
     }
 }
 

@@ -33,6 +33,12 @@ pub trait Exports {
         format!("{object:#}")
     }
 
+    /// Returns about how many values its files have; 0 if they are always few. A server renders only
+    /// a few large answers at once.
+    fn values(&self) -> usize {
+        0
+    }
+
     /// Whether numbers may include marks made after a chosen *now*.
     fn may_include_later_marks(&self) -> bool {
         false

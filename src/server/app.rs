@@ -53,6 +53,7 @@ pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<
         let logged = from_fn(move |request, next| log::requests(request, next, slow));
         let everything = scope("")
             .app_data(live)
+            .wrap(from_fn(bounded))
             .wrap(Compress::default())
             .wrap(from_fn(prefer_gzip));
         let everything = everything
@@ -235,4 +236,24 @@ async fn prefer_gzip(
         }
     }
     next.call(request).await
+}
+
+/// Bounds the memory of [answers that clients have not read yet](crate::server::outgoing).
+async fn bounded(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let (request, response) = next.call(request).await?.into_parts();
+    let Some(live) = request.app_data::<Live>() else {
+        return Ok(ServiceResponse::new(
+            request,
+            response.map_into_boxed_body(),
+        ));
+    };
+    let (head, body) = response.into_parts();
+    let response = match live.unread().outgoing(body.boxed()) {
+        Ok(body) => head.set_body(body),
+        Err(error) => answer(&request, Err(error)),
+    };
+    Ok(ServiceResponse::new(request, response))
 }

@@ -11,7 +11,7 @@ use crate::server::error::WebError;
 use crate::server::files::{File, Format};
 use crate::server::pages::retention;
 use crate::server::respond::{answer, disposition};
-use crate::server::work::block;
+use crate::server::work::{block, writing};
 use crate::server::{State, View};
 use crate::store::Freshness;
 
@@ -45,6 +45,7 @@ fn render(view: &View, endpoint: &dyn Endpoint, format: Format) -> Result<File, 
         let extent = words::extent(&answer.coverage, periods);
         return Err(WebError::NoData(format!("{what} is not recorded{extent}")));
     }
+    writing(answer.export.values())?;
     File::of(answer.export.as_ref(), format).ok_or(WebError::NotFound)
 }
 

@@ -8,7 +8,9 @@ use actix_web::{HttpMessage, HttpRequest};
 use tokio::sync::watch;
 
 use crate::peers::{AuthFailures, Endpoint};
+use crate::server::outgoing::Unread;
 use crate::server::{Dashboard, State};
+use crate::store::budget::Shares;
 
 /// How long a client may pause within a request, unless [`Settings`](crate::server::Settings)
 /// change it.
@@ -23,6 +25,7 @@ struct Shared {
     served: RwLock<Arc<Served>>,
     /// Counts wrong tokens.
     failures: AuthFailures,
+    unread: Unread,
     patience: RwLock<Duration>,
     /// Whether the server is stopping and no longer waits for requests.
     cut_off: watch::Sender<bool>,
@@ -48,7 +51,9 @@ impl Served {
 
 impl From<Dashboard> for Live {
     fn from(dashboard: Dashboard) -> Self {
+        let unread = Unread::new(Shares::answers_of(dashboard.memory.size()));
         Live(Arc::new(Shared {
+            unread,
             served: RwLock::new(Served::new(dashboard)),
             failures: AuthFailures::new(Endpoint::Http),
             patience: RwLock::new(PATIENCE),
@@ -86,6 +91,15 @@ impl Live {
     /// Returns the counter of wrong tokens.
     pub(super) fn failures(&self) -> &AuthFailures {
         &self.0.failures
+    }
+
+    pub(super) fn unread(&self) -> &Unread {
+        &self.0.unread
+    }
+
+    /// Returns the size of large responses that clients have not read yet, in bytes.
+    pub fn unread_bytes(&self) -> u64 {
+        self.0.unread.used()
     }
 
     /// Returns how long a client may pause within a body.

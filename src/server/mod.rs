@@ -28,6 +28,7 @@ mod layout;
 mod live;
 mod log;
 mod metrics;
+mod outgoing;
 mod page_cache;
 pub mod pages;
 mod process;

@@ -7,8 +7,11 @@ use crate::server::admission::Patience;
 use crate::server::arrival::unless_cut_off;
 use crate::server::error::{Busy, WebError};
 use crate::store::cost::{self, Class};
-use crate::store::{Cancel, StoreError};
+use crate::store::{Cancel, Cost, StoreError};
 use crate::tracker::Written;
+
+/// The work to render one value of an answer, in operations on tiles: about a microsecond.
+const VALUE_WORK: u64 = 4;
 
 /// Runs work on a thread that may block. All access to stores goes through here. If the client
 /// disconnects, the work is cancelled. Use [`admitted`] for questions, which take turns.
@@ -90,4 +93,20 @@ async fn in_turn<T: Send + 'static>(
             }));
         }
     }
+}
+
+/// Makes a large answer take a turn before it is written, even if all its counts are cached:
+/// writing takes time, and memory that is only known afterwards.
+///
+/// # Errors
+/// [`StoreError::Costly`], where [`admitted`] then waits for a turn.
+pub(super) fn writing(values: usize) -> Result<(), WebError> {
+    let cost = || {
+        Ok(Cost {
+            work: VALUE_WORK * values as u64,
+            sets: values,
+            ids: 0,
+        })
+    };
+    Ok(cost::check(cost)?)
 }

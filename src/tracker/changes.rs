@@ -90,17 +90,28 @@ impl Tracker {
     }
 
     /// Like [`over`](Self::over), for deletion without supervision: refused if even the newest
-    /// bitmap has expired, because then the clock may well be wrong.
+    /// bitmap has expired, or all but the newest after a long gap, because then the clock may well
+    /// be wrong.
     ///
     /// # Errors
     /// [`Error::NewestIsOver`], or if the store cannot be read.
     pub fn due(&self, keeping: &ExpiryPolicy, now: DateTime<Utc>) -> Result<Vec<Key>> {
         let mut keys = self.keys("")?;
         let newest = keeping.newest_if_over(&keys, now);
+        let gap = keeping.gap_before_newest(&keys, now);
+        let doubt = match (newest, gap) {
+            (Some(newest), _) => Some((newest, None)),
+            (None, Some((before, next))) => Some((next, Some(before))),
+            (None, None) => None,
+        };
         keys.retain(|key| keeping.is_over(key, now));
         keys.sort_unstable();
-        match newest {
-            Some(newest) if !keys.is_empty() => Err(Error::NewestIsOver { newest, now }),
+        match doubt {
+            Some((newest, gap_since)) if !keys.is_empty() => Err(Error::NewestIsOver {
+                newest,
+                gap_since,
+                now,
+            }),
             _ => Ok(keys),
         }
     }

@@ -214,3 +214,61 @@ fn a_bitmap_of_the_future_is_not_the_newest() {
         None
     );
 }
+
+/// One mark by a clock that is years ahead, and then an expiry by the same clock.
+#[test]
+fn one_mark_by_a_wrong_clock_does_not_make_everything_old() {
+    let server = RedisServer::start();
+    let url = server.url();
+    for store in [&[][..], &["--store", &url]] {
+        let shop = Shop::new();
+        let run = |args: &[&str]| shop.run(&[store, args].concat());
+        let mark = |day: &str| run(&["mark", "active", "1", "--at", day, "--hourly"]).done();
+        let days: Vec<String> = (1..=9).map(|day| format!("2026-11-{day:02}")).collect();
+        days.iter().for_each(|day| drop(mark(day)));
+        let kept = || {
+            let sets: Vec<String> = days.iter().map(|day| format!("active@{day}")).collect();
+            let args: Vec<&str> = ["count"]
+                .into_iter()
+                .chain(sets.iter().map(String::as_str))
+                .collect();
+            run(&args).done().matches("1\t").count()
+        };
+        // Four days of it are as doubtful as one, also where hours alone would go.
+        for (day, wishes) in [
+            ("2031-01-01", ["--days", "400d"]),
+            ("2031-01-02", ["--hours", "30d"]),
+            ("2031-01-03", ["--months", "2y"]),
+            ("2031-01-04", ["--days", "400d"]),
+        ] {
+            mark(day);
+            let now = format!("{day}T12:00:00Z");
+            let expire = ["--now", &now, "expire", "--yes", wishes[0], wishes[1]];
+            let error = run(&expire).error(1);
+            assert!(
+                error.contains("between 2026-11") && error.contains("--even-the-newest"),
+                "{error}"
+            );
+            assert_eq!(kept(), 9);
+            let dry = run(&["--now", &now, "expire", wishes[0], wishes[1]]);
+            assert!(dry.err.contains("Is the clock right?"), "{}", dry.err);
+        }
+        // By the right clock marks of the future are none of its business.
+        let expire = ["--now", "2026-11-23", "expire", "--days", "20d", "--yes"];
+        let told = run(&expire).err;
+        assert!(told.starts_with("deleted 2 bitmaps"), "{told}");
+        assert_eq!(kept(), 7);
+        // A product that was paused goes on: after some days it is believed.
+        mark("2031-01-05");
+        let expire = [
+            "--now",
+            "2031-01-05T12:00:00Z",
+            "expire",
+            "--days",
+            "400d",
+            "--yes",
+        ];
+        let told = run(&expire).err;
+        assert!(told.starts_with("deleted 7 bitmaps"), "{told}");
+    }
+}

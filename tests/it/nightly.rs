@@ -325,9 +325,11 @@ fn a_store_that_is_away_is_tried_again_after_some_seconds() {
 fn the_command_goes_by_the_configuration_where_no_flag_says_otherwise() {
     let shop = Shop::new();
     for store in ["./a.db", "./b.db"] {
-        for day in ["2025-10-18", "2026-10-01", "2026-11-23"] {
+        let recent = (19..=23).map(|day| format!("2026-11-{day}"));
+        let days = ["2025-10-18".to_owned(), "2026-10-01".to_owned()];
+        for day in days.into_iter().chain(recent) {
             shop.run(&[
-                "--store", store, "mark", "active", "1", "--at", day, "--hourly", "--ever",
+                "--store", store, "mark", "active", "1", "--at", &day, "--hourly", "--ever",
             ])
             .done();
         }

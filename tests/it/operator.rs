@@ -825,6 +825,7 @@ fn a_full_disk_shows_and_ends_without_a_restart() {
                     .contains("cannot be written"),
             "{said}"
         );
+        assert!(!said.to_string().contains("batch"), "{said}");
         assert_eq!(series("cohortist_store_writable"), 0.0);
         assert_eq!(series("cohortist_write_errors_total"), 5.0);
         // What is read goes on, and other writes fail in the same words.

@@ -105,6 +105,10 @@ impl Exports for Shown {
         frame
     }
 
+    fn values(&self) -> usize {
+        self.table.rows.len() * self.table.averages.len()
+    }
+
     fn json(&self) -> String {
         let json = TableJson::from(&self.table);
         serde_json::to_string_pretty(&json).expect("a struct of texts and finite numbers is JSON")

@@ -1,5 +1,7 @@
 //! `/autocomplete.json`: the event names and saved segments that fields offer for autocompletion.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::SecondsFormat;
 use serde::Serialize;
@@ -13,7 +15,7 @@ use crate::server::error::WebError;
 use crate::server::respond::answer;
 use crate::server::work::block;
 use crate::sets::{Catalogue, CountId, EventName, Key, Plan, Segment};
-use crate::store::Freshness;
+use crate::store::{Freshness, StoreError};
 
 /// An entry of the autocompletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +33,9 @@ pub struct Offered {
     /// People on the current day so far: today, or the day on which the data ends. `None` for an
     /// event without dates.
     pub today: Option<u64>,
+    /// Why a saved segment has no number, where a key that it names is not a bitmap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Offered {
@@ -95,14 +100,24 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     let (now, now_given) = state.as_asked();
     let glossary = &state.dashboard.glossary;
     let saved = state.tracker.segments();
-    let (listed, counts) = state.tracker.of_listed(|| {
-        let all = state.tracker.catalogue()?;
-        let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
-        let mut plan = Plan::new();
-        let listed = listed(state, &all, today, &mut plan);
-        let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
-        Ok((listed, counts))
-    })?;
+    let counted = |problems: &Problems| {
+        state.tracker.of_listed(|| {
+            let all = state.tracker.catalogue()?;
+            let today = Running::of(&state.tracker.coverage(now, now_given)?).day;
+            let mut plan = Plan::new();
+            let listed = listed(state, &all, today, problems, &mut plan);
+            let counts = state.tracker.counted(&plan, Freshness::Cached)?.counts;
+            Ok((listed, counts))
+        })
+    };
+    let mut problems = Problems::new();
+    let (listed, counts) = match counted(&problems) {
+        Err(crate::Error::Store(StoreError::NotABitmap { .. })) => {
+            problems = problems_of(state)?;
+            counted(&problems)?
+        }
+        counted => counted?,
+    };
     let offered = listed.into_iter().map(|(name, segment, root)| {
         let (place, group) = match (saved.get(&name), glossary.group(&name)) {
             (_, Some((place, group))) => (place, Some(group)),
@@ -115,6 +130,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
             label: glossary.label(&name).map(str::to_owned),
             group: group.map(str::to_owned),
             today: root.map(|id| counts[id]),
+            problem: problems.remove(&name),
         };
         (place, offered)
     });
@@ -124,18 +140,45 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
     Ok(offered.into_iter().map(|(_, event)| event).collect())
 }
 
+/// Saved segments that cannot be counted, and why.
+type Problems = BTreeMap<EventName, String>;
+
+/// Returns the saved segments that name a key which is not a bitmap. Each is counted separately.
+fn problems_of(state: &State) -> Result<Problems, WebError> {
+    let today = Running::of(&state.coverage()?).day;
+    let saved = state.tracker.segments();
+    let mut problems = Problems::new();
+    for (name, _) in saved.iter() {
+        let mut plan = Plan::new();
+        if plan.count_set(&saved.expand_name(name).at(today)).is_err() {
+            continue;
+        }
+        match state.tracker.counted(&plan, Freshness::Cached) {
+            Err(crate::Error::Store(error @ StoreError::NotABitmap { .. })) => {
+                problems.insert(name.clone(), error.to_string());
+            }
+            counted => drop(counted?),
+        }
+    }
+    Ok(problems)
+}
+
 /// Adds names with their segment text, and the ids of their counts in the plan.
 fn listed(
     state: &State,
     all: &Catalogue,
     today: Period,
+    problems: &Problems,
     plan: &mut Plan,
 ) -> Vec<(EventName, Segment, Option<CountId>)> {
     let saved = state.tracker.segments();
     let mut listed = Vec::new();
     for (name, _) in saved.iter() {
         // A segment that is too long for the plan is offered without a number.
-        let root = plan.count_set(&saved.expand_name(name).at(today)).ok();
+        let root = match problems.get(name) {
+            Some(_) => None,
+            None => plan.count_set(&saved.expand_name(name).at(today)).ok(),
+        };
         listed.push((name.clone(), Segment::event(name), root));
     }
     let events = all.events().filter(|known| {

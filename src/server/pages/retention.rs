@@ -27,7 +27,7 @@ use crate::server::pages::welcome::Welcome;
 use crate::server::pages::{home, links};
 use crate::server::query::{PageQuery, Problem, RawQuery};
 use crate::server::respond::{self, answer, cached, html};
-use crate::server::work::{admitted, block};
+use crate::server::work::{admitted, block, writing};
 use crate::server::{Layout, State, View};
 use crate::sets::{EventName, Segment};
 use crate::store::{Freshness, StoreInfo};
@@ -409,6 +409,7 @@ fn render(
         return Ok(found);
     }
     let table = question.table(&validator.counts);
+    writing(table.rows.len() * table.averages.len())?;
     let lost: Vec<Notice> = raw
         .lost_trend(&asked)
         .map(Notice::new)

@@ -31,6 +31,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The time from a checkpoint to the next one if bitmaps were deleted.
 const DELETED_WITHIN: Duration = Duration::from_secs(20);
 
+/// The time from one probe of the disk to the next. A failed one is repeated each
+/// [`CHECK_INTERVAL`].
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The time from a failed checkpoint or merge to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -107,6 +111,7 @@ impl Engine {
         let log_len_at_start = self.log_len();
         let mut attempted = Instant::now();
         let mut has_unresolved = true;
+        let mut probed = Instant::now();
         loop {
             let next_check = Instant::now() + CHECK_INTERVAL;
             if has_unresolved {
@@ -142,6 +147,10 @@ impl Engine {
             self.retry_write(disk);
             if work.stop {
                 return;
+            }
+            if disk.write_health.wants_probe() || probed.elapsed() > PROBE_INTERVAL {
+                probed = Instant::now();
+                disk.probe();
             }
         }
     }

@@ -18,9 +18,9 @@ use crate::store::embedded::signal::{Durable, Signal};
 use crate::store::embedded::table::MANIFEST;
 use crate::store::embedded::table_cache::{Reader, TableCache};
 use crate::store::embedded::wal::{Change, Frame, Log};
-use crate::store::embedded::write_health::WriteHealth;
+use crate::store::embedded::write_health::{PROBE, PROBE_BYTES, WriteHealth};
 use crate::store::error::shared;
-use crate::store::{Durability, Health, Result, StoreError};
+use crate::store::{Durability, Health, Result, StoreError, private};
 
 /// The state that all handles to a store share.
 pub(super) struct Engine {
@@ -328,6 +328,25 @@ fn file_len(path: &Path) -> u64 {
 }
 
 impl Disk {
+    /// Tests whether a file can be written, so that [`health`](Self::health) is correct on a full
+    /// disk even before the first write.
+    pub(super) fn probe(&self) {
+        let path = self.directory.join(PROBE);
+        let written = private::write(&path, [0; PROBE_BYTES]);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let outcome = written.and(removed);
+        let failure = outcome.err().map(|error| StoreError::write(&path, &error));
+        let mut counts = self.write_health.lock();
+        let was_known = counts.failure().is_some();
+        if let Some(error) = failure.as_ref().filter(|_| !was_known) {
+            tracing::error!("the store cannot be written: {error}");
+        }
+        counts.set(|counts| counts.probe = failure);
+    }
+
     /// Returns the health of the files. Never waits for the lock on the memtables.
     pub(super) fn health(&self) -> Health {
         // If the directory cannot be listed, or a file is being deleted, only the sizes are wrong.
@@ -336,9 +355,7 @@ impl Disk {
         let manifest_bytes = file_len(&self.directory.join(MANIFEST));
         let counts = self.write_health.lock();
         Health {
-            writable: counts
-                .failure()
-                .map_or(Ok(()), |error| Err(error.to_string())),
+            writable: counts.reason().map_or(Ok(()), Err),
             write_errors: counts.write_errors,
             files: Some(FilesHealth {
                 store_bytes: self.table_cache.table().version().bytes() + manifest_bytes,

@@ -20,7 +20,7 @@ use crate::store::embedded::table::{
 };
 use crate::store::embedded::table_cache::{Checkpoint, TableCache};
 use crate::store::embedded::wal::{self, Log, LogFile};
-use crate::store::embedded::write_health::WriteHealth;
+use crate::store::embedded::write_health::{PROBE, WriteHealth};
 use crate::store::embedded::{backup_files, legacy, salvage};
 use crate::store::{Options, Result, StoreError, private};
 
@@ -58,6 +58,7 @@ pub(super) fn open(directory: &Path, options: &Options) -> Result<(Engine, bool)
         write_health: WriteHealth::default(),
         _lock: lock,
     };
+    disk.probe();
     let next_expiry = AtomicU64::new(memtables.expirations.next().unwrap_or(u64::MAX));
     let engine = Engine {
         memtables: RwLock::new(memtables),
@@ -203,7 +204,8 @@ fn remove_leftovers(directory: &Path, manifest: &Manifest) {
         // A manifest exists, so everything in this file was converted.
         let is_converted = name.starts_with(legacy::DATABASE);
         let is_unnamed = segment::number_of(name).is_some_and(|number| !named.contains(&number));
-        let is_unfinished = name == UNFINISHED_MANIFEST || backup_files::is_unfinished(name);
+        let is_unfinished =
+            name == UNFINISHED_MANIFEST || name == PROBE || backup_files::is_unfinished(name);
         if is_old_log || is_set_aside || is_converted || is_unnamed || is_unfinished {
             let _ = fs::remove_file(entry.path());
         }

@@ -10,6 +10,12 @@ use crate::telemetry::Durations;
 /// The maximum length, in bytes, of a frame written to test whether writing works again.
 pub(super) const RETRIED_BYTES: usize = 4 << 20;
 
+/// The name of the file that [`Disk::probe`] writes and deletes.
+pub(super) const PROBE: &str = "probe";
+
+/// The length, in bytes, of that file: a block of most file systems.
+pub(super) const PROBE_BYTES: usize = 4096;
+
 /// Counters, and failures that no success has followed yet.
 #[derive(Default)]
 pub(super) struct WriteHealth {
@@ -27,6 +33,8 @@ pub(super) struct Counts {
     pub(super) sync: Option<StoreError>,
     /// Why the last checkpoint failed.
     pub(super) checkpoint: Option<StoreError>,
+    /// Why the last probe failed.
+    pub(super) probe: Option<StoreError>,
     pub(super) write_errors: u64,
     pub(super) files: FilesHealth,
 }
@@ -37,6 +45,15 @@ impl Counts {
             .as_ref()
             .or(self.sync.as_ref())
             .or(self.checkpoint.as_ref())
+            .or(self.probe.as_ref())
+    }
+
+    /// Why the store cannot be written. Unlike the error of a write, it is not about a batch.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.failure().map(|error| match error {
+            StoreError::Write { path, reason, .. } => format!("cannot write to {path}: {reason}"),
+            other => other.to_string(),
+        })
     }
 
     /// Records an outcome. Logs a message if writes work again.
@@ -80,7 +97,12 @@ impl WriteHealth {
             Ok(()) => counts.files.checkpoints += 1,
             Err(_) => counts.files.checkpoint_failures += 1,
         }
-        counts.set(|counts| counts.checkpoint = outcome.as_ref().err().cloned());
+        counts.set(|counts| {
+            counts.checkpoint = outcome.as_ref().err().cloned();
+            if outcome.is_ok() {
+                counts.probe = None;
+            }
+        });
         counts.files.last_checkpoint = Some(took);
         self.checkpoints.observe(took);
     }
@@ -106,7 +128,12 @@ impl WriteHealth {
 
     /// Returns why the store cannot be written, if it cannot.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure().map(ToString::to_string)
+        self.lock().reason()
+    }
+
+    /// Returns whether the last probe failed.
+    pub fn wants_probe(&self) -> bool {
+        self.lock().probe.is_some()
     }
 
     /// Returns whether to retry a checkpoint without a request.

@@ -209,6 +209,19 @@ impl RedisStore {
         Ok(new)
     }
 
+    /// Makes the next request check again what a server accepts that refused writes and now took
+    /// one.
+    fn took_write(&self) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_refusing = learned.take_if(|(known, _)| known.refusal.is_some());
+        if was_refusing.is_some() {
+            tracing::info!(
+                location = self.route.location(),
+                "this Redis takes writes again"
+            );
+        }
+    }
+
     /// A server that refused a write is to be asked anew what it takes.
     pub(super) fn unlearn<T>(&self, result: &Reply<T>) {
         if let Err(ServerFault::Unwritable(_)) = result {
@@ -580,6 +593,7 @@ impl Store for RedisStore {
                     .and_then(|mark| texts.get(&mark.key).cloned())
             };
             conn.transaction(&batch, capabilities.transactions, limit, &name)?;
+            self.took_write();
             self.route.confirm(conn)
         })
     }
