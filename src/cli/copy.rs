@@ -1,16 +1,17 @@
 //! `cohortist copy`.
 
 mod all;
+mod progress;
 mod string_ids;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::bail;
 use clap::builder::FalseyValueParser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
+use self::progress::{list, visible_in_terminal};
 use crate::cli::config::File;
 use crate::cli::notes;
 use crate::cli::output::{Out, Usage, status, warn_if_unsynced};
@@ -53,9 +54,6 @@ const BATCH_COUNTS: usize = 2_000;
 
 /// How often bitmaps that changed while they were copied are copied again.
 const PASSES: usize = 3;
-
-/// The number of bitmaps or keys that a message names.
-const MAX_NAMED: usize = 5;
 
 /// Copy all events from one store to another
 #[derive(Debug, clap::Args)]
@@ -245,18 +243,6 @@ impl std::fmt::Display for Mismatch {
     }
 }
 
-/// Joins names with commas: the first [`MAX_NAMED`] of them, and the number of the others.
-fn list(names: impl ExactSizeIterator<Item = String>) -> String {
-    let others = names.len().saturating_sub(MAX_NAMED);
-    let named: Vec<String> = names.take(MAX_NAMED).collect();
-    let named = named.join(", ");
-    if others > 0 {
-        format!("{named} and {} more", thousands(others as u64))
-    } else {
-        named
-    }
-}
-
 /// Counts bitmaps in both stores and returns those that differ.
 fn compare(from: &Tracker, to: &Tracker, keys: &[Key]) -> anyhow::Result<Vec<Mismatch>> {
     let mut mismatches = Vec::new();
@@ -311,15 +297,4 @@ fn progress_bar(bits: u64) -> ProgressBar {
         bits,
         "{bar:30} {human_pos}/{human_len} bits, {per_sec}, {eta} left",
     )
-}
-
-/// Creates a progress bar that is visible only in a terminal.
-fn visible_in_terminal(length: u64, template: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
-    if io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
-    bar
 }

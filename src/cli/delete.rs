@@ -3,8 +3,8 @@
 use anyhow::bail;
 
 use crate::calendar::Period;
-use crate::cli::expire::estimated_size;
 use crate::cli::output::{Usage, status, warn_if_unsynced};
+use crate::cli::sizes::{bitmaps, estimated_size, total_size};
 use crate::cli::store::StoreConfig;
 use crate::cli::{names, notes};
 use crate::render::many;
@@ -195,15 +195,4 @@ fn nothing_to_delete(tracker: &Tracker, event: &EventName) -> anyhow::Result<()>
         "nothing to delete: there is no event `{event}`{}",
         names::hint(event, &known)
     );
-}
-
-/// The space that bitmaps take, in bytes. Returns `None` if the store cannot tell.
-pub(super) fn total_size(tracker: &Tracker, keys: &[Key]) -> crate::Result<Option<u64>> {
-    Ok(tracker.sizes(keys)?.into_iter().sum())
-}
-
-/// The number of deleted bitmaps in words. `None` if the store could not tell, because the disk
-/// failed after they were deleted.
-pub(super) fn bitmaps(deleted: Option<u64>) -> String {
-    deleted.map_or_else(|| "bitmaps".to_owned(), |deleted| many(deleted, "bitmap"))
 }

@@ -1,16 +1,14 @@
 //! `cohortist expire`.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, TimeDelta, Utc};
-use indicatif::HumanBytes;
 
-use crate::calendar::Grain;
-use crate::cli::delete::{bitmaps, total_size};
+use crate::cli::expiry::{Expiry, span};
 use crate::cli::notes;
 use crate::cli::output::{Out, Usage, status, warn_if_unsynced, warning};
+use crate::cli::sizes::{bitmaps, estimated_size, plural, total_size};
 use crate::cli::store::{NamedStoreConfig, StoreConfig};
 use crate::clock::Clock;
 use crate::render::{many, thousands};
@@ -62,25 +60,6 @@ pub struct Args {
     /// Delete even if the newest bitmap has expired
     #[arg(long)]
     even_the_newest: bool,
-}
-
-/// Parses a span of at least an hour, so that a slip such as `30` or `30m` cannot delete
-/// everything.
-pub(super) fn span(text: &str) -> Result<TimeDelta, String> {
-    let error = || "write a span of at least an hour, such as 36h, 30d, 2w or 1y".to_owned();
-    let span: Duration = humantime::parse_duration(text).map_err(|_| error())?;
-    TimeDelta::from_std(span)
-        .ok()
-        .filter(|span| *span >= TimeDelta::hours(1))
-        .ok_or_else(error)
-}
-
-/// How long the bitmaps of a store are kept, from the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expiry {
-    pub policy: ExpiryPolicy,
-    /// The policy as it was written: `hours 30d, days 400d`.
-    pub description: String,
 }
 
 pub struct Config {
@@ -204,22 +183,5 @@ impl Config {
             warning!("{error}. If it is, --yes also needs --even-the-newest");
         }
         Ok(())
-    }
-}
-
-/// The estimated size of bitmaps in words.
-pub(super) fn estimated_size(bytes: Option<u64>) -> String {
-    bytes.map_or("of unknown size".to_owned(), |bytes| {
-        format!("about {}", HumanBytes(bytes))
-    })
-}
-
-pub(super) fn plural(grain: Grain) -> &'static str {
-    match grain {
-        Grain::Hour => "hours",
-        Grain::Day => "days",
-        Grain::Week => "weeks",
-        Grain::Month => "months",
-        Grain::Year => "years",
     }
 }

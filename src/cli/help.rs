@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::error::Error;
 use clap::{Arg, ArgMatches, Command};
 
+/// The widest help, in columns. Narrower terminals get narrower help.
+pub const MAX_WIDTH: usize = 100;
+
 /// The topic that prints the global options.
 const OPTIONS: &str = "options";
 
@@ -85,7 +88,7 @@ pub fn options(root: &Command) -> Command {
         .disable_help_flag(true)
         .help_template("{about}\n\n{options}{after-help}\n")
         .after_help(OPTIONS_NOTES)
-        .max_term_width(super::MAX_HELP_WIDTH)
+        .max_term_width(MAX_WIDTH)
 }
 
 fn is_deprecated(arg: &Arg) -> bool {

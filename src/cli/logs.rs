@@ -28,8 +28,37 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::cli::output::{self, note};
+use crate::cli::terminal;
 use crate::clock::Clock;
+
+/// Writes a line to stderr, in the format of the log. Unlike `eprintln!`, it does not panic if
+/// stderr is closed.
+macro_rules! status {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(tracing::Level::INFO, format_args!($($part)*))
+    };
+}
+
+/// Writes a line to stderr that starts with `note: `.
+macro_rules! note {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(
+            tracing::Level::INFO,
+            format_args!("note: {}", format_args!($($part)*)),
+        )
+    };
+}
+
+/// Writes a line to stderr that starts with `warning: `.
+macro_rules! warning {
+    ($($part:tt)*) => {
+        $crate::cli::logs::print(
+            tracing::Level::WARN,
+            format_args!("warning: {}", format_args!($($part)*)),
+        )
+    };
+}
+pub(super) use {note, status, warning};
 
 /// The format of stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -178,7 +207,7 @@ pub fn start(level: &str) {
         }
     });
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    let ansi = output::colour(&io::stderr());
+    let ansi = terminal::has_colour(&io::stderr());
     let lines = format::layer().with_writer(|| LineWriter).with_ansi(ansi);
     let text = (!is_json()).then_some(lines);
     let json = is_json().then(|| {

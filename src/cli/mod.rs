@@ -14,6 +14,7 @@ mod delete;
 mod demo;
 mod events;
 mod expire;
+mod expiry;
 mod help;
 mod import;
 mod info;
@@ -26,7 +27,9 @@ mod people;
 mod report;
 mod retention;
 mod serve;
+mod sizes;
 mod store;
+mod terminal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,9 +63,6 @@ EXAMPLES
 
 Global options and environment variables: cohortist help options";
 
-/// The widest help, in columns. Narrower terminals get narrower help.
-const MAX_HELP_WIDTH: usize = 100;
-
 /// The global options are hidden: `cohortist help options` prints them.
 #[derive(Debug, Parser)]
 #[command(
@@ -70,7 +70,7 @@ const MAX_HELP_WIDTH: usize = 100;
     version,
     about = ABOUT,
     after_help = EXAMPLES,
-    max_term_width = MAX_HELP_WIDTH,
+    max_term_width = help::MAX_WIDTH,
     disable_help_subcommand = true
 )]
 struct Args {

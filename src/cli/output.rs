@@ -1,7 +1,7 @@
 //! How commands use stdout, stderr and the exit code.
 
 use std::fmt;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use tracing::Level;
@@ -11,34 +11,7 @@ use crate::sets::SyntaxError;
 use crate::store::StoreError;
 use crate::tracker::Written;
 
-/// Writes a line to stderr, in the format of the log. Unlike `eprintln!`, it does not panic if
-/// stderr is closed.
-macro_rules! status {
-    ($($part:tt)*) => {
-        $crate::cli::logs::print(tracing::Level::INFO, format_args!($($part)*))
-    };
-}
-
-/// Writes a line to stderr that starts with `note: `.
-macro_rules! note {
-    ($($part:tt)*) => {
-        $crate::cli::logs::print(
-            tracing::Level::INFO,
-            format_args!("note: {}", format_args!($($part)*)),
-        )
-    };
-}
-
-/// Writes a line to stderr that starts with `warning: `.
-macro_rules! warning {
-    ($($part:tt)*) => {
-        $crate::cli::logs::print(
-            tracing::Level::WARN,
-            format_args!("warning: {}", format_args!($($part)*)),
-        )
-    };
-}
-pub(super) use {note, status, warning};
+pub(super) use crate::cli::logs::{note, status, warning};
 
 /// A command line that makes no sense. The exit code is 2.
 #[derive(Debug, thiserror::Error)]
@@ -120,14 +93,6 @@ impl Out {
     pub fn finish(mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// Whether a stream is a terminal that accepts colour: <https://no-color.org>.
-pub fn colour(stream: &impl IsTerminal) -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stream.is_terminal()
-        && !is_set("NO_COLOR")
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Returns what the store answered to a change. Returns `None`, with a warning on stderr, if the

@@ -6,9 +6,10 @@ use std::io::IsTerminal;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, ValueEnum};
 
 use crate::cli::notes::Notes;
-use crate::cli::output::{Out, Usage, colour};
+use crate::cli::output::{Out, Usage};
 use crate::cli::retention;
 use crate::cli::store::StoreConfig;
+use crate::cli::terminal::has_colour;
 use crate::clock::Clock;
 use crate::endpoints::{self, AnswerError, Endpoint};
 use crate::render::{charts, csv, text, words};
@@ -183,7 +184,7 @@ impl ReportArgs {
                 let terminal = terminal.flatten().map(|(width, _)| width.0.into());
                 let width = self.width.or(terminal);
                 if let Some((table, show)) = export.grid() {
-                    return Ok(text::table(table, show, width, colour(&stdout)));
+                    return Ok(text::table(table, show, width, has_colour(&stdout)));
                 }
                 let title = words::shortened(&export.title(), 200);
                 let table = text::frame(&export.wide(), width);

@@ -26,6 +26,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::{CacheOptions, private};
 use crate::tracker::Tracker;
 pub(super) use descriptors::Descriptors;
+use nightly::{Cleanup, cleanup};
 use nightly::{Job, Nightly};
 pub use reload::Hangups;
 use reload::Reload;
@@ -555,26 +556,6 @@ fn log_keys(tracker: Tracker, prefix: Prefix) {
             tracing::warn!("{warning}");
         }
     });
-}
-
-/// Whether a server deletes the expired bitmaps of a store.
-#[derive(Debug, PartialEq, Eq)]
-enum Cleanup {
-    /// The bitmaps do not expire.
-    NotConfigured,
-    ReadOnly,
-    /// By the time of `--now`, bitmaps may seem to have expired that have not.
-    FixedClock,
-    Nightly,
-}
-
-fn cleanup(named: &NamedStoreConfig, read_only: bool, clock: Clock) -> Cleanup {
-    match clock {
-        _ if named.expire.policy.is_for_good() => Cleanup::NotConfigured,
-        _ if named.read_only || read_only => Cleanup::ReadOnly,
-        Clock::Fixed(_) => Cleanup::FixedClock,
-        Clock::System => Cleanup::Nightly,
-    }
 }
 
 /// Whether only this machine can reach an address.

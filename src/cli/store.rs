@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::cli::config::{Entry, File};
-use crate::cli::expire::Expiry;
+use crate::cli::expiry::Expiry;
 use crate::cli::output::{Usage, note, status};
 use crate::sets::{Prefix, Segments};
 use crate::store::budget::Shares;

@@ -54,9 +54,10 @@ impl ExpiryPolicy {
             .then_some(newest)
     }
 
-    /// The period before a gap and the one after it, if one limit would delete everything before the
-    /// gap, the gap is as long as that limit, and only a few days have marks after it. A clock that
-    /// was wrong may have made these few marks. Then nothing is to be deleted unasked.
+    /// Returns the period before a gap and the one after it, if one limit would delete everything
+    /// before the gap, the gap is at least as long as that limit, and only a few days have marks
+    /// after it. A wrong clock may have made these few marks, so nothing may be deleted without
+    /// confirmation.
     ///
     /// ```
     /// use chrono::TimeDelta;
@@ -85,7 +86,7 @@ impl ExpiryPolicy {
                 .iter()
                 .filter(is_over)
                 .max_by_key(|period| period.end())?;
-            // Hours and days tell on how many days something was marked.
+            // Hours and days show on how many days something was marked.
             let is_later = |period: &&Period| {
                 let tells = period.grain() <= Grain::Day || period.grain() == grain;
                 tells && period.start() >= last.end()
@@ -101,7 +102,7 @@ impl ExpiryPolicy {
         })
     }
 
-    /// How long bitmaps of a grain are kept; forever if `None`.
+    /// Returns how long bitmaps of a grain are kept; `None` keeps them forever.
     fn of(&self, grain: Grain) -> Option<TimeDelta> {
         match grain {
             Grain::Hour => self.hours,

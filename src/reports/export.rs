@@ -33,8 +33,8 @@ pub trait Exports {
         format!("{object:#}")
     }
 
-    /// About how many values its files have; 0 if they are always few. A server writes only a few
-    /// large answers at once.
+    /// Returns about how many values its files have; 0 if they are always few. A server renders only
+    /// a few large answers at once.
     fn values(&self) -> usize {
         0
     }

@@ -47,8 +47,8 @@ pub struct Dashboard {
     pub proxies: Proxies,
     /// Limits how many questions run at once.
     pub admission: Admission,
-    /// Memory for request bodies, shared with all other input of clients. Answers that clients have
-    /// not read yet have [a third as much](Shares::answers_of) besides.
+    /// Memory for request bodies, shared with all other input of clients. Responses that clients
+    /// have not read yet may use a [third as much](Shares::answers_of) in addition.
     pub memory: Budget,
     /// The maximum number of connections. Others wait to be accepted.
     pub connections: usize,

@@ -97,7 +97,7 @@ impl Live {
         &self.0.unread
     }
 
-    /// How many bytes of large answers clients have not read yet.
+    /// Returns the size of large responses that clients have not read yet, in bytes.
     pub fn unread_bytes(&self) -> u64 {
         self.0.unread.used()
     }

@@ -195,11 +195,11 @@ fn problems(error: &WebError) -> &[Problem] {
 pub(super) fn page(request: &HttpRequest, error: &WebError) -> (StatusCode, String) {
     let (status, headline, advice) = error.told();
     // Rejected requests are counted instead: there may be thousands per second.
-    let is_refusal = matches!(
+    let is_rejection = matches!(
         error,
         WebError::Busy(_) | WebError::Crowded(_) | WebError::Unread(_)
     );
-    if status.is_server_error() && !is_refusal {
+    if status.is_server_error() && !is_rejection {
         let route = request.match_pattern().unwrap_or_default();
         tracing::error!(route, status = status.as_u16(), request_id = %RequestId::known(request), "{error}");
     }

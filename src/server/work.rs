@@ -10,7 +10,7 @@ use crate::store::cost::{self, Class};
 use crate::store::{Cancel, Cost, StoreError};
 use crate::tracker::Written;
 
-/// What it takes to write one value of an answer, in operations on tiles: about a microsecond.
+/// The work to render one value of an answer, in operations on tiles: about a microsecond.
 const VALUE_WORK: u64 = 4;
 
 /// Runs work on a thread that may block. All access to stores goes through here. If the client

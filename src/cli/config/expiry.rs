@@ -5,9 +5,9 @@
 
 use chrono::NaiveTime;
 
-use super::Entry;
+use super::entry::Entry;
 use super::spanned_toml::{SpannedToml, Table};
-use crate::cli::expire::{Expiry, span};
+use crate::cli::expiry::{Expiry, span};
 
 /// What the value of `expire` must be.
 pub(super) const RULE: &str = "must be a table, [expire], with lines such as days = \"400d\"";

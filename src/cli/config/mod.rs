@@ -3,6 +3,7 @@
 //! All mistakes are reported together, with line and key. Messages repeat no values, which may
 //! contain passwords.
 
+mod entry;
 mod expiry;
 mod spanned_toml;
 
@@ -15,7 +16,8 @@ use chrono::NaiveTime;
 use toml::de::DeTable;
 use url::form_urlencoded;
 
-use crate::cli::expire::Expiry;
+pub use self::entry::Entry;
+use crate::cli::expiry::Expiry;
 use crate::cli::output::Usage;
 use crate::clock::Clock;
 use crate::server::query::{Field, PageQuery, Problem, RawQuery};
@@ -57,18 +59,6 @@ pub struct File {
     pub expire_at: NaiveTime,
     /// The names `serve` answers to.
     pub hosts: Hosts,
-}
-
-/// A store in the file.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub name: String,
-    /// The store, as on the command line.
-    pub store: String,
-    pub prefix: Option<Prefix>,
-    pub read_only: bool,
-    /// The store's own expiry, or the file's.
-    pub expire: Expiry,
 }
 
 impl File {

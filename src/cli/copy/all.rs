@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::bail;
 use indicatif::ProgressBar;
 
-use crate::cli::copy::{list, visible_in_terminal};
+use super::progress::{list, visible_in_terminal};
 use crate::cli::output::{Out, status};
 use crate::cli::store::StoreConfig;
 use crate::clock::Clock;

@@ -11,12 +11,34 @@ use std::{io, thread};
 
 use chrono::{DateTime, NaiveTime, Utc};
 
-use crate::cli::expire::{Expiry, estimated_size, plural};
+use crate::cli::expiry::Expiry;
+use crate::cli::sizes::{estimated_size, plural};
+use crate::cli::store::NamedStoreConfig;
 use crate::clock::Clock;
 use crate::render::many;
 use crate::reports::expiry::{self, Over, next_night};
 use crate::server;
 use crate::tracker::{self, Tracker, Written};
+
+/// Whether a server deletes the expired bitmaps of a store.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// The bitmaps do not expire.
+    NotConfigured,
+    ReadOnly,
+    /// By the time of `--now`, bitmaps may seem to have expired that have not.
+    FixedClock,
+    Nightly,
+}
+
+pub fn cleanup(named: &NamedStoreConfig, read_only: bool, clock: Clock) -> Cleanup {
+    match clock {
+        _ if named.expire.policy.is_for_good() => Cleanup::NotConfigured,
+        _ if named.read_only || read_only => Cleanup::ReadOnly,
+        Clock::Fixed(_) => Cleanup::FixedClock,
+        Clock::System => Cleanup::Nightly,
+    }
+}
 
 /// The wait after the first failure. Each further failure in a row doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(5);

@@ -9,8 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::nightly::{Job, Nightly};
-use super::{Cleanup, cleanup};
+use super::nightly::{Cleanup, Job, Nightly, cleanup};
 use crate::cli::config::File;
 use crate::cli::output::{Usage, message};
 use crate::cli::store::{NamedStoreConfig, Stores};

@@ -143,7 +143,7 @@ pub(super) fn offered(state: &State) -> Result<Vec<Offered>, WebError> {
 /// Saved segments that cannot be counted, and why.
 type Problems = BTreeMap<EventName, String>;
 
-/// The saved segments that name a key which is not a bitmap. Each is counted by itself.
+/// Returns the saved segments that name a key which is not a bitmap. Each is counted separately.
 fn problems_of(state: &State) -> Result<Problems, WebError> {
     let today = Running::of(&state.coverage()?).day;
     let saved = state.tracker.segments();

@@ -209,13 +209,12 @@ impl RedisStore {
         Ok(new)
     }
 
-    /// A server that took a write is asked anew what it takes, if it was known to take none.
+    /// Makes the next request check again what a server accepts that refused writes and now took
+    /// one.
     fn took_write(&self) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_outdated = learned
-            .take_if(|(known, _)| known.refusal.is_some())
-            .is_some();
-        if is_outdated {
+        let was_refusing = learned.take_if(|(known, _)| known.refusal.is_some());
+        if was_refusing.is_some() {
             tracing::info!(
                 location = self.route.location(),
                 "this Redis takes writes again"
