@@ -282,5 +282,8 @@ fn files_do_not_import_each_other_in_circles() {
             }
         }
     }
-    assert!(report.is_empty(), "imports that are part of a cycle:\n{report}");
+    assert!(
+        report.is_empty(),
+        "imports that are part of a cycle:\n{report}"
+    );
 }
