@@ -76,17 +76,17 @@ fn variable(field: &Field) -> String {
 }
 
 fn command(endpoint: &'static dyn Endpoint) -> Command {
-    let lines = endpoint.examples().iter();
+    let lines = endpoint.description().examples.iter();
     let widest = lines.clone().map(|(line, _)| line.chars().count()).max();
     let widest = widest.unwrap_or_default();
     let lines = lines.map(|(line, remark)| format!("  cohortist {line:widest$}   {remark}"));
     let mut help = format!("EXAMPLES\n{}", lines.collect::<Vec<_>>().join("\n"));
-    if !endpoint.explanation().is_empty() {
+    if !endpoint.description().explanation.is_empty() {
         help += "\n\n";
-        help += endpoint.explanation();
+        help += endpoint.description().explanation;
     }
     Command::new(endpoint.name())
-        .about(endpoint.about())
+        .about(endpoint.description().about)
         .after_help(help)
         .args(endpoint.fields().iter().map(argument))
         .arg(

@@ -11,23 +11,34 @@ use crate::sets::Catalogue;
 use crate::store::StoreError;
 use crate::tracker::{Answered, Error, Run, Tracker};
 
+/// What people and programs are told about a report.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    /// Its name: the page `/NAME`, the command `cohortist NAME`, `/api/v1/NAME`.
+    pub name: &'static str,
+    /// A one-line description: an imperative of at most 80 characters.
+    pub about: &'static str,
+    /// The fields of its question.
+    pub fields: &'static [Field],
+    /// A few example command lines, each with a remark.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// What else its help explains, in lines of at most 100 characters.
+    pub explanation: &'static str,
+}
+
 /// A report that is available by name.
 pub trait Endpoint: Sync {
-    /// Its name: the page `/NAME`, the command `cohortist NAME`, `/api/v1/NAME`.
-    fn name(&self) -> &'static str;
+    /// Describes the report.
+    fn description(&self) -> &'static Description;
 
-    /// A one-line description: an imperative of at most 80 characters.
-    fn about(&self) -> &'static str;
+    /// Its name.
+    fn name(&self) -> &'static str {
+        self.description().name
+    }
 
     /// The fields of its question.
-    fn fields(&self) -> &'static [Field];
-
-    /// Two or three example command lines, each with a remark.
-    fn examples(&self) -> &'static [(&'static str, &'static str)];
-
-    /// What else its help explains, in lines of at most 100 characters.
-    fn explanation(&self) -> &'static str {
-        ""
+    fn fields(&self) -> &'static [Field] {
+        self.description().fields
     }
 
     /// Checks the fields as far as that is possible without a store.

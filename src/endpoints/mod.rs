@@ -10,7 +10,7 @@ mod retention;
 mod trend;
 mod user;
 
-pub use endpoint::{Answer, AnswerError, Endpoint};
+pub use endpoint::{Answer, AnswerError, Description, Endpoint};
 
 /// Every report, in the order of help and documentation.
 pub static ALL: &[&dyn Endpoint] = &[

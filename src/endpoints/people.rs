@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::endpoints::{Answer, AnswerError, Endpoint};
+use crate::endpoints::{Answer, AnswerError, Description, Endpoint};
 use crate::reports::people::{NamedPeople, People as Report};
 use crate::reports::{Arity, Field, Kind, Params, Problem, Reader};
 use crate::sets::{Segments, UserId, parse_set, set_periods};
@@ -83,28 +83,24 @@ fn after(params: &Params, tracker: &Tracker) -> Result<Option<UserId>, AnswerErr
     }
 }
 
+static DESCRIPTION: Description = Description {
+    name: "people",
+    about: "List the users in a set",
+    fields: FIELDS,
+    examples: &[
+        ("people active@2026-11-23", "who was active that day"),
+        (
+            "people 'signup@2026-11-20 & active@2026-11-23'",
+            "a cell of a retention table",
+        ),
+        ("people 'active@2026-10 & !active@2026-11'", "who was lost"),
+    ],
+    explanation: "",
+};
+
 impl Endpoint for People {
-    fn name(&self) -> &'static str {
-        "people"
-    }
-
-    fn about(&self) -> &'static str {
-        "List the users in a set"
-    }
-
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
-    }
-
-    fn examples(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("people active@2026-11-23", "who was active that day"),
-            (
-                "people 'signup@2026-11-20 & active@2026-11-23'",
-                "a cell of a retention table",
-            ),
-            ("people 'active@2026-10 & !active@2026-11'", "who was lost"),
-        ]
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn check(&self, params: &Params, _: DateTime<Utc>) -> Result<(), Vec<Problem>> {

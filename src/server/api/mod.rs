@@ -80,7 +80,7 @@ fn described(endpoint: &dyn Endpoint) -> Json {
     json!({
         "get": {
             "operationId": endpoint.name(),
-            "summary": endpoint.about(),
+            "summary": endpoint.description().about,
             "parameters": endpoint.fields().iter().map(parameter).collect::<Vec<_>>(),
             "responses": {
                 "200": {

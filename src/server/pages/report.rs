@@ -87,7 +87,7 @@ fn render(view: &View, endpoint: &dyn Endpoint) -> Result<(StatusCode, String), 
     let page = Page {
         layout: Layout::new(view, &store, Some(&events)),
         name: endpoint.name(),
-        about: endpoint.about(),
+        about: endpoint.description().about,
         inputs: inputs(endpoint, &params, problems),
         report: answered.ok().flatten().map(|answer| {
             let mut facts: Vec<String> = Vec::new();
