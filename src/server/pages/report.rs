@@ -22,12 +22,21 @@ const MAX_ROWS: usize = 1_000;
 /// One field of the form.
 struct Input {
     name: &'static str,
+    label: String,
     help: String,
     value: String,
     /// The words to choose from; empty for any text.
-    words: &'static [&'static str],
+    words: Vec<Choice>,
+    /// Whether event names are offered.
+    is_segment: bool,
     is_required: bool,
     problem: Option<String>,
+}
+
+/// A word to choose.
+struct Choice {
+    word: &'static str,
+    is_chosen: bool,
 }
 
 /// One cell of the table.
@@ -104,14 +113,22 @@ fn inputs(endpoint: &dyn Endpoint, params: &Params, problems: &[Problem]) -> Vec
     let fields = endpoint.fields().iter();
     let input = |field: &crate::reports::Field| {
         let problem = problems.iter().find(|problem| problem.field == field.name);
+        let value = params.text(field.name);
+        let choice = |(place, word): (usize, &&'static str)| Choice {
+            word,
+            // The first word is the default.
+            is_chosen: value == *word || (value.is_empty() && place == 0),
+        };
         Input {
             name: field.name,
+            label: field.name.replace('_', " "),
             help: words::curly(field.help),
-            value: params.text(field.name).to_owned(),
+            value: value.to_owned(),
             words: match field.kind {
-                Kind::Word(words) => words,
-                _ => &[],
+                Kind::Word(words) => words.iter().enumerate().map(choice).collect(),
+                _ => Vec::new(),
             },
+            is_segment: field.kind == Kind::Segment,
             is_required: field.arity == Arity::Required,
             problem: problem.map(|problem| words::curly(&problem.message)),
         }
@@ -130,7 +147,14 @@ fn report(
     // The newest rows are the last ones.
     rows.drain(..more);
     let cell = |value: &Value| Cell {
-        text: text::cell(value),
+        // Our own words, such as `in_progress`, are for programs.
+        text: text::cell(value).replace(
+            '_',
+            match value {
+                Value::Word(_) => " ",
+                _ => "_",
+            },
+        ),
         is_number: !matches!(value, Value::Text(_) | Value::Word(_)),
     };
     let rows = rows.iter().rev();
