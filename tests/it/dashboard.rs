@@ -472,8 +472,8 @@ fn people_are_saved_as_a_segment_whole_and_never_over_another() {
 
         // Nothing is overwritten, no name is bent, and nothing is made of nobody.
         for (query, said) in [
-            ("name=idle+%22folk%22", "exists already"),
-            ("name=signup", "exists already"),
+            ("name=idle+%22folk%22", "already exists"),
+            ("name=signup", "already exists"),
             ("name=", "must not be empty"),
             ("", "must not be empty"),
             ("name=bitop_x", "bitop_"),
