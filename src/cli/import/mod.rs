@@ -592,7 +592,7 @@ fn failed(file: &str, problem: Problem) -> anyhow::Error {
 /// The error of an import that stopped after so many records.
 fn stopped(error: &anyhow::Error, records: u64, can_resume: bool) -> anyhow::Error {
     let imported = match records {
-        0 => return anyhow!("{}. Nothing was imported", message(&error)),
+        0 => return anyhow!("{}. Nothing was imported", message(error)),
         1 => "The 1 record before that is".to_owned(),
         _ => format!("The {} records before that are", thousands(records)),
     };
@@ -603,7 +603,7 @@ fn stopped(error: &anyhow::Error, records: u64, can_resume: bool) -> anyhow::Err
     };
     anyhow!(
         "{}. {imported} imported, nothing after it{resume}",
-        message(&error)
+        message(error)
     )
 }
 
