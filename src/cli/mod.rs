@@ -1,4 +1,4 @@
-//! The command line: arguments → [`Config`] → one command. Results go to stdout, everything else
+//! The command line: arguments → `Config` → one command. Results go to stdout, everything else
 //! to stderr.
 //!
 //! The exit code is 0 for success, 1 for a failure and 2 for a wrong command line. A closed pipe

@@ -16,7 +16,7 @@ static DESCRIPTION: Description = Description {
     about: "Show how many users of each cohort come back",
     fields: FIELDS,
     examples: &[
-            ("retention signup active", "the last 14 days"),
+            ("retention signup active", "last 14 days"),
             ("retention signup active --by week --as count", "in people"),
             ("retention signup 'active & !ios@ever'", "not on iOS"),
             (

@@ -34,8 +34,8 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), browsing-topics=(), ca
                            publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), \
                            storage-access=(), usb=(), window-management=(), xr-spatial-tracking=()";
 
-/// Configures the whole application: every route, its headers and its error pages. For [`run`], and
-/// for tests without a socket.
+/// Configures the whole application: every route, its headers and its error pages. The server uses
+/// it, and tests use it without a socket.
 pub fn app_config(live: &Live) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
     let live = live.clone();
     move |config| {
